@@ -1,0 +1,38 @@
+VENV := .venv
+BIN  := $(VENV)/bin
+CONSTRAINTS := docker/constraints.txt
+
+# torch first and exact: a range would let another package bring gigabytes of CUDA.
+$(VENV)/ready: pyproject.toml $(CONSTRAINTS)
+	python3 -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet $(shell grep '^torch==' $(CONSTRAINTS))
+	$(BIN)/pip install --quiet -c $(CONSTRAINTS) -e '.[dev]'
+	touch $@
+
+.PHONY: run test check bench learn clean help
+help:                       ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 10
+
+run: $(VENV)/ready          ## the main job, small: toy data, offline, the handover, online, report
+	$(BIN)/off2on data add toy-pendulum --if-missing
+	$(BIN)/off2on train iql toy-pendulum --updates 10k --online 5k --strategy balanced
+
+test: $(VENV)/ready         ## every test that needs no GPU and no download
+	$(BIN)/python -m pytest
+
+check: $(VENV)/ready        ## what a commit must pass: format, lint, types, floors, tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(MAKE) test
+
+bench: $(VENV)/ready        ## speed, as ratios against peers in the same run
+	$(BIN)/python -m pytest -m bench -s
+
+learn: $(VENV)/ready        ## scores: every algorithm against its data's return, several seeds
+	$(BIN)/python -m pytest -m learning -s
+
+clean:                      ## remove what the targets above made
+	rm -rf $(VENV) build runs/toy-pendulum data/toy-pendulum

@@ -1,0 +1,62 @@
+"""What is odd about the data: found by sources and by the ingest, counted, kept in the manifest."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One kind of oddity in one column.
+
+    Args:
+        kind: A short key: `nan`, `outside`, `both_ends`, `no_timeouts`, `next_obs`, `no_final_obs`, `env`.
+        column: The column as the source calls it, or "".
+        detail: In words, to be read after the count: "values outside [-1, 1]".
+        count: How many values, rows or episodes (the detail says which); 0 where counting means nothing.
+        first_row: Row of the source at which it is first seen.
+        largest: The value that is furthest out.
+        refused: Whether the data are refused for it.
+    """
+
+    kind: str
+    column: str
+    detail: str
+    count: int = 0
+    first_row: int | None = None
+    largest: float | None = None
+    refused: bool = False
+
+    def __str__(self) -> str:
+        text = f"{self.column:<13} " if self.column else ""
+        text += f"{self.count:,} {self.detail}" if self.count else self.detail
+        if self.largest is not None:
+            text += f", largest {self.largest:.4g}"
+        if self.first_row is not None:
+            text += f", first at row {self.first_row:,}"
+        return text
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return asdict(self)
+
+
+def merge(faults: Iterable[Fault]) -> list[Fault]:
+    """Adds up faults of the same kind, column and detail, in the order in which they first came."""
+    merged: dict[tuple[str, str, str], Fault] = {}
+    for fault in faults:
+        key = fault.kind, fault.column, fault.detail
+        other = merged.get(key)
+        if other is None:
+            merged[key] = fault
+            continue
+        rows = [row for row in (fault.first_row, other.first_row) if row is not None]
+        sizes = [size for size in (fault.largest, other.largest) if size is not None]
+        merged[key] = Fault(
+            *key,
+            count=fault.count + other.count,
+            first_row=min(rows, default=None),
+            largest=max(sizes, key=abs, default=None),
+            refused=fault.refused or other.refused,
+        )
+    return list(merged.values())

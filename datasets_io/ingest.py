@@ -1,0 +1,194 @@
+"""Source → shards: whole or not at all, in parallel through Ray Data, resumable after any death.
+
+Everything is written into NAME.partial/. Each finished part has its Parquet file there and a small JSON
+report, which is written last; a later run with the same data, code and options keeps those parts and does the
+rest.
+When all are there the manifest is written and the folder renamed to NAME, in one step.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import copy
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from datasets_io.describing import describe_data
+from datasets_io.environments import spaces_of
+from datasets_io.errors import BadValues, Exists, UserError
+from datasets_io.inspection import Rules
+from datasets_io.manifest import FILE, SCHEMA_VERSION, space_to_json
+from datasets_io.parallel import run_parts
+from datasets_io.reports import PartReport, combine
+from datasets_io.shards import Shards
+from datasets_io.source import Source
+from datasets_io.writing import PartWriter
+
+Progress = Callable[[int, int, int], None]
+"""Called with (rows written so far, parts finished, parts in all)."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker needs to write any one part."""
+
+    source: Source
+    folder: Path
+    rules: Rules
+    discount: float | None
+    split: int | None
+
+    def write(self, index: int, part: Any, progress: Callable[[int], None] | None = None) -> PartReport:
+        """Writes part number `index` and, last, its report."""
+        source = copy(self.source)
+        source.__dict__["_faults"] = []  # those of this part alone
+        writer = PartWriter(self.folder / "shards", index, self.rules, self.discount, self.split, progress)
+        report = writer.write(source.episodes(part), source.faults)
+        _write(self.folder / "parts" / f"{index:05d}.json", report.to_json())
+        return report
+
+    def finished(self, index: int) -> PartReport | None:
+        """The report of a part that is already there and whole, else None."""
+        path = self.folder / "parts" / f"{index:05d}.json"
+        if not path.is_file():
+            return None
+        report = PartReport.from_json(path.read_text())
+        sizes = ((self.folder / "shards" / file["name"], file["bytes"]) for file in report.files)
+        whole = all(file.is_file() and file.stat().st_size == size for file, size in sizes)
+        return report if whole else None
+
+
+def ingest(
+    source: Source,
+    path: Any,
+    out: Path,
+    *,
+    name: str,
+    rows_per_shard: int = 100_000,
+    discount: float | None = None,
+    nan: str = "refuse",
+    clip_actions: bool = False,
+    store_new_obs: bool = False,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Shards:
+    """Writes a source's episodes as the data set OUT/NAME.
+
+    Args:
+        source: Where the episodes come from.
+        path: Handed to `source.parts`: a file, a folder, or None.
+        out: Folder of data sets (see `data_root`).
+        name: Of the data set and its folder.
+        rows_per_shard: About how many rows a file has.
+        discount: Store a column `ret` computed with it, for readers other than `Shards`, which derives it.
+        nan: `refuse`, or `drop-episode`: leave out each episode with a NaN or an infinity.
+        clip_actions: Clip actions to the action space's box; otherwise those outside are only reported.
+        store_new_obs: Store `new_obs` with every row, for readers other than `Shards`, which derives it.
+        overwrite: Replace a data set of that name.
+        progress: Told how far it is.
+
+    Returns:
+        The data set, opened.
+
+    Raises:
+        Exists: There is a data set of that name, or another ingest is writing it.
+        UnknownName: There is nothing at `path`.
+        BadValues: The data were refused; nothing is left behind.
+        Corrupt: A file is truncated or is not what its name says.
+        MissingColumn: A column is not there.
+    """
+    rules = Rules(nan, clip_actions, store_new_obs)
+    final, folder = out / name, out / f"{name}.partial"
+    if Path(name).name != name or name.endswith(".partial"):
+        raise BadValues(f"{name!r} cannot name a data set.", "It names a folder: no slash, no '.partial'.")
+    if final.exists() and not overwrite:
+        raise Exists(f"{final} exists.", "", f"off2on data add {name} --overwrite, or another --name")
+
+    source = copy(source)
+    source.rows_per_shard = rows_per_shard
+    source.__dict__["_faults"] = []
+    sha256 = source.fingerprint(path)
+    parts = source.parts(path)
+    observation_space, action_space = _spaces(source)
+    if action_space is not None:
+        rules = Rules(nan, clip_actions, store_new_obs, space_to_json(action_space))
+    plan = {
+        "sha256": sha256,
+        "code": source.code_hash,
+        "options": source.options(),
+        "rules": asdict(rules),
+        "parts": len(parts),
+        "rows_per_shard": rows_per_shard,
+        "discount": discount,
+        "versions": [SCHEMA_VERSION, pa.__version__],
+    }
+    job = Job(source, folder.absolute(), rules, discount, rows_per_shard if len(parts) == 1 else None)
+    with _locked(folder, json.dumps(plan, sort_keys=True, default=str)):
+        reports = run_parts(job, parts, progress)
+        report = combine(reports, source.faults)
+        if (refusal := report.refusal(path)) is not None:
+            raise refusal
+        manifest = describe_data(
+            source, path, name, report, (observation_space, action_space), sha256, discount
+        )
+        _write(folder / FILE, manifest.to_json())
+        shutil.rmtree(folder / "parts")
+        (folder / "plan.json").unlink()
+        old = out / f"{name}.old.partial"
+        if final.exists():
+            os.replace(final, old)
+        os.replace(folder, final)
+    (final / "lock").unlink(missing_ok=True)
+    shutil.rmtree(old, ignore_errors=True)
+    return Shards(final)
+
+
+@contextmanager
+def _locked(folder: Path, plan: str) -> Iterator[None]:
+    """Holds the partial folder for one process, emptied unless it was begun with the same plan."""
+    (folder / "shards").mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            # The system lets go of it when the process dies, however it dies.
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Exists(f"another process is writing {folder}.", "Wait for it, or stop it.") from None
+        plan_file = folder / "plan.json"
+        if not plan_file.is_file() or plan_file.read_text() != plan:
+            for old in ("shards", "parts"):
+                shutil.rmtree(folder / old, ignore_errors=True)
+        for fresh in ("shards", "parts"):
+            (folder / fresh).mkdir(exist_ok=True)
+        for leftover in (folder / "shards").glob(".*.tmp"):
+            leftover.unlink(missing_ok=True)
+        _write(plan_file, plan)
+        try:
+            yield
+        except UserError:  # refused data leave nothing behind; a killed process leaves its finished parts
+            shutil.rmtree(folder)
+            raise
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def _spaces(source: Source) -> tuple[Any, Any]:
+    """The declared spaces, else those of the environment, else None where the data will have to tell."""
+    observation_space, action_space = source.observation_space, source.action_space
+    if source.env and (observation_space is None or action_space is None):
+        spaces = spaces_of(source.env)
+        if spaces.trouble:
+            detail = f"{source.env} cannot be made here, so spaces are the data's ({spaces.trouble})"
+            source.note("env", "", detail)
+        observation_space = observation_space or spaces.observation
+        action_space = action_space or spaces.action
+    return observation_space, action_space

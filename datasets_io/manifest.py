@@ -1,0 +1,146 @@
+"""manifest.json: what a data set is, without opening a shard."""
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from datasets_io.episode import Array
+from datasets_io.errors import BadValues, Corrupt
+from datasets_io.faults import Fault
+
+SCHEMA_VERSION = 1
+FILE = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything known about a data set, in plain JSON values.
+
+    Args:
+        name: The data set's name, also its folder's.
+        description: One line.
+        licence: Of the data.
+        source: kind, path (or url), sha256 (of what was read), options.
+        created: ISO time, UTC.
+        observation_space: A Box or Discrete as plain values, see `space_to_json`.
+        action_space: Likewise.
+        env_id: Gymnasium id, or None when nobody knows the simulator.
+        rows: Transitions.
+        episodes: Episodes.
+        terminated: Episodes ended by the task.
+        truncated: Episodes cut off.
+        columns: (name, dtype, shape of a row) of each stored column.
+        statistics: {column: {mean, std, min, max}} over all rows, per dimension.
+        returns: Undiscounted return of each episode, in the order of the files.
+        lengths: Steps of each episode.
+        files: {name, rows, bytes, sha256} of each shard, in order.
+        content_hash: SHA-256 over the files' hashes.
+        discount: With which the stored column `ret` was computed, if there is one.
+        faults: Oddities that were found and let through.
+        schema_version: Of this layout.
+    """
+
+    name: str
+    description: str
+    licence: str
+    source: dict[str, Any]
+    created: str
+    observation_space: dict[str, Any]
+    action_space: dict[str, Any]
+    env_id: str | None
+    rows: int
+    episodes: int
+    terminated: int
+    truncated: int
+    columns: list[tuple[str, str, list[int]]]
+    statistics: dict[str, dict[str, Any]]
+    returns: list[float]
+    lengths: list[int]
+    files: list[dict[str, Any]]
+    content_hash: str
+    discount: float | None = None
+    faults: list[Fault] = field(default_factory=list)
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def rows_per_file(self) -> list[int]:
+        """Rows of each shard, in order."""
+        return [int(file["rows"]) for file in self.files]
+
+    def to_json(self) -> str:
+        """As JSON text."""
+        return json.dumps(asdict(self), indent=1, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The inverse of `to_json`.
+
+        Raises:
+            Corrupt: It is not JSON, or not a manifest of this version.
+        """
+        try:
+            plain = json.loads(text)
+            version = plain["schema_version"]
+            if version != SCHEMA_VERSION:
+                raise Corrupt(
+                    f"the manifest has schema version {version}.", f"This off2on reads {SCHEMA_VERSION}."
+                )
+            plain["columns"] = [(name, dtype, shape) for name, dtype, shape in plain["columns"]]
+            plain["faults"] = [Fault(**fault) for fault in plain["faults"]]
+            if any(Path(file["name"]).name != file["name"] for file in plain["files"]):
+                raise Corrupt("the manifest names a file outside its own folder.")
+            return cls(**{item.name: plain[item.name] for item in fields(cls)})
+        except (ValueError, KeyError, TypeError) as error:
+            raise Corrupt(f"the manifest cannot be read: {error!r}.") from None
+
+
+def space_to_json(space: Any) -> dict[str, Any]:
+    """A Gymnasium Box or Discrete as plain values; a bound that is the same everywhere is one number.
+
+    Raises:
+        BadValues: Another kind of space.
+    """
+    from gymnasium.spaces import Box, Discrete
+
+    if isinstance(space, Discrete) and space.start == 0:
+        return {"type": "Discrete", "n": int(space.n)}
+    if isinstance(space, Box):
+        return {
+            "type": "Box",
+            "shape": list(space.shape),
+            "low": _bound(space.low),
+            "high": _bound(space.high),
+        }
+    raise BadValues(f"{space} cannot be stored.", "Spaces are Box (vectors) or Discrete starting at 0.")
+
+
+def space_from_json(plain: dict[str, Any]) -> Any:
+    """The inverse of `space_to_json`; a Box is float32, as the columns are."""
+    from gymnasium.spaces import Box, Discrete
+
+    if plain["type"] == "Discrete":
+        return Discrete(plain["n"])
+    low, high = (np.asarray(plain[side], np.float64).astype(np.float32) for side in ("low", "high"))
+    shape = tuple(plain["shape"])
+    return Box(np.broadcast_to(low, shape).copy(), np.broadcast_to(high, shape).copy(), shape, np.float32)
+
+
+def _bound(values: Array) -> Any:
+    # JSON has no infinity; the text "inf" is read back by float(). A float64 bound beyond float32's range
+    # (as in some Gymnasium boxes) becomes infinite, which is what it means.
+    with np.errstate(over="ignore"):
+        values = np.asarray(values, np.float64).astype(np.float32).astype(np.float64)
+    flat = [float(x) if np.isfinite(x) else str(float(x)) for x in values.flat]
+    if len(set(flat)) == 1:
+        return flat[0]
+    return _nest(flat, list(values.shape))
+
+
+def _nest(flat: list[Any], shape: list[int]) -> list[Any]:
+    if len(shape) <= 1:
+        return flat
+    step = len(flat) // shape[0]
+    return [_nest(flat[i * step : (i + 1) * step], shape[1:]) for i in range(shape[0])]

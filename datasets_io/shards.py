@@ -1,0 +1,212 @@
+"""Reading a data set: `open_shards(name)`, then columns by name, stored or derived."""
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from datasets_io.columns import final_rows, to_numpy
+from datasets_io.episode import Array
+from datasets_io.errors import Corrupt, MissingColumn, UnknownName, nearest
+from datasets_io.manifest import FILE, Manifest, space_from_json
+from datasets_io.returns import returns_to_go
+from datasets_io.source import hash_path
+
+DERIVED = ("new_obs", "last", "ret", "new_actions")
+
+
+def data_root() -> Path:
+    """Where data sets lie: $OFF2ON_DATA, else ./data."""
+    return Path(os.environ.get("OFF2ON_DATA") or "data")
+
+
+class Shards:
+    """A data set on disk: Parquet files of whole episodes, and a manifest.
+
+    Args:
+        path: Its folder.
+
+    Raises:
+        Corrupt: The manifest cannot be read, or a shard is missing or has another size than it says.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.manifest = Manifest.from_json((path / FILE).read_text())
+        self.name = self.manifest.name
+        self.files = [path / "shards" / file["name"] for file in self.manifest.files]
+        for file, listed in zip(self.files, self.manifest.files, strict=True):
+            size = file.stat().st_size if file.is_file() else 0
+            if size != listed["bytes"]:
+                raise Corrupt(
+                    f"{file} has {size:,} bytes.",
+                    f"The manifest says {listed['bytes']:,}: it was cut short or changed since.",
+                    f"off2on data add {self.name} --overwrite",
+                )
+
+    def __repr__(self) -> str:
+        return f"Shards({str(self.path)!r}, rows={self.rows}, episodes={self.episodes})"
+
+    @property
+    def rows(self) -> int:
+        """Transitions in all."""
+        return self.manifest.rows
+
+    @property
+    def episodes(self) -> int:
+        """Episodes in all."""
+        return self.manifest.episodes
+
+    @property
+    def env_id(self) -> str | None:
+        """Gymnasium id of the environment, if there is one."""
+        return self.manifest.env_id
+
+    @property
+    def returns(self) -> Array:
+        """Undiscounted return of each episode [episodes], float64."""
+        return np.asarray(self.manifest.returns, np.float64)
+
+    @property
+    def observation_space(self) -> Any:
+        """Gymnasium Box or Discrete."""
+        return space_from_json(self.manifest.observation_space)
+
+    @property
+    def action_space(self) -> Any:
+        """Gymnasium Box (bounds in the environment's units) or Discrete."""
+        return space_from_json(self.manifest.action_space)
+
+    @property
+    def columns(self) -> list[str]:
+        """Every column that `read` can give: stored, then derived."""
+        stored = [name for name, _, _ in self.manifest.columns if name != "final_obs"]
+        return stored + [name for name in DERIVED if name not in stored]
+
+    def verify(self) -> None:
+        """Reads every byte of every shard and compares it with the manifest.
+
+        Raises:
+            Corrupt: A shard's SHA-256 is another one.
+        """
+        for file, listed in zip(self.files, self.manifest.files, strict=True):
+            if hash_path(file) != listed["sha256"]:
+                raise Corrupt(f"{file} has changed since it was written.", "Its SHA-256 is another one.")
+
+    def read(self, file: Path, columns: Sequence[str], discount: float | None = None) -> dict[str, Array]:
+        """Reads one shard file as columns.
+
+        Args:
+            file: One of `files`.
+            columns: Stored ones, and derived ones: `new_obs` [N, …], the observation after the action; `last`
+                [N] bool, the episode ends here for whatever reason; `ret` [N] float32, the discounted return
+                to go, which simply stops where the recording does; `new_actions`, the next action of the
+                data, zeros on the last row of an episode.
+            discount: For `ret`.
+
+        Returns:
+            Arrays [N, …], whose memory may belong to Arrow: do not write into them.
+
+        Raises:
+            MissingColumn: A column is neither stored nor derivable.
+            Corrupt: The file is not readable Parquet.
+        """
+        if missing := [name for name in columns if name not in self.columns]:
+            raise MissingColumn(
+                f"{self.name} has no column {missing[0]!r}.",
+                f"{nearest(missing[0], self.columns)}All: {' '.join(self.columns)}",
+            )
+        table = self._table(file, self._needs(columns, discount))
+        given = {name: to_numpy(table[name]) for name in table.column_names if name != "final_obs"}
+        if "final_obs" in table.column_names:
+            last, final = final_rows(table["final_obs"], self._shape("obs"))
+            given["last"] = last
+            if "new_obs" in columns and "new_obs" not in given:
+                given["new_obs"] = _next(given["obs"], last, final)
+            if "new_actions" in columns:
+                given["new_actions"] = _next(given["actions"], last, 0)
+            if "ret" in columns and "ret" not in given:
+                given["ret"] = returns_to_go(given["rewards"], last, self._discount(discount))
+        return {name: given[name] for name in columns}
+
+    def read_all(self, columns: Sequence[str], discount: float | None = None) -> dict[str, Array]:
+        """Reads all files as columns, one after the other, at the price of one file more than the result.
+
+        See `read`; the arrays are the caller's own.
+        """
+        whole: dict[str, Array] = {}
+        row = 0
+        for file in self.files:
+            piece = self.read(file, columns, discount)
+            for name, values in piece.items():
+                if name not in whole:
+                    whole[name] = np.empty((self.rows, *values.shape[1:]), values.dtype)
+                whole[name][row : row + len(values)] = values
+            row += len(next(iter(piece.values()), ()))
+        return whole
+
+    def _needs(self, columns: Iterable[str], discount: float | None) -> list[str]:
+        """The stored columns from which those asked for are made."""
+        stored = [name for name, _, _ in self.manifest.columns]
+        if discount is not None and discount != self.manifest.discount and "ret" in stored:
+            stored.remove("ret")  # computed with another discount
+        needs: set[str] = set()
+        sources = {"new_obs": ["obs"], "last": [], "ret": ["rewards"], "new_actions": ["actions"]}
+        for name in columns:
+            needs |= {name} if name in stored else {"final_obs", *sources[name]}
+        return [name for name in stored if name in needs]
+
+    def _table(self, file: Path, columns: list[str]) -> pa.Table:
+        try:
+            return pq.ParquetFile(file).read(columns)
+        except (pa.ArrowException, OSError) as error:
+            raise Corrupt(f"{file} cannot be read as Parquet: {error}.") from None
+
+    def _shape(self, column: str) -> list[int]:
+        return next(shape for name, _, shape in self.manifest.columns if name == column)
+
+    def _discount(self, discount: float | None) -> float:
+        if discount is None:
+            raise MissingColumn(
+                f"{self.name} stores no column 'ret'.",
+                "It is derived when a discount is given: discount=0.99",
+            )
+        return discount
+
+
+def _next(values: Array, last: Array, final: Any) -> Array:
+    """The following row's values [N, …], and on the last row of an episode those of `final`."""
+    following = np.empty_like(values)
+    following[:-1] = values[1:]
+    following[last] = final
+    return following
+
+
+def open_shards(name_or_path: str | Path) -> Shards:
+    """Opens a data set by name (below `data_root`) or by its folder.
+
+    Raises:
+        UnknownName: There is none; says what is near and where it looked.
+        Corrupt: It is there, but not whole.
+    """
+    root, path = data_root(), Path(name_or_path)
+    for folder in (path, root / path):
+        # A folder *.partial is an ingest under way, whatever it already holds.
+        if (folder / FILE).is_file() and folder.resolve().suffix != ".partial":
+            return Shards(folder)
+    from datasets_io.catalogue import known_names
+
+    there = [folder.parent.name for folder in root.glob(f"*/{FILE}") if folder.parent.suffix != ".partial"]
+    known = known_names()
+    name = str(name_or_path)
+    close = nearest(name, there) or nearest(name, known)
+    raise UnknownName(
+        f"no data set is called {name!r}.",
+        f"{close}Looked in {path.parent}, {root} ({len(there)} data sets)"
+        f" and the catalogue ({len(known)} names).",
+        f"off2on data add {name}" if name in known else "off2on data list",
+    )

@@ -1,0 +1,107 @@
+"""Where data come from: subclass `Source`, give it `episodes`."""
+
+import hashlib
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from datasets_io.episode import Episode
+from datasets_io.errors import UnknownName
+from datasets_io.faults import Fault
+
+
+class Source:
+    """Recorded data that can be read as episodes.
+
+    The first line of a subclass's docstring describes the data set. Instances travel to Ray workers, so they
+    hold options, never open files.
+
+    Attributes:
+        env: Gymnasium id of the environment the data were recorded in, or None.
+        licence: The data's licence.
+        observation_space: Gymnasium space; None: the environment's, else taken from the data.
+        action_space: Gymnasium space; None: the environment's, else taken from the data.
+        rows_per_shard: About how many rows a part should have; set by the ingest before it asks for parts.
+    """
+
+    env: str | None = None
+    licence: str = "unknown"
+    observation_space: Any = None
+    action_space: Any = None
+    rows_per_shard: int = 100_000
+
+    def parts(self, path: Any) -> list[Any]:
+        """Splits the data into pieces that are read independently, in parallel, one shard file each.
+
+        Args:
+            path: What the user named: a file, a folder, or None.
+
+        Returns:
+            Picklable values, each handed to `episodes`. One part is split into files as it is read.
+        """
+        return [path]
+
+    def episodes(self, part: Any) -> Iterator[Episode]:
+        """Reads one part, in order."""
+        raise NotImplementedError(f"{type(self).__name__} must define episodes(self, part)")
+
+    def fingerprint(self, path: Any) -> str:
+        """A hash of what would be read: only finished parts of the same data are ever reused.
+
+        Raises:
+            UnknownName: There is no such file.
+        """
+        return "" if path is None else hash_path(Path(path))
+
+    def options(self) -> dict[str, Any]:
+        """What it was told, for the manifest: its public attributes as plain values."""
+        elsewhere = ("observation_space", "action_space", "rows_per_shard")
+        return {
+            name: value if isinstance(value, str | int | float | None) else str(value)
+            for name, value in vars(self).items()
+            if not name.startswith("_") and name not in elsewhere
+        }
+
+    def note(self, kind: str, column: str, detail: str, **numbers: Any) -> None:
+        """Reports an oddity of the data, to be counted in the manifest. See `Fault`."""
+        self.faults.append(Fault(kind, column, detail, **numbers))
+
+    @property
+    def faults(self) -> list[Fault]:
+        """Oddities noted so far by this instance."""
+        faults: list[Fault] = self.__dict__.setdefault("_faults", [])
+        return faults
+
+    @property
+    def description(self) -> str:
+        """First line of the class's docstring."""
+        doc = inspect.getdoc(type(self)) if type(self).__doc__ else None
+        return doc.strip().splitlines()[0] if doc else type(self).__name__
+
+    @property
+    def code_hash(self) -> str:
+        """A hash of the file that defines it, so that parts made by an older version are not reused."""
+        try:
+            file = inspect.getsourcefile(type(self))
+        except TypeError:  # defined in an interactive session
+            file = None
+        return hash_path(Path(file)) if file and Path(file).is_file() else ""
+
+
+def hash_path(path: Path) -> str:
+    """SHA-256 of a file, or of all files below a folder with their names.
+
+    Raises:
+        UnknownName: There is nothing at `path`.
+    """
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    if not path.is_dir():
+        raise UnknownName(f"there is no file or folder {path}.", f"Looked in {path.absolute().parent}.")
+    digest = hashlib.sha256()
+    for file_path in sorted(path.rglob("*")):
+        if file_path.is_file():
+            digest.update(f"{file_path.relative_to(path)} {hash_path(file_path)}\n".encode())
+    return digest.hexdigest()

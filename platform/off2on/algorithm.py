@@ -1,0 +1,194 @@
+"""An algorithm as RLlib and Tune see it: a recipe, run on both sides of the handover.
+
+`train()` makes gradient updates on the offline rows until ``config.offline_updates``; then, if
+``config.online_steps`` says so, it makes the environment runners, lets the configured strategy
+compose the batches, and alternates between collecting and updating.
+"""
+
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import ray
+from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
+from ray.rllib.env.env_runner_group import EnvRunnerGroup
+from ray.rllib.utils.checkpoints import Checkpointable
+from ray.rllib.utils.metrics import LEARNER_RESULTS
+
+from off2on.config import OfflineToOnlineConfig
+from off2on.errors import LearnerDied
+from off2on.learner import RecipeLearner
+from off2on.policy import Policy
+from off2on.recipe import Recipe
+from off2on.runner import Rollout
+
+STATE = "off2on"
+
+
+class OfflineToOnline(Recipe, Algorithm):  # type: ignore[misc]
+    """Base of every algorithm: subclass it and state a recipe."""
+
+    @classmethod
+    def configure(cls, dataset: str | Path | None = None) -> OfflineToOnlineConfig:
+        """A configuration of this algorithm, on a data set's name or folder."""
+        return OfflineToOnlineConfig(cls).data(None if dataset is None else str(dataset))
+
+    @classmethod
+    def get_default_config(cls) -> OfflineToOnlineConfig:
+        """RLlib's name for `configure`."""
+        return OfflineToOnlineConfig(cls)
+
+    def setup(self, config: Any) -> None:
+        """Build the learners, which read their data."""
+        super().setup(config)
+        self.updates = 0
+        self.env_steps = 0
+        self.pause_at: int | None = None
+        """No step of `train` goes beyond this many updates (offline) or environment steps (online)."""
+        self.returns: list[tuple[int, float, int]] = []
+        """(environment steps, return, length) of the episodes that exploration finished."""
+        self.latest: dict[str, float] = {}
+        """The learners' metrics of the last step."""
+
+    @property
+    def is_offline(self) -> bool:
+        """Whether the handover is still ahead."""
+        return bool(self.updates < self.config.offline_updates)
+
+    @property
+    def has_crossed(self) -> bool:
+        """Whether the runners exist."""
+        return self.env_runner_group is not None
+
+    @property
+    def finished(self) -> bool:
+        """Whether everything planned was done."""
+        return not self.is_offline and bool(self.env_steps >= self.config.online_steps)
+
+    def training_step(self) -> None:
+        """A block of updates; online, after a rollout."""
+        if self.is_offline:
+            self._learn(min(self.config.updates_per_step, self._room(self.updates, self.config.offline_updates)))
+        elif not self.finished:
+            if not self.has_crossed:
+                self.cross()
+            before = self.env_steps
+            self._collect(min(self.config.rollout, self._room(self.env_steps, self.config.online_steps)))
+            ratio = self.config.updates_per_env_step
+            self._learn(int(self.env_steps * ratio) - int(before * ratio))
+
+    def step(self) -> Any:
+        """One iteration, as Tune counts it; the result says when all is done."""
+        return super().step() | {"done": self.finished, "updates": self.updates, "env_steps": self.env_steps}
+
+    def _room(self, now: int, end: int) -> int:
+        pause = self.pause_at
+        return (min(end, pause) if pause is not None and pause > now else end) - now
+
+    def _learn(self, updates: int) -> None:
+        if updates <= 0:
+            return
+        self.updates += updates
+        answers = self._on_learners(RecipeLearner.advance, updates=updates)
+        self.latest = {name: float(np.mean([answer[name] for answer in answers])) for name in answers[0]}
+        self.metrics.log_dict(self.latest, key=LEARNER_RESULTS, window=1)
+        if self.has_crossed:
+            self._sync_weights()
+
+    def _on_learners(self, function: Any, **kwargs: Any) -> list[Any]:
+        """Call a method of every learner; all must answer."""
+        results = list(self.learner_group.foreach_learner(function, **kwargs))
+        for result in results:
+            if not result.ok:
+                raise LearnerDied(f"a learner failed: {result.get()}") from result.get()
+        if len(results) < max(1, self.config.num_learners):
+            raise LearnerDied(f"only {len(results)} of {self.config.num_learners} learners answered")
+        return [result.get() for result in results]
+
+    def cross(self) -> None:
+        """The handover: make the runners, and let the strategy make the batches."""
+        self.env_runner_group = EnvRunnerGroup(
+            env_creator=self.env_creator,
+            validate_env=self.validate_env,
+            config=self.config,
+            local_env_runner=self.config.num_env_runners == 0,
+            logdir=self.logdir,
+            tune_trial_id=self.trial_id,
+        )
+        self._on_learners(RecipeLearner.cross)
+        self._sync_weights()
+
+    def _sync_weights(self) -> None:
+        self.env_runner_group.sync_weights(
+            from_worker_or_learner_group=self.learner_group, inference_only=True, timeout_seconds=None
+        )
+
+    def restore_env_runners(self, env_runner_group: Any) -> list[int]:
+        """Bring back runners that died, with the current weights."""
+        restored = env_runner_group.probe_unhealthy_env_runners() if env_runner_group else []
+        if restored:
+            self._sync_weights()
+        return list(restored)
+
+    def _collect(self, steps: int) -> None:
+        """At least so many environment steps, shared by the runners, into the learners' rows."""
+        runners = max(1, self.env_runner_group.num_healthy_remote_env_runners())
+        each = -(-steps // runners)
+        rollouts: list[Rollout] = self.env_runner_group.foreach_env_runner(
+            lambda runner: runner.sample(num_timesteps=each)
+        )
+        for rollout in rollouts:
+            columns = ray.put(rollout.columns) if self.learner_group.is_remote else rollout.columns
+            self._on_learners(_add, columns=columns, first=self.env_steps)
+            self.env_steps += len(rollout.columns["rewards"])
+            self.returns += [(self.env_steps, *ended) for ended in zip(rollout.returns, rollout.lengths, strict=True)]
+
+    def policy(self) -> Policy:
+        """The policy as it is now, on its own: raw observations to actions of the environment."""
+        spec = self.config.get_default_rl_module_spec()
+        spec.inference_only = True
+        module = spec.build()
+        path = f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}"
+        state = self.learner_group.get_state(components=path, inference_only=True)
+        module.set_state(state[COMPONENT_LEARNER][COMPONENT_RL_MODULE][DEFAULT_MODULE_ID])
+        policy: Policy = module.policy.eval()
+        return policy
+
+    # Checkpoints: RLlib's, and beside them what only we know.
+
+    def get_state(self, *args: Any, **kwargs: Any) -> Any:
+        """RLlib's state, and the counters."""
+        own = {"updates": self.updates, "env_steps": self.env_steps, "crossed": self.has_crossed}
+        return super().get_state(*args, **kwargs) | {STATE: own}
+
+    def set_state(self, state: Any) -> None:
+        """Take back what `get_state` gave; a state from after the handover crosses first."""
+        own = state.pop(STATE)
+        self.updates, self.env_steps = own["updates"], own["env_steps"]
+        if own["crossed"] and not self.has_crossed:
+            self.cross()
+        super().set_state(state)
+
+    def save_to_path(self, path: Any = None, **kwargs: Any) -> str:
+        """Save everything, the learners' online rows and strategies included."""
+        folder = str(super().save_to_path(path, **kwargs))
+        self._on_learners(RecipeLearner.save_rows, folder=folder)
+        return folder
+
+    def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
+        """Take back what `save_to_path` wrote."""
+        Checkpointable.restore_from_path(self, path, *args, **kwargs)
+        self._on_learners(RecipeLearner.load_rows, folder=str(path))
+        if self.has_crossed:
+            self._sync_weights()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def _add(learner: RecipeLearner, columns: Any, first: int) -> None:
+    learner.add(ray.get(columns) if isinstance(columns, ray.ObjectRef) else columns, first)

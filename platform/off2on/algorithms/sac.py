@@ -1,0 +1,103 @@
+"""SAC: an off-policy actor-critic that is paid for keeping its policy random.
+
+Haarnoja et al., "Soft Actor-Critic Algorithms and Applications", arXiv:1812.05905.
+
+    temperature  L_alpha = -E[ log alpha (log pi(a~|s) + H) ],  H = -(action dimensions)       (18)
+    actor        L_pi    = E[ alpha log pi(a~|s) - min_i Q_i(s, a~) ],  a~ ~ pi(s)              (7)
+    critic       L_Q     = sum_i E[ (r + gamma (min_j Q'_j(s', a') - alpha log pi(a'|s')) - Q_i(s, a))^2 ]
+                 a' ~ pi(s')                                                                    (5)
+
+Order as in rlkit and the ensemble papers: temperature, actor, critic, targets. The temperature's
+loss is in its logarithm (rlkit, CORL); ``temperature_form=alpha`` is the paper's equation. It is the
+backbone of CQL and the ensembles; alone, offline, it is the example of what goes wrong.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from off2on import losses
+from off2on.algorithm import OfflineToOnline
+from off2on.batches import Batch
+from off2on.hyperparameters import Hyperparameters, hp
+from off2on.nets import Critic, Nets, Scalar, SquashedGaussianActor
+from off2on.recipe import Loss
+
+
+@dataclass(frozen=True)
+class SACHyperparameters(Hyperparameters):
+    """Table 1 of the paper."""
+
+    critic_lr: float = hp(3e-4, "Adam's step size for the critics", above=0, search=("log", 1e-4, 1e-3))
+    temperature_lr: float = hp(3e-4, "Adam's step size for the log temperature", above=0)
+    critics: int = hp(2, "number of critics", least=1)
+    initial_temperature: float = hp(1.0, "alpha at the start", above=0)
+    target_entropy: float | None = hp(None, "H; none stands for minus the number of action dimensions")
+    temperature_form: str = hp("log", "loss in log alpha (rlkit, CORL) or in alpha (paper)", choices=("log", "alpha"))
+    entropy_backup: bool = hp(True, "subtract alpha log pi from the critics' target")
+
+
+class SAC(OfflineToOnline):
+    """Maximum-entropy actor-critic."""
+
+    Hyperparameters = SACHyperparameters
+    objectives = ("temperature", "actor", "critic")
+
+    @classmethod
+    def build_nets(cls, obs_space: Any, action_space: Any, hp: SACHyperparameters) -> Nets:
+        """Critics with targets, a squashed Gaussian policy and the log temperature."""
+        obs, action = obs_space.shape[0], action_space.shape[0]
+        return Nets(
+            temperature=Scalar(torch.tensor(hp.initial_temperature).log().item()),
+            actor=SquashedGaussianActor(obs, action, hp.hidden),
+            critic=Critic(obs, action, hp.hidden, hp.critics),
+            targets=("critic",),
+        )
+
+    @classmethod
+    def prepare(cls, nets: Nets, batch: Batch, hp: SACHyperparameters) -> Batch:
+        """Draw ``own_action`` [B, A] ~ pi(s) with its ``own_log_prob`` [B], both with gradient."""
+        batch.own_action, batch.own_log_prob = nets.actor(batch.obs).sample()
+        return batch
+
+    @classmethod
+    def compute_temperature_loss(cls, nets: Nets, batch: Batch, hp: SACHyperparameters) -> Loss:
+        """Move alpha towards the wanted entropy."""
+        wanted = -float(batch.action.shape[-1]) if hp.target_entropy is None else hp.target_entropy
+        log_alpha = nets.temperature()
+        loss = losses.temperature(log_alpha, batch.own_log_prob, wanted, hp.temperature_form)
+        return loss, {"temperature": log_alpha.detach().exp(), "entropy": -batch.own_log_prob.detach().mean()}
+
+    @classmethod
+    def compute_actor_loss(cls, nets: Nets, batch: Batch, hp: SACHyperparameters) -> Loss:
+        """Entropy against value, by the reparameterised sample."""
+        alpha = nets.temperature().detach().exp()
+        q = nets.critic(batch.obs, batch.own_action).amin(0)
+        return (alpha * batch.own_log_prob - q).mean(), {}
+
+    @classmethod
+    def compute_critic_loss(cls, nets: Nets, batch: Batch, hp: SACHyperparameters) -> Loss:
+        """Soft Bellman error of every critic against the smallest target."""
+        with torch.no_grad():
+            action, log_prob = nets.actor(batch.next_obs).sample()
+            target = cls.soft_target(nets, batch, hp, action, log_prob)
+        q = nets.critic(batch.obs, batch.action)
+        return losses.td(q, target), {"q": q.detach().mean()}
+
+    @classmethod
+    def soft_target(
+        cls, nets: Nets, batch: Batch, hp: SACHyperparameters, action: Tensor, log_prob: Tensor
+    ) -> Tensor:
+        """r + gamma (min_j Q'_j(s', a') - alpha log pi(a'|s')): [B]."""
+        future = nets.target.critic(batch.next_obs, action).amin(0)
+        if hp.entropy_backup:
+            future = future - nets.temperature().exp() * log_prob
+        return batch.reward + hp.discount * batch.mask * future  # type: ignore[no-any-return]
+
+    @classmethod
+    def act(cls, nets: Nets, obs: Tensor, hp: SACHyperparameters, explore: bool) -> Tensor:
+        """The squashed mean, or a sample when exploring."""
+        policy = nets.actor(obs)
+        return policy.sample()[0] if explore else policy.mean  # type: ignore[no-any-return]

@@ -1,0 +1,189 @@
+"""RLlib's fluent configuration, with an algorithm's hyperparameters and the crossing inside.
+
+    config = IQL.configure("halfcheetah-medium").training(expectile=0.9).online(20_000, strategy="balanced")
+    algo = config.build_algo()
+"""
+
+from typing import Any, Self
+
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+
+from datasets_io import open_shards
+from off2on.batches import ONLINE
+from off2on.errors import HyperparameterError, RecipeError, SimulatorError
+from off2on.hyperparameters import Hyperparameters, Settings
+from off2on.module import RecipeModule
+from off2on.runner import RecipeRunner
+from off2on.strategies import find_strategy
+from off2on.transforms import Transforms
+
+
+class OfflineToOnlineConfig(AlgorithmConfig):
+    """What a run of any recipe needs to know.
+
+    Args:
+        algo_class: The recipe.
+    """
+
+    def __init__(self, algo_class: Any = None) -> None:
+        super().__init__(algo_class=algo_class)
+        self.dataset: str | None = None
+        self.hyperparameters: dict[str, Any] = {}
+        self.memory_budget = 4 * 2**30
+        self.updates_per_step = 200
+        self.offline_updates = 1_000_000
+        self.online_steps = 0
+        self.strategy_name = "append"
+        self.strategy_options: dict[str, Any] = {}
+        self.rollout = 50
+        self.updates_per_env_step = 1.0
+        self.replay_capacity = 1_000_000
+        self.threads: int | None = None
+        self.seed = 0
+        self.num_env_runners = 0
+        self.min_sample_timesteps_per_iteration = 0
+        # Runners are made at the handover: until then there is no environment to step.
+        self.env_runner_cls = RecipeRunner
+        self._is_online = False
+        self._dont_auto_sync_env_runner_states = True
+        self.restart_failed_env_runners = True
+
+    def data(self, dataset: str | None = None, *, memory_budget: int | None = None) -> Self:
+        """The data to learn from.
+
+        Args:
+            dataset: A name or a folder of shards, as `datasets_io.open_shards` takes it.
+            memory_budget: Bytes that a learner may hold; larger data stream through a window.
+        """
+        if dataset is not None:
+            self.dataset = str(dataset)
+            shards = open_shards(dataset)
+            self.environment(observation_space=shards.observation_space, action_space=shards.action_space)
+            if shards.env_id is not None and self.env is None:
+                self.environment(shards.env_id)
+        if memory_budget is not None:
+            self.memory_budget = memory_budget
+        return self
+
+    def offline(self, updates: int) -> Self:
+        """Gradient updates before the handover; 0 starts online at once."""
+        self.offline_updates = updates
+        return self
+
+    def online(
+        self,
+        steps: int,
+        *,
+        strategy: str = "append",
+        options: dict[str, Any] | None = None,
+        rollout: int | None = None,
+        updates_per_env_step: float | None = None,
+        replay_capacity: int | None = None,
+    ) -> Self:
+        """What happens after the handover.
+
+        Args:
+            steps: Environment steps.
+            strategy: What a batch is made of; a name of the catalogue or ``module:Class``.
+            options: The strategy's own.
+            rollout: Environment steps between two visits to the learner.
+            updates_per_env_step: Gradient updates per environment step.
+            replay_capacity: Most online rows held.
+        """
+        self.online_steps, self.strategy_name = steps, strategy
+        self.strategy_options = dict(options or {})
+        self.rollout = rollout or self.rollout
+        if updates_per_env_step is not None:
+            self.updates_per_env_step = updates_per_env_step
+        self.replay_capacity = replay_capacity or self.replay_capacity
+        return self
+
+    def training(self, *, threads: int | None = None, updates_per_step: int | None = None, **kwargs: Any) -> Self:
+        """RLlib's training settings and the recipe's hyperparameters, by name.
+
+        Args:
+            threads: Threads of each learner; None measures which number is fastest.
+            updates_per_step: Gradient updates per call of ``train()`` before the handover.
+            **kwargs: Hyperparameters of the recipe; RLlib's other settings pass through.
+        """
+        names = self.recipe.Hyperparameters.rules()
+        known = {name: kwargs.pop(name) for name in list(kwargs) if name in names}
+        foreign = [name for name in kwargs if not hasattr(self, name)]
+        if foreign:
+            self.recipe.Hyperparameters.parse({foreign[0]: kwargs[foreign[0]]}, self.recipe.__name__)
+        self.hyperparameters.update(known)
+        self.threads = threads or self.threads
+        self.updates_per_step = updates_per_step or self.updates_per_step
+        super().training(**kwargs)
+        return self
+
+    @property
+    def recipe(self) -> Any:
+        """The algorithm's class."""
+        return self.algo_class
+
+    @property
+    def hp(self) -> Hyperparameters:
+        """The hyperparameters, checked."""
+        parsed: Hyperparameters = self.recipe.Hyperparameters.parse(self.hyperparameters, self.recipe.__name__)
+        return parsed
+
+    @property
+    def strategy_settings(self) -> Settings:
+        """The strategy's options, checked."""
+        return find_strategy(self.strategy_name).Options.parse(self.strategy_options, self.strategy_name)
+
+    def validate(self) -> None:
+        """Check the whole plan before any process starts."""
+        super().validate()
+        if self.dataset is None:
+            raise RecipeError("no data set is given.", "", f"{self.recipe.__name__}.configure('toy-pendulum')")
+        shards, _ = open_shards(self.dataset), (self.hp, self.strategy_settings)
+        if not hasattr(shards.action_space, "low"):
+            raise RecipeError(
+                f"{self.recipe.__name__} needs continuous actions; those of {shards.name} are {shards.action_space}."
+            )
+        if self.hp.batch_size % max(1, self.num_learners):
+            raise HyperparameterError(
+                f"batch_size {self.hp.batch_size} cannot be shared by {self.num_learners} learners.",
+                "It counts the transitions of an update over all learners.",
+            )
+        late = set(self.recipe.columns) - set(ONLINE)
+        if self.online_steps and late:
+            raise RecipeError(
+                f"{self.recipe.__name__} reads {', '.join(sorted(late))}, which online transitions do not have.",
+                "Leave out the online phase.",
+            )
+        if self.online_steps and self.env is None:
+            raise SimulatorError(
+                f"{shards.name} has no simulator, so there is nothing to be online with.",
+                "Leave out the online phase, or name an environment.",
+                "--env my_lab.sim:Forklift-v0",
+            )
+
+    def get_default_rl_module_spec(self) -> RLModuleSpec:
+        """The recipe's networks with their units."""
+        shards = open_shards(self.dataset)
+        return RLModuleSpec(
+            module_class=RecipeModule,
+            observation_space=shards.observation_space,
+            action_space=shards.action_space,
+            model_config={
+                "recipe": self.recipe,
+                "hp": self.hp,
+                "transforms": Transforms.of(shards, self.hp),
+                "seed": self.seed,
+            },
+        )
+
+    def get_default_learner_class(self) -> Any:
+        """The one machine."""
+        from off2on.learner import RecipeLearner
+
+        return RecipeLearner
+
+    @property
+    def _model_config_auto_includes(self) -> dict[str, Any]:
+        return {}
+

@@ -1,0 +1,293 @@
+"""The report's figures, each a function from plain arrays to a matplotlib `Figure`.
+
+Colours are Okabe and Ito's. Blue is kept for scores and orange for what was lost, so that a colour always
+means the same; words, widths and dashes say it all again for paper and grey screens. Figures are made without
+pyplot: there is no global state and nothing to close.
+"""
+
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+
+from off2on import stats
+from off2on.stats import Curve, Estimate, FloatArray, points, short
+
+BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
+INK, GREY, PALE, SHADE = "#1b1f24", "#5c6570", "#e4e7ea", "#f0f1f3"
+WIDE, HALF = (8.6, 2.9), (4.2, 2.35)  # inches
+TEXT = 8.5  # points
+
+Traces = Sequence[tuple[FloatArray, FloatArray]]
+
+
+@dataclass(frozen=True)
+class Bars:
+    """One line of the comparison: a name, its final score and its drop (None if it is not online)."""
+
+    name: str
+    final: Estimate
+    drop: Estimate | None
+
+
+def handover(
+    curves: Sequence[Curve], data_return: float | None = None, reference: tuple[float, float] | None = None
+) -> Figure:
+    """The scores of one group on both sides of the handover: thin seeds, their IQM, the drop as an arrow.
+
+    Args:
+        curves: One per seed; all of them are online, or none.
+        data_return: The data's own mean return, drawn as a dashed line: the honest zero.
+        reference: Returns that count as 0 and 100; adds an axis of normalised scores.
+    """
+    figure = Figure(figsize=WIDE)
+    panels = _panels(figure, curves)
+    for axes, online in panels:
+        _seeds(axes, [(c.steps, c.online) if online else (c.updates, c.offline) for c in curves], BLUE)
+        if data_return is not None:
+            axes.axhline(data_return, color=GREY, linewidth=1, dashes=(4, 3), zorder=1)
+    (first, _), (last, crossed) = panels[0], panels[-1]
+    low, high = first.get_ylim()
+    first.set_ylim(low - 0.12 * (high - low), high + 0.06 * (high - low))
+    first.set_ylabel("return")
+    if data_return is not None:
+        _label(first, f"the data's own return, {points(data_return)}", (0.015, data_return), (0, 3))
+    final = stats.iqm([curve.scores[-1] for curve in curves])
+    style = {"color": BLUE, "fontsize": 10, "fontweight": "bold"}
+    _label(last, points(final), (0.995, final), (0, 5), ha="right", bbox=None, **style)
+    if crossed:
+        _drop_arrow(last, curves)
+    if reference is not None:
+        floor, expert = reference
+        scale = (lambda y: 100 * (y - floor) / (expert - floor), lambda n: floor + n * (expert - floor) / 100)
+        normal = last.secondary_yaxis("right", functions=scale)
+        _clean(normal)
+        normal.set_ylabel("normalised score")
+        normal.tick_params(colors=GREY)
+    return figure
+
+
+def drop_by_seed(curves: Sequence[Curve]) -> Figure:
+    """The first 20 % of the online steps, each seed relative to its own handover, and their IQM."""
+    figure, axes = _half()
+    early = [curve.steps <= stats.EARLY * curve.planned for curve in curves]
+    traces = [(c.steps[e], c.online[e] - c.handover) for c, e in zip(curves, early, strict=True)]
+    _seeds(axes, traces, ORANGE)
+    axes.axhline(0, color=INK, linewidth=1)
+    axes.set_ylabel("return − return at the handover")
+    window = max(stats.EARLY * curve.planned for curve in curves)
+    _count_axis(axes, window, "{}environment steps after the handover")
+    return figure
+
+
+def batch_mix(traces: Traces) -> Figure:
+    """What the learner was fed online: the share of offline rows in its batches, mean over seeds, as areas.
+
+    Args:
+        traces: Of each seed the environment steps of its online evaluations [n], and the share of offline
+            rows in the batches since the one before, in [0, 1] [n].
+    """
+    figure, axes = _half()
+    grid, shares = stats.together([x for x, _ in traces], [share for _, share in traces])
+    mean = shares.mean(0)
+    grid, mean = np.append(0.0, grid), np.append(mean[:1], mean)
+    axes.fill_between(grid, 0, mean, step="pre", color="#c3c9d0", linewidth=0, label="offline shards")
+    axes.fill_between(grid, mean, 1, step="pre", color="#8fd3bd", linewidth=0, label="online replay")
+    axes.step(grid, mean, where="pre", color=INK, linewidth=1)
+    place = {"loc": "lower center", "bbox_to_anchor": (0.5, 0.99), "ncols": 2, "frameon": False}
+    axes.legend(fontsize=TEXT, **place)
+    axes.set_ylim(0, 1)
+    axes.set_ylabel("share of each batch")
+    _count_axis(axes, float(grid[-1]), "{}environment steps")
+    return figure
+
+
+def q_health(
+    curves: Sequence[Curve],
+    offline: Traces,
+    online: Traces,
+    mean: float | None = None,
+    largest: float | None = None,
+) -> Figure:
+    """The critic's mean Q on both sides against the discounted return to go that the data really had.
+
+    Args:
+        curves: One per seed, for the axes.
+        offline: Of each seed the updates [n] and the mean Q there [n].
+        online: The same in environment steps.
+        mean: The data's mean return to go.
+        largest: The data's largest: no row supports a Q above it.
+    """
+    figure = Figure(figsize=(WIDE[0], 2.0))
+    panels = _panels(figure, curves)
+    lines = [
+        (v, name, c) for v, name, c in ((mean, "mean", GREY), (largest, "largest", INK)) if v is not None
+    ]
+    for axes, is_online in panels:
+        _seeds(axes, online if is_online else offline, GREEN)
+        for value, _, colour in lines:
+            axes.axhline(value, color=colour, linewidth=1, dashes=(4, 3), zorder=1)
+    first, last = panels[0][0], panels[-1][0]
+    span = max((abs(value) for value, _, _ in lines), default=0.0)
+    if span and max((float(abs(q).max()) for _, q in [*offline, *online]), default=0.0) > 20 * span:
+        first.set_yscale(
+            "symlog", linthresh=span
+        )  # on a line, a Q that went to the moon would flatten the rest
+    first.margins(y=0.2)
+    first.set_ylabel("Q")
+    for value, name, _ in lines:
+        _label(last, f"{name} return to go of the data", (0.99, value), (0, 2), ha="right")
+    return figure
+
+
+def comparison(rows: Sequence[Bars]) -> Figure:
+    """Final scores with their intervals beside the drops, one line per group, the best at the top."""
+    rows = sorted(rows, key=lambda row: row.final.value)
+    height = 0.75 + 0.27 * len(rows)
+    figure = Figure(figsize=(WIDE[0], height))
+    bottom, top = 0.5 / height, 1 - 0.6 / height
+    axes = figure.add_axes((0.2, bottom, 0.4, top))
+    drops = figure.add_axes((0.64, bottom, 0.3, top), sharey=axes)
+    for panel in (axes, drops):
+        _clean(panel, "x")
+    drops.tick_params(labelleft=False)
+    for y, row in enumerate(rows):
+        if row.final.interval is not None:
+            low, high = row.final.interval
+            axes.barh(y, high - low, left=low, height=0.4, color=BLUE, alpha=0.35)
+        axes.plot([row.final.value] * 2, [y - 0.3, y + 0.3], color=BLUE, linewidth=2.5)
+        size = row.drop.value if row.drop else 0.0
+        drops.barh(y, size, height=0.4, color=ORANGE)
+        text = points(size) if row.drop else "not online"
+        _label(drops, text, (size, y), (4, 0), xycoords="data", va="center", bbox=None)
+    axes.set_yticks(range(len(rows)), [row.name for row in rows])
+    axes.set_ylim(-0.6, len(rows) - 0.4)
+    axes.margins(x=0.1)
+    axes.set_xlabel("final return: IQM" + (", 95 % interval" if any(r.final.interval for r in rows) else ""))
+    drops.set_xlim(0, 1.25 * max(row.drop.value if row.drop else 0.0 for row in rows) or 1)
+    drops.set_xlabel("drop at the handover (smaller is better)")
+    return figure
+
+
+def png(figure: Figure, dpi: int = 144) -> bytes:
+    """The figure as a PNG of 64 colours: a third of one in true colour, and the same to the eye."""
+    drawn, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=dpi, facecolor="white")
+    image = Image.open(drawn).convert("RGB").quantize(64, dither=Image.Dither.NONE)
+    image.save(small, format="png", optimize=True, dpi=(dpi, dpi))
+    return small.getvalue()
+
+
+def save(image: bytes, path: Path) -> None:
+    """Writes a PNG so that its name never stands for half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_bytes(image)
+    os.replace(partial, path)
+
+
+def _panels(figure: Figure, curves: Sequence[Curve]) -> list[tuple[Axes, bool]]:
+    """A grey offline panel and a white online one that touch at a black line; or the only one there is."""
+    updates = max((float(c.updates[-1]) for c in curves if len(c.updates)), default=0.0)
+    steps = max((max(float(c.planned), float(c.steps[-1])) for c in curves if c.crossed), default=0.0)
+    left, width = 0.08, 0.85
+    bottom, height = 0.48 / figure.get_figheight(), 1 - 0.56 / figure.get_figheight()
+    share = (0.42 if curves[0].crossed else 1.0) if updates else 0.0
+    panels: list[tuple[Axes, bool]] = []
+    if share:
+        axes = figure.add_axes((left, bottom, share * width, height))
+        _clean(axes)
+        axes.set_facecolor(SHADE)
+        axes.grid(color="white")
+        _count_axis(axes, updates, "offline: {}gradient updates")
+        panels.append((axes, False))
+    if share < 1:
+        shared = panels[0][0] if panels else None
+        axes = figure.add_axes((left + share * width, bottom, (1 - share) * width, height), sharey=shared)
+        _clean(axes)
+        _count_axis(axes, steps, "online: {}environment steps")
+        if shared is not None:
+            axes.tick_params(labelleft=False)
+            axes.spines["left"].set(visible=True, color="black", linewidth=1.5, zorder=5)
+            # Where the two axes meet there would be two numbers on top of one another.
+            shared.set_xticks([tick for tick in shared.get_xticks() if tick < 0.93 * updates])
+            shared.set_xlim(0, updates)
+        panels.append((axes, True))
+    return panels
+
+
+def _half() -> tuple[Figure, Axes]:
+    figure = Figure(figsize=HALF)
+    axes = figure.add_axes((0.15, 0.2, 0.81, 0.69))
+    _clean(axes)
+    return figure, axes
+
+
+def _seeds(axes: Axes, traces: Traces, colour: str) -> None:
+    """Thin lines for the seeds and a thick one for their IQM; points where a line would be invisible."""
+    traces = [(x, y) for x, y in traces if len(x)]
+    if not traces:
+        return
+    if len(traces) > 1:
+        for x, y in traces:
+            axes.plot(x, y, color=colour, alpha=0.4, linewidth=0.8, marker="." if len(x) < 3 else "")
+    grid, rows = stats.together([x for x, _ in traces], [y for _, y in traces])
+    line: dict[str, Any] = {"marker": "o", "markersize": 4, "clip_on": False} if len(grid) < 3 else {}
+    axes.plot(grid, stats.iqm_curve(rows), color=colour, linewidth=2, **line)
+
+
+def _drop_arrow(axes: Axes, curves: Sequence[Curve]) -> None:
+    """The drop as an arrow from the handover's level down where the seeds' IQM is lowest, its size in words."""
+    loss = stats.iqm([curve.drop or 0.0 for curve in curves])
+    level = stats.iqm([curve.handover for curve in curves])
+    window = stats.EARLY * max(curve.planned for curve in curves)
+    if loss == 0:
+        _label(axes, f"no drop in the first {short(window)} steps", (0.02, 0.04), xycoords="axes fraction")
+        return
+    grid, rows = stats.together([curve.steps for curve in curves], [curve.online for curve in curves])
+    early = grid <= window
+    at = float(grid[early][stats.iqm_curve(rows)[early].argmin()]) if early.any() else 0.0
+    at = max(at, 0.012 * axes.get_xlim()[1])  # clear of the black line
+    arrow = {"arrowstyle": "-|>", "color": ORANGE, "linewidth": 1.8, "shrinkA": 0, "shrinkB": 0}
+    axes.annotate("", (at, level - loss), (at, level), arrowprops=arrow, zorder=6)
+    axes.plot([0, at], [level, level], color=ORANGE, linewidth=1, linestyle=":", zorder=4)
+    text = f"drop {points(loss)},\n{stats.recovery(curves)}"
+    _label(axes, text, (at, level - loss), (5, -3), xycoords="data", va="top", color=ORANGE)
+
+
+def _label(
+    axes: Axes, text: str, at: tuple[float, float], offset: tuple[float, float] = (0, 0), **style: Any
+) -> None:
+    """Text on a patch of its panel's colour, `offset` points from x as a share of the panel and y in the data."""
+    usual: dict[str, Any] = {
+        "xycoords": axes.get_yaxis_transform(), "color": GREY, "fontsize": TEXT, "va": "bottom",
+        "bbox": {"facecolor": axes.get_facecolor(), "edgecolor": "none", "alpha": 0.8, "pad": 1},
+    }  # fmt: skip
+    axes.annotate(text, at, offset, textcoords="offset points", zorder=7, **(usual | style))
+
+
+def _clean(axes: Any, grid: Literal["x", "y"] = "y") -> None:
+    axes.grid(axis=grid, color=PALE, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color(GREY)
+    axes.tick_params(colors=INK, labelsize=TEXT, length=0)
+    axes.yaxis.set_major_formatter(lambda y, _: f"{y:,g}".replace("-", "−"))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.label.set(color=GREY, fontsize=TEXT)
+
+
+def _count_axis(axes: Axes, most: float, label: str) -> None:
+    """An x axis from zero to `most` in ones, thousands or millions, whichever reads best."""
+    units = ((1e6, "million "), (1e3, "thousand "), (1.0, ""))
+    size, word = next((size, word) for size, word in units if most >= 2 * size or size == 1)
+    axes.set_xlim(0, most or 1)
+    axes.xaxis.set_major_formatter(lambda x, _: f"{x / size:g}")
+    axes.set_xlabel(label.format(word))

@@ -1,0 +1,44 @@
+"""A network's parameters as one vector, so that an update touches one tensor and not dozens."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Flat:
+    """Moves a network's parameters into one vector, of which they become views.
+
+    Adam, the following of targets and the averaging over learners are then one operation each.
+    Build it after the network is on its device: moving the network afterwards breaks the views.
+
+    Args:
+        network: The network; its parameters keep their names, shapes and values.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self.parameters = list(network.parameters())
+        self.vector = torch.cat([parameter.detach().flatten() for parameter in self.parameters])
+        start = 0
+        for parameter in self.parameters:
+            stop = start + parameter.numel()
+            parameter.data = self.vector[start:stop].view_as(parameter)
+            start = stop
+
+    def set_gradient(self, gradients: Sequence[Tensor]) -> Tensor:
+        """Lay the parameters' gradients side by side, as the vector's gradient: [P].
+
+        The copy also makes them contiguous, without which torch's fused Adam on the CPU assigns
+        strided gradients to the wrong weights.
+        """
+        self.vector.grad = torch.cat([gradient.reshape(-1) for gradient in gradients])
+        return self.vector.grad
+
+    def stepped(self) -> None:
+        """Tell autograd that the parameters changed, so that an outdated graph is an error."""
+        torch.autograd.graph.increment_version(self.parameters)
+
+    @torch.no_grad()
+    def follow(self, other: "Flat", share: float) -> None:
+        """Take over a share of another network's parameters."""
+        self.vector.lerp_(other.vector, share)

@@ -1,0 +1,42 @@
+"""An algorithm's networks as RLlib sees them: one RLModule for every recipe."""
+
+from typing import Any
+
+import torch
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.rl_module.apis import InferenceOnlyAPI
+from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
+
+from off2on.policy import Policy
+
+
+class RecipeModule(TorchRLModule, InferenceOnlyAPI):
+    """Holds a `Policy`; on runners only with the networks that acting needs.
+
+    ``model_config`` has the recipe (a class), its ``hp``, the ``transforms`` and the ``seed`` of
+    the initial weights, so that every process starts from the same ones.
+    """
+
+    def setup(self) -> None:
+        """Build the networks."""
+        given = self.model_config
+        recipe, hp = given["recipe"], given["hp"]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(given["seed"])
+            nets = recipe.build_nets(self.observation_space, self.action_space, hp)
+        self.dropped = [f"policy.nets.{name}" for name in nets.names() if name not in recipe.acting]
+        self.dropped.append("policy.nets.target")
+        if self.inference_only:
+            nets.keep(recipe.acting)
+        self.policy = Policy(recipe, nets, hp, given["transforms"])
+
+    def get_non_inference_attributes(self) -> list[str]:
+        """Prefixes of the weights that runners do without."""
+        return self.dropped
+
+    def _forward(self, batch: dict[str, Any], **_: Any) -> dict[str, Any]:
+        return {Columns.ACTIONS: self.policy(batch[Columns.OBS])}
+
+    def _forward_exploration(self, batch: dict[str, Any], **_: Any) -> dict[str, Any]:
+        with torch.no_grad():
+            return {Columns.ACTIONS: self.policy(batch[Columns.OBS], explore=True)}

@@ -1,0 +1,279 @@
+"""Networks: multi-layer perceptrons, critics as batched ensembles, actors and their distributions.
+
+Shapes: ``B`` transitions, ``E`` members (always first), ``D`` observation width, ``A`` action
+width, ``H`` hidden width. Everything is float32. Actions live in [-1, 1].
+"""
+
+import copy
+import math
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
+
+
+class Nets(nn.Module):
+    """An algorithm's networks by name, and the slowly following copies of some of them.
+
+    ``nets.critic`` is a network, ``nets.target.critic`` its frozen copy.
+
+    Args:
+        targets: Names of the networks that have a following copy.
+        **networks: The networks.
+    """
+
+    def __init__(self, *, targets: Sequence[str] = (), **networks: nn.Module) -> None:
+        super().__init__()
+        for name, network in networks.items():
+            self.add_module(name, network)
+        self.targets = tuple(targets)
+        self.target = nn.Module()
+        for name in targets:
+            self.target.add_module(name, copy.deepcopy(networks[name]).requires_grad_(False))
+
+    def __getattr__(self, name: str) -> Any:
+        return super().__getattr__(name)
+
+    def names(self) -> list[str]:
+        """The networks' names, the copies left out."""
+        return [name for name, _ in self.named_children() if name != "target"]
+
+    def keep(self, names: Iterable[str]) -> None:
+        """Drop every network not named, and all copies: what acting does not need."""
+        for name in set(self.names()) - set(names):
+            delattr(self, name)
+        self.targets = ()
+        del self.target
+
+
+class MLP(nn.Sequential):
+    """Linear layers with ReLU between them, and none after the last.
+
+    Args:
+        sizes: Widths from input to output, ``(D, H, H, out)``.
+    """
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        layers: list[nn.Module] = []
+        for fan_in, fan_out in pairwise(sizes):
+            layers += [nn.Linear(fan_in, fan_out), nn.ReLU(inplace=True)]
+        super().__init__(*layers[:-1])
+
+
+class EnsembleLinear(nn.Module):
+    """E linear layers as one batched matrix product, initialised like `torch.nn.Linear`."""
+
+    def __init__(self, members: int, fan_in: int, fan_out: int) -> None:
+        super().__init__()
+        bound = 1 / math.sqrt(fan_in)
+        self.weight = nn.Parameter(torch.empty(members, fan_in, fan_out).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(members, 1, fan_out).uniform_(-bound, bound))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [E, B, in] to [E, B, out]."""
+        return torch.baddbmm(self.bias, x, self.weight)
+
+
+class Critic(nn.Module):
+    """An ensemble of action values Q_i(s, a).
+
+    Args:
+        obs: Observation width D.
+        action: Action width A.
+        hidden: Widths of the hidden layers.
+        members: Ensemble size E.
+    """
+
+    def __init__(self, obs: int, action: int, hidden: Sequence[int], members: int = 2) -> None:
+        super().__init__()
+        self.members = members
+        self.obs = obs
+        sizes = (obs + action, *hidden, 1)
+        self.layers = nn.ModuleList(EnsembleLinear(members, *pair) for pair in pairwise(sizes))
+
+    def forward(self, obs: Tensor, action: Tensor) -> Tensor:
+        """Values of one or of several actions per observation.
+
+        Args:
+            obs: [B, D].
+            action: [B, A], or [n, B, A] for n actions per observation.
+
+        Returns:
+            [E, B] or [E, n, B].
+        """
+        if action.dim() == 3:
+            return self._many(obs, action)
+        x = torch.cat((obs, action), -1)
+        return self._rest(self.layers[0](x.expand(self.members, *x.shape)))
+
+    def _many(self, obs: Tensor, action: Tensor) -> Tensor:
+        """As if each observation were repeated n times, with its share of layer one computed once."""
+        count, batch, width = action.shape
+        first: EnsembleLinear = self.layers[0]  # type: ignore[assignment]
+        of_obs = torch.baddbmm(
+            first.bias, obs.expand(self.members, batch, self.obs), first.weight[:, : self.obs]
+        )
+        flat = action.reshape(count * batch, width)
+        of_action = flat.expand(self.members, *flat.shape) @ first.weight[:, self.obs :]
+        x = of_action.view(self.members, count, batch, -1) + of_obs.unsqueeze(1)
+        return self._rest(x.flatten(1, 2)).view(self.members, count, batch)
+
+    def _rest(self, x: Tensor) -> Tensor:
+        for layer in self.layers[1:]:
+            x = layer(F.relu_(x))
+        return x.squeeze(-1)
+
+
+class Value(nn.Module):
+    """A state value V(s)."""
+
+    def __init__(self, obs: int, hidden: Sequence[int]) -> None:
+        super().__init__()
+        self.mlp = MLP((obs, *hidden, 1))
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """Map [B, D] to [B]."""
+        return self.mlp(obs).squeeze(-1)  # type: ignore[no-any-return]
+
+
+class Scalar(nn.Module):
+    """One learned number, such as SAC's log temperature."""
+
+    def __init__(self, initial: float) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.tensor([initial]))
+
+    def forward(self) -> Tensor:
+        """The number, as a tensor of no dimensions."""
+        return self.value.squeeze()
+
+
+class Normal:
+    """A diagonal Gaussian over actions, without the checks of `torch.distributions`.
+
+    Args:
+        mean: [B, A].
+        std: [A] or [B, A], positive.
+    """
+
+    def __init__(self, mean: Tensor, std: Tensor) -> None:
+        self.mean, self.std = mean, std
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """Density of [B, A] actions, summed over dimensions: [B]."""
+        z = (action - self.mean) / self.std
+        return (-0.5 * z.square() - self.std.log() - LOG_SQRT_2PI).sum(-1)
+
+    def sample(self) -> Tensor:
+        """Differentiable [B, A] actions."""
+        return self.mean + self.std * torch.randn_like(self.mean)
+
+
+class TanhNormal:
+    """A diagonal Gaussian squashed by tanh into (-1, 1).
+
+    Args:
+        mean: [B, A] before squashing.
+        log_std: [B, A] before squashing.
+    """
+
+    def __init__(self, mean: Tensor, log_std: Tensor) -> None:
+        self.location, self.log_std = mean, log_std
+
+    @property
+    def mean(self) -> Tensor:
+        """The squashed mean [B, A], which is what acts when nothing is explored."""
+        return self.location.tanh()
+
+    def sample(self, count: int | None = None) -> tuple[Tensor, Tensor]:
+        """Differentiable actions and their log densities.
+
+        Args:
+            count: How many per observation; None for one, without the leading dimension.
+
+        Returns:
+            Actions [B, A] or [count, B, A], log densities [B] or [count, B].
+        """
+        shape = self.location.shape if count is None else (count, *self.location.shape)
+        noise = torch.randn(shape, device=self.location.device)
+        raw = self.location + self.log_std.exp() * noise
+        log_prob = (-0.5 * noise.square() - self.log_std - LOG_SQRT_2PI).sum(-1) - _log_slope(raw)
+        return raw.tanh(), log_prob
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """Density [B] of given [B, A] actions, kept away from the ends where it is infinite."""
+        raw = action.clamp(-1 + 1e-6, 1 - 1e-6).atanh()
+        z = (raw - self.location) * (-self.log_std).exp()
+        return (-0.5 * z.square() - self.log_std - LOG_SQRT_2PI).sum(-1) - _log_slope(raw)
+
+    def rows(self, start: int, stop: int) -> "TanhNormal":
+        """The distribution of some of the observations."""
+        return TanhNormal(self.location[start:stop], self.log_std[start:stop])
+
+
+def _log_slope(raw: Tensor) -> Tensor:
+    """The sum over dimensions of log(1 - tanh(u)^2), in the form that does not cancel."""
+    return (2 * (math.log(2) - raw - F.softplus(-2 * raw))).sum(-1)
+
+
+class DeterministicActor(nn.Module):
+    """A policy a = tanh(f(s))."""
+
+    def __init__(self, obs: int, action: int, hidden: Sequence[int]) -> None:
+        super().__init__()
+        self.mlp = MLP((obs, *hidden, action))
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """Map [B, D] to [B, A] in (-1, 1)."""
+        return self.mlp(obs).tanh()  # type: ignore[no-any-return]
+
+
+class GaussianActor(nn.Module):
+    """A policy N(tanh f(s), sigma) whose sigma does not depend on the state.
+
+    Args:
+        obs: Observation width D.
+        action: Action width A.
+        hidden: Widths of the hidden layers.
+        log_std: Bounds of log sigma, which starts at 0.
+    """
+
+    def __init__(
+        self, obs: int, action: int, hidden: Sequence[int], log_std: tuple[float, float] = (-5.0, 2.0)
+    ) -> None:
+        super().__init__()
+        self.mlp = MLP((obs, *hidden, action))
+        self.log_std = nn.Parameter(torch.zeros(action))
+        self.bounds = log_std
+
+    def forward(self, obs: Tensor) -> Normal:
+        """The distribution of actions at [B, D]."""
+        return Normal(self.mlp(obs).tanh(), self.log_std.clamp(*self.bounds).exp())
+
+
+class SquashedGaussianActor(nn.Module):
+    """A policy tanh(N(f(s), g(s))), SAC's.
+
+    Args:
+        obs: Observation width D.
+        action: Action width A.
+        hidden: Widths of the hidden layers.
+        log_std: Bounds of log g.
+    """
+
+    def __init__(
+        self, obs: int, action: int, hidden: Sequence[int], log_std: tuple[float, float] = (-20.0, 2.0)
+    ) -> None:
+        super().__init__()
+        self.mlp = MLP((obs, *hidden, 2 * action))
+        self.bounds = log_std
+
+    def forward(self, obs: Tensor) -> TanhNormal:
+        """The distribution of actions at [B, D]."""
+        mean, log_std = self.mlp(obs).chunk(2, -1)
+        return TanhNormal(mean, log_std.clamp(*self.bounds))

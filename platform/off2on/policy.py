@@ -1,0 +1,56 @@
+"""A policy that can act on its own: the networks it needs, and the units of the world."""
+
+import copy
+import io
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from off2on.nets import Nets
+from off2on.transforms import Transforms
+
+
+class Acts(Protocol):
+    """The part of a recipe that a policy uses."""
+
+    def act(self, nets: Nets, obs: Tensor, hp: Any, explore: bool) -> Tensor:
+        """Actions [B, A] in [-1, 1] at transformed observations [B, D]."""
+
+
+class Policy(nn.Module):
+    """From observations in the world's units to actions in the environment's.
+
+    Args:
+        recipe: How to act with the networks.
+        nets: The networks.
+        hp: The recipe's hyperparameters.
+        transforms: The units.
+    """
+
+    def __init__(self, recipe: Acts, nets: Nets, hp: Any, transforms: Transforms) -> None:
+        super().__init__()
+        self.recipe, self.nets, self.hp = recipe, nets, hp
+        for name in ("obs_mean", "obs_std", "action_low", "action_high"):
+            value = torch.tensor(getattr(transforms, name))
+            self.register_buffer(name, value, persistent=False)
+
+    def forward(self, obs: Tensor, explore: bool = False) -> Tensor:
+        """Actions [B, A] in the environment's units at raw observations [B, D], both float32."""
+        seen = (obs - self.obs_mean) / self.obs_std
+        action = self.recipe.act(self.nets, seen, self.hp, explore).clamp(-1, 1)
+        return self.action_low + (action + 1) / 2 * (self.action_high - self.action_low)
+
+    def export(self) -> bytes:
+        """The deterministic policy as a file's content that needs torch alone, and no pickle.
+
+            with open("policy.pt", "rb") as file:
+                policy = torch.export.load(file).module()
+            action = policy(obs)              # obs [B, D] float32, in the world's units
+        """
+        obs = torch.zeros(2, self.get_buffer("obs_mean").shape[0])
+        on_cpu = copy.deepcopy(self).cpu().eval()
+        program = torch.export.export(on_cpu, (obs,), dynamic_shapes={"obs": {0: torch.export.Dim("rows")}})
+        content = io.BytesIO()
+        torch.export.save(program, content)
+        return content.getvalue()

@@ -1,0 +1,32 @@
+"""Ways across the handover: what a batch is made of once the environment answers.
+
+The catalogue holds strings, so that reading it imports nothing.
+"""
+
+import importlib
+
+from off2on.errors import UnknownName, nearest
+from off2on.strategies.base import Strategy
+
+CATALOGUE = {
+    "append": ("off2on.strategies.append:Append", "offline and online rows, all equally likely"),
+    "symmetric": ("off2on.strategies.symmetric:Symmetric", "a fixed share of each batch is offline"),
+    "balanced": ("off2on.strategies.balanced:Balanced", "offline rows by how much they look like online ones"),
+}
+
+
+def find_strategy(name: str) -> type[Strategy]:
+    """The strategy of a catalogue name, or of ``package.module:Class``."""
+    target = CATALOGUE[name][0] if name in CATALOGUE else name
+    module, _, attribute = target.partition(":")
+    if not attribute:
+        raise UnknownName(
+            f"no strategy is called '{name}'.", f"{nearest(name, CATALOGUE)}All: {' '.join(CATALOGUE)}"
+        )
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UnknownName(f"'{name}' cannot be imported: {error}.", "Expected package.module:Class.") from None
+    if not (isinstance(found, type) and issubclass(found, Strategy)):
+        raise UnknownName(f"'{name}' is not a Strategy.", "Expected a subclass of off2on.strategies.Strategy.")
+    return found

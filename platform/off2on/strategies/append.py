@@ -1,0 +1,26 @@
+"""Append: online rows join the offline ones, and every row is equally likely.
+
+The field's baseline: what one gets by filling the offline data's replay buffer further.
+"""
+
+import torch
+from torch import Tensor
+
+from off2on.strategies.base import Strategy, uniform
+
+
+class Append(Strategy):
+    """Offline and online rows, all equally likely."""
+
+    def draw(self, updates: int, size: int, generator: torch.Generator) -> Tensor:
+        """Positions [updates, size]; a window on larger offline data counts as all of it."""
+        rows = self.rows
+        if rows.total == rows.offline:
+            return uniform(0, rows.offline + rows.online, (updates, size), generator)
+        offline = uniform(0, rows.offline, (updates, size), generator)
+        if rows.online == 0:
+            return offline
+        online = uniform(rows.offline, rows.online, (updates, size), generator)
+        share = rows.total / (rows.total + rows.online)
+        chance = torch.rand((updates, size), generator=generator, device=generator.device)
+        return torch.where(chance < share, offline, online)

@@ -1,0 +1,122 @@
+"""Balanced replay: offline rows are drawn the more often, the more they look like online ones.
+
+Lee et al., "Offline-to-Online Reinforcement Learning via Balanced Replay and Pessimistic
+Q-Ensemble", CoRL 2021, arXiv:2107.00591, section 4.1 and algorithm 1.
+
+    density ratio   w(s, a) ≈ p_online(s, a) / p_offline(s, a), by L_DR (`losses.density_ratio`)
+    priority        p = clip( w^(1/T) / mean_offline(w^(1/T)), 0.001, 1000 )
+    new rows        p = max( M f / ((1 - f) 1000), largest priority so far )
+
+A row's priority is refreshed when an update has used it. New online rows enter with a priority
+that gives the first thousand of them the share f of all mass, M being the number of offline rows.
+There is no importance correction.
+
+Differences from the authors' code: the rows of `block` consecutive updates are drawn from one
+cumulative sum of the priorities instead of a sum tree (no drift, and priorities are at most
+`block` updates old). With several learners each learns the ratio on the rows it holds.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from off2on import losses
+from off2on.batches import Batch, Rows
+from off2on.hyperparameters import Settings, hp
+from off2on.nets import MLP
+from off2on.strategies.base import Strategy, uniform
+
+
+@dataclass(frozen=True)
+class BalancedOptions(Settings):
+    """Section 5 and the code's defaults."""
+
+    online_share: float = hp(0.5, "f, the mass of the first 1000 online rows; 0.75 for medium data", above=0, below=1)
+    temperature: float = hp(5.0, "T: priorities are w^(1/T), flatter for larger T", above=0)
+    ratio_lr: float = hp(3e-4, "Adam's step size for the density ratio", above=0)
+    ratio_batch: int = hp(256, "rows of either side per step of the density ratio", least=1)
+
+
+class Balanced(Strategy):
+    """Density-ratio prioritised replay over offline and online rows."""
+
+    Options: ClassVar[type[Settings]] = BalancedOptions
+    block: ClassVar[int] = 10
+
+    def __init__(self, rows: Rows, options: BalancedOptions) -> None:
+        super().__init__(rows, options)
+        device = rows.data.device
+        self.priority = torch.zeros(len(rows.data), dtype=torch.float64, device=device)
+        self.priority[: rows.offline] = 1.0
+        widths = rows.layout.widths
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.ratio = MLP((widths["obs"] + widths["action"], 256, 256, 1)).to(device)
+        last = self.ratio[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.ones_(last.bias)
+        self.optimizer = torch.optim.Adam(self.ratio.parameters(), lr=options.ratio_lr, fused=True)
+        share = options.online_share
+        self.largest = rows.offline * share / ((1 - share) * 1000)
+
+    def draw(self, updates: int, size: int, generator: torch.Generator) -> Tensor:
+        """Positions [updates, size] in proportion to priority, stratified within each batch."""
+        held = self.rows.offline + self.rows.online
+        mass = self.priority[:held].cumsum(0)
+        stratum = torch.arange(size, device=mass.device) + torch.rand(
+            (updates, size), generator=generator, device=mass.device, dtype=mass.dtype
+        )
+        return torch.searchsorted(mass, stratum / size * mass[-1], right=True).clamp_(max=held - 1)
+
+    def entered(self, position: Tensor) -> None:
+        """New online rows get the largest priority so far."""
+        self.priority[position] = self.largest
+
+    def replaced(self, position: Tensor) -> None:
+        """Offline rows start at priority 1."""
+        self.priority[position] = 1.0
+
+    def used(self, batch: Batch, position: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """One step of the density ratio, then new priorities for the rows just used."""
+        if self.rows.online == 0:
+            return {}
+        size = (self.options.ratio_batch,)
+        offline = uniform(0, self.rows.offline, size, generator)
+        online = uniform(self.rows.offline, self.rows.online, size, generator)
+        (drawn,) = self.rows.gather(torch.cat((offline, online)).unsqueeze(0))
+        loss = losses.density_ratio(*self._ratio(drawn).chunk(2))
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        with torch.no_grad():
+            flat = 1 / self.options.temperature
+            mean = self._ratio(drawn)[: size[0]].pow(flat).mean()
+            fresh = (self._ratio(batch).pow(flat) / mean.clamp(min=1e-10)).clamp(1e-3, 1e3)
+        self.priority[position] = fresh.to(self.priority.dtype)
+        self.largest = max(self.largest, float(fresh.max()))
+        return {"balanced/ratio_loss": loss.detach(), "balanced/priority": fresh.mean()}
+
+    def _ratio(self, batch: Batch) -> Tensor:
+        """w(s, a) at a batch: [B], at least 0."""
+        return F.relu(self.ratio(torch.cat((batch.obs, batch.action), -1))).squeeze(-1)
+
+    def state(self) -> dict[str, Any]:
+        """Priorities, the density ratio and its optimiser."""
+        return {
+            "priority": self.priority[: self.rows.offline + self.rows.online].cpu(),
+            "largest": self.largest,
+            "ratio": self.ratio.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state` gave."""
+        held = state["priority"]
+        self.priority[: len(held)] = held.to(self.priority)
+        self.largest = state["largest"]
+        self.ratio.load_state_dict(state["ratio"])
+        self.optimizer.load_state_dict(state["optimizer"])

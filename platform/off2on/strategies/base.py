@@ -1,0 +1,58 @@
+"""What every strategy answers: which rows make the next batches."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from off2on.batches import Batch, Rows
+from off2on.hyperparameters import Settings
+
+
+@dataclass(frozen=True)
+class Options(Settings):
+    """A strategy without options."""
+
+
+class Strategy:
+    """Draws the positions of the rows of the next batches.
+
+    Args:
+        rows: The offline rows and the ring of online ones.
+        options: The strategy's own settings.
+    """
+
+    Options: ClassVar[type[Settings]] = Options
+    block: ClassVar[int] = 50
+    """How many updates' rows are drawn at once."""
+
+    def __init__(self, rows: Rows, options: Any) -> None:
+        self.rows, self.options = rows, options
+
+    def draw(self, updates: int, size: int, generator: torch.Generator) -> Tensor:
+        """Positions [updates, size] in the matrix of rows."""
+        raise NotImplementedError
+
+    def entered(self, position: Tensor) -> None:
+        """Online rows were written at these positions [n]."""
+
+    def replaced(self, position: Tensor) -> None:
+        """Other offline rows were written at these positions [n] of the window."""
+
+    def used(self, batch: Batch, position: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """An update used this batch, drawn from these positions [B]; metrics to log."""
+        return {}
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint must keep: tensors and plain values."""
+        return {}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state` gave."""
+
+
+def uniform(start: int, count: int, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Positions start … start + count - 1, all equally likely."""
+    return start + torch.randint(count, shape, generator=generator, device=generator.device)
