@@ -46,6 +46,8 @@ def pack(episodes: Sequence[Episode]) -> tuple[dict[str, Array], Array, Array]:
     }
     for name in episodes[0].extras:
         extra = np.concatenate([episode.extras[name] for episode in episodes])
+        if extra.dtype == bool and extra.ndim > 1:  # Arrow has no tensor of bits
+            extra = extra.astype(np.uint8)
         columns[name] = extra if extra.dtype.kind in "iub" else _float32(extra)
     return columns, starts, _float32(np.stack([episode.obs[-1] for episode in episodes]))
 

@@ -105,7 +105,7 @@ def ingest(
     """
     rules = Rules(nan, clip_actions, store_new_obs)
     final, folder = out / name, out / f"{name}.partial"
-    if Path(name).name != name or name.endswith(".partial"):
+    if not name or Path(name).name != name or name.endswith(".partial"):
         raise BadValues(f"{name!r} cannot name a data set.", "It names a folder: no slash, no '.partial'.")
     if final.exists() and not overwrite:
         raise Exists(f"{final} exists.", "", f"off2on data add {name} --overwrite, or another --name")

@@ -38,7 +38,8 @@ class Shards:
         self.path = path
         self.manifest = Manifest.from_json((path / FILE).read_text())
         self.name = self.manifest.name
-        self.files = [path / "shards" / file["name"] for file in self.manifest.files]
+        self.folder = path / "shards"
+        self.files = [self.folder / file["name"] for file in self.manifest.files]
         for file, listed in zip(self.files, self.manifest.files, strict=True):
             size = file.stat().st_size if file.is_file() else 0
             if size != listed["bytes"]:

@@ -84,7 +84,7 @@ class Source:
         """A hash of the file that defines it, so that parts made by an older version are not reused."""
         try:
             file = inspect.getsourcefile(type(self))
-        except TypeError:  # defined in an interactive session
+        except (TypeError, OSError):  # typed into an interactive session
             file = None
         return hash_path(Path(file)) if file and Path(file).is_file() else ""
 

@@ -94,8 +94,9 @@ class PartWriter:
             return
         name = episode.id or f"{self._part}-{self._number}"
         self._number += 1
+        whole = replace(whole, id=name, row=row)
         self._same_layout(whole)
-        self._buffer.append(replace(whole, id=name, row=row))
+        self._buffer.append(whole)
         self._buffered += whole.length
         full = self._split is not None and self._file_rows + self._buffered >= self._split
         if self._buffered >= self._group or full:

@@ -1,10 +1,25 @@
+"""Reports of made run folders: what is on the page, what must not be, and what is drawn."""
+
+import base64
 import csv
+import io
 import math
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import yaml
+from PIL import Image
+
+from off2on import figures, stats
+from off2on.errors import UnknownName, UserError
+from off2on.report import LARGEST, find_runs, load_run, write_report
 
 
 def make_run(
@@ -45,8 +60,8 @@ def make_run(
     if online:
         before = float(str(rows[-1]["score"])) / unit if rows else 66.0
         row("handover", updates, 0, before, 1)
-        early = [step for step in (1, 1_000, 2_000, 5_000, 10_000, 20_000) if step < online]
-        for step in [*early, *np.linspace(online * 0.12, online, evaluations).astype(int)]:
+        early = {step for step in (1, 1_000, 2_000, 5_000, 10_000, 20_000) if step < online}
+        for step in sorted(early | set(np.linspace(online * 0.12, online, evaluations).astype(int))):
             x = step / online
             dip = depth * (x / 0.03) * math.exp(1 - x / 0.03)
             score = before - dip + gain * (1 - math.exp(-6 * x)) + 0.6 * rng.normal()
@@ -77,3 +92,319 @@ def make_run(
     }  # fmt: skip
     (folder / "run.yaml").write_text(yaml.safe_dump(told))
     return folder
+
+
+class Outline(HTMLParser):
+    """What a browser would see: headings, images, the tags that must not be there, and all the text."""
+
+    def __init__(self, page: Path) -> None:
+        super().__init__()
+        self.headings: list[str] = []
+        self.images: list[dict[str, str | None]] = []
+        self.tags: list[str] = []
+        self.links: list[str | None] = []
+        self.text = ""
+        self.html = page.read_text(encoding="utf-8")
+        self.feed(self.html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.links += [value for name, value in attrs if name in ("src", "href")]
+        if tag == "img":
+            self.images.append(dict(attrs))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+        if self.tags and self.tags[-1] in ("h1", "h2", "h3") and data.strip():
+            self.headings.append(data)
+
+
+def decode(image: dict[str, str | None]) -> Image.Image:
+    kind, data = str(image["src"]).split(",")
+    assert kind == "data:image/png;base64"
+    return Image.open(io.BytesIO(base64.b64decode(data)))
+
+
+@pytest.fixture(scope="module")
+def five(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five seeds of one group."""
+    root = tmp_path_factory.mktemp("runs") / "hopper-medium-v2"
+    for seed in range(5):
+        make_run(root / f"iql-balanced-s{seed}", seed=seed)
+    return root
+
+
+def test_a_run_is_read_as_it_was_written(tmp_path: Path) -> None:
+    run = load_run(make_run(tmp_path / "iql-balanced-s3", seed=3))
+    assert (run.algorithm, run.strategy, run.data, run.seed) == ("iql", "balanced", "hopper-medium-v2", 3)
+    assert run.name == "iql × balanced"
+    assert run.reference == (-20.27, 3234.3)
+    assert len(run.curve.offline) == 20
+    assert run.curve.steps[:2].tolist() == [0, 1]  # just after the switch, then one step
+    assert run.curve.after == run.curve.handover  # nothing was lost by the switch itself
+    steps, share = run.trace("offline_share", "online")
+    assert share[0] == pytest.approx(0.5)
+    assert steps[0] == 1
+    assert len(run.trace("steps_per_s", "offline")[0]) == 0  # empty cells are no values
+    assert len(run.trace("no such column", "offline")[0]) == 0
+
+
+def test_a_line_that_is_being_written_is_not_read(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", online=0)
+    with (folder / "metrics.csv").open("a") as file:
+        file.write("offline,1000001,0,99")
+    assert len(load_run(folder).sides) == 20
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda folder: (folder / "run.yaml").unlink(), "is not a run: it has no run.yaml"),
+        (lambda folder: (folder / "run.yaml").write_text("[1"), "cannot be read"),
+        (lambda folder: (folder / "run.yaml").write_text("seed: 1"), "does not describe a run"),
+        (lambda folder: (folder / "run.yaml").write_text("{seed: 1, data: {}}"), "It lacks algorithm, data.name"),
+        (lambda folder: (folder / "metrics.csv").unlink(), "has no evaluation yet"),
+        (lambda folder: (folder / "metrics.csv").write_text(""), "lacks side, updates, env_steps, score"),
+        (lambda folder: (folder / "metrics.csv").write_text("side,updates,env_steps,score\n"), "no evaluation yet"),
+        (
+            lambda folder: (folder / "metrics.csv").write_text("side,updates,env_steps,score\noffline,1,0,high\n"),
+            "holds a cell that is not a number",
+        ),
+    ],
+)  # fmt: skip
+def test_a_folder_that_is_no_run_says_what_is_missing(
+    tmp_path: Path, spoil: Callable[[Path], object], told: str
+) -> None:
+    folder = make_run(tmp_path / "run")
+    spoil(folder)
+    with pytest.raises(UserError) as caught:
+        write_report([folder])
+    assert told in str(caught.value)
+    assert str(folder) in str(caught.value)
+    assert not (folder / "report.html").exists()
+
+
+def test_runs_are_found_by_folder_glob_parent_and_name(five: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds = [five / f"iql-balanced-s{seed}" for seed in range(5)]
+    assert find_runs([str(seeds[2])]) == [seeds[2]]
+    assert find_runs([str(five / "*-s[01]")]) == seeds[:2]
+    assert find_runs([str(five)]) == find_runs([str(five.parent)]) == seeds
+    assert find_runs([str(five), str(seeds[0])]) == seeds  # each once
+    assert find_runs(["iql-balanced-s4"], root=five.parent) == [seeds[4]]
+    assert find_runs(["hopper-medium-v2/iql-balanced-s4"], root=five.parent) == [seeds[4]]
+    monkeypatch.chdir(five)
+    assert find_runs(["iql-balanced-s4"]) == [Path("iql-balanced-s4")]
+
+
+def test_a_name_that_is_not_found_or_not_alone_says_so(five: Path) -> None:
+    with pytest.raises(UnknownName, match=r"no run is called 'iql-balancd-s0'") as caught:
+        find_runs(["iql-balancd-s0"], root=five)
+    assert "nearest: iql-balanced-s0" in str(caught.value)
+    assert str(five) in str(caught.value)
+    with pytest.raises(UserError, match="5 runs match 'iql'"):
+        find_runs(["iql"], root=five)
+    with pytest.raises(UnknownName, match="0 runs"):
+        find_runs(["anything"], root=five / "nowhere")
+
+
+def test_the_page_of_five_seeds(five: Path) -> None:
+    page = write_report(find_runs([str(five)]))
+    assert page == five / "report.html"
+    assert page.stat().st_size <= LARGEST
+    seen = Outline(page)
+    assert seen.html.startswith('<!doctype html>\n<html lang="en">')
+    assert seen.headings == [
+        "iql × balanced on hopper-medium-v2", "The handover", "The drop, seed by seed", "What the learner was fed",
+        "Health: Q against the data's return to go", "Runs", "To run this again", "What differs from the defaults",
+    ]  # fmt: skip
+    assert not {"script", "link", "iframe", "object"} & set(seen.tags)
+    assert all(str(link).startswith("data:image/png;base64,") for link in seen.links)
+    assert "http" not in seen.html
+    assert len(seen.images) == 4
+    assert all(image["alt"] and decode(image).size[0] > 500 for image in seen.images)
+    assert sorted(path.name for path in (five / "figures").iterdir()) == [
+        "batch.png", "drop.png", "handover.png", "q.png",
+    ]  # fmt: skip
+
+    runs = [load_run(folder) for folder in find_runs([str(five)])]
+    for scores in ([run.curve.handover for run in runs], [run.curve.online[-1] for run in runs]):
+        told = stats.estimate(scores)
+        assert told.interval is not None
+        assert f">{stats.points(told.value)}</b>" in seen.html
+        assert f"[{stats.points(told.interval[0])}, {stats.points(told.interval[1])}]" in seen.text
+    lost = stats.estimate([run.curve.drop or 0.0 for run in runs])
+    assert f"<b class='loss'>{stats.points(-lost.value)}</b>" in seen.html
+    assert "made good after" in seen.text
+    assert "just after the switch" in seen.text
+    assert "normalised" in seen.text
+    assert "off2on train iql hopper-medium-v2" in seen.text
+    assert "sha256:8d1f0c9a77e0" in seen.text
+    assert "no interval" not in seen.text.split("Interquartile")[0]
+    assert "extrapolating" not in seen.text
+    assert re.search(r"beta\s*6\.0\s*3\.0\s*command line", seen.text)
+    assert "expectile" not in seen.text  # it has its default
+
+
+def test_one_seed_has_no_interval_and_its_figures_in_its_own_folder(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "runs" / "iql-balanced-s0")
+    page = write_report([folder], tmp_path / "elsewhere" / "one.html")
+    assert page == tmp_path / "elsewhere" / "one.html"
+    assert (folder / "figures" / "handover.png").is_file()
+    text = Outline(page).text
+    assert text.count("one seed: no interval") == 3
+    assert "[" not in text.split("The handover")[0]
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+@pytest.mark.parametrize("evaluations", [1, 2, 20])
+def test_a_run_that_stays_offline_says_nothing_of_a_handover(tmp_path: Path, evaluations: int) -> None:
+    folder = make_run(tmp_path / "bc-s0", algorithm="bc", strategy=None, online=0, evaluations=evaluations)
+    seen = Outline(write_report([folder]))
+    assert seen.headings[:3] == [
+        "bc on hopper-medium-v2",
+        "Learning offline",
+        "Health: Q against the data's return to go",
+    ]
+    assert "handover" not in seen.text
+    assert "drop" not in seen.text
+
+
+def test_a_run_from_another_runs_handover_has_only_an_online_side(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "iql-append-s0", strategy="append", offline=False, evaluations=2)
+    seen = Outline(write_report([folder]))
+    assert "The handover" in seen.headings
+
+
+def test_a_q_above_anything_in_the_data_is_told_in_words(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "sac-s0", algorithm="sac", q_scale=50, reference=None)
+    text = Outline(write_report([folder])).text
+    assert re.search(
+        r"Seed 0: Q passed the largest return to go in the data \([\d,]+ > 264.0\) at update 50,000", text
+    )
+    assert "extrapolating" in text
+    assert "normalised" not in text.lower()  # there is no reference
+
+
+def test_what_makes_the_numbers_doubtful_is_said(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / f"s{n}", seed=min(n, 1)) for n in range(3)]
+    other = yaml.safe_load((runs[2] / "run.yaml").read_text())
+    other["hyperparameters"]["beta"]["value"] = 9.0
+    other["data"]["content_hash"] = "sha256:other"
+    other["status"] = "interrupted"
+    (runs[2] / "run.yaml").write_text(yaml.safe_dump(other))
+    waiting = make_run(tmp_path / "s3", seed=3)
+    (waiting / "metrics.csv").unlink()
+    text = Outline(write_report([*runs, waiting])).text
+    assert "s2 is interrupted" in text
+    assert "have the same seed" in text
+    assert "did not learn from the same rows" in text
+    assert "they differ in beta (6.0, 9.0)" in text
+    assert f"Left out: {waiting} has no evaluation yet." in text
+
+
+def test_negative_returns_are_compared_by_difference(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "iql-s0", reference=None)
+    told = yaml.safe_load((folder / "run.yaml").read_text())
+    told["data"]["return_mean"] = -1000.0
+    (folder / "run.yaml").write_text(yaml.safe_dump(told))
+    text = Outline(write_report([folder])).text
+    final = load_run(folder).curve.online[-1]
+    assert f"+{stats.points(final + 1000)}" in text
+    assert "×-" not in text
+
+
+def test_whatever_is_in_a_run_stays_text(tmp_path: Path) -> None:
+    evil = "<script>alert('1')</script>&$body{0}%s"
+    folder = make_run(
+        tmp_path / "x<b>-s0", algorithm=evil, data=evil, strategy=evil, command=evil, device=evil, commit=evil, env=evil,
+        status=evil, versions={evil: evil}, hyperparameters={evil: {"value": evil, "default": evil, "origin": evil}},
+    )  # fmt: skip
+    seen = Outline(write_report([folder]))
+    assert "script" not in seen.tags
+    assert "<script" not in seen.html
+    assert seen.text.count(evil) >= 10
+    assert not {"b>-s0", "x<b"} & set(seen.tags)
+
+
+def test_groups_are_compared_and_kept_apart(tmp_path: Path) -> None:
+    for algorithm, depth, gain in (("iql", 10.0, 25.0), ("cql", 2.0, 60.0)):
+        for seed in range(3):
+            make_run(
+                tmp_path / f"{algorithm}-s{seed}", algorithm=algorithm, seed=seed, depth=depth, gain=gain
+            )
+    page = write_report(find_runs([str(tmp_path)]))
+    seen = Outline(page)
+    assert page == tmp_path / "report.html"
+    assert page.stat().st_size <= LARGEST
+    assert seen.headings[0] == "cql × balanced and iql × balanced on hopper-medium-v2"
+    assert "Against the other runs on hopper-medium-v2" in seen.headings
+    assert "a seed of cql × balanced ends above one of iql × balanced: 100% [100%, 100%]" in seen.text
+    assert (tmp_path / "figures" / "comparison-hopper-medium-v2.png").is_file()
+    assert (tmp_path / "figures" / "hopper-medium-v2-iql-balanced-handover.png").is_file()
+
+
+def test_a_page_of_many_groups_stays_small_and_loses_no_figure(tmp_path: Path) -> None:
+    for number in range(24):
+        make_run(tmp_path / "runs" / f"a{number}", algorithm=f"algorithm{number:02}", evaluations=12)
+    page = write_report(find_runs([str(tmp_path / "runs")]), tmp_path / "all.html")
+    assert 0.8 * LARGEST < page.stat().st_size <= LARGEST
+    seen = Outline(page)
+    assert str(seen.images[-1]["alt"]).startswith(
+        "Final returns"
+    )  # the comparison comes before any single group
+    aside = re.findall(r"all-figures/([\w.-]+-handover\.png)", seen.text)
+    assert len(aside) + len(seen.images) - 1 == 24
+    assert all((tmp_path / "all-figures" / name).is_file() for name in aside)
+
+
+def test_the_figure_shows_what_was_lost_in_orange_and_scores_in_blue(tmp_path: Path) -> None:
+    """A drop of 0 has no orange at all; a deeper one has more than a shallower."""
+
+    def pixels(depth: float, colour: str) -> int:
+        run = load_run(make_run(tmp_path / f"d{depth}", depth=depth, gain=40.0 if depth == 0 else 25.0))
+        image = np.asarray(Image.open(io.BytesIO(figures.png(figures.handover([run.curve])))).convert("RGB"))
+        wanted = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+        return int((image == wanted).all(-1).sum())
+
+    assert pixels(0.0, figures.ORANGE) == 0
+    shallow, deep = pixels(20.0, figures.ORANGE), pixels(60.0, figures.ORANGE)
+    assert 0 < 2 * shallow < deep
+    assert pixels(1.0, figures.BLUE) > 1000
+
+
+def test_the_arrow_says_the_size_of_the_drop(tmp_path: Path) -> None:
+    run = load_run(make_run(tmp_path / "run", depth=30))
+    figure = figures.handover([run.curve], 1872.0, run.reference)
+    words = [text.get_text() for axes in figure.axes for text in axes.texts]
+    assert any(text.startswith(f"drop {stats.points(run.curve.drop or 0)},") for text in words)
+    assert "the data's own return, 1,872" in words
+    (arrow,) = [text for axes in figure.axes for text in axes.texts if text.arrowprops]
+    tail, head = arrow.xyann[1], arrow.xy[1]
+    assert tail - head == pytest.approx(run.curve.drop)
+    left, right = figure.axes[0].get_position(), figure.axes[1].get_position()
+    assert left.x1 == pytest.approx(right.x0)  # the panels touch
+    assert (left.y0, left.y1) == (right.y0, right.y1)
+    assert figure.axes[0].get_ylim() == figure.axes[1].get_ylim()
+
+
+def test_the_batch_figure_is_read_from_the_run(tmp_path: Path) -> None:
+    run = load_run(make_run(tmp_path / "run"))
+    axes = figures.batch_mix([run.trace("offline_share", "online")]).axes[0]
+    (line,) = axes.get_lines()
+    assert line.get_ydata()[-1] == pytest.approx(0.1)
+    assert max(line.get_ydata()) == pytest.approx(0.5)
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["offline shards", "online replay"]
+
+
+def test_a_report_of_the_same_runs_is_the_same_file(five: Path, tmp_path: Path) -> None:
+    folders = find_runs([str(five)])
+    one, two = write_report(folders, tmp_path / "one.html"), write_report(folders, tmp_path / "two.html")
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_reporting_imports_nothing_that_learns() -> None:
+    code = (
+        "import sys, off2on.report, off2on.progress; print([m for m in ('torch', 'ray') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -155,6 +155,11 @@ class OfflineToOnline(Recipe, Algorithm):  # type: ignore[misc]
         policy: Policy = module.policy.eval()
         return policy
 
+    def machine(self) -> dict[str, Any]:
+        """What the learners run on: device and threads of the first."""
+        device, threads = self._on_learners(RecipeLearner.machine)[0]
+        return {"device": device, "threads": threads}
+
     # Checkpoints: RLlib's, and beside them what only we know.
 
     def get_state(self, *args: Any, **kwargs: Any) -> Any:

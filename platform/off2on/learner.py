@@ -155,6 +155,10 @@ class RecipeLearner(TorchLearner):
             torch.manual_seed(seed)
             yield torch.Generator(self._device).manual_seed(seed)
 
+    def machine(self) -> tuple[str, int | None]:
+        """Device and number of threads, None before the first update."""
+        return str(self._device), self.threads
+
     # The online side.
 
     def cross(self) -> None:

@@ -111,6 +111,14 @@ class Critic(nn.Module):
         x = torch.cat((obs, action), -1)
         return self._rest(self.layers[0](x.expand(self.members, *x.shape)))
 
+    def first(self, obs: Tensor, action: Tensor) -> Tensor:
+        """Values [B] of the first member alone, at its cost alone."""
+        x = torch.cat((obs, action), -1)
+        *hidden, last = self.layers
+        for layer in hidden:
+            x = F.relu_(torch.addmm(layer.bias[0], x, layer.weight[0]))  # type: ignore[union-attr,index]
+        return torch.addmm(last.bias[0], x, last.weight[0]).squeeze(-1)  # type: ignore[union-attr,index]
+
     def _many(self, obs: Tensor, action: Tensor) -> Tensor:
         """As if each observation were repeated n times, with its share of layer one computed once."""
         count, batch, width = action.shape

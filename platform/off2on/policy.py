@@ -2,6 +2,7 @@
 
 import copy
 import io
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -54,3 +55,13 @@ class Policy(nn.Module):
         content = io.BytesIO()
         torch.export.save(program, content)
         return content.getvalue()
+
+
+def load_policy(path: str | Path) -> nn.Module:
+    """Read what `Policy.export` made; needs neither Ray nor the algorithm's class.
+
+    Returns:
+        A module from observations [B, D] to actions [B, A], float32, in the world's units.
+    """
+    with open(path, "rb") as file:
+        return torch.export.load(file).module()  # type: ignore[no-any-return]

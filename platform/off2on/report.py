@@ -30,6 +30,7 @@ from off2on.stats import Curve, Estimate, FloatArray, points, short
 
 LARGEST = 200 * 1024  # bytes of one page
 DETAILED = 3  # groups up to which every figure of each is on the page
+CROWDED = 10  # figures on a page from which they are coarser
 
 
 class NoEvaluationError(UserError):
@@ -307,7 +308,7 @@ class Sheet:
         marks = [mark for mark in range(len(aside)) if f"<figure-{mark}>" in page]
         room = LARGEST - len(page.encode()) - sum(len(aside[mark].encode()) for mark in marks)
         for mark, (_, name, figure, alt) in sorted(enumerate(self._figures), key=lambda item: item[1][0]):
-            image = figures.png(figure)
+            image = figures.png(figure, dpi=144 if len(marks) < CROWDED else 96)
             figures.save(image, self.folder / f"{name}.png")
             source = base64.b64encode(image).decode()
             width = round(figure.get_figwidth() * 100)
@@ -340,18 +341,21 @@ img { max-width: 100%; height: auto; display: block }
 .pair { display: flex; flex-wrap: wrap; gap: 0 20px } .pair > * { flex: 1 1 400px }
 .scroll { overflow-x: auto }
 table { border-collapse: collapse; font-size: .82em; width: 100%; margin: .5em 0 }
-th, td { text-align: right; padding: .25em .5em .25em 0; border-bottom: 1px solid #e4e7ea; vertical-align: top;
-         white-space: nowrap }
-th:first-child, td:first-child, .text * { text-align: left } th { font-weight: 600 } .verdict b { font-size: 1.2em }
+th, td { text-align: right; padding: .25em .5em .25em 0; white-space: nowrap; vertical-align: top;
+         border-bottom: 1px solid #e4e7ea }
+th:first-child, td:first-child, .text * { text-align: left }
+th { font-weight: 600 } .verdict b { font-size: 1.2em }
 .caution { border-left: 3px solid #1b1f24; padding-left: .7em; margin: .6em 0 }
 pre, code { font-family: ui-monospace, "DejaVu Sans Mono", monospace; font-size: .87em }
-pre { background: #f4f5f7; padding: .6em .8em; margin: .4em 0; white-space: pre-wrap; overflow-wrap: anywhere }
+pre { background: #f4f5f7; padding: .6em .8em; margin: .4em 0; white-space: pre-wrap;
+      overflow-wrap: anywhere }
 footer { margin-top: 1.6em; border-top: 1px solid #dfe2e6; padding-top: .6em }
-@page { size: A4; margin: 10mm }
+@page { size: A4; margin: 9mm }
 @media print {
   body { font-size: 8pt; line-height: 1.35; margin: 0; padding: 0; max-width: none }
-  h2 { margin: .7em 0 .1em } dl { margin: .4em 0; padding: .3em 0 } .scroll { overflow: visible }
-  footer { margin-top: .7em; padding-top: .3em; font-size: 6.5pt } .pair { flex-wrap: nowrap }
+  h2 { margin: .5em 0 0 } dl { margin: .4em 0; padding: .3em 0 } .scroll { overflow: visible }
+  footer { margin-top: .5em; padding-top: .2em; font-size: 6pt } .pair { flex-wrap: nowrap }
+  img { max-width: 78% } .pair img { max-width: 88% }
   section, tr, pre { break-inside: avoid }
 }
 </style>
@@ -408,15 +412,28 @@ def _subtitle(group: Group) -> str:
         f"Offline {short(updates)} updates"
         + (f", then online {short(steps)} environment steps" if steps else "")
     ]
-    words.append(f"{len(group.runs)} seeds" if len(group.runs) > 1 else f"one seed ({group.runs[0].seed})")
+    words.append(_seeds(group))
     words += [str(env)] if (env := group.runs[0].about.get("env")) else []
     wall = [float(run.about["wall_s"]) for run in group.runs if run.about.get("wall_s")]
     words += [f"{_duration(float(np.median(wall)))}{' a seed' if len(wall) > 1 else ''}"] if wall else []
     return " · ".join(words)
 
 
-def _cells(group: Group) -> list[tuple[str, str, str, list[str]]]:
-    """The verdict: title, number, kind of number and what is said below it, for each of its cells."""
+@dataclass(frozen=True)
+class Cell:
+    """One number of the verdict: its title, its kind (loss, score or neither), and the lines below it."""
+
+    title: str
+    number: str
+    kind: str
+    below: list[str]
+
+    def __str__(self) -> str:
+        small = "".join(f"<small>{line}</small>" for line in self.below)
+        return f"<b class='{self.kind}'>{self.number}</b>{small}"
+
+
+def _cells(group: Group) -> list[Cell]:
     first, curves = group.runs[0], group.curves
 
     def below(amount: Estimate) -> list[str]:
@@ -426,53 +443,48 @@ def _cells(group: Group) -> list[tuple[str, str, str, list[str]]]:
             told.append(f"normalised {points(100 * (amount.value - low) / (high - low))}")
         return told
 
-    if group.drop is None:
-        cells = [("after learning offline", points(group.final.value), "score", below(group.final))]
-    else:
-        switch = f"{points(stats.iqm([curve.online[0] for curve in curves]))} just after the switch"
-        lost = group.drop.value > 0
-        ten = f"mean of the last ten {points(stats.iqm([curve.online[-10:].mean() for curve in curves]))}"
-        cells = [
-            ("at the handover", points(group.handover.value), "", [*below(group.handover), switch]),
-            ("initial drop", points(-group.drop.value) if lost else "none", "loss" if lost else "",
-             [_interval(group.drop, len(curves)), stats.recovery(curves) if lost else "nothing to make good"]),
-            ("final", points(group.final.value), "score", [*below(group.final), ten]),
-        ]  # fmt: skip
+    final, drop = group.final, group.drop
+    cells = [Cell("final", points(final.value), "score", below(final))]
+    if drop is not None:
+        cells[0].below.append(
+            f"mean of last ten {points(stats.iqm([c.online[-10:].mean() for c in curves]))}"
+        )
+        switch = f"{points(stats.iqm([c.online[0] for c in curves]))} just after the switch"
+        before = Cell("at the handover", points(group.handover.value), "", [*below(group.handover), switch])
+        back = stats.recovery(curves) if drop.value > 0 else "nothing to make good"
+        size, kind = (points(-drop.value), "loss") if drop.value > 0 else ("none", "")
+        cells = [before, Cell("initial drop", size, kind, [_interval(drop, len(curves)), back]), *cells]
     base = first.data_return
     if base is not None:
         # A ratio of returns means nothing when they are negative, so then it is a difference.
-        gain = group.final.through(lambda score: score / base if base > 0 else score - base)
+        gain = final.through(lambda score: score / base if base > 0 else score - base)
         form: Callable[[float], str] = (
-            (lambda v: f"×{v:.2f}") if base > 0 else (lambda v: f"{'+' * (v > 0)}{points(v)}")
+            (lambda v: f"×{v:.2f}") if base > 0 else lambda v: "+" * (v > 0) + points(v)
         )
         span = [] if gain.interval is None else [f"[{form(gain.interval[0])}, {form(gain.interval[1])}]"]
-        cells.append(("over the data", form(gain.value), "", [*span, f"data's own return {points(base)}"]))
+        cells.append(
+            Cell("over the data", form(gain.value), "", [*span, f"data's own return {points(base)}"])
+        )
     return cells
 
 
 def _verdict(group: Group) -> str:
-    cells = [
-        f"<div><dt>{title}</dt><dd>{_number(number, kind, below)}</dd></div>"
-        for title, number, kind, below in _cells(group)
-    ]
-    return f"<dl>{''.join(cells)}</dl>"
+    cells = "".join(f"<div><dt>{cell.title}</dt><dd>{cell}</dd></div>" for cell in _cells(group))
+    return f"<dl>{cells}</dl>"
 
 
 def _verdicts(groups: list[Group]) -> str:
     titles = ["at the handover", "initial drop", "final", "over the data"]
     rows = []
     for group in groups:
-        cells = {"final" if title.startswith("after") else title: rest for title, *rest in _cells(group)}
-        row = [f"{escape(group.name)}<small>{escape(group.data)} · {len(group.runs)} seeds</small>"]
-        for title in titles:
-            number, kind, below = cells.get(title, ("–", "", []))
-            row.append(_number(number, kind, below))
-        rows.append(row)
+        cells = {cell.title: str(cell) for cell in _cells(group)}
+        name = f"{escape(group.name)}<small>{escape(group.data)} · {_seeds(group)}</small>"
+        rows.append([name, *(cells.get(title, "–") for title in titles)])
     return _table(["", *titles], rows, "verdict")
 
 
-def _number(number: str, kind: str, below: list[str]) -> str:
-    return f"<b class='{kind}'>{number}</b>" + "".join(f"<small>{line}</small>" for line in below)
+def _seeds(group: Group) -> str:
+    return f"{len(group.runs)} seeds" if len(group.runs) > 1 else f"one seed ({group.runs[0].seed})"
 
 
 def _interval(amount: Estimate, seeds: int) -> str:
@@ -500,9 +512,9 @@ def _cautions(group: Group) -> list[str]:
         for name, hp in run.hyperparameters.items():
             values.setdefault(name, set()).add(str(hp.get("value")))
     mixed = [f"{name} ({', '.join(sorted(seen))})" for name, seen in values.items() if len(seen) > 1]
-    return told + (
-        [f"These runs are not seeds of one another: they differ in {', '.join(mixed)}."] if mixed else []
-    )
+    if mixed:
+        told.append(f"These runs are not seeds of one another: they differ in {', '.join(mixed)}.")
+    return told
 
 
 def _curves(group: Group, sheet: Sheet, of: int) -> str:
@@ -511,20 +523,19 @@ def _curves(group: Group, sheet: Sheet, of: int) -> str:
     alt = f"{group.name} on {group.data}: return {points(group.final.value)} at the last evaluation"
     if group.drop is not None:
         alt += f", {points(group.handover.value)} at the handover, drop {points(group.drop.value)}"
-    prefix, level, heading = ("", 2, "The handover" if group.crossed else "Learning offline") if of == 1 else (
-        f"{group.slug}-", 3, f"{group.name} on {group.data}")  # fmt: skip
-    mark = sheet.put(
-        0, f"{prefix}handover", figures.handover(curves, first.data_return, first.reference), f"{alt}."
-    )
+    heading = "The handover" if group.crossed else "Learning offline"
+    prefix, level = "", 2
+    if of > 1:
+        heading, prefix, level = f"{group.name} on {group.data}", f"{group.slug}-", 3
+    figure = figures.handover(curves, first.data_return, first.reference)
+    mark = sheet.put(1, f"{prefix}handover", figure, f"{alt}.")
     words = "" if of == 1 else f"<p class=quiet>{escape(_subtitle(group))}</p>"
     cautions = "".join(f"<p class=caution>{escape(text)}</p>" for text in _cautions(group))
     parts = [f"<section><h2>{escape(heading)}</h2>{words}{cautions}{mark}</section>"]
     pair = []
     if group.crossed:
         low = points(-max(curve.drop or 0.0 for curve in curves))
-        alt = (
-            f"Change of the return in the first 20 % of the online steps, seed by seed; the lowest is {low}."
-        )
+        alt = f"Change of the return in the first 20 % of the online steps by seed; the lowest is {low}."
         mark = sheet.put(2, f"{prefix}drop", figures.drop_by_seed(curves), alt)
         pair.append(f"<section><h{level}>The drop, seed by seed</h{level}>{mark}</section>")
     fed = [trace for run in group.runs if len((trace := run.trace("offline_share", "online"))[0])]
@@ -542,21 +553,19 @@ def _against(data: str, groups: list[Group], sheet: Sheet) -> str:
         return ""
     best, *others = sorted(groups, key=lambda group: -group.final.value)
     figure = figures.comparison([figures.Bars(group.name, group.final, group.drop) for group in groups])
-    alt = "Final returns: " + ", ".join(
-        f"{group.name} {points(group.final.value)}" for group in [best, *others]
-    )
+    finals = [f"{group.name} {points(group.final.value)}" for group in [best, *others]]
     rows = []
     for other in others:
         chance = stats.probability_of_improvement(*([c.scores[-1] for c in g.curves] for g in (best, other)))
         told = "too few seeds to say" if chance.interval is None else f"{chance.value:.0%}"
         if chance.interval is not None:
             told += f" [{chance.interval[0]:.0%}, {chance.interval[1]:.0%}]"
-            told += ": these seeds do not tell the two apart" if chance.interval[0] <= 0.5 else ""
-        rows.append(f"{escape(other.name)} {told}")
-    mark = sheet.put(1, f"comparison-{_slug(data)}", figure, f"{alt}.")
+            told += ", so these seeds do not tell the two apart" if chance.interval[0] <= 0.5 else ""
+        rows.append(f"{escape(other.name)}: {told}")
+    mark = sheet.put(0, f"comparison-{_slug(data)}", figure, f"Final returns: {', '.join(finals)}.")
     return (
         f"<section><h2>Against the other runs on {escape(data)}</h2>{mark}<p class=quiet>Probability that a "
-        f"seed of {escape(best.name)} ends above one of: {' · '.join(rows)}</p></section>"
+        f"seed of {escape(best.name)} ends above one of {'; of '.join(rows)}.</p></section>"
     )
 
 
@@ -586,26 +595,32 @@ def _health(groups: list[Group], sheet: Sheet) -> str:
             pace = [t for run in group.runs for t in run.trace(f"{unit}_per_s", side)[1] if t > 0]
             speeds += [f"{short(float(np.median(pace)))} {unit}/s {side}"] if pace else []
         parts.append(f"<p class=quiet>{' · '.join(speeds)}</p>")
-    more = f"The figures of each group are in {sheet.folder.name}/." if len(groups) > DETAILED else ""
-    return f"<section><h2>Health: Q against the data's return to go</h2>{''.join(parts)}<p class=quiet>{more}</p></section>"
+    if len(groups) > DETAILED:
+        parts.append(f"<p class=quiet>The figures of each group are in {escape(sheet.folder.name)}/.</p>")
+    return f"<section><h2>Health: Q against the data's return to go</h2>{''.join(parts)}</section>"
+
+
+EXTRAPOLATES = """No data supports such a value: the critic is extrapolating. Usual cures: a stronger pull
+towards the data, or a more pessimistic critic."""
+HOPES = """Either the policy now does better than the data ever did, or the critic is too hopeful: the scores
+tell which."""
 
 
 def _q_warning(run: RunRecord) -> list[str]:
+    """A line if Q passed the largest return to go in the data, offline or else online."""
     largest = run.about["data"].get("return_to_go_max")
+    if largest is None:
+        return []
     for sides, unit, meaning in (
-        (("offline",), "update", "No data supports such a value: the critic is extrapolating. "
-         "Usual cures: a stronger pull towards the data, or a more pessimistic critic."),
-        (("handover", "online"), "environment step", "Either the policy now does better than the data ever did, or "
-         "the critic is too hopeful: the scores tell which."),
-    ):  # fmt: skip
+        (("offline",), "update", EXTRAPOLATES),
+        (("handover", "online"), "environment step", HOPES),
+    ):
         where, q = run.trace("q", *sides)
-        above = largest is not None and q > largest
-        if np.any(above):
-            value, at = points(float(q[above][0])), f"{where[above][0]:,.0f}"
-            return [
-                f"Seed {run.seed}: Q passed the largest return to go in the data ({value} > {points(largest)}) "
-                f"at {unit} {at}. {meaning}"
-            ]
+        above = np.flatnonzero(q > largest)
+        if len(above):
+            value, at = points(float(q[above[0]])), f"{unit} {where[above[0]]:,.0f}"
+            passed = f"Q passed the largest return to go in the data ({value} > {points(largest)}) at {at}."
+            return [f"Seed {run.seed}: {passed} {meaning}"]
     return []
 
 
@@ -614,10 +629,11 @@ def _runs(groups: list[Group], waiting: list[str]) -> str:
     rows = []
     for run in (run for group in groups for run in group.runs):
         curve, spread = run.curve, run.trace("score_std", "offline", "handover", "online")[1]
+        before = curve.handover if curve.crossed and len(curve.offline) else None
         pace = run.trace("updates_per_s", "offline", "online")[1]
         rows.append([
             f"<code>{escape(f'{run.data}/' * several + run.folder.name)}</code>", str(run.seed),
-            _cell(curve.handover if len(curve.offline) else None), _cell(curve.after), _cell(curve.drop),
+            _cell(before), _cell(curve.after), _cell(curve.drop),
             "not yet" if curve.crossed and curve.made_good is None else _cell(curve.made_good, short),
             _cell(curve.scores[-1]), _cell(spread[-1] if len(spread) else None), _cell(curve.regret),
             _cell(float(np.median(pace)) if len(pace) else None, short),
@@ -649,7 +665,8 @@ def _table(heads: list[str], rows: list[list[str]], kind: str = "") -> str:
     kept = [i for i in range(len(heads)) if any(row[i] != "–" for row in rows)]
     head = "".join(f"<th scope=col>{heads[i]}</th>" for i in kept)
     body = "".join(f"<tr>{''.join(f'<td>{row[i]}</td>' for i in kept)}</tr>" for row in rows)
-    return f"<div class=scroll><table class='{kind}'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    table = f"<table class='{kind}'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f"<div class=scroll>{table}</div>"
 
 
 def _again(runs: list[RunRecord]) -> str:

@@ -70,7 +70,7 @@ class TD3BC(OfflineToOnline):
     def compute_actor_loss(cls, nets: Nets, batch: Batch, hp: TD3BCHyperparameters) -> Loss:
         """Q of the policy's action, scaled to size alpha, plus cloning."""
         action = nets.actor(batch.obs)
-        q = nets.critic(batch.obs, action)[0]
+        q = nets.critic.first(batch.obs, action)
         clone = F.mse_loss(action, batch.action)
         scale = hp.alpha / q.detach().abs().mean()
         return clone - scale * q.mean(), {"actor/clone": clone.detach()}

@@ -1,0 +1,262 @@
+"""``off2on data``: recorded data as shards."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from off2on.commands.screen import Ticker, line, plural, size, table
+from off2on.commands.words import split, whole
+from off2on.errors import DataError, Exists, UserError
+
+if TYPE_CHECKING:
+    from datasets_io import Manifest, Shards
+
+
+@click.group()
+def data() -> None:
+    """Recorded data: list, add, show, check."""
+
+
+@data.command("list")
+@click.option("--catalogue", is_flag=True, help="The names that can be added without a file.")
+def list_(catalogue: bool) -> None:
+    """The data sets that are there."""
+    from datasets_io.catalogue import known_names
+    from datasets_io.manifest import FILE
+    from datasets_io.shards import Shards, data_root
+
+    if catalogue:
+        click.echo("\n".join(known_names()))
+        return
+    root = data_root()
+    rows: list[tuple[str, ...]] = [("name", "rows", "episodes", "return", "normalised", "environment")]
+    for path in sorted(root.glob(f"*/{FILE}")):
+        folder = path.parent
+        if folder.suffix == ".partial":
+            continue
+        try:
+            shards = Shards(folder)
+        except DataError as error:
+            rows.append((folder.name, "damaged", "", "", "", error.what))
+            continue
+        returns, score = shards.returns, _normalised(shards.manifest)
+        rows.append(
+            (
+                folder.name,
+                f"{shards.rows:,}",
+                f"{shards.episodes:,}",
+                f"{returns.mean():.1f} ± {returns.std():.1f}",
+                f"{score:.1f}" if score is not None else "–",
+                shards.env_id or "–",
+            )
+        )
+    if len(rows) > 1:
+        table(rows, right=(1, 2, 3, 4))
+    else:
+        click.echo(f"{root} holds no data set", err=True)
+    click.echo(f"{len(known_names())} more can be added by name: off2on data list --catalogue", err=True)
+
+
+@data.command()
+@click.argument("source")
+@click.argument("words", nargs=-1, metavar="[PATH] [NAME=VALUE …]")
+@click.option("--name", metavar="NAME", help="Of the data set and its folder.  [the source's]")
+@click.option("--if-missing", is_flag=True, help="Do nothing if it is there already.")
+@click.option("--overwrite", is_flag=True, help="Replace it.")
+@click.option(
+    "--nan",
+    default="refuse",
+    show_default=True,
+    type=click.Choice(["refuse", "drop-episode"]),
+    help="Of data with NaN.",
+)
+@click.option("--clip-actions", is_flag=True, help="Clip actions to their box instead of reporting them.")
+@click.option("--env", metavar="ID", help="Gymnasium id of the environment it was recorded in.")
+@click.option(
+    "--discount", type=float, metavar="X", help="Store the return to go with this discount as 'ret'."
+)
+@click.option(
+    "--columns",
+    multiple=True,
+    metavar="ROLE=COLUMN,…",
+    help="Of a table: obs=x,v actions=u rewards=r episode=trip",
+)
+@click.option("--rows-per-shard", type=whole, metavar="N", default="100k", show_default=True)
+@click.option("--store-next-obs", is_flag=True, help="With every row, for other readers; ours derives it.")
+def add(
+    source: str,
+    words: tuple[str, ...],
+    name: str | None,
+    if_missing: bool,
+    overwrite: bool,
+    nan: str,
+    clip_actions: bool,
+    env: str | None,
+    discount: float | None,
+    columns: tuple[str, ...],
+    rows_per_shard: int,
+    store_next_obs: bool,
+) -> None:
+    """Read SOURCE, check it, and write it as shards.
+
+    SOURCE is toy-pendulum; an id of D4RL, downloaded unless PATH is given; a file ending in .hdf5, .h5,
+    .csv or .parquet; a name of your own with such a PATH; or package.module:Class. NAME=VALUE are
+    options of the source, such as episodes=10 for toy-pendulum.
+    """
+    from datasets_io.catalogue import resolve_source
+    from datasets_io.ingest import ingest
+    from datasets_io.shards import data_root
+
+    given = split(words)
+    if len(given.alone) > 1:
+        raise UserError(
+            f"'{given.alone[1]}' is one path too many.", f"{source} is read from {given.alone[0]}."
+        )
+    options: dict[str, Any] = dict(given.values)
+    if columns:
+        # Words after the option's first value reach us as assignments of their own.
+        options = {"columns": _columns([*columns, *(f"{role}={names}" for role, names in options.items())])}
+    if env is not None:
+        options["env"] = env
+    started = time.monotonic()
+    root = data_root()
+    likely = name or source.removeprefix("d4rl/")
+    if not overwrite and _is_there(root / likely, source, if_missing):  # before anything is downloaded
+        return
+    with Ticker() as ticker:
+
+        def downloading(have: int, total: int) -> None:
+            ticker.show(f"download   {size(have)} of {size(total)}")
+
+        def writing(rows: int, parts: int, of: int) -> None:
+            ticker.show(f"writing    {rows:,} rows" + (f", {parts} of {of} parts" if of > 1 else ""))
+
+        path = given.alone[0] if given.alone else None
+        resolved = resolve_source(source, path, options, downloading)
+        final = root / (name or resolved.name)
+        if not overwrite and _is_there(final, source, if_missing):
+            return
+        shards = ingest(
+            resolved.source,
+            resolved.path,
+            root,
+            name=final.name if name is None else name,
+            rows_per_shard=rows_per_shard,
+            discount=discount,
+            nan=nan,
+            clip_actions=clip_actions,
+            store_new_obs=store_next_obs,
+            overwrite=overwrite,
+            progress=writing,
+        )
+    _tell(shards, resolved.path, time.monotonic() - started)
+
+
+@data.command()
+@click.argument("name")
+@click.option("--json", "json_", is_flag=True, help="The manifest and the scores as JSON.")
+def show(name: str, json_: bool) -> None:
+    """Everything known about a data set."""
+    from off2on.commands.describe import describe
+
+    describe(_open(name), json_)
+
+
+@data.command()
+@click.argument("name")
+def check(name: str) -> None:
+    """Read every byte, compare it with the manifest, and list what is odd."""
+    shards = _open(name)
+    with Ticker() as ticker:
+        ticker.show(f"reading    {shards.path}")
+        shards.verify()
+    manifest = shards.manifest
+    line("whole", f"{shards.path}   {_shards(manifest)}, every SHA-256 as written on {manifest.created[:10]}")
+    line("checking", _checking(manifest))
+    for fault in manifest.faults:
+        line("", str(fault))
+
+
+def _open(name: str) -> "Shards":
+    from datasets_io.shards import open_shards
+
+    return open_shards(name)
+
+
+def _columns(words: list[str]) -> Any:
+    from datasets_io.tabular import parse_columns
+
+    return parse_columns(" ".join(words))
+
+
+def _is_there(folder: Path, source: str, is_fine: bool) -> bool:
+    """Whether a whole data set is there, said on stderr; raises unless that is fine."""
+    from datasets_io.manifest import FILE
+    from datasets_io.shards import Shards
+
+    if not (folder / FILE).is_file():
+        return False
+    if not is_fine:
+        raise Exists(
+            f"{folder} exists.",
+            "--overwrite replaces it, --if-missing leaves it as it is.",
+            f"off2on data add {source} --name {folder.name}-2",
+        )
+    shards = Shards(folder)
+    click.echo(f"{folder} is there: {shards.rows:,} rows, {plural(shards.episodes, 'episode')}", err=True)
+    return True
+
+
+def _tell(shards: "Shards", path: Path | None, seconds: float) -> None:
+    """The facts of what was just written."""
+    manifest = shards.manifest
+    if path is not None and path.is_file():
+        read = f"{path}   {size(path.stat().st_size)}, {manifest.rows:,} rows"
+    else:
+        read = f"{path or manifest.description}   {manifest.rows:,} rows"
+    line("reading", read)
+    line("checking", _checking(manifest))
+    for fault in manifest.faults:
+        line("", str(fault))
+    content = f"sha256:{manifest.content_hash[:4]}…{manifest.content_hash[-3:]}"
+    line("writing", f"{shards.path}   {_shards(manifest)}, {seconds:.0f} s · {content}")
+    line("score", _score(manifest))
+
+
+def _checking(manifest: "Manifest") -> str:
+    kinds = {fault.kind for fault in manifest.faults}
+    said = ["episodes with NaN left out" if "nan" in kinds else "no NaN"]
+    space = manifest.action_space
+    box = f"0 … {space['n'] - 1}" if space["type"] == "Discrete" else _box(space["low"], space["high"])
+    said.append(f"actions {'not all ' if 'outside' in kinds else ''}in {box}")
+    ends = f"{manifest.terminated:,} ended by the task, {manifest.truncated:,} cut off"
+    said.append(f"{plural(manifest.episodes, 'episode')}, {ends}")
+    return " · ".join(said)
+
+
+def _box(low: Any, high: Any) -> str:
+    return "their box" if isinstance(low, list) or isinstance(high, list) else f"[{low}, {high}]"
+
+
+def _shards(manifest: "Manifest") -> str:
+    return f"{plural(len(manifest.files), 'shard')}, {size(sum(file['bytes'] for file in manifest.files))}"
+
+
+def _normalised(manifest: "Manifest") -> float | None:
+    from datasets_io.scores import normalised
+
+    scores = normalised(manifest.name, manifest.returns)
+    return None if scores is None else float(scores.mean())
+
+
+def _score(manifest: "Manifest") -> str:
+    from datasets_io.scores import reference
+
+    score, mean = _normalised(manifest), sum(manifest.returns) / manifest.episodes
+    own = f"the data's own return is {mean:.1f} ({min(manifest.returns):.1f} … {max(manifest.returns):.1f})"
+    pair = reference(manifest.name)
+    if score is None or pair is None:
+        return own
+    return f"{own}: {score:.1f} normalised (random {pair[0]:g} is 0, expert {pair[1]:g} is 100)"

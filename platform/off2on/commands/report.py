@@ -1,0 +1,28 @@
+"""``off2on report``: run folders in, one HTML page out."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN…")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="The page, or a folder for it.  [beside the runs]"
+)
+def report(runs: tuple[str, ...], out: Path | None) -> None:
+    """One HTML file and its figures, from one run or several.
+
+    RUN is a folder, a glob, a folder of runs, or a name with only one match below ./runs.
+    """
+    from off2on.report import find_runs, write_report
+
+    # A shell's glob also finds earlier reports and their figures beside the runs.
+    wanted = [run for run in runs if len(runs) == 1 or not Path(run).exists() or _holds_runs(Path(run))]
+    folders = find_runs(wanted or runs)
+    click.echo(f"reading    {len(folders)} run{'' if len(folders) == 1 else 's'}", err=True)
+    click.echo(write_report(folders, out))
+
+
+def _holds_runs(place: Path) -> bool:
+    return place.is_dir() and next(place.rglob("run.yaml"), None) is not None

@@ -1,0 +1,80 @@
+"""How the verbs print: results on stdout, the rest on stderr."""
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+
+
+def table(rows: Iterable[Sequence[object]], right: Sequence[int] = ()) -> None:
+    """Aligned columns on stdout, two spaces apart.
+
+    Args:
+        rows: Cells, as many in each row.
+        right: Columns that are aligned on the right.
+    """
+    text = [[str(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*text, strict=True)]
+    for row in text:
+        cells = (
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        click.echo("  ".join(cells).rstrip())
+
+
+def line(label: str, text: str) -> None:
+    """A labelled line on stdout: ``reading    …``."""
+    click.echo(f"{label:<10} {text}")
+
+
+def as_json(value: Any) -> None:
+    """On stdout."""
+    click.echo(json.dumps(value, indent=1, ensure_ascii=False))
+
+
+def size(count: float) -> str:
+    """Bytes in words: ``141 MB``."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            break
+        count, unit = count / 1000, "TB"
+    return f"{count:.0f} {unit}" if count >= 10 or unit == "B" else f"{count:.1f} {unit}"
+
+
+def plural(count: int, noun: str) -> str:
+    """``1 shard``, ``2 shards``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+class Ticker:
+    """Progress on stderr: one line redrawn on a terminal, elsewhere a line every ten seconds."""
+
+    def __init__(self) -> None:
+        self._tty = sys.stderr.isatty()
+        self._wait = 0.1 if self._tty else 10.0
+        self._last = time.monotonic() if not self._tty else 0.0
+        self._drawn = False
+
+    def show(self, text: str) -> None:
+        """Says how far it is, unless it has just been said."""
+        now = time.monotonic()
+        if now - self._last >= self._wait:
+            self._last = now
+            click.echo(f"\r\x1b[K{text}" if self._tty else text, err=True, nl=not self._tty)
+            self._drawn = self._tty
+
+    def close(self) -> None:
+        """Takes the line away again."""
+        if self._drawn:
+            click.echo("\r\x1b[K", err=True, nl=False)
+            self._drawn = False
+
+    def __enter__(self) -> "Ticker":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,184 @@
+"""``off2on train``: offline, and with --online N across the handover."""
+
+import shlex
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from off2on.commands.screen import line, table
+from off2on.commands.words import COMMAND_LINE, memory, split, whole
+from off2on.errors import UserError
+
+if TYPE_CHECKING:
+    from off2on.plan import Checked, Plan
+
+ASKED_OF_STRATEGY = "strategy."
+
+
+@click.command(short_help="Learn offline, and with --online N across the handover.")
+@click.argument("words", nargs=-1, metavar="ALGO DATA [NAME=VALUE …] [@FILE.yaml]")
+@click.option("--updates", type=whole, metavar="N", help="Gradient updates before the handover.  [1M]")
+@click.option("--online", type=whole, metavar="N", help="Environment steps after it; 0 stays offline.  [0]")
+@click.option(
+    "--strategy", metavar="NAME", help="Across: append, symmetric, balanced, or module:Class.  [balanced]"
+)
+@click.option("--from", "source", metavar="RUN", help="Start at another run's handover.")
+@click.option("--seed", type=int, metavar="N", help="Of everything random.  [0]")
+@click.option(
+    "--seeds",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=1,
+    help="So many runs, one after the other.  [1]",
+)
+@click.option("--learners", type=int, metavar="N", help="Learner processes; 0 learns in this one.  [0]")
+@click.option("--workers", type=int, metavar="N", help="Processes that step environments; 0: this one.  [0]")
+@click.option("--envs", type=int, metavar="N", help="Environments per worker.  [1]")
+@click.option("--env", metavar="ID", help="Another environment than the data's; module:Id imports it.")
+@click.option("--utd", type=float, metavar="X", help="Gradient updates per environment step.  [1.0]")
+@click.option("--eval-every", type=whole, metavar="N", help="Updates (or steps) between evaluations.  [5 %]")
+@click.option("--eval-episodes", type=int, metavar="N", help="Episodes per evaluation.  [10]")
+@click.option("--out", metavar="DIR", help="Where runs go.  [runs]")
+@click.option(
+    "--memory", type=memory, metavar="SIZE", help="Data that a learner holds; larger data stream.  [4G]"
+)
+@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Of a learner.  [measured]")
+@click.option("--address", metavar="HOST:PORT", help="Of a Ray cluster to join.")
+@click.option("--resume", is_flag=True, help="Go on where the run of this name stopped.")
+@click.option("--dry-run", is_flag=True, help="Check everything, print the plan, start nothing.")
+def train(words: tuple[str, ...], seeds: int, resume: bool, dry_run: bool, **options: Any) -> None:
+    """Train ALGO on DATA.
+
+    ALGO is one of `off2on algos`, or package.module:Class. DATA is one of `off2on data list`, or a
+    folder of shards. With --from RUN, what is left out is that run's.
+
+    NAME=VALUE are hyperparameters (`off2on algos ALGO` explains them) and, as strategy.NAME=VALUE,
+    options of the strategy. @FILE.yaml reads hyperparameters from lines NAME: VALUE.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    said = split(words)
+    if len(said.alone) > 2:
+        raise UserError(f"'{said.alone[2]}' is one word too many.", "Expected ALGO DATA, then NAME=VALUE.")
+    asked = dict(zip(("algorithm", "data"), said.alone, strict=False)) | given
+    values, origins = said.values, {**said.origins, **dict.fromkeys(asked, COMMAND_LINE)}
+    if "source" in asked:
+        asked, values, origins = _from_run(asked, values, origins)
+    _names_exist(asked)
+
+    from off2on.plan import Plan
+
+    ours = {name: value for name, value in values.items() if not name.startswith(ASKED_OF_STRATEGY)}
+    across = {
+        name.removeprefix(ASKED_OF_STRATEGY): value for name, value in values.items() if name not in ours
+    }
+    plan = Plan(
+        **asked,
+        hyperparameters=ours,
+        strategy_options=across,
+        command=shlex.join(["off2on", *sys.argv[1:]]),
+        origins=origins,
+    )
+    plans = [replace(plan, seed=plan.seed + index) for index in range(seeds)]
+    # All of them, so that the last seed's mistake is not found out after a night.
+    checked = [each.check(resume) for each in plans]
+    if dry_run:
+        _describe(plan, checked[0], plans)
+        return
+    for each in plans:
+        _run(each, resume)
+    if seeds > 1:
+        line("together", shlex.join(["off2on", "report", *(str(each.folder) for each in plans)]))
+
+
+def _names_exist(asked: dict[str, Any]) -> None:
+    """Says in half a second what `Plan.check` would say after importing torch and Ray."""
+    if "algorithm" not in asked or "data" not in asked:
+        missing = "an algorithm" if "algorithm" not in asked else "a data set"
+        raise UserError(
+            f"{missing} is missing.",
+            "Expected: off2on train ALGO DATA",
+            "off2on train iql toy-pendulum --updates 10k",
+        )
+    from datasets_io import open_shards
+    from off2on.algorithms import CATALOGUE, find_algorithm
+
+    open_shards(asked["data"])
+    if asked["algorithm"] not in CATALOGUE:
+        find_algorithm(asked["algorithm"])
+
+
+def _from_run(
+    asked: dict[str, Any], values: dict[str, object], origins: dict[str, str]
+) -> tuple[dict[str, Any], dict[str, object], dict[str, str]]:
+    """What was not said is as in the run to start from: its networks fit no other."""
+    from off2on.commands.runs import find_run
+
+    folder, about = find_run(asked["source"])
+    theirs = {"algorithm": about["algorithm"], "data": about["data"]["path"], "updates": about["updates"]}
+    settings = {
+        name: ",".join(map(str, known["value"])) if isinstance(known["value"], list) else known["value"]
+        for name, known in about["hyperparameters"].items()
+        if known["value"] != known["default"]
+    }
+    where = f"{folder}/run.yaml"
+    return (
+        theirs | asked | {"source": str(folder)},
+        settings | values,
+        {**dict.fromkeys({**theirs, **settings}, where), **origins},
+    )
+
+
+def _describe(plan: "Plan", checked: "Checked", plans: list["Plan"]) -> None:
+    """The plan on stdout: option, value, origin."""
+    from off2on.commands.algos import plain
+
+    rows = [("option", "value", "origin"), *plan.describe()]
+    for settings, prefix in ((checked.hp, ""), (checked.strategy, ASKED_OF_STRATEGY)):
+        rows += [
+            (prefix + name, plain(value), plan.origins.get(prefix + name, "default"))
+            for name, value in settings.as_dict().items()
+        ]
+    table(rows)
+    folders = ", ".join(str(each.folder) for each in plans)
+    click.echo(f"all is well; nothing was started. It would write {folders}", err=True)
+
+
+def _run(plan: "Plan", resume: bool) -> None:
+    """One run, and what came of it on stdout."""
+    from off2on.train import train as start
+
+    started = time.monotonic()
+    try:
+        folder = start(plan, resume)
+    except KeyboardInterrupt:
+        again = plan.command if "--resume" in plan.command.split() else f"{plan.command} --resume"
+        click.echo(f"interrupted; a checkpoint is kept in {plan.folder}. To go on: {again}", err=True)
+        raise click.exceptions.Exit(130) from None
+    minutes, seconds = divmod(round(time.monotonic() - started), 60)
+    click.echo(f"done in {f'{minutes} min ' if minutes else ''}{seconds} s", err=True)
+    if (score := _score(folder)) is not None:
+        line("score", score)
+    line("run", str(folder))
+    line("report", str(folder / "report.html"))
+
+
+def _score(folder: Path) -> str | None:
+    """Where it stood at the handover, how deep it fell, where it ended; None if nothing was scored."""
+    from off2on.report import NoEvaluationError, load_run
+    from off2on.stats import points
+
+    try:
+        run = load_run(folder)
+    except NoEvaluationError:
+        return None
+    said = [f"{points(run.curve.handover)} {'at the handover' if run.curve.crossed else 'at the end'}"]
+    if run.curve.drop is not None:
+        said += [f"{points(run.curve.handover - run.curve.drop)} at the lowest soon after it"]
+        said += [f"{points(float(run.curve.scores[-1]))} at the end"]
+    if run.data_return is not None:
+        said += [f"the data's own {points(run.data_return)}"]
+    return " · ".join(said)

@@ -1,0 +1,107 @@
+"""Scores: what a deterministic policy earns in the environment, one number per episode.
+
+Every evaluation of a run resets the environment with the same seeds, so that two policies meet the
+same episodes, and the same policy twice gets the same score.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from off2on.errors import SimulatorError
+
+Array = np.ndarray[Any, Any]
+Acts = Callable[[Array], Array]
+"""From observations [B, D] to actions [B, A], both in the environment's units."""
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One evaluated episode.
+
+    Attributes:
+        ret: Undiscounted return.
+        length: Steps.
+        seed: What the environment was reset with.
+    """
+
+    ret: float
+    length: int
+    seed: int
+
+
+def evaluate(act: Acts, env_id: str, *, episodes: int, seed: int, at_once: int = 20) -> list[Episode]:
+    """Play episodes to their end.
+
+    Args:
+        act: The policy.
+        env_id: A Gymnasium id, or ``module:Id``.
+        episodes: How many.
+        seed: Episode i is reset with seed + i.
+        at_once: Most environments stepped together.
+    """
+    played: list[Episode] = []
+    while len(played) < episodes:
+        count = min(at_once, episodes - len(played))
+        played += _play(act, env_id, [seed + len(played) + index for index in range(count)])
+    return played
+
+
+def _play(act: Acts, env_id: str, seeds: list[int]) -> list[Episode]:
+    """One episode in each of so many environments."""
+    makers = [lambda: gym.make(env_id)] * len(seeds)
+    env = SyncVectorEnv(makers, autoreset_mode=AutoresetMode.NEXT_STEP)
+    try:
+        obs, _ = env.reset(seed=list(seeds))
+        playing = np.ones(len(seeds), bool)
+        ret, length = np.zeros(len(seeds)), np.zeros(len(seeds), int)
+        while playing.any():
+            obs, reward, terminated, truncated, _ = env.step(act(np.asarray(obs, np.float32)))
+            ret += np.where(playing, reward, 0.0)
+            length += playing
+            playing &= ~(terminated | truncated)
+    finally:
+        env.close()
+    return [Episode(float(r), int(n), s) for r, n, s in zip(ret, length, seeds, strict=True)]
+
+
+def acting(module: Any) -> Acts:
+    """A torch policy on NumPy arrays, deterministic and without gradients."""
+
+    def act(obs: Array) -> Array:
+        with torch.no_grad():
+            action: Array = module(torch.from_numpy(obs)).numpy()
+        return action
+
+    return act
+
+
+def check_simulator(env_id: str, observation_space: Any, action_space: Any, data: str) -> None:
+    """That the environment can be made and has the data's spaces.
+
+    Raises:
+        SimulatorError: Otherwise, saying what differs.
+    """
+    try:
+        env: Any = gym.make(env_id)
+    except (gym.error.Error, ImportError, ModuleNotFoundError) as error:
+        raise SimulatorError(
+            f"the environment {env_id} cannot be made: {str(error).strip().splitlines()[-1]}",
+            f"It is the one that {data} names, or the one asked for by --env.",
+            "pip install 'off2on[mujoco]'" if "mujoco" in str(error).lower() else "",
+        ) from None
+    with env:
+        for what, ours, theirs in (
+            ("observations", observation_space, env.observation_space),
+            ("actions", action_space, env.action_space),
+        ):
+            if ours.shape != theirs.shape:
+                raise SimulatorError(
+                    f"{env_id} has {what} of shape {theirs.shape}, the data {data} of shape {ours.shape}.",
+                    "The environment must be the one the data were recorded in.",
+                )

@@ -1,0 +1,194 @@
+"""What a run is to do: every option, its value and where it came from; checked before it starts."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from datasets_io import Shards, open_shards
+from off2on.algorithms import find_algorithm
+from off2on.batches import STORED
+from off2on.errors import MissingColumn, UnknownName, UserError
+from off2on.evaluate import check_simulator
+from off2on.hyperparameters import Hyperparameters, Settings
+from off2on.runs import HANDOVER, refuse_existing
+from off2on.strategies import find_strategy
+
+
+class Checked(NamedTuple):
+    """A plan whose names were found."""
+
+    recipe: Any
+    shards: Shards
+    hp: Hyperparameters
+    strategy: Settings
+    env: str | None
+    start: Path | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run.
+
+    Attributes:
+        algorithm: A catalogue name, or ``package.module:Class``.
+        data: A data set's name or folder.
+        hyperparameters: Names to values, which may be text.
+        updates: Gradient updates before the handover.
+        online: Environment steps after it.
+        strategy: What a batch is made of online.
+        strategy_options: Its own.
+        source: A run whose handover to start from, instead of learning offline again.
+        seed: Of everything random.
+        learners: Learner processes; 0 learns in this one.
+        workers: Processes that step environments; 0 steps them in this one.
+        envs: Environments per worker.
+        env: Another environment than the data's.
+        eval_every: Updates (or environment steps) between evaluations; None is 5 %.
+        eval_episodes: Episodes per evaluation.
+        out: Where runs go.
+        memory: Bytes of data a learner may hold; larger data stream.
+        threads: Threads of a learner; None measures which number is fastest.
+        address: An existing Ray cluster.
+        utd: Gradient updates per environment step.
+        command: The command line, for the record.
+        origins: Option to where its value came from, if it is not the default.
+    """
+
+    algorithm: str
+    data: str
+    hyperparameters: Mapping[str, object] = field(default_factory=dict)
+    updates: int = 1_000_000
+    online: int = 0
+    strategy: str = "balanced"
+    strategy_options: Mapping[str, object] = field(default_factory=dict)
+    source: str | None = None
+    seed: int = 0
+    learners: int = 0
+    workers: int = 0
+    envs: int = 1
+    env: str | None = None
+    eval_every: int | None = None
+    eval_episodes: int = 10
+    out: str = "runs"
+    memory: int = 4 * 2**30
+    threads: int | None = None
+    address: str | None = None
+    utd: float = 1.0
+    command: str = ""
+    origins: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        """Where the run goes; its name is made of what is asked, not of the clock."""
+        algorithm = self.algorithm.rpartition(":")[2]
+        across = f"-{self.strategy.rpartition(':')[2]}" if self.online else ""
+        return Path(self.out) / Path(self.data).name / f"{algorithm}{across}-s{self.seed}"
+
+    def check(self, resume: bool = False) -> Checked:
+        """Find every name and check every value, before any process starts.
+
+        Raises:
+            UserError: What is wrong, what was expected, and what to do.
+        """
+        shards = open_shards(self.data)
+        self._check_numbers()
+        recipe = find_algorithm(self.algorithm)
+        hp = recipe.Hyperparameters.parse(self.hyperparameters, self.algorithm)
+        strategy = find_strategy(self.strategy).Options.parse(self.strategy_options, self.strategy)
+        self._check_columns(recipe.columns, shards)
+        env = self.env or shards.env_id
+        checked = Checked(recipe, shards, hp, strategy, env, self._start())
+        self.config(checked).validate()
+        if env is not None:
+            check_simulator(env, shards.observation_space, shards.action_space, shards.name)
+        if not resume:
+            refuse_existing(self.folder)
+        return checked
+
+    def config(self, checked: Checked) -> Any:
+        """The plan as RLlib's configuration."""
+        import torch
+
+        gpus = 1 if torch.cuda.is_available() else 0
+        config = checked.recipe.configure(checked.shards.path).data(memory_budget=self.memory)
+        if checked.env is not None:
+            config.environment(checked.env)
+        return (
+            config.training(threads=self.threads, **checked.hp.as_dict())
+            .offline(self.updates)
+            .online(
+                self.online,
+                strategy=self.strategy,
+                options=checked.strategy.as_dict(),
+                updates_per_env_step=self.utd,
+            )
+            .learners(num_learners=self.learners, num_gpus_per_learner=gpus)
+            .env_runners(num_env_runners=self.workers, num_envs_per_env_runner=self.envs)
+            .debugging(seed=self.seed)
+        )
+
+    def describe(self) -> list[tuple[str, str, str]]:
+        """Every option with its value and where it came from."""
+        hidden = {"command", "origins", "hyperparameters", "strategy_options"}
+        rows = [(option.name, getattr(self, option.name)) for option in fields(self) if option.name not in hidden]
+        return [(name, str(value), self.origins.get(name, "default")) for name, value in rows]
+
+    def evaluations(self) -> tuple[list[int], list[int]]:
+        """The updates and the environment steps after which the policy is evaluated.
+
+        Online: after the first step, densely early, and at the end.
+        """
+        every = self.eval_every or max(1, self.updates // 20)
+        offline = sorted({*range(every, self.updates, every), self.updates} - {0})
+        every = self.eval_every or max(1, self.online // 20)
+        early = {step for step in (1, 1000, 2000, 5000, 10_000) if step <= self.online}
+        online = sorted({*early, *range(every, self.online, every), self.online} - {0})
+        return offline, online
+
+    def _check_numbers(self) -> None:
+        least = {"updates": 0, "online": 0, "seed": 0, "learners": 0, "workers": 0, "envs": 1, "eval_episodes": 1}
+        for name, bound in least.items():
+            if getattr(self, name) < bound:
+                raise UserError(f"--{name.replace('_', '-')} must be at least {bound}: got {getattr(self, name)}.")
+        if self.updates == 0 and self.online == 0:
+            raise UserError("there is nothing to do: --updates and --online are both 0.")
+        cores = os.cpu_count() or 1
+        if self.address is None and self.learners > cores:
+            raise UserError(
+                f"{self.learners} learners need {self.learners} cores; this machine has {cores}.",
+                "",
+                "--learners 1, or join a cluster: --address HEAD:6379",
+            )
+
+    def _check_columns(self, columns: tuple[str, ...], shards: Shards) -> None:
+        for name in columns:
+            if name != "ret" and STORED.get(name, name) not in shards.columns:
+                raise MissingColumn(
+                    f"{self.algorithm} needs the column '{name}', and the shards of {shards.name} have none.",
+                    f"They have: {' '.join(shards.columns)}",
+                )
+
+    def _start(self) -> Path | None:
+        """The handover checkpoint of the run to start from."""
+        if self.source is None:
+            return None
+        checkpoint = Path(self.source) / "checkpoints" / HANDOVER
+        if not checkpoint.is_dir():
+            raise UnknownName(
+                f"{self.source} has no handover to start from.",
+                f"Looked for {checkpoint}. A run keeps one when its offline side is done.",
+            )
+        about = yaml.safe_load((Path(self.source) / "run.yaml").read_text())
+        data = open_shards(self.data).manifest.content_hash
+        for what, ours, theirs in (
+            ("algorithm", self.algorithm, about["algorithm"]),
+            ("updates", self.updates, about["updates"]),
+            ("data", data, about["data"]["content_hash"]),
+        ):
+            if ours != theirs:
+                raise UserError(f"{self.source} has the {what} {theirs}, not {ours}.", "A handover fits its own alone.")
+        return checkpoint

@@ -1,0 +1,173 @@
+"""A run is a folder, and this is the only place that knows what lies where in it.
+
+    run.yaml        the resolved plan, versions, status        metrics.csv    one row per evaluation
+    checkpoints/    handover, the newest, last -> the newest   episodes.csv   one row per episode
+    policy.pt       the policy alone                           log.txt        all that was said
+
+Every file is written under another name first and then renamed, so that none is ever half there.
+"""
+
+import csv
+import io
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+
+from off2on.errors import Exists, UnknownName, nearest
+
+Row = dict[str, Any]
+HANDOVER = "handover"
+
+
+class Run:
+    """The folder of one run.
+
+    Args:
+        folder: Where it is; use `create` or `resume`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.checkpoints = folder / "checkpoints"
+        self.about: dict[str, Any] = {}
+        self.metrics: list[Row] = []
+        self.episodes: list[Row] = []
+
+    @classmethod
+    def create(cls, folder: Path) -> Self:
+        """A new folder.
+
+        Raises:
+            Exists: There is a run of this name.
+        """
+        refuse_existing(folder)
+        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+        return cls(folder)
+
+    @classmethod
+    def resume(cls, folder: Path) -> Self:
+        """The folder of a run that stopped, with its records."""
+        if not (folder / "run.yaml").is_file():
+            others = [path.parent.name for path in folder.parent.glob("*/run.yaml")]
+            raise UnknownName(
+                f"there is no run at {folder} to resume.",
+                f"{nearest(folder.name, others)}Looked for run.yaml in it.",
+                "leave out --resume to start it",
+            )
+        run = cls(folder)
+        run.about = yaml.safe_load((folder / "run.yaml").read_text())
+        run.metrics = _read_csv(folder / "metrics.csv")
+        run.episodes = _read_csv(folder / "episodes.csv")
+        return run
+
+    def describe(self, about: Mapping[str, Any]) -> None:
+        """Merge facts into run.yaml."""
+        self.about |= about
+        write(self.folder / "run.yaml", yaml.safe_dump(self.about, sort_keys=False, allow_unicode=True))
+
+    def record(self, row: Row, episodes: list[Row]) -> None:
+        """Add an evaluation."""
+        self.metrics.append(row)
+        self.episodes += episodes
+        self._write_records()
+
+    def forget_after(self, updates: int, env_steps: int) -> None:
+        """Drop the records that a checkpoint with these counters does not know of."""
+
+        def known(row: Row) -> bool:
+            return int(row["updates"]) <= updates and int(row["env_steps"]) <= env_steps
+
+        self.metrics = [row for row in self.metrics if known(row)]
+        self.episodes = [row for row in self.episodes if known(row)]
+        self._write_records()
+
+    def _write_records(self) -> None:
+        write(self.folder / "episodes.csv", _csv(self.episodes))
+        write(self.folder / "metrics.csv", _csv(self.metrics))
+
+    def checkpoint(self, name: str, save: Callable[[str], object]) -> Path:
+        """Keep a checkpoint; of those not called handover, only the newest stays.
+
+        Args:
+            name: The folder's name.
+            save: Writes the checkpoint into the folder it is given.
+        """
+        target, partial = self.checkpoints / name, self.checkpoints / f"{name}.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        save(str(partial))
+        shutil.rmtree(target, ignore_errors=True)
+        partial.rename(target)
+        link = self.checkpoints / "last.partial"
+        link.unlink(missing_ok=True)
+        link.symlink_to(name, target_is_directory=True)
+        link.rename(self.checkpoints / "last")
+        for other in self.checkpoints.iterdir():
+            if other.name not in (name, HANDOVER, "last"):
+                shutil.rmtree(other)
+        return target
+
+    @property
+    def last_checkpoint(self) -> Path | None:
+        """The newest, if there is one."""
+        last = self.checkpoints / "last"
+        return last.resolve() if last.exists() else None
+
+    def save_policy(self, content: bytes) -> None:
+        """The policy as it is now."""
+        write(self.folder / "policy.pt", content)
+
+
+def policy_file(folder: Path, which: str = "last") -> Path:
+    """Where the policy of the end (``last``) or of the ``handover`` lies.
+
+    Raises:
+        UnknownName: It was not kept.
+    """
+    path = folder / "policy.pt" if which == "last" else folder / "checkpoints" / which / "policy.pt"
+    if not path.is_file():
+        kept = [str(found.relative_to(folder)) for found in folder.glob("**/policy.pt")]
+        raise UnknownName(
+            f"the run {folder} has no policy called '{which}'.",
+            f"Looked for {path.relative_to(folder)}; there is {', '.join(kept) or 'none yet'}.",
+            f"off2on eval {folder} --checkpoint handover" if which != HANDOVER else "",
+        )
+    return path
+
+
+def refuse_existing(folder: Path) -> None:
+    """Raise if there is a run in the folder, naming the ways on."""
+    if not (folder / "run.yaml").is_file():
+        return
+    about = yaml.safe_load((folder / "run.yaml").read_text())
+    raise Exists(
+        f"{folder} exists, {about.get('status', 'unfinished')}, started {about.get('started', 'some time ago')}.",
+        "",
+        f"--resume to go on · --seed {about.get('seed', 0) + 1} for another · --out {folder.parents[1]}-again to keep both",
+    )
+
+
+def write(path: Path, content: str | bytes) -> None:
+    """Replace a file in one step."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial.write_bytes(content.encode() if isinstance(content, str) else content)
+    partial.replace(path)
+
+
+def _csv(rows: list[Row]) -> str:
+    names = dict.fromkeys(name for row in rows for name in row)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(names), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _read_csv(path: Path) -> list[Row]:
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))

@@ -1,0 +1,339 @@
+"""One run from start to end: data → learner → handover → environment → report.
+
+    for each evaluation point offline:  update, evaluate, keep a checkpoint
+    at the handover:                    keep its checkpoint for ever, cross, evaluate again
+    for each evaluation point online:   collect and update, evaluate, keep a checkpoint
+"""
+
+import logging
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any, TextIO
+
+import numpy as np
+
+from datasets_io import Shards
+from datasets_io.returns import returns_to_go
+from datasets_io.scores import normalised, reference
+from off2on.algorithms import CATALOGUE
+from off2on.evaluate import acting, evaluate
+from off2on.plan import Checked, Plan
+from off2on.progress import open_progress
+from off2on.report import write_report
+from off2on.runs import HANDOVER, Row, Run, write
+from off2on.transforms import Transforms
+from off2on.versions import provenance
+
+
+def train(plan: Plan, resume: bool = False) -> Path:
+    """Do what the plan says.
+
+    Args:
+        plan: The plan; it is checked first.
+        resume: Go on from the run's last checkpoint.
+
+    Returns:
+        The run's folder.
+
+    Raises:
+        UserError: The plan cannot work; nothing was started.
+        KeyboardInterrupt: Ctrl-C; a checkpoint was kept.
+    """
+    checked = plan.check(resume)
+    run = Run.resume(plan.folder) if resume else Run.create(plan.folder)
+    run.describe(_about(plan, checked) | {"status": "running"})
+    with ExitStack() as stack:
+        terminal = stack.enter_context(_quiet(run.folder / "log.txt"))
+        stop = stack.enter_context(_interruptible())
+        score = run.about["data"]["return_mean"]
+        progress = stack.enter_context(
+            open_progress(
+                terminal,
+                title=f"{plan.algorithm} · {checked.shards.name} · seed {plan.seed}",
+                folder=run.folder,
+                updates=plan.updates,
+                online=plan.online,
+                data_score=score,
+            )
+        )
+        try:
+            with _ray(plan.address), _Session(plan, checked, run, progress, stop) as session:
+                session.go()
+        except BaseException as error:
+            status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            run.describe({"status": status})
+            traceback.print_exc()  # into log.txt
+            raise
+        run.describe({"status": "finished", "finished": _now()})
+        write_report([run.folder])
+    return run.folder
+
+
+class _Session:
+    """A run under way."""
+
+    def __init__(self, plan: Plan, checked: Checked, run: Run, progress: Any, stop: "_Stop") -> None:
+        self.plan, self.run, self.progress, self.stop = plan, run, progress, stop
+        self.env = checked.env
+        self.algo = plan.config(checked).build_algo()
+        self.data_name = checked.shards.name
+        self.ceiling = run.about["data"]["return_to_go_max"]
+        self.warned = False
+        self.began = time.monotonic() - float(run.about.get("wall_s", 0.0))
+        start = run.last_checkpoint or checked.start
+        if start is not None:
+            self.algo.restore_from_path(str(start))
+            run.forget_after(self.algo.updates, self.algo.env_steps)
+
+    def __enter__(self) -> "_Session":
+        from tensorboardX import SummaryWriter
+
+        self.events = SummaryWriter(str(self.run.folder))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.events.close()
+        self.algo.stop()
+
+    def go(self) -> None:
+        """Everything that is still to do."""
+        offline, online = self.plan.evaluations()
+        algo, run = self.algo, self.run
+        for mark in offline:
+            if algo.updates < mark:
+                self._advance(mark)
+                self._evaluate("offline")
+                self._keep(HANDOVER if mark == self.plan.updates else f"{algo.updates:09d}")
+        if self.plan.online:
+            if not algo.has_crossed:
+                if not (run.checkpoints / HANDOVER).exists():
+                    self._keep(HANDOVER)
+                algo.cross()
+                self._evaluate("handover")
+            for mark in online:
+                if algo.env_steps < mark:
+                    self._advance(mark)
+                    self._evaluate("online")
+                    self._keep(f"{algo.updates:09d}")
+        run.save_policy(algo.policy().export())
+
+    def _advance(self, mark: int) -> None:
+        """Train up to a mark, in updates or in environment steps."""
+        algo = self.algo
+        algo.pause_at = mark
+        started, updates, steps = time.perf_counter(), algo.updates, algo.env_steps
+
+        def position() -> int:
+            return int(algo.updates if algo.is_offline or not algo.has_crossed else algo.env_steps)
+
+        while position() < mark:
+            algo.train()
+            took = time.perf_counter() - started
+            self.speeds = {
+                "updates_per_s": (algo.updates - updates) / took,
+                "steps_per_s": (algo.env_steps - steps) / took,
+            }
+            side = "online" if algo.has_crossed else "offline"
+            self.progress.advance(side, algo.updates, algo.env_steps, self.speeds)
+            if self.stop.asked:
+                self._keep(f"{algo.updates:09d}")
+                run_time = {"wall_s": round(time.monotonic() - self.began, 1)}
+                self.run.describe(run_time)
+                raise KeyboardInterrupt
+
+    def _evaluate(self, side: str) -> None:
+        """Score the policy as it is, and write everything down."""
+        algo = self.algo
+        where = {"side": side, "updates": algo.updates, "env_steps": algo.env_steps}
+        row: Row = dict(where)
+        episodes: list[Row] = []
+        if self.env is not None:
+            seed = 1_000_000 + self.plan.seed
+            played = evaluate(
+                acting(algo.policy()), self.env, episodes=self.plan.eval_episodes, seed=seed
+            )
+            scores = np.array([episode.ret for episode in played])
+            scaled = normalised(self.data_name, scores.mean())
+            row |= {
+                "score": scores.mean(),
+                "score_std": scores.std(),
+                "episodes": len(played),
+                "normalised": "" if scaled is None else float(scaled),
+            }
+            episodes = [
+                {**where, "episode": number, "seed": one.seed, "return": one.ret, "length": one.length}
+                for number, one in enumerate(played)
+            ]
+        latest = dict(algo.latest)
+        row |= {"q": latest.pop("q", ""), "ret": self.run.about["data"]["return_to_go_mean"]}
+        row |= {"offline_share": latest.pop("offline_share", "")}
+        row |= {name: self.speeds[name] for name in ("updates_per_s", "steps_per_s")}
+        row |= {"wall_s": round(time.monotonic() - self.began, 1)} | latest
+        self.run.record(row, episodes)
+        self.run.describe({"wall_s": row["wall_s"], **algo.machine()})
+        for name, value in row.items():
+            if isinstance(value, float):
+                self.events.add_scalar(name, value, algo.updates)
+        self.events.flush()
+        self.progress.evaluated(row)
+        self._warn_of_extrapolation(row["q"])
+
+    def _warn_of_extrapolation(self, q: Any) -> None:
+        """Say once that the critic's values have left what the data can explain."""
+        if isinstance(q, float) and q > self.ceiling and not self.warned and not self.algo.has_crossed:
+            self.warned = True
+            self.progress.note(
+                f"warning: q has passed the largest return to go of the data ({q:.4g} > {self.ceiling:.4g}) at update "
+                f"{self.algo.updates:,}: the critic is extrapolating. Training goes on."
+            )
+
+    def _keep(self, name: str) -> None:
+        """A checkpoint; the handover's has its policy beside it, to be evaluated for ever."""
+
+        def save(folder: str) -> None:
+            self.algo.save_to_path(folder)
+            if name == HANDOVER:
+                write(Path(folder) / "policy.pt", self.algo.policy().export())
+
+        self.run.checkpoint(name, save)
+
+
+def _about(plan: Plan, checked: Checked) -> dict[str, Any]:
+    """What run.yaml says from the start."""
+    shards, hp = checked.shards, checked.hp
+    entry = CATALOGUE.get(plan.algorithm)
+    defaults = checked.recipe.Hyperparameters().as_dict()
+    scores = normalised(shards.name, shards.returns)
+    pair = reference(shards.name)
+    return {
+        "command": plan.command,
+        "started": _now(),
+        "algorithm": plan.algorithm,
+        "family": entry.family if entry else None,
+        "paper": entry.paper if entry else None,
+        "data": {
+            "name": shards.name,
+            "path": str(shards.path),
+            "content_hash": shards.manifest.content_hash,
+            "rows": shards.rows,
+            "episodes": shards.episodes,
+            "return_mean": float(shards.returns.mean()),
+            "return_std": float(shards.returns.std()),
+            "return_min": float(shards.returns.min()),
+            "return_max": float(shards.returns.max()),
+            "normalised_mean": None if scores is None else float(scores.mean()),
+            "reference": None if pair is None else list(pair),
+            **_returns_to_go(shards, Transforms.of(shards, hp), hp.discount),
+        },
+        "env": checked.env,
+        "seed": plan.seed,
+        "strategy": plan.strategy if plan.online else None,
+        "updates": plan.updates,
+        "online": plan.online,
+        "plan": {name: {"value": value, "origin": origin} for name, value, origin in plan.describe()},
+        "hyperparameters": {
+            name: {
+                "value": list(value) if isinstance(value, tuple) else value,
+                "default": list(defaults[name]) if isinstance(defaults[name], tuple) else defaults[name],
+                "origin": plan.origins.get(name, "default" if value == defaults[name] else "given"),
+            }
+            for name, value in hp.as_dict().items()
+        },
+        **provenance(),
+    }
+
+
+def _returns_to_go(shards: Shards, transforms: Transforms, discount: float) -> dict[str, float]:
+    """What Q should be near: mean and largest discounted return to go of the transformed rewards."""
+    total, largest = 0.0, -np.inf
+    for file in shards.files:
+        columns = shards.read(file, ["rewards", "last"])
+        reward = transforms.rows({"rewards": columns["rewards"]})["reward"]
+        returns = returns_to_go(reward, columns["last"], discount)
+        total, largest = total + float(returns.sum()), max(largest, float(returns.max()))
+    return {"return_to_go_mean": total / shards.rows, "return_to_go_max": largest}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@contextmanager
+def _ray(address: str | None) -> Iterator[None]:
+    """A Ray of our own unless one runs already or an address is given."""
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    paths = os.pathsep.join([os.getcwd(), os.environ.get("PYTHONPATH", "")])
+    options: dict[str, Any] = {"runtime_env": {"env_vars": {"PYTHONPATH": paths}}}
+    if address is None:
+        # "local", because a bare init would join whatever cluster lives on this host.
+        options |= {"address": "local", "include_dashboard": False, "object_store_memory": 2**30}
+    else:
+        options |= {"address": address}
+    ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _quiet(log: Path) -> Iterator[TextIO]:
+    """Everything that anything says goes to the log, C libraries' words too.
+
+    Yields:
+        The standard error of before, for what the user is to see.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = [os.dup(1), os.dup(2)]
+    terminal = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8")
+    with log.open("a", buffering=1, encoding="utf-8") as file, terminal:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+        try:
+            with redirect_stdout(file), redirect_stderr(file):
+                yield terminal
+        finally:
+            for number, copy in zip((1, 2), kept, strict=True):
+                os.dup2(copy, number)
+                os.close(copy)
+
+
+class _Stop:
+    """Whether Ctrl-C was pressed."""
+
+    asked = False
+
+    def ask(self, number: int, frame: FrameType | None) -> None:
+        """The first press waits for the block of updates to end, the second does not."""
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+@contextmanager
+def _interruptible() -> Iterator[_Stop]:
+    """Ctrl-C ends the run between two blocks of updates, where a checkpoint is whole."""
+    stop = _Stop()
+    try:
+        before = signal.signal(signal.SIGINT, stop.ask)
+    except ValueError:  # not the main thread: whoever owns it decides
+        yield stop
+        return
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)

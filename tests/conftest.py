@@ -1,0 +1,140 @@
+"""What tests share: one small data root, one Ray, and recipes with or without the machine around them."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+
+from datasets_io import Episode, Shards, Source
+from datasets_io.ingest import ingest
+from datasets_io.toy import ToyPendulum
+from off2on.algorithms import CATALOGUE, find_algorithm
+from off2on.batches import Batch
+from off2on.nets import Nets
+
+SMALL = {"hidden": (32, 32), "batch_size": 32}
+
+
+class Wide(Source):
+    """Made data: lopsided action bounds, episodes that end and episodes that are cut off."""
+
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (5,), np.float32)
+    action_space = gym.spaces.Box(np.array([-2, 0, -1], np.float32), np.array([1, 4, 1], np.float32))
+
+    def episodes(self, part: Any) -> Iterator[Episode]:
+        rng = np.random.default_rng(1)
+        for number in range(12):
+            steps = int(rng.integers(20, 60))
+            obs = 3 + 2 * rng.normal(size=(steps + 1, 5))
+            actions = rng.uniform(self.action_space.low, self.action_space.high, (steps, 3))
+            rewards = obs[:-1, 0] - np.square(actions).sum(1)
+            yield Episode(obs, actions, rewards, terminated=number % 2 == 0)
+
+
+@pytest.fixture(scope="session")
+def data_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder of data sets, which $OFF2ON_DATA names: toy-pendulum (4,000 rows in 4 files) and wide."""
+    root = tmp_path_factory.mktemp("data")
+    ingest(ToyPendulum(episodes=20), None, root, name="toy-pendulum", rows_per_shard=1000)
+    ingest(Wide(), None, root, name="wide", rows_per_shard=150)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OFF2ON_DATA", str(root))
+        yield root
+
+
+@pytest.fixture(scope="session")
+def toy(data_root: Path) -> Shards:
+    """Pendulum by a scripted controller: 3 observations, 1 action in [-2, 2], 20 episodes of 200 steps."""
+    return Shards(data_root / "toy-pendulum")
+
+
+@pytest.fixture(scope="session")
+def wide(data_root: Path) -> Shards:
+    """No simulator, 5 observations, 3 actions with a box each, half of the episodes end by themselves."""
+    return Shards(data_root / "wide")
+
+
+@pytest.fixture(scope="session")
+def ray_session(data_root: Path) -> Iterator[None]:
+    """A real Ray on this machine, with more CPUs than there are, so that no actor waits for one."""
+    import ray
+
+    if not ray.is_initialized():
+        ray.init(
+            address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="error"
+        )
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(params=CATALOGUE)
+def recipe(request: pytest.FixtureRequest) -> Any:
+    """Every algorithm of the catalogue, one after the other."""
+    return find_algorithm(request.param)
+
+
+@dataclass
+class Problem:
+    """A recipe with everything its losses take: no Ray, no data set."""
+
+    recipe: Any
+    nets: Nets
+    batch: Batch
+    hp: Any
+
+    def prepared(self, seed: int = 0) -> Batch:
+        """The batch with what `prepare` adds, under fixed random numbers."""
+        torch.manual_seed(seed)
+        batch: Batch = self.recipe.prepare(self.nets, Batch(**vars(self.batch)), self.hp)
+        return batch
+
+    def loss(self, objective: str, batch: Batch | None = None, seed: int = 0) -> torch.Tensor:
+        """One objective's loss, under fixed random numbers."""
+        batch = self.prepared(seed) if batch is None else batch
+        torch.manual_seed(seed + 1)
+        loss: torch.Tensor = getattr(self.recipe, f"compute_{objective}_loss")(self.nets, batch, self.hp)[0]
+        return loss
+
+
+@pytest.fixture
+def problem() -> Callable[..., Problem]:
+    """problem(recipe, **hyperparameters): networks, and a batch of 64 random transitions, D = 5, A = 3."""
+
+    def make(recipe: Any, *, seed: int = 0, **hyperparameters: Any) -> Problem:
+        hp = recipe.Hyperparameters.parse(SMALL | hyperparameters, recipe.__name__)
+        spaces = gym.spaces.Box(-9, 9, (5,)), gym.spaces.Box(-1, 1, (3,))
+        torch.manual_seed(seed)
+        nets = recipe.build_nets(*spaces, hp)
+        for name in nets.targets:
+            for parameter in getattr(nets.target, name).parameters():
+                parameter += 0.1 * torch.randn_like(parameter)
+        batch = Batch(
+            obs=torch.randn(64, 5),
+            action=torch.rand(64, 3) * 1.9 - 0.95,
+            reward=torch.randn(64),
+            next_obs=torch.randn(64, 5),
+            mask=(torch.rand(64) > 0.2).float(),
+        )
+        return Problem(recipe, nets, batch, hp)
+
+    return make
+
+
+@pytest.fixture
+def build_learner(data_root: Path) -> Callable[..., Any]:
+    """build_learner(recipe, data, **hyperparameters): the machine, in this process, without Ray."""
+
+    def build(recipe: Any, data: str = "toy-pendulum", *, seed: int = 0, updates: int = 100, **given: Any) -> Any:
+        budget = given.pop("memory_budget", None)
+        config = recipe.configure(data).data(memory_budget=budget).offline(updates)
+        config = config.training(threads=1, **(SMALL | given)).debugging(seed=seed)
+        learner = config.get_default_learner_class()(config=config, module_spec=config.get_rl_module_spec())
+        learner.build()
+        return learner
+
+    return build

@@ -1,0 +1,295 @@
+"""An ingest is whole or not there: in parallel, killed, resumed, refused."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from datasets_io import Episode, Source, open_shards
+from datasets_io.errors import BadValues, Exists, UnknownName
+from datasets_io.ingest import ingest
+
+pytestmark = pytest.mark.filterwarnings(
+    # Ray Data's context warns of settings of its own when it is first made.
+    "ignore::DeprecationWarning:ray.data.context"
+)
+
+# Importable from a folder of its own, as a user's would be; Ray's workers must find it there.
+SLOW = '''
+import os, time
+from pathlib import Path
+import numpy as np
+from datasets_io import Episode, Source
+
+class Slow(Source):
+    """Six parts; those after the second wait until the file `go` is there."""
+    def __init__(self, bad=-1):
+        self.bad = bad
+    def parts(self, path):
+        return [(path, number) for number in range(6)]
+    def fingerprint(self, path):
+        return "the same data"
+    def episodes(self, part):
+        path, number = part
+        with (path / f"read-{number}").open("a") as log:
+            log.write("x")
+        while number >= 2 and not (path / "go").exists():
+            time.sleep(0.02)
+        rng = np.random.default_rng(number)
+        for _ in range(3):
+            steps = int(rng.integers(2, 9))
+            reward = rng.normal(size=steps)
+            if number == self.bad:
+                yield Episode(np.zeros((steps + 3, 2)), np.zeros((steps, 1)), reward, False)
+            yield Episode(rng.normal(size=(steps + 1, 2)), rng.normal(size=(steps, 1)), reward, False)
+'''
+RUN = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from slow_source_of_a_test import Slow
+from datasets_io.ingest import ingest
+ingest(Slow(), Path(sys.argv[2]), Path(sys.argv[3]), name="slow")
+"""
+
+
+@pytest.fixture
+def slow(tmp_path, monkeypatch):
+    """The source's class; the folder it reads."""
+    code, data = tmp_path / "code", tmp_path / "input"
+    code.mkdir()
+    data.mkdir()
+    (code / "slow_source_of_a_test.py").write_text(SLOW)
+    monkeypatch.syspath_prepend(code)
+    from slow_source_of_a_test import Slow
+
+    yield Slow, data
+    sys.modules.pop("slow_source_of_a_test")
+
+
+def wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+def test_a_killed_ingest_leaves_nothing_that_opens_and_is_resumed(tmp_path, slow):
+    kind, data = slow
+    out = tmp_path / "data"
+    command = [sys.executable, "-c", RUN, str(tmp_path / "code"), str(data), str(out)]
+    child = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
+    finished = out / "slow.partial" / "parts"
+    wait_for(lambda: len(list(finished.glob("0*.json"))) == 2)
+    with pytest.raises(Exists, match="another process is writing"):
+        ingest(kind(), data, out, name="slow")
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+
+    assert not (out / "slow").exists()
+    for name in (out / "slow", out / "slow.partial"):
+        with pytest.raises(UnknownName):
+            open_shards(name)
+    before = {number: (data / f"read-{number}").stat().st_size for number in (0, 1)}
+
+    (data / "go").touch()
+    calls = []
+    resumed = ingest(kind(), data, out, name="slow", progress=lambda *call: calls.append(call))
+    assert {number: (data / f"read-{number}").stat().st_size for number in (0, 1)} == before  # not read again
+    whole = ingest(kind(), data, tmp_path / "other", name="slow")
+    assert resumed.manifest.content_hash == whole.manifest.content_hash
+    assert calls[-1] == (whole.rows, 6, 6)
+    assert sorted(path.name for path in resumed.path.iterdir()) == ["manifest.json", "shards"]
+    assert [path.name for path in out.iterdir()] == ["slow"]
+    resumed.verify()
+
+    # In parallel and in one process the same rows come out, in the same order.
+    class OnePart(Source):
+        def episodes(self, part):
+            for number in range(6):
+                yield from kind().episodes((data, number))
+
+    single = ingest(OnePart(), None, tmp_path / "third", name="slow")
+    for name, values in single.read_all(["obs", "actions", "rewards", "new_obs", "last"]).items():
+        np.testing.assert_array_equal(values, whole.read_all([name])[name])
+    np.testing.assert_allclose(
+        single.manifest.statistics["obs"]["std"], whole.manifest.statistics["obs"]["std"], rtol=1e-12
+    )
+
+
+def test_a_worker_reports_a_user_s_mistake_as_itself(tmp_path, slow):
+    kind, data = slow
+    (data / "go").touch()
+    with pytest.raises(BadValues, match=r"3 observations|observations were expected"):
+        ingest(kind(bad=4), data, tmp_path / "data", name="slow")
+    assert not list((tmp_path / "data").iterdir())
+
+
+def test_ray_data_reads_shards_as_real_arrays(tmp_path):
+    import ray
+
+    shards = ingest(Numbers(), None, tmp_path, name="numbers", rows_per_shard=5)
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    try:
+        import ray.data
+
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        # The folder, not a list of files: for several files Ray 2.60 imports fsspec's HTTP module in threads,
+        # and without aiohttp, which Ray does not ask for, that fails.
+        rows = ray.data.read_parquet(str(shards.folder))
+        batch = rows.sort(["eps_id", "t"]).take_batch(100, batch_format="numpy")
+    finally:
+        ray.shutdown()
+    assert batch["obs"].dtype == np.float32
+    assert batch["obs"].shape == (shards.rows, 2)
+    assert len(shards.files) == 4
+    np.testing.assert_array_equal(batch["obs"], shards.read_all(["obs"])["obs"])
+
+
+class Numbers(Source):
+    """Four short episodes."""
+
+    def __init__(self, change=None, **attributes):
+        self._change = change or (lambda episodes: episodes)
+        vars(self).update(attributes)
+
+    def episodes(self, part):
+        rng = np.random.default_rng(0)
+        episodes = [
+            {"obs": rng.normal(size=(6, 2)), "actions": rng.uniform(-1, 1, (5, 1)), "rewards": np.ones(5)}
+            for _ in range(4)
+        ]
+        for number, arrays in enumerate(self._change(episodes)):
+            yield Episode(**arrays, terminated=number % 2 == 0)
+
+
+def test_an_existing_data_set_is_only_replaced_on_request(tmp_path):
+    first = ingest(Numbers(), None, tmp_path, name="x")
+    with pytest.raises(Exists, match="--overwrite"):
+        ingest(Numbers(), None, tmp_path, name="x")
+
+    def halve(episodes):
+        return episodes[:2]
+
+    second = ingest(Numbers(halve), None, tmp_path, name="x", overwrite=True)
+    assert (first.episodes, second.episodes) == (4, 2)
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_refused_replacement_leaves_the_old_data_alone(tmp_path):
+    ingest(Numbers(), None, tmp_path, name="x")
+    with pytest.raises(BadValues, match="no episode"):
+        ingest(Numbers(lambda episodes: []), None, tmp_path, name="x", overwrite=True)
+    open_shards(tmp_path / "x").verify()
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "", "x.partial"])
+def test_a_name_must_be_that_of_a_folder(tmp_path, name):
+    with pytest.raises(BadValues, match="cannot name a data set"):
+        ingest(Numbers(), None, tmp_path / "data", name=name)
+
+
+def change(number, **arrays):
+    def apply(episodes):
+        episodes[number] |= arrays
+        return episodes
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (change(2, obs=np.zeros((6, 3))), r"episodes disagree: obs \[3\].* at row 10, obs \[2\]"),
+        (change(1, rewards=np.ones(4)), r"5 actions, but rewards of shape \[4\]"),
+        (change(1, rewards=np.ones((5, 1))), r"rewards of shape \[5, 1\]"),
+        (change(1, obs=np.zeros((9, 2))), r"5 actions and 9 observations"),
+        (change(1, obs=np.zeros((1, 2)), actions=np.zeros((0, 1)), rewards=np.zeros(0)), "has no step"),
+        (change(1, obs=np.full((6, 2), "a")), "not numbers"),
+        (change(3, obs=np.full((6, 2), 1e300)), r"6 NaN|5 NaN or infinite rows, first at row 15"),
+        (change(1, actions=np.zeros(5, int)), "disagree"),
+    ],
+)
+def test_arrays_that_are_no_episodes_are_refused(tmp_path, fault, words):
+    with pytest.raises(BadValues, match=words):
+        ingest(Numbers(fault), None, tmp_path, name="x")
+    assert not list(tmp_path.iterdir())
+
+
+def test_nan_in_the_last_observation_alone_is_found(tmp_path):
+    obs = np.zeros((6, 2))
+    obs[5, 1] = np.nan
+    with pytest.raises(BadValues, match="after the last action.*first at row 9"):
+        ingest(Numbers(change(1, obs=obs)), None, tmp_path, name="x")
+    shards = ingest(Numbers(change(1, obs=obs)), None, tmp_path, name="x", nan="drop-episode")
+    assert shards.episodes == 3
+
+
+def test_an_action_that_does_not_exist_is_refused(tmp_path):
+    from gymnasium.spaces import Discrete
+
+    def discrete(episodes):
+        for episode in episodes:
+            episode["actions"] = np.array([0, 1, 2, 1, 0])
+        return episodes
+
+    with pytest.raises(BadValues, match=r"4 values outside 0 … 1, largest 2, first at row 2"):
+        ingest(Numbers(discrete, action_space=Discrete(2)), None, tmp_path, name="x")
+    with pytest.raises(BadValues, match="do not fit"):
+        ingest(Numbers(action_space=Discrete(2)), None, tmp_path, name="x")
+
+
+def test_an_environment_that_is_not_the_data_s_is_refused(tmp_path):
+    with pytest.raises(BadValues, match=r"observations are \[2\], the environment's \[3\]"):
+        ingest(Numbers(env="Pendulum-v1"), None, tmp_path, name="x")
+
+
+def test_an_environment_that_cannot_be_made_here_is_kept_by_name(tmp_path):
+    shards = ingest(Numbers(env="NoSuchThing-v0"), None, tmp_path, name="x")
+    assert shards.env_id == "NoSuchThing-v0"
+    assert "cannot be made here" in str(shards.manifest.faults[0])
+
+
+def test_rules_are_checked(tmp_path):
+    with pytest.raises(BadValues, match="refuse or drop-episode"):
+        ingest(Numbers(), None, tmp_path, name="x", nan="ignore")
+
+
+def test_memory_does_not_grow_with_the_data(tmp_path):
+    """A million rows in one part pass through a process that may not hold them."""
+    code = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from datasets_io import Episode, Source
+from datasets_io.ingest import ingest
+import pandas, gymnasium, h5py
+class Long(Source):
+    def __init__(self, count):
+        self.count = count
+    def episodes(self, part):
+        for _ in range(self.count):
+            yield Episode(np.ones((1001, 40), np.float32), np.ones((1000, 8), np.float32), np.ones(1000), False)
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+ingest(Long(100), None, Path(sys.argv[1]), name="a")
+before = peak()
+ingest(Long(600), None, Path(sys.argv[1]), name="b")
+print(peak() - before)
+"""
+    out = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ,
+    )
+    grown = int(out.stdout)
+    assert grown < 40, f"{grown} MB more for 600,000 rows (115 MB) than for 100,000"
+    assert len(list(Path(tmp_path / "b" / "shards").iterdir())) == 6

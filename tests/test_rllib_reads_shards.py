@@ -1,0 +1,59 @@
+"""RLlib's own behaviour cloning trains from our shards as they lie: their columns are RLlib's."""
+
+import numpy as np
+import pytest
+
+from datasets_io.ingest import ingest
+from datasets_io.toy import ToyCartPole, ToyPendulum
+
+pytestmark = [
+    # All of them RLlib's and Ray Data's own, about their own code.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.rllib"),
+]
+
+
+@pytest.fixture(scope="module")
+def local_ray():
+    import ray
+
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.mark.parametrize("toy", [ToyPendulum, ToyCartPole])
+def test_rllib_bc_trains_from_shards(tmp_path, toy, local_ray):
+    from ray.rllib.algorithms.bc import BCConfig
+
+    shards = ingest(toy(episodes=10), None, tmp_path, name="toy", rows_per_shard=500)
+    config = (
+        BCConfig()
+        .environment(
+            shards.env_id,
+            # Without evaluation RLlib makes no environment, so it must be told the spaces.
+            observation_space=shards.observation_space,
+            action_space=shards.action_space,
+        )
+        .offline_data(
+            input_=[str(shards.folder.absolute())],
+            # RLlib takes every further column for an output of the model and stacks it; `final_obs`, null in
+            # all rows but an episode's last, cannot be stacked.
+            input_read_method_kwargs={
+                "columns": ["eps_id", "obs", "actions", "rewards", "terminateds", "truncateds"]
+            },
+            # BC needs no next observation, and shards do not store what can be derived.
+            ignore_final_observation=True,
+            map_batches_kwargs={"concurrency": 1, "num_cpus": 1},
+            dataset_num_iters_per_learner=10,
+        )
+        .learners(num_learners=0)
+        .training(train_batch_size_per_learner=128, lr=1e-2)
+    )
+    algo = config.build_algo()
+    try:
+        losses = [algo.train()["learners"]["default_policy"]["policy_loss"] for _ in range(2)]
+    finally:
+        algo.stop()
+    assert np.isfinite(losses).all()
+    assert losses[1] < losses[0]
