@@ -7,6 +7,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import hypothesis
 import pytest
 import torch
 
@@ -17,7 +18,18 @@ from off2on.algorithms import CATALOGUE, find_algorithm
 from off2on.batches import Batch
 from off2on.nets import Nets
 
+# The same examples in every run, and no deadline on a machine that others use.
+hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("fixed")
+
 SMALL = {"hidden": (32, 32), "batch_size": 32}
+
+
+@pytest.fixture(autouse=True)
+def fixed_numbers() -> None:
+    """Every test begins with the same random numbers, and with one thread: the machine is shared."""
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
 
 
 class Wide(Source):

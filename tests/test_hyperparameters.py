@@ -180,7 +180,7 @@ def test_a_range_in_words(rule: Rule, words: str):
     assert rule.range() == words
 
 
-def test_an_override_keeps_the_search_range_inside_the_allowed_one():
+def test_every_search_range_lies_in_the_allowed_one():
     for kind in KINDS.values():
         for name, rule in kind.rules().items():
             if rule.search:

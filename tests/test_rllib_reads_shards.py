@@ -48,7 +48,7 @@ def test_rllib_bc_trains_from_shards(tmp_path, toy, local_ray):
             dataset_num_iters_per_learner=10,
         )
         .learners(num_learners=0)
-        .training(train_batch_size_per_learner=128, lr=1e-2)
+        .training(train_batch_size_per_learner=128, lr=1e-3)
     )
     algo = config.build_algo()
     try:

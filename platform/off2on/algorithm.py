@@ -26,7 +26,7 @@ from off2on.runner import Rollout
 STATE = "off2on"
 
 
-class OfflineToOnline(Recipe, Algorithm):  # type: ignore[misc]
+class OfflineToOnline(Recipe, Algorithm):
     """Base of every algorithm: subclass it and state a recipe."""
 
     @classmethod
@@ -69,7 +69,8 @@ class OfflineToOnline(Recipe, Algorithm):  # type: ignore[misc]
     def training_step(self) -> None:
         """A block of updates; online, after a rollout."""
         if self.is_offline:
-            self._learn(min(self.config.updates_per_step, self._room(self.updates, self.config.offline_updates)))
+            room = self._room(self.updates, self.config.offline_updates)
+            self._learn(min(self.config.updates_per_step, room))
         elif not self.finished:
             if not self.has_crossed:
                 self.cross()
@@ -142,7 +143,8 @@ class OfflineToOnline(Recipe, Algorithm):  # type: ignore[misc]
             columns = ray.put(rollout.columns) if self.learner_group.is_remote else rollout.columns
             self._on_learners(_add, columns=columns, first=self.env_steps)
             self.env_steps += len(rollout.columns["rewards"])
-            self.returns += [(self.env_steps, *ended) for ended in zip(rollout.returns, rollout.lengths, strict=True)]
+            ended = zip(rollout.returns, rollout.lengths, strict=True)
+            self.returns += [(self.env_steps, ret, length) for ret, length in ended]
 
     def policy(self) -> Policy:
         """The policy as it is now, on its own: raw observations to actions of the environment."""

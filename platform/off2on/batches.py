@@ -77,9 +77,7 @@ class Rows:
         device: Where the matrix lies.
     """
 
-    def __init__(
-        self, layout: Layout, offline: int, total: int, capacity: int, device: torch.device
-    ) -> None:
+    def __init__(self, layout: Layout, offline: int, total: int, capacity: int, device: torch.device) -> None:
         self.layout, self.offline, self.total, self.capacity = layout, offline, total, capacity
         self.data = torch.empty((offline + capacity, layout.width), device=device)
         self.added = 0
@@ -99,8 +97,8 @@ class Rows:
 
     def gather(self, index: Tensor) -> Iterator[Batch]:
         """One batch per row of [k, B] positions, all drawn by one gather."""
-        drawn = self.data.index_select(0, index.flatten())
-        for block in drawn.split(index.shape[1]):
+        drawn = self.data.index_select(0, index.flatten()).view(*index.shape, -1)
+        for block in drawn:
             yield self.layout.split(block)
 
     def state(self) -> dict[str, Any]:

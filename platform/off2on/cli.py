@@ -72,7 +72,7 @@ def main() -> int:
 
 def _say(error: UserError, arguments: Sequence[str]) -> int:
     """Prints what is wrong, what was expected, and a line to paste."""
-    attempt = error.attempt or _corrected(error, arguments) or _where_to_look(error, arguments)
+    attempt = _corrected(error, arguments) or error.attempt or _where_to_look(error, arguments)
     if attempt.startswith("-") and " · " not in attempt and ", or " not in attempt:
         attempt = _line([*arguments, *shlex.split(attempt)])
     click.echo(f"error: {UserError(error.what, error.expected, attempt)}", err=True)
@@ -85,7 +85,7 @@ def _usage(error: click.ClickException, arguments: Sequence[str]) -> UserError:
     expected = ""
     if isinstance(error, click.NoSuchOption):
         message, near = f"there is no option '{error.option_name}'.", error.possibilities or ()
-        expected = nearest(error.option_name, near)
+        expected = nearest(error.option_name, near).strip()
     elif (found := re.fullmatch(r"No such command '(.+)'\.(.*)", message)) is not None:
         context = getattr(error, "ctx", None)
         known = context.command.list_commands(context) if context else []
@@ -100,7 +100,7 @@ def _corrected(error: UserError, arguments: Sequence[str]) -> str:
     wrong = re.search(r"'([^']+)'", error.what)
     if not near or not wrong:
         return ""
-    name = re.compile(rf"(?<![\w-]){re.escape(wrong[1])}(?![\w-])")
+    name = re.compile(rf"(?<![\w-]){re.escape(wrong[1].partition('=')[0])}(?![\w-])")
     fixed = [name.sub(near[1], argument) for argument in arguments]
     return _line(fixed) if fixed != list(arguments) else ""
 

@@ -1,7 +1,7 @@
 """RLlib's fluent configuration, with an algorithm's hyperparameters and the crossing inside.
 
-    config = IQL.configure("halfcheetah-medium").training(expectile=0.9).online(20_000, strategy="balanced")
-    algo = config.build_algo()
+config = IQL.configure("halfcheetah-medium").training(expectile=0.9).online(20_000, strategy="balanced")
+algo = config.build_algo()
 """
 
 from typing import Any, Self
@@ -99,7 +99,9 @@ class OfflineToOnlineConfig(AlgorithmConfig):
         self.replay_capacity = replay_capacity or self.replay_capacity
         return self
 
-    def training(self, *, threads: int | None = None, updates_per_step: int | None = None, **kwargs: Any) -> Self:
+    def training(
+        self, *, threads: int | None = None, updates_per_step: int | None = None, **kwargs: Any
+    ) -> Self:
         """RLlib's training settings and the recipe's hyperparameters, by name.
 
         Args:
@@ -126,7 +128,9 @@ class OfflineToOnlineConfig(AlgorithmConfig):
     @property
     def hp(self) -> Hyperparameters:
         """The hyperparameters, checked."""
-        parsed: Hyperparameters = self.recipe.Hyperparameters.parse(self.hyperparameters, self.recipe.__name__)
+        parsed: Hyperparameters = self.recipe.Hyperparameters.parse(
+            self.hyperparameters, self.recipe.__name__
+        )
         return parsed
 
     @property
@@ -138,7 +142,9 @@ class OfflineToOnlineConfig(AlgorithmConfig):
         """Check the whole plan before any process starts."""
         super().validate()
         if self.dataset is None:
-            raise RecipeError("no data set is given.", "", f"{self.recipe.__name__}.configure('toy-pendulum')")
+            raise RecipeError(
+                "no data set is given.", "", f"{self.recipe.__name__}.configure('toy-pendulum')"
+            )
         shards, _ = open_shards(self.dataset), (self.hp, self.strategy_settings)
         if not hasattr(shards.action_space, "low"):
             raise RecipeError(
@@ -164,6 +170,7 @@ class OfflineToOnlineConfig(AlgorithmConfig):
 
     def get_default_rl_module_spec(self) -> RLModuleSpec:
         """The recipe's networks with their units."""
+        assert self.dataset is not None  # validate() has refused it
         shards = open_shards(self.dataset)
         return RLModuleSpec(
             module_class=RecipeModule,
@@ -186,4 +193,3 @@ class OfflineToOnlineConfig(AlgorithmConfig):
     @property
     def _model_config_auto_includes(self) -> dict[str, Any]:
         return {}
-

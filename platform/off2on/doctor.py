@@ -67,8 +67,7 @@ def one_line(about: dict[str, Any]) -> str:
     said += [", ".join(about["devices"]) or "no device"]
     said += [f"{about['allowed_cores']} of {about['cores']} cores, {about['threads']} threads"]
     said += [f"{_gib(about['memory']['free'])} memory free", f"{_gib(data['disk_free'])} disk free"]
-    said += [f"{data['sets']} data sets in {data['folder']}"]
-    said += [f"{len(about['problems'])} problems" if about["problems"] else "no problem"]
+    said += [f"data sets in {data['folder']}: {data['sets']}", f"problems: {len(about['problems'])}"]
     return " · ".join(said)
 
 

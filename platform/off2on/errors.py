@@ -1,11 +1,11 @@
 """The tree of exceptions: the data's (see `datasets_io.errors`) and our own.
 
-    UserError
-    ├── UnknownName, Exists, DataError, Offline      from datasets_io
-    ├── HyperparameterError      no such hyperparameter, or a value out of range
-    ├── RecipeError              an algorithm whose class contradicts itself
-    └── SimulatorError           an environment that is missing, or does not fit the data
-    LearnerDied                  a learner process is gone and was not replaced    exit code 4
+UserError
+├── UnknownName, Exists, DataError, Offline      from datasets_io
+├── HyperparameterError      no such hyperparameter, or a value out of range
+├── RecipeError              an algorithm whose class contradicts itself
+└── SimulatorError           an environment that is missing, or does not fit the data
+LearnerDied                  a learner process is gone and was not replaced    exit code 4
 """
 
 from datasets_io.errors import DataError, Exists, MissingColumn, UnknownName, UserError, nearest

@@ -33,8 +33,20 @@ class Rule:
         """The allowed values, in words short enough for a table."""
         if self.choices:
             return " | ".join(self.choices)
-        low = f"({self.above:g}" if self.above is not None else f"[{self.least:g}" if self.least is not None else ""
-        high = f"{self.below:g})" if self.below is not None else f"{self.most:g}]" if self.most is not None else ""
+        low = (
+            f"({self.above:g}"
+            if self.above is not None
+            else f"[{self.least:g}"
+            if self.least is not None
+            else ""
+        )
+        high = (
+            f"{self.below:g})"
+            if self.below is not None
+            else f"{self.most:g}]"
+            if self.most is not None
+            else ""
+        )
         if low and high:
             return f"{low}, {high}"
         if low:

@@ -9,15 +9,10 @@ Random numbers are a function of (seed, learner, number of updates done): a resu
 with the numbers an uninterrupted one would have drawn.
 """
 
-import ctypes
-import os
-import sys
-import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -32,6 +27,7 @@ from off2on.flat import Flat
 from off2on.offline import OfflineRows
 from off2on.recipe import Objective
 from off2on.seeding import seed_of
+from off2on.speed import fastest_threads, keep_freed_memory
 from off2on.strategies import find_strategy
 from off2on.strategies.append import Append
 from off2on.strategies.base import Options, Strategy
@@ -43,7 +39,7 @@ class RecipeLearner(TorchLearner):
 
     def build(self) -> None:
         """Build the networks and optimisers, and read this learner's share of the data."""
-        _keep_freed_memory()
+        keep_freed_memory()
         super().build()
         self.recipe, self.hp = self.config.recipe, self.config.hp
         self.rank = torch.distributed.get_rank() if self.distributed else 0
@@ -67,7 +63,7 @@ class RecipeLearner(TorchLearner):
     def _capacity(self) -> int:
         """Most online rows this learner holds."""
         wanted = min(self.config.replay_capacity, self.config.online_steps)
-        return -(-wanted // self.world)
+        return int(-(-wanted // self.world))
 
     @property
     def nets(self) -> Any:
@@ -93,7 +89,7 @@ class RecipeLearner(TorchLearner):
             The losses and the recipe's metrics, averaged over the updates, and ``offline_share``.
         """
         if self.threads is None:
-            self.threads = self._fastest_threads()
+            self.threads = self._measured_threads()
         torch.set_num_threads(self.threads)
         logged: dict[str, list[Tensor]] = defaultdict(list)
         size = self.hp.batch_size // self.world
@@ -140,6 +136,22 @@ class RecipeLearner(TorchLearner):
     def _loss(self, objective: Objective, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         compute = getattr(self.recipe, f"compute_{objective.name}_loss")
         return compute(self.nets, batch, self.hp)  # type: ignore[no-any-return]
+
+    def _measured_threads(self) -> int:
+        """The number of threads with which this recipe's gradients take least time."""
+        if self._device.type != "cpu":
+            return 1
+        with self._randomness() as generator:
+            position = self.strategy.draw(1, self.hp.batch_size // self.world, generator)
+
+            def gradients() -> None:
+                (batch,) = self.rows.gather(position)
+                batch = self.recipe.prepare(self.nets, batch, self.hp)
+                for objective in self.recipe.plan():
+                    loss, _ = self._loss(objective, batch)
+                    torch.autograd.grad(loss, self.flat[objective.name].parameters)
+
+            return fastest_threads(gradients, processes=self.world)
 
     def _progress(self) -> float:
         """How far the offline side has come, 0 … 1; 0 again once online."""
@@ -216,42 +228,3 @@ class RecipeLearner(TorchLearner):
     def compute_loss_for_module(self, **_: Any) -> Any:
         """Not used: losses are the recipe's, and `advance` computes them."""
         raise RuntimeError("off2on's learner is driven by advance(), not by update()")
-
-    # Speed.
-
-    def _fastest_threads(self) -> int:
-        """The number of threads with which this recipe's gradients take least time, measured.
-
-        More threads than one must win clearly: on a busy machine they lose by far.
-        """
-        if self._device.type != "cpu":
-            return 1
-        available = max(1, len(os.sched_getaffinity(0)) // self.world)
-        candidates = [2**power for power in range(available.bit_length()) if 2**power <= available]
-        if len(candidates) == 1:
-            return 1
-        taken: dict[int, list[float]] = {count: [] for count in candidates}
-        with self._randomness() as generator:
-            position = self.strategy.draw(1, self.hp.batch_size // self.world, generator)
-            for _ in range(5):
-                for count in candidates:
-                    torch.set_num_threads(count)
-                    started = time.perf_counter()
-                    (batch,) = self.rows.gather(position)
-                    batch = self.recipe.prepare(self.nets, batch, self.hp)
-                    for objective in self.recipe.plan():
-                        loss, _ = self._loss(objective, batch)
-                        torch.autograd.grad(loss, self.flat[objective.name].parameters)
-                    taken[count].append(time.perf_counter() - started)
-        cost = {count: median(times[1:]) * (1.0 if count == 1 else 1.05) for count, times in taken.items()}
-        return min(cost, key=cost.__getitem__)
-
-
-def _keep_freed_memory() -> None:
-    """Let glibc reuse the blocks of large activations; by default it returns each to the system."""
-    if sys.platform == "linux":
-        trim_threshold, mmap_threshold = -1, -3
-        libc = ctypes.CDLL(None)
-        if hasattr(libc, "mallopt"):
-            libc.mallopt(trim_threshold, 1 << 30)
-            libc.mallopt(mmap_threshold, 1 << 30)

@@ -56,6 +56,8 @@ class OfflineRows:
         self.rows = Rows(layout, window, total, capacity, device)
         self.streams = window < total
         self.streamed = 0
+        self._blocks: Iterator[Tensor] = iter(())
+        self._position = -1
         if self.streams:
             self._slide_to(window)
         else:
@@ -88,7 +90,7 @@ class OfflineRows:
 
     def _stream(self, start: int, stop: int) -> Iterator[Tensor]:
         """Rows start … stop - 1 of the endless stream, in blocks [n, W]."""
-        if not hasattr(self, "_blocks") or self._position != start:
+        if self._position != start:
             self._blocks, self._position = self._endless(start), start
         while self._position < stop:
             block = next(self._blocks)

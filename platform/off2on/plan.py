@@ -134,7 +134,9 @@ class Plan:
     def describe(self) -> list[tuple[str, str, str]]:
         """Every option with its value and where it came from."""
         hidden = {"command", "origins", "hyperparameters", "strategy_options"}
-        rows = [(option.name, getattr(self, option.name)) for option in fields(self) if option.name not in hidden]
+        rows = [
+            (option.name, getattr(self, option.name)) for option in fields(self) if option.name not in hidden
+        ]
         return [(name, str(value), self.origins.get(name, "default")) for name, value in rows]
 
     def evaluations(self) -> tuple[list[int], list[int]]:
@@ -150,10 +152,20 @@ class Plan:
         return offline, online
 
     def _check_numbers(self) -> None:
-        least = {"updates": 0, "online": 0, "seed": 0, "learners": 0, "workers": 0, "envs": 1, "eval_episodes": 1}
+        least = {
+            "updates": 0,
+            "online": 0,
+            "seed": 0,
+            "learners": 0,
+            "workers": 0,
+            "envs": 1,
+            "eval_episodes": 1,
+        }
         for name, bound in least.items():
             if getattr(self, name) < bound:
-                raise UserError(f"--{name.replace('_', '-')} must be at least {bound}: got {getattr(self, name)}.")
+                raise UserError(
+                    f"--{name.replace('_', '-')} must be at least {bound}: got {getattr(self, name)}."
+                )
         if self.updates == 0 and self.online == 0:
             raise UserError("there is nothing to do: --updates and --online are both 0.")
         cores = os.cpu_count() or 1
@@ -190,5 +202,7 @@ class Plan:
             ("data", data, about["data"]["content_hash"]),
         ):
             if ours != theirs:
-                raise UserError(f"{self.source} has the {what} {theirs}, not {ours}.", "A handover fits its own alone.")
+                raise UserError(
+                    f"{self.source} has the {what} {theirs}, not {ours}.", "A handover fits its own alone."
+                )
         return checkpoint

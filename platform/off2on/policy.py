@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from off2on.nets import Nets
 from off2on.transforms import Transforms
 
+UNITS = ("obs_mean", "obs_std", "action_low", "action_high")
+
 
 class Acts(Protocol):
     """The part of a recipe that a policy uses."""
@@ -32,23 +34,18 @@ class Policy(nn.Module):
     def __init__(self, recipe: Acts, nets: Nets, hp: Any, transforms: Transforms) -> None:
         super().__init__()
         self.recipe, self.nets, self.hp = recipe, nets, hp
-        for name in ("obs_mean", "obs_std", "action_low", "action_high"):
+        for name in UNITS:
             value = torch.tensor(getattr(transforms, name))
             self.register_buffer(name, value, persistent=False)
 
     def forward(self, obs: Tensor, explore: bool = False) -> Tensor:
         """Actions [B, A] in the environment's units at raw observations [B, D], both float32."""
-        seen = (obs - self.obs_mean) / self.obs_std
-        action = self.recipe.act(self.nets, seen, self.hp, explore).clamp(-1, 1)
-        return self.action_low + (action + 1) / 2 * (self.action_high - self.action_low)
+        mean, std, low, high = (self.get_buffer(name) for name in UNITS)
+        action = self.recipe.act(self.nets, (obs - mean) / std, self.hp, explore).clamp(-1, 1)
+        return low + (action + 1) / 2 * (high - low)
 
     def export(self) -> bytes:
-        """The deterministic policy as a file's content that needs torch alone, and no pickle.
-
-            with open("policy.pt", "rb") as file:
-                policy = torch.export.load(file).module()
-            action = policy(obs)              # obs [B, D] float32, in the world's units
-        """
+        """The deterministic policy as a file's content that `load_policy` reads, without pickle."""
         obs = torch.zeros(2, self.get_buffer("obs_mean").shape[0])
         on_cpu = copy.deepcopy(self).cpu().eval()
         program = torch.export.export(on_cpu, (obs,), dynamic_shapes={"obs": {0: torch.export.Dim("rows")}})
@@ -64,4 +61,4 @@ def load_policy(path: str | Path) -> nn.Module:
         A module from observations [B, D] to actions [B, A], float32, in the world's units.
     """
     with open(path, "rb") as file:
-        return torch.export.load(file).module()  # type: ignore[no-any-return]
+        return torch.export.load(file).module()

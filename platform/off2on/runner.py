@@ -38,7 +38,7 @@ class RecipeRunner(SingleAgentEnvRunner):
     def make_env(self) -> None:
         """Make the vector environment, without RLlib's conversion of its info dictionaries."""
         super().make_env()
-        self.env = self.env.env
+        self.env: Any = self.env.env
         self._obs: Array | None = None
 
     def sample(self, *, num_timesteps: int, **_: Any) -> Rollout:

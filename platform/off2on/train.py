@@ -1,22 +1,16 @@
 """One run from start to end: data → learner → handover → environment → report.
 
-    for each evaluation point offline:  update, evaluate, keep a checkpoint
-    at the handover:                    keep its checkpoint for ever, cross, evaluate again
-    for each evaluation point online:   collect and update, evaluate, keep a checkpoint
+for each evaluation point offline:  update, evaluate, keep a checkpoint
+at the handover:                    keep its checkpoint for ever, cross, evaluate again
+for each evaluation point online:   collect and update, evaluate, keep a checkpoint
 """
 
-import logging
-import os
-import signal
-import sys
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +20,7 @@ from datasets_io.scores import normalised, reference
 from off2on.algorithms import CATALOGUE
 from off2on.evaluate import acting, evaluate
 from off2on.plan import Checked, Plan
+from off2on.process import Stop, interruptible, quiet, ray_started
 from off2on.progress import open_progress
 from off2on.report import write_report
 from off2on.runs import HANDOVER, Row, Run, write
@@ -51,8 +46,8 @@ def train(plan: Plan, resume: bool = False) -> Path:
     run = Run.resume(plan.folder) if resume else Run.create(plan.folder)
     run.describe(_about(plan, checked) | {"status": "running"})
     with ExitStack() as stack:
-        terminal = stack.enter_context(_quiet(run.folder / "log.txt"))
-        stop = stack.enter_context(_interruptible())
+        terminal = stack.enter_context(quiet(run.folder / "log.txt"))
+        stop = stack.enter_context(interruptible())
         score = run.about["data"]["return_mean"]
         progress = stack.enter_context(
             open_progress(
@@ -65,7 +60,7 @@ def train(plan: Plan, resume: bool = False) -> Path:
             )
         )
         try:
-            with _ray(plan.address), _Session(plan, checked, run, progress, stop) as session:
+            with ray_started(plan.address), _Session(plan, checked, run, progress, stop) as session:
                 session.go()
         except BaseException as error:
             status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
@@ -80,7 +75,7 @@ def train(plan: Plan, resume: bool = False) -> Path:
 class _Session:
     """A run under way."""
 
-    def __init__(self, plan: Plan, checked: Checked, run: Run, progress: Any, stop: "_Stop") -> None:
+    def __init__(self, plan: Plan, checked: Checked, run: Run, progress: Any, stop: Stop) -> None:
         self.plan, self.run, self.progress, self.stop = plan, run, progress, stop
         self.env = checked.env
         self.algo = plan.config(checked).build_algo()
@@ -157,9 +152,7 @@ class _Session:
         episodes: list[Row] = []
         if self.env is not None:
             seed = 1_000_000 + self.plan.seed
-            played = evaluate(
-                acting(algo.policy()), self.env, episodes=self.plan.eval_episodes, seed=seed
-            )
+            played = evaluate(acting(algo.policy()), self.env, episodes=self.plan.eval_episodes, seed=seed)
             scores = np.array([episode.ret for episode in played])
             scaled = normalised(self.data_name, scores.mean())
             row |= {
@@ -264,76 +257,3 @@ def _returns_to_go(shards: Shards, transforms: Transforms, discount: float) -> d
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-@contextmanager
-def _ray(address: str | None) -> Iterator[None]:
-    """A Ray of our own unless one runs already or an address is given."""
-    import ray
-
-    if ray.is_initialized():
-        yield
-        return
-    os.environ.setdefault("RAY_worker_niceness", "0")
-    paths = os.pathsep.join([os.getcwd(), os.environ.get("PYTHONPATH", "")])
-    options: dict[str, Any] = {"runtime_env": {"env_vars": {"PYTHONPATH": paths}}}
-    if address is None:
-        # "local", because a bare init would join whatever cluster lives on this host.
-        options |= {"address": "local", "include_dashboard": False, "object_store_memory": 2**30}
-    else:
-        options |= {"address": address}
-    ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-@contextmanager
-def _quiet(log: Path) -> Iterator[TextIO]:
-    """Everything that anything says goes to the log, C libraries' words too.
-
-    Yields:
-        The standard error of before, for what the user is to see.
-    """
-    sys.stdout.flush()
-    sys.stderr.flush()
-    kept = [os.dup(1), os.dup(2)]
-    terminal = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8")
-    with log.open("a", buffering=1, encoding="utf-8") as file, terminal:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-        try:
-            with redirect_stdout(file), redirect_stderr(file):
-                yield terminal
-        finally:
-            for number, copy in zip((1, 2), kept, strict=True):
-                os.dup2(copy, number)
-                os.close(copy)
-
-
-class _Stop:
-    """Whether Ctrl-C was pressed."""
-
-    asked = False
-
-    def ask(self, number: int, frame: FrameType | None) -> None:
-        """The first press waits for the block of updates to end, the second does not."""
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-
-
-@contextmanager
-def _interruptible() -> Iterator[_Stop]:
-    """Ctrl-C ends the run between two blocks of updates, where a checkpoint is whole."""
-    stop = _Stop()
-    try:
-        before = signal.signal(signal.SIGINT, stop.ask)
-    except ValueError:  # not the main thread: whoever owns it decides
-        yield stop
-        return
-    try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGINT, before)

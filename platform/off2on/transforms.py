@@ -79,7 +79,9 @@ def _reward(shards: Shards, name: str) -> tuple[float, float]:
     if name == "minus_one":
         return 1.0, -1.0
     if name == "standardise":
-        mean, std = (float(np.ravel(shards.manifest.statistics["rewards"][key])[0]) for key in ("mean", "std"))
+        mean, std = (
+            float(np.ravel(shards.manifest.statistics["rewards"][key])[0]) for key in ("mean", "std")
+        )
         return 1.0 / (std + 1e-3), -mean / (std + 1e-3)
     return 1.0, 0.0
 

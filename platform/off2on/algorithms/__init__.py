@@ -70,7 +70,11 @@ def find_algorithm(name: str) -> "type[OfflineToOnline]":
     try:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
-        raise UnknownName(f"'{name}' cannot be imported: {error}.", "Expected package.module:Class.") from None
+        raise UnknownName(
+            f"'{name}' cannot be imported: {error}.", "Expected package.module:Class."
+        ) from None
     if not (isinstance(found, type) and issubclass(found, OfflineToOnline)):
-        raise UnknownName(f"'{name}' is not an algorithm.", "Expected a subclass of off2on.algorithm.OfflineToOnline.")
+        raise UnknownName(
+            f"'{name}' is not an algorithm.", "Expected a subclass of off2on.algorithm.OfflineToOnline."
+        )
     return found

@@ -32,7 +32,10 @@ class CQLHyperparameters(SACHyperparameters):
     """Appendix F, and the authors' configuration for D4RL version 2 (as CORL has it)."""
 
     conservative_weight: float = hp(
-        5.0, "w of the conservative term: 0 is SAC; 10 for medium locomotion data", least=0, search=("log", 0.5, 20)
+        5.0,
+        "w of the conservative term: 0 is SAC; 10 for medium locomotion data",
+        least=0,
+        search=("log", 0.5, 20),
     )
     samples: int = hp(10, "actions drawn from each of the three proposals", least=1)
     actor_lr: float = hp(1e-4, "Adam's step size for the policy", above=0, search=("log", 1e-5, 3e-4))
@@ -46,7 +49,7 @@ class CQL(SAC):
     Hyperparameters = CQLHyperparameters
 
     @classmethod
-    def prepare(cls, nets: Nets, batch: Batch, hp: CQLHyperparameters) -> Batch:
+    def prepare(cls, nets: Nets, batch: Batch, hp: Any) -> Batch:
         """SAC's sample, and the proposals, by one pass of the policy over s and s'.
 
         Adds ``next_sample`` ([B, A], [B]) and ``proposals`` ([3n, B, A], [3n, B]): actions with
@@ -67,7 +70,7 @@ class CQL(SAC):
         return batch
 
     @classmethod
-    def compute_critic_loss(cls, nets: Nets, batch: Batch, hp: CQLHyperparameters) -> Loss:
+    def compute_critic_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
         """The Bellman error, plus what is pushed down minus what is held up."""
         if hp.conservative_weight == 0:
             return super().compute_critic_loss(nets, batch, hp)
@@ -81,6 +84,6 @@ class CQL(SAC):
         return loss, {"q": q.detach().mean(), "critic/gap": gap.detach().mean()}
 
     @classmethod
-    def proposal_values(cls, q: Tensor, batch: Batch, hp: CQLHyperparameters) -> Tensor:
+    def proposal_values(cls, q: Tensor, batch: Batch, hp: Any) -> Tensor:
         """The critics' values [E, 3n, B] of the proposals: uniform, from pi(s), from pi(s')."""
         return q

@@ -31,9 +31,15 @@ class IQLHyperparameters(Hyperparameters):
     """Section 5.1 (locomotion) and the authors' configuration."""
 
     expectile: float = hp(
-        0.7, "tau in the value loss: 0.5 is the mean, 0.9 for AntMaze", above=0, below=1, search=("uniform", 0.5, 0.95)
+        0.7,
+        "tau in the value loss: 0.5 is the mean, 0.9 for AntMaze",
+        above=0,
+        below=1,
+        search=("uniform", 0.5, 0.95),
     )
-    beta: float = hp(3.0, "inverse temperature; 0 is behaviour cloning, 10 for AntMaze", least=0, search=("log", 0.5, 10))
+    beta: float = hp(
+        3.0, "inverse temperature; 0 is behaviour cloning, 10 for AntMaze", least=0, search=("log", 0.5, 10)
+    )
     weight_clip: float = hp(100.0, "largest weight a transition may get", above=0)
     value_lr: float = hp(3e-4, "Adam's step size for the value", above=0)
     critic_lr: float = hp(3e-4, "Adam's step size for the critics", above=0)

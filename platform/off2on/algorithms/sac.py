@@ -35,7 +35,9 @@ class SACHyperparameters(Hyperparameters):
     critics: int = hp(2, "number of critics", least=1)
     initial_temperature: float = hp(1.0, "alpha at the start", above=0)
     target_entropy: float | None = hp(None, "H; none stands for minus the number of action dimensions")
-    temperature_form: str = hp("log", "loss in log alpha (rlkit, CORL) or in alpha (paper)", choices=("log", "alpha"))
+    temperature_form: str = hp(
+        "log", "loss in log alpha (rlkit, CORL) or in alpha (paper)", choices=("log", "alpha")
+    )
     entropy_backup: bool = hp(True, "subtract alpha log pi from the critics' target")
 
 
@@ -90,7 +92,7 @@ class SAC(OfflineToOnline):
     def soft_target(
         cls, nets: Nets, batch: Batch, hp: SACHyperparameters, action: Tensor, log_prob: Tensor
     ) -> Tensor:
-        """r + gamma (min_j Q'_j(s', a') - alpha log pi(a'|s')): [B]."""
+        """The target [B]: r + gamma (min_j Q'_j(s', a') - alpha log pi(a'|s'))."""
         future = nets.target.critic(batch.next_obs, action).amin(0)
         if hp.entropy_backup:
             future = future - nets.temperature().exp() * log_prob

@@ -30,7 +30,9 @@ from off2on.recipe import Loss, Objective
 class TD3BCHyperparameters(Hyperparameters):
     """Table 3 of the paper."""
 
-    alpha: float = hp(2.5, "weight of Q against cloning; 0 is behaviour cloning", least=0, search=("log", 0.5, 10))
+    alpha: float = hp(
+        2.5, "weight of Q against cloning; 0 is behaviour cloning", least=0, search=("log", 0.5, 10)
+    )
     critic_lr: float = hp(3e-4, "Adam's step size for the critics", above=0, search=("log", 1e-4, 1e-3))
     target_noise: float = hp(0.2, "sigma of the noise on the target's action", least=0)
     noise_clip: float = hp(0.5, "bound c on that noise", least=0)

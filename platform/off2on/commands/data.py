@@ -237,7 +237,11 @@ def _checking(manifest: "Manifest") -> str:
 
 
 def _box(low: Any, high: Any) -> str:
-    return "their box" if isinstance(low, list) or isinstance(high, list) else f"[{low}, {high}]"
+    return (
+        "their box"
+        if isinstance(low, list) or isinstance(high, list)
+        else f"[{float(low):g}, {float(high):g}]"
+    )
 
 
 def _shards(manifest: "Manifest") -> str:

@@ -28,7 +28,7 @@ def table(rows: Iterable[Sequence[object]], right: Sequence[int] = ()) -> None:
 
 def line(label: str, text: str) -> None:
     """A labelled line on stdout: ``reading    …``."""
-    click.echo(f"{label:<10} {text}")
+    click.echo(f"{label:<10} {text}".rstrip())
 
 
 def as_json(value: Any) -> None:

@@ -1,8 +1,11 @@
 """``off2on train``: offline, and with --online N across the handover."""
 
+import logging
 import shlex
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +14,7 @@ import click
 
 from off2on.commands.screen import line, table
 from off2on.commands.words import COMMAND_LINE, memory, split, whole
-from off2on.errors import UserError
+from off2on.errors import LearnerDied, UserError
 
 if TYPE_CHECKING:
     from off2on.plan import Checked, Plan
@@ -83,8 +86,9 @@ def train(words: tuple[str, ...], seeds: int, resume: bool, dry_run: bool, **opt
         origins=origins,
     )
     plans = [replace(plan, seed=plan.seed + index) for index in range(seeds)]
-    # All of them, so that the last seed's mistake is not found out after a night.
-    checked = [each.check(resume) for each in plans]
+    with _hushed():
+        # All of them, so that the last seed's mistake is not found out after a night.
+        checked = [each.check(resume) for each in plans]
     if dry_run:
         _describe(plan, checked[0], plans)
         return
@@ -92,6 +96,18 @@ def train(words: tuple[str, ...], seeds: int, resume: bool, dry_run: bool, **opt
         _run(each, resume)
     if seeds > 1:
         line("together", shlex.join(["off2on", "report", *(str(each.folder) for each in plans)]))
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Without RLlib's advice on its own configuration; while a run is under way it goes to the run's log."""
+    logger = logging.getLogger("ray")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _names_exist(asked: dict[str, Any]) -> None:
@@ -158,6 +174,15 @@ def _run(plan: "Plan", resume: bool) -> None:
         again = plan.command if "--resume" in plan.command.split() else f"{plan.command} --resume"
         click.echo(f"interrupted; a checkpoint is kept in {plan.folder}. To go on: {again}", err=True)
         raise click.exceptions.Exit(130) from None
+    except (UserError, LearnerDied):
+        raise
+    except Exception as error:
+        log = plan.folder / "log.txt"
+        if not log.is_file():
+            raise
+        # A fault of ours. Training has written its traceback there already.
+        click.echo(f"error: {type(error).__name__}: {error}\n       The traceback is in {log}", err=True)
+        raise click.exceptions.Exit(1) from None
     minutes, seconds = divmod(round(time.monotonic() - started), 60)
     click.echo(f"done in {f'{minutes} min ' if minutes else ''}{seconds} s", err=True)
     if (score := _score(folder)) is not None:

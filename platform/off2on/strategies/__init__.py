@@ -11,7 +11,10 @@ from off2on.strategies.base import Strategy
 CATALOGUE = {
     "append": ("off2on.strategies.append:Append", "offline and online rows, all equally likely"),
     "symmetric": ("off2on.strategies.symmetric:Symmetric", "a fixed share of each batch is offline"),
-    "balanced": ("off2on.strategies.balanced:Balanced", "offline rows by how much they look like online ones"),
+    "balanced": (
+        "off2on.strategies.balanced:Balanced",
+        "offline rows by how much they look like online ones",
+    ),
 }
 
 
@@ -26,7 +29,11 @@ def find_strategy(name: str) -> type[Strategy]:
     try:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
-        raise UnknownName(f"'{name}' cannot be imported: {error}.", "Expected package.module:Class.") from None
+        raise UnknownName(
+            f"'{name}' cannot be imported: {error}.", "Expected package.module:Class."
+        ) from None
     if not (isinstance(found, type) and issubclass(found, Strategy)):
-        raise UnknownName(f"'{name}' is not a Strategy.", "Expected a subclass of off2on.strategies.Strategy.")
+        raise UnknownName(
+            f"'{name}' is not a Strategy.", "Expected a subclass of off2on.strategies.Strategy."
+        )
     return found

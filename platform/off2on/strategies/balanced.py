@@ -35,7 +35,9 @@ from off2on.strategies.base import Strategy, uniform
 class BalancedOptions(Settings):
     """Section 5 and the code's defaults."""
 
-    online_share: float = hp(0.5, "f, the mass of the first 1000 online rows; 0.75 for medium data", above=0, below=1)
+    online_share: float = hp(
+        0.5, "f, the mass of the first 1000 online rows; 0.75 for medium data", above=0, below=1
+    )
     temperature: float = hp(5.0, "T: priorities are w^(1/T), flatter for larger T", above=0)
     ratio_lr: float = hp(3e-4, "Adam's step size for the density ratio", above=0)
     ratio_batch: int = hp(256, "rows of either side per step of the density ratio", least=1)
