@@ -47,7 +47,7 @@ class D4RL(Source):
             MissingColumn: A key is missing; says which are there.
             BadValues: Columns of different lengths.
         """
-        path = Path(path)
+        path = Path(path).absolute()  # a worker may have another current folder
         with _open(path) as file:
             rows = self._check(file, path)
             self._spaces(file, path)

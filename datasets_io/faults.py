@@ -1,8 +1,7 @@
 """What is odd about the data: found by sources and by the ingest, counted, kept in the manifest."""
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -35,10 +34,6 @@ class Fault:
         if self.first_row is not None:
             text += f", first at row {self.first_row:,}"
         return text
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain values."""
-        return asdict(self)
 
 
 def merge(faults: Iterable[Fault]) -> list[Fault]:

@@ -104,9 +104,11 @@ def ingest(
         MissingColumn: A column is not there.
     """
     rules = Rules(nan, clip_actions, store_new_obs)
-    final, folder = out / name, out / f"{name}.partial"
+    final, folder, old = out / name, out / f"{name}.partial", out / f"{name}.old.partial"
     if not name or Path(name).name != name or name.endswith(".partial"):
         raise BadValues(f"{name!r} cannot name a data set.", "It names a folder: no slash, no '.partial'.")
+    if old.exists():  # an overwrite was killed between its two renamings, or after them
+        shutil.rmtree(old) if final.exists() else os.replace(old, final)
     if final.exists() and not overwrite:
         raise Exists(f"{final} exists.", "", f"off2on data add {name} --overwrite, or another --name")
 
@@ -140,7 +142,6 @@ def ingest(
         _write(folder / FILE, manifest.to_json())
         shutil.rmtree(folder / "parts")
         (folder / "plan.json").unlink()
-        old = out / f"{name}.old.partial"
         if final.exists():
             os.replace(final, old)
         os.replace(folder, final)
@@ -189,6 +190,6 @@ def _spaces(source: Source) -> tuple[Any, Any]:
         if spaces.trouble:
             detail = f"{source.env} cannot be made here, so spaces are the data's ({spaces.trouble})"
             source.note("env", "", detail)
-        observation_space = observation_space or spaces.observation
-        action_space = action_space or spaces.action
+        observation_space = spaces.observation if observation_space is None else observation_space
+        action_space = spaces.action if action_space is None else action_space
     return observation_space, action_space

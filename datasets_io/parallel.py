@@ -1,7 +1,9 @@
-"""Parts of an ingest in parallel, through Ray Data; one part alone needs no Ray."""
+"""Parts of an ingest in parallel, through Ray Data, as soon as that is worth the start of Ray."""
 
+import logging
 import os
 import sys
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,11 @@ from datasets_io.errors import UserError
 if TYPE_CHECKING:
     from datasets_io.ingest import Job
     from datasets_io.reports import PartReport
+
+
+# Ray and its first worker are up after 5-10 s, in which one process writes about a million rows. So parts are
+# written here for as long as the rest, at the speed seen so far, will take no longer.
+PATIENCE_S = 10.0
 
 
 def run_parts(
@@ -31,20 +38,23 @@ def run_parts(
     """
     reports = [job.finished(index) for index in range(len(parts))]
     todo = [index for index, report in enumerate(reports) if report is None]
-    if len(todo) == 1:
-        before = sum(report.rows for report in reports if report)
+    begun, done = time.monotonic(), 0
 
-        def rows_written(rows: int) -> None:
-            if progress is not None:
-                progress(before + rows, len(parts) - 1, len(parts))
+    def tell(more: int = 0) -> None:
+        if progress is not None:
+            there = [report.rows for report in reports if report is not None]
+            progress(sum(there) + more, len(there), len(parts))
 
-        reports[todo[0]] = job.write(todo[0], parts[todo[0]], rows_written)
-    elif todo:
-        _through_ray(job, parts, todo, reports, progress)
-    whole = [report for report in reports if report is not None]
-    if progress is not None:
-        progress(sum(report.rows for report in whole), len(whole), len(parts))
-    return whole
+    while todo:
+        left = len(todo) * (time.monotonic() - begun) / done if done else 0.0
+        if len(todo) > 1 and left >= PATIENCE_S:
+            _through_ray(job, parts, todo, reports, tell)
+            break
+        index = todo.pop(0)
+        reports[index] = job.write(index, parts[index], tell)
+        done += 1
+    tell()
+    return [report for report in reports if report is not None]
 
 
 def _through_ray(
@@ -52,7 +62,7 @@ def _through_ray(
     parts: list[Any],
     todo: list[int],
     reports: list["PartReport | None"],
-    progress: Callable[[int, int, int], None] | None,
+    tell: Callable[[], None],
 ) -> None:
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     import ray
@@ -65,8 +75,8 @@ def _through_ray(
         address = None if os.environ.get("RAY_ADDRESS") else "local"
         ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="error")
     try:
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.WARNING)  # it announces each step it plans
         # Bytes, not objects: a worker must extend its path before it can import a user's source.
         payload = ray.put((sys.path, cloudpickle.dumps((job, parts))))
 
@@ -85,11 +95,16 @@ def _through_ray(
         finished = ray.data.from_items(rows, override_num_blocks=len(rows)).map(task)
         for row in finished.iter_rows():
             if row["error"]:
-                raise getattr(errors, row["error"])(*row["args"])
-            reports[row["index"]] = job.finished(row["index"])
-            if progress is not None:
-                there = [report for report in reports if report is not None]
-                progress(sum(report.rows for report in there), len(there), len(parts))
+                raise getattr(errors, row["error"], errors.DataError)(*row["args"])
+            report = job.finished(row["index"])
+            if report is None:
+                raise UserError(
+                    f"a part was written on another machine, and {job.folder} does not show it.",
+                    "On a cluster the folder of data sets must be one that all machines share.",
+                    "OFF2ON_DATA=/shared/folder off2on data add …",
+                )
+            reports[row["index"]] = report
+            tell()
     finally:
         if ours:
             ray.shutdown()

@@ -163,7 +163,8 @@ class Shards:
 
     def _table(self, file: Path, columns: list[str]) -> pa.Table:
         try:
-            return pq.ParquetFile(file).read(columns)
+            with pq.ParquetFile(file) as parquet:
+                return parquet.read(columns)
         except (pa.ArrowException, OSError) as error:
             raise Corrupt(f"{file} cannot be read as Parquet: {error}.") from None
 

@@ -40,14 +40,25 @@ def parse_columns(text: str | Iterable[str]) -> dict[str, tuple[str, ...]]:
     columns: dict[str, tuple[str, ...]] = {}
     for word in words:
         role, equals, names = word.partition("=")
-        if role not in ROLES or not equals or not names:
-            raise UnknownName(
-                f"{word!r} does not name columns.",
-                f"{nearest(role, ROLES)}Say ROLE=COLUMN or ROLE=COLUMN,COLUMN; roles: {' '.join(ROLES)}",
-                "--columns obs=x,v actions=u rewards=r episode=trip terminated=crashed",
-            )
-        columns[role] = tuple(names.split(","))
+        if not (equals and names):
+            role = ""
+        columns[_role(role, word)] = tuple(names.split(","))
     return columns
+
+
+def _role(role: str, word: str = "") -> str:
+    if role in ROLES:
+        return role
+    word = word or role
+    raise UnknownName(
+        f"{word!r} does not name columns.",
+        f"{nearest(word.partition('=')[0], ROLES)}Say ROLE=COLUMN or ROLE=COLUMN,COLUMN; roles: {' '.join(ROLES)}",
+        "--columns obs=x,v actions=u rewards=r episode=trip terminated=crashed",
+    )
+
+
+def _names(names: str | Sequence[str]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 class Table(Source):
@@ -58,7 +69,7 @@ class Table(Source):
     interleaved if a column tells them apart.
 
     Args:
-        columns: Role → column, or columns that are put side by side; see `ROLES`. A role that is not named is
+        columns: Role → column, or columns that are put side by side; see `ROLES`. Or as `parse_columns` reads. A role that is not named is
             looked for under its usual names. Either `episode`, or `terminated` or `truncated`, says where
             episodes end.
         env: Gymnasium id of the environment, if there is one.
@@ -66,20 +77,22 @@ class Table(Source):
     """
 
     def __init__(
-        self, columns: Columns | None = None, env: str | None = None, licence: str = "unknown"
+        self, columns: Columns | str | None = None, env: str | None = None, licence: str = "unknown"
     ) -> None:
-        named = {
-            role: (names,) if isinstance(names, str) else tuple(names)
-            for role, names in (columns or {}).items()
-        }
-        self.columns = parse_columns(f"{role}={','.join(names)}" for role, names in named.items())
+        self.columns = (
+            parse_columns(columns)
+            if isinstance(columns, str)
+            else {_role(role): _names(names) for role, names in (columns or {}).items()}
+        )
         self.env, self.licence = env, licence
 
     def parts(self, path: Any) -> list[Any]:
         """The table itself, or each file of a folder."""
         if not isinstance(path, str | Path) or not Path(path).is_dir():
             return [path]
-        files = sorted(file for file in Path(path).iterdir() if file.suffix in (".csv", ".parquet"))
+        files = sorted(
+            file for file in Path(path).absolute().iterdir() if file.suffix in (".csv", ".parquet")
+        )
         if not files:
             raise UnknownName(f"{path} holds no .csv or .parquet file.")
         return files

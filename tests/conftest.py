@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 import hypothesis
+import numpy as np
 import pytest
 import torch
 
@@ -141,7 +141,9 @@ def problem() -> Callable[..., Problem]:
 def build_learner(data_root: Path) -> Callable[..., Any]:
     """build_learner(recipe, data, **hyperparameters): the machine, in this process, without Ray."""
 
-    def build(recipe: Any, data: str = "toy-pendulum", *, seed: int = 0, updates: int = 100, **given: Any) -> Any:
+    def build(
+        recipe: Any, data: str = "toy-pendulum", *, seed: int = 0, updates: int = 100, **given: Any
+    ) -> Any:
         budget = given.pop("memory_budget", None)
         config = recipe.configure(data).data(memory_budget=budget).offline(updates)
         config = config.training(threads=1, **(SMALL | given)).debugging(seed=seed)

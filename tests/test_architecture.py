@@ -29,7 +29,9 @@ def imported(file: Path) -> set[str]:
 
 
 def imports_any(file: Path, *packages: str) -> bool:
-    return any(name == package or name.startswith(f"{package}.") for name in imported(file) for package in packages)
+    return any(
+        name == package or name.startswith(f"{package}.") for name in imported(file) for package in packages
+    )
 
 
 def module_file(target: str) -> Path:
@@ -64,7 +66,9 @@ def test_an_algorithm_is_one_short_file_that_names_its_paper_and_writes_its_loss
     cls = getattr(module, entry.target.partition(":")[2])
     for name in vars(cls):
         if written := re.fullmatch(r"compute_(\w+)_loss", name):
-            assert re.search(rf"^    {written[1]} +L_\w+ += ", text, re.MULTILINE), f"{name} is not written out"
+            assert re.search(rf"^    {written[1]} +L_\w+ += ", text, re.MULTILINE), (
+                f"{name} is not written out"
+            )
 
 
 @pytest.mark.parametrize("entry", CATALOGUE.values(), ids=CATALOGUE)
@@ -83,7 +87,11 @@ def test_an_algorithm_imports_no_sibling_but_its_parent(entry: Entry):
 def test_only_five_files_know_rllib():
     know = {file for file in PACKAGE.rglob("*.py") if imports_any(file, "ray.rllib")}
     assert know == {PACKAGE / name for name in KNOW_RLLIB}
-    assert not [file for file in (ROOT / "datasets_io").rglob("*.py") if imports_any(file, "ray.rllib", "off2on", "torch")]
+    assert not [
+        file
+        for file in (ROOT / "datasets_io").rglob("*.py")
+        if imports_any(file, "ray.rllib", "off2on", "torch")
+    ]
 
 
 def test_the_machine_names_no_algorithm():

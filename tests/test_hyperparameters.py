@@ -70,11 +70,14 @@ def test_every_setting_says_what_it_means_and_its_default_is_allowed(kind: type[
     for field in dataclasses.fields(kind):
         assert len(field.metadata["rule"].meaning) > 3, field.name
         parts = field.default if isinstance(field.default, tuple) else (field.default,)
-        assert all(part is None or isinstance(part, bool) or field.metadata["rule"].allows(part) for part in parts)
+        assert all(
+            part is None or isinstance(part, bool) or field.metadata["rule"].allows(part) for part in parts
+        )
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [("250k", 250_000), ("1M", 1_000_000), ("1e-4", 1e-4), (" 1_000 ", 1000), ("-2.5k", -2500)]
+    ("text", "value"),
+    [("250k", 250_000), ("1M", 1_000_000), ("1e-4", 1e-4), (" 1_000 ", 1000), ("-2.5k", -2500)],
 )
 def test_numbers_as_people_write_them(text: str, value: float):
     assert number(text) == pytest.approx(value)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets_io import Episode, Source, open_shards
+from datasets_io import Episode, Source, open_shards, parallel
 from datasets_io.errors import BadValues, Exists, UnknownName
 from datasets_io.ingest import ingest
 
@@ -53,7 +53,9 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from slow_source_of_a_test import Slow
+from datasets_io import parallel
 from datasets_io.ingest import ingest
+parallel.PATIENCE_S = 0
 ingest(Slow(), Path(sys.argv[2]), Path(sys.argv[3]), name="slow")
 """
 
@@ -66,6 +68,7 @@ def slow(tmp_path, monkeypatch):
     data.mkdir()
     (code / "slow_source_of_a_test.py").write_text(SLOW)
     monkeypatch.syspath_prepend(code)
+    monkeypatch.setattr(parallel, "PATIENCE_S", 0)  # through Ray at once
     from slow_source_of_a_test import Slow
 
     yield Slow, data
@@ -79,7 +82,7 @@ def wait_for(condition, seconds=60):
         time.sleep(0.05)
 
 
-def test_a_killed_ingest_leaves_nothing_that_opens_and_is_resumed(tmp_path, slow):
+def test_a_killed_ingest_leaves_nothing_that_opens_and_is_resumed(tmp_path, slow, monkeypatch):
     kind, data = slow
     out = tmp_path / "data"
     command = [sys.executable, "-c", RUN, str(tmp_path / "code"), str(data), str(out)]
@@ -101,6 +104,7 @@ def test_a_killed_ingest_leaves_nothing_that_opens_and_is_resumed(tmp_path, slow
     calls = []
     resumed = ingest(kind(), data, out, name="slow", progress=lambda *call: calls.append(call))
     assert {number: (data / f"read-{number}").stat().st_size for number in (0, 1)} == before  # not read again
+    monkeypatch.setattr(parallel, "PATIENCE_S", float("inf"))  # all six parts in this process
     whole = ingest(kind(), data, tmp_path / "other", name="slow")
     assert resumed.manifest.content_hash == whole.manifest.content_hash
     assert calls[-1] == (whole.rows, 6, 6)
@@ -108,7 +112,7 @@ def test_a_killed_ingest_leaves_nothing_that_opens_and_is_resumed(tmp_path, slow
     assert [path.name for path in out.iterdir()] == ["slow"]
     resumed.verify()
 
-    # In parallel and in one process the same rows come out, in the same order.
+    # From one part the same rows come out, in the same order.
     class OnePart(Source):
         def episodes(self, part):
             for number in range(6):
@@ -181,6 +185,81 @@ def test_an_existing_data_set_is_only_replaced_on_request(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
 
+# One process that forks a child for each death, so that everything is imported only once.
+CRASHES = """
+import os, shutil, signal, sys, traceback
+from pathlib import Path
+import gymnasium, numpy as np, pandas, pyarrow.parquet
+from datasets_io import Episode, Source, open_shards
+from datasets_io.errors import UnknownName
+from datasets_io.ingest import ingest
+
+class Data(Source):
+    def __init__(self, value):
+        self.value = value
+    def parts(self, path):
+        return [1, 2]
+    def episodes(self, part):
+        for _ in range(3):
+            yield Episode(np.full((4, 1), part + self.value), np.ones((3, 1)), np.ones(3), terminated=True)
+
+def run(folder, value, steps):
+    if child := os.fork():
+        return os.waitpid(child, 0)[1]
+    try:
+        left = [steps]
+        def dying(function):
+            def call(*args, **kwargs):
+                left[0] -= 1
+                if left[0] < 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return function(*args, **kwargs)
+            return call
+        os.replace, shutil.rmtree, Path.unlink = map(dying, (os.replace, shutil.rmtree, Path.unlink))
+        ingest(Data(value), None, folder, name="x", overwrite=True)
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+
+def content(folder):
+    shards = open_shards(folder)
+    shards.verify()
+    return shards.manifest.content_hash
+
+hashes = []
+for value in (0, 7):
+    assert run(Path(sys.argv[1]) / f"value{value}", value, 1000) == 0
+    hashes.append(content(Path(sys.argv[1]) / f"value{value}" / "x"))
+for steps in range(100):
+    folder = Path(sys.argv[1]) / str(steps)
+    assert run(folder, 0, 1000) == 0
+    status = run(folder, 7, steps)
+    if (folder / "x").exists():
+        assert content(folder / "x") in hashes
+    try:
+        open_shards(folder / "x.partial")
+        raise SystemExit("a partial folder was opened")
+    except UnknownName:
+        pass
+    if status == 0:
+        break
+    assert status == signal.SIGKILL
+    assert run(folder, 7, 1000) == 0
+    assert content(folder / "x") == hashes[1]
+    assert os.listdir(folder) == ["x"]
+print(steps)
+"""
+
+
+def test_death_at_any_step_leaves_the_old_data_or_the_new_or_none(tmp_path):
+    """Killed before its n-th change to the folder, for every n; then run again to the end."""
+    script = [sys.executable, "-c", CRASHES, str(tmp_path)]
+    out = subprocess.run(script, capture_output=True, text=True)
+    assert out.returncode == 0, out.stderr
+    assert int(out.stdout) > 10
+
+
 def test_a_refused_replacement_leaves_the_old_data_alone(tmp_path):
     ingest(Numbers(), None, tmp_path, name="x")
     with pytest.raises(BadValues, match="no episode"):
@@ -225,7 +304,7 @@ def test_arrays_that_are_no_episodes_are_refused(tmp_path, fault, words):
 def test_nan_in_the_last_observation_alone_is_found(tmp_path):
     obs = np.zeros((6, 2))
     obs[5, 1] = np.nan
-    with pytest.raises(BadValues, match="after the last action.*first at row 9"):
+    with pytest.raises(BadValues, match=r"after the last action.*first at row 9"):
         ingest(Numbers(change(1, obs=obs)), None, tmp_path, name="x")
     shards = ingest(Numbers(change(1, obs=obs)), None, tmp_path, name="x", nan="drop-episode")
     assert shards.episodes == 3

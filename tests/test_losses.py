@@ -84,7 +84,9 @@ def test_alpha_grows_while_the_entropy_is_below_its_target(form: str, entropy: f
 
 def test_density_ratio_by_hand():
     # -log(2/4) = log 2 pushed down, log(6/4) pulled up
-    assert losses.density_ratio(tensor([3.0]), tensor([3.0])).item() == pytest.approx(math.log(2) - math.log(1.5))
+    assert losses.density_ratio(tensor([3.0]), tensor([3.0])).item() == pytest.approx(
+        math.log(2) - math.log(1.5)
+    )
     assert losses.density_ratio(tensor([1.0]), tensor([1.0])).item() == pytest.approx(0, abs=1e-6)
     assert math.isfinite(losses.density_ratio(tensor([0.0]), tensor([0.0])))
 
@@ -264,7 +266,11 @@ def test_sacs_critic_uses_the_soft_target_of_a_fresh_next_action(batch: Batch):
 def test_cql():
     nets = soft_nets(alpha=2.0)
     batch = Batch(
-        obs=tensor([[0.3]]), action=tensor([[0.5]]), reward=tensor([1.0]), next_obs=tensor([[0.1]]), mask=tensor([1.0])
+        obs=tensor([[0.3]]),
+        action=tensor([[0.5]]),
+        reward=tensor([1.0]),
+        next_obs=tensor([[0.1]]),
+        mask=tensor([1.0]),
     )
     batch.next_sample = tensor([[0.5]]), tensor([1.0])
     # one action of each proposal: 0 with density 1/2, 0.5 and -0.5 with density 1
@@ -283,7 +289,11 @@ def test_cql_lowers_what_it_proposes_and_raises_the_datas_action():
     nets = soft_nets(alpha=1.0)
     affine(nets.critic.layers[0], [[0.0, 0.0], [0.0, 0.0]], [0.0, 0.0])
     batch = Batch(
-        obs=tensor([[0.0]]), action=tensor([[1.0]]), reward=tensor([0.0]), next_obs=tensor([[0.0]]), mask=tensor([0.0])
+        obs=tensor([[0.0]]),
+        action=tensor([[1.0]]),
+        reward=tensor([0.0]),
+        next_obs=tensor([[0.0]]),
+        mask=tensor([0.0]),
     )
     batch.next_sample = tensor([[0.0]]), tensor([0.0])
     batch.proposals = tensor([[[-1.0]], [[-1.0]], [[-1.0]]]), tensor([[0.0], [0.0], [0.0]])

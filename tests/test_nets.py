@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
+from off2on.distributions import Normal, TanhNormal
 from off2on.flat import Flat
 from off2on.nets import (
     MLP,
@@ -16,10 +17,8 @@ from off2on.nets import (
     EnsembleLinear,
     GaussianActor,
     Nets,
-    Normal,
     Scalar,
     SquashedGaussianActor,
-    TanhNormal,
     Value,
 )
 
@@ -49,6 +48,12 @@ def test_a_critic_is_separate_networks():
             x = F.linear(x, layer.weight[member].T, layer.bias[member, 0])
             x = x.relu() if layer is not critic.layers[-1] else x
         torch.testing.assert_close(values[member], x[:, 0])
+
+
+def test_the_first_member_alone_is_the_first_of_all():
+    critic = Critic(5, 3, (16, 8))
+    obs, action = torch.randn(6, 5), torch.rand(6, 3)
+    torch.testing.assert_close(critic.first(obs, action), critic(obs, action)[0])
 
 
 @pytest.mark.parametrize("hidden", [(), (16,), (16, 8)])
@@ -91,7 +96,9 @@ def squashed(mean: torch.Tensor, log_std: torch.Tensor) -> torch.distributions.D
 def test_a_squashed_normals_density_is_torchs():
     mean, log_std, action = torch.randn(6, 3), 0.3 * torch.randn(6, 3), torch.rand(6, 3) * 1.8 - 0.9
     expected = squashed(mean, log_std).log_prob(action.double())
-    torch.testing.assert_close(TanhNormal(mean, log_std).log_prob(action).double(), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        TanhNormal(mean, log_std).log_prob(action).double(), expected, rtol=1e-5, atol=1e-5
+    )
 
 
 def test_a_sample_comes_with_its_own_density():

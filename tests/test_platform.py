@@ -15,7 +15,9 @@ def test_the_platform_folder_does_not_shadow_the_standard_library():
     assert platform.system()
     # A tool started in the project's root has that root first on its path.
     code = "import platform; print(platform.system())"
-    answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    answer = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert answer.stdout.strip() == platform.system()
 
 
@@ -33,5 +35,7 @@ def test_the_bare_packages_import_nothing_heavy():
         "import sys, off2on, datasets_io, off2on.algorithms, off2on.strategies;"
         "print(*[name for name in ('ray', 'pandas', 'matplotlib') if name in sys.modules])"
     )
-    answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    answer = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert answer.stdout.split() == []

@@ -276,6 +276,15 @@ def test_columns_are_parsed_from_text():
             parse_columns(wrong)
 
 
+def test_a_column_may_have_any_name(tmp_path, trips):
+    trips = trips.rename(columns={"v": "speed, wheel"})
+    shards = add(trips, tmp_path, Table({**COLUMNS, "obs": ["x", "speed, wheel"]}))
+    np.testing.assert_array_equal(shards.read_all(["obs"])["obs"][:, 1], [1, 1, 1, 2])
+    assert Table("obs=x,v actions=u").columns == {"obs": ("x", "v"), "actions": ("u",)}
+    with pytest.raises(UnknownName, match="nearest: actions"):
+        Table({"action": "u"})
+
+
 @pytest.mark.parametrize("kind", ["frame", "arrays", "csv", "parquet", "folder", "interleaved"])
 def test_a_table_by_column_names(tmp_path, trips, kind):
     path = trips

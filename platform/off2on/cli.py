@@ -20,7 +20,7 @@ from off2on.commands.doctor import doctor
 from off2on.commands.evaluate import evaluate
 from off2on.commands.report import report
 from off2on.commands.train import train
-from off2on.errors import HyperparameterError, LearnerDied, UserError, nearest
+from off2on.errors import HyperparameterError, LearnerDied, RecipeError, UserError, nearest
 
 
 class Verbs(click.Group):
@@ -106,11 +106,15 @@ def _corrected(error: UserError, arguments: Sequence[str]) -> str:
 
 
 def _where_to_look(error: UserError, arguments: Sequence[str]) -> str:
-    verbs = [argument for argument in arguments if not argument.startswith("-")]
-    if isinstance(error, HyperparameterError) and verbs[:1] == ["train"] and len(verbs) > 1:
-        return f"off2on algos {verbs[1]}"
-    path = verbs[:2] if verbs[:1] == ["data"] and verbs[1:2] and verbs[1] in data.commands else verbs[:1]
-    return _line([*(word for word in path if word in off2on.commands or path[0] == "data"), "-h"])
+    """The page that says what is right: of the algorithm, or of the verb."""
+    verb, *rest = [argument for argument in arguments if not argument.startswith("-")] or [""]
+    if verb == "train" and isinstance(error, HyperparameterError) and rest:
+        return _line(["algos", rest[0]])
+    if isinstance(error, RecipeError):
+        return _line(["algos", "iql"])  # one whose names agree, and its file
+    if verb == "data" and rest and rest[0] in data.commands:
+        return _line([verb, rest[0], "-h"])
+    return _line([verb, "-h"] if verb in off2on.commands else ["-h"])
 
 
 def _with(arguments: Sequence[str], option: str) -> list[str]:

@@ -105,8 +105,8 @@ def batch_mix(traces: Traces) -> Figure:
     grid, shares = stats.together([x for x, _ in traces], [share for _, share in traces])
     mean = shares.mean(0)
     grid, mean = np.append(0.0, grid), np.append(mean[:1], mean)
-    axes.fill_between(grid, 0, mean, step="pre", color="#c3c9d0", linewidth=0, label="offline shards")
-    axes.fill_between(grid, mean, 1, step="pre", color="#8fd3bd", linewidth=0, label="online replay")
+    axes.fill_between(grid, 0, mean, step="pre", color="#959da6", linewidth=0, label="offline shards")
+    axes.fill_between(grid, mean, 1, step="pre", color="#bfe7da", linewidth=0, label="online replay")
     axes.step(grid, mean, where="pre", color=INK, linewidth=1)
     place = {"loc": "lower center", "bbox_to_anchor": (0.5, 0.99), "ncols": 2, "frameon": False}
     axes.legend(fontsize=TEXT, **place)

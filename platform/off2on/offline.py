@@ -7,6 +7,7 @@ were streamed, which is all that a checkpoint needs to know.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,40 @@ from torch import Tensor
 from datasets_io import Shards
 from off2on.batches import Layout, Rows, columns_of
 from off2on.transforms import Transforms
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads a learner's rows of one shard; holds no rows itself, so that it may travel to Ray's workers.
+
+    Attributes:
+        shards: The data.
+        layout: The learner's columns.
+        transforms: Units.
+        discount: Gamma of the column ``ret``.
+        share: (rank, world): every world-th row of every shard.
+        seed: Of the order of the rows.
+    """
+
+    shards: Shards
+    layout: Layout
+    transforms: Transforms
+    discount: float
+    share: tuple[int, int]
+    seed: int
+
+    def packed(self, number: int) -> Tensor:
+        """The rows of shard `number`, in the order of the file: [n, W]."""
+        names = tuple(self.layout.widths)
+        made = columns_of(self.shards, self.shards.files[number], names, self.transforms, self.discount)
+        rank, world = self.share
+        return self.layout.pack({name: column[rank::world] for name, column in made.items()})
+
+    def shuffled(self, item: Mapping[str, Any]) -> dict[str, Any]:
+        """The rows of a shard in this epoch's order, as Ray Data passes them on."""
+        number, epoch = int(item["number"][0]), int(item["epoch"][0])
+        order = np.random.default_rng((self.seed, epoch, number))
+        return {"row": order.permutation(self.packed(number).numpy())}
 
 
 class OfflineRows:
@@ -46,11 +81,11 @@ class OfflineRows:
         device: torch.device,
         seed: int,
     ) -> None:
-        self.shards, self.columns, self.transforms, self.discount = shards, columns, transforms, discount
-        self.share, self.seed = share, seed
         rank, world = share
         self.counts = [len(range(rank, file["rows"], world)) for file in shards.manifest.files]
         layout = Layout(_widths(shards, columns))
+        self.transforms, self.seed = transforms, seed
+        self.reader = Reader(shards, layout, transforms, discount, share, seed)
         total = sum(self.counts)
         window = min(total, budget // (4 * layout.width))
         self.rows = Rows(layout, window, total, capacity, device)
@@ -63,7 +98,7 @@ class OfflineRows:
         else:
             start = 0
             for number, count in enumerate(self.counts):
-                self.rows.data[start : start + count] = self._packed(number)
+                self.rows.data[start : start + count] = self.reader.packed(number)
                 start += count
 
     def slide(self, used: int) -> Tensor:
@@ -81,23 +116,15 @@ class OfflineRows:
             taken.append(position)
         return torch.cat(taken)
 
-    def _packed(self, number: int) -> Tensor:
-        """This learner's rows of one shard: [n, W]."""
-        file = self.shards.files[number]
-        made = columns_of(self.shards, file, self.columns, self.transforms, self.discount)
-        rank, world = self.share
-        return self.rows.layout.pack({name: column[rank::world] for name, column in made.items()})
-
     def _stream(self, start: int, stop: int) -> Iterator[Tensor]:
         """Rows start … stop - 1 of the endless stream, in blocks [n, W]."""
         if self._position != start:
             self._blocks, self._position = self._endless(start), start
+            self._left = torch.empty(0, self.rows.layout.width)
         while self._position < stop:
-            block = next(self._blocks)
-            if self._position + len(block) > stop:
-                cut = stop - self._position
-                block, rest = block[:cut], block[cut:]
-                self._blocks = _chain(rest, self._blocks)
+            block = self._left if len(self._left) else next(self._blocks)
+            cut = stop - self._position
+            block, self._left = block[:cut], block[cut:]
             self._position += len(block)
             yield block
 
@@ -114,7 +141,7 @@ class OfflineRows:
             items = [{"number": int(number), "epoch": epoch} for number in order]
             shards = ray.data.from_items(items, override_num_blocks=len(items))
             # No CPU is asked for: learners and runners may hold them all, and the stream would hang.
-            rows = shards.map_batches(self._shuffled, batch_size=1, num_cpus=0, concurrency=1)
+            rows = shards.map_batches(self.reader.shuffled, batch_size=1, num_cpus=0, concurrency=1)
             for batch in rows.iter_batches(batch_size=8192, batch_format="numpy", prefetch_batches=1):
                 block = torch.from_numpy(np.ascontiguousarray(batch["row"]))
                 if skip >= len(block):
@@ -123,11 +150,6 @@ class OfflineRows:
                 yield block[skip:]
                 skip = 0
             epoch += 1
-
-    def _shuffled(self, item: Mapping[str, Any]) -> dict[str, Any]:
-        number, epoch = int(item["number"][0]), int(item["epoch"][0])
-        packed = self._packed(number).numpy()
-        return {"row": np.random.default_rng((self.seed, epoch, number)).permutation(packed)}
 
     def state(self) -> dict[str, Any]:
         """How far the stream came."""
@@ -138,11 +160,6 @@ class OfflineRows:
         if self.streams:
             self.streamed = state["streamed"] - self.rows.offline
             self._slide_to(state["streamed"])
-
-
-def _chain(first: Tensor, rest: Iterator[Tensor]) -> Iterator[Tensor]:
-    yield first
-    yield from rest
 
 
 def _widths(shards: Shards, columns: Sequence[str]) -> dict[str, int]:

@@ -42,7 +42,8 @@ class Policy(nn.Module):
         """Actions [B, A] in the environment's units at raw observations [B, D], both float32."""
         mean, std, low, high = (self.get_buffer(name) for name in UNITS)
         action = self.recipe.act(self.nets, (obs - mean) / std, self.hp, explore).clamp(-1, 1)
-        return low + (action + 1) / 2 * (high - low)
+        # lerp ends exactly on the bounds; low + share * (high - low) may round to just outside.
+        return torch.lerp(low, high, (action + 1) / 2)
 
     def export(self) -> bytes:
         """The deterministic policy as a file's content that `load_policy` reads, without pickle."""

@@ -187,18 +187,15 @@ def _metrics(path: Path) -> tuple[list[str], dict[str, FloatArray]]:
         header, *rows = list(csv.reader(file)) or [[]]
     missing = [name for name in ("side", "updates", "env_steps", "score") if name not in header]
     if missing:
-        raise UserError(
-            f"{path} lacks {', '.join(missing)}", f"Its columns are {', '.join(header) or 'none'}."
-        )
+        raise UserError(f"{path} lacks {', '.join(missing)}", f"It has {', '.join(header) or 'no columns'}.")
     whole = [row for row in rows if len(row) == len(header)]  # a line that is being written is not yet a row
     columns = {name: [row[i] for row in whole] for i, name in enumerate(header)}
     sides = columns.pop("side")
     try:
-        return sides, {
-            name: np.array([float(cell or "nan") for cell in cells]) for name, cells in columns.items()
-        }
+        numbers = {name: np.array([float(c or "nan") for c in cells]) for name, cells in columns.items()}
     except ValueError as error:
         raise UserError(f"{path} holds a cell that is not a number", str(error)) from error
+    return sides, numbers
 
 
 def write_report(folders: Sequence[Path], out: Path | None = None) -> Path:
@@ -221,18 +218,14 @@ def write_report(folders: Sequence[Path], out: Path | None = None) -> Path:
             runs.append(load_run(folder))
         except NoEvaluationError as error:
             waiting.append(error)
+    if waiting and not runs:
+        raise waiting[0]
     if not runs:
-        raise (
-            waiting[0] if waiting else UserError("no runs to report on", "Expected at least one run folder.")
-        )
-    home = (
-        folders[0]
-        if len(folders) == 1
-        else Path(os.path.commonpath([folder.absolute() for folder in folders]))
-    )
+        raise UserError("no runs to report on", "Expected at least one run folder.")
+    alone = len(folders) == 1
+    home = folders[0] if alone else Path(os.path.commonpath([folder.absolute() for folder in folders]))
     page = home / "report.html" if out is None else out / "report.html" if out.is_dir() else out
-    own = len(folders) == 1 or out is None
-    sheet = Sheet(home / "figures" if own else page.with_name(f"{page.stem}-figures"))
+    sheet = Sheet(home / "figures" if alone or out is None else page.with_name(f"{page.stem}-figures"))
     runs.sort(key=lambda run: (run.data, run.name, run.seed))
     groups = [Group(*key, list(seeds)) for key, seeds in groupby(runs, lambda run: (run.data, run.name))]
     html = sheet.fill(_page(groups, [error.what for error in waiting], sheet))
@@ -381,20 +374,17 @@ online step, the area under the handover's level and above the curve."""
 def _page(groups: list[Group], waiting: list[str], sheet: Sheet) -> str:
     runs = [run for group in groups for run in group.runs]
     data, names = sorted({run.data for run in runs}), sorted({run.name for run in runs})
-    title = escape(f"{_some(names, 'algorithms')} on {_some(data, 'data sets')}")
-    parts = [f"<header><h1>{title}</h1>"]
-    parts.append(f"<p class=quiet>{escape(_subtitle(groups[0]))}</p></header><main>{_verdict(groups[0])}"
-                 if len(groups) == 1 else f"</header><main>{_verdicts(groups)}")  # fmt: skip
+    title = escape(f"{_some(names, 'kinds of run')} on {_some(data, 'data sets')}")
+    alone = len(groups) == 1
+    quiet = f"<p class=quiet>{escape(_subtitle(groups[0]))}</p>" if alone else ""
+    verdict = _verdict(groups[0]) if alone else _verdicts(groups)
+    parts = [f"<header><h1>{title}</h1>{quiet}</header><main>{verdict}"]
     parts += [_curves(group, sheet, len(groups)) for group in groups]
     parts += [_against(name, [group for group in groups if group.data == name], sheet) for name in data]
     parts += [_health(groups, sheet), _runs(groups, waiting), _again(runs)]
-    ends = {
-        f"{run.data}: {points(run.reference[0])} and {points(run.reference[1])}"
-        for run in runs
-        if run.reference
-    }
-    normal = (
-        f"<b>Normalised</b>: 100 × (return − random) / (expert − random), {escape('; '.join(sorted(ends)))}."
+    ends = {f"{run.data}: {' and '.join(map(points, run.reference))}" for run in runs if run.reference}
+    normal = "<b>Normalised</b>: 100 × (return − random) / (expert − random), " + escape(
+        "; ".join(sorted(ends))
     )
     notes = [METHOD, CROSSING if any(group.crossed for group in groups) else "", normal if ends else ""]
     body = "\n".join([*parts, "</main>", f"<footer><p>{' '.join(notes)}</p></footer>"])
@@ -406,13 +396,11 @@ def _some(names: list[str], what: str) -> str:
 
 
 def _subtitle(group: Group) -> str:
-    updates, steps = (max(trace[-1] if len(trace) else 0.0 for trace in traces) for traces in
-                      ([c.updates for c in group.curves], [c.steps for c in group.curves]))  # fmt: skip
-    words = [
-        f"Offline {short(updates)} updates"
-        + (f", then online {short(steps)} environment steps" if steps else "")
-    ]
-    words.append(_seeds(group))
+    updates = max(curve.updates[-1] if len(curve.updates) else 0.0 for curve in group.curves)
+    words = [f"Offline {short(updates)} updates", _seeds(group)]
+    if group.crossed:
+        steps = max(curve.steps[-1] for curve in group.curves)
+        words[0] += f", then online {short(steps)} environment steps"
     words += [str(env)] if (env := group.runs[0].about.get("env")) else []
     wall = [float(run.about["wall_s"]) for run in group.runs if run.about.get("wall_s")]
     words += [f"{_duration(float(np.median(wall)))}{' a seed' if len(wall) > 1 else ''}"] if wall else []
@@ -446,9 +434,8 @@ def _cells(group: Group) -> list[Cell]:
     final, drop = group.final, group.drop
     cells = [Cell("final", points(final.value), "score", below(final))]
     if drop is not None:
-        cells[0].below.append(
-            f"mean of last ten {points(stats.iqm([c.online[-10:].mean() for c in curves]))}"
-        )
+        ten = stats.iqm([c.online[-10:].mean() for c in curves])
+        cells[0].below.append(f"mean of last ten {points(ten)}")
         switch = f"{points(stats.iqm([c.online[0] for c in curves]))} just after the switch"
         before = Cell("at the handover", points(group.handover.value), "", [*below(group.handover), switch])
         back = stats.recovery(curves) if drop.value > 0 else "nothing to make good"
@@ -458,13 +445,13 @@ def _cells(group: Group) -> list[Cell]:
     if base is not None:
         # A ratio of returns means nothing when they are negative, so then it is a difference.
         gain = final.through(lambda score: score / base if base > 0 else score - base)
-        form: Callable[[float], str] = (
-            (lambda v: f"×{v:.2f}") if base > 0 else lambda v: "+" * (v > 0) + points(v)
-        )
+
+        def form(value: float) -> str:
+            return f"×{value:.2f}" if base > 0 else "+" * (value > 0) + points(value)
+
         span = [] if gain.interval is None else [f"[{form(gain.interval[0])}, {form(gain.interval[1])}]"]
-        cells.append(
-            Cell("over the data", form(gain.value), "", [*span, f"data's own return {points(base)}"])
-        )
+        own = f"data's own return {points(base)}"
+        cells.append(Cell("over the data", form(gain.value), "", [*span, own]))
     return cells
 
 
@@ -502,9 +489,7 @@ def _cautions(group: Group) -> list[str]:
         if lost := int((~np.isfinite(run.metrics["score"])).sum()):
             told.append(f"{run.folder.name} has {lost} evaluations without a score; they are left out.")
     if len({run.seed for run in group.runs}) < len(group.runs):
-        told.append(
-            "Some of these runs have the same seed: they are not independent, the interval is too narrow."
-        )
+        told.append("Some of these runs have the same seed: the interval is narrower than it should be.")
     if len({run.about["data"].get("content_hash") for run in group.runs}) > 1:
         told.append("These runs did not learn from the same rows: the hash of their data differs.")
     values: dict[str, set[str]] = {}
@@ -575,18 +560,15 @@ def _health(groups: list[Group], sheet: Sheet) -> str:
         if len(groups) > 1:
             parts.append(f"<h3>{escape(group.name)} on {escape(group.data)}</h3>")
         parts += [f"<p class=caution>{escape(text)}</p>" for run in group.runs for text in _q_warning(run)]
-        offline, online = ([trace for run in group.runs if len((trace := run.trace("q", *sides))[0])]
-                           for sides in (("offline",), ("handover", "online")))  # fmt: skip
+        offline, online = (
+            [trace for run in group.runs if len((trace := run.trace("q", *sides))[0])]
+            for sides in (("offline",), ("handover", "online"))
+        )
         if offline or online:
-            mean, largest = (
-                group.runs[0].about["data"].get(f"return_to_go_{name}") for name in ("mean", "max")
-            )
-            alt = f"Mean Q, at the end {points(float(np.mean([q[-1] for _, q in online or offline])))}"
-            alt += (
-                f"; the largest return to go in the data is {points(largest)}."
-                if largest is not None
-                else "."
-            )
+            data = group.runs[0].about["data"]
+            mean, largest = data.get("return_to_go_mean"), data.get("return_to_go_max")
+            alt = f"Mean Q, at the end {points(float(np.mean([q[-1] for _, q in online or offline])))}."
+            alt += f" The largest return to go in the data: {points(largest)}." if largest is not None else ""
             figure = figures.q_health(group.curves, offline, online, mean, largest)
             mark = sheet.put(4, "q" if len(groups) == 1 else f"{group.slug}-q", figure, alt)
             parts.append(mark if len(groups) <= DETAILED else "")
@@ -650,10 +632,9 @@ def _runs(groups: list[Group], waiting: list[str]) -> str:
         "± episodes",
         "regret",
         "updates/s",
-        "time",
     ]
     late = "".join(f"<p class=quiet>Left out: {escape(what)}.</p>" for what in waiting)
-    return f"<section><h2>Runs</h2>{_table([*heads, 'status'], rows)}{late}</section>"
+    return f"<section><h2>Runs</h2>{_table([*heads, 'time', 'status'], rows)}{late}</section>"
 
 
 def _cell(value: float | None, form: Callable[[float], str] = points) -> str:
@@ -672,9 +653,7 @@ def _table(heads: list[str], rows: list[list[str]], kind: str = "") -> str:
 def _again(runs: list[RunRecord]) -> str:
     """The commands, where all of it was made, and what in it is not the default."""
     commands = dict.fromkeys(str(run.about["command"]) for run in runs if run.about.get("command"))
-    made = "".join(
-        f"<p class=quiet>{escape(line)}</p>" for line in dict.fromkeys(_provenance(run.about) for run in runs)
-    )
+    made = dict.fromkeys(f"<p class=quiet>{escape(_provenance(run.about))}</p>" for run in runs)
     changed = dict.fromkeys(
         (run.name, name, *(str(hp.get(key)) for key in ("value", "default", "origin")))
         for run in runs
@@ -685,7 +664,7 @@ def _again(runs: list[RunRecord]) -> str:
     differs = _table(heads, [[escape(cell) for cell in row] for row in changed], "text")
     nothing = "<p class=quiet>Nothing: every hyperparameter has its default.</p>"
     return (
-        f"<section><h2>To run this again</h2><pre>{escape(chr(10).join(commands))}</pre>{made}</section>"
+        f"<section><h2>To run this again</h2><pre>{escape(chr(10).join(commands))}</pre>{''.join(made)}</section>"
         f"<section><h2>What differs from the defaults</h2>{differs if changed else nothing}</section>"
     )
 

@@ -14,14 +14,16 @@ def fastest_threads(work: Callable[[], None], processes: int = 1, rounds: int = 
     """The number of torch threads with which `work` takes least time, measured.
 
     Candidates take turns, so that what else the machine does hits all alike. More threads than
-    one must win by 5 %: on a busy machine they lose by far.
+    one must win by a fifth: once the machine gets busy they lose by far. OMP_NUM_THREADS, which Ray
+    sets in its workers to the CPUs they were given, bounds the candidates.
 
     Args:
         work: What will be repeated.
         processes: How many processes share the machine's cores.
         rounds: How often each candidate is timed; the first does not count.
     """
-    available = max(1, len(os.sched_getaffinity(0)) // processes)
+    cores = len(os.sched_getaffinity(0)) // processes
+    available = max(1, min(cores, int(os.environ.get("OMP_NUM_THREADS") or cores)))
     candidates = [2**power for power in range(available.bit_length())]
     taken: dict[int, list[float]] = {count: [] for count in candidates}
     for _ in range(rounds if len(candidates) > 1 else 0):
@@ -32,7 +34,7 @@ def fastest_threads(work: Callable[[], None], processes: int = 1, rounds: int = 
             taken[count].append(time.perf_counter() - started)
     if len(candidates) == 1:
         return 1
-    cost = {count: median(times[1:]) * (1.0 if count == 1 else 1.05) for count, times in taken.items()}
+    cost = {count: median(times[1:]) * (1.0 if count == 1 else 1.2) for count, times in taken.items()}
     return min(cost, key=cost.__getitem__)
 
 

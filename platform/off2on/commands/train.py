@@ -4,8 +4,6 @@ import logging
 import shlex
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +12,7 @@ import click
 
 from off2on.commands.screen import line, table
 from off2on.commands.words import COMMAND_LINE, memory, split, whole
-from off2on.errors import LearnerDied, UserError
+from off2on.errors import LearnerDied, UnknownName, UserError
 
 if TYPE_CHECKING:
     from off2on.plan import Checked, Plan
@@ -86,9 +84,10 @@ def train(words: tuple[str, ...], seeds: int, resume: bool, dry_run: bool, **opt
         origins=origins,
     )
     plans = [replace(plan, seed=plan.seed + index) for index in range(seeds)]
-    with _hushed():
-        # All of them, so that the last seed's mistake is not found out after a night.
-        checked = [each.check(resume) for each in plans]
+    # RLlib's advice on a configuration that users do not write.
+    logging.getLogger("ray.rllib.algorithms.algorithm_config").setLevel(logging.ERROR)
+    # All of them, so that the last seed's mistake is not found out after a night.
+    checked = [each.check(resume) for each in plans]
     if dry_run:
         _describe(plan, checked[0], plans)
         return
@@ -96,18 +95,6 @@ def train(words: tuple[str, ...], seeds: int, resume: bool, dry_run: bool, **opt
         _run(each, resume)
     if seeds > 1:
         line("together", shlex.join(["off2on", "report", *(str(each.folder) for each in plans)]))
-
-
-@contextmanager
-def _hushed() -> Iterator[None]:
-    """Without RLlib's advice on its own configuration; while a run is under way it goes to the run's log."""
-    logger = logging.getLogger("ray")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
 
 
 def _names_exist(asked: dict[str, Any]) -> None:
@@ -124,7 +111,10 @@ def _names_exist(asked: dict[str, Any]) -> None:
 
     open_shards(asked["data"])
     if asked["algorithm"] not in CATALOGUE:
-        find_algorithm(asked["algorithm"])
+        try:
+            find_algorithm(asked["algorithm"])
+        except UnknownName as error:
+            raise UnknownName(error.what, error.expected, error.attempt or "off2on algos") from None
 
 
 def _from_run(

@@ -1,0 +1,82 @@
+"""Two things timed in turns, so that what else the machine does hits both alike."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Speeds per second of ours and of a peer, and their ratio round by round."""
+
+    ours: float
+    peer: float
+    ratios: list[float]
+
+    @property
+    def middle(self) -> float:
+        return median(self.ratios)
+
+    def __str__(self) -> str:
+        low, high = min(self.ratios), max(self.ratios)
+        return f"ours {self.ours:,.1f}/s  peer {self.peer:,.1f}/s  ratio {self.middle:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def in_turns(ours: Callable[[int], float], peer: Callable[[int], float], units: int, rounds: int = 7) -> Ratio:
+    """Time both, one after the other, after one warm-up round.
+
+    Args:
+        ours: Does so many units of work and says how many seconds it took.
+        peer: The same for the peer.
+        units: Work per turn.
+        rounds: Counted turns.
+    """
+    speeds = []
+    for turn in range(rounds + 1):
+        pair = (units / ours(units), units / peer(units))
+        if turn:
+            speeds.append(pair)
+    return Ratio(median(a for a, _ in speeds), median(b for _, b in speeds), [a / b for a, b in speeds])
+
+
+class Worker:
+    """A process that answers a number of updates with the seconds they took."""
+
+    def __init__(self, script: str, *arguments: str | Path, python: str = sys.executable) -> None:
+        command = [python, str(HERE / script), *map(str, arguments)]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        self._answer_until("ready")
+
+    def __call__(self, updates: int) -> float:
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{updates}\n")
+        self.process.stdin.flush()
+        return float(self._answer_until(None))
+
+    def _answer_until(self, word: str | None) -> str:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if word is None or line.strip() == word:
+                return line
+        raise RuntimeError(f"{self.process.args} ended: {self.process.wait()}")
+
+    def __enter__(self) -> "Worker":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.stdin.close()  # type: ignore[union-attr]
+        self.process.wait()
+        self.process.stdout.close()  # type: ignore[union-attr]
+
+
+def report(name: str, ratio: Ratio, bars: Sequence[float] = ()) -> None:
+    """One line of the table; the bars that it was to reach beside it."""
+    aims = "".join(f"  aim ≥ {bar:g}" for bar in bars)
+    print(f"{name:<34} {ratio}{aims}", flush=True)  # noqa: T201

@@ -1,0 +1,68 @@
+"""A worker that makes gradient updates with off2on: one number of updates per line in, seconds out.
+
+usage: python worker_off2on.py ALGORITHM SHARDS bare|train
+"""
+
+import os
+import sys
+import time
+
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+
+def updater(name: str, shards: str, how: str):
+    """A function that makes n updates: the bare losses in a loop, or RLlib's `train()`."""
+    import ray
+
+    from off2on.algorithms import find_algorithm
+
+    config = find_algorithm(name).configure(shards).offline(10_000_000)
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
+    algo = config.training(updates_per_step=100).build_algo()
+    algo.pause_at = 1
+    algo.train()
+    if how == "train":
+
+        def train(updates: int) -> None:
+            algo.pause_at = algo.updates + updates
+            while algo.updates < algo.pause_at:
+                algo.train()
+
+        return train
+    return bare(algo.learner_group._learner)
+
+
+def bare(learner):
+    """The recipe's losses in a plain loop: no learner, no targets per flat vector, no metrics."""
+    import torch
+
+    recipe, hp, nets, rows = learner.recipe, learner.hp, learner.nets, learner.rows
+    optimizers = {o.name: learner.get_optimizer("default_policy", o.name) for o in recipe.plan()}
+    done = 0
+
+    def loop(updates: int) -> None:
+        nonlocal done
+        for _ in range(updates // 50):
+            for batch in rows.gather(torch.randint(rows.offline, (50, hp.batch_size))):
+                done += 1
+                recipe.prepare(nets, batch, hp)
+                for objective in recipe.plan():
+                    if done % objective.every == 0:
+                        flat = learner.flat[objective.name]
+                        loss, _ = learner._loss(objective, batch)
+                        flat.set_gradient(torch.autograd.grad(loss, flat.parameters))
+                        optimizers[objective.name].step()
+                if done % recipe.targets_every == 0:
+                    for target, network in learner.following:
+                        target.follow(network, hp.polyak)
+
+    return loop
+
+
+if __name__ == "__main__":
+    update = updater(*sys.argv[1:])
+    print("ready", flush=True)
+    for line in sys.stdin:
+        started = time.perf_counter()
+        update(int(line))
+        print(time.perf_counter() - started, flush=True)

@@ -1,0 +1,439 @@
+"""The command line as its users meet it: real processes in an empty folder."""
+
+import csv
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Timer
+
+import h5py
+import numpy as np
+import pytest
+import yaml
+
+OFF2ON = Path(sys.executable).with_name("off2on")
+PATIENCE = 240  # seconds until a process counts as stuck; a busy machine is slow
+HEAVY = {"torch", "ray", "pandas", "pyarrow", "matplotlib", "gymnasium", "h5py", "rich"}
+SMALL = ("hidden=16,16", "batch_size=32", "--eval-episodes", "1", "--threads", "1")
+"""The same number of threads in each process: another one rounds differently."""
+
+MY_LAB = '''
+from off2on.algorithms.iql import IQL
+
+
+class SharpIQL(IQL):
+    """IQL with another loss."""
+
+    @classmethod
+    def compute_actor_loss(cls, nets, batch, hp):
+        loss, metrics = super().compute_actor_loss(nets, batch, hp)
+        return 2 * loss, metrics | {"actor/sharp": 0 * loss.detach() + 7}
+'''
+WRONG = '''
+from off2on.algorithms.iql import IQL
+
+
+class Misnamed(IQL):
+    """Names a loss that it has not."""
+
+    objectives = ("value", "acter", "critic")
+'''
+
+
+def environment() -> dict[str, str]:
+    ours = ("OFF2ON_DATA", "PYTHONPATH", "PYTHONWARNINGS", "RAY_ADDRESS")
+    return {name: value for name, value in os.environ.items() if name not in ours}
+
+
+def off2on(cwd: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [OFF2ON, *words], cwd=cwd, env=environment(), capture_output=True, text=True, timeout=PATIENCE
+    )
+
+
+def succeeds(cwd: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    done = off2on(cwd, *words)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def rows(folder: Path, side: str) -> list[dict[str, str]]:
+    with (folder / "metrics.csv").open(newline="") as file:
+        return [row for row in csv.DictReader(file) if row["side"] == side]
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working directory with toy data, data without a simulator, and every kind of bad file."""
+    lab = tmp_path_factory.mktemp("lab")
+    succeeds(lab, "data", "add", "toy-pendulum", "episodes=4")
+    lines = [f"{i / 10},{i % 3},{0.5 * (-1) ** i},{-i},{i // 20},{int(i % 20 == 19)}" for i in range(60)]
+    (lab / "trips.csv").write_text("\n".join(["place,speed,push,r,trip,crashed", *lines]))
+    lines[33] = lines[33].replace("3.3", "nan", 1)
+    (lab / "nan.csv").write_text("\n".join(["place,speed,push,r,trip,crashed", *lines]))
+    columns = "obs=place,speed actions=push rewards=r episode=trip terminated=crashed"
+    succeeds(lab, "data", "add", "trips.csv", "--columns", *columns.split())
+    (lab / "my_lab.py").write_text(MY_LAB)
+    (lab / "wrong.py").write_text(WRONG)
+    keys = {
+        "observations": (200, 3),
+        "actions": (200, 1),
+        "rewards": (200,),
+        "terminals": (200,),
+        "timeouts": (200,),
+    }
+    for name, left_out in (("cut.hdf5", ""), ("bare.hdf5", "rewards")):
+        with h5py.File(lab / name, "w") as file:
+            for key, shape in keys.items():
+                if key != left_out:
+                    file[key] = np.zeros(shape, np.float32)
+    content = (lab / "cut.hdf5").read_bytes()
+    (lab / "cut.hdf5").write_bytes(content[: len(content) // 2])
+    return lab
+
+
+@pytest.fixture(scope="module")
+def finished(lab: Path) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A run to the end, and what it said."""
+    words = ("--updates", "400", "--online", "40", "--eval-every", "100", "--strategy", "balanced")
+    done = succeeds(lab, "train", "iql", "toy-pendulum", *words, *SMALL)
+    return lab / "runs/toy-pendulum/iql-balanced-s0", done
+
+
+# What a user gets wrong: (words, exit code, what the message must hold).
+# fmt: off
+MISTAKES = {
+    "verb": ("trian iql toy-pendulum", 2, ["'trian'", "nearest: train", "off2on train iql toy-pendulum"]),
+    "option": ("train iql toy-pendulum --updats 10", 2,
+               ["'--updats'", "nearest: --updates", "off2on train iql toy-pendulum --updates 10"]),
+    "number": ("train iql toy-pendulum --updates 10x", 2, ["--updates", "'10x'", "20k"]),
+    "data": ("train iql toy-pendulom", 2,
+             ["'toy-pendulom'", "nearest: toy-pendulum", "Looked in", "off2on train iql toy-pendulum"]),
+    "data-not-added": ("train iql hopper-medium-v2", 2, ["'hopper-medium-v2'", "off2on data add hopper-medium-v2"]),
+    "no-data": ("train iql", 2, ["a data set is missing", "off2on train iql toy-pendulum"]),
+    "algorithm": ("train iqll toy-pendulum", 2,
+                  ["'iqll'", "nearest: iql", "td3_bc", "off2on train iql toy-pendulum"]),
+    "module": ("train no_such_lab:IQL toy-pendulum", 2, ["'no_such_lab:IQL'", "package.module:Class", "off2on algos"]),
+    "class": ("train my_lab:SharpQIL toy-pendulum", 2, ["'my_lab:SharpQIL'", "'SharpQIL'", "off2on algos"]),
+    "objective": ("train wrong:Misnamed toy-pendulum", 2,
+                  ["'acter'", "compute_acter_loss", "nearest: actor", "off2on algos iql"]),
+    "hyperparameter": ("train iql toy-pendulum expctile=0.9", 2,
+                       ["'expctile'", "nearest: expectile", "beta", "off2on train iql toy-pendulum expectile=0.9"]),
+    "range": ("train iql toy-pendulum expectile=1.4", 2, ["expectile", "(0, 1)", "1.4", "off2on algos iql"]),
+    "type": ("train iql toy-pendulum batch_size=many", 2, ["batch_size", "int", "'many'", "off2on algos iql"]),
+    "file": ("train iql toy-pendulum @best.yaml", 2, ["'best.yaml'", "Looked in"]),
+    "strategy": ("train iql toy-pendulum --strategy balancd --online 9", 2,
+                 ["'balancd'", "nearest: balanced", "off2on train iql toy-pendulum --strategy balanced --online 9"]),
+    "strategy-option": ("train iql toy-pendulum --online 9 strategy.temprature=2", 2,
+                        ["'temprature'", "off2on train iql toy-pendulum --online 9 strategy.temperature=2"]),
+    "no-simulator": ("train iql trips --updates 9 --online 9", 2, ["trips has no simulator", "--env"]),
+    "learners": ("train iql toy-pendulum --learners 999", 2, ["999", "--learners 1"]),
+    "run": ("eval runs/nothing", 2, ["'runs/nothing'", "Looked"]),
+    "nan": ("data add nan.csv --name bad --columns obs=place,speed actions=push rewards=r episode=trip", 3,
+            ["nan.csv", "obs", "1 NaN", "row 33", "off2on data add nan.csv", "--nan drop-episode"]),
+    "truncated": ("data add cut.hdf5", 3, ["cut.hdf5", "HDF5", "off2on data add -h"]),
+    "missing-key": ("data add bare.hdf5", 3, ["'rewards'", "terminals", "off2on data add -h"]),
+    "missing-column": ("data add trips.csv --name bad --columns obs=place,sped actions=push rewards=r episode=trip", 3,
+                       ["'sped'", "nearest: speed", "obs=place,speed actions=push"]),
+    "role": ("data add trips.csv --name bad --columns observation=place", 2, ["'observation=place'", "obs"]),
+    "source-option": ("data add toy-pendulum --name bad episods=3", 2,
+                      ["'episods'", "nearest: episodes", "off2on data add toy-pendulum --name bad episodes=3"]),
+    "data-exists": ("data add toy-pendulum", 2, ["toy-pendulum exists", "--overwrite", "off2on data add"]),
+    "no-such-file": ("data add nowhere.hdf5", 2, ["nowhere.hdf5", "Looked in"]),
+}
+# fmt: on
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_told_in_three_parts(lab: Path, mistake: str) -> None:
+    words, code, parts = MISTAKES[mistake]
+    before = sorted(lab.rglob("*"))
+    done = off2on(lab, *words.split())
+    assert done.returncode == code, done.stderr
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: ")
+    assert "Traceback" not in done.stderr
+    assert "\n  try: " in done.stderr
+    for part in parts:
+        assert part in done.stderr, done.stderr
+    new = {path for path in set(lab.rglob("*")) - set(before) if "__pycache__" not in path.parts}
+    assert not new, "a refused command must leave nothing behind"
+
+
+def test_the_line_to_paste_works(lab: Path) -> None:
+    columns = ["obs=place,speed", "actions=push", "rewards=r", "episode=trip"]
+    refused = off2on(lab, "data", "add", "nan.csv", "--name", "mended", "--columns", *columns)
+    line = refused.stderr.splitlines()[-1].removeprefix("  try: off2on ")
+    done = succeeds(lab, *line.split())
+    assert "2 episodes" in done.stdout
+    assert "left out" in done.stdout
+
+
+def test_an_existing_run_is_refused_with_the_ways_on(lab: Path, finished: tuple[Path, object]) -> None:
+    before = (finished[0] / "metrics.csv").read_bytes()
+    done = off2on(lab, "train", "iql", "toy-pendulum", "--updates", "400", "--online", "40")
+    assert done.returncode == 2
+    for part in ("iql-balanced-s0 exists, finished", "--resume", "--seed 1", "--out"):
+        assert part in done.stderr
+    assert (finished[0] / "metrics.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "allowed"),
+    [
+        ("--help", set()),
+        ("train -h", set()),
+        ("data add -h", set()),
+        ("algos", set()),
+        ("data list --catalogue", HEAVY - {"torch", "ray", "matplotlib"}),
+        ("data show toy-pendulum", HEAVY - {"torch", "ray", "matplotlib"}),
+    ],
+)
+def test_a_verb_imports_only_what_it_needs(lab: Path, words: str, allowed: set[str]) -> None:
+    assert not imported(lab, words.split()) & (HEAVY - allowed)
+
+
+def imported(cwd: Path, words: Sequence[str | Path]) -> set[str]:
+    """The packages of HEAVY that a command ends with."""
+    code = (
+        "import sys; from off2on.cli import main; status = main(); sys.stdout.flush();"
+        "print(*sys.modules, file=sys.stderr); sys.exit(status)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words],
+        cwd=cwd, env=environment(), capture_output=True, text=True, timeout=PATIENCE, check=True,
+    )  # fmt: skip
+    return HEAVY & set(done.stderr.splitlines()[-1].split())
+
+
+def test_help_is_quick_and_short(tmp_path: Path) -> None:
+    def seconds() -> tuple[float, str]:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        said = succeeds(tmp_path, "--help").stdout
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, said
+
+    # Processor time, and the best of three: the clock would measure what else the machine does.
+    (best, said), *_ = sorted(seconds() for _ in range(3))
+    assert best <= 0.3
+    assert len(said.splitlines()) <= 24
+    assert succeeds(tmp_path, "-h").stdout == said
+
+
+def test_the_help_states_the_defaults_of_the_plan(tmp_path: Path) -> None:
+    from off2on.plan import Plan
+
+    said = succeeds(tmp_path, "train", "-h").stdout
+    plan = Plan("iql", "toy")
+    written = {
+        "updates": "1M",
+        "online": "0",
+        "strategy": "balanced",
+        "seed": "0",
+        "learners": "0",
+        "workers": "0",
+    }
+    written |= {"envs": "1", "utd": "1.0", "eval-episodes": "10", "out": "runs", "memory": "4G"}
+    scale = {"1M": "1000000", "4G": str(4 * 2**30)}
+    for option, default in written.items():
+        about = said.partition(f"  --{option} ")[2].partition("\n  --")[0]
+        assert f"[{default}]" in about
+        assert str(getattr(plan, option.replace("-", "_"))) == scale.get(default, default)
+
+
+def test_data_verbs_tell_facts_on_stdout(lab: Path) -> None:
+    about = json.loads(succeeds(lab, "data", "show", "toy-pendulum", "--json").stdout)
+    assert about["rows"] == 800
+    assert about["return"]["mean"] == pytest.approx(np.mean(about["returns"]))
+    shown = succeeds(lab, "data", "show", "toy-pendulum").stdout
+    for part in (
+        "Pendulum-v1",
+        "800",
+        about["content_hash"],
+        "MIT",
+        f"{about['return']['mean']:.1f}",
+        "rewards",
+    ):
+        assert part in shown
+    listed = succeeds(lab, "data", "list").stdout
+    assert [line.split()[0] for line in listed.splitlines()][:1] == ["name"]
+    assert "toy-pendulum" in listed
+    again = succeeds(lab, "data", "add", "toy-pendulum", "--if-missing")
+    assert "is there" in again.stderr
+    assert again.stdout == ""
+
+
+def test_data_check_reads_every_byte(lab: Path) -> None:
+    succeeds(lab, "data", "add", "toy-pendulum", "episodes=2", "--name", "spoilt")
+    assert "whole" in succeeds(lab, "data", "check", "spoilt").stdout
+    (shard,) = (lab / "data/spoilt/shards").iterdir()
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    done = off2on(lab, "data", "check", "spoilt")
+    assert done.returncode == 3
+    assert shard.name in done.stderr
+
+
+def test_an_algorithm_has_a_page(lab: Path) -> None:
+    table = succeeds(lab, "algos").stdout.splitlines()
+    assert table[0].split()[:3] == ["name", "family", "lines"]
+    assert {line.split()[0] for line in table[1:]} >= {"bc", "td3_bc", "iql", "cql", "sac"}
+    page = json.loads(succeeds(lab, "algos", "my_lab:SharpIQL", "--json").stdout)
+    assert page["file"] == "my_lab.py"
+    assert page["hyperparameters"]["expectile"]["default"] == 0.7
+    assert page["hyperparameters"]["expectile"]["range"] == "(0, 1)"
+
+
+def test_doctor_says_it_in_a_line(lab: Path) -> None:
+    done = succeeds(lab, "doctor")
+    (line,) = done.stdout.splitlines()
+    for part in ("off2on 0.1.0", "torch 2.13.0", "ray 2.60.0", "cores", "disk free", "problems: 0"):
+        assert part in line
+
+
+def test_a_dry_run_says_where_each_value_comes_from(lab: Path) -> None:
+    (lab / "mine.yaml").write_text("# what was found\nbeta: 6\nhidden: [64, 32]\nactor_lr: 1e-4\n")
+    words = ("--updates", "2k", "--online", "10", "expectile=0.9", "@mine.yaml", "strategy.temperature=2")
+    done = succeeds(lab, "train", "iql", "toy-pendulum", "--out", "dry", "--dry-run", *words)
+    said = {line.split()[0]: line.split(maxsplit=2)[1:] for line in done.stdout.splitlines()}
+    assert said["updates"] == ["2000", "command line"]
+    assert said["workers"] == ["0", "default"]
+    assert said["expectile"] == ["0.9", "command line"]
+    assert said["beta"] == ["6", "mine.yaml:2"]
+    assert said["hidden"] == ["64,32", "mine.yaml:3"]
+    assert said["actor_lr"] == ["0.0001", "mine.yaml:4"]
+    assert said["batch_size"] == ["256", "default"]
+    assert said["strategy.temperature"] == ["2", "command line"]
+    assert not (lab / "dry").exists()
+
+
+def test_a_run_from_data_to_report(
+    lab: Path, finished: tuple[Path, subprocess.CompletedProcess[str]]
+) -> None:
+    folder, done = finished
+    about = yaml.safe_load((folder / "run.yaml").read_text())
+    assert about["status"] == "finished"
+    assert about["command"].startswith("off2on train iql toy-pendulum --updates 400 --online 40")
+    assert about["plan"]["updates"] == {"value": "400", "origin": "command line"}
+    assert about["hyperparameters"]["hidden"]["value"] == [16, 16]
+    assert about["hyperparameters"]["hidden"]["origin"] == "command line"
+    (handover,) = rows(folder, "handover")
+    before = rows(folder, "offline")[-1]
+    assert (before["updates"], handover["updates"], handover["env_steps"]) == ("400", "400", "0")
+    assert before["score"] == handover["score"]
+    assert [row["env_steps"] for row in rows(folder, "online")] == ["1", "40"]
+    assert (folder / "report.html").is_file()
+    assert str(Path("runs/toy-pendulum/iql-balanced-s0/report.html")) in done.stdout
+    assert done.stdout.startswith("score ")
+    for line in done.stderr.splitlines():  # nothing of Ray's: only our own lines, which begin with the time
+        assert line[:8].count(":") == 2 or line.startswith("done in ")
+    assert "\x1b" not in done.stderr
+
+
+def test_eval_plays_without_ray(lab: Path, finished: tuple[Path, object]) -> None:
+    done = succeeds(lab, "eval", "iql-balanced-s0", "--episodes", "2", "--checkpoint", "handover")
+    table = list(csv.DictReader(done.stdout.splitlines(), delimiter="\t"))
+    assert [row["seed"] for row in table] == ["0", "1"]
+    about = json.loads(
+        succeeds(lab, "eval", finished[0], "--episodes", "2", "--checkpoint", "handover", "--json").stdout
+    )
+    assert about["mean"] == pytest.approx(np.mean([float(row["return"]) for row in table]), rel=1e-4)
+    assert about["episodes"][0]["length"] == 200
+    assert not {"ray", "matplotlib", "pandas"} & imported(lab, ["eval", finished[0], "--episodes", "1"])
+
+
+def test_report_takes_what_a_shell_finds(lab: Path, finished: tuple[Path, object]) -> None:
+    beside = finished[0].parent
+    (beside / "figures").mkdir(exist_ok=True)
+    (beside / "report.html").touch()
+    done = succeeds(lab, "report", *sorted(beside.iterdir()), "--out", lab / "page.html")
+    assert done.stdout == f"{lab / 'page.html'}\n"
+    assert "iql" in (lab / "page.html").read_text()
+
+
+def test_from_takes_what_is_not_said_from_the_run(lab: Path, finished: tuple[Path, object]) -> None:
+    words = ("--online", "20", "--strategy", "append", "--eval-episodes", "1", "--threads", "1")
+    succeeds(lab, "train", "--from", "iql-balanced-s0", *words)
+    folder = lab / "runs/toy-pendulum/iql-append-s0"
+    (there,), (here,) = (rows(place, "handover") for place in (finished[0], folder))
+    assert there["score"] == here["score"]
+    assert rows(folder, "offline") == []
+    about = yaml.safe_load((folder / "run.yaml").read_text())
+    assert about["hyperparameters"]["hidden"]["origin"].endswith("iql-balanced-s0/run.yaml")
+
+
+def test_a_subclass_in_the_working_directory_reaches_every_process(lab: Path) -> None:
+    words = ("--updates", "20", "--online", "10", "--learners", "1", "--workers", "1")
+    succeeds(lab, "train", "my_lab:SharpIQL", "toy-pendulum", *words, "--eval-every", "20", *SMALL)
+    folder = lab / "runs/toy-pendulum/SharpIQL-balanced-s0"
+    assert {row["actor/sharp"] for row in rows(folder, "online")} == {"7.0"}
+
+
+def test_data_without_a_simulator_can_be_learned_from(lab: Path) -> None:
+    done = succeeds(lab, "train", "bc", "trips", "--updates", "20", "--eval-every", "10", *SMALL)
+    assert "bc-s0" in done.stdout
+    assert (lab / "runs/trips/bc-s0/policy.pt").is_file()
+
+
+def test_interrupted_killed_and_resumed_is_the_same_run(lab: Path, finished: tuple[Path, object]) -> None:
+    folder = lab / "again/toy-pendulum/iql-balanced-s0"
+    words = ["train", "iql", "toy-pendulum", "--updates", "400", "--online", "40", "--eval-every", "100"]
+    words += ["--strategy", "balanced", "--out", "again", *SMALL]
+    with started(lab, *words) as process:
+        wait_for_line(process, "offline")
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
+        rest = process.stderr.read() if process.stderr else ""
+        assert process.wait(PATIENCE) == 130
+    assert "Traceback" not in rest
+    assert "--resume" in rest.splitlines()[-1]
+    assert yaml.safe_load((folder / "run.yaml").read_text())["status"] == "interrupted"
+    assert (folder / "checkpoints/last").exists()
+
+    with started(lab, *words, "--resume") as process:
+        wait_for_line(process, "offline")
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(PATIENCE)
+    succeeds(lab, *words, "--resume")
+    assert yaml.safe_load((folder / "run.yaml").read_text())["status"] == "finished"
+    expected, found = (
+        [(row["updates"], row["score"], row["q"]) for row in rows(place, "offline")]
+        for place in (finished[0], folder)
+    )
+    assert found == expected
+    assert len(rows(folder, "handover")) == 1
+
+
+@contextmanager
+def started(cwd: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
+    """A process, the first of its group, that does not outlive the test."""
+    process = subprocess.Popen(
+        [OFF2ON, *words],
+        cwd=cwd, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    timer = Timer(PATIENCE, process.kill)
+    timer.start()
+    try:
+        yield process
+    finally:
+        timer.cancel()
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        if process.stderr:
+            process.stderr.close()
+
+
+def wait_for_line(process: subprocess.Popen[str], word: str) -> None:
+    assert process.stderr is not None
+    for line in process.stderr:
+        if f" {word} " in line:
+            return
+    raise AssertionError(f"ended without a line about {word}")

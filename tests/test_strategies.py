@@ -1,0 +1,308 @@
+"""Which rows make the batches, and the ring that the online ones lie in."""
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from off2on.batches import Layout, Rows
+from off2on.strategies import CATALOGUE, find_strategy
+from off2on.strategies.balanced import Balanced, BalancedOptions
+from off2on.strategies.base import Strategy, uniform
+
+LAYOUT = Layout({"obs": 2, "action": 1, "reward": 0})
+CPU = torch.device("cpu")
+KINDS = [find_strategy(name) for name in CATALOGUE]
+sizes = st.integers(1, 40)
+
+
+def blocks(*counts: int) -> list[torch.Tensor]:
+    """Blocks of rows whose reward is the number of the row, from 0 on."""
+    numbers = torch.arange(float(sum(counts)))
+    rows = torch.stack((torch.sin(numbers), torch.cos(numbers), torch.sin(3 * numbers), numbers), 1)
+    return list(rows.split(list(counts)))
+
+
+def held(offline: int, added: tuple[int, ...] = (), capacity: int = 1000, total: int | None = None) -> Rows:
+    rows = Rows(LAYOUT, offline, total or offline, capacity, CPU)
+    first, *others = blocks(offline, *added)
+    rows.data[:offline] = first
+    for block in others:
+        rows.add(block)
+    return rows
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def crossed(kind: type[Strategy], rows: Rows) -> Strategy:
+    """A strategy that has seen the online rows come in."""
+    strategy = kind(rows, kind.Options())
+    strategy.entered(rows.offline + torch.arange(rows.online))
+    return strategy
+
+
+# The ring.
+
+
+@given(capacity=st.integers(1, 30), counts=st.lists(st.integers(1, 40), max_size=8))
+def test_the_ring_holds_the_newest_rows_and_overwrites_the_oldest(capacity: int, counts: list[int]):
+    rows = Rows(LAYOUT, 3, 3, capacity, CPU)
+    offline, *online = blocks(3, *counts)
+    rows.data[:3] = offline
+    arrived: list[float] = []
+    for block in online:
+        position = rows.add(block)
+        arrived += block[:, 3].tolist()
+        written = block[-capacity:, 3]
+        assert torch.equal(rows.data[position, 3], written)
+        assert position.min() >= 3
+        assert position.max() < 3 + capacity
+    assert rows.online == min(sum(counts), capacity)
+    assert sorted(rows.data[3 : 3 + rows.online, 3].tolist()) == arrived[-capacity:]
+    assert torch.equal(rows.data[:3], offline)
+
+
+@given(capacity=st.integers(1, 30), before=st.lists(sizes, max_size=4), after=st.lists(sizes, max_size=4))
+def test_a_restored_ring_goes_on_like_the_first(capacity: int, before: list[int], after: list[int]):
+    rows, again = Rows(LAYOUT, 3, 3, capacity, CPU), Rows(LAYOUT, 3, 3, capacity, CPU)
+    offline, *online = blocks(3, *before, *after)
+    rows.data[:3] = again.data[:3] = offline
+    for block in online[: len(before)]:
+        rows.add(block)
+    again.load(saved(rows.state()))
+    for block in online[len(before) :]:
+        assert torch.equal(rows.add(block), again.add(block))
+    assert rows.added == again.added
+    stop = 3 + rows.online
+    assert torch.equal(rows.data[:stop], again.data[:stop])
+
+
+def saved(state: dict[str, Any]) -> dict[str, Any]:
+    """A state as a checkpoint's file gives it back, which holds no pickled objects."""
+    content = io.BytesIO()
+    torch.save(state, content)
+    content.seek(0)
+    loaded: dict[str, Any] = torch.load(content, weights_only=True)
+    return loaded
+
+
+def test_columns_survive_packing_and_splitting():
+    layout = Layout({"obs": 3, "reward": 0, "action": 1})
+    columns = {"obs": np.random.default_rng(0).normal(size=(7, 3)), "reward": np.arange(7), "action": np.ones((7, 1))}
+    batch = layout.split(layout.pack(columns))
+    assert batch.obs.shape == (7, 3)
+    assert batch.reward.shape == (7,)
+    assert batch.action.shape == (7, 1)
+    np.testing.assert_array_equal(batch.obs, columns["obs"].astype(np.float32))
+    np.testing.assert_array_equal(batch.reward, columns["reward"])
+    with pytest.raises(AttributeError, match=r"no column 'next_obs'.*\['action', 'obs', 'reward'\]"):
+        batch.next_obs  # noqa: B018
+
+
+def test_a_gather_gives_one_batch_per_row_of_positions():
+    rows = held(10)
+    first, second = rows.gather(torch.tensor([[1, 2, 2], [9, 0, 3]]))
+    assert first.reward.tolist() == [1, 2, 2]
+    assert second.reward.tolist() == [9, 0, 3]
+
+
+# What every strategy keeps.
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(
+    offline=sizes, added=st.lists(sizes, max_size=3), capacity=sizes, updates=st.integers(1, 12), size=sizes, seed=sizes
+)
+def test_positions_are_those_of_rows_that_are_there(
+    kind: type[Strategy], offline: int, added: list[int], capacity: int, updates: int, size: int, seed: int
+):
+    rows = held(offline, tuple(added), capacity)
+    strategy = crossed(kind, rows)
+    position = strategy.draw(updates, size, generator(seed))
+    assert position.shape == (updates, size)
+    assert position.dtype == torch.long
+    assert position.min() >= 0
+    assert position.max() < offline + rows.online
+    assert torch.equal(position, strategy.draw(updates, size, generator(seed)))
+    for _ in rows.gather(position):
+        pass
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_restored_strategy_goes_on_like_the_first(kind: type[Strategy]):
+    rows = held(50, (20, 20), capacity=30)
+    strategy = crossed(kind, rows)
+    go_on(strategy, 5, seed=1)
+    again = kind(rows, kind.Options())
+    again.load(saved(strategy.state()))
+    assert torch.equal(go_on(strategy, 5, seed=2), go_on(again, 5, seed=2))
+    assert flat(strategy.state()) == flat(again.state())
+
+
+def go_on(strategy: Strategy, updates: int, seed: int) -> torch.Tensor:
+    """Draw and use a few batches; the positions drawn."""
+    source, drawn = generator(seed), []
+    for _ in range(updates):
+        (position,) = strategy.draw(1, 16, source)
+        (batch,) = strategy.rows.gather(position.unsqueeze(0))
+        strategy.used(batch, position, source)
+        drawn.append(position)
+    return torch.stack(drawn)
+
+
+def flat(state: Any) -> Any:
+    """A nested state as plain values, comparable."""
+    if isinstance(state, dict):
+        return {key: flat(value) for key, value in state.items()}
+    if isinstance(state, list | tuple):
+        return [flat(value) for value in state]
+    return state.tolist() if isinstance(state, torch.Tensor) else state
+
+
+def test_uniform_covers_its_range_evenly():
+    counts = np.bincount(uniform(5, 10, (100, 1000), generator()).flatten() - 5, minlength=10)
+    assert len(counts) == 10
+    assert np.abs(counts - 10_000).max() < 5 * np.sqrt(10_000)
+
+
+# Balanced replay.
+
+
+@given(
+    priorities=st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=30),
+    online=st.integers(0, 10),
+    size=st.integers(1, 64),
+    seed=st.integers(0, 1000),
+)
+def test_balanced_draws_where_numpys_cumulative_sum_says(priorities: list[float], online: int, size: int, seed: int):
+    rows = held(len(priorities), (online,) if online else ())
+    strategy = crossed(Balanced, rows)
+    strategy.priority[: rows.offline] = torch.tensor(priorities, dtype=torch.float64)
+    position = strategy.draw(3, size, generator(seed)).numpy()
+
+    mass = strategy.priority[: rows.offline + rows.online].numpy()
+    uniforms = torch.rand((3, size), generator=generator(seed), dtype=torch.float64).numpy()
+    edges = np.cumsum(mass)
+    expected = np.searchsorted(edges, (np.arange(size) + uniforms) / size * edges[-1], side="right")
+    np.testing.assert_array_equal(position, np.minimum(expected, len(mass) - 1))
+    # Stratified: in every batch each row comes as often as its share says, give or take one.
+    shares = mass / mass.sum() * size
+    for batch in position:
+        counts = np.bincount(batch, minlength=len(mass))
+        assert (counts >= np.floor(shares - 1e-6) - 1).all()
+        assert (counts <= np.ceil(shares + 1e-6) + 1).all()
+
+
+def test_balanced_draws_each_row_in_proportion_to_its_priority():
+    rows = held(5, (3,))
+    strategy = crossed(Balanced, rows)
+    priority = torch.tensor([0.001, 0.5, 1.0, 4.0, 10.0, 2.0, 2.0, 7.5], dtype=torch.float64)
+    strategy.priority[:8] = priority
+    counts = np.bincount(strategy.draw(4000, 16, generator()).flatten(), minlength=8)
+    expected = (priority / priority.sum() * 64_000).numpy()
+    assert np.abs(counts - expected).max() < 5 * np.sqrt(expected.max())
+    assert abs(counts[0] - expected[0]) < 5
+
+
+def test_the_first_thousand_online_rows_get_their_share_of_the_mass():
+    rows = held(5000, (1000,))
+    strategy = Balanced(rows, BalancedOptions(online_share=0.75))
+    strategy.entered(rows.offline + torch.arange(1000))
+    # p_new = M f / ((1 - f) 1000) = 5000 · 3 / 1000
+    assert strategy.priority[5000:6000].unique().tolist() == [15.0]
+    online = (strategy.draw(200, 256, generator()) >= 5000).double().mean().item()
+    assert online == pytest.approx(0.75, abs=5e-3)
+
+
+def test_new_rows_enter_at_the_largest_priority_ever_given():
+    rows = held(20, (5,))
+    strategy = crossed(Balanced, rows)
+    assert strategy.priority[20:25].unique().tolist() == pytest.approx([20 / 1000])  # p_new: M / 1000 at f = 1/2
+    go_on(strategy, 3, seed=0)
+    largest = float(strategy.largest)
+    assert largest > 20 / 1000  # priorities about 1 were given by now
+    (_, new) = blocks(25, 4)
+    strategy.entered(rows.add(new))
+    assert strategy.priority[25:29].unique().tolist() == [largest]
+    # It never falls again, whatever is given later.
+    strategy.priority[:] = 0.001
+    go_on(strategy, 1, seed=1)
+    assert strategy.largest >= largest
+
+
+def test_only_the_rows_just_used_get_another_priority():
+    rows = held(30, (10,))
+    strategy = crossed(Balanced, rows)
+    before = strategy.priority.clone()
+    (position,) = go_on(strategy, 1, seed=0)
+    changed = (strategy.priority != before).nonzero().flatten()
+    assert set(changed.tolist()) <= set(position.tolist())
+    assert len(changed) > 0
+    used = strategy.priority[position]
+    assert used.min() >= 1e-3
+    assert used.max() <= 1e3
+
+
+def test_a_priority_is_the_normalised_root_of_the_density_ratio():
+    rows = held(30, (10,))
+    strategy = Balanced(rows, BalancedOptions(temperature=2.0, ratio_lr=1e-30, ratio_batch=4096))
+    strategy.entered(30 + torch.arange(10))
+    position = torch.tensor([0, 7, 31, 38])
+    (batch,) = rows.gather(position.unsqueeze(0))
+    strategy.used(batch, position, generator())
+    with torch.no_grad():
+        (everything,) = rows.gather(torch.arange(30).unsqueeze(0))
+        w, w_offline = (
+            strategy.ratio(torch.cat((it.obs, it.action), 1)).relu().squeeze(1).sqrt() for it in (batch, everything)
+        )
+    # The mean over 4,096 offline draws is the mean over all 30 rows, nearly.
+    torch.testing.assert_close(strategy.priority[position].float(), w / w_offline.mean(), rtol=0.02, atol=1e-3)
+
+
+def test_the_density_ratio_tells_online_rows_from_offline_ones():
+    rows = Rows(LAYOUT, 400, 400, 400, CPU)
+    rows.data[:400] = torch.randn(400, 4)
+    rows.data[:100, 0] += 3.0  # a quarter of the offline rows look like the online ones
+    online = torch.randn(400, 4)
+    online[:, 0] += 3.0
+    rows.add(online)
+    strategy = Balanced(rows, BalancedOptions(ratio_lr=3e-3))
+    strategy.entered(400 + torch.arange(400))
+    go_on(strategy, 150, seed=0)
+    alike, other = strategy.priority[:100].mean(), strategy.priority[100:400].mean()
+    assert alike > 1.2 * other
+    (everything,) = rows.gather(torch.arange(800).unsqueeze(0))
+    with torch.no_grad():
+        ratio = strategy.ratio(torch.cat((everything.obs, everything.action), 1)).relu().squeeze(1)
+    assert ratio[:100].mean() > 3 * ratio[100:400].mean()
+
+
+def test_rows_that_slide_into_the_window_start_at_one():
+    rows = held(30, (10,))
+    strategy = crossed(Balanced, rows)
+    strategy.priority[:30] = 9.0
+    strategy.replaced(torch.tensor([3, 4]))
+    assert strategy.priority[:6].tolist() == [9, 9, 9, 1, 1, 9]
+
+
+def test_balanced_does_nothing_to_priorities_before_the_first_online_row():
+    rows = held(30)
+    strategy = Balanced(rows, BalancedOptions())
+    assert go_on(strategy, 2, seed=0).max() < 30
+    assert strategy.priority[:30].unique().tolist() == [1.0]
+
+
+def test_two_learners_begin_with_the_same_density_ratio():
+    torch.manual_seed(1)
+    one = Balanced(held(30), BalancedOptions())
+    torch.manual_seed(2)
+    other = Balanced(held(30), BalancedOptions())
+    for ours, theirs in zip(one.ratio.parameters(), other.ratio.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    assert one.ratio[-1].bias.item() == 1.0
