@@ -176,6 +176,7 @@ def comparison(rows: Sequence[Bars]) -> Figure:
         _label(drops, text, (size, y), (4, 0), xycoords="data", va="center", bbox=None)
     axes.set_yticks(range(len(rows)), [row.name for row in rows])
     axes.set_ylim(-0.6, len(rows) - 0.4)
+    axes.use_sticky_edges = False  # bars would begin at the very edge
     axes.margins(x=0.1)
     axes.set_xlabel("final return: IQM" + (", 95 % interval" if any(r.final.interval for r in rows) else ""))
     drops.set_xlim(0, 1.25 * max(row.drop.value if row.drop else 0.0 for row in rows) or 1)

@@ -141,7 +141,8 @@ class OfflineRows:
             items = [{"number": int(number), "epoch": epoch} for number in order]
             shards = ray.data.from_items(items, override_num_blocks=len(items))
             # No CPU is asked for: learners and runners may hold them all, and the stream would hang.
-            rows = shards.map_batches(self.reader.shuffled, batch_size=1, num_cpus=0, concurrency=1)
+            one = ray.data.TaskPoolStrategy(size=1)
+            rows = shards.map_batches(self.reader.shuffled, batch_size=1, num_cpus=0, compute=one)
             for batch in rows.iter_batches(batch_size=8192, batch_format="numpy", prefetch_batches=1):
                 block = torch.from_numpy(np.ascontiguousarray(batch["row"]))
                 if skip >= len(block):

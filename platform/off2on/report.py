@@ -383,9 +383,8 @@ def _page(groups: list[Group], waiting: list[str], sheet: Sheet) -> str:
     parts += [_against(name, [group for group in groups if group.data == name], sheet) for name in data]
     parts += [_health(groups, sheet), _runs(groups, waiting), _again(runs)]
     ends = {f"{run.data}: {' and '.join(map(points, run.reference))}" for run in runs if run.reference}
-    normal = "<b>Normalised</b>: 100 × (return − random) / (expert − random), " + escape(
-        "; ".join(sorted(ends))
-    )
+    told = escape("; ".join(sorted(ends)))
+    normal = f"<b>Normalised</b>: 100 × (return − random) / (expert − random), {told}."
     notes = [METHOD, CROSSING if any(group.crossed for group in groups) else "", normal if ends else ""]
     body = "\n".join([*parts, "</main>", f"<footer><p>{' '.join(notes)}</p></footer>"])
     return PAGE.substitute(title=title, body=body)

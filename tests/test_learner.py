@@ -1,0 +1,475 @@
+"""The machine on a real Ray: resuming, several learners, streaming, the online side, Tune."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import ray
+import torch
+from ray import cloudpickle, tune
+
+from datasets_io import Shards
+from datasets_io.ingest import ingest
+from datasets_io.toy import ToyCartPole
+from off2on.algorithm import OfflineToOnline
+from off2on.algorithms.bc import BC
+from off2on.algorithms.cql import CQL
+from off2on.algorithms.iql import IQL
+from off2on.errors import HyperparameterError, LearnerDied, RecipeError, SimulatorError, UnknownName
+from off2on.learner import RecipeLearner
+from off2on.offline import OfflineRows
+from off2on.speed import fastest_threads
+from off2on.strategies.base import Options, Strategy
+from off2on.transforms import Transforms
+
+# Workers cannot import the tests: what is defined here travels by value.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+
+
+def configured(recipe: Any, data: str = "toy-pendulum", *, offline: int = 20, **given: Any) -> Any:
+    options = {"hidden": (32, 32), "batch_size": 32, "threads": 1, "updates_per_step": 10} | given
+    return recipe.configure(data).training(**options).offline(offline)
+
+
+def everything(learner: RecipeLearner) -> dict[str, Any]:
+    """All that an update depends on, and what it leaves behind."""
+    optimizers = {
+        name: learner.get_optimizer("default_policy", name).state_dict()["state"] for name in learner.flat
+        if name in {objective.name for objective in learner.recipe.plan()}
+    }
+    return {
+        "updates": learner.updates,
+        "nets": dict(learner.nets.state_dict()),
+        "optimizers": optimizers,
+        "rows": learner.rows.data[: learner.rows.offline + learner.rows.online],
+        "added": learner.rows.added,
+        "strategy": (type(learner.strategy).__name__, learner.strategy.state()),
+    }
+
+
+def ask(algo: OfflineToOnline, function: Callable[..., Any] = everything, **kwargs: Any) -> list[Any]:
+    """The answer of every learner, in the order of their ranks."""
+
+    def ranked(learner: RecipeLearner, **kwargs: Any) -> Any:
+        return learner.rank, function(learner, **kwargs)
+
+    answers = [result.get() for result in algo.learner_group.foreach_learner(ranked, **kwargs)]
+    return [answer for _, answer in sorted(answers, key=lambda pair: pair[0])]
+
+
+def same(one: Any, other: Any) -> bool:
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return bool(one == other)
+
+
+# The offline side.
+
+
+def test_a_resumed_run_goes_on_bit_for_bit(recipe: Any, tmp_path: Path):
+    config = configured(recipe)
+    with config.build_algo() as whole:
+        whole.train()
+        folder = whole.save_to_path(str(tmp_path / "checkpoint"))
+        result = whole.train()
+        expected = ask(whole)
+    assert result["updates"] == 20
+    assert result["done"]
+    with config.copy(copy_frozen=False).build_algo() as resumed:
+        resumed.restore_from_path(folder)
+        assert resumed.updates == 10
+        assert resumed.is_offline
+        resumed.train()
+        assert resumed.latest == whole.latest
+        assert same(ask(resumed), expected)
+
+
+def test_a_checkpoint_is_enough_to_build_the_algorithm(tmp_path: Path):
+    with configured(IQL).build_algo() as algo:
+        algo.train()
+        folder = algo.save_to_path(str(tmp_path / "checkpoint"))
+        with IQL.from_checkpoint(folder) as again:
+            assert isinstance(again, IQL)
+            assert same(ask(again), ask(algo))
+
+
+def test_steps_stop_where_they_are_told(tmp_path: Path):
+    with configured(BC, offline=25).build_algo() as algo:
+        algo.pause_at = 4
+        stops = [algo.train()["updates"] for _ in range(4)]
+        assert stops == [4, 14, 24, 25]
+        assert algo.finished
+        assert algo.machine() == {"device": "cpu", "threads": 1}
+
+
+def test_the_policy_is_the_learners(toy: Shards):
+    obs = torch.from_numpy(toy.read_all(["obs"])["obs"][:50])
+    with configured(IQL).build_algo() as algo:
+        algo.train()
+
+        def answer(learner: RecipeLearner) -> torch.Tensor:
+            with torch.no_grad():
+                action: torch.Tensor = learner.module["default_policy"].policy(obs)
+            return action
+
+        with torch.no_grad():
+            policy = algo.policy()
+            assert torch.equal(policy(obs), ask(algo, answer)[0])
+        assert policy.nets.names() == ["actor"]
+
+
+def test_a_column_that_is_asked_for_is_there(wide: Shards):
+    class Returns(BC):
+        columns = ("obs", "action", "ret", "last", "next_action")
+
+    with configured(Returns, "wide", reward="minus_one", discount=0.9).build_algo() as algo:
+        rows = ask(algo, lambda learner: learner.rows.layout.split(learner.rows.data))[0]
+    stored = wide.read_all(["rewards", "last", "actions"])
+    expected, following = np.zeros(wide.rows), 0.0
+    for row in reversed(range(wide.rows)):
+        following = expected[row] = stored["rewards"][row] - 1 + 0.9 * (0 if stored["last"][row] else following)
+    np.testing.assert_allclose(rows.ret, expected, rtol=1e-4)
+    np.testing.assert_array_equal(rows.last, stored["last"])
+    np.testing.assert_array_equal(rows.next_action[:-1][~stored["last"][:-1]], rows.action[1:][~stored["last"][:-1]])
+
+
+# Several learners.
+
+
+class InOrder(Strategy):
+    """Every batch is the first rows, in order: the joined batches of several learners are those of one."""
+
+    def draw(self, updates: int, size: int, generator: torch.Generator) -> torch.Tensor:
+        return torch.arange(updates * size).view(updates, size)
+
+
+def in_order(learner: RecipeLearner) -> None:
+    learner.strategy = InOrder(learner.rows, Options())
+
+
+def test_two_learners_on_halves_end_with_equal_parameters(toy: Shards, tmp_path: Path):
+    with configured(IQL).learners(num_learners=2).build_algo() as algo:
+        algo.train()
+        first, second = ask(algo)
+        folder = algo.save_to_path(str(tmp_path / "checkpoint"))
+        assert same(first["nets"], second["nets"])
+        assert same(first["optimizers"], second["optimizers"])
+        assert first["updates"] == 10
+        # They hold different halves, which are all of the data together.
+        assert len(first["rows"]) == len(second["rows"]) == toy.rows / 2
+        with configured(IQL).build_algo() as alone:
+            whole = ask(alone)[0]["rows"]
+            assert not same(ask(alone)[0]["nets"], first["nets"])
+        together = torch.cat((first["rows"], second["rows"]))
+        assert same(together[together[:, 0].argsort(stable=True)][:, 0], whole[:, 0].sort().values)
+        assert {tuple(row) for row in together.tolist()} == {tuple(row) for row in whole.tolist()}
+
+        # From the checkpoint both go on as they did.
+        algo.train()
+        expected = ask(algo)
+        algo.restore_from_path(folder)
+        assert same(ask(algo), [first, second])
+        algo.train()
+        assert same(ask(algo), expected)
+
+
+def test_two_learners_are_one_with_the_joined_batch_and_a_dead_one_is_noticed(wide: Shards):
+    assert len(wide.files) == 3  # each of at least 64 rows, so that ten batches of 32 lie in one order
+    with configured(BC, "wide", batch_size=12).build_algo() as one:
+        ask(one, in_order)
+        one.train()
+        (alone,) = ask(one)
+    with configured(BC, "wide", batch_size=12).learners(num_learners=2).build_algo() as two:
+        ask(two, in_order)
+        two.train()
+        first, second = ask(two)
+        assert same(first["nets"], second["nets"])
+        for name, value in alone["nets"].items():
+            torch.testing.assert_close(first["nets"][name], value, rtol=1e-5, atol=1e-7)
+        assert two.latest["actor/loss"] == pytest.approx(one.latest["actor/loss"], rel=1e-5)
+
+        ray.kill(two.learner_group._workers[0])
+        with pytest.raises(LearnerDied):
+            two.train()
+
+
+# Data larger than memory.
+
+
+def windowed(shards: Shards, rows: int, **options: Any) -> OfflineRows:
+    given = {"share": (0, 1), "capacity": 0, "seed": 0} | options
+    transforms, width = Transforms.of(shards, IQL.Hyperparameters()), 4 * (5 + 3 + 1 + 5 + 1)
+    device = torch.device("cpu")
+    return OfflineRows(shards, IQL.columns, transforms, discount=0.99, budget=width * rows, device=device, **given)
+
+
+def distinct(rows: torch.Tensor) -> set[tuple[float, ...]]:
+    return {tuple(row) for row in rows.tolist()}
+
+
+def test_a_window_slides_over_every_row_once_an_epoch(wide: Shards):
+    whole = windowed(wide, 10**6)
+    assert not whole.streams
+    assert len(whole.slide(50)) == 0
+    source = windowed(wide, 60)
+    assert source.streams
+    assert (source.rows.offline, source.rows.total) == (60, wide.rows)
+    for epoch in range(2):
+        seen = [source.rows.data.clone()] if epoch == 0 else []
+        while source.streamed < (epoch + 1) * wide.rows:
+            left = (epoch + 1) * wide.rows - source.streamed
+            position = source.slide(min(left, 37))
+            seen.append(source.rows.data[position].clone())
+        streamed = torch.cat(seen)
+        assert len(streamed) == wide.rows
+        assert distinct(streamed) == distinct(whole.rows.data)
+        if epoch == 0:
+            first = streamed
+    assert not torch.equal(first, streamed)  # another order
+    assert not torch.equal(first, whole.rows.data)
+
+
+def test_a_window_holds_the_newest_rows_and_is_found_again(wide: Shards):
+    source = windowed(wide, 50)
+    for used in (20, 50, 999, 1, 30):
+        assert len(source.slide(used)) == min(used, 50)
+    again = windowed(wide, 50)
+    again.load(source.state())
+    assert again.streamed == source.streamed
+    assert torch.equal(again.rows.data, source.rows.data)
+    assert torch.equal(again.slide(33), source.slide(33))
+    assert torch.equal(again.rows.data, source.rows.data)
+
+
+def test_a_window_slides_for_as_long_as_a_run_takes(wide: Shards):
+    source = windowed(wide, 300)
+    for _ in range(3000):
+        source.slide(1)
+    assert source.streamed == 3300
+
+
+def test_learners_stream_their_own_share(wide: Shards):
+    shares = []
+    for rank in range(2):
+        source = windowed(wide, 100, share=(rank, 2))
+        seen = [source.rows.data.clone()]
+        while source.streamed < source.rows.total:
+            position = source.slide(min(100, source.rows.total - source.streamed))
+            seen.append(source.rows.data[position].clone())
+        shares.append(distinct(torch.cat(seen)))
+    assert not shares[0] & shares[1]
+    assert shares[0] | shares[1] == distinct(windowed(wide, 10**6).rows.data)
+
+
+def test_a_run_on_a_window_learns_and_resumes_bit_for_bit(tmp_path: Path):
+    config = configured(IQL).data(memory_budget=4 * 9 * 500)
+    with config.build_algo() as whole:
+        assert ask(whole)[0]["rows"].shape == (500, 9)
+        before = ask(whole)[0]["rows"].clone()
+        whole.train()
+        assert not torch.equal(before, ask(whole)[0]["rows"])
+        folder = whole.save_to_path(str(tmp_path / "checkpoint"))
+        whole.train()
+        expected = ask(whole)
+    with config.copy(copy_frozen=False).build_algo() as resumed:
+        resumed.restore_from_path(folder)
+        resumed.train()
+        assert same(ask(resumed), expected)
+
+
+# The online side.
+
+
+def crossing(recipe: Any, *, offline: int = 10, steps: int = 60, strategy: str = "balanced", **given: Any) -> Any:
+    return configured(recipe, offline=offline).online(steps, strategy=strategy, rollout=20, **given)
+
+
+def test_the_policy_is_the_same_just_before_and_just_after_the_handover(toy: Shards):
+    obs = torch.from_numpy(toy.read_all(["obs"])["obs"][:50])
+    with crossing(IQL).build_algo() as algo, torch.no_grad():
+        algo.train()
+        assert not algo.has_crossed
+        before = algo.policy()(obs)
+        algo.cross()
+        assert algo.has_crossed
+        assert algo.env_steps == 0
+        assert torch.equal(algo.policy()(obs), before)
+        runner = algo.env_runner_group.local_env_runner
+        assert torch.equal(runner.module.policy(obs), before)
+
+
+def test_online_steps_and_updates_keep_pace():
+    with crossing(IQL, updates_per_env_step=0.25).build_algo() as algo:
+        algo.pause_at = 1
+        seen = []
+        while not algo.finished:
+            result = algo.train()
+            seen.append((result["updates"], result["env_steps"]))
+        # 10 offline; 1 step alone, since it was told to pause; then 20 by 20, a quarter of an update each
+        assert [steps for _, steps in seen] == [0, 1, 21, 41, 60]
+        assert [updates - 10 for updates, _ in seen] == [0, 0, 5, 10, 15]
+        assert ask(algo)[0]["added"] == 60
+        assert algo.env_runner_group.local_env_runner.metrics is not None
+
+
+def test_runners_get_the_weights_that_were_learned(toy: Shards):
+    obs = torch.from_numpy(toy.read_all(["obs"])["obs"][:50])
+    with crossing(IQL).build_algo() as algo, torch.no_grad():
+        before = algo.policy()(obs)
+        while not algo.finished:
+            algo.train()
+            if algo.has_crossed:
+                now = algo.policy()(obs)
+                assert torch.equal(algo.env_runner_group.local_env_runner.module.policy(obs), now)
+                assert not torch.equal(now, before)
+                before = now
+
+
+@pytest.mark.parametrize("strategy", ["append", "symmetric", "balanced"])
+def test_a_resumed_online_run_has_all_it_had(strategy: str, tmp_path: Path):
+    config = crossing(IQL, strategy=strategy, replay_capacity=30)
+    with config.build_algo() as whole:
+        while whole.env_steps < 40:  # more than the ring holds
+            whole.train()
+        folder = whole.save_to_path(str(tmp_path / "checkpoint"))
+        with config.copy(copy_frozen=False).build_algo() as resumed:
+            resumed.restore_from_path(folder)
+            assert (resumed.updates, resumed.env_steps, resumed.has_crossed) == (50, 40, True)
+            assert same(ask(resumed), ask(whole))
+            assert ask(resumed)[0]["strategy"][0].lower() == strategy
+            assert ask(resumed)[0]["added"] == 40
+            # The next updates, on the same rows, are the same too.
+            assert ask(resumed, RecipeLearner.advance, updates=7) == ask(whole, RecipeLearner.advance, updates=7)
+            assert same(ask(resumed), ask(whole))
+            # And it can go on collecting.
+            resumed.train()
+            assert resumed.finished
+
+
+def test_a_handover_may_be_crossed_again_with_another_strategy(tmp_path: Path):
+    with crossing(CQL, strategy="append").build_algo() as algo:
+        algo.train()
+        folder = algo.save_to_path(str(tmp_path / "handover"))
+        nets = ask(algo)[0]["nets"]
+    with crossing(CQL, strategy="symmetric").build_algo() as other:
+        other.restore_from_path(folder)
+        assert same(ask(other)[0]["nets"], nets)
+        other.train()
+        assert ask(other)[0]["strategy"][0] == "Symmetric"
+        assert other.latest["offline_share"] == 0.5
+
+
+def pendulum_reward(obs: Any, action: Any) -> Any:
+    angle = np.arctan2(obs[:, 1], obs[:, 0])
+    return -(angle**2 + 0.1 * obs[:, 2] ** 2 + 0.001 * action[:, 0].clip(-2, 2) ** 2)
+
+
+@pytest.mark.parametrize("envs", [1, 3])
+def test_runners_record_honest_transitions(envs: int):
+    config = crossing(IQL).env_runners(num_envs_per_env_runner=envs)
+    with config.build_algo() as algo:
+        algo.cross()
+        runner = algo.env_runner_group.local_env_runner
+        parts = [runner.sample(num_timesteps=count) for count in (1, 7, 450 * envs)]
+    columns = {name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns}
+    count = len(columns["rewards"])
+    assert 458 * envs <= count <= 458 * envs + 3 * envs
+    assert len(parts[0].columns["rewards"]) == envs
+    np.testing.assert_allclose(pendulum_reward(columns["obs"], columns["actions"]), columns["rewards"], atol=1e-3)
+    assert np.abs(columns["actions"]).max() <= 2
+    # Pendulum never terminates; its limit is 200 steps, and no row is spent on a reset.
+    assert not columns["terminateds"].any()
+    assert columns["truncateds"].sum() == 2 * envs
+    follows = ~columns["truncateds"][:-envs]
+    np.testing.assert_array_equal(columns["new_obs"][:-envs][follows], columns["obs"][envs:][follows])
+    assert not np.allclose(columns["new_obs"][:-envs][~follows], columns["obs"][envs:][~follows])
+    # The episodes' returns are sums of what was recorded.
+    ended = [(ret, length) for part in parts for ret, length in zip(part.returns, part.lengths, strict=True)]
+    assert [length for _, length in ended] == [200] * 2 * envs
+    per_env = [columns["rewards"][env::envs] for env in range(envs)]
+    sums = [rewards[start : start + 200].sum() for start in (0, 200) for rewards in per_env]
+    np.testing.assert_allclose([ret for ret, _ in ended], sums, rtol=1e-5)
+
+
+def test_a_killed_runner_is_replaced():
+    config = crossing(IQL, steps=80).env_runners(num_env_runners=1)
+    with config.build_algo() as algo:
+        while algo.env_steps < 20:
+            algo.train()
+        group = algo.env_runner_group
+        (runner,) = group.healthy_worker_ids()
+        ray.kill(group._worker_manager.actors()[runner], no_restart=False)
+        for _ in range(40):
+            if algo.finished:
+                break
+            algo.train()
+        assert algo.finished
+        assert algo.env_steps == ask(algo)[0]["added"] == 80
+        assert algo.env_runner_group.num_healthy_remote_env_runners() == 1
+
+
+def test_tune_runs_trials_of_an_algorithm(tmp_path: Path):
+    config = configured(IQL).training(expectile=tune.grid_search([0.6, 0.8]))
+    tuner = tune.Tuner(
+        IQL, param_space=config, run_config=tune.RunConfig(storage_path=str(tmp_path), name="small", verbose=0)
+    )
+    results = tuner.fit()
+    assert not results.errors
+    assert [result.metrics["updates"] for result in results] == [20, 20]
+    losses = {result.metrics["learners"]["value/loss"] for result in results}
+    assert len(losses) == 2
+
+
+# What is refused before any process starts.
+
+
+class Ahead(BC):
+    """Reads a column that online transitions do not have yet."""
+
+    columns = ("obs", "action", "ret")
+
+
+@pytest.mark.parametrize(
+    ("config", "error", "says"),
+    [
+        (lambda: configured(IQL, "toy-pendulun"), UnknownName, "toy-pendulum"),
+        (lambda: IQL.configure(), RecipeError, "no data set"),
+        (lambda: configured(IQL, batch_size=33).learners(num_learners=2), HyperparameterError, "33"),
+        (lambda: configured(IQL, expectile=1.5), HyperparameterError, "expectile"),
+        (lambda: configured(IQL, expektile=0.5), HyperparameterError, "expectile"),
+        (lambda: configured(IQL, "wide").online(10), SimulatorError, "wide"),
+        (lambda: configured(IQL).online(10, strategy="ballanced"), UnknownName, "balanced"),
+        (lambda: configured(IQL).online(10, strategy="symmetric", options={"share": 1}), HyperparameterError, "offline_share"),
+        (lambda: configured(Ahead).online(10), RecipeError, "ret"),
+        (lambda: configured(IQL, "toy-cartpole"), RecipeError, "continuous"),
+    ],
+)
+def test_a_mistake_is_named_before_anything_starts(
+    config: Callable[[], Any], error: type[Exception], says: str, data_root: Path
+):
+    if not (data_root / "toy-cartpole").exists():
+        ingest(ToyCartPole(episodes=2), None, data_root, name="toy-cartpole")
+    with pytest.raises(error) as refusal:
+        config().validate()
+    assert says in str(refusal.value)
+
+
+def test_the_number_of_threads_is_measured():
+    calls = []
+    assert fastest_threads(lambda: calls.append(torch.get_num_threads()), processes=10_000) == 1
+    assert calls == []  # nothing to choose from, nothing to measure
+    best = fastest_threads(lambda: calls.append(torch.get_num_threads()), rounds=3)
+    assert best in calls or not calls
+    with configured(IQL, threads=None).build_algo() as algo:
+        assert algo.machine()["threads"] is None
+        algo.train()
+        assert algo.machine()["threads"] >= 1
