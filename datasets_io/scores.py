@@ -108,3 +108,9 @@ def normalised(name: str, returns: npt.ArrayLike) -> Array | None:
     low, high = pair
     scores: Array = 100.0 * (np.asarray(returns, np.float64) - low) / (high - low)
     return scores
+
+
+def mean_normalised(name: str, returns: npt.ArrayLike) -> float | None:
+    """The mean of `normalised`."""
+    scores = normalised(name, returns)
+    return None if scores is None else float(scores.mean())

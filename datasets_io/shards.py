@@ -188,6 +188,11 @@ def _next(values: Array, last: Array, final: Any) -> Array:
     return following
 
 
+def data_folders(root: Path) -> list[Path]:
+    """The data sets below a root, whether they open or not; an ingest under way is none."""
+    return [path.parent for path in sorted(root.glob(f"*/{FILE}")) if path.parent.suffix != ".partial"]
+
+
 def open_shards(name_or_path: str | Path) -> Shards:
     """Opens a data set by name (below `data_root`) or by its folder.
 
@@ -202,7 +207,7 @@ def open_shards(name_or_path: str | Path) -> Shards:
             return Shards(folder)
     from datasets_io.catalogue import known_names
 
-    there = [folder.parent.name for folder in root.glob(f"*/{FILE}") if folder.parent.suffix != ".partial"]
+    there = [folder.name for folder in data_folders(root)]
     known = known_names()
     name = str(name_or_path)
     close = nearest(name, there) or nearest(name, known)

@@ -52,7 +52,8 @@ def _role(role: str, word: str = "") -> str:
     word = word or role
     raise UnknownName(
         f"{word!r} does not name columns.",
-        f"{nearest(word.partition('=')[0], ROLES)}Say ROLE=COLUMN or ROLE=COLUMN,COLUMN; roles: {' '.join(ROLES)}",
+        f"{nearest(word.partition('=')[0], ROLES)}"
+        f"Say ROLE=COLUMN or ROLE=COLUMN,COLUMN; roles: {' '.join(ROLES)}",
         "--columns obs=x,v actions=u rewards=r episode=trip terminated=crashed",
     )
 
@@ -69,9 +70,9 @@ class Table(Source):
     interleaved if a column tells them apart.
 
     Args:
-        columns: Role → column, or columns that are put side by side; see `ROLES`. Or as `parse_columns` reads. A role that is not named is
-            looked for under its usual names. Either `episode`, or `terminated` or `truncated`, says where
-            episodes end.
+        columns: Role → column, or columns that are put side by side; see `ROLES`. Or as `parse_columns`
+            reads. A role that is not named is looked for under its usual names. Either `episode`, or
+            `terminated` or `truncated`, says where episodes end.
         env: Gymnasium id of the environment, if there is one.
         licence: The data's.
     """

@@ -1,5 +1,6 @@
 """What tests share: one small data root, one Ray, and recipes with or without the machine around them."""
 
+import gc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +82,7 @@ def ray_session(data_root: Path) -> Iterator[None]:
             address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="error"
         )
     yield
+    gc.collect()  # unfinished streams of Ray Data complain if they outlive Ray
     ray.shutdown()
 
 

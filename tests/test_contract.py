@@ -92,7 +92,10 @@ def test_targets_move_by_polyak_exactly_at_every_update_that_is_due(build_learne
             now, network = vector(getattr(nets.target, name)), vector(getattr(nets, name))
             due = update % recipe.targets_every == 0
             assert torch.equal(now, torch.lerp(before[name], network, 0.1) if due else before[name])
-    assert all(not torch.equal(vector(getattr(nets.target, name)), vector(getattr(nets, name))) for name in nets.targets)
+    assert all(
+        not torch.equal(vector(getattr(nets.target, name)), vector(getattr(nets, name)))
+        for name in nets.targets
+    )
 
 
 def test_delayed_objectives_wait_for_their_turn(build_learner: Build, recipe: Any):
@@ -214,12 +217,18 @@ def test_the_rewards_transform_reaches_the_rows_and_nothing_else(build_learner: 
     one, other = (it.rows.layout.split(it.rows.data) for it in (raw, shifted))
     for name in recipe.columns:
         difference = getattr(one, name) - getattr(other, name)
-        assert torch.allclose(difference, torch.full_like(difference, float(name == "reward")), atol=1e-5), name
+        assert torch.allclose(difference, torch.full_like(difference, float(name == "reward")), atol=1e-5), (
+            name
+        )
 
 
 def test_an_objective_without_a_loss_is_refused_with_the_nearest():
     with pytest.raises(RecipeError) as refusal:
-        type("Wrong", (Recipe,), {"objectives": ("critics",), "compute_critic_loss": classmethod(lambda cls: None)})
+        type(
+            "Wrong",
+            (Recipe,),
+            {"objectives": ("critics",), "compute_critic_loss": classmethod(lambda cls: None)},
+        )
     assert "'critics'" in refusal.value.what
     assert "compute_critics_loss" in refusal.value.what
     assert "critic" in refusal.value.expected

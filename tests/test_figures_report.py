@@ -19,7 +19,9 @@ from PIL import Image
 
 from off2on import figures, stats
 from off2on.errors import UnknownName, UserError
-from off2on.report import LARGEST, find_runs, load_run, write_report
+from off2on.records import find_runs, load_run
+from off2on.report import write_report
+from off2on.sections import LARGEST
 
 
 def make_run(

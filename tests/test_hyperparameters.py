@@ -128,6 +128,8 @@ def test_text_and_yaml_become_the_declared_type(name: str, given: object, value:
         ("form", "exp", "log | alpha"),
         ("form", 3, "log | alpha"),
         ("widths", "64,0", "≥ 1"),
+        ("widths", "", "≥ 1"),
+        ("widths", [], "≥ 1"),
         ("widths", "64,wide", "≥ 1"),
         ("widths", 64, "≥ 1"),
         ("discount", 1.01, "[0, 1]"),

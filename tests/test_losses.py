@@ -1,6 +1,7 @@
 """Golden numbers made by hand, and the direction in which each loss pushes.
 
-The networks of the second half are linear, with weights simple enough for paper and pencil:
+The networks of the second half have weights simple enough for paper and pencil (the critics have one
+hidden unit, a + 1, which is never negative):
 
     Q_1(s, a) = 2a + 1,  Q_2(s, a) = 4a - 0.5,  pi(s) = 0.5,  V(s) = 0.5
     data: a = 0.5 and -0.5, so Q_1 = 2, 0 and Q_2 = 1.5, -2.5; r = 1, 0; the second transition is terminal
@@ -108,15 +109,16 @@ def test_the_density_ratio_is_lowest_at_online_over_offline():
 
 
 def affine(layer: nn.Module, weight: list[list[float]], bias: list[float]) -> None:
-    """Set a layer's weights: Linear takes [out, in], an ensemble's [E, in, 1]."""
+    """Set a layer's weights: Linear takes [out, in], an ensemble's [E, 1, in]."""
     with torch.no_grad():
         layer.weight.copy_(tensor(weight).reshape(layer.weight.shape))
         layer.bias.copy_(tensor(bias).reshape(layer.bias.shape))
 
 
 def linear_critic() -> Critic:
-    critic = Critic(1, 1, ())
-    affine(critic.layers[0], [[0.0, 2.0], [0.0, 4.0]], [1.0, -0.5])
+    critic = Critic(1, 1, (1,))
+    affine(critic.layers[0], [[0.0, 1.0], [0.0, 1.0]], [1.0, 1.0])
+    affine(critic.layers[1], [[2.0], [4.0]], [-1.0, -4.5])
     return critic
 
 
@@ -211,7 +213,7 @@ def test_iql(batch: Batch):
 
 def test_iql_takes_the_value_from_the_targets_and_not_from_the_critics(batch: Batch):
     nets = iql_nets()
-    affine(nets.critic.layers[0], [[0.0, 9.0], [0.0, 9.0]], [9.0, 9.0])
+    affine(nets.critic.layers[1], [[9.0], [9.0]], [9.0, 9.0])
     assert IQL.prepare(nets, batch, hp(IQL)).target_q.tolist() == pytest.approx([1.5, -2.5])
 
 
@@ -287,7 +289,7 @@ def test_cql():
 
 def test_cql_lowers_what_it_proposes_and_raises_the_datas_action():
     nets = soft_nets(alpha=1.0)
-    affine(nets.critic.layers[0], [[0.0, 0.0], [0.0, 0.0]], [0.0, 0.0])
+    affine(nets.critic.layers[1], [[0.0], [0.0]], [0.0, 0.0])
     batch = Batch(
         obs=tensor([[0.0]]),
         action=tensor([[1.0]]),
@@ -300,7 +302,7 @@ def test_cql_lowers_what_it_proposes_and_raises_the_datas_action():
     loss, _ = CQL.compute_critic_loss(nets, batch, hp(CQL))
     loss.backward()
     # Q grows with the action once this gradient is followed
-    assert (nets.critic.layers[0].weight.grad[:, 1] < 0).all()
+    assert (nets.critic.layers[1].weight.grad < 0).all()
 
 
 def test_cqls_proposals_carry_the_densities_they_were_drawn_with():

@@ -25,7 +25,7 @@ from off2on.nets import (
 
 def test_an_ensemble_layer_is_separate_linear_layers():
     layer, x = EnsembleLinear(3, 5, 4), torch.randn(3, 7, 5)
-    separate = [F.linear(x[e], layer.weight[e].T, layer.bias[e, 0]) for e in range(3)]
+    separate = [F.linear(x[e], layer.weight[e], layer.bias[e, 0]) for e in range(3)]
     torch.testing.assert_close(layer(x), torch.stack(separate))
 
 
@@ -45,7 +45,7 @@ def test_a_critic_is_separate_networks():
     for member in range(4):
         x = torch.cat((obs, action), 1)
         for layer in critic.layers:
-            x = F.linear(x, layer.weight[member].T, layer.bias[member, 0])
+            x = F.linear(x, layer.weight[member], layer.bias[member, 0])
             x = x.relu() if layer is not critic.layers[-1] else x
         torch.testing.assert_close(values[member], x[:, 0])
 
@@ -56,7 +56,7 @@ def test_the_first_member_alone_is_the_first_of_all():
     torch.testing.assert_close(critic.first(obs, action), critic(obs, action)[0])
 
 
-@pytest.mark.parametrize("hidden", [(), (16,), (16, 8)])
+@pytest.mark.parametrize("hidden", [(16,), (16, 8)])
 def test_many_actions_at_once_are_many_calls(hidden: tuple[int, ...]):
     critic = Critic(5, 3, hidden)
     obs, actions = torch.randn(6, 5), torch.rand(10, 6, 3)

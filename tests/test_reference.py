@@ -75,10 +75,10 @@ def perceptron(module: nn.Module, take: Take) -> Tensors:
 
 
 def critics(modules: nn.ModuleList, take: Take) -> Tensors:
-    """d3rlpy's list of networks is one ensemble of ours, with transposed weights."""
+    """d3rlpy's list of networks is one ensemble of ours."""
     named = {}
     for number, layers in enumerate(zip(*map(linears, modules), strict=True)):
-        named[f"layers.{number}.weight"] = torch.stack([take(layer.weight).T for layer in layers])
+        named[f"layers.{number}.weight"] = torch.stack([take(layer.weight) for layer in layers])
         named[f"layers.{number}.bias"] = torch.stack([take(layer.bias).unsqueeze(0) for layer in layers])
     return named
 

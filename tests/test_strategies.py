@@ -94,7 +94,11 @@ def saved(state: dict[str, Any]) -> dict[str, Any]:
 
 def test_columns_survive_packing_and_splitting():
     layout = Layout({"obs": 3, "reward": 0, "action": 1})
-    columns = {"obs": np.random.default_rng(0).normal(size=(7, 3)), "reward": np.arange(7), "action": np.ones((7, 1))}
+    columns = {
+        "obs": np.random.default_rng(0).normal(size=(7, 3)),
+        "reward": np.arange(7),
+        "action": np.ones((7, 1)),
+    }
     batch = layout.split(layout.pack(columns))
     assert batch.obs.shape == (7, 3)
     assert batch.reward.shape == (7,)
@@ -117,7 +121,12 @@ def test_a_gather_gives_one_batch_per_row_of_positions():
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(
-    offline=sizes, added=st.lists(sizes, max_size=3), capacity=sizes, updates=st.integers(1, 12), size=sizes, seed=sizes
+    offline=sizes,
+    added=st.lists(sizes, max_size=3),
+    capacity=sizes,
+    updates=st.integers(1, 12),
+    size=sizes,
+    seed=sizes,
 )
 def test_positions_are_those_of_rows_that_are_there(
     kind: type[Strategy], offline: int, added: list[int], capacity: int, updates: int, size: int, seed: int
@@ -180,7 +189,9 @@ def test_uniform_covers_its_range_evenly():
     size=st.integers(1, 64),
     seed=st.integers(0, 1000),
 )
-def test_balanced_draws_where_numpys_cumulative_sum_says(priorities: list[float], online: int, size: int, seed: int):
+def test_balanced_draws_where_numpys_cumulative_sum_says(
+    priorities: list[float], online: int, size: int, seed: int
+):
     rows = held(len(priorities), (online,) if online else ())
     strategy = crossed(Balanced, rows)
     strategy.priority[: rows.offline] = torch.tensor(priorities, dtype=torch.float64)
@@ -223,7 +234,9 @@ def test_the_first_thousand_online_rows_get_their_share_of_the_mass():
 def test_new_rows_enter_at_the_largest_priority_ever_given():
     rows = held(20, (5,))
     strategy = crossed(Balanced, rows)
-    assert strategy.priority[20:25].unique().tolist() == pytest.approx([20 / 1000])  # p_new: M / 1000 at f = 1/2
+    assert strategy.priority[20:25].unique().tolist() == pytest.approx(
+        [20 / 1000]
+    )  # p_new: M / 1000 at f = 1/2
     go_on(strategy, 3, seed=0)
     largest = float(strategy.largest)
     assert largest > 20 / 1000  # priorities about 1 were given by now
@@ -259,10 +272,13 @@ def test_a_priority_is_the_normalised_root_of_the_density_ratio():
     with torch.no_grad():
         (everything,) = rows.gather(torch.arange(30).unsqueeze(0))
         w, w_offline = (
-            strategy.ratio(torch.cat((it.obs, it.action), 1)).relu().squeeze(1).sqrt() for it in (batch, everything)
+            strategy.ratio(torch.cat((it.obs, it.action), 1)).relu().squeeze(1).sqrt()
+            for it in (batch, everything)
         )
     # The mean over 4,096 offline draws is the mean over all 30 rows, nearly.
-    torch.testing.assert_close(strategy.priority[position].float(), w / w_offline.mean(), rtol=0.02, atol=1e-3)
+    torch.testing.assert_close(
+        strategy.priority[position].float(), w / w_offline.mean(), rtol=0.02, atol=1e-3
+    )
 
 
 def test_the_density_ratio_tells_online_rows_from_offline_ones():
@@ -281,6 +297,17 @@ def test_the_density_ratio_tells_online_rows_from_offline_ones():
     with torch.no_grad():
         ratio = strategy.ratio(torch.cat((everything.obs, everything.action), 1)).relu().squeeze(1)
     assert ratio[:100].mean() > 3 * ratio[100:400].mean()
+
+
+def test_the_density_ratio_is_stepped_by_adam():
+    # torch's fused Adam mixes up strided gradients: the plain one, step by step, is the witness.
+    rows = held(30, (10,))
+    fused, plain = crossed(Balanced, rows), crossed(Balanced, rows)
+    plain.optimizer = torch.optim.Adam(plain.ratio.parameters(), lr=3e-4, foreach=False)
+    for strategy in (fused, plain):
+        go_on(strategy, 10, seed=0)
+    for ours, theirs in zip(fused.ratio.parameters(), plain.ratio.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
 def test_rows_that_slide_into_the_window_start_at_one():

@@ -37,7 +37,9 @@ def test_a_transition_makes_the_same_row_offline_and_online(
 
 
 @pytest.mark.parametrize("world", [2, 3])
-def test_learners_share_online_transitions_without_loss(build_learner: Callable[..., Any], wide: Shards, world: int):
+def test_learners_share_online_transitions_without_loss(
+    build_learner: Callable[..., Any], wide: Shards, world: int
+):
     columns = wide.read_all(RLLIB)
     everything = build_learner(IQL, "wide")
     seen = []
@@ -62,8 +64,12 @@ def test_observations_are_standardised_by_the_data(wide: Shards):
     columns = wide.read_all(["obs", "new_obs"])
     made = Transforms.of(wide, Hyperparameters(normalise_obs=True)).rows(columns)
     std = columns["obs"].std(0)
-    np.testing.assert_allclose(made["obs"], (columns["obs"] - columns["obs"].mean(0)) / (std + 1e-3), atol=1e-4)
-    np.testing.assert_allclose(made["next_obs"], (columns["new_obs"] - columns["obs"].mean(0)) / (std + 1e-3), atol=1e-4)
+    np.testing.assert_allclose(
+        made["obs"], (columns["obs"] - columns["obs"].mean(0)) / (std + 1e-3), atol=1e-4
+    )
+    np.testing.assert_allclose(
+        made["next_obs"], (columns["new_obs"] - columns["obs"].mean(0)) / (std + 1e-3), atol=1e-4
+    )
     raw = Transforms.of(wide, Hyperparameters()).rows(columns)
     np.testing.assert_array_equal(raw["obs"], columns["obs"])
 
@@ -78,7 +84,9 @@ def test_rewards_are_transformed_as_named(wide: Shards):
     np.testing.assert_array_equal(made("raw"), rewards)
     np.testing.assert_allclose(made("return_range"), rewards * 1000 / spread, rtol=1e-5)
     np.testing.assert_allclose(made("minus_one"), rewards - 1, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(made("standardise"), (rewards - rewards.mean()) / (rewards.std() + 1e-3), atol=1e-4)
+    np.testing.assert_allclose(
+        made("standardise"), (rewards - rewards.mean()) / (rewards.std() + 1e-3), atol=1e-4
+    )
 
 
 def test_the_mask_ends_at_terminations_and_not_at_time_limits(wide: Shards):
@@ -110,7 +118,9 @@ class Says:
 edges = st.floats(-100, 100, width=32)
 
 
-@given(low=edges, width=st.floats(0.125, 100, width=32), shares=st.lists(st.floats(-1, 1, width=32), min_size=1))
+@given(
+    low=edges, width=st.floats(0.125, 100, width=32), shares=st.lists(st.floats(-1, 1, width=32), min_size=1)
+)
 def test_actions_make_the_round_trip_between_units(low: float, width: float, shares: list[float]):
     low, high = float(np.float32(low)), float(np.float32(low + width))
     transforms, inside = as_it_is(low, high), np.array(shares, np.float32)[:, None]
@@ -181,7 +191,12 @@ def test_an_exported_policy_needs_torch_alone(
     if recipe is not BC:  # one process is enough: the file's format is the same for all
         return
     np.save(tmp_path / "obs.npy", obs)
-    command = [sys.executable, "-c", WITHOUT_RAY, *(str(tmp_path / name) for name in ("policy.pt", "obs.npy", "out.npy"))]
+    command = [
+        sys.executable,
+        "-c",
+        WITHOUT_RAY,
+        *(str(tmp_path / name) for name in ("policy.pt", "obs.npy", "out.npy")),
+    ]
     answer = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert answer.returncode == 0, answer.stderr
     np.testing.assert_allclose(np.load(tmp_path / "out.npy"), live, atol=1e-6)

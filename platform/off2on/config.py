@@ -148,7 +148,8 @@ class OfflineToOnlineConfig(AlgorithmConfig):
         shards, _ = open_shards(self.dataset), (self.hp, self.strategy_settings)
         if not hasattr(shards.action_space, "low"):
             raise RecipeError(
-                f"{self.recipe.__name__} needs continuous actions; those of {shards.name} are {shards.action_space}."
+                f"{self.recipe.__name__} needs continuous actions; "
+                f"those of {shards.name} are {shards.action_space}."
             )
         if self.hp.batch_size % max(1, self.num_learners):
             raise HyperparameterError(
@@ -158,7 +159,8 @@ class OfflineToOnlineConfig(AlgorithmConfig):
         late = set(self.recipe.columns) - set(ONLINE)
         if self.online_steps and late:
             raise RecipeError(
-                f"{self.recipe.__name__} reads {', '.join(sorted(late))}, which online transitions do not have.",
+                f"{self.recipe.__name__} reads {', '.join(sorted(late))}, "
+                "which online transitions do not have.",
                 "Leave out the online phase.",
             )
         if self.online_steps and self.env is None:

@@ -124,14 +124,13 @@ def _threads() -> int:
 
 
 def _data() -> dict[str, Any]:
-    from datasets_io.manifest import FILE
-    from datasets_io.shards import data_root
+    from datasets_io.shards import data_folders, data_root
 
     root = data_root()
     there = next((place for place in (root, *root.absolute().parents) if place.is_dir()), Path("/"))
     return {
         "folder": str(root),
-        "sets": len([path for path in root.glob(f"*/{FILE}") if path.parent.suffix != ".partial"]),
+        "sets": len(data_folders(root)),
         "writable": os.access(there, os.W_OK),
         "disk_free": _free_disk(there),
     }

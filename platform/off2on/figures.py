@@ -6,10 +6,8 @@ pyplot: there is no global state and nothing to close.
 """
 
 import io
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -60,9 +58,7 @@ def handover(
     first.set_ylim(min(low, lowest - 0.2 * (high - low)), high + 0.06 * (high - low))
     first.set_ylabel("return")
     if data_return is not None:
-        above = (
-            curves[0].handover < data_return
-        )  # then the curve ends below the line, and the words go above it
+        above = curves[0].handover < data_return  # the curve ends below the line: the words go above it
         place = {"ha": "right", "va": "bottom" if above else "top"}
         words = f"the data's own return, {points(data_return)}"
         _label(first, words, (0.98, data_return), (0, 3 if above else -4), **place)
@@ -144,9 +140,8 @@ def q_health(
     first, last = panels[0][0], panels[-1][0]
     span = max((abs(value) for value, _, _ in lines), default=0.0)
     if span and max((float(abs(q).max()) for _, q in [*offline, *online]), default=0.0) > 20 * span:
-        first.set_yscale(
-            "symlog", linthresh=span
-        )  # on a line, a Q that went to the moon would flatten the rest
+        # On a linear axis, a Q that went to the moon would flatten the rest.
+        first.set_yscale("symlog", linthresh=span)
     first.margins(y=0.2)
     first.set_ylabel("Q")
     for value, name, _ in lines:
@@ -199,14 +194,6 @@ def png(figure: Figure, dpi: int = 144) -> bytes:
     file = io.BytesIO()
     image.save(file, format="png", optimize=True, dpi=(dpi, dpi))
     return file.getvalue()
-
-
-def save(image: bytes, path: Path) -> None:
-    """Writes a PNG so that its name never stands for half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(image)
-    os.replace(partial, path)
 
 
 def _panels(figure: Figure, curves: Sequence[Curve]) -> list[tuple[Axes, bool]]:

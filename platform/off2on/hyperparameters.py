@@ -139,7 +139,9 @@ class Settings:
         for field in dataclasses.fields(self):
             value, rule = getattr(self, field.name), field.metadata["rule"]
             parts = value if isinstance(value, tuple) else (value,)
-            if not all(part is None or isinstance(part, bool) or rule.allows(part) for part in parts):
+            if not parts or not all(
+                part is None or isinstance(part, bool) or rule.allows(part) for part in parts
+            ):
                 raise HyperparameterError(
                     f"{field.name} must be {_phrase(rule)}: got {value}.", f"It is: {rule.meaning}."
                 )

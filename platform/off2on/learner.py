@@ -27,7 +27,7 @@ from off2on.flat import Flat
 from off2on.offline import OfflineRows
 from off2on.recipe import Objective
 from off2on.seeding import seed_of
-from off2on.speed import fastest_threads, keep_freed_memory
+from off2on.speed import fastest_threads, ready_memory
 from off2on.strategies import find_strategy
 from off2on.strategies.append import Append
 from off2on.strategies.base import Options, Strategy
@@ -39,7 +39,7 @@ class RecipeLearner(TorchLearner):
 
     def build(self) -> None:
         """Build the networks and optimisers, and read this learner's share of the data."""
-        keep_freed_memory()
+        ready_memory()
         super().build()
         self.recipe, self.hp = self.config.recipe, self.config.hp
         self.rank = torch.distributed.get_rank() if self.distributed else 0

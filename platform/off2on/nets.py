@@ -73,12 +73,13 @@ class EnsembleLinear(nn.Module):
     def __init__(self, members: int, fan_in: int, fan_out: int) -> None:
         super().__init__()
         bound = 1 / math.sqrt(fan_in)
-        self.weight = nn.Parameter(torch.empty(members, fan_in, fan_out).uniform_(-bound, bound))
+        # [E, out, in], as in Linear: the gradient of the input is then a product without a transpose.
+        self.weight = nn.Parameter(torch.empty(members, fan_out, fan_in).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(members, 1, fan_out).uniform_(-bound, bound))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [E, B, in] to [E, B, out]."""
-        return torch.baddbmm(self.bias, x, self.weight)
+        return torch.baddbmm(self.bias, x, self.weight.transpose(1, 2))
 
 
 class Critic(nn.Module):
@@ -116,26 +117,26 @@ class Critic(nn.Module):
     def first(self, obs: Tensor, action: Tensor) -> Tensor:
         """Values [B] of the first member alone, at its cost alone."""
         x = torch.cat((obs, action), -1)
-        *hidden, last = self.layers
-        for layer in hidden:
-            x = F.relu_(torch.addmm(layer.bias[0], x, layer.weight[0]))  # type: ignore[index]
-        return torch.addmm(last.bias[0], x, last.weight[0]).squeeze(-1)  # type: ignore[index]
+        for number, layer in enumerate(self.layers):
+            x = F.linear(F.relu_(x) if number else x, layer.weight[0], layer.bias[0, 0])  # type: ignore[index]
+        return x.squeeze(-1)
 
     def _many(self, obs: Tensor, action: Tensor) -> Tensor:
         """As if each observation were repeated n times, with its share of layer one computed once."""
         count, batch, width = action.shape
         first: EnsembleLinear = self.layers[0]  # type: ignore[assignment]
-        of_obs = torch.baddbmm(
-            first.bias, obs.expand(self.members, batch, self.obs), first.weight[:, : self.obs]
-        )
+        weight = first.weight.transpose(1, 2)
+        of_obs = torch.baddbmm(first.bias, obs.expand(self.members, batch, self.obs), weight[:, : self.obs])
         flat = action.reshape(count * batch, width)
-        of_action = flat.expand(self.members, *flat.shape) @ first.weight[:, self.obs :]
+        of_action = flat.expand(self.members, *flat.shape) @ weight[:, self.obs :]
+        # The sum is a tensor of its own: autograd copies whole gradients for what changes a view in place.
         x = of_action.view(self.members, count, batch, -1) + of_obs.unsqueeze(1)
-        return self._rest(x.flatten(1, 2)).view(self.members, count, batch)
+        return self._rest(x).view(self.members, count, batch)
 
     def _rest(self, x: Tensor) -> Tensor:
+        """The layers after the first, on its output [E, …, H]: [E, rows]."""
         for layer in self.layers[1:]:
-            x = layer(F.relu_(x))
+            x = layer(F.relu_(x).flatten(1, -2))
         return x.squeeze(-1)
 
 

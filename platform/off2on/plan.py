@@ -6,14 +6,13 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from datasets_io import Shards, open_shards
 from off2on.algorithms import find_algorithm
 from off2on.batches import STORED
 from off2on.errors import MissingColumn, UnknownName, UserError
 from off2on.evaluate import check_simulator
 from off2on.hyperparameters import Hyperparameters, Settings
+from off2on.records import read_about
 from off2on.runs import HANDOVER, refuse_existing
 from off2on.strategies import find_strategy
 
@@ -194,7 +193,7 @@ class Plan:
                 f"{self.source} has no handover to start from.",
                 f"Looked for {checkpoint}. A run keeps one when its offline side is done.",
             )
-        about = yaml.safe_load((Path(self.source) / "run.yaml").read_text())
+        about = read_about(Path(self.source))
         data = open_shards(self.data).manifest.content_hash
         for what, ours, theirs in (
             ("algorithm", self.algorithm, about["algorithm"]),

@@ -18,6 +18,7 @@ from typing import Any, Self
 import yaml
 
 from off2on.errors import Exists, UnknownName, nearest
+from off2on.records import read_about
 
 Row = dict[str, Any]
 HANDOVER = "handover"
@@ -59,7 +60,7 @@ class Run:
                 "leave out --resume to start it",
             )
         run = cls(folder)
-        run.about = yaml.safe_load((folder / "run.yaml").read_text())
+        run.about = read_about(folder)
         run.metrics = _read_csv(folder / "metrics.csv")
         run.episodes = _read_csv(folder / "episodes.csv")
         return run
@@ -142,12 +143,11 @@ def refuse_existing(folder: Path) -> None:
     """Raise if there is a run in the folder, naming the ways on."""
     if not (folder / "run.yaml").is_file():
         return
-    about = yaml.safe_load((folder / "run.yaml").read_text())
-    raise Exists(
-        f"{folder} exists, {about.get('status', 'unfinished')}, started {about.get('started', 'some time ago')}.",
-        "",
-        f"--resume to go on · --seed {about.get('seed', 0) + 1} for another · --out {folder.parents[1]}-again to keep both",
-    )
+    about = read_about(folder)
+    status, started = about.get("status", "unfinished"), about.get("started", "some time ago")
+    resume, another = "--resume to go on", f"--seed {about['seed'] + 1} for another"
+    beside = f"--out {folder.parents[1]}-again to keep both"
+    raise Exists(f"{folder} exists, {status}, started {started}.", "", f"{resume} · {another} · {beside}")
 
 
 def write(path: Path, content: str | bytes) -> None:

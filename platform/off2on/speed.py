@@ -1,4 +1,4 @@
-"""Two settings of the process that decide how fast small networks train on a CPU."""
+"""Settings of the process that decide how fast small networks train on a CPU."""
 
 import ctypes
 import os
@@ -38,11 +38,18 @@ def fastest_threads(work: Callable[[], None], processes: int = 1, rounds: int = 
     return min(cost, key=cost.__getitem__)
 
 
-def keep_freed_memory() -> None:
-    """Let glibc reuse the blocks of large activations; by default it returns each to the system."""
+def ready_memory() -> None:
+    """Hand out memory as it is, and keep what was freed.
+
+    RLlib turns on torch's deterministic algorithms, which by default fill every new tensor with
+    NaN first: an eighth of CQL's time. And glibc returns large blocks to the system when they are
+    freed, so that every activation would be paged in anew.
+    """
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if sys.platform == "linux":
-        trim_threshold, mmap_threshold = -1, -3
+        trim_threshold, mmap_threshold, arena_max = -1, -3, -8
         libc = ctypes.CDLL(None)
         if hasattr(libc, "mallopt"):
+            libc.mallopt(arena_max, 1)  # or threads other than the first would still map and unmap
             libc.mallopt(trim_threshold, 1 << 30)
             libc.mallopt(mmap_threshold, 1 << 30)

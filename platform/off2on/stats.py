@@ -244,3 +244,12 @@ def short(amount: float) -> str:
         if amount >= size * 0.99995:
             return f"{amount / size:.1f}".removesuffix(".0") + letter
     return f"{amount:.3g}"
+
+
+def duration(seconds: float) -> str:
+    """A time as it is written, in its two largest units: 12 s, 3 min 5 s, 2 h 40 min."""
+    total = round(seconds)
+    for size, small, names in ((86_400, 3_600, ("d", "h")), (3_600, 60, ("h", "min")), (60, 1, ("min", "s"))):
+        if total >= size:
+            return f"{total // size} {names[0]} {total % size // small} {names[1]}"
+    return f"{total} s"

@@ -16,7 +16,7 @@ import numpy as np
 
 from datasets_io import Shards
 from datasets_io.returns import returns_to_go
-from datasets_io.scores import normalised, reference
+from datasets_io.scores import mean_normalised, reference
 from off2on.algorithms import CATALOGUE
 from off2on.evaluate import acting, evaluate
 from off2on.plan import Checked, Plan
@@ -154,12 +154,12 @@ class _Session:
             seed = 1_000_000 + self.plan.seed
             played = evaluate(acting(algo.policy()), self.env, episodes=self.plan.eval_episodes, seed=seed)
             scores = np.array([episode.ret for episode in played])
-            scaled = normalised(self.data_name, scores.mean())
+            scaled = mean_normalised(self.data_name, scores)
             row |= {
                 "score": scores.mean(),
                 "score_std": scores.std(),
                 "episodes": len(played),
-                "normalised": "" if scaled is None else float(scaled),
+                "normalised": "" if scaled is None else scaled,
             }
             episodes = [
                 {**where, "episode": number, "seed": one.seed, "return": one.ret, "length": one.length}
@@ -184,8 +184,8 @@ class _Session:
         if isinstance(q, float) and q > self.ceiling and not self.warned and not self.algo.has_crossed:
             self.warned = True
             self.progress.note(
-                f"warning: q has passed the largest return to go of the data ({q:.4g} > {self.ceiling:.4g}) at update "
-                f"{self.algo.updates:,}: the critic is extrapolating. Training goes on."
+                f"warning: q has passed the largest return to go of the data ({q:.4g} > {self.ceiling:.4g}) "
+                f"at update {self.algo.updates:,}: the critic is extrapolating. Training goes on."
             )
 
     def _keep(self, name: str) -> None:
@@ -204,7 +204,6 @@ def _about(plan: Plan, checked: Checked) -> dict[str, Any]:
     shards, hp = checked.shards, checked.hp
     entry = CATALOGUE.get(plan.algorithm)
     defaults = checked.recipe.Hyperparameters().as_dict()
-    scores = normalised(shards.name, shards.returns)
     pair = reference(shards.name)
     return {
         "command": plan.command,
@@ -222,7 +221,7 @@ def _about(plan: Plan, checked: Checked) -> dict[str, Any]:
             "return_std": float(shards.returns.std()),
             "return_min": float(shards.returns.min()),
             "return_max": float(shards.returns.max()),
-            "normalised_mean": None if scores is None else float(scores.mean()),
+            "normalised_mean": mean_normalised(shards.name, shards.returns),
             "reference": None if pair is None else list(pair),
             **_returns_to_go(shards, Transforms.of(shards, hp), hp.discount),
         },

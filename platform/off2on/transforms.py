@@ -53,8 +53,8 @@ class Transforms:
         """Columns in the world's units as the learner's columns, float32.
 
         ``obs``, ``new_obs`` [N, D] → ``obs``, ``next_obs``; ``actions`` [N, A] → ``action``, clipped
-        to [-1, 1] as the environment clips it; ``rewards`` [N] → ``reward``; ``terminateds`` [N] → ``mask`` = 1 - terminated.
-        Columns not given are not made.
+        to [-1, 1] as the environment clips it; ``rewards`` [N] → ``reward``; ``terminateds`` [N] →
+        ``mask`` = 1 - terminated. Columns not given are not made.
         """
         made: dict[str, Array] = {}
         for stored, name in (("obs", "obs"), ("new_obs", "next_obs")):

@@ -24,24 +24,21 @@ def data() -> None:
 def list_(catalogue: bool) -> None:
     """The data sets that are there."""
     from datasets_io.catalogue import known_names
-    from datasets_io.manifest import FILE
-    from datasets_io.shards import Shards, data_root
+    from datasets_io.scores import mean_normalised
+    from datasets_io.shards import Shards, data_folders, data_root
 
     if catalogue:
         click.echo("\n".join(known_names()))
         return
     root = data_root()
     rows: list[tuple[str, ...]] = [("name", "rows", "episodes", "return", "normalised", "environment")]
-    for path in sorted(root.glob(f"*/{FILE}")):
-        folder = path.parent
-        if folder.suffix == ".partial":
-            continue
+    for folder in data_folders(root):
         try:
             shards = Shards(folder)
         except DataError as error:
             rows.append((folder.name, "damaged", "", "", "", error.what))
             continue
-        returns, score = shards.returns, _normalised(shards.manifest)
+        returns, score = shards.returns, mean_normalised(shards.name, shards.returns)
         rows.append(
             (
                 folder.name,
@@ -168,15 +165,15 @@ def show(name: str, json_: bool) -> None:
 @click.argument("name")
 def check(name: str) -> None:
     """Read every byte, compare it with the manifest, and list what is odd."""
+    from off2on.commands.describe import stored
+
     shards = _open(name)
     with Ticker() as ticker:
         ticker.show(f"reading    {shards.path}")
         shards.verify()
     manifest = shards.manifest
-    line("whole", f"{shards.path}   {_shards(manifest)}, every SHA-256 as written on {manifest.created[:10]}")
-    line("checking", _checking(manifest))
-    for fault in manifest.faults:
-        line("", str(fault))
+    line("whole", f"{shards.path}   {stored(manifest)}, every SHA-256 as written on {manifest.created[:10]}")
+    _tell_checked(manifest)
 
 
 def _open(name: str) -> "Shards":
@@ -211,21 +208,21 @@ def _is_there(folder: Path, source: str, is_fine: bool) -> bool:
 
 def _tell(shards: "Shards", path: Path | None, seconds: float) -> None:
     """The facts of what was just written."""
+    from off2on.commands.describe import stored
+
     manifest = shards.manifest
     if path is not None and path.is_file():
         read = f"{path}   {size(path.stat().st_size)}, {manifest.rows:,} rows"
     else:
         read = f"{path or manifest.description}   {manifest.rows:,} rows"
     line("reading", read)
-    line("checking", _checking(manifest))
-    for fault in manifest.faults:
-        line("", str(fault))
+    _tell_checked(manifest)
     content = f"sha256:{manifest.content_hash[:4]}…{manifest.content_hash[-3:]}"
-    line("writing", f"{shards.path}   {_shards(manifest)}, {seconds:.0f} s · {content}")
+    line("writing", f"{shards.path}   {stored(manifest)}, {seconds:.0f} s · {content}")
     line("score", _score(manifest))
 
 
-def _checking(manifest: "Manifest") -> str:
+def _tell_checked(manifest: "Manifest") -> None:
     kinds = {fault.kind for fault in manifest.faults}
     said = ["episodes with NaN left out" if "nan" in kinds else "no NaN"]
     space = manifest.action_space
@@ -233,7 +230,9 @@ def _checking(manifest: "Manifest") -> str:
     said.append(f"actions {'not all ' if 'outside' in kinds else ''}in {box}")
     ends = f"{manifest.terminated:,} ended by the task, {manifest.truncated:,} cut off"
     said.append(f"{plural(manifest.episodes, 'episode')}, {ends}")
-    return " · ".join(said)
+    line("checking", " · ".join(said))
+    for fault in manifest.faults:
+        line("", str(fault))
 
 
 def _box(low: Any, high: Any) -> str:
@@ -244,23 +243,10 @@ def _box(low: Any, high: Any) -> str:
     )
 
 
-def _shards(manifest: "Manifest") -> str:
-    return f"{plural(len(manifest.files), 'shard')}, {size(sum(file['bytes'] for file in manifest.files))}"
-
-
-def _normalised(manifest: "Manifest") -> float | None:
-    from datasets_io.scores import normalised
-
-    scores = normalised(manifest.name, manifest.returns)
-    return None if scores is None else float(scores.mean())
-
-
 def _score(manifest: "Manifest") -> str:
-    from datasets_io.scores import reference
+    from datasets_io.scores import mean_normalised
+    from off2on.commands.describe import scale
 
-    score, mean = _normalised(manifest), sum(manifest.returns) / manifest.episodes
+    score, mean = mean_normalised(manifest.name, manifest.returns), sum(manifest.returns) / manifest.episodes
     own = f"the data's own return is {mean:.1f} ({min(manifest.returns):.1f} … {max(manifest.returns):.1f})"
-    pair = reference(manifest.name)
-    if score is None or pair is None:
-        return own
-    return f"{own}: {score:.1f} normalised (random {pair[0]:g} is 0, expert {pair[1]:g} is 100)"
+    return own if score is None else f"{own}: {score:.1f} normalised {scale(manifest.name)}"

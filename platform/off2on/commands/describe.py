@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from datasets_io.scores import normalised, reference
+from datasets_io.scores import mean_normalised, reference
 from off2on.commands.screen import as_json, line, plural, size, table
 
 if TYPE_CHECKING:
@@ -24,8 +24,7 @@ def describe(shards: "Shards", json_: bool) -> None:
             there is no reference).
     """
     manifest, returns = shards.manifest, shards.returns
-    scores = normalised(manifest.name, returns)
-    score = None if scores is None else float(scores.mean())
+    score = mean_normalised(manifest.name, returns)
     if json_:
         quartiles = np.quantile(returns, (0, 0.25, 0.5, 0.75, 1)).tolist()
         about = {"mean": float(returns.mean()), "std": float(returns.std()), "quartiles": quartiles}
@@ -42,13 +41,23 @@ def describe(shards: "Shards", json_: bool) -> None:
         line("".ljust(LABEL), str(fault))
 
 
+def stored(manifest: "Manifest") -> str:
+    """How many shards they are, and how large: ``2 shards, 141 MB``."""
+    return f"{plural(len(manifest.files), 'shard')}, {size(sum(file['bytes'] for file in manifest.files))}"
+
+
+def scale(name: str) -> str:
+    """What 0 and 100 of a normalised score stand for; nothing where there is no reference."""
+    pair = reference(name)
+    return "" if pair is None else f"(random {pair[0]:g} is 0, expert {pair[1]:g} is 100)"
+
+
 def _facts(shards: "Shards", score: float | None) -> Iterator[tuple[str, str]]:
     manifest, returns = shards.manifest, shards.returns
     least, lower, middle, upper, most = np.quantile(returns, (0, 0.25, 0.5, 0.75, 1))
     lengths = manifest.lengths
-    of_bytes = sum(file["bytes"] for file in manifest.files)
     yield "name", f"{manifest.name}: {manifest.description}"
-    yield "folder", f"{shards.path} ({plural(len(manifest.files), 'shard')}, {size(of_bytes)})"
+    yield "folder", f"{shards.path} ({stored(manifest)})"
     yield "environment", manifest.env_id or "unknown: it can be learned from, but not gone online with"
     yield "observations", str(shards.observation_space)
     yield "actions", str(shards.action_space)
@@ -57,9 +66,8 @@ def _facts(shards: "Shards", score: float | None) -> Iterator[tuple[str, str]]:
     yield "ended", f"{manifest.terminated:,} by the task, {manifest.truncated:,} cut off"
     yield "return", f"{returns.mean():.1f} ± {returns.std():.1f}"
     yield "", f"{least:.1f} least · {lower:.1f} · {middle:.1f} median · {upper:.1f} · {most:.1f} largest"
-    pair = reference(manifest.name)
-    known = "" if pair is None else f" (random {pair[0]:g} is 0, expert {pair[1]:g} is 100)"
-    yield "normalised", "no reference is known" if score is None else f"{score:.1f}{known}"
+    known = "no reference is known" if score is None else f"{score:.1f} {scale(manifest.name)}"
+    yield "normalised", known
     yield "columns", "  ".join(f"{name} {_kind(dtype, shape)}" for name, dtype, shape in manifest.columns)
     origin = manifest.source
     yield "source", " ".join(filter(None, (origin["kind"], origin["path"], _short(origin["sha256"]))))

@@ -25,7 +25,7 @@ def evaluate(run: str, episodes: int, checkpoint: str, seed: int, env: str | Non
     """
     import numpy as np
 
-    from off2on.commands.runs import find_run
+    from off2on.records import find_run
 
     folder, about = find_run(run)
     env = env or about.get("env")

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from off2on.commands.screen import plural
+
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN…")
@@ -15,14 +17,11 @@ def report(runs: tuple[str, ...], out: Path | None) -> None:
 
     RUN is a folder, a glob, a folder of runs, or a name with only one match below ./runs.
     """
-    from off2on.report import find_runs, write_report
+    from off2on.records import find_runs, runs_below
+    from off2on.report import write_report
 
     # A shell's glob also finds earlier reports and their figures beside the runs.
-    wanted = [run for run in runs if len(runs) == 1 or not Path(run).exists() or _holds_runs(Path(run))]
+    wanted = [run for run in runs if len(runs) == 1 or not Path(run).exists() or runs_below(Path(run))]
     folders = find_runs(wanted or runs)
-    click.echo(f"reading    {len(folders)} run{'' if len(folders) == 1 else 's'}", err=True)
+    click.echo(f"reading    {plural(len(folders), 'run')}", err=True)
     click.echo(write_report(folders, out))
-
-
-def _holds_runs(place: Path) -> bool:
-    return place.is_dir() and next(place.rglob("run.yaml"), None) is not None

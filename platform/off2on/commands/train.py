@@ -80,7 +80,7 @@ def train(words: tuple[str, ...], seeds: int, resume: bool, dry_run: bool, **opt
         **asked,
         hyperparameters=ours,
         strategy_options=across,
-        command=shlex.join(["off2on", *sys.argv[1:]]),
+        command=shlex.join(["off2on", *(word for word in sys.argv[1:] if word != "--resume")]),
         origins=origins,
     )
     plans = [replace(plan, seed=plan.seed + index) for index in range(seeds)]
@@ -92,7 +92,8 @@ def train(words: tuple[str, ...], seeds: int, resume: bool, dry_run: bool, **opt
         _describe(plan, checked[0], plans)
         return
     for each in plans:
-        _run(each, resume)
+        # Of several seeds, some may not have begun.
+        _run(each, resume and (seeds == 1 or (each.folder / "run.yaml").is_file()))
     if seeds > 1:
         line("together", shlex.join(["off2on", "report", *(str(each.folder) for each in plans)]))
 
@@ -121,7 +122,7 @@ def _from_run(
     asked: dict[str, Any], values: dict[str, object], origins: dict[str, str]
 ) -> tuple[dict[str, Any], dict[str, object], dict[str, str]]:
     """What was not said is as in the run to start from: its networks fit no other."""
-    from off2on.commands.runs import find_run
+    from off2on.records import find_run
 
     folder, about = find_run(asked["source"])
     theirs = {"algorithm": about["algorithm"], "data": about["data"]["path"], "updates": about["updates"]}
@@ -161,8 +162,8 @@ def _run(plan: "Plan", resume: bool) -> None:
     try:
         folder = start(plan, resume)
     except KeyboardInterrupt:
-        again = plan.command if "--resume" in plan.command.split() else f"{plan.command} --resume"
-        click.echo(f"interrupted; a checkpoint is kept in {plan.folder}. To go on: {again}", err=True)
+        click.echo(f"interrupted; to go on from the checkpoint kept in {plan.folder}:", err=True)
+        click.echo(f"  {plan.command} --resume", err=True)
         raise click.exceptions.Exit(130) from None
     except (UserError, LearnerDied):
         raise
@@ -173,17 +174,19 @@ def _run(plan: "Plan", resume: bool) -> None:
         # A fault of ours. Training has written its traceback there already.
         click.echo(f"error: {type(error).__name__}: {error}\n       The traceback is in {log}", err=True)
         raise click.exceptions.Exit(1) from None
-    minutes, seconds = divmod(round(time.monotonic() - started), 60)
-    click.echo(f"done in {f'{minutes} min ' if minutes else ''}{seconds} s", err=True)
+    from off2on.stats import duration
+
+    click.echo(f"done in {duration(time.monotonic() - started)}", err=True)
     if (score := _score(folder)) is not None:
         line("score", score)
     line("run", str(folder))
-    line("report", str(folder / "report.html"))
+    if (folder / "report.html").is_file():
+        line("report", str(folder / "report.html"))
 
 
 def _score(folder: Path) -> str | None:
     """Where it stood at the handover, how deep it fell, where it ended; None if nothing was scored."""
-    from off2on.report import NoEvaluationError, load_run
+    from off2on.records import NoEvaluationError, load_run
     from off2on.stats import points
 
     try:

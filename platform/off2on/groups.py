@@ -1,0 +1,160 @@
+"""The seeds of one algorithm on one data set, and what their numbers say in words.
+
+Everything here is text, not HTML: what comes from a run is escaped where it is put into the page.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from off2on import stats
+from off2on.records import RunRecord
+from off2on.stats import Curve, Estimate, duration, points, short
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of the verdict: its title, its kind (loss, score or neither), and the lines below it."""
+
+    title: str
+    number: str
+    kind: str
+    below: list[str]
+
+
+@dataclass(frozen=True)
+class Group:
+    """The seeds of one algorithm and strategy on one data set: all of them are online, or none."""
+
+    data: str
+    name: str
+    runs: list[RunRecord]
+
+    @property
+    def curves(self) -> list[Curve]:
+        """One per seed."""
+        return [run.curve for run in self.runs]
+
+    @property
+    def crossed(self) -> bool:
+        """Whether the group is online."""
+        return self.runs[0].strategy is not None
+
+    @property
+    def handover(self) -> Estimate:
+        """The scores just before the switch."""
+        return stats.estimate([curve.handover for curve in self.curves])
+
+    @property
+    def drop(self) -> Estimate | None:
+        """The drops, None if the group is not online."""
+        return stats.estimate([curve.drop or 0.0 for curve in self.curves]) if self.crossed else None
+
+    @property
+    def final(self) -> Estimate:
+        """The last evaluations."""
+        return stats.estimate([curve.scores[-1] for curve in self.curves])
+
+    @property
+    def seeds(self) -> str:
+        """How many they are, or which one it is."""
+        return f"{len(self.runs)} seeds" if len(self.runs) > 1 else f"one seed ({self.runs[0].seed})"
+
+    @property
+    def subtitle(self) -> str:
+        """How long it ran on each side, and where."""
+        updates = max(curve.updates[-1] if len(curve.updates) else 0.0 for curve in self.curves)
+        words = [f"Offline {short(updates)} updates", self.seeds]
+        if self.crossed:
+            steps = max(curve.steps[-1] for curve in self.curves)
+            words[0] += f", then online {short(steps)} environment steps"
+        words += [str(env)] if (env := self.runs[0].about.get("env")) else []
+        wall = [float(run.about["wall_s"]) for run in self.runs if run.about.get("wall_s")]
+        words += [f"{duration(float(np.median(wall)))}{' a seed' if len(wall) > 1 else ''}"] if wall else []
+        return " · ".join(words)
+
+    def verdict(self) -> list[Cell]:
+        """The numbers that count: at the handover, initial drop, final, over the data; those there are."""
+        first, curves = self.runs[0], self.curves
+
+        def below(amount: Estimate) -> list[str]:
+            told = [_interval(amount, len(curves))]
+            if first.reference is not None:
+                low, high = first.reference
+                told.append(f"normalised {points(100 * (amount.value - low) / (high - low))}")
+            return told
+
+        final, drop = self.final, self.drop
+        cells = [Cell("final", points(final.value), "score", below(final))]
+        if drop is not None:
+            ten = stats.iqm([c.online[-10:].mean() for c in curves])
+            cells[0].below.append(f"mean of last ten {points(ten)}")
+            switch = f"{points(stats.iqm([c.online[0] for c in curves]))} just after the switch"
+            before = Cell("at the handover", points(self.handover.value), "", [*below(self.handover), switch])
+            back = stats.recovery(curves) if drop.value > 0 else "nothing to make good"
+            size, kind = (points(-drop.value), "loss") if drop.value > 0 else ("none", "")
+            cells = [before, Cell("initial drop", size, kind, [_interval(drop, len(curves)), back]), *cells]
+        base = first.data_return
+        if base is not None:
+            # A ratio of returns means nothing when they are negative, so then it is a difference.
+            gain = final.through(lambda score: score / base if base > 0 else score - base)
+
+            def form(value: float) -> str:
+                return f"×{value:.2f}" if base > 0 else "+" * (value > 0) + points(value)
+
+            span = [] if gain.interval is None else [f"[{form(gain.interval[0])}, {form(gain.interval[1])}]"]
+            own = f"data's own return {points(base)}"
+            cells.append(Cell("over the data", form(gain.value), "", [*span, own]))
+        return cells
+
+    def cautions(self) -> list[str]:
+        """What a reader must know before believing the numbers."""
+        told = []
+        for run in self.runs:
+            name = run.folder.name
+            if run.status != "finished":
+                told.append(f"{name} is {run.status}: its last evaluation stands for its final score.")
+            if lost := int((~np.isfinite(run.metrics["score"])).sum()):
+                told.append(f"{name} has {lost} evaluations without a score; they are left out.")
+        if len({run.seed for run in self.runs}) < len(self.runs):
+            told.append("Some of these runs have the same seed: the interval is narrower than it should be.")
+        if len({run.about["data"].get("content_hash") for run in self.runs}) > 1:
+            told.append("These runs did not learn from the same rows: the hash of their data differs.")
+        values: dict[str, set[str]] = {}
+        for run in self.runs:
+            for name, hp in run.hyperparameters.items():
+                values.setdefault(name, set()).add(str(hp.get("value")))
+        mixed = [f"{name} ({', '.join(sorted(seen))})" for name, seen in values.items() if len(seen) > 1]
+        if mixed:
+            told.append(f"These runs are not seeds of one another: they differ in {', '.join(mixed)}.")
+        return told
+
+
+def _interval(amount: Estimate, seeds: int) -> str:
+    if amount.interval is None:
+        return f"{('', 'one seed', 'two seeds')[seeds]}: no interval"
+    return f"[{points(amount.interval[0])}, {points(amount.interval[1])}]"
+
+
+EXTRAPOLATES = """No data supports such a value: the critic is extrapolating. Usual cures: a stronger pull
+towards the data, or a more pessimistic critic."""
+HOPES = """Either the policy now does better than the data ever did, or the critic is too hopeful: the scores
+tell which."""
+
+
+def q_warning(run: RunRecord) -> str | None:
+    """Says where Q passed the largest return to go in the data, offline or else online; None if nowhere."""
+    largest = run.about["data"].get("return_to_go_max")
+    if largest is None:
+        return None
+    for sides, unit, meaning in (
+        (("offline",), "update", EXTRAPOLATES),
+        (("handover", "online"), "environment step", HOPES),
+    ):
+        where, q = run.trace("q", *sides)
+        above = np.flatnonzero(q > largest)
+        if len(above):
+            value, at = points(float(q[above[0]])), f"{unit} {where[above[0]]:,.0f}"
+            passed = f"Q passed the largest return to go in the data ({value} > {points(largest)}) at {at}."
+            return f"Seed {run.seed}: {passed} {meaning}"
+    return None
