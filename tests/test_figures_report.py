@@ -83,7 +83,8 @@ def make_run(
         "data": {
             "name": data, "path": f"data/{data}", "content_hash": "sha256:8d1f0c9a77e0", "rows": 1_000_000,
             "episodes": 2186, "return_mean": 58.5 * unit, "return_std": 300.0, "return_min": 10.0,
-            "return_max": 3200.0, "normalised_mean": 58.5, "reference": list(reference) if reference else None,
+            "return_max": 3200.0, "normalised_mean": 58.5,
+            "reference": list(reference) if reference else None,
             "return_to_go_mean": 190.0, "return_to_go_max": 264.0,
         },
         "plan": {"online": {"value": online, "origin": "command line"}},
@@ -322,8 +323,8 @@ def test_negative_returns_are_compared_by_difference(tmp_path: Path) -> None:
 def test_whatever_is_in_a_run_stays_text(tmp_path: Path) -> None:
     evil = "<script>alert('1')</script>&$body{0}%s"
     folder = make_run(
-        tmp_path / "x<b>-s0", algorithm=evil, data=evil, strategy=evil, command=evil, device=evil, commit=evil,
-        env=evil, status=evil, versions={evil: evil},
+        tmp_path / "x<b>-s0", algorithm=evil, data=evil, strategy=evil, command=evil, device=evil,
+        commit=evil, env=evil, status=evil, versions={evil: evil},
         hyperparameters={evil: {"value": evil, "default": evil, "origin": evil}},
     )  # fmt: skip
     seen = Outline(write_report([folder]))

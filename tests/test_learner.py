@@ -1,6 +1,7 @@
 """The machine on a real Ray: resuming, several learners, streaming, the online side, Tune."""
 
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,27 @@ def test_a_column_that_is_asked_for_is_there(wide: Shards):
     np.testing.assert_array_equal(
         rows.next_action[:-1][~stored["last"][:-1]], rows.action[1:][~stored["last"][:-1]]
     )
+
+
+def test_the_step_size_follows_the_offline_side_and_starts_anew_online():
+    def step_size(learner: RecipeLearner) -> float:
+        return float(learner.get_optimizer("default_policy", "actor").param_groups[0]["lr"])
+
+    with crossing(IQL).training(updates_per_step=1, actor_lr=1e-3).build_algo() as algo:
+        seen = []
+        while not algo.has_crossed:
+            algo.train()
+            seen += ask(algo, step_size)
+    halves = [0.5e-3 * (1 + np.cos(np.pi * update / 10)) for update in range(10)]
+    assert seen == pytest.approx([*halves, 1e-3])
+
+
+def test_every_block_of_updates_and_every_learner_draws_other_rows(build_learner: Callable[..., Any]):
+    # With steps too small to matter, the losses tell the rows apart.
+    one, other = (build_learner(BC, actor_lr=1e-30) for _ in range(2))
+    other.rank = 1
+    losses = [one.advance(5)["actor/loss"] for _ in range(3)] + [other.advance(5)["actor/loss"]]
+    assert len(set(losses)) == 4
 
 
 # Several learners.
@@ -425,7 +447,8 @@ def test_runners_record_honest_transitions(envs: int):
     np.testing.assert_allclose([ret for ret, _ in ended], sums, rtol=1e-5)
 
 
-def test_a_killed_runner_is_replaced():
+def test_a_killed_runner_is_replaced_by_one_with_the_current_weights(toy: Shards):
+    obs = torch.from_numpy(toy.read_all(["obs"])["obs"][:50])
     config = crossing(IQL, steps=80).env_runners(num_env_runners=1)
     with config.build_algo() as algo:
         while algo.env_steps < 20:
@@ -433,13 +456,30 @@ def test_a_killed_runner_is_replaced():
         group = algo.env_runner_group
         (runner,) = group.healthy_worker_ids()
         ray.kill(group._worker_manager.actors()[runner], no_restart=False)
-        for _ in range(40):
+        assert group.foreach_env_runner(lambda runner: runner.worker_index) == []  # it is noticed
+        for _ in range(100):
+            if algo.restore_env_runners(group):
+                break
+            time.sleep(0.1)
+        (answer,) = group.foreach_env_runner(lambda runner: runner.module.policy(obs))
+        assert torch.equal(answer, algo.policy()(obs))
+        while not algo.finished:
+            algo.train()
+        assert algo.env_steps == ask(algo)[0]["added"] == 80
+
+
+def test_a_run_goes_on_while_its_runner_is_replaced():
+    config = crossing(IQL, steps=40).env_runners(num_env_runners=1)
+    with config.build_algo() as algo:
+        while algo.env_steps < 20:
+            algo.train()
+        group = algo.env_runner_group
+        ray.kill(group._worker_manager.actors()[group.healthy_worker_ids()[0]], no_restart=False)
+        for _ in range(100):
             if algo.finished:
                 break
             algo.train()
         assert algo.finished
-        assert algo.env_steps == ask(algo)[0]["added"] == 80
-        assert algo.env_runner_group.num_healthy_remote_env_runners() == 1
 
 
 def test_tune_runs_trials_of_an_algorithm(tmp_path: Path):

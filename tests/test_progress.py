@@ -18,18 +18,21 @@ RUN = """
 import sys, time
 from off2on.progress import open_progress
 
-row = {"episodes": 20, "score_std": 3.0, "q": 214.3, "ret": 231.0, "offline_share": "", "updates_per_s": 412.0}
+row = {"episodes": 20, "score_std": 3.0, "q": 214.3, "ret": 231.0}
+row |= {"offline_share": "", "updates_per_s": 412.0}
 plan = {"title": "iql · toy · seed 0", "folder": "runs/toy/iql-s0", "updates": 400, "online": 1000}
 with open_progress(**plan, data_score=58.5) as progress:
     for updates in range(0, 401, 4):
         progress.advance("offline", updates, 0, {"updates_per_s": 412.0})
         time.sleep(0.004)
         if updates % 200 == 0 and updates:
-            progress.evaluated({**row, "side": "offline", "updates": updates, "env_steps": 0, "score": updates / 6})
+            at = {"side": "offline", "updates": updates, "env_steps": 0}
+            progress.evaluated({**row, **at, "score": updates / 6})
     progress.note("warning: q has passed the largest return in the data")
     progress.evaluated({**row, "side": "handover", "updates": 400, "env_steps": 0, "score": 66.6})
     for steps, score in ((1, 66.0), (200, 55.9), (500, 40.0), (1000, 91.6)):
-        row |= {"side": "online", "updates": 400 + steps, "env_steps": steps, "score": score, "offline_share": 0.37}
+        row |= {"side": "online", "updates": 400 + steps, "env_steps": steps, "score": score}
+        row |= {"offline_share": 0.37}
         progress.evaluated({**row, "steps_per_s": 1900.0, "critic/loss": 1.82})
         print("result", steps)
         print("chatter", file=sys.stderr)
@@ -78,20 +81,18 @@ def test_into_a_pipe_go_plain_lines_one_per_evaluation() -> None:
     lines = [line for line in done.stderr.decode().splitlines() if line != "chatter"]
     assert all(re.match(r"\d\d:\d\d:\d\d  \S", line) for line in lines)
     told = [re.sub(r"^\S+  |  left \S+$", "", line) for line in lines]
-    assert (
-        told
-        == [
-            "iql · toy · seed 0  runs/toy/iql-s0",
-            "offline         200  score     33.3  q     214.3     412 upd/s",
-            "offline         400  score     66.7  q     214.3     412 upd/s",
-            "warning: q has passed the largest return in the data",
-            "handover        400  score     66.6  (20 episodes)     412 upd/s",
-            "online            1  score     66.0  q     214.3  drop     0.7     412 upd/s",
-            "online          200  score     55.9  q     214.3  drop    10.8     412 upd/s",
-            "online          500  score     40.0  q     214.3  drop    10.8     412 upd/s",  # too late to be the drop
-            "online         1000  score     91.6  q     214.3  drop    10.8     412 upd/s",
-        ]
-    )
+    assert told == [
+        "iql · toy · seed 0  runs/toy/iql-s0",
+        "offline         200  score     33.3  q     214.3     412 upd/s",
+        "offline         400  score     66.7  q     214.3     412 upd/s",
+        "warning: q has passed the largest return in the data",
+        "handover        400  score     66.6  (20 episodes)     412 upd/s",
+        "online            1  score     66.0  q     214.3  drop     0.7     412 upd/s",
+        "online          200  score     55.9  q     214.3  drop    10.8     412 upd/s",
+        # The last two are too late to be the drop.
+        "online          500  score     40.0  q     214.3  drop    10.8     412 upd/s",
+        "online         1000  score     91.6  q     214.3  drop    10.8     412 upd/s",
+    ]
     assert done.stdout.decode().split() == ["result", "1", "result", "200", "result", "500", "result", "1000"]
 
 

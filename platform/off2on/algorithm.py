@@ -166,13 +166,18 @@ class OfflineToOnline(Recipe, Algorithm):
 
     def get_state(self, *args: Any, **kwargs: Any) -> Any:
         """RLlib's state, and the counters."""
-        own = {"updates": self.updates, "env_steps": self.env_steps, "crossed": self.has_crossed}
+        own = {
+            "updates": self.updates,
+            "env_steps": self.env_steps,
+            "crossed": self.has_crossed,
+            "latest": self.latest,
+        }
         return super().get_state(*args, **kwargs) | {STATE: own}
 
     def set_state(self, state: Any) -> None:
         """Take back what `get_state` gave; a state from after the handover crosses first."""
         own = state.pop(STATE)
-        self.updates, self.env_steps = own["updates"], own["env_steps"]
+        self.updates, self.env_steps, self.latest = own["updates"], own["env_steps"], own["latest"]
         if own["crossed"] and not self.has_crossed:
             self.cross()
         super().set_state(state)

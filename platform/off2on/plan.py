@@ -100,7 +100,10 @@ class Plan:
         strategy = find_strategy(self.strategy).Options.parse(self.strategy_options, self.strategy)
         self._check_columns(recipe.columns, shards)
         env = self.env or shards.env_id
-        checked = Checked(recipe, shards, hp, strategy, env, self._start())
+        start = self._start(shards, hp)
+        if resume and (self.folder / "run.yaml").is_file():
+            self._must_continue(self.folder, shards, hp)
+        checked = Checked(recipe, shards, hp, strategy, env, start)
         self.config(checked).validate()
         if env is not None:
             check_simulator(env, shards.observation_space, shards.action_space, shards.name)
@@ -183,25 +186,39 @@ class Plan:
                     f"They have: {' '.join(shards.columns)}",
                 )
 
-    def _start(self) -> Path | None:
+    def _start(self, shards: Shards, hp: Hyperparameters) -> Path | None:
         """The handover checkpoint of the run to start from."""
         if self.source is None:
             return None
-        checkpoint = Path(self.source) / "checkpoints" / HANDOVER
+        checkpoint = Path(self.source).absolute() / "checkpoints" / HANDOVER
         if not checkpoint.is_dir():
             raise UnknownName(
                 f"{self.source} has no handover to start from.",
                 f"Looked for {checkpoint}. A run keeps one when its offline side is done.",
             )
-        about = read_about(Path(self.source))
-        data = open_shards(self.data).manifest.content_hash
-        for what, ours, theirs in (
-            ("algorithm", self.algorithm, about["algorithm"]),
-            ("updates", self.updates, about["updates"]),
-            ("data", data, about["data"]["content_hash"]),
-        ):
-            if ours != theirs:
-                raise UserError(
-                    f"{self.source} has the {what} {theirs}, not {ours}.", "A handover fits its own alone."
-                )
+        self._must_continue(Path(self.source), shards, hp)
         return checkpoint
+
+    def _must_continue(self, run: Path, shards: Shards, hp: Hyperparameters) -> None:
+        """That the plan goes on from what the run did, and not from something else."""
+        about = read_about(run)
+        then: dict[str, object] = {
+            "algorithm": about["algorithm"],
+            "data": about["data"]["content_hash"],
+            "updates": about["updates"],
+            "learners": int(about["plan"]["learners"]["value"]),
+        }
+        then |= {name: known["value"] for name, known in about["hyperparameters"].items()}
+        now = {
+            "algorithm": self.algorithm,
+            "data": shards.manifest.content_hash,
+            "updates": self.updates,
+            "learners": self.learners,
+        }
+        for name, value in (now | hp.as_dict()).items():
+            value = list(value) if isinstance(value, tuple) else value
+            if name in then and value != then[name]:
+                raise UserError(
+                    f"{run} was run with {name} {then[name]}, not {value}.",
+                    "Its checkpoints fit no other; say the same, or start anew with another --out.",
+                )

@@ -52,8 +52,9 @@ class Recipe:
             if not hasattr(cls, f"compute_{objective.name}_loss"):
                 losses = [name for name in dir(cls) if name.startswith("compute_") and name.endswith("_loss")]
                 names = [name.removeprefix("compute_").removesuffix("_loss") for name in losses]
+                missing = f"compute_{objective.name}_loss"
                 raise RecipeError(
-                    f"{cls.__name__} names the objective '{objective.name}' but has no compute_{objective.name}_loss.",
+                    f"{cls.__name__} names the objective '{objective.name}' but has no {missing}.",
                     f"{nearest(objective.name, names)}It has: {' '.join(losses) or 'none'}",
                 )
 

@@ -1,6 +1,6 @@
 """Runs in, one HTML page out: no script, no network, small enough to mail, at home on paper.
 
-    write_report(folders, out)  ->  report.html, and every figure as a PNG
+`write_report` writes report.html, and every figure as a PNG of its own.
 """
 
 import os

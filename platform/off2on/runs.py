@@ -32,8 +32,9 @@ class Run:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.checkpoints = folder / "checkpoints"
+        # Learners elsewhere write checkpoints too, and RLlib takes no relative paths.
+        self.folder = folder.absolute()
+        self.checkpoints = self.folder / "checkpoints"
         self.about: dict[str, Any] = {}
         self.metrics: list[Row] = []
         self.episodes: list[Row] = []
@@ -76,11 +77,12 @@ class Run:
         self.episodes += episodes
         self._write_records()
 
-    def forget_after(self, updates: int, env_steps: int) -> None:
+    def forget_after(self, updates: int, env_steps: int, crossed: bool) -> None:
         """Drop the records that a checkpoint with these counters does not know of."""
 
         def known(row: Row) -> bool:
-            return int(row["updates"]) <= updates and int(row["env_steps"]) <= env_steps
+            done = int(row["updates"]) <= updates and int(row["env_steps"]) <= env_steps
+            return done and (crossed or row["side"] == "offline")
 
         self.metrics = [row for row in self.metrics if known(row)]
         self.episodes = [row for row in self.episodes if known(row)]

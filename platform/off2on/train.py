@@ -53,7 +53,7 @@ def train(plan: Plan, resume: bool = False) -> Path:
             open_progress(
                 terminal,
                 title=f"{plan.algorithm} · {checked.shards.name} · seed {plan.seed}",
-                folder=run.folder,
+                folder=plan.folder,
                 updates=plan.updates,
                 online=plan.online,
                 data_score=score,
@@ -68,8 +68,8 @@ def train(plan: Plan, resume: bool = False) -> Path:
             traceback.print_exc()  # into log.txt
             raise
         run.describe({"status": "finished", "finished": _now()})
-        write_report([run.folder])
-    return run.folder
+        write_report([plan.folder])
+    return plan.folder
 
 
 class _Session:
@@ -82,11 +82,12 @@ class _Session:
         self.data_name = checked.shards.name
         self.ceiling = run.about["data"]["return_to_go_max"]
         self.warned = False
+        self.speeds: dict[str, float] = {}
         self.began = time.monotonic() - float(run.about.get("wall_s", 0.0))
         start = run.last_checkpoint or checked.start
         if start is not None:
             self.algo.restore_from_path(str(start))
-            run.forget_after(self.algo.updates, self.algo.env_steps)
+            run.forget_after(self.algo.updates, self.algo.env_steps, self.algo.has_crossed)
 
     def __enter__(self) -> "_Session":
         from tensorboardX import SummaryWriter
@@ -140,8 +141,7 @@ class _Session:
             self.progress.advance(side, algo.updates, algo.env_steps, self.speeds)
             if self.stop.asked:
                 self._keep(f"{algo.updates:09d}")
-                run_time = {"wall_s": round(time.monotonic() - self.began, 1)}
-                self.run.describe(run_time)
+                self.run.describe({"wall_s": round(time.monotonic() - self.began, 1)})
                 raise KeyboardInterrupt
 
     def _evaluate(self, side: str) -> None:
@@ -168,7 +168,7 @@ class _Session:
         latest = dict(algo.latest)
         row |= {"q": latest.pop("q", ""), "ret": self.run.about["data"]["return_to_go_mean"]}
         row |= {"offline_share": latest.pop("offline_share", "")}
-        row |= {name: self.speeds[name] for name in ("updates_per_s", "steps_per_s")}
+        row |= {name: self.speeds.get(name, "") for name in ("updates_per_s", "steps_per_s")}
         row |= {"wall_s": round(time.monotonic() - self.began, 1)} | latest
         self.run.record(row, episodes)
         self.run.describe({"wall_s": row["wall_s"], **algo.machine()})

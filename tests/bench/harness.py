@@ -24,10 +24,13 @@ class Ratio:
 
     def __str__(self) -> str:
         low, high = min(self.ratios), max(self.ratios)
-        return f"ours {self.ours:,.1f}/s  peer {self.peer:,.1f}/s  ratio {self.middle:.2f} [{low:.2f}, {high:.2f}]"
+        speeds = f"ours {self.ours:,.1f}/s  peer {self.peer:,.1f}/s"
+        return f"{speeds}  ratio {self.middle:.2f} [{low:.2f}, {high:.2f}]"
 
 
-def in_turns(ours: Callable[[int], float], peer: Callable[[int], float], units: int, rounds: int = 7) -> Ratio:
+def in_turns(
+    ours: Callable[[int], float], peer: Callable[[int], float], units: int, rounds: int = 7
+) -> Ratio:
     """Time both, one after the other, after one warm-up round.
 
     Args:
@@ -79,4 +82,4 @@ class Worker:
 def report(name: str, ratio: Ratio, bars: Sequence[float] = ()) -> None:
     """One line of the table; the bars that it was to reach beside it."""
     aims = "".join(f"  aim ≥ {bar:g}" for bar in bars)
-    print(f"{name:<34} {ratio}{aims}", flush=True)  # noqa: T201
+    print(f"{name:<34} {ratio}{aims}", flush=True)

@@ -1,6 +1,7 @@
 """Rows per second into shards, against reading the same file with h5py and writing it with minari."""
 
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,7 @@ def test_ingestion_against_writing_with_minari(ours, halfcheetah, tmp_path, monk
                 terminations=np.zeros(b - a, bool),
                 truncations=np.arange(a, b) == b - 1,
             )
-            for number, (a, b) in enumerate(zip(bounds, bounds[1:], strict=False))
+            for number, (a, b) in enumerate(pairwise(bounds))
         ]
         minari.create_dataset_from_buffers(
             f"bench/cheetah-{next(count)}-v0",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from off2on.commands.screen import line, table
+from off2on.commands.screen import Ticker, line, table
 from off2on.commands.words import COMMAND_LINE, memory, split, whole
 from off2on.errors import LearnerDied, UnknownName, UserError
 
@@ -69,7 +69,24 @@ def train(words: tuple[str, ...], seeds: int, resume: bool, dry_run: bool, **opt
     if "source" in asked:
         asked, values, origins = _from_run(asked, values, origins)
     _names_exist(asked)
+    with Ticker() as ticker:
+        # Before torch and Ray are loaded, which takes seconds.
+        ticker.show(f"checking {asked['algorithm']} on {asked['data']} …")
+        plans, checked = _plans(asked, values, origins, seeds, resume)
+    if dry_run:
+        _describe(checked, plans)
+        return
+    for each in plans:
+        # Of several seeds, some may not have begun.
+        _run(each, resume and (seeds == 1 or (each.folder / "run.yaml").is_file()))
+    if seeds > 1:
+        line("together", shlex.join(["off2on", "report", *(str(each.folder) for each in plans)]))
 
+
+def _plans(
+    asked: dict[str, Any], values: dict[str, object], origins: dict[str, str], seeds: int, resume: bool
+) -> "tuple[list[Plan], Checked]":
+    """A plan for each seed, all checked: the last one's mistake must not be found out after a night."""
     from off2on.plan import Plan
 
     ours = {name: value for name, value in values.items() if not name.startswith(ASKED_OF_STRATEGY)}
@@ -86,16 +103,8 @@ def train(words: tuple[str, ...], seeds: int, resume: bool, dry_run: bool, **opt
     plans = [replace(plan, seed=plan.seed + index) for index in range(seeds)]
     # RLlib's advice on a configuration that users do not write.
     logging.getLogger("ray.rllib.algorithms.algorithm_config").setLevel(logging.ERROR)
-    # All of them, so that the last seed's mistake is not found out after a night.
-    checked = [each.check(resume) for each in plans]
-    if dry_run:
-        _describe(plan, checked[0], plans)
-        return
-    for each in plans:
-        # Of several seeds, some may not have begun.
-        _run(each, resume and (seeds == 1 or (each.folder / "run.yaml").is_file()))
-    if seeds > 1:
-        line("together", shlex.join(["off2on", "report", *(str(each.folder) for each in plans)]))
+    first, *_ = [each.check(resume) for each in plans]
+    return plans, first
 
 
 def _names_exist(asked: dict[str, Any]) -> None:
@@ -139,10 +148,11 @@ def _from_run(
     )
 
 
-def _describe(plan: "Plan", checked: "Checked", plans: list["Plan"]) -> None:
-    """The plan on stdout: option, value, origin."""
+def _describe(checked: "Checked", plans: list["Plan"]) -> None:
+    """The first plan on stdout: option, value, origin."""
     from off2on.commands.algos import plain
 
+    plan = plans[0]
     rows = [("option", "value", "origin"), *plan.describe()]
     for settings, prefix in ((checked.hp, ""), (checked.strategy, ASKED_OF_STRATEGY)):
         rows += [
@@ -156,6 +166,7 @@ def _describe(plan: "Plan", checked: "Checked", plans: list["Plan"]) -> None:
 
 def _run(plan: "Plan", resume: bool) -> None:
     """One run, and what came of it on stdout."""
+    from off2on.stats import duration
     from off2on.train import train as start
 
     started = time.monotonic()
@@ -174,8 +185,6 @@ def _run(plan: "Plan", resume: bool) -> None:
         # A fault of ours. Training has written its traceback there already.
         click.echo(f"error: {type(error).__name__}: {error}\n       The traceback is in {log}", err=True)
         raise click.exceptions.Exit(1) from None
-    from off2on.stats import duration
-
     click.echo(f"done in {duration(time.monotonic() - started)}", err=True)
     if (score := _score(folder)) is not None:
         line("score", score)

@@ -95,9 +95,8 @@ class Balanced(Strategy):
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         with torch.no_grad():
-            flat = 1 / self.options.temperature
-            mean = self._ratio(drawn)[: size[0]].pow(flat).mean()
-            fresh = (self._ratio(batch).pow(flat) / mean.clamp(min=1e-10)).clamp(1e-3, 1e3)
+            mean = self._root(drawn)[: size[0]].mean()
+            fresh = (self._root(batch) / mean.clamp(min=1e-10)).clamp(1e-3, 1e3)
         self.priority[position] = fresh.to(self.priority.dtype)
         self.largest = max(self.largest, float(fresh.max()))
         return {"balanced/ratio_loss": loss.detach(), "balanced/priority": fresh.mean()}
@@ -105,6 +104,10 @@ class Balanced(Strategy):
     def _ratio(self, batch: Batch) -> Tensor:
         """w(s, a) at a batch: [B], at least 0."""
         return F.relu(self.ratio(torch.cat((batch.obs, batch.action), -1))).squeeze(-1)
+
+    def _root(self, batch: Batch) -> Tensor:
+        """w(s, a)^(1/T): [B], bounded, because a temperature near 0 would make it infinite."""
+        return self._ratio(batch).pow(1 / self.options.temperature).clamp(max=1e30)
 
     def state(self) -> dict[str, Any]:
         """Priorities, the density ratio and its optimiser."""
