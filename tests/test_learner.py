@@ -447,6 +447,14 @@ def test_runners_record_honest_transitions(envs: int):
     np.testing.assert_allclose([ret for ret, _ in ended], sums, rtol=1e-5)
 
 
+def wait_until(done: Callable[[], bool]) -> None:
+    for _ in range(300):
+        if done():
+            return
+        time.sleep(0.1)
+    raise TimeoutError
+
+
 def test_a_killed_runner_is_replaced_by_one_with_the_current_weights(toy: Shards):
     obs = torch.from_numpy(toy.read_all(["obs"])["obs"][:50])
     config = crossing(IQL, steps=80).env_runners(num_env_runners=1)
@@ -456,11 +464,8 @@ def test_a_killed_runner_is_replaced_by_one_with_the_current_weights(toy: Shards
         group = algo.env_runner_group
         (runner,) = group.healthy_worker_ids()
         ray.kill(group._worker_manager.actors()[runner], no_restart=False)
-        assert group.foreach_env_runner(lambda runner: runner.worker_index) == []  # it is noticed
-        for _ in range(100):
-            if algo.restore_env_runners(group):
-                break
-            time.sleep(0.1)
+        wait_until(lambda: group.foreach_env_runner(lambda runner: runner.worker_index) == [])  # noticed
+        wait_until(lambda: algo.restore_env_runners(group) == [runner])
         (answer,) = group.foreach_env_runner(lambda runner: runner.module.policy(obs))
         assert torch.equal(answer, algo.policy()(obs))
         while not algo.finished:

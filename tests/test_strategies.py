@@ -281,15 +281,20 @@ def test_a_priority_is_the_normalised_root_of_the_density_ratio():
     )
 
 
-def test_priorities_are_bounded():
-    # So cold that a row is either nothing or everything: w^1000.
-    rows = held(30, (10,))
-    strategy = Balanced(rows, BalancedOptions(temperature=1e-3))
-    strategy.entered(30 + torch.arange(10))
-    go_on(strategy, 20, seed=0)
-    assert strategy.priority[:40].min() == pytest.approx(1e-3)
-    assert strategy.priority[:40].max() == pytest.approx(1e3)
-    assert strategy.priority[:40].isfinite().all()
+@pytest.mark.parametrize("temperature", [0.02, 1e-3])
+def test_priorities_are_bounded(temperature: float):
+    rows = Rows(LAYOUT, 30, 30, 10, CPU)
+    rows.data[:30] = torch.randn(30, 4)
+    rows.add(torch.randn(10, 4) + 3.0)
+    # So cold that a row is either nothing or everything: w^50; w^1000 by itself would overflow.
+    strategy = Balanced(rows, BalancedOptions(temperature=temperature, ratio_lr=1e-3))
+    strategy.priority[30:] = 1.0
+    go_on(strategy, 40, seed=0)
+    assert strategy.priority.isfinite().all()
+    assert strategy.priority.min() == pytest.approx(1e-3)
+    assert (
+        strategy.priority.max() == pytest.approx(1e3) if temperature == 0.02 else strategy.priority.max() > 1
+    )
 
 
 def test_the_density_ratio_tells_online_rows_from_offline_ones():

@@ -135,6 +135,7 @@ def _from_run(
 
     folder, about = find_run(asked["source"])
     theirs = {"algorithm": about["algorithm"], "data": about["data"]["path"], "updates": about["updates"]}
+    theirs["learners"] = int(about["plan"]["learners"]["value"])
     settings = {
         name: ",".join(map(str, known["value"])) if isinstance(known["value"], list) else known["value"]
         for name, known in about["hyperparameters"].items()
@@ -171,7 +172,7 @@ def _run(plan: "Plan", resume: bool) -> None:
 
     started = time.monotonic()
     try:
-        folder = start(plan, resume)
+        start(plan, resume)
     except KeyboardInterrupt:
         click.echo(f"interrupted; to go on from the checkpoint kept in {plan.folder}:", err=True)
         click.echo(f"  {plan.command} --resume", err=True)
@@ -186,11 +187,11 @@ def _run(plan: "Plan", resume: bool) -> None:
         click.echo(f"error: {type(error).__name__}: {error}\n       The traceback is in {log}", err=True)
         raise click.exceptions.Exit(1) from None
     click.echo(f"done in {duration(time.monotonic() - started)}", err=True)
-    if (score := _score(folder)) is not None:
+    if (score := _score(plan.folder)) is not None:
         line("score", score)
-    line("run", str(folder))
-    if (folder / "report.html").is_file():
-        line("report", str(folder / "report.html"))
+    line("run", str(plan.folder))
+    if (plan.folder / "report.html").is_file():
+        line("report", str(plan.folder / "report.html"))
 
 
 def _score(folder: Path) -> str | None:
