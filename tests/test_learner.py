@@ -1,7 +1,6 @@
-"""The machine on a real Ray: resuming, several learners, streaming, the online side, Tune."""
+"""The machine on a real Ray: resuming, several learners, the online side, Tune."""
 
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,18 +12,14 @@ import torch
 from ray import cloudpickle, tune
 
 from datasets_io import Shards
-from datasets_io.ingest import ingest
-from datasets_io.toy import ToyCartPole
 from off2on.algorithm import OfflineToOnline
 from off2on.algorithms.bc import BC
 from off2on.algorithms.cql import CQL
 from off2on.algorithms.iql import IQL
-from off2on.errors import HyperparameterError, LearnerDied, RecipeError, SimulatorError, UnknownName
+from off2on.errors import LearnerDied
 from off2on.learner import RecipeLearner
-from off2on.offline import OfflineRows
 from off2on.speed import fastest_threads
 from off2on.strategies.base import Options, Strategy
-from off2on.transforms import Transforms
 
 # Workers cannot import the tests: what is defined here travels by value.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -172,6 +167,10 @@ def test_every_block_of_updates_and_every_learner_draws_other_rows(build_learner
 # Several learners.
 
 
+def distinct(rows: torch.Tensor) -> set[tuple[float, ...]]:
+    return {tuple(row) for row in rows.tolist()}
+
+
 class InOrder(Strategy):
     """Every batch is the first rows, in order: the joined batches of several learners are those of one."""
 
@@ -181,6 +180,14 @@ class InOrder(Strategy):
 
 def in_order(learner: RecipeLearner) -> None:
     learner.strategy = InOrder(learner.rows, Options())
+
+
+def test_a_learner_in_a_process_of_its_own_learns_the_same():
+    with configured(IQL).build_algo() as here, configured(IQL).learners(num_learners=1).build_algo() as there:
+        here.train()
+        there.train()
+        assert same(ask(here), ask(there))
+        assert here.latest == there.latest
 
 
 def test_two_learners_on_halves_end_with_equal_parameters(toy: Shards, tmp_path: Path):
@@ -239,76 +246,6 @@ def test_two_learners_are_one_with_the_joined_batch_and_a_dead_one_is_noticed(wi
         ray.kill(two.learner_group._workers[0])
         with pytest.raises(LearnerDied):
             two.train()
-
-
-# Data larger than memory.
-
-
-def windowed(shards: Shards, rows: int, **options: Any) -> OfflineRows:
-    given = {"share": (0, 1), "capacity": 0, "seed": 0} | options
-    transforms, width = Transforms.of(shards, IQL.Hyperparameters()), 4 * (5 + 3 + 1 + 5 + 1)
-    device = torch.device("cpu")
-    return OfflineRows(
-        shards, IQL.columns, transforms, discount=0.99, budget=width * rows, device=device, **given
-    )
-
-
-def distinct(rows: torch.Tensor) -> set[tuple[float, ...]]:
-    return {tuple(row) for row in rows.tolist()}
-
-
-def test_a_window_slides_over_every_row_once_an_epoch(wide: Shards):
-    whole = windowed(wide, 10**6)
-    assert not whole.streams
-    assert len(whole.slide(50)) == 0
-    source = windowed(wide, 60)
-    assert source.streams
-    assert (source.rows.offline, source.rows.total) == (60, wide.rows)
-    for epoch in range(2):
-        seen = [source.rows.data.clone()] if epoch == 0 else []
-        while source.streamed < (epoch + 1) * wide.rows:
-            left = (epoch + 1) * wide.rows - source.streamed
-            position = source.slide(min(left, 37))
-            seen.append(source.rows.data[position].clone())
-        streamed = torch.cat(seen)
-        assert len(streamed) == wide.rows
-        assert distinct(streamed) == distinct(whole.rows.data)
-        if epoch == 0:
-            first = streamed
-    assert not torch.equal(first, streamed)  # another order
-    assert not torch.equal(first, whole.rows.data)
-
-
-def test_a_window_holds_the_newest_rows_and_is_found_again(wide: Shards):
-    source = windowed(wide, 50)
-    for used in (20, 50, 999, 1, 30):
-        assert len(source.slide(used)) == min(used, 50)
-    again = windowed(wide, 50)
-    again.load(source.state())
-    assert again.streamed == source.streamed
-    assert torch.equal(again.rows.data, source.rows.data)
-    assert torch.equal(again.slide(33), source.slide(33))
-    assert torch.equal(again.rows.data, source.rows.data)
-
-
-def test_a_window_slides_for_as_long_as_a_run_takes(wide: Shards):
-    source = windowed(wide, 300)
-    for _ in range(3000):
-        source.slide(1)
-    assert source.streamed == 3300
-
-
-def test_learners_stream_their_own_share(wide: Shards):
-    shares = []
-    for rank in range(2):
-        source = windowed(wide, 100, share=(rank, 2))
-        seen = [source.rows.data.clone()]
-        while source.streamed < source.rows.total:
-            position = source.slide(min(100, source.rows.total - source.streamed))
-            seen.append(source.rows.data[position].clone())
-        shares.append(distinct(torch.cat(seen)))
-    assert not shares[0] & shares[1]
-    assert shares[0] | shares[1] == distinct(windowed(wide, 10**6).rows.data)
 
 
 def test_a_run_on_a_window_learns_and_resumes_bit_for_bit(tmp_path: Path):
@@ -413,80 +350,6 @@ def test_a_handover_may_be_crossed_again_with_another_strategy(tmp_path: Path):
         assert other.latest["offline_share"] == 0.5
 
 
-def pendulum_reward(obs: Any, action: Any) -> Any:
-    angle = np.arctan2(obs[:, 1], obs[:, 0])
-    return -(angle**2 + 0.1 * obs[:, 2] ** 2 + 0.001 * action[:, 0].clip(-2, 2) ** 2)
-
-
-@pytest.mark.parametrize("envs", [1, 3])
-def test_runners_record_honest_transitions(envs: int):
-    config = crossing(IQL).env_runners(num_envs_per_env_runner=envs)
-    with config.build_algo() as algo:
-        algo.cross()
-        runner = algo.env_runner_group.local_env_runner
-        asked = (1, 7, 450 * envs)
-        parts = [runner.sample(num_timesteps=count) for count in asked]
-    columns = {name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns}
-    given = [len(part.columns["rewards"]) for part in parts]
-    assert all(wanted <= got < wanted + envs for wanted, got in zip(asked, given, strict=True))
-    np.testing.assert_allclose(
-        pendulum_reward(columns["obs"], columns["actions"]), columns["rewards"], atol=1e-3
-    )
-    assert np.abs(columns["actions"]).max() <= 2
-    # Pendulum never terminates; its limit is 200 steps, and no row is spent on a reset.
-    assert not columns["terminateds"].any()
-    assert columns["truncateds"].sum() == 2 * envs
-    follows = ~columns["truncateds"][:-envs]
-    np.testing.assert_array_equal(columns["new_obs"][:-envs][follows], columns["obs"][envs:][follows])
-    assert not np.allclose(columns["new_obs"][:-envs][~follows], columns["obs"][envs:][~follows])
-    # The episodes' returns are sums of what was recorded.
-    ended = [(ret, length) for part in parts for ret, length in zip(part.returns, part.lengths, strict=True)]
-    assert [length for _, length in ended] == [200] * 2 * envs
-    per_env = [columns["rewards"][env::envs] for env in range(envs)]
-    sums = [rewards[start : start + 200].sum() for start in (0, 200) for rewards in per_env]
-    np.testing.assert_allclose([ret for ret, _ in ended], sums, rtol=1e-5)
-
-
-def wait_until(done: Callable[[], bool]) -> None:
-    for _ in range(300):
-        if done():
-            return
-        time.sleep(0.1)
-    raise TimeoutError
-
-
-def test_a_killed_runner_is_replaced_by_one_with_the_current_weights(toy: Shards):
-    obs = torch.from_numpy(toy.read_all(["obs"])["obs"][:50])
-    config = crossing(IQL, steps=80).env_runners(num_env_runners=1)
-    with config.build_algo() as algo:
-        while algo.env_steps < 20:
-            algo.train()
-        group = algo.env_runner_group
-        (runner,) = group.healthy_worker_ids()
-        ray.kill(group._worker_manager.actors()[runner], no_restart=False)
-        wait_until(lambda: group.foreach_env_runner(lambda runner: runner.worker_index) == [])  # noticed
-        wait_until(lambda: algo.restore_env_runners(group) == [runner])
-        (answer,) = group.foreach_env_runner(lambda runner: runner.module.policy(obs))
-        assert torch.equal(answer, algo.policy()(obs))
-        while not algo.finished:
-            algo.train()
-        assert algo.env_steps == ask(algo)[0]["added"] == 80
-
-
-def test_a_run_goes_on_while_its_runner_is_replaced():
-    config = crossing(IQL, steps=40).env_runners(num_env_runners=1)
-    with config.build_algo() as algo:
-        while algo.env_steps < 20:
-            algo.train()
-        group = algo.env_runner_group
-        ray.kill(group._worker_manager.actors()[group.healthy_worker_ids()[0]], no_restart=False)
-        for _ in range(100):
-            if algo.finished:
-                break
-            algo.train()
-        assert algo.finished
-
-
 def test_tune_runs_trials_of_an_algorithm(tmp_path: Path):
     config = configured(IQL).training(expectile=tune.grid_search([0.6, 0.8]))
     tuner = tune.Tuner(
@@ -499,44 +362,6 @@ def test_tune_runs_trials_of_an_algorithm(tmp_path: Path):
     assert [result.metrics["updates"] for result in results] == [20, 20]
     losses = {result.metrics["learners"]["value/loss"] for result in results}
     assert len(losses) == 2
-
-
-# What is refused before any process starts.
-
-
-class Ahead(BC):
-    """Reads a column that online transitions do not have yet."""
-
-    columns = ("obs", "action", "ret")
-
-
-@pytest.mark.parametrize(
-    ("config", "error", "says"),
-    [
-        (lambda: configured(IQL, "toy-pendulun"), UnknownName, "toy-pendulum"),
-        (lambda: IQL.configure(), RecipeError, "no data set"),
-        (lambda: configured(IQL, batch_size=33).learners(num_learners=2), HyperparameterError, "33"),
-        (lambda: configured(IQL, expectile=1.5), HyperparameterError, "expectile"),
-        (lambda: configured(IQL, expektile=0.5), HyperparameterError, "expectile"),
-        (lambda: configured(IQL, "wide").online(10), SimulatorError, "wide"),
-        (lambda: configured(IQL).online(10, strategy="ballanced"), UnknownName, "balanced"),
-        (
-            lambda: configured(IQL).online(10, strategy="symmetric", options={"share": 1}),
-            HyperparameterError,
-            "offline_share",
-        ),
-        (lambda: configured(Ahead).online(10), RecipeError, "ret"),
-        (lambda: configured(IQL, "toy-cartpole"), RecipeError, "continuous"),
-    ],
-)
-def test_a_mistake_is_named_before_anything_starts(
-    config: Callable[[], Any], error: type[Exception], says: str, data_root: Path
-):
-    if not (data_root / "toy-cartpole").exists():
-        ingest(ToyCartPole(episodes=2), None, data_root, name="toy-cartpole")
-    with pytest.raises(error) as refusal:
-        config().validate()
-    assert says in str(refusal.value)
 
 
 def test_the_number_of_threads_is_measured():

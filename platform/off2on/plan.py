@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from datasets_io import Shards, open_shards
 from off2on.algorithms import find_algorithm
 from off2on.batches import STORED
-from off2on.errors import MissingColumn, UnknownName, UserError
+from off2on.errors import MissingColumn, SimulatorError, UnknownName, UserError
 from off2on.evaluate import check_simulator
 from off2on.hyperparameters import Hyperparameters, Settings
 from off2on.records import read_about
@@ -99,14 +99,12 @@ class Plan:
         hp = recipe.Hyperparameters.parse(self.hyperparameters, self.algorithm)
         strategy = find_strategy(self.strategy).Options.parse(self.strategy_options, self.strategy)
         self._check_columns(recipe.columns, shards)
-        env = self.env or shards.env_id
+        env = self._simulator(shards)
         start = self._start(shards, hp)
         if resume and (self.folder / "run.yaml").is_file():
             self._must_continue(self.folder, shards, hp)
         checked = Checked(recipe, shards, hp, strategy, env, start)
         self.config(checked).validate()
-        if env is not None:
-            check_simulator(env, shards.observation_space, shards.action_space, shards.name)
         if not resume:
             refuse_existing(self.folder)
         return checked
@@ -152,6 +150,19 @@ class Plan:
         early = {step for step in (1, 1000, 2000, 5000, 10_000) if step <= self.online}
         online = sorted({*early, *range(every, self.online, every), self.online} - {0})
         return offline, online
+
+    def _simulator(self, shards: Shards) -> str | None:
+        """The environment to score and collect in; learning offline can do without."""
+        env = self.env or shards.env_id
+        if env is None:
+            return None
+        try:
+            check_simulator(env, shards.observation_space, shards.action_space, shards.name)
+        except SimulatorError:
+            if self.env or self.online:
+                raise
+            return None
+        return env
 
     def _check_numbers(self) -> None:
         least = {

@@ -58,12 +58,12 @@ def quiet(log: Path) -> Iterator[TextIO]:
 
 
 class Stop:
-    """Whether Ctrl-C was pressed."""
+    """Whether the run was asked to stop."""
 
     asked = False
 
     def ask(self, number: int, frame: FrameType | None) -> None:
-        """The first press waits for the block of updates to end, the second does not."""
+        """The first signal waits for the block of updates to end, the second does not."""
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
@@ -71,14 +71,14 @@ class Stop:
 
 @contextmanager
 def interruptible() -> Iterator[Stop]:
-    """Ctrl-C ends the run between two blocks of updates, where a checkpoint is whole."""
+    """Ctrl-C and SIGTERM end the run between two blocks of updates, where a checkpoint is whole."""
     stop = Stop()
     try:
-        before = signal.signal(signal.SIGINT, stop.ask)
+        before = {number: signal.signal(number, stop.ask) for number in (signal.SIGINT, signal.SIGTERM)}
     except ValueError:  # not the main thread: whoever owns it decides
-        yield stop
-        return
+        before = {}
     try:
         yield stop
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -68,7 +68,8 @@ def train(plan: Plan, resume: bool = False) -> Path:
             traceback.print_exc()  # into log.txt
             raise
         run.describe({"status": "finished", "finished": _now()})
-        write_report([plan.folder])
+        if checked.env is not None:  # otherwise there is no score to draw
+            write_report([plan.folder])
     return plan.folder
 
 
@@ -131,6 +132,10 @@ class _Session:
             return int(algo.updates if algo.is_offline or not algo.has_crossed else algo.env_steps)
 
         while position() < mark:
+            if self.stop.asked:  # asked before a block, because one that reaches its mark is evaluated first
+                self._keep(f"{algo.updates:09d}")
+                self.run.describe({"wall_s": round(time.monotonic() - self.began, 1)})
+                raise KeyboardInterrupt
             algo.train()
             took = time.perf_counter() - started
             self.speeds = {
@@ -139,16 +144,12 @@ class _Session:
             }
             side = "online" if algo.has_crossed else "offline"
             self.progress.advance(side, algo.updates, algo.env_steps, self.speeds)
-            if self.stop.asked:
-                self._keep(f"{algo.updates:09d}")
-                self.run.describe({"wall_s": round(time.monotonic() - self.began, 1)})
-                raise KeyboardInterrupt
 
     def _evaluate(self, side: str) -> None:
         """Score the policy as it is, and write everything down."""
         algo = self.algo
         where = {"side": side, "updates": algo.updates, "env_steps": algo.env_steps}
-        row: Row = dict(where)
+        row: Row = where | dict.fromkeys(("score", "score_std", "episodes", "normalised"), "")
         episodes: list[Row] = []
         if self.env is not None:
             seed = 1_000_000 + self.plan.seed

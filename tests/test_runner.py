@@ -1,0 +1,95 @@
+"""Collecting experience: honest transitions, and runners that die."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import ray
+import torch
+
+from datasets_io import Shards
+from off2on.algorithms.iql import IQL
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+
+
+def crossing(steps: int = 60) -> Any:
+    config = IQL.configure("toy-pendulum").training(hidden=(32, 32), batch_size=32, threads=1)
+    return config.offline(10).online(steps, strategy="balanced", rollout=20)
+
+
+def pendulum_reward(obs: Any, action: Any) -> Any:
+    angle = np.arctan2(obs[:, 1], obs[:, 0])
+    return -(angle**2 + 0.1 * obs[:, 2] ** 2 + 0.001 * action[:, 0].clip(-2, 2) ** 2)
+
+
+@pytest.mark.parametrize("envs", [1, 3])
+def test_runners_record_honest_transitions(envs: int):
+    config = crossing().env_runners(num_envs_per_env_runner=envs)
+    with config.build_algo() as algo:
+        algo.cross()
+        runner = algo.env_runner_group.local_env_runner
+        asked = (1, 7, 450 * envs)
+        parts = [runner.sample(num_timesteps=count) for count in asked]
+    columns = {name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns}
+    given = [len(part.columns["rewards"]) for part in parts]
+    assert all(wanted <= got < wanted + envs for wanted, got in zip(asked, given, strict=True))
+    np.testing.assert_allclose(
+        pendulum_reward(columns["obs"], columns["actions"]), columns["rewards"], atol=1e-3
+    )
+    assert np.abs(columns["actions"]).max() <= 2
+    # Pendulum never terminates; its limit is 200 steps, and no row is spent on a reset.
+    assert not columns["terminateds"].any()
+    assert columns["truncateds"].sum() == 2 * envs
+    follows = ~columns["truncateds"][:-envs]
+    np.testing.assert_array_equal(columns["new_obs"][:-envs][follows], columns["obs"][envs:][follows])
+    assert not np.allclose(columns["new_obs"][:-envs][~follows], columns["obs"][envs:][~follows])
+    # The episodes' returns are sums of what was recorded.
+    ended = [(ret, length) for part in parts for ret, length in zip(part.returns, part.lengths, strict=True)]
+    assert [length for _, length in ended] == [200] * 2 * envs
+    per_env = [columns["rewards"][env::envs] for env in range(envs)]
+    sums = [rewards[start : start + 200].sum() for start in (0, 200) for rewards in per_env]
+    np.testing.assert_allclose([ret for ret, _ in ended], sums, rtol=1e-5)
+
+
+def wait_until(done: Callable[[], bool]) -> None:
+    for _ in range(300):
+        if done():
+            return
+        time.sleep(0.1)
+    raise TimeoutError
+
+
+def test_a_killed_runner_is_replaced_by_one_with_the_current_weights(toy: Shards):
+    obs = torch.from_numpy(toy.read_all(["obs"])["obs"][:50])
+    config = crossing(steps=80).env_runners(num_env_runners=1)
+    with config.build_algo() as algo:
+        while algo.env_steps < 20:
+            algo.train()
+        group = algo.env_runner_group
+        (runner,) = group.healthy_worker_ids()
+        ray.kill(group._worker_manager.actors()[runner], no_restart=False)
+        wait_until(lambda: group.foreach_env_runner(lambda runner: runner.worker_index) == [])  # noticed
+        wait_until(lambda: algo.restore_env_runners(group) == [runner])
+        (answer,) = group.foreach_env_runner(lambda runner: runner.module.policy(obs))
+        assert torch.equal(answer, algo.policy()(obs))
+        while not algo.finished:
+            algo.train()
+        (added,) = algo.learner_group.foreach_learner(lambda learner: learner.rows.added)
+        assert algo.env_steps == added.get() == 80
+
+
+def test_a_run_goes_on_while_its_runner_is_replaced():
+    config = crossing(steps=40).env_runners(num_env_runners=1)
+    with config.build_algo() as algo:
+        while algo.env_steps < 20:
+            algo.train()
+        group = algo.env_runner_group
+        ray.kill(group._worker_manager.actors()[group.healthy_worker_ids()[0]], no_restart=False)
+        for _ in range(100):
+            if algo.finished:
+                break
+            algo.train()
+        assert algo.finished
