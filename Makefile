@@ -3,11 +3,12 @@ BIN  := $(VENV)/bin
 CONSTRAINTS := docker/constraints.txt
 
 # torch first and exact: a range would let another package bring gigabytes of CUDA.
-$(VENV)/ready: pyproject.toml $(CONSTRAINTS)
+$(VENV)/ready: pyproject.toml $(CONSTRAINTS) docker/references.txt
 	python3 -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet $(shell grep '^torch==' $(CONSTRAINTS))
 	$(BIN)/pip install --quiet -c $(CONSTRAINTS) -e '.[dev]'
+	$(BIN)/pip install --quiet -c $(CONSTRAINTS) --no-deps -r docker/references.txt
 	touch $@
 
 .PHONY: run test check bench learn clean help
@@ -16,7 +17,8 @@ help:                       ## this list
 
 run: $(VENV)/ready          ## the main job, small: toy data, offline, the handover, online, report
 	$(BIN)/off2on data add toy-pendulum --if-missing
-	$(BIN)/off2on train iql toy-pendulum --updates 10k --online 5k --strategy balanced
+	rm -rf runs/toy-pendulum/iql-balanced-s0
+	$(BIN)/off2on train iql toy-pendulum --updates 6k --online 3k --strategy balanced
 
 test: $(VENV)/ready         ## every test that needs no GPU and no download
 	$(BIN)/python -m pytest
@@ -29,6 +31,7 @@ check: $(VENV)/ready        ## what a commit must pass: format, lint, types, flo
 	$(MAKE) test
 
 bench: $(VENV)/ready        ## speed, as ratios against peers in the same run
+	$(BIN)/pip install --quiet -c $(CONSTRAINTS) minari
 	$(BIN)/python -m pytest -m bench -s
 
 learn: $(VENV)/ready        ## scores: every algorithm against its data's return, several seeds

@@ -1,6 +1,6 @@
 """Same weights, same batch, same random numbers: our losses and gradients beside those of d3rlpy 2.8.1.
 
-d3rlpy pins another Gymnasium than RLlib does, so it is never a dependency: `make compare` installs it beside
+d3rlpy pins another Gymnasium than RLlib does, so it is never a dependency: `make test` installs it beside
 the pins. `pytest tests/test_reference.py -s` prints the largest relative error of every row.
 """
 
@@ -20,7 +20,7 @@ from off2on.algorithms.td3_bc import TD3BC
 from off2on.seeding import seed_of
 
 d3rlpy = pytest.importorskip(
-    "d3rlpy", reason="d3rlpy 2.8.1 is not installed here: make compare", exc_type=ImportError
+    "d3rlpy", reason="d3rlpy 2.8.1 is not installed here: make test", exc_type=ImportError
 )
 
 HIDDEN = (32, 32)

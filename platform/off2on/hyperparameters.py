@@ -186,6 +186,13 @@ class Settings:
         return {name: getattr(self, name) for name in self.rules()}
 
 
+REWARDS = ("raw", "return_scale", "return_range", "minus_one", "standardise")
+REWARD = (
+    "transform of the reward, offline and online: return_scale is r * 1000 / largest |return|, "
+    "return_range r * 1000 / (largest - smallest return), minus_one r - 1, standardise (r - mean) / std"
+)
+
+
 @dataclass(frozen=True)
 class Hyperparameters(Settings):
     """What every algorithm has."""
@@ -196,11 +203,7 @@ class Hyperparameters(Settings):
     actor_lr: float = hp(3e-4, "Adam's step size for the policy", above=0, search=("log", 3e-5, 1e-3))
     hidden: tuple[int, ...] = hp((256, 256), "widths of the hidden layers", least=1)
     normalise_obs: bool = hp(False, "use (s - mean) / (std + 0.001) of the data, offline and online")
-    reward: str = hp(
-        "raw",
-        "transform of the reward, offline and online: return_range is r * 1000 / (largest - smallest return)",
-        choices=("raw", "return_range", "minus_one", "standardise"),
-    )
+    reward: str = hp("raw", REWARD, choices=REWARDS)
 
     @classmethod
     def rules(cls) -> dict[str, Rule]:

@@ -73,9 +73,9 @@ class Transforms:
 
 def _reward(shards: Shards, name: str) -> tuple[float, float]:
     """Scale and shift of the named reward transform."""
-    if name == "return_range":
-        spread = float(np.ptp(shards.returns))
-        return (1000.0 / spread if spread > 0 else 1.0), 0.0
+    if name in ("return_range", "return_scale"):
+        size = float(np.ptp(shards.returns) if name == "return_range" else np.abs(shards.returns).max())
+        return (1000.0 / size if size > 0 else 1.0), 0.0
     if name == "minus_one":
         return 1.0, -1.0
     if name == "standardise":

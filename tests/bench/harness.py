@@ -50,8 +50,8 @@ def in_turns(
 class Worker:
     """A process that answers a number of updates with the seconds they took."""
 
-    def __init__(self, script: str, *arguments: str | Path, python: str = sys.executable) -> None:
-        command = [python, str(HERE / script), *map(str, arguments)]
+    def __init__(self, script: str, *arguments: str | Path) -> None:
+        command = [sys.executable, str(HERE / script), *map(str, arguments)]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )

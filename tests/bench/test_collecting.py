@@ -6,10 +6,10 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from harness import in_turns, report
 
 from off2on.algorithms.iql import IQL
 from off2on.runner import RecipeRunner
-from tests.bench.harness import in_turns, report
 
 pytestmark = pytest.mark.bench
 

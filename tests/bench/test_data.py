@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from harness import in_turns, report
 
 from datasets_io.d4rl import D4RL
 from datasets_io.ingest import ingest
-from tests.bench.harness import in_turns, report
 
 h5py = pytest.importorskip("h5py")
 pytestmark = pytest.mark.bench

@@ -1,17 +1,15 @@
 """Gradient updates per second against d3rlpy, and what going through RLlib costs.
 
-d3rlpy pins another gymnasium, so it lives in a Python of its own: `make bench` makes one.
+Every side runs in a process of its own, with the threads it chooses by default.
 """
 
-import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
+from harness import Worker, in_turns, report
 
-from tests.bench.harness import Worker, in_turns, report
-
-PEERS = os.environ.get("OFF2ON_PEERS_PYTHON")
 AIMS = {"td3_bc": 2.0, "iql": 2.0, "cql": 1.3}
 UPDATES = {"td3_bc": 300, "iql": 300, "cql": 20}
 
@@ -26,12 +24,12 @@ def columns(halfcheetah, tmp_path_factory) -> Path:
     return path
 
 
-@pytest.mark.skipif(PEERS is None, reason="no Python with d3rlpy: run `make bench`")
+@pytest.mark.skipif(find_spec("d3rlpy") is None, reason="d3rlpy is not installed: make bench")
 @pytest.mark.parametrize("name", AIMS)
 def test_updates_per_second_against_d3rlpy(name, halfcheetah, columns):
     with (
         Worker("worker_off2on.py", name, halfcheetah.path, "train") as ours,
-        Worker("worker_d3rlpy.py", name, columns, python=str(PEERS)) as peer,
+        Worker("worker_d3rlpy.py", name, columns) as peer,
     ):
         ratio = in_turns(ours, peer, UPDATES[name])
     report(f"updates {name} / d3rlpy", ratio, [AIMS[name]])

@@ -1,4 +1,4 @@
-"""A worker that makes gradient updates with d3rlpy, sampling included; run by a Python that has it.
+"""A worker that makes gradient updates with d3rlpy, sampling included.
 
 usage: python worker_d3rlpy.py ALGORITHM COLUMNS.npz     then one number of updates per line
 """
@@ -26,7 +26,6 @@ CONFIGS = {
 def main() -> None:
     """Answer lines until there are none."""
     name, path = sys.argv[1:]
-    d3rlpy.logging.set_log_context(logging=False) if hasattr(d3rlpy.logging, "set_log_context") else None
     data = np.load(path)
     dataset = d3rlpy.dataset.MDPDataset(
         data["obs"], data["actions"], data["rewards"], data["terminateds"], data["truncateds"]

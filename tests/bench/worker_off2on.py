@@ -3,11 +3,8 @@
 usage: python worker_off2on.py ALGORITHM SHARDS bare|train
 """
 
-import os
 import sys
 import time
-
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 
 def updater(name: str, shards: str, how: str):

@@ -4,9 +4,12 @@ The catalogue holds strings, so that reading it imports nothing.
 """
 
 import importlib
+from typing import TYPE_CHECKING
 
 from off2on.errors import UnknownName, nearest
-from off2on.strategies.base import Strategy
+
+if TYPE_CHECKING:
+    from off2on.strategies.base import Strategy
 
 CATALOGUE = {
     "append": ("off2on.strategies.append:Append", "offline and online rows, all equally likely"),
@@ -18,7 +21,7 @@ CATALOGUE = {
 }
 
 
-def find_strategy(name: str) -> type[Strategy]:
+def find_strategy(name: str) -> "type[Strategy]":
     """The strategy of a catalogue name, or of ``package.module:Class``."""
     target = CATALOGUE[name][0] if name in CATALOGUE else name
     module, _, attribute = target.partition(":")
@@ -26,6 +29,8 @@ def find_strategy(name: str) -> type[Strategy]:
         raise UnknownName(
             f"no strategy is called '{name}'.", f"{nearest(name, CATALOGUE)}All: {' '.join(CATALOGUE)}"
         )
+    from off2on.strategies.base import Strategy
+
     try:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
