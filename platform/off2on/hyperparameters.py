@@ -186,6 +186,7 @@ class Settings:
         return {name: getattr(self, name) for name in self.rules()}
 
 
+NORMALISE = "use (s - mean) / (std + 0.001) of the data, offline and online"
 REWARDS = ("raw", "return_scale", "return_range", "minus_one", "standardise")
 REWARD = (
     "transform of the reward, offline and online: return_scale is r * 1000 / largest |return|, "
@@ -202,7 +203,7 @@ class Hyperparameters(Settings):
     polyak: float = hp(0.005, "share of the networks the targets take over per update", least=0, most=1)
     actor_lr: float = hp(3e-4, "Adam's step size for the policy", above=0, search=("log", 3e-5, 1e-3))
     hidden: tuple[int, ...] = hp((256, 256), "widths of the hidden layers", least=1)
-    normalise_obs: bool = hp(False, "use (s - mean) / (std + 0.001) of the data, offline and online")
+    normalise_obs: bool = hp(False, NORMALISE)
     reward: str = hp("raw", REWARD, choices=REWARDS)
 
     @classmethod

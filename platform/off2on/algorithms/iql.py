@@ -11,9 +11,10 @@ Order as in the authors' code: the value, then the actor and the critics with th
 the targets. The policy is N(tanh f(s), sigma) with one sigma for all states; its step size falls
 to 0 along a cosine offline and does not decay online.
 
-Difference: beta is not free of scale, so the paper divides locomotion rewards by (largest -
+Differences: beta is not free of scale, so the paper divides locomotion rewards by (largest -
 smallest return) / 1000. Where all returns are alike that is next to nothing; here they are
-divided by largest |return| / 1000, which is much the same on D4RL (``reward=return_range`` is the paper's).
+divided by largest |return| / 1000, which is much the same on D4RL (``reward=return_range`` is the
+paper's). Observations are normalised, as CORL does and the authors do not.
 """
 
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from torch import Tensor
 from off2on import losses
 from off2on.algorithm import OfflineToOnline
 from off2on.batches import Batch
-from off2on.hyperparameters import REWARD, REWARDS, Hyperparameters, hp
+from off2on.hyperparameters import NORMALISE, REWARD, REWARDS, Hyperparameters, hp
 from off2on.nets import Critic, GaussianActor, Nets, Value
 from off2on.recipe import Loss, cosine
 
@@ -47,6 +48,7 @@ class IQLHyperparameters(Hyperparameters):
     weight_clip: float = hp(100.0, "largest weight a transition may get", above=0)
     value_lr: float = hp(3e-4, "Adam's step size for the value", above=0)
     critic_lr: float = hp(3e-4, "Adam's step size for the critics", above=0)
+    normalise_obs: bool = hp(True, NORMALISE)
     reward: str = hp("return_scale", REWARD, choices=REWARDS)
     actor_decay: bool = hp(True, "let the actor's step size fall to 0 along a cosine, offline only")
 

@@ -21,7 +21,7 @@ from torch.nn import functional as F  # noqa: N812
 from off2on import losses
 from off2on.algorithm import OfflineToOnline
 from off2on.batches import Batch
-from off2on.hyperparameters import Hyperparameters, hp
+from off2on.hyperparameters import NORMALISE, Hyperparameters, hp
 from off2on.nets import Critic, DeterministicActor, Nets
 from off2on.recipe import Loss, Objective
 
@@ -37,7 +37,7 @@ class TD3BCHyperparameters(Hyperparameters):
     target_noise: float = hp(0.2, "sigma of the noise on the target's action", least=0)
     noise_clip: float = hp(0.5, "bound c on that noise", least=0)
     exploration_noise: float = hp(0.1, "sigma of the noise on actions when collecting online", least=0)
-    normalise_obs: bool = hp(True, "use (s - mean) / (std + 0.001) of the data, offline and online")
+    normalise_obs: bool = hp(True, NORMALISE)
 
 
 class TD3BC(OfflineToOnline):
