@@ -118,21 +118,15 @@ def test_rules_are_checked(tmp_path):
         ingest(Numbers(), None, tmp_path, name="x", nan="ignore")
 
 
-def test_ray_data_reads_shards_as_real_arrays(tmp_path):
-    import ray
+def test_ray_data_reads_shards_as_real_arrays(tmp_path, ray_session):
+    import ray.data
 
     shards = ingest(Numbers(), None, tmp_path, name="numbers", rows_per_shard=5)
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    try:
-        import ray.data
-
-        ray.data.DataContext.get_current().enable_progress_bars = False
-        # The folder, not a list of files: for several files Ray 2.60 imports fsspec's HTTP module in threads,
-        # and without aiohttp, which Ray does not ask for, that fails.
-        rows = ray.data.read_parquet(str(shards.folder))
-        batch = rows.sort(["eps_id", "t"]).take_batch(100, batch_format="numpy")
-    finally:
-        ray.shutdown()
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    # The folder, not a list of files: for several files Ray 2.60 imports fsspec's HTTP module in threads,
+    # and without aiohttp, which Ray does not ask for, that fails.
+    rows = ray.data.read_parquet(str(shards.folder))
+    batch = rows.sort(["eps_id", "t"]).take_batch(100, batch_format="numpy")
     assert batch["obs"].dtype == np.float32
     assert batch["obs"].shape == (shards.rows, 2)
     assert len(shards.files) == 4

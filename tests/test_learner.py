@@ -120,7 +120,8 @@ def test_the_policy_is_the_learners(toy: Shards):
 
         with torch.no_grad():
             policy = algo.policy()
-            assert torch.equal(policy(obs), ask(algo, answer)[0])
+            # Close, not equal: the learner's weights lie elsewhere in memory, and sums may run otherwise.
+            torch.testing.assert_close(policy(obs), ask(algo, answer)[0], rtol=1e-6, atol=1e-6)
         assert policy.nets.names() == ["actor"]
 
 

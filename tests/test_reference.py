@@ -17,7 +17,7 @@ from off2on.algorithms.cql import CQL
 from off2on.algorithms.iql import IQL
 from off2on.algorithms.sac import SAC
 from off2on.algorithms.td3_bc import TD3BC
-from off2on.seeding import seed_of
+from off2on.seeding import POSITIONS, UPDATES, seed_of
 
 d3rlpy = pytest.importorskip(
     "d3rlpy", reason="d3rlpy 2.8.1 is not installed here: make test", exc_type=ImportError
@@ -325,10 +325,11 @@ def test_cql(problem: Callable[..., Any], table: dict[str, float], seed: int, so
 
 def next_batch(learner: Any) -> Any:
     """What the learner's next update will draw, with torch's random numbers set as it will set them."""
-    seed = seed_of(learner.config.seed, learner.rank, learner.updates)
-    position = learner.strategy.draw(1, learner.hp.batch_size, torch.Generator().manual_seed(seed))
+    where = learner.config.seed, learner.rank, learner.updates
+    generator = torch.Generator().manual_seed(seed_of(POSITIONS, *where))
+    position = learner.strategy.draw(1, learner.hp.batch_size, generator)
     (batch,) = learner.rows.gather(position)
-    torch.manual_seed(seed)
+    torch.manual_seed(seed_of(UPDATES, *where))
     return batch
 
 

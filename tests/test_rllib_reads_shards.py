@@ -13,15 +13,6 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def local_ray():
-    import ray
-
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
-
-
 def log_likelihood(algo, shards):
     """Mean log-probability of the data's actions under the policy."""
     data = shards.read_all(["obs", "actions"])
@@ -33,7 +24,7 @@ def log_likelihood(algo, shards):
 
 
 @pytest.mark.parametrize("toy", [ToyPendulum, ToyCartPole])
-def test_rllib_bc_trains_from_shards(tmp_path, toy, local_ray):
+def test_rllib_bc_trains_from_shards(tmp_path, toy, ray_session):
     from ray.rllib.algorithms.bc import BCConfig
 
     shards = ingest(toy(episodes=10), None, tmp_path, name="toy", rows_per_shard=500)

@@ -244,7 +244,7 @@ def test_new_rows_enter_at_the_largest_priority_ever_given():
     strategy.entered(rows.add(new))
     assert strategy.priority[25:29].unique().tolist() == [largest]
     # It never falls again, whatever is given later.
-    strategy.largest = 500.0
+    strategy.largest = torch.tensor(500.0, dtype=torch.float64)
     go_on(strategy, 3, seed=1)
     assert strategy.largest == 500
 

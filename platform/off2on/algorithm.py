@@ -14,7 +14,7 @@ from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.rllib.utils.checkpoints import Checkpointable
-from ray.rllib.utils.metrics import LEARNER_RESULTS
+from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, EPISODE_RETURN_MEAN, LEARNER_RESULTS
 
 from off2on.config import OfflineToOnlineConfig
 from off2on.errors import LearnerDied
@@ -46,8 +46,6 @@ class OfflineToOnline(Recipe, Algorithm):
         self.env_steps = 0
         self.pause_at: int | None = None
         """No step of `train` goes beyond this many updates (offline) or environment steps (online)."""
-        self.returns: list[tuple[int, float, int]] = []
-        """(environment steps, return, length) of the episodes that exploration finished."""
         self.latest: dict[str, float] = {}
         """The learners' metrics of the last step."""
 
@@ -92,7 +90,9 @@ class OfflineToOnline(Recipe, Algorithm):
             return
         self.updates += updates
         answers = self._on_learners(RecipeLearner.advance, updates=updates)
-        self.latest = {name: float(np.mean([answer[name] for answer in answers])) for name in answers[0]}
+        # The first online row is one learner's alone, and so are then the metrics that need one.
+        names = dict.fromkeys(name for answer in answers for name in answer)
+        self.latest = {name: float(np.mean([one[name] for one in answers if name in one])) for name in names}
         self.metrics.log_dict(self.latest, key=LEARNER_RESULTS, window=1)
         if self.has_crossed:
             self._sync_weights()
@@ -135,16 +135,18 @@ class OfflineToOnline(Recipe, Algorithm):
     def _collect(self, steps: int) -> None:
         """At least so many environment steps, shared by the runners, into the learners' rows."""
         runners = max(1, self.env_runner_group.num_healthy_remote_env_runners())
-        each = -(-steps // runners)
+        each, taken = -(-steps // runners), self.env_steps
         rollouts: list[Rollout] = self.env_runner_group.foreach_env_runner(
-            lambda runner: runner.sample(num_timesteps=each)
+            lambda runner: runner.sample(num_timesteps=each, taken=taken)
         )
         for rollout in rollouts:
             columns = ray.put(rollout.columns) if self.learner_group.is_remote else rollout.columns
             self._on_learners(_add, columns=columns, first=self.env_steps)
             self.env_steps += len(rollout.columns["rewards"])
-            ended = zip(rollout.returns, rollout.lengths, strict=True)
-            self.returns += [(self.env_steps, ret, length) for ret, length in ended]
+        if returns := [ret for rollout in rollouts for ret in rollout.returns]:
+            self.metrics.log_value(
+                (ENV_RUNNER_RESULTS, EPISODE_RETURN_MEAN), float(np.mean(returns)), window=10
+            )
 
     def policy(self) -> Policy:
         """The policy as it is now, on its own: raw observations to actions of the environment."""
@@ -193,6 +195,8 @@ class OfflineToOnline(Recipe, Algorithm):
         Checkpointable.restore_from_path(self, path, *args, **kwargs)
         self._on_learners(RecipeLearner.load_rows, folder=str(path))
         if self.has_crossed:
+            # Runners refuse weights with a smaller number than theirs, which a rollback's have.
+            self.env_runner_group.foreach_env_runner(_forget_weights)
             self._sync_weights()
 
     def __enter__(self) -> Self:
@@ -204,3 +208,7 @@ class OfflineToOnline(Recipe, Algorithm):
 
 def _add(learner: RecipeLearner, columns: Any, first: int) -> None:
     learner.add(ray.get(columns) if isinstance(columns, ray.ObjectRef) else columns, first)
+
+
+def _forget_weights(runner: Any) -> None:
+    runner._weights_seq_no = 0

@@ -62,7 +62,10 @@ class Layout:
     def pack(self, columns: Mapping[str, Array]) -> Tensor:
         """Lay columns side by side: [N, W] float32 on the CPU."""
         count = len(next(iter(columns.values())))
-        parts = [np.asarray(columns[name], np.float32).reshape(count, -1) for name in self.widths]
+        parts = [
+            np.asarray(columns[name], np.float32).reshape(count, max(width, 1))
+            for name, width in self.widths.items()
+        ]
         return torch.from_numpy(np.concatenate(parts, axis=1))
 
 

@@ -6,6 +6,7 @@ algo = config.build_algo()
 
 from typing import Any, Self
 
+import numpy as np
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
@@ -150,6 +151,12 @@ class OfflineToOnlineConfig(AlgorithmConfig):
             raise RecipeError(
                 f"{self.recipe.__name__} needs continuous actions; "
                 f"those of {shards.name} are {shards.action_space}."
+            )
+        box = shards.action_space
+        if not (np.isfinite(box.low).all() and np.isfinite(box.high).all()):
+            raise RecipeError(
+                f"the actions of {shards.name} have no bounds: {box}.",
+                "They are scaled to [-1, 1]; the data's source must state a bounded Box.",
             )
         if self.hp.batch_size % max(1, self.num_learners):
             raise HyperparameterError(

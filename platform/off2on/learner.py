@@ -26,7 +26,7 @@ from off2on.batches import Batch
 from off2on.flat import Flat
 from off2on.offline import OfflineRows
 from off2on.recipe import Objective
-from off2on.seeding import seed_of
+from off2on.seeding import POSITIONS, UPDATES, seed_of
 from off2on.speed import fastest_threads, ready_memory
 from off2on.strategies import find_strategy
 from off2on.strategies.append import Append
@@ -161,11 +161,11 @@ class RecipeLearner(TorchLearner):
     @contextmanager
     def _randomness(self) -> Iterator[torch.Generator]:
         """Random numbers for the updates that come next, whatever was drawn before."""
-        seed = seed_of(self.config.seed, self.rank, self.updates)
+        where = self.config.seed, self.rank, self.updates
         devices = [self._device] if self._device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(seed)
-            yield torch.Generator(self._device).manual_seed(seed)
+            torch.manual_seed(seed_of(UPDATES, *where))
+            yield torch.Generator(self._device).manual_seed(seed_of(POSITIONS, *where))
 
     def machine(self) -> tuple[str, int | None]:
         """Device and number of threads, None before the first update."""
@@ -201,7 +201,7 @@ class RecipeLearner(TorchLearner):
         super().set_state(state)
         self.updates = state.get("updates", self.updates)
         # As many threads as before: sums would be taken in another order by another number.
-        self.threads = state.get("threads", self.threads)
+        self.threads = state.get("threads") or self.threads
 
     def save_rows(self, folder: str) -> None:
         """Write what only this learner knows: its online rows, the strategy, the window."""
@@ -212,7 +212,7 @@ class RecipeLearner(TorchLearner):
 
     def load_rows(self, folder: str) -> None:
         """Take back what `save_rows` wrote."""
-        kept = torch.load(self._rows_file(folder), weights_only=True)
+        kept = torch.load(self._rows_file(folder), map_location="cpu", weights_only=True)
         self.source.load(kept["source"])
         self.rows.load(kept["rows"])
         self.strategy.load(kept["strategy"])

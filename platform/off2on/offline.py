@@ -159,8 +159,10 @@ class OfflineRows:
     def load(self, state: Mapping[str, Any]) -> None:
         """Put the window where it was."""
         if self.streams:
-            self.streamed = state["streamed"] - self.rows.offline
-            self._slide_to(state["streamed"])
+            # Another run's window, where this one starts at its handover, may have been smaller or none.
+            stop = max(state["streamed"], self.rows.offline)
+            self.streamed = stop - self.rows.offline
+            self._slide_to(stop)
 
 
 def _widths(shards: Shards, columns: Sequence[str]) -> dict[str, int]:

@@ -16,6 +16,12 @@ from off2on.records import read_about
 from off2on.runs import HANDOVER, refuse_existing
 from off2on.strategies import find_strategy
 
+SMALLEST_WINDOW = 2**20
+"""Bytes of data below which a window would hold too few rows to be a sample of anything."""
+
+CONTINUED = ("online", "strategy", "workers", "envs", "eval_every", "memory", "utd")
+"""The options besides the hyperparameters that a resumed run must share with the one it continues."""
+
 
 class Checked(NamedTuple):
     """A plan whose names were found."""
@@ -102,7 +108,7 @@ class Plan:
         env = self._simulator(shards)
         start = self._start(shards, hp)
         if resume and (self.folder / "run.yaml").is_file():
-            self._must_continue(self.folder, shards, hp)
+            self._must_continue(self.folder, shards, hp, resume=True)
         checked = Checked(recipe, shards, hp, strategy, env, start)
         self.config(checked).validate()
         if not resume:
@@ -113,7 +119,9 @@ class Plan:
         """The plan as RLlib's configuration."""
         import torch
 
-        gpus = 1 if torch.cuda.is_available() else 0
+        # Of a cluster's GPUs nothing is known yet; here, a learner that waits for one would wait for ever.
+        enough = self.address is not None or torch.cuda.device_count() >= self.learners
+        gpus = 1 if torch.cuda.is_available() and enough else 0
         config = checked.recipe.configure(checked.shards.path).data(memory_budget=self.memory)
         if checked.env is not None:
             config.environment(checked.env)
@@ -179,6 +187,8 @@ class Plan:
                 raise UserError(
                     f"--{name.replace('_', '-')} must be at least {bound}: got {getattr(self, name)}."
                 )
+        if self.memory < SMALLEST_WINDOW:
+            raise UserError(f"--memory must be at least {SMALLEST_WINDOW:,} bytes: got {self.memory:,}.")
         if self.updates == 0 and self.online == 0:
             raise UserError("there is nothing to do: --updates and --online are both 0.")
         cores = os.cpu_count() or 1
@@ -210,26 +220,20 @@ class Plan:
         self._must_continue(Path(self.source), shards, hp)
         return checkpoint
 
-    def _must_continue(self, run: Path, shards: Shards, hp: Hyperparameters) -> None:
+    def _must_continue(self, run: Path, shards: Shards, hp: Hyperparameters, resume: bool = False) -> None:
         """That the plan goes on from what the run did, and not from something else."""
         about = read_about(run)
-        then: dict[str, object] = {
-            "algorithm": about["algorithm"],
-            "data": about["data"]["content_hash"],
-            "updates": about["updates"],
-            "learners": int(about["plan"]["learners"]["value"]),
-        }
+        then: dict[str, object] = {"data": about["data"]["content_hash"]}
         then |= {name: known["value"] for name, known in about["hyperparameters"].items()}
-        now = {
-            "algorithm": self.algorithm,
-            "data": shards.manifest.content_hash,
-            "updates": self.updates,
-            "learners": self.learners,
+        now: dict[str, object] = {"data": shards.manifest.content_hash}
+        now |= {
+            name: list(value) if isinstance(value, tuple) else value for name, value in hp.as_dict().items()
         }
-        for name, value in (now | hp.as_dict()).items():
-            value = list(value) if isinstance(value, tuple) else value
-            if name in then and value != then[name]:
+        for name in ("algorithm", "updates", "learners", *(CONTINUED if resume else ())):
+            then[name], now[name] = about["plan"][name]["value"], str(getattr(self, name))
+        for name in then.keys() & now.keys():
+            if now[name] != then[name]:
                 raise UserError(
-                    f"{run} was run with {name} {then[name]}, not {value}.",
+                    f"{run} was run with {name} {then[name]}, not {now[name]}.",
                     "Its checkpoints fit no other; say the same, or start anew with another --out.",
                 )

@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 
 @contextmanager
-def ray_started(address: str | None) -> Iterator[None]:
+def ray_started(address: str | None, actors: int) -> Iterator[None]:
     """A Ray of our own unless one runs already or an address is given."""
     import ray
 
@@ -24,7 +24,14 @@ def ray_started(address: str | None) -> Iterator[None]:
     options: dict[str, Any] = {"runtime_env": {"env_vars": {"PYTHONPATH": paths}}}
     if address is None:
         # "local", because a bare init would join whatever cluster lives on this host.
-        options |= {"address": "local", "include_dashboard": False, "object_store_memory": 2**30}
+        # An actor waits for a CPU of its own for ever; on a small machine they share.
+        cpus = max(os.cpu_count() or 1, actors + 1)
+        options |= {
+            "address": "local",
+            "num_cpus": cpus,
+            "include_dashboard": False,
+            "object_store_memory": 2**30,
+        }
     else:
         options |= {"address": address}
     ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 
-from off2on.seeding import seed_of
+from off2on.seeding import ROLLOUTS, seed_of
 from off2on.transforms import Array
 
 
@@ -41,13 +41,19 @@ class RecipeRunner(SingleAgentEnvRunner):
         self.env: Any = self.env.env
         self._obs: Array | None = None
 
-    def sample(self, *, num_timesteps: int, **_: Any) -> Rollout:
+    def sample(self, *, num_timesteps: int, taken: int | None = None, **_: Any) -> Rollout:
         """Make at least this many steps over all environments.
 
         The environments go on where the last call left them. After an episode's end Gymnasium
         spends one call on the reset, which is no transition and is left out.
+
+        Args:
+            num_timesteps: How many.
+            taken: Steps that all runners took before, which choose the random numbers: a runner of a
+                resumed run, or in a dead one's place, must not repeat the first. None: this one's own.
         """
-        seed = seed_of(self.config.seed, self.worker_index or 0, self.num_env_steps_sampled_lifetime)
+        before = self.num_env_steps_sampled_lifetime if taken is None else taken
+        seed = seed_of(ROLLOUTS, self.config.seed, self.worker_index or 0, before)
         if self._obs is None:
             self._obs, _ = self.env.reset(seed=seed % 2**31)
             self._ended = np.zeros(self.num_envs, bool)

@@ -89,17 +89,23 @@ class Run:
         self._write_records()
 
     def _write_records(self) -> None:
-        write(self.folder / "episodes.csv", _csv(self.episodes))
-        write(self.folder / "metrics.csv", _csv(self.metrics))
+        for name, rows in (("episodes.csv", self.episodes), ("metrics.csv", self.metrics)):
+            if rows:
+                write(self.folder / name, _csv(rows))
+            else:
+                (self.folder / name).unlink(missing_ok=True)
 
     def checkpoint(self, name: str, save: Callable[[str], object]) -> Path:
         """Keep a checkpoint; of those not called handover, only the newest stays.
 
         Args:
-            name: The folder's name.
+            name: The folder's name; the same name is the same state.
             save: Writes the checkpoint into the folder it is given.
         """
         target, partial = self.checkpoints / name, self.checkpoints / f"{name}.partial"
+        newest = self.last_checkpoint
+        if newest is not None and newest.name == name:
+            return target  # to replace it by itself would be a moment without any
         shutil.rmtree(partial, ignore_errors=True)
         save(str(partial))
         shutil.rmtree(target, ignore_errors=True)

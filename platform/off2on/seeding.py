@@ -2,7 +2,11 @@
 
 import numpy as np
 
+UPDATES, POSITIONS, ROLLOUTS = 0, 1, 2
+"""What random numbers are for: the noise in losses, the rows drawn, the steps in environments."""
 
-def seed_of(*parts: int) -> int:
-    """One 63-bit seed made of several numbers, such as (seed, learner, updates done)."""
+
+def seed_of(use: int, *parts: int) -> int:
+    """One 63-bit seed made of several numbers, such as (UPDATES, seed, learner, updates done)."""
+    parts = (use, *parts)
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -44,10 +44,10 @@ def train(plan: Plan, resume: bool = False) -> Path:
     """
     checked = plan.check(resume)
     run = Run.resume(plan.folder) if resume else Run.create(plan.folder)
-    run.describe(_about(plan, checked) | {"status": "running"})
+    started = run.about.get("started", _now())
+    run.describe(_about(plan, checked) | {"started": started, "status": "running"})
     with ExitStack() as stack:
         terminal = stack.enter_context(quiet(run.folder / "log.txt"))
-        stop = stack.enter_context(interruptible())
         score = run.about["data"]["return_mean"]
         progress = stack.enter_context(
             open_progress(
@@ -60,7 +60,11 @@ def train(plan: Plan, resume: bool = False) -> Path:
             )
         )
         try:
-            with ray_started(plan.address), _Session(plan, checked, run, progress, stop) as session:
+            with (
+                ray_started(plan.address, plan.learners + plan.workers),
+                interruptible() as stop,  # only now: ray.init puts its own answer to SIGTERM in place
+                _Session(plan, checked, run, progress, stop) as session,
+            ):
                 session.go()
         except BaseException as error:
             status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
@@ -88,6 +92,7 @@ class _Session:
         start = run.last_checkpoint or checked.start
         if start is not None:
             self.algo.restore_from_path(str(start))
+        if run.metrics:  # even without a checkpoint: a run may be killed between its first record and that
             run.forget_after(self.algo.updates, self.algo.env_steps, self.algo.has_crossed)
 
     def __enter__(self) -> "_Session":
@@ -108,7 +113,7 @@ class _Session:
             if algo.updates < mark:
                 self._advance(mark)
                 self._evaluate("offline")
-                self._keep(HANDOVER if mark == self.plan.updates else f"{algo.updates:09d}")
+                self._keep(HANDOVER if mark == self.plan.updates else self._place)
         if self.plan.online:
             if not algo.has_crossed:
                 if not (run.checkpoints / HANDOVER).exists():
@@ -119,7 +124,7 @@ class _Session:
                 if algo.env_steps < mark:
                     self._advance(mark)
                     self._evaluate("online")
-                    self._keep(f"{algo.updates:09d}")
+                    self._keep(self._place)
         run.save_policy(algo.policy().export())
 
     def _advance(self, mark: int) -> None:
@@ -133,7 +138,7 @@ class _Session:
 
         while position() < mark:
             if self.stop.asked:  # asked before a block, because one that reaches its mark is evaluated first
-                self._keep(f"{algo.updates:09d}")
+                self._keep(self._place)
                 self.run.describe({"wall_s": round(time.monotonic() - self.began, 1)})
                 raise KeyboardInterrupt
             algo.train()
@@ -152,7 +157,7 @@ class _Session:
         row: Row = where | dict.fromkeys(("score", "score_std", "episodes", "normalised"), "")
         episodes: list[Row] = []
         if self.env is not None:
-            seed = 1_000_000 + self.plan.seed
+            seed = 1_000_000 * (1 + self.plan.seed)
             played = evaluate(acting(algo.policy()), self.env, episodes=self.plan.eval_episodes, seed=seed)
             scores = np.array([episode.ret for episode in played])
             scaled = mean_normalised(self.data_name, scores)
@@ -189,6 +194,12 @@ class _Session:
                 f"at update {self.algo.updates:,}: the critic is extrapolating. Training goes on."
             )
 
+    @property
+    def _place(self) -> str:
+        """Where the run is, as a checkpoint's name: updates and, online, environment steps."""
+        steps = f"-{self.algo.env_steps:09d}" if self.algo.has_crossed else ""
+        return f"{self.algo.updates:09d}{steps}"
+
     def _keep(self, name: str) -> None:
         """A checkpoint; the handover's has its policy beside it, to be evaluated for ever."""
 
@@ -208,7 +219,6 @@ def _about(plan: Plan, checked: Checked) -> dict[str, Any]:
     pair = reference(shards.name)
     return {
         "command": plan.command,
-        "started": _now(),
         "algorithm": plan.algorithm,
         "family": entry.family if entry else None,
         "paper": entry.paper if entry else None,

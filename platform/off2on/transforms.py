@@ -52,9 +52,9 @@ class Transforms:
     def rows(self, columns: Mapping[str, Array]) -> dict[str, Array]:
         """Columns in the world's units as the learner's columns, float32.
 
-        ``obs``, ``new_obs`` [N, D] → ``obs``, ``next_obs``; ``actions`` [N, A] → ``action``, clipped
-        to [-1, 1] as the environment clips it; ``rewards`` [N] → ``reward``; ``terminateds`` [N] →
-        ``mask`` = 1 - terminated. Columns not given are not made.
+        ``obs``, ``new_obs`` [N, D] → ``obs``, ``next_obs``; ``actions``, ``new_actions`` [N, A] →
+        ``action``, ``next_action``, clipped to [-1, 1] as the environment clips them; ``rewards`` [N] →
+        ``reward``; ``terminateds`` [N] → ``mask`` = 1 - terminated. Columns not given are not made.
         """
         made: dict[str, Array] = {}
         for stored, name in (("obs", "obs"), ("new_obs", "next_obs")):

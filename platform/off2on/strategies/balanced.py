@@ -13,7 +13,8 @@ There is no importance correction.
 
 Differences from the authors' code: the rows of `block` consecutive updates are drawn from one
 cumulative sum of the priorities instead of a sum tree (no drift, and priorities are at most
-`block` updates old). With several learners each learns the ratio on the rows it holds.
+`block` updates old). With several learners each does all this on the rows it holds, so that the
+share f is reached after a thousand online rows of its own.
 """
 
 from collections.abc import Mapping
@@ -63,7 +64,9 @@ class Balanced(Strategy):
         nn.init.ones_(last.bias)
         self.optimizer = torch.optim.Adam(self.ratio.parameters(), lr=options.ratio_lr, fused=True)
         share = options.online_share
-        self.largest = rows.offline * share / ((1 - share) * 1000)
+        self.largest = torch.tensor(
+            rows.offline * share / ((1 - share) * 1000), dtype=torch.float64, device=device
+        )
 
     def draw(self, updates: int, size: int, generator: torch.Generator) -> Tensor:
         """Positions [updates, size] in proportion to priority, stratified within each batch."""
@@ -98,7 +101,7 @@ class Balanced(Strategy):
             mean = self._root(drawn)[: size[0]].mean()
             fresh = (self._root(batch) / mean.clamp(min=1e-10)).clamp(1e-3, 1e3)
         self.priority[position] = fresh.to(self.priority.dtype)
-        self.largest = max(self.largest, float(fresh.max()))
+        self.largest = torch.maximum(self.largest, fresh.max().to(self.largest))
         return {"balanced/ratio_loss": loss.detach(), "balanced/priority": fresh.mean()}
 
     def _ratio(self, batch: Batch) -> Tensor:
@@ -112,8 +115,8 @@ class Balanced(Strategy):
     def state(self) -> dict[str, Any]:
         """Priorities, the density ratio and its optimiser."""
         return {
-            "priority": self.priority[: self.rows.offline + self.rows.online].cpu(),
-            "largest": self.largest,
+            "priority": self.priority[: self.rows.offline + self.rows.online].cpu().clone(),
+            "largest": float(self.largest),
             "ratio": self.ratio.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
@@ -122,6 +125,6 @@ class Balanced(Strategy):
         """Take back what `state` gave."""
         held = state["priority"]
         self.priority[: len(held)] = held.to(self.priority)
-        self.largest = state["largest"]
+        self.largest = torch.full_like(self.largest, state["largest"])
         self.ratio.load_state_dict(state["ratio"])
         self.optimizer.load_state_dict(state["optimizer"])
