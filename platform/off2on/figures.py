@@ -55,6 +55,7 @@ def handover(
     (first, _), (last, crossed) = panels[0], panels[-1]
     low, high = first.get_ylim()
     lowest = stats.iqm([c.handover - (c.drop or 0.0) for c in curves])  # two lines of words go below it
+    lowest = lowest if data_return is None else min(lowest, data_return)
     first.set_ylim(min(low, lowest - 0.2 * (high - low)), high + 0.06 * (high - low))
     first.set_ylabel("return")
     if data_return is not None:

@@ -29,7 +29,7 @@ class Ratio:
 
 
 def in_turns(
-    ours: Callable[[int], float], peer: Callable[[int], float], units: int, rounds: int = 7
+    ours: Callable[[int], float], peer: Callable[[int], float], units: int, rounds: int = 5
 ) -> Ratio:
     """Time both, one after the other, after one warm-up round.
 

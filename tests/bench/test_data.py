@@ -44,6 +44,7 @@ def test_ingestion_against_reading_with_h5py(ours, halfcheetah, halfcheetah_file
     report("ingested rows / h5py read", in_turns(ours, timed(read), halfcheetah.rows))
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:minari")  # about links it would like to have
 def test_ingestion_against_writing_with_minari(ours, halfcheetah, tmp_path, monkeypatch):
     minari = pytest.importorskip("minari")
     from minari.data_collector.episode_buffer import EpisodeBuffer

@@ -11,7 +11,7 @@ import pytest
 from harness import Worker, in_turns, report
 
 AIMS = {"td3_bc": 2.0, "iql": 2.0, "cql": 1.3}
-UPDATES = {"td3_bc": 300, "iql": 300, "cql": 20}
+UPDATES = {"td3_bc": 200, "iql": 200, "cql": 15}
 
 pytestmark = pytest.mark.bench
 
