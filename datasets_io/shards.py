@@ -210,7 +210,7 @@ def open_shards(name_or_path: str | Path) -> Shards:
     there = [folder.name for folder in data_folders(root)]
     known = known_names()
     name = str(name_or_path)
-    close = nearest(name, there) or nearest(name, known)
+    close = nearest(name, [*there, *known])
     raise UnknownName(
         f"no data set is called {name!r}.",
         f"{close}Looked in {path.parent}, {root} ({len(there)} data sets)"
