@@ -1,0 +1,95 @@
+"""What a plan refuses before anything starts, and what a run that goes on must share with its beginning."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from datasets_io import Shards
+from off2on.errors import Exists, SimulatorError, UserError
+from off2on.plan import Plan
+from off2on.train import train
+
+SMALL = {"hidden": "16,16", "batch_size": "16"}
+
+
+@pytest.fixture(scope="module")
+def finished(toy: Shards, tmp_path_factory: pytest.TempPathFactory, ray_session: None) -> Plan:
+    """A plan that was carried out."""
+    out = str(tmp_path_factory.mktemp("runs"))
+    plan = Plan("bc", "toy-pendulum", hyperparameters=SMALL, updates=20, eval_episodes=1, out=out)
+    train(plan)
+    return plan
+
+
+def test_a_run_is_not_overwritten(finished: Plan):
+    with pytest.raises(Exists, match="--resume to go on"):
+        finished.check()
+    finished.check(resume=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"hyperparameters": SMALL | {"hidden": "8,8"}}, r"run with hidden \[16, 16\], not \[8, 8\]"),
+        ({"updates": 30}, "run with updates 20, not 30"),
+        ({"memory": 2**21}, "run with memory .* not 2097152"),
+    ],
+)
+def test_a_resumed_run_must_be_the_one_that_began(finished: Plan, change: dict, words: str):
+    with pytest.raises(UserError, match=words):
+        dataclasses.replace(finished, **change).check(resume=True)
+
+
+def test_what_was_done_is_written_down(finished: Plan):
+    about = yaml.safe_load((finished.folder / "run.yaml").read_text())
+    assert about["status"] == "finished"
+    assert about["hyperparameters"]["hidden"] == {"value": [16, 16], "default": [256, 256], "origin": "given"}
+    assert about["threads"] >= 1
+
+
+def test_evaluations_are_dense_after_the_handover():
+    offline, online = Plan("bc", "toy-pendulum", updates=100_000, online=40_000).evaluations()
+    assert offline == list(range(5000, 100_001, 5000))
+    assert online[:6] == [1, 1000, 2000, 4000, 5000, 6000]
+    assert online[-1] == 40_000
+
+
+def test_online_needs_a_simulator_and_offline_does_not(wide: Shards):
+    plan = Plan("iql", "wide", hyperparameters=SMALL, updates=10)
+    assert plan.check().env is None
+    with pytest.raises(SimulatorError, match="no simulator"):
+        dataclasses.replace(plan, online=10).check()
+    with pytest.raises(SimulatorError, match="observations of shape"):
+        dataclasses.replace(plan, env="Pendulum-v1").check()
+
+
+def test_sigterm_keeps_a_checkpoint(toy: Shards, tmp_path: Path):
+    command = [str(Path(sys.executable).with_name("off2on")), "train", "bc", str(toy.path), "--updates", "1M"]
+    options = [
+        "--eval-every",
+        "200",
+        "--eval-episodes",
+        "1",
+        "--threads",
+        "1",
+        "hidden=16,16",
+        "batch_size=16",
+    ]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen([*command, *options], cwd=tmp_path, env=os.environ, **quiet) as process:
+        last = tmp_path / "runs" / "toy-pendulum" / "bc-s0" / "checkpoints" / "last"
+        until = time.monotonic() + 120
+        while not last.exists() and time.monotonic() < until:
+            time.sleep(0.2)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 130
+    about = yaml.safe_load((last.parents[1] / "run.yaml").read_text())
+    assert about["status"] == "interrupted"
+    assert (last / "rows-0-of-1.pt").is_file()
