@@ -70,6 +70,13 @@ class Manifest:
         """Rows of each shard, in order."""
         return [int(file["rows"]) for file in self.files]
 
+    def episodes_of(self, number: int) -> slice:
+        """The episodes that lie in the shard of this number; each lies in one as a whole."""
+        ends = np.cumsum(self.lengths)
+        bounds = np.cumsum([0, *self.rows_per_file])[number : number + 2]
+        first, stop = np.searchsorted(ends, bounds, side="right")
+        return slice(int(first), int(stop))
+
     def to_json(self) -> str:
         """As JSON text."""
         return json.dumps(asdict(self), indent=1, allow_nan=False)

@@ -14,10 +14,11 @@ import torch
 
 from datasets_io import Episode, Shards, Source
 from datasets_io.ingest import ingest
-from datasets_io.toy import ToyPendulum
+from datasets_io.toy import ToyCartPole, ToyPendulum
 from off2on.algorithms import CATALOGUE, find_algorithm
 from off2on.batches import Batch
 from off2on.nets import Nets
+from off2on.recipe import Recipe
 
 # The same examples in every run, and no deadline on a machine that others use.
 hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None)
@@ -51,10 +52,11 @@ class Wide(Source):
 
 @pytest.fixture(scope="session")
 def data_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder of data sets, which $OFF2ON_DATA names: toy-pendulum (4,000 rows in 4 files) and wide."""
+    """What $OFF2ON_DATA names: toy-pendulum (4,000 rows in 4 files), wide and toy-cartpole."""
     root = tmp_path_factory.mktemp("data")
     ingest(ToyPendulum(episodes=20), None, root, name="toy-pendulum", rows_per_shard=1000)
     ingest(Wide(), None, root, name="wide", rows_per_shard=150)
+    ingest(ToyCartPole(episodes=20), None, root, name="toy-cartpole", rows_per_shard=200)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OFF2ON_DATA", str(root))
         yield root
@@ -70,6 +72,12 @@ def toy(data_root: Path) -> Shards:
 def wide(data_root: Path) -> Shards:
     """No simulator, 5 observations, 3 actions with a box each, half of the episodes end by themselves."""
     return Shards(data_root / "wide")
+
+
+@pytest.fixture(scope="session")
+def cartpole(data_root: Path) -> Shards:
+    """CartPole by a careless controller: 4 observations, 2 discrete actions, 20 episodes that all fall."""
+    return Shards(data_root / "toy-cartpole")
 
 
 @pytest.fixture(scope="session")
@@ -116,27 +124,56 @@ class Problem:
 
 
 @pytest.fixture
-def problem() -> Callable[..., Problem]:
-    """problem(recipe, **hyperparameters): networks, and a batch of 64 random transitions, D = 5, A = 3."""
+def problem(request: pytest.FixtureRequest) -> Callable[..., Problem]:
+    """problem(recipe, **hyperparameters): networks, and a batch of 64 random transitions.
+
+    Observations have 5 dimensions; actions have 3, or are one of 4 if the recipe's are discrete.
+    """
 
     def make(recipe: Any, *, seed: int = 0, **hyperparameters: Any) -> Problem:
         hp = recipe.Hyperparameters.parse(SMALL | hyperparameters, recipe.__name__)
-        spaces = gym.spaces.Box(-9, 9, (5,)), gym.spaces.Box(-1, 1, (3,))
+        if recipe.settle.__func__ is not Recipe.settle.__func__:
+            shards: Shards = request.getfixturevalue("cartpole" if recipe.actions == "discrete" else "wide")
+            hp = recipe.settle(hp, shards)
         torch.manual_seed(seed)
-        nets = recipe.build_nets(*spaces, hp)
+        nets = recipe.build_nets(gym.spaces.Box(-9, 9, (5,)), SPACES[recipe.actions], hp)
         for name in nets.targets:
             for parameter in getattr(nets.target, name).parameters():
                 parameter += 0.1 * torch.randn_like(parameter)
-        batch = Batch(
-            obs=torch.randn(64, 5),
-            action=torch.rand(64, 3) * 1.9 - 0.95,
-            reward=torch.randn(64),
-            next_obs=torch.randn(64, 5),
-            mask=(torch.rand(64) > 0.2).float(),
-        )
-        return Problem(recipe, nets, batch, hp)
+        return Problem(recipe, nets, random_batch(recipe, hp), hp)
 
     return make
+
+
+SPACES = {"continuous": gym.spaces.Box(-1, 1, (3,)), "discrete": gym.spaces.Discrete(4)}
+
+
+def random_batch(recipe: Any, hp: Any) -> Batch:
+    """64 transitions with the columns that the recipe reads, half-way through the offline updates."""
+
+    def action() -> torch.Tensor:
+        discrete = recipe.actions == "discrete"
+        return torch.randint(4, (64,)).float() if discrete else torch.rand(64, 3) * 1.9 - 0.95
+
+    batch = Batch(
+        obs=torch.randn(64, 5),
+        action=action(),
+        reward=torch.randn(64),
+        next_obs=torch.randn(64, 5),
+        mask=(torch.rand(64) > 0.2).float(),
+    )
+    last = torch.maximum(1 - batch.mask, (torch.rand(64) > 0.9).float())
+    last[-1] = 1.0
+    going = 1 - last if recipe.actions == "discrete" else (1 - last).unsqueeze(1)
+    late = {"ret": torch.randn(64), "last": last, "next_action": action() * going}
+    late |= {name: torch.randn(64) for name in recipe.relabelled}
+    for name in (*recipe.columns, *recipe.relabelled):
+        if name in late:
+            setattr(batch, name, late[name])
+    plan = recipe.imagination(hp)
+    batch.real = 64 if plan is None else min(max(1, round(64 * plan.real_share)), 63)
+    batch.progress = 0.5
+    return batch
 
 
 @pytest.fixture
@@ -144,8 +181,9 @@ def build_learner(data_root: Path) -> Callable[..., Any]:
     """build_learner(recipe, data, **hyperparameters): the machine, in this process, without Ray."""
 
     def build(
-        recipe: Any, data: str = "toy-pendulum", *, seed: int = 0, updates: int = 100, **given: Any
+        recipe: Any, data: str | None = None, *, seed: int = 0, updates: int = 100, **given: Any
     ) -> Any:
+        data = data or ("toy-cartpole" if recipe.actions == "discrete" else "toy-pendulum")
         budget = given.pop("memory_budget", None)
         config = recipe.configure(data).data(memory_budget=budget).offline(updates)
         config = config.training(threads=1, **(SMALL | given)).debugging(seed=seed)

@@ -18,9 +18,9 @@ def configured(recipe: Any, data: str = "toy-pendulum", **given: Any) -> Any:
 
 
 class Ahead(BC):
-    """Reads a column that online transitions do not have yet."""
+    """Reads a column that online transitions never have."""
 
-    columns = ("obs", "action", "ret")
+    columns = ("obs", "action", "height")
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ class Ahead(BC):
             HyperparameterError,
             "offline_share",
         ),
-        (lambda: configured(Ahead).online(10), RecipeError, "ret"),
+        (lambda: configured(Ahead).online(10), RecipeError, "height"),
         (lambda: configured(IQL, "toy-cartpole"), RecipeError, "continuous"),
     ],
 )

@@ -1,6 +1,7 @@
 """One contract that every algorithm of the catalogue keeps."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,17 +10,34 @@ import torch
 from torch import Tensor
 
 from datasets_io import Shards
-from off2on.batches import ONLINE, Batch
+from off2on.batches import STORED, Batch
 from off2on.errors import RecipeError
 from off2on.policy import Policy
-from off2on.recipe import Recipe
+from off2on.recipe import Objective, Recipe
 from off2on.transforms import Transforms
 
 Build = Callable[..., Any]
 
+SMALL = {"hidden": (32, 32)}
+
 
 def names(recipe: Any) -> list[str]:
     return [objective.name for objective in recipe.plan()]
+
+
+def data(recipe: Any) -> str:
+    """Recorded actions that the recipe can learn from."""
+    return "toy-cartpole" if recipe.actions == "discrete" else "wide"
+
+
+def hurried(recipe: Any) -> dict[str, int]:
+    """What makes rare things happen often enough to be seen."""
+    return {"target_every": 2} if "target_every" in recipe.Hyperparameters.rules() else {}
+
+
+def is_due(learner: Any, objective: Objective, update: int) -> bool:
+    """As the machine asks, in a run of 100 offline updates."""
+    return bool(learner.recipe.due(objective, learner.hp, update, (update - 1) / 100))
 
 
 def parameters(nets: Any) -> dict[str, Tensor]:
@@ -41,7 +59,7 @@ def test_its_losses_and_metrics_are_finite_scalars(problem: Build, recipe: Any):
 
 def test_its_losses_do_not_change_the_data_or_the_networks(problem: Build, recipe: Any):
     case = problem(recipe)
-    columns = {name: value.clone() for name, value in vars(case.batch).items()}
+    columns = {name: value.clone() for name, value in vars(case.batch).items() if isinstance(value, Tensor)}
     before = parameters(case.nets)
     batch = case.prepared()
     for name in names(recipe):
@@ -52,8 +70,9 @@ def test_its_losses_do_not_change_the_data_or_the_networks(problem: Build, recip
 
 def test_it_learns_on_its_declared_columns_alone(problem: Build, recipe: Any):
     case = problem(recipe)
-    assert set(recipe.columns) <= set(ONLINE)
-    case.batch = Batch(**{name: getattr(case.batch, name) for name in recipe.columns})
+    assert set(recipe.columns) <= {*STORED, "ret"}
+    known = (*recipe.columns, *recipe.relabelled, "progress", "real")
+    case.batch = Batch(**{name: getattr(case.batch, name) for name in known})
     for name in names(recipe):
         assert case.loss(name).isfinite()
 
@@ -68,14 +87,25 @@ def test_its_losses_reach_their_own_network(problem: Build, recipe: Any):
 
 def test_each_objective_changes_its_own_network_and_nothing_else(build_learner: Build, recipe: Any):
     """The real machine, with a recipe whose other objectives are taken away."""
-    for objective in recipe.plan():
-        alone = type("Alone", (recipe,), {"objectives": (objective.name,), "targets_every": 1_000_000})
-        learner = build_learner(alone, "wide")
+
+    class Alone(recipe):
+        """Always due, and followed by nothing."""
+
+        @classmethod
+        def due(cls, objective: Objective, hp: Any, update: int, progress: float) -> bool:
+            return True
+
+        @classmethod
+        def targets_due(cls, hp: Any, update: int, progress: float) -> bool:
+            return False
+
+    for name in names(recipe):
+        learner = build_learner(type("Only", (Alone,), {"objectives": (name,)}), data(recipe))
         before = parameters(learner.nets)
         learner.advance(3)
         after = parameters(learner.nets)
-        changed = {name.partition(".")[0] for name in before if not torch.equal(before[name], after[name])}
-        assert changed == {objective.name}
+        changed = {key.partition(".")[0] for key in before if not torch.equal(before[key], after[key])}
+        assert changed == {name}
 
 
 def vector(network: Any) -> Tensor:
@@ -83,86 +113,103 @@ def vector(network: Any) -> Tensor:
 
 
 def test_targets_move_by_polyak_exactly_at_every_update_that_is_due(build_learner: Build, recipe: Any):
-    learner = build_learner(recipe, "wide", polyak=0.1)
+    learner = build_learner(recipe, data(recipe), polyak=0.1, **hurried(recipe))
     nets = learner.nets
+    first = {name: vector(getattr(nets, name)) for name in nets.targets}
     for update in range(1, 7):
         before = {name: vector(getattr(nets.target, name)) for name in nets.targets}
         learner.advance(1)
+        due = recipe.targets_due(learner.hp, update, (update - 1) / 100)
         for name in nets.targets:
             now, network = vector(getattr(nets.target, name)), vector(getattr(nets, name))
-            due = update % recipe.targets_every == 0
             assert torch.equal(now, torch.lerp(before[name], network, 0.1) if due else before[name])
-    assert all(
-        not torch.equal(vector(getattr(nets.target, name)), vector(getattr(nets, name)))
-        for name in nets.targets
-    )
+    for name in nets.targets:
+        network = vector(getattr(nets, name))
+        still = torch.equal(network, first[name])
+        assert torch.equal(vector(getattr(nets.target, name)), network) is still
 
 
 def test_delayed_objectives_wait_for_their_turn(build_learner: Build, recipe: Any):
-    learner = build_learner(recipe, "wide")
+    learner = build_learner(recipe, data(recipe))
     for update in range(1, 5):
         before = {name: learner.flat[name].vector.clone() for name in names(recipe)}
         logged = learner.advance(1)
         for objective in recipe.plan():
-            due = update % objective.every == 0
+            due = is_due(learner, objective, update)
             assert torch.equal(before[objective.name], learner.flat[objective.name].vector) is not due
             assert (f"{objective.name}/loss" in logged) is due
 
 
 def test_the_same_seed_gives_the_same_numbers_and_another_seed_does_not(build_learner: Build, recipe: Any):
-    one, two, other = (build_learner(recipe, "wide", seed=seed) for seed in (3, 3, 4))
+    one, two, other = (build_learner(recipe, data(recipe), seed=seed) for seed in (3, 3, 4))
     torch.manual_seed(99)  # whatever else draws random numbers in this process
     assert one.advance(8) == two.advance(8)
     other.advance(8)
     first = parameters(one.nets)
     assert all(torch.equal(value, first[name]) for name, value in parameters(two.nets).items())
-    assert not torch.equal(one.flat["actor"].vector, other.flat["actor"].vector)
+    for name in recipe.acting:
+        assert not torch.equal(one.flat[name].vector, other.flat[name].vector), name
 
 
-def test_the_future_after_the_end_does_not_count(problem: Build, recipe: Any):
-    if "critic" not in names(recipe):
-        assert "next_obs" not in recipe.columns
+def bootstraps(recipe: Any) -> bool:
+    return "critic" in names(recipe) and "next_obs" in recipe.columns
+
+
+def test_the_future_counts_by_the_discount_and_not_after_the_end(problem: Build, recipe: Any):
+    if not bootstraps(recipe):
         return
     losses = {}
     for mask in (0.0, 1.0):
-        for shift in (0.0, 5.0):
-            case = problem(recipe)
+        for discount in (0.0, 0.9):
+            case = problem(recipe, discount=discount)
             case.batch.mask = torch.full_like(case.batch.mask, mask)
-            case.batch.next_obs = case.batch.next_obs + shift
-            batch = case.prepared()
-            if hasattr(batch, "proposals"):  # CQL proposes actions at s', whose values are not bootstrapped
-                batch.proposals = problem(recipe).prepared().proposals
-            losses[mask, shift] = case.loss("critic", batch)
-    assert torch.equal(losses[0.0, 0.0], losses[0.0, 5.0])
-    assert not torch.isclose(losses[1.0, 0.0], losses[1.0, 5.0])
+            losses[mask, discount] = case.loss("critic")
+    assert torch.equal(losses[0.0, 0.0], losses[0.0, 0.9])
+    assert torch.equal(losses[0.0, 0.0], losses[1.0, 0.0])
+    assert not torch.isclose(losses[1.0, 0.0], losses[1.0, 0.9])
 
 
-def test_a_larger_discount_weighs_the_future_more(problem: Build, recipe: Any):
-    if "critic" in names(recipe):
-        none, some = (problem(recipe, discount=discount).loss("critic") for discount in (0.0, 0.9))
-        assert not torch.isclose(none, some)
-        case = problem(recipe, discount=0.0)
-        case.batch.mask = torch.zeros_like(case.batch.mask)
-        assert torch.equal(none, case.loss("critic", None))
+def test_temporal_differences_count_by_their_weight(problem: Build, recipe: Any):
+    if not bootstraps(recipe):
+        return
+    case = problem(recipe)
+    plain = case.loss("critic")
+    case.batch.weight = torch.ones(64)
+    torch.testing.assert_close(case.loss("critic"), plain)
+    case.batch.weight = torch.zeros(64)
+    none = case.loss("critic")
+    assert not torch.isclose(none, plain)
+    case.batch.reward = case.batch.reward + 1
+    assert torch.equal(case.loss("critic"), none)
 
 
 @pytest.mark.parametrize("explore", [False, True])
-def test_its_actions_fit_the_box(problem: Build, recipe: Any, wide: Shards, explore: bool):
-    case = problem(recipe, normalise_obs=True)
-    for parameter in case.nets.actor.parameters():
-        parameter.data *= 3
-    policy = Policy(recipe, case.nets, case.hp, Transforms.of(wide, case.hp))
-    obs = torch.from_numpy(wide.read_all(["obs"])["obs"])
+def test_its_actions_fit_the_space(data_root: Path, recipe: Any, explore: bool):
+    shards = Shards(data_root / data(recipe))
+    hp = recipe.Hyperparameters.parse(SMALL | {"normalise_obs": True}, recipe.__name__)
+    hp = recipe.settle(hp, shards)
+    nets = recipe.build_nets(shards.observation_space, shards.action_space, hp)
+    for name in recipe.acting:
+        for parameter in getattr(nets, name).parameters():
+            parameter.data *= 3
+    policy = Policy(recipe, nets, hp, Transforms.of(shards, hp))
+    obs = torch.from_numpy(shards.read_all(["obs"])["obs"])
     with torch.no_grad():
-        within = recipe.act(case.nets, obs, case.hp, False)
+        within = recipe.act(nets, obs, hp, False)
         action = policy(obs, explore=explore).numpy()
-    assert within.shape == (len(obs), 3)
-    assert within.abs().max() <= 1
-    box = wide.action_space
-    assert action.dtype == np.float32
-    assert (action >= box.low).all()
-    assert (action <= box.high).all()
-    assert np.ptp(action, 0).max() > 0.5  # it does not say the same everywhere
+    space = shards.action_space
+    if recipe.actions == "discrete":
+        assert (action.dtype, within.dtype) == (np.int64, torch.int64)
+        assert within.shape == (len(obs),)
+        assert set(within.tolist()) <= set(range(int(space.n)))
+        assert all(space.contains(value) for value in action)
+    else:
+        assert action.dtype == np.float32
+        assert within.shape == (len(obs), *space.shape)
+        assert within.abs().max() <= 1
+        assert (action >= space.low).all()
+        assert (action <= space.high).all()
+    assert np.ptp(action, 0).max() > 0.1  # it does not say the same everywhere
 
 
 def test_without_exploring_it_says_the_same_again(problem: Build, recipe: Any):
@@ -179,22 +226,21 @@ def test_acting_needs_only_what_it_declares(problem: Build, recipe: Any):
 
 
 def test_a_user_changes_one_loss_by_overriding_it(build_learner: Build, recipe: Any):
-    class Hesitant(recipe):
-        """The user's own: the policy is drawn towards doing nothing."""
+    """Here the user's own: one network's weights are drawn towards 0."""
+    plain = build_learner(recipe, data(recipe))
+    soon = [it for it in recipe.plan() if any(is_due(plain, it, update) for update in range(1, 21))]
+    name = next((it.name for it in soon if it.name in recipe.acting), soon[0].name)
 
-        @classmethod
-        def compute_actor_loss(cls, nets: Any, batch: Any, hp: Any) -> Any:
-            loss, metrics = super().compute_actor_loss(nets, batch, hp)
-            size = cls.act(nets, batch.obs, hp, False).square().mean()
-            return loss + 10 * size, metrics | {"actor/size": size.detach()}
+    def drawn(cls: Any, nets: Any, batch: Any, hp: Any) -> Any:
+        loss, metrics = getattr(super(Drawn, cls), f"compute_{name}_loss")(nets, batch, hp)
+        size = sum(parameter.square().sum() for parameter in getattr(nets, name).parameters())
+        return loss + 10 * size, metrics | {f"{name}/size": size.detach()}
 
-    plain, own = (build_learner(kind, "wide", actor_lr=3e-3) for kind in (recipe, Hesitant))
-    obs = plain.rows.data[: plain.rows.offline, :5]
-    assert "actor/size" not in plain.advance(40)
-    assert "actor/size" in own.advance(40)
-    with torch.no_grad():
-        sizes = [it.recipe.act(it.nets, obs, it.hp, False).square().mean() for it in (plain, own)]
-    assert sizes[1] < sizes[0]
+    Drawn: Any = type("Drawn", (recipe,), {f"compute_{name}_loss": classmethod(drawn)})  # noqa: N806
+    own = build_learner(Drawn, data(recipe))
+    assert f"{name}/size" not in plain.advance(40)
+    assert f"{name}/size" in own.advance(40)
+    assert vector(getattr(own.nets, name)).norm() < vector(getattr(plain.nets, name)).norm()
 
 
 def test_its_losses_fall_when_it_learns_one_batch(problem: Build, recipe: Any):
@@ -213,9 +259,9 @@ def test_its_losses_fall_when_it_learns_one_batch(problem: Build, recipe: Any):
 def test_the_rewards_transform_reaches_the_rows_and_nothing_else(build_learner: Build, recipe: Any):
     if "reward" not in recipe.columns:
         return
-    raw, shifted = (build_learner(recipe, "wide", reward=kind) for kind in ("raw", "minus_one"))
+    raw, shifted = (build_learner(recipe, data(recipe), reward=kind) for kind in ("raw", "minus_one"))
     one, other = (it.rows.layout.split(it.rows.data) for it in (raw, shifted))
-    for name in recipe.columns:
+    for name in set(recipe.columns) - {"ret"}:  # which is made of the rewards
         difference = getattr(one, name) - getattr(other, name)
         assert torch.allclose(difference, torch.full_like(difference, float(name == "reward")), atol=1e-5), (
             name

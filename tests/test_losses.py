@@ -15,13 +15,14 @@ import torch
 from torch import Tensor, nn, tensor
 
 from off2on import losses
+from off2on.actors import DeterministicActor, GaussianActor, SquashedGaussianActor
 from off2on.algorithms.bc import BC
 from off2on.algorithms.cql import CQL
 from off2on.algorithms.iql import IQL
 from off2on.algorithms.sac import SAC
 from off2on.algorithms.td3_bc import TD3BC
 from off2on.batches import Batch
-from off2on.nets import Critic, DeterministicActor, GaussianActor, Nets, Scalar, SquashedGaussianActor, Value
+from off2on.nets import Critic, Nets, Scalar, Value
 
 HALF_LOG_2PI = 0.9189385332
 
@@ -235,6 +236,7 @@ def test_iqls_actor_step_falls_along_half_a_cosine():
 def soft_nets(alpha: float) -> Nets:
     return Nets(
         temperature=Scalar(math.log(alpha)),
+        multiplier=Scalar(0.0),
         actor=constant(SquashedGaussianActor(1, 1, ()), 0.0, 0.0),
         critic=linear_critic(),
         targets=("critic",),

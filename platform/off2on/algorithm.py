@@ -5,11 +5,13 @@
 compose the batches, and alternates between collecting and updating.
 """
 
+import io
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import ray
+import torch
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
@@ -48,6 +50,8 @@ class OfflineToOnline(Recipe, Algorithm):
         """No step of `train` goes beyond this many updates (offline) or environment steps (online)."""
         self.latest: dict[str, float] = {}
         """The learners' metrics of the last step."""
+        self.is_fitted = not self.config.recipe.fitted
+        """Whether the recipe's first stage is done, or it has none."""
 
     @property
     def is_offline(self) -> bool:
@@ -62,11 +66,15 @@ class OfflineToOnline(Recipe, Algorithm):
     @property
     def finished(self) -> bool:
         """Whether everything planned was done."""
-        return not self.is_offline and bool(self.env_steps >= self.config.online_steps)
+        return self.is_fitted and not self.is_offline and bool(self.env_steps >= self.config.online_steps)
 
     def training_step(self) -> None:
-        """A block of updates; online, after a rollout."""
-        if self.is_offline:
+        """A block of updates; online, after a rollout. The first of all is the recipe's first stage."""
+        if not self.is_fitted:
+            self.latest = self._on_learners(RecipeLearner.fit)[0]
+            self.metrics.log_dict(self.latest, key=LEARNER_RESULTS, window=1)
+            self.is_fitted = True
+        elif self.is_offline:
             room = self._room(self.updates, self.config.offline_updates)
             self._learn(min(self.config.updates_per_step, room))
         elif not self.finished:
@@ -159,6 +167,12 @@ class OfflineToOnline(Recipe, Algorithm):
         policy: Policy = module.policy.eval()
         return policy
 
+    def network(self, name: str) -> bytes:
+        """A network's weights as a file's content, which torch reads with ``weights_only``."""
+        content = io.BytesIO()
+        torch.save(self._on_learners(_weights, name=name)[0], content)
+        return content.getvalue()
+
     def machine(self) -> dict[str, Any]:
         """What the learners run on: device and threads of the first."""
         device, threads = self._on_learners(RecipeLearner.machine)[0]
@@ -172,6 +186,7 @@ class OfflineToOnline(Recipe, Algorithm):
             "updates": self.updates,
             "env_steps": self.env_steps,
             "crossed": self.has_crossed,
+            "fitted": self.is_fitted,
             "latest": self.latest,
         }
         return super().get_state(*args, **kwargs) | {STATE: own}
@@ -180,6 +195,7 @@ class OfflineToOnline(Recipe, Algorithm):
         """Take back what `get_state` gave; a state from after the handover crosses first."""
         own = state.pop(STATE)
         self.updates, self.env_steps, self.latest = own["updates"], own["env_steps"], own["latest"]
+        self.is_fitted = own["fitted"]
         if own["crossed"] and not self.has_crossed:
             self.cross()
         super().set_state(state)
@@ -208,6 +224,10 @@ class OfflineToOnline(Recipe, Algorithm):
 
 def _add(learner: RecipeLearner, columns: Any, first: int) -> None:
     learner.add(ray.get(columns) if isinstance(columns, ray.ObjectRef) else columns, first)
+
+
+def _weights(learner: RecipeLearner, name: str) -> dict[str, torch.Tensor]:
+    return {key: value.cpu() for key, value in getattr(learner.nets, name).state_dict().items()}
 
 
 def _forget_weights(runner: Any) -> None:

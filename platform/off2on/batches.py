@@ -31,9 +31,20 @@ STORED = {
 ONLINE = ("obs", "action", "reward", "next_obs", "mask")
 """The columns that online transitions have as soon as they happen."""
 
+LATE = ("last", "ret", "next_action")
+"""The columns that they have when their episode is over."""
+
 
 class Batch(SimpleNamespace):
-    """A batch's columns by name: vectors [B, width], numbers [B]."""
+    """A batch's columns by name: vectors [B, width], numbers [B].
+
+    Attributes:
+        progress: Where training is: 0 … 1 over the offline updates, 1 … 2 over the online ones.
+        weight: [B] or [E, B] of the members' temporal-difference errors; None weighs all alike.
+    """
+
+    progress: float = 0.0
+    weight: Tensor | None = None
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(f"the batch has no column {name!r}; it has {sorted(vars(self))}")
@@ -44,10 +55,11 @@ class Layout:
 
     Args:
         widths: Column name to width, 0 for a plain number.
+        choices: Number of actions if they are whole numbers, 0 if they are vectors.
     """
 
-    def __init__(self, widths: Mapping[str, int]) -> None:
-        self.widths = dict(widths)
+    def __init__(self, widths: Mapping[str, int], choices: int = 0) -> None:
+        self.widths, self.choices = dict(widths), choices
         self.width = sum(max(width, 1) for width in widths.values())
 
     def split(self, block: Tensor) -> Batch:
@@ -84,6 +96,18 @@ class Rows:
         self.layout, self.offline, self.total, self.capacity = layout, offline, total, capacity
         self.data = torch.empty((offline + capacity, layout.width), device=device)
         self.added = 0
+        self.mass = float(total)
+        """How many online rows the offline ones count for."""
+        self.weights: Tensor | None = None
+        """How often each offline row is drawn [offline], float64; None: all alike."""
+        self.edges: Tensor | None = None
+        """Cumulative sums of the weights [offline]."""
+
+    def weigh(self, weights: Tensor) -> None:
+        """Have the offline rows drawn in proportion to weights [offline], against 1 for an online row."""
+        self.weights = weights.to(self.data.device, torch.float64)
+        self.edges = self.weights.cumsum(0)
+        self.mass = float(self.edges[-1])
 
     @property
     def online(self) -> int:
@@ -98,11 +122,28 @@ class Rows:
         self.added += len(block)
         return self.offline + position
 
+    def take(self, index: Tensor) -> Tensor:
+        """The rows [k, B, W] at [k, B] positions, drawn by one gather."""
+        return self.data.index_select(0, index.flatten()).view(*index.shape, -1)
+
     def gather(self, index: Tensor) -> Iterator[Batch]:
-        """One batch per row of [k, B] positions, all drawn by one gather."""
-        drawn = self.data.index_select(0, index.flatten()).view(*index.shape, -1)
-        for block in drawn:
+        """One batch per row of [k, B] positions."""
+        for block in self.take(index):
             yield self.layout.split(block)
+
+    def in_order(self) -> Iterator[tuple[slice | Tensor, Batch]]:
+        """The offline side, then the online side from its oldest row: positions [N] and columns [N, …]."""
+        sides: list[slice | Tensor] = [slice(0, self.offline)] if self.offline else []
+        if self.online:
+            oldest = self.added % self.capacity if self.added > self.capacity else 0
+            age = torch.arange(self.online, device=self.data.device)
+            sides.append(self.offline + (oldest + age) % self.capacity)
+        for position in sides:
+            yield position, self.layout.split(self.data[position])
+
+    def write(self, name: str, position: slice | Tensor, values: Tensor) -> None:
+        """Overwrite a column of numbers at [N] positions."""
+        getattr(self.layout.split(self.data), name)[position] = values.to(self.data)
 
     def state(self) -> dict[str, Any]:
         """The online side, to be saved: the offline rows are the data's."""
@@ -133,7 +174,13 @@ def columns_of(
     """
     needed = {"rewards", "last"} if "ret" in names else set()
     stored = {STORED.get(name, name) for name in names if name != "ret"} | needed
-    raw = shards.read(file, sorted(stored))
+    return made_of(shards.read(file, sorted(stored)), names, transforms, discount)
+
+
+def made_of(
+    raw: Mapping[str, Array], names: Sequence[str], transforms: Transforms, discount: float
+) -> dict[str, Array]:
+    """The learner's columns of transitions in the world's units; of ``ret``, whole episodes."""
     made = transforms.rows(raw)
     for name in names:
         if name == "ret":

@@ -10,11 +10,12 @@ import numpy as np
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
-from datasets_io import open_shards
-from off2on.batches import ONLINE
+from datasets_io import Shards, open_shards
+from off2on.batches import LATE, ONLINE
 from off2on.errors import HyperparameterError, RecipeError, SimulatorError
-from off2on.hyperparameters import Hyperparameters, Settings
+from off2on.hyperparameters import PRESET, Hyperparameters, Settings
 from off2on.module import RecipeModule
+from off2on.offline import layout_of
 from off2on.runner import RecipeRunner
 from off2on.strategies import find_strategy
 from off2on.transforms import Transforms
@@ -110,7 +111,7 @@ class OfflineToOnlineConfig(AlgorithmConfig):
             updates_per_step: Gradient updates per call of ``train()`` before the handover.
             **kwargs: Hyperparameters of the recipe; RLlib's other settings pass through.
         """
-        names = self.recipe.Hyperparameters.rules()
+        names = {*self.recipe.Hyperparameters.rules(), PRESET}
         known = {name: kwargs.pop(name) for name in list(kwargs) if name in names}
         foreign = [name for name in kwargs if not hasattr(self, name)]
         if foreign:
@@ -128,11 +129,11 @@ class OfflineToOnlineConfig(AlgorithmConfig):
 
     @property
     def hp(self) -> Hyperparameters:
-        """The hyperparameters, checked."""
-        parsed: Hyperparameters = self.recipe.Hyperparameters.parse(
-            self.hyperparameters, self.recipe.__name__
-        )
-        return parsed
+        """The hyperparameters, checked, with what they leave to the data taken from it."""
+        assert self.dataset is not None  # validate() has refused it
+        parsed = self.recipe.Hyperparameters.parse(self.hyperparameters, self.recipe.__name__)
+        settled: Hyperparameters = self.recipe.settle(parsed, open_shards(self.dataset))
+        return settled
 
     @property
     def strategy_settings(self) -> Settings:
@@ -147,26 +148,17 @@ class OfflineToOnlineConfig(AlgorithmConfig):
                 "no data set is given.", "", f"{self.recipe.__name__}.configure('toy-pendulum')"
             )
         shards, _ = open_shards(self.dataset), (self.hp, self.strategy_settings)
-        if not hasattr(shards.action_space, "low"):
-            raise RecipeError(
-                f"{self.recipe.__name__} needs continuous actions; "
-                f"those of {shards.name} are {shards.action_space}."
-            )
-        box = shards.action_space
-        if not (np.isfinite(box.low).all() and np.isfinite(box.high).all()):
-            raise RecipeError(
-                f"the actions of {shards.name} have no bounds: {box}.",
-                "They are scaled to [-1, 1]; the data's source must state a bounded Box.",
-            )
+        self._check_actions(shards)
+        self._check_order(shards)
         if self.hp.batch_size % max(1, self.num_learners):
             raise HyperparameterError(
                 f"batch_size {self.hp.batch_size} cannot be shared by {self.num_learners} learners.",
                 "It counts the transitions of an update over all learners.",
             )
-        late = set(self.recipe.columns) - set(ONLINE)
-        if self.online_steps and late:
+        unknown = set(self.recipe.columns) - {*ONLINE, *LATE}
+        if self.online_steps and unknown:
             raise RecipeError(
-                f"{self.recipe.__name__} reads {', '.join(sorted(late))}, "
+                f"{self.recipe.__name__} reads {', '.join(sorted(unknown))}, "
                 "which online transitions do not have.",
                 "Leave out the online phase.",
             )
@@ -175,6 +167,32 @@ class OfflineToOnlineConfig(AlgorithmConfig):
                 f"{shards.name} has no simulator, so there is nothing to be online with.",
                 "Leave out the online phase, or name an environment.",
                 "--env my_lab.sim:Forklift-v0",
+            )
+
+    def _check_actions(self, shards: Shards) -> None:
+        """That the recipe takes actions of the data's kind."""
+        space, kind = shards.action_space, self.recipe.actions
+        if hasattr(space, "n") != (kind == "discrete"):
+            raise RecipeError(
+                f"{self.recipe.__name__} needs {kind} actions; those of {shards.name} are {space}.",
+                "`off2on algos` lists the algorithms for either kind.",
+            )
+        if kind == "continuous" and not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
+            raise RecipeError(
+                f"the actions of {shards.name} have no bounds: {space}.",
+                "They are scaled to [-1, 1]; the data's source must state a bounded Box.",
+            )
+
+    def _check_order(self, shards: Shards) -> None:
+        """That a recipe which needs whole episodes in order gets all of the data at once."""
+        layout = layout_of(shards, self.recipe.columns, self.recipe.relabelled)
+        needed = 4 * layout.width * shards.rows // max(1, self.num_learners)
+        if self.recipe.relabelled and needed > self.memory_budget:
+            raise RecipeError(
+                f"{self.recipe.__name__} needs whole episodes, and the {needed:,} bytes of {shards.name} "
+                f"that a learner holds do not fit its memory budget of {self.memory_budget:,}.",
+                "Larger data stream in a shuffled order.",
+                f"--memory {needed}",
             )
 
     def get_default_rl_module_spec(self) -> RLModuleSpec:

@@ -28,17 +28,18 @@ class Normal:
         z = (action - self.mean) / self.std
         return (-0.5 * z.square() - self.std.log() - LOG_SQRT_2PI).sum(-1)
 
-    def sample(self) -> Tensor:
-        """Differentiable [B, A] actions."""
-        return self.mean + self.std * torch.randn_like(self.mean)
+    def sample(self, count: int | None = None) -> Tensor:
+        """Differentiable actions: [B, A], or [count, B, A] for so many per observation."""
+        shape = self.mean.shape if count is None else (count, *self.mean.shape)
+        return self.mean + self.std * torch.randn(shape, device=self.mean.device)
 
 
 class TanhNormal:
     """A diagonal Gaussian squashed by tanh into (-1, 1).
 
     Args:
-        mean: [B, A] before squashing.
-        log_std: [B, A] before squashing.
+        mean: [B, A] before squashing, or [E, B, A] of E policies.
+        log_std: The same of log sigma.
     """
 
     def __init__(self, mean: Tensor, log_std: Tensor) -> None:
@@ -72,7 +73,40 @@ class TanhNormal:
 
     def rows(self, start: int, stop: int) -> "TanhNormal":
         """The distribution of some of the observations."""
-        return TanhNormal(self.location[start:stop], self.log_std[start:stop])
+        return TanhNormal(self.location[..., start:stop, :], self.log_std[..., start:stop, :])
+
+
+class Categorical:
+    """Probabilities of n actions.
+
+    Args:
+        logits: [B, n] log probabilities up to a constant.
+    """
+
+    def __init__(self, logits: Tensor) -> None:
+        self.logits, self.log_probs = logits, F.log_softmax(logits, -1)
+
+    @property
+    def probs(self) -> Tensor:
+        """Their probabilities [B, n]."""
+        return self.log_probs.exp()
+
+    @property
+    def mode(self) -> Tensor:
+        """The most probable actions [B], int64."""
+        return self.logits.argmax(-1)
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """Log probabilities [B] of actions [B]."""
+        return self.log_probs.gather(-1, action.long().unsqueeze(-1)).squeeze(-1)
+
+    def expect(self, values: Tensor) -> Tensor:
+        """The mean [B] of what [B, n] says of every action."""
+        return (self.probs * values).sum(-1)
+
+    def sample(self) -> Tensor:
+        """Actions [B], int64."""
+        return torch.multinomial(self.probs, 1).squeeze(-1)
 
 
 def _log_slope(raw: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from off2on.errors import SimulatorError
 
 Array = np.ndarray[Any, Any]
 Acts = Callable[[Array], Array]
-"""From observations [B, D] to actions [B, A], both in the environment's units."""
+"""From observations [B, D] to actions [B, A], or [B] if discrete, in the environment's units."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +100,8 @@ def check_simulator(env_id: str, observation_space: Any, action_space: Any, data
             ("observations", observation_space, env.observation_space),
             ("actions", action_space, env.action_space),
         ):
-            if ours.shape != theirs.shape:
+            if ours.shape != theirs.shape or getattr(ours, "n", None) != getattr(theirs, "n", None):
                 raise SimulatorError(
-                    f"{env_id} has {what} of shape {theirs.shape}, the data {data} of shape {ours.shape}.",
+                    f"{env_id} has {what} in {theirs}, the data {data} in {ours}.",
                     "The environment must be the one the data were recorded in.",
                 )

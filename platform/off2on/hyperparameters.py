@@ -7,14 +7,18 @@ command line or YAML (where ``1e-4`` is text), the table of ``off2on algos iql``
 """
 
 import dataclasses
+import importlib
 import math
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import NoneType, UnionType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from off2on.errors import HyperparameterError, nearest
+
+PRESET = "preset"
+"""The name under which a preset is asked for among hyperparameters."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +32,13 @@ class Rule:
     most: float | None = None
     choices: tuple[str, ...] = ()
     search: tuple[Any, ...] = ()
+    form: str = ""
+    check: str = ""
 
     def range(self) -> str:
         """The allowed values, in words short enough for a table."""
+        if self.form:
+            return self.form
         if self.choices:
             return " | ".join(self.choices)
         low = (
@@ -76,6 +84,8 @@ def hp(
     most: float | None = None,
     choices: tuple[str, ...] = (),
     search: tuple[Any, ...] = (),
+    form: str = "",
+    check: str = "",
 ) -> Any:
     """A dataclass field with its meaning and range.
 
@@ -89,8 +99,10 @@ def hp(
         choices: The allowed words of a text.
         search: What a search tries when it does not say: ``("log", 1e-5, 1e-3)``,
             ``("uniform", 0, 1)`` or ``("choice", a, b, …)``.
+        form: What a value looks like, where neither a range nor words say it.
+        check: ``module:function`` that refuses wrong values; named, as it may lie on a higher floor.
     """
-    rule = Rule(meaning, above, below, least, most, choices, search)
+    rule = Rule(meaning, above, below, least, most, choices, search, form, check)
     return dataclasses.field(default=default, metadata={"rule": rule})
 
 
@@ -113,7 +125,8 @@ def _convert(value: object, kind: Any) -> Any:
             return value
         return words.get(str(value).lower()) if str(value).lower() in words else _refuse(value)
     if typing.get_origin(kind) is tuple:
-        parts = str(value).strip("()[] ").split(",") if isinstance(value, str) else value
+        text = isinstance(value, str)
+        parts = [part.strip(" '") for part in str(value).strip("()[] ").split(",")] if text else value
         if not isinstance(parts, list | tuple):
             return _refuse(value)
         return tuple(_convert(part, typing.get_args(kind)[0]) for part in parts if part != "")
@@ -139,19 +152,24 @@ class Settings:
         for field in dataclasses.fields(self):
             value, rule = getattr(self, field.name), field.metadata["rule"]
             parts = value if isinstance(value, tuple) else (value,)
-            if not parts or not all(
-                part is None or isinstance(part, bool) or rule.allows(part) for part in parts
-            ):
+            if not all(part is None or isinstance(part, bool) or rule.allows(part) for part in parts):
                 raise HyperparameterError(
                     f"{field.name} must be {_phrase(rule)}: got {value}.", f"It is: {rule.meaning}."
                 )
+            if rule.check and value:
+                module, _, function = rule.check.partition(":")
+                getattr(importlib.import_module(module), function)(value)
+
+    presets: ClassVar[Mapping[str, Mapping[str, object]]] = {}
+    """Name to values: what the paper uses where it differs from the defaults, by family of data."""
 
     @classmethod
     def parse(cls, values: Mapping[str, object], owner: str) -> Self:
         """Build from names and values, either typed or as text.
 
         Args:
-            values: Hyperparameter names to values; text is converted to the annotated type.
+            values: Hyperparameter names to values; text is converted to the annotated type. ``preset``
+                names values to take for those that are not given.
             owner: The name of the algorithm or strategy, for messages.
 
         Raises:
@@ -159,6 +177,7 @@ class Settings:
         """
         kinds = typing.get_type_hints(cls)
         rules = cls.rules()
+        values = cls._with_preset(values, owner)
         typed: dict[str, Any] = {}
         for name, value in values.items():
             if name not in rules:
@@ -177,6 +196,20 @@ class Settings:
         return cls(**typed)
 
     @classmethod
+    def _with_preset(cls, values: Mapping[str, object], owner: str) -> dict[str, object]:
+        """The values, and those of the preset they name."""
+        given = {name: value for name, value in values.items() if name != PRESET}
+        if PRESET not in values:
+            return given
+        asked = values[PRESET]
+        if asked not in cls.presets:
+            raise HyperparameterError(
+                f"{owner} has no preset '{asked}'.",
+                f"{nearest(str(asked), cls.presets)}All: {' '.join(cls.presets) or 'none'}",
+            )
+        return {**cls.presets[str(asked)], **given}
+
+    @classmethod
     def rules(cls) -> dict[str, Rule]:
         """Name to rule, in the order of declaration."""
         return {field.name: field.metadata["rule"] for field in dataclasses.fields(cls)}
@@ -187,11 +220,15 @@ class Settings:
 
 
 NORMALISE = "use (s - mean) / (std + 0.001) of the data, offline and online"
-REWARDS = ("raw", "return_scale", "return_range", "minus_one", "standardise")
+REWARDS = (
+    "raw", "return_scale", "return_range", "standardise", "minus_one", "ten_minus_five", "ten_plus_five"
+)  # fmt: skip
 REWARD = (
     "transform of the reward, offline and online: return_scale is r * 1000 / largest |return|, "
-    "return_range r * 1000 / (largest - smallest return), minus_one r - 1, standardise (r - mean) / std"
+    "return_range r * 1000 / (largest - smallest return), standardise (r - mean) / std, "
+    "minus_one r - 1, ten_minus_five 10 r - 5, ten_plus_five 10 r + 5"
 )
+EXPAND = "more, or better, out of the same data, in this order; for example top:0.5,noise:0.003"
 
 
 @dataclass(frozen=True)
@@ -205,6 +242,7 @@ class Hyperparameters(Settings):
     hidden: tuple[int, ...] = hp((256, 256), "widths of the hidden layers", least=1)
     normalise_obs: bool = hp(False, NORMALISE)
     reward: str = hp("raw", REWARD, choices=REWARDS)
+    expand: tuple[str, ...] = hp((), EXPAND, form="NAME:NUMBER,…", check="off2on.expansions:check")
 
     @classmethod
     def rules(cls) -> dict[str, Rule]:
@@ -215,4 +253,6 @@ class Hyperparameters(Settings):
 
 
 def _phrase(rule: Rule) -> str:
+    if rule.form:
+        return f"of the form {rule.form}"
     return f"one of {rule.range()}" if rule.choices else f"in the range {rule.range()}"

@@ -1,4 +1,4 @@
-"""Networks: multi-layer perceptrons, critics as batched ensembles, actors.
+"""Networks: multi-layer perceptrons, critics as batched ensembles.
 
 Shapes: ``B`` transitions, ``E`` members (always first), ``D`` observation width, ``A`` action
 width, ``H`` hidden width. Everything is float32. Actions live in [-1, 1].
@@ -8,13 +8,11 @@ import copy
 import math
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
-
-from off2on.distributions import Normal, TanhNormal
 
 
 class Nets(nn.Module):
@@ -82,6 +80,30 @@ class EnsembleLinear(nn.Module):
         return torch.baddbmm(self.bias, x, self.weight.transpose(1, 2))
 
 
+@torch.no_grad()
+def start_small(network: nn.Module, last: float) -> None:
+    """Set the biases of the hidden layers to 0.1, and draw the last layer from [-last, last]."""
+    *hidden, final = (layer for layer in network.modules() if isinstance(layer, nn.Linear | EnsembleLinear))
+    for layer in hidden:
+        layer.bias.fill_(0.1)
+    for parameter in final.parameters():
+        parameter.uniform_(-last, last)
+
+
+class EnsembleNorm(nn.Module):
+    """E layer normalisations, each initialised like `torch.nn.LayerNorm`."""
+
+    def __init__(self, members: int, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(members, 1, width))
+        self.bias = nn.Parameter(torch.zeros(members, 1, width))
+
+    def forward(self, x: Tensor, members: Tensor | None = None) -> Tensor:
+        """Normalise each vector of [E, B, H], or of [m, B, H] for the members at the positions [m]."""
+        every = slice(None) if members is None else members
+        return torch.addcmul(self.bias[every], F.layer_norm(x, x.shape[-1:]), self.weight[every])
+
+
 class Critic(nn.Module):
     """An ensemble of action values Q_i(s, a).
 
@@ -90,26 +112,36 @@ class Critic(nn.Module):
         action: Action width A.
         hidden: Widths of the hidden layers.
         members: Ensemble size E.
+        layer_norm: Normalise the hidden layers ``"before"`` or ``"after"`` the ReLU; None does not.
     """
 
-    def __init__(self, obs: int, action: int, hidden: Sequence[int], members: int = 2) -> None:
+    def __init__(
+        self,
+        obs: int,
+        action: int,
+        hidden: Sequence[int],
+        members: int = 2,
+        layer_norm: Literal["before", "after"] | None = None,
+    ) -> None:
         super().__init__()
         self.members = members
         self.obs = obs
+        self.layer_norm = layer_norm
         sizes = (obs + action, *hidden, 1)
         self.layers = nn.ModuleList(EnsembleLinear(members, *pair) for pair in pairwise(sizes))
+        self.norms = nn.ModuleList(EnsembleNorm(members, width) for width in hidden if layer_norm)
 
     def forward(self, obs: Tensor, action: Tensor) -> Tensor:
         """Values of one or of several actions per observation.
 
         Args:
             obs: [B, D].
-            action: [B, A], or [n, B, A] for n actions per observation.
+            action: [B, A], or [n, B, A] for n actions per observation, or [E, n, B, A] for each member's own.
 
         Returns:
             [E, B] or [E, n, B].
         """
-        if action.dim() == 3:
+        if action.dim() > 2:
             return self._many(obs, action)
         x = torch.cat((obs, action), -1)
         return self._rest(self.layers[0](x.expand(self.members, *x.shape)))
@@ -118,26 +150,60 @@ class Critic(nn.Module):
         """Values [B] of the first member alone, at its cost alone."""
         x = torch.cat((obs, action), -1)
         for number, layer in enumerate(self.layers):
-            x = F.linear(F.relu_(x) if number else x, layer.weight[0], layer.bias[0, 0])  # type: ignore[index]
+            x = self._first_hidden(number - 1, x) if number else x
+            x = F.linear(x, layer.weight[0], layer.bias[0, 0])  # type: ignore[index]
         return x.squeeze(-1)
+
+    def _first_hidden(self, number: int, x: Tensor) -> Tensor:
+        """What `_hidden` does, of the first member: [B, H]."""
+        if self.layer_norm is None:
+            return F.relu_(x)
+        norm: EnsembleNorm = self.norms[number]  # type: ignore[assignment]
+        scale, shift, width = norm.weight[0, 0], norm.bias[0, 0], x.shape[-1:]
+        if self.layer_norm == "after":
+            return F.layer_norm(F.relu_(x), width, scale, shift)
+        return F.relu_(F.layer_norm(x, width, scale, shift))
+
+    def some(self, obs: Tensor, action: Tensor, members: Tensor) -> Tensor:
+        """Values [m, B] of the members at the given positions [m], at their cost alone."""
+        x = torch.cat((obs, action), -1).expand(len(members), -1, -1)
+        for number, layer in enumerate(self.layers):
+            weight, bias = layer.weight[members], layer.bias[members]  # type: ignore[index]
+            x = self._hidden(number - 1, x, members) if number else x
+            x = torch.baddbmm(bias, x, weight.transpose(1, 2))
+        return x.squeeze(-1)
+
+    def with_slope(self, obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Values [E, B] and each one's gradient [E, B, A] with respect to its action, both differentiable."""
+        x = torch.cat((obs, action), -1).expand(self.members, -1, -1).requires_grad_()
+        q = self._rest(self.layers[0](x))
+        (slope,) = torch.autograd.grad(q.sum(), x, create_graph=True)
+        return q, slope[..., self.obs :]
 
     def _many(self, obs: Tensor, action: Tensor) -> Tensor:
         """As if each observation were repeated n times, with its share of layer one computed once."""
-        count, batch, width = action.shape
+        count, batch, width = action.shape[-3:]
         first: EnsembleLinear = self.layers[0]  # type: ignore[assignment]
         weight = first.weight.transpose(1, 2)
         of_obs = torch.baddbmm(first.bias, obs.expand(self.members, batch, self.obs), weight[:, : self.obs])
-        flat = action.reshape(count * batch, width)
-        of_action = flat.expand(self.members, *flat.shape) @ weight[:, self.obs :]
+        flat = action.flatten(-3, -2).expand(self.members, count * batch, width)
+        of_action = flat @ weight[:, self.obs :]
         # The sum is a tensor of its own: autograd copies whole gradients for what changes a view in place.
         x = of_action.view(self.members, count, batch, -1) + of_obs.unsqueeze(1)
         return self._rest(x).view(self.members, count, batch)
 
     def _rest(self, x: Tensor) -> Tensor:
         """The layers after the first, on its output [E, …, H]: [E, rows]."""
-        for layer in self.layers[1:]:
-            x = layer(F.relu_(x).flatten(1, -2))
+        for number, layer in enumerate(self.layers[1:]):
+            x = layer(self._hidden(number, x))
         return x.squeeze(-1)
+
+    def _hidden(self, number: int, x: Tensor, members: Tensor | None = None) -> Tensor:
+        """Activate, and normalise if wanted, what a layer gave [E, …, H]: [E, rows, H]."""
+        if self.layer_norm == "before":
+            return F.relu_(self.norms[number](x.flatten(1, -2), members))
+        x = F.relu_(x).flatten(1, -2)
+        return x if self.layer_norm is None else self.norms[number](x, members)
 
 
 class Value(nn.Module):
@@ -153,70 +219,12 @@ class Value(nn.Module):
 
 
 class Scalar(nn.Module):
-    """One learned number, such as SAC's log temperature."""
+    """One learned number, such as SAC's log temperature, or several that start alike."""
 
-    def __init__(self, initial: float) -> None:
+    def __init__(self, initial: float, count: int = 1) -> None:
         super().__init__()
-        self.value = nn.Parameter(torch.tensor([initial]))
+        self.value = nn.Parameter(torch.full((count,), initial))
 
     def forward(self) -> Tensor:
-        """The number, as a tensor of no dimensions."""
+        """The number, as a tensor of no dimensions; several as [count]."""
         return self.value.squeeze()
-
-
-class DeterministicActor(nn.Module):
-    """A policy a = tanh(f(s))."""
-
-    def __init__(self, obs: int, action: int, hidden: Sequence[int]) -> None:
-        super().__init__()
-        self.mlp = MLP((obs, *hidden, action))
-
-    def forward(self, obs: Tensor) -> Tensor:
-        """Map [B, D] to [B, A] in (-1, 1)."""
-        return self.mlp(obs).tanh()  # type: ignore[no-any-return]
-
-
-class GaussianActor(nn.Module):
-    """A policy N(tanh f(s), sigma) whose sigma does not depend on the state.
-
-    Args:
-        obs: Observation width D.
-        action: Action width A.
-        hidden: Widths of the hidden layers.
-        log_std: Bounds of log sigma, which starts at 0.
-    """
-
-    def __init__(
-        self, obs: int, action: int, hidden: Sequence[int], log_std: tuple[float, float] = (-5.0, 2.0)
-    ) -> None:
-        super().__init__()
-        self.mlp = MLP((obs, *hidden, action))
-        self.log_std = nn.Parameter(torch.zeros(action))
-        self.bounds = log_std
-
-    def forward(self, obs: Tensor) -> Normal:
-        """The distribution of actions at [B, D]."""
-        return Normal(self.mlp(obs).tanh(), self.log_std.clamp(*self.bounds).exp())
-
-
-class SquashedGaussianActor(nn.Module):
-    """A policy tanh(N(f(s), g(s))), SAC's.
-
-    Args:
-        obs: Observation width D.
-        action: Action width A.
-        hidden: Widths of the hidden layers.
-        log_std: Bounds of log g.
-    """
-
-    def __init__(
-        self, obs: int, action: int, hidden: Sequence[int], log_std: tuple[float, float] = (-20.0, 2.0)
-    ) -> None:
-        super().__init__()
-        self.mlp = MLP((obs, *hidden, 2 * action))
-        self.bounds = log_std
-
-    def forward(self, obs: Tensor) -> TanhNormal:
-        """The distribution of actions at [B, D]."""
-        mean, log_std = self.mlp(obs).chunk(2, -1)
-        return TanhNormal(mean, log_std.clamp(*self.bounds))

@@ -102,7 +102,7 @@ class Plan:
         shards = open_shards(self.data)
         self._check_numbers()
         recipe = find_algorithm(self.algorithm)
-        hp = recipe.Hyperparameters.parse(self.hyperparameters, self.algorithm)
+        hp = recipe.settle(recipe.Hyperparameters.parse(self.hyperparameters, self.algorithm), shards)
         strategy = find_strategy(self.strategy).Options.parse(self.strategy_options, self.strategy)
         self._check_columns(recipe.columns, shards)
         env = self._simulator(shards)

@@ -18,7 +18,7 @@ class Acts(Protocol):
     """The part of a recipe that a policy uses."""
 
     def act(self, nets: Nets, obs: Tensor, hp: Any, explore: bool) -> Tensor:
-        """Actions [B, A] in [-1, 1] at transformed observations [B, D]."""
+        """Actions at transformed observations [B, D]: [B, A] in [-1, 1], or whole numbers [B]."""
 
 
 class Policy(nn.Module):
@@ -34,14 +34,18 @@ class Policy(nn.Module):
     def __init__(self, recipe: Acts, nets: Nets, hp: Any, transforms: Transforms) -> None:
         super().__init__()
         self.recipe, self.nets, self.hp = recipe, nets, hp
+        self.discrete = transforms.discrete
         for name in UNITS:
             value = torch.tensor(getattr(transforms, name))
             self.register_buffer(name, value, persistent=False)
 
     def forward(self, obs: Tensor, explore: bool = False) -> Tensor:
-        """Actions [B, A] in the environment's units at raw observations [B, D], both float32."""
+        """Actions in the environment's units at raw observations [B, D]: [B, A] float32, or [B] int64."""
         mean, std, low, high = (self.get_buffer(name) for name in UNITS)
-        action = self.recipe.act(self.nets, (obs - mean) / std, self.hp, explore).clamp(-1, 1)
+        action = self.recipe.act(self.nets, (obs - mean) / std, self.hp, explore)
+        if self.discrete:
+            return action
+        action = action.clamp(-1, 1)
         # lerp ends exactly on the bounds; low + share * (high - low) may round to just outside.
         return torch.lerp(low, high, (action + 1) / 2)
 

@@ -9,14 +9,19 @@ An algorithm is a few networks, and a loss for each, in an order. A subclass of
 
 The losses run in learner processes, on other machines perhaps: there is no ``self`` to keep
 anything on. Sampling, optimisers, targets, devices and checkpoints are `off2on.learner`'s.
+
+``progress`` is 0 … 1 over the offline updates and 1 … 2 over the online ones; a loss finds it in
+``batch.progress``.
 """
 
 import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
+from datasets_io import Shards
 from off2on.batches import Batch
 from off2on.errors import RecipeError, nearest
 from off2on.hyperparameters import Hyperparameters
@@ -34,12 +39,35 @@ class Objective:
     every: int = 1
 
 
+@dataclass(frozen=True)
+class Imagination:
+    """How much a recipe with a model of the world dreams, and how much of it it believes.
+
+    Attributes:
+        every: Updates between two rounds of rollouts.
+        starts: Recorded states from which a round sets out.
+        kept: Most imagined transitions kept; the oldest are overwritten.
+        real_share: Share of every batch that is recorded.
+    """
+
+    every: int
+    starts: int
+    kept: int
+    real_share: float
+
+
 class Recipe:
     """The hooks and their defaults."""
 
     Hyperparameters: ClassVar[type[Hyperparameters]] = Hyperparameters
+    actions: ClassVar[str] = "continuous"
+    """The actions it takes: ``continuous`` (vectors in [-1, 1]) or ``discrete`` (whole numbers)."""
     columns: ClassVar[tuple[str, ...]] = ("obs", "action", "reward", "next_obs", "mask")
     """The columns the losses read; the data has them or is refused at the start."""
+    relabelled: ClassVar[tuple[str, ...]] = ()
+    """Further columns, numbers that `relabel` computes from the networks as they are."""
+    fitted: ClassVar[tuple[str, ...]] = ()
+    """Networks that `fit` trains in a first stage, before the first update."""
     objectives: ClassVar[tuple[str | Objective, ...]] = ()
     targets_every: ClassVar[int] = 1
     """The following copies move on every so-many-th update."""
@@ -69,14 +97,15 @@ class Recipe:
 
         Args:
             obs_space: A Box of shape [D].
-            action_space: The environment's; continuous ones arrive as [-1, 1] in batches.
+            action_space: The environment's: a Box of shape [A], which arrives as [-1, 1] in batches, or a
+                Discrete of n, whose actions arrive as numbers [B].
             hp: The hyperparameters.
         """
         raise NotImplementedError
 
     @classmethod
     def act(cls, nets: Nets, obs: Tensor, hp: Any, explore: bool) -> Tensor:
-        """Actions [B, A] in [-1, 1] at transformed observations [B, D]."""
+        """Actions at transformed observations [B, D]: [B, A] in [-1, 1], or whole numbers [B]."""
         raise NotImplementedError
 
     @classmethod
@@ -87,10 +116,80 @@ class Recipe:
         """
         return batch
 
+    # When, and by what.
+
+    @classmethod
+    def due(cls, objective: Objective, hp: Any, update: int, progress: float) -> bool:
+        """Whether an update, counted from 1, moves an objective's network."""
+        return update % objective.every == 0
+
+    @classmethod
+    def targets_due(cls, hp: Any, update: int, progress: float) -> bool:
+        """Whether the following copies move at the end of an update, counted from 1."""
+        return update % cls.targets_every == 0
+
+    @classmethod
+    def optimizer(cls, objective: str, hp: Any, vector: Tensor) -> torch.optim.Optimizer:
+        """The optimiser of an objective's parameters, which are one vector; `lr` sets its step size."""
+        return torch.optim.Adam([vector], lr=cls.lr(objective, hp, 0.0), fused=True)
+
     @classmethod
     def lr(cls, objective: str, hp: Any, progress: float) -> float:
-        """Adam's step size for an objective; `progress` runs from 0 to 1 offline, online it is 0."""
+        """The step size of an objective."""
         return float(getattr(hp, f"{objective}_lr"))
+
+    # What comes before, and beside.
+
+    @classmethod
+    def settle(cls, hp: Any, shards: Shards) -> Any:
+        """The hyperparameters with what was left open taken from the data; refuses what cannot go together.
+
+        Raises:
+            UserError: The data and the hyperparameters do not fit.
+        """
+        return hp
+
+    @classmethod
+    def fit(cls, nets: Nets, rows: Batch, hp: Any, generator: torch.Generator) -> dict[str, float]:
+        """A first stage, before the first update: train what the updates take as given.
+
+        Called once, if the recipe names networks as `fitted`, with all the recorded rows [N, …] held.
+
+        Returns:
+            What there is to say of it, such as the error on held-out rows.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def imagination(cls, hp: Any) -> Imagination | None:
+        """How much `imagine` is used; None if the recipe has no model."""
+        return None
+
+    @classmethod
+    def imagine(cls, nets: Nets, starts: Batch, hp: Any) -> Batch:
+        """Transitions [n, …] that a model makes up, setting out from recorded states; without gradient.
+
+        Batches hold recorded rows first, ``batch.real`` of them, and then imagined ones.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def relabel_due(cls, hp: Any, update: int) -> bool:
+        """Whether `relabel` is called before an update, counted from 1."""
+        return False
+
+    @classmethod
+    def relabel(cls, nets: Nets, rows: Batch, hp: Any, update: int) -> dict[str, Tensor]:
+        """New values [N] of some of the columns `relabelled`, without gradient.
+
+        Args:
+            nets: The networks.
+            rows: All transitions [N, …] that are held, whole episodes in the order of time; ``rows.last``
+                says where an episode, or what is held of it, ends.
+            hp: The hyperparameters.
+            update: The update that comes next, counted from 1.
+        """
+        raise NotImplementedError
 
 
 def cosine(progress: float) -> float:

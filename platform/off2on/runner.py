@@ -21,8 +21,9 @@ class Rollout:
     """Consecutive steps of a runner's environments.
 
     Attributes:
-        columns: ``obs``, ``new_obs`` [n, D], ``actions`` [n, A] in the environment's units,
-            ``rewards``, ``terminateds``, ``truncateds`` [n], ordered by time.
+        columns: ``obs``, ``new_obs`` [n, D], ``actions`` [n, A] or [n] in the environment's units,
+            ``rewards``, ``terminateds``, ``truncateds`` [n] and ``env`` [n], the number of the
+            environment among those of all runners; ordered by time.
         returns: Undiscounted returns of the episodes that ended.
         lengths: Their lengths in steps.
     """
@@ -62,6 +63,7 @@ class RecipeRunner(SingleAgentEnvRunner):
         returns: list[float] = []
         lengths: list[int] = []
         count = 0
+        env = np.arange(self.num_envs) + (self.worker_index or 0) * self.num_envs
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(seed)
             while count < num_timesteps:
@@ -69,7 +71,7 @@ class RecipeRunner(SingleAgentEnvRunner):
                 action = self.module.policy(seen, explore=True).numpy()
                 obs, reward, terminated, truncated, _ = self.env.step(action)
                 real = ~self._ended
-                steps.append((self._obs, obs, action, reward, terminated, truncated, real))
+                steps.append((self._obs, obs, action, reward, terminated, truncated, env, real))
                 count += int(real.sum())
                 self._return += np.where(real, reward, 0.0)
                 self._length += real
@@ -80,5 +82,5 @@ class RecipeRunner(SingleAgentEnvRunner):
                     self._return[index], self._length[index] = 0.0, 0
         self.num_env_steps_sampled_lifetime += count
         *parts, real = (np.concatenate(column) for column in zip(*steps, strict=True))
-        names = ("obs", "new_obs", "actions", "rewards", "terminateds", "truncateds")
+        names = ("obs", "new_obs", "actions", "rewards", "terminateds", "truncateds", "env")
         return Rollout({name: part[real] for name, part in zip(names, parts, strict=True)}, returns, lengths)

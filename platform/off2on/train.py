@@ -109,6 +109,8 @@ class _Session:
         """Everything that is still to do."""
         offline, online = self.plan.evaluations()
         algo, run = self.algo, self.run
+        if not algo.is_fitted:
+            self._fit()
         for mark in offline:
             if algo.updates < mark:
                 self._advance(mark)
@@ -126,6 +128,18 @@ class _Session:
                     self._evaluate("online")
                     self._keep(self._place)
         run.save_policy(algo.policy().export())
+
+    def _fit(self) -> None:
+        """The recipe's first stage; what it trained is kept in files of its own, for other runs to use."""
+        algo, run = self.algo, self.run
+        names = " and ".join(algo.config.recipe.fitted)
+        self.progress.note(f"first stage: fitting the {names}")
+        algo.train()
+        self.progress.note(", ".join(f"{name} {value:.4g}" for name, value in algo.latest.items()))
+        run.describe({"first_stage": algo.latest})
+        for name in algo.config.recipe.fitted:
+            write(run.folder / f"{name}.pt", algo.network(name))
+        self._keep(self._place)
 
     def _advance(self, mark: int) -> None:
         """Train up to a mark, in updates or in environment steps."""

@@ -16,6 +16,9 @@ from off2on.hyperparameters import Hyperparameters
 Array = np.ndarray[Any, Any]
 Row = tuple[float, ...]
 
+SPARSE = {"minus_one": (1.0, -1.0), "ten_minus_five": (10.0, -5.0), "ten_plus_five": (10.0, 5.0)}
+"""Scale and shift of the rewards 0 and 1 of AntMaze, and -1 and 0 of binary Adroit."""
+
 
 @dataclass(frozen=True)
 class Transforms:
@@ -28,6 +31,7 @@ class Transforms:
         action_high: [A] the environment's largest action, +1 for the learner.
         reward_scale: Rewards are multiplied by it …
         reward_shift: … and this is added.
+        discrete: Whether actions are whole numbers, which stay as they are.
     """
 
     obs_mean: Row
@@ -36,24 +40,28 @@ class Transforms:
     action_high: Row
     reward_scale: float = 1.0
     reward_shift: float = 0.0
+    discrete: bool = False
 
     @classmethod
     def of(cls, shards: Shards, hp: Hyperparameters) -> Self:
         """The transforms that the hyperparameters ask for, from the data's own statistics."""
-        manifest, box = shards.manifest, shards.action_space
+        manifest, space = shards.manifest, shards.action_space
         width = len(manifest.statistics["obs"]["mean"])
         mean, std = np.zeros(width), np.ones(width)
         if hp.normalise_obs:
             mean = np.asarray(manifest.statistics["obs"]["mean"])
             std = np.asarray(manifest.statistics["obs"]["std"]) + 1e-3
         scale, shift = _reward(shards, hp.reward)
-        return cls(_row(mean), _row(std), _row(box.low.ravel()), _row(box.high.ravel()), scale, shift)
+        if hasattr(space, "n"):
+            return cls(_row(mean), _row(std), (), (), scale, shift, discrete=True)
+        return cls(_row(mean), _row(std), _row(space.low.ravel()), _row(space.high.ravel()), scale, shift)
 
     def rows(self, columns: Mapping[str, Array]) -> dict[str, Array]:
         """Columns in the world's units as the learner's columns, float32.
 
         ``obs``, ``new_obs`` [N, D] → ``obs``, ``next_obs``; ``actions``, ``new_actions`` [N, A] →
-        ``action``, ``next_action``, clipped to [-1, 1] as the environment clips them; ``rewards`` [N] →
+        ``action``, ``next_action``, clipped to [-1, 1] as the environment clips them, or [N] as they
+        are if discrete; ``rewards`` [N] →
         ``reward``; ``terminateds`` [N] → ``mask`` = 1 - terminated. Columns not given are not made.
         """
         made: dict[str, Array] = {}
@@ -61,7 +69,9 @@ class Transforms:
             if stored in columns:
                 made[name] = (columns[stored] - _array(self.obs_mean)) / _array(self.obs_std)
         for stored, name in (("actions", "action"), ("new_actions", "next_action")):
-            if stored in columns:
+            if stored in columns and self.discrete:
+                made[name] = columns[stored]
+            elif stored in columns:
                 low, high = _array(self.action_low), _array(self.action_high)
                 made[name] = np.clip(2 * (columns[stored] - low) / (high - low) - 1, -1, 1)
         if "rewards" in columns:
@@ -76,8 +86,8 @@ def _reward(shards: Shards, name: str) -> tuple[float, float]:
     if name in ("return_range", "return_scale"):
         size = float(np.ptp(shards.returns) if name == "return_range" else np.abs(shards.returns).max())
         return (1000.0 / size if size > 0 else 1.0), 0.0
-    if name == "minus_one":
-        return 1.0, -1.0
+    if name in SPARSE:
+        return SPARSE[name]
     if name == "standardise":
         mean, std = (
             float(np.ravel(shards.manifest.statistics["rewards"][key])[0]) for key in ("mean", "std")

@@ -29,6 +29,24 @@ CATALOGUE = {
         "Fujimoto & Gu 2021, arXiv:2106.06860",
         "TD3, pulled towards the data's actions",
     ),
+    "bcq": Entry(
+        "off2on.algorithms.bcq:BCQ",
+        "policy constraint",
+        "Fujimoto et al. 2019, arXiv:1812.02900",
+        "Q-learning over actions that a generative model of the data proposes",
+    ),
+    "bear": Entry(
+        "off2on.algorithms.bear:BEAR",
+        "policy constraint",
+        "Kumar et al. 2019, arXiv:1906.00949",
+        "an actor-critic whose policy stays on the support of the data's actions",
+    ),
+    "plas": Entry(
+        "off2on.algorithms.plas:PLAS",
+        "policy constraint",
+        "Zhou et al. 2020, arXiv:2011.07213",
+        "a policy over the latent actions of a generative model of the data",
+    ),
     "iql": Entry(
         "off2on.algorithms.iql:IQL",
         "value regularisation",
@@ -41,11 +59,53 @@ CATALOGUE = {
         "Kumar et al. 2020, arXiv:2006.04779",
         "SAC whose critics are pushed down where the data is silent",
     ),
+    "uwac": Entry(
+        "off2on.algorithms.uwac:UWAC",
+        "uncertainty",
+        "Wu et al. 2021, arXiv:2105.08140",
+        "BEAR that trusts a target the less, the less sure the critics are",
+    ),
     "sac": Entry(
         "off2on.algorithms.sac:SAC",
         "backbone",
         "Haarnoja et al. 2018, arXiv:1812.05905",
         "off-policy actor-critic paid for randomness; alone, not meant for offline data",
+    ),
+    "dqn": Entry(
+        "off2on.algorithms.dqn:DQN",
+        "discrete",
+        "Mnih et al. 2015, arXiv:1312.5602",
+        "Q-learning on the values of all actions, with a copy that stands still for a while",
+    ),
+    "double_dqn": Entry(
+        "off2on.algorithms.double_dqn:DoubleDQN",
+        "discrete",
+        "van Hasselt et al. 2016, arXiv:1509.06461",
+        "DQN whose next action is chosen by the critic and valued by its copy",
+    ),
+    "discrete_bc": Entry(
+        "off2on.algorithms.discrete_bc:DiscreteBC",
+        "discrete",
+        "Pomerleau 1991",
+        "copy the data's discrete actions",
+    ),
+    "discrete_bcq": Entry(
+        "off2on.algorithms.discrete_bcq:DiscreteBCQ",
+        "discrete",
+        "Fujimoto et al. 2019, arXiv:1910.01708",
+        "Double DQN among the actions that the data might have taken",
+    ),
+    "discrete_cql": Entry(
+        "off2on.algorithms.discrete_cql:DiscreteCQL",
+        "discrete",
+        "Kumar et al. 2020, arXiv:2006.04779",
+        "Double DQN whose values are pushed down where the data is silent",
+    ),
+    "discrete_sac": Entry(
+        "off2on.algorithms.discrete_sac:DiscreteSAC",
+        "discrete",
+        "Christodoulou 2019, arXiv:1910.07207",
+        "SAC whose expectations over actions are sums",
     ),
 }
 

@@ -3,9 +3,11 @@
 Pomerleau, "Efficient Training of Artificial Neural Networks for Autonomous Navigation", Neural
 Computation 3(1), 1991; in offline reinforcement learning the floor that others must beat.
 
-    actor   L_pi = E[ |pi(s) - a|^2 ]      mean over batch and action dimensions
+    actor   L_pi = E[ |pi(s) - a|^2 ]      mean over batch and action dimensions (deterministic)
+    actor   L_pi = -E[ log pi(a|s) ]       pi(s) = N(tanh f(s), g(s))            (gaussian)
 
-Differences: the network squashes its output by tanh, because actions lie in [-1, 1].
+Differences: the network squashes its output, or its mean, by tanh, because actions lie in [-1, 1].
+d3rlpy's stochastic BC minimises the squared distance of a sample; here it is the likelihood.
 """
 
 from dataclasses import dataclass
@@ -14,16 +16,23 @@ from typing import Any
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from off2on.actors import DeterministicActor, StateGaussianActor
 from off2on.algorithm import OfflineToOnline
 from off2on.batches import Batch
-from off2on.hyperparameters import Hyperparameters
-from off2on.nets import DeterministicActor, Nets
+from off2on.hyperparameters import Hyperparameters, hp
+from off2on.nets import Nets
 from off2on.recipe import Loss
 
 
 @dataclass(frozen=True)
 class BCHyperparameters(Hyperparameters):
-    """Nothing of its own."""
+    """One of its own."""
+
+    policy: str = hp(
+        "deterministic",
+        "one action per state by regression, or a Gaussian by likelihood",
+        choices=("deterministic", "gaussian"),
+    )
 
 
 class BC(OfflineToOnline):
@@ -35,15 +44,22 @@ class BC(OfflineToOnline):
 
     @classmethod
     def build_nets(cls, obs_space: Any, action_space: Any, hp: BCHyperparameters) -> Nets:
-        """One tanh policy."""
-        return Nets(actor=DeterministicActor(obs_space.shape[0], action_space.shape[0], hp.hidden))
+        """One policy."""
+        actor = DeterministicActor if hp.policy == "deterministic" else StateGaussianActor
+        return Nets(actor=actor(obs_space.shape[0], action_space.shape[0], hp.hidden))
 
     @classmethod
     def compute_actor_loss(cls, nets: Nets, batch: Batch, hp: BCHyperparameters) -> Loss:
-        """Squared distance to the data's actions."""
-        return F.mse_loss(nets.actor(batch.obs), batch.action), {}
+        """Squared distance to the data's actions, or how unlikely they are."""
+        policy = nets.actor(batch.obs)
+        if hp.policy == "deterministic":
+            return F.mse_loss(policy, batch.action), {}
+        return -policy.log_prob(batch.action).mean(), {"actor/sigma": policy.std.detach().mean()}
 
     @classmethod
     def act(cls, nets: Nets, obs: Tensor, hp: BCHyperparameters, explore: bool) -> Tensor:
-        """The policy's action; there is nothing to explore with."""
-        return nets.actor(obs)  # type: ignore[no-any-return]
+        """The policy's action; a Gaussian's mean, or a sample when exploring."""
+        policy = nets.actor(obs)
+        if hp.policy == "deterministic":
+            return policy  # type: ignore[no-any-return]
+        return policy.sample() if explore else policy.mean  # type: ignore[no-any-return]

@@ -3,28 +3,37 @@
 Kumar et al., "Conservative Q-Learning for Offline Reinforcement Learning", NeurIPS 2020,
 arXiv:2006.04779, CQL(H) of equation 4 with the importance-sampled log-sum-exp of appendix F.
 
-    critic  L_Q = SAC's + w sum_i E[ LSE_i(s) - Q_i(s, a) ]
-            LSE_i(s) = log( sum_n exp(Q_i(s, u_n)  - log 0.5^A)         u_n uniform in [-1, 1]^A
-                          + sum_n exp(Q_i(s, a_n)  - log pi(a_n|s))     a_n ~ pi(s)
-                          + sum_n exp(Q_i(s, a'_n) - log pi(a'_n|s')) ) a'_n ~ pi(s')
+    actor       L_pi = SAC's; in the first updates, if wanted, log pi(a|s) of the data instead of Q
+    multiplier  L_m  = -m w mean_i E[ G_i - tau ],  bounded by 10^6; without tau, m = 1 and tau = 0   (30)
+    critic      L_Q  = SAC's + m w sum_i E[ G_i - tau ],  G_i = LSE_i(s) - Q_i(s, a)
+                LSE_i(s) = log( sum_n exp(Q_i(s, u_n)  - log 0.5^A)         u_n uniform in [-1, 1]^A
+                              + sum_n exp(Q_i(s, a_n)  - log pi(a_n|s))     a_n ~ pi(s)
+                              + sum_n exp(Q_i(s, a'_n) - log pi(a'_n|s')) ) a'_n ~ pi(s')
 
 The target has no entropy term (the authors' deterministic backup). As in CORL, all policy samples
 of an update are drawn before the policy steps, and no gradient reaches the policy through them.
+
+Differences: tau is inside the bracket (CORL, d3rlpy); the authors' is w times this one. The critics
+take the multiplier just updated (d3rlpy). With several ``backup_actions`` the target is the largest of
+their pessimistic values, max_n min_j (CORL, d3rlpy), where the authors have min_j max_n. Cloning
+takes log pi of the data's actions; CORL's, by mistake, of fresh ones. The presets are CORL's.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from off2on import losses
+from off2on.actors import SquashedGaussianActor
 from off2on.algorithms.sac import SAC, SACHyperparameters
 from off2on.batches import Batch
 from off2on.hyperparameters import hp
-from off2on.nets import Nets
-from off2on.recipe import Loss
+from off2on.nets import Nets, Scalar
+from off2on.recipe import Loss, Objective
 
 
 @dataclass(frozen=True)
@@ -32,28 +41,57 @@ class CQLHyperparameters(SACHyperparameters):
     """Appendix F, and the authors' configuration for D4RL version 2 (as CORL has it)."""
 
     conservative_weight: float = hp(
-        5.0,
-        "w of the conservative term: 0 is SAC; 10 for medium locomotion data",
-        least=0,
-        search=("log", 0.5, 20),
+        5.0, "w of the conservative term; 0 is SAC, whatever else is said", least=0, search=("log", 0.5, 20)
     )
     samples: int = hp(10, "actions drawn from each of the three proposals", least=1)
+    threshold: float | None = hp(None, "tau, the gap that a learned multiplier aims at; none: no multiplier")
+    multiplier_lr: float = hp(3e-4, "Adam's step size for the log multiplier", above=0)
+    gap_floor: float | None = hp(None, "the least that a transition's gap counts; none: any")
+    backup_actions: int = hp(1, "actions drawn at s', of which the target takes the best", least=1)
+    cloning_share: float = hp(0.0, "share of the offline updates that clone, the first", least=0, most=1)
     actor_lr: float = hp(1e-4, "Adam's step size for the policy", above=0, search=("log", 1e-5, 3e-4))
     hidden: tuple[int, ...] = hp((256, 256, 256), "widths of the hidden layers", least=1)
+    actor_hidden: tuple[int, ...] = hp((), "those of the policy, if they are others", least=1)
     entropy_backup: bool = hp(False, "subtract alpha log pi from the critics' target")
+
+    presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
+        "locomotion-medium": {"conservative_weight": 10.0, "actor_lr": 3e-5},
+        "antmaze": {"threshold": 0.8, "gap_floor": -200.0, "backup_actions": 10}
+        | {"hidden": (256,) * 5, "actor_hidden": (256,) * 3, "reward": "ten_minus_five"},
+        "adroit": {"conservative_weight": 1.0, "normalise_obs": True},
+    }
 
 
 class CQL(SAC):
     """SAC, pushed down where the data is silent."""
 
     Hyperparameters = CQLHyperparameters
+    objectives = ("temperature", "actor", "multiplier", "critic")  # type: ignore[assignment]
+
+    @classmethod
+    def due(cls, objective: Objective, hp: Any, update: int, progress: float) -> bool:
+        """The multiplier only if there is a threshold."""
+        unused = objective.name == "multiplier" and hp.threshold is None
+        return not unused and super().due(objective, hp, update, progress)
+
+    @classmethod
+    def build_nets(cls, obs_space: Any, action_space: Any, hp: Any) -> Nets:
+        """SAC's, and the log multiplier."""
+        nets = super().build_nets(obs_space, action_space, hp)
+        nets.add_module("multiplier", Scalar(0.0))
+        return nets
+
+    @classmethod
+    def new_actor(cls, obs: int, action: int, hp: Any) -> SquashedGaussianActor:
+        """The policy, before its first update."""
+        return SquashedGaussianActor(obs, action, hp.actor_hidden or hp.hidden)
 
     @classmethod
     def prepare(cls, nets: Nets, batch: Batch, hp: Any) -> Batch:
         """SAC's sample, and the proposals, by one pass of the policy over s and s'.
 
-        Adds ``next_sample`` ([B, A], [B]) and ``proposals`` ([3n, B, A], [3n, B]): actions with
-        the log densities they were drawn with, without gradient.
+        Adds ``next_sample`` ([B, A], [B]), several as [n, …], and ``proposals`` ([3n, B, A], [3n, B]):
+        actions with the log densities they were drawn with, without gradient.
         """
         if hp.conservative_weight == 0:
             return super().prepare(nets, batch, hp)
@@ -62,12 +100,26 @@ class CQL(SAC):
         here, there = policy.rows(0, size), policy.rows(size, 2 * size)
         batch.own_action, batch.own_log_prob = here.sample()
         with torch.no_grad():
-            batch.next_sample = there.sample()
-            uniform = torch.empty(hp.samples, size, width, device=batch.action.device).uniform_(-1, 1)
-            density = uniform.new_full((hp.samples, size), width * math.log(0.5))
+            batch.next_sample = there.sample(hp.backup_actions if hp.backup_actions > 1 else None)
+            uniform = here.location.new_empty(hp.samples, *here.location.shape).uniform_(-1, 1)
+            density = uniform.new_full(uniform.shape[:-1], width * math.log(0.5))
             drawn = (uniform, density), here.sample(hp.samples), there.sample(hp.samples)
             batch.proposals = tuple(torch.cat(parts) for parts in zip(*drawn, strict=True))
         return batch
+
+    @classmethod
+    def compute_actor_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
+        """SAC's; at first cloning, if wanted."""
+        if batch.progress >= hp.cloning_share:
+            return super().compute_actor_loss(nets, batch, hp)
+        entropy_cost = nets.temperature().exp().unsqueeze(-1) * batch.own_log_prob
+        log_prob = nets.actor(batch.obs).log_prob(batch.action)
+        return (entropy_cost - log_prob).mean(-1).sum(), {"actor/log_prob": log_prob.detach().mean()}
+
+    @classmethod
+    def compute_multiplier_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
+        """Grow while the gap is larger than tau."""
+        return -cls.conservatism(nets, batch, hp)[2].mean(), {"multiplier": nets.multiplier().detach().exp()}
 
     @classmethod
     def compute_critic_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
@@ -76,12 +128,22 @@ class CQL(SAC):
             return super().compute_critic_loss(nets, batch, hp)
         with torch.no_grad():
             target = cls.soft_target(nets, batch, hp, *batch.next_sample)
-        actions, log_probs = batch.proposals
-        every = nets.critic(batch.obs, torch.cat((batch.action.unsqueeze(0), actions)))
-        q, others = every[:, 0], every[:, 1:]
-        gap = (torch.logsumexp(cls.proposal_values(others, batch, hp) - log_probs, 1) - q).mean(1)
-        loss = losses.td(q, target) + hp.conservative_weight * gap.sum()
+            target = target.amax(0) if hp.backup_actions > 1 else target
+        q, gap, cost = cls.conservatism(nets, batch, hp)
+        loss = losses.td(q, target, batch.weight) + cost.sum()
         return loss, {"q": q.detach().mean(), "critic/gap": gap.detach().mean()}
+
+    @classmethod
+    def conservatism(cls, nets: Nets, batch: Batch, hp: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """Q_i of the data's actions [E, B], the gaps G_i above them [E, B], and m w (E[G_i] - tau) [E]."""
+        actions, log_probs = batch.proposals
+        recorded = batch.action.expand_as(actions[..., :1, :, :])
+        every = nets.critic(batch.obs, torch.cat((recorded, actions), -3))
+        q, others = every[:, 0], every[:, 1:]
+        gap = torch.logsumexp(cls.proposal_values(others, batch, hp) - log_probs, 1) - q
+        counted = (gap if hp.gap_floor is None else gap.clamp(min=hp.gap_floor)).mean(1)
+        weight = nets.multiplier().exp().clamp(max=1e6) * hp.conservative_weight
+        return q, gap, weight * (counted - (hp.threshold or 0.0))
 
     @classmethod
     def proposal_values(cls, q: Tensor, batch: Batch, hp: Any) -> Tensor:

@@ -24,10 +24,11 @@ import torch
 from torch import Tensor
 
 from off2on import losses
+from off2on.actors import GaussianActor
 from off2on.algorithm import OfflineToOnline
 from off2on.batches import Batch
 from off2on.hyperparameters import NORMALISE, REWARD, REWARDS, Hyperparameters, hp
-from off2on.nets import Critic, GaussianActor, Nets, Value
+from off2on.nets import Critic, Nets, Value
 from off2on.recipe import Loss, cosine
 
 
@@ -98,12 +99,12 @@ class IQL(OfflineToOnline):
         with torch.no_grad():
             target = batch.reward + hp.discount * batch.mask * nets.value(batch.next_obs)
         q = nets.critic(batch.obs, batch.action)
-        return losses.td(q, target), {"q": q.detach().mean()}
+        return losses.td(q, target, batch.weight), {"q": q.detach().mean()}
 
     @classmethod
     def lr(cls, objective: str, hp: IQLHyperparameters, progress: float) -> float:
         """The actor's falls to 0 offline."""
-        decay = cosine(progress) if objective == "actor" and hp.actor_decay else 1.0
+        decay = cosine(progress) if objective == "actor" and hp.actor_decay and progress < 1 else 1.0
         return decay * super().lr(objective, hp, progress)
 
     @classmethod

@@ -19,10 +19,11 @@ import torch
 from torch import Tensor
 
 from off2on import losses
+from off2on.actors import SquashedGaussianActor
 from off2on.algorithm import OfflineToOnline
 from off2on.batches import Batch
 from off2on.hyperparameters import Hyperparameters, hp
-from off2on.nets import Critic, Nets, Scalar, SquashedGaussianActor
+from off2on.nets import Critic, Nets, Scalar
 from off2on.recipe import Loss
 
 
@@ -53,10 +54,20 @@ class SAC(OfflineToOnline):
         obs, action = obs_space.shape[0], action_space.shape[0]
         return Nets(
             temperature=Scalar(torch.tensor(hp.initial_temperature).log().item()),
-            actor=SquashedGaussianActor(obs, action, hp.hidden),
-            critic=Critic(obs, action, hp.hidden, hp.critics),
+            actor=cls.new_actor(obs, action, hp),
+            critic=cls.new_critic(obs, action, hp),
             targets=("critic",),
         )
+
+    @classmethod
+    def new_actor(cls, obs: int, action: int, hp: Any) -> SquashedGaussianActor:
+        """The policy, before its first update."""
+        return SquashedGaussianActor(obs, action, hp.hidden)
+
+    @classmethod
+    def new_critic(cls, obs: int, action: int, hp: Any) -> Critic:
+        """The critics, before their first update."""
+        return Critic(obs, action, hp.hidden, hp.critics)
 
     @classmethod
     def prepare(cls, nets: Nets, batch: Batch, hp: SACHyperparameters) -> Batch:
@@ -76,7 +87,7 @@ class SAC(OfflineToOnline):
     def compute_actor_loss(cls, nets: Nets, batch: Batch, hp: SACHyperparameters) -> Loss:
         """Entropy against value, by the reparameterised sample."""
         alpha = nets.temperature().detach().exp()
-        q = nets.critic(batch.obs, batch.own_action).amin(0)
+        q = cls.actor_value(nets.critic(batch.obs, batch.own_action))
         return (alpha * batch.own_log_prob - q).mean(), {}
 
     @classmethod
@@ -86,17 +97,27 @@ class SAC(OfflineToOnline):
             action, log_prob = nets.actor(batch.next_obs).sample()
             target = cls.soft_target(nets, batch, hp, action, log_prob)
         q = nets.critic(batch.obs, batch.action)
-        return losses.td(q, target), {"q": q.detach().mean()}
+        return losses.td(q, target, batch.weight), {"q": q.detach().mean()}
 
     @classmethod
     def soft_target(
         cls, nets: Nets, batch: Batch, hp: SACHyperparameters, action: Tensor, log_prob: Tensor
     ) -> Tensor:
         """The target [B]: r + gamma (min_j Q'_j(s', a') - alpha log pi(a'|s'))."""
-        future = nets.target.critic(batch.next_obs, action).amin(0)
+        future = cls.target_value(nets, batch, hp, action)
         if hp.entropy_backup:
             future = future - nets.temperature().exp() * log_prob
         return batch.reward + hp.discount * batch.mask * future  # type: ignore[no-any-return]
+
+    @classmethod
+    def actor_value(cls, q: Tensor) -> Tensor:
+        """What the actor makes of the critics' [E, B]: the smallest, [B]."""
+        return q.amin(0)
+
+    @classmethod
+    def target_value(cls, nets: Nets, batch: Batch, hp: Any, action: Tensor) -> Tensor:
+        """What the targets make of s' and an action there: the smallest, [B]."""
+        return nets.target.critic(batch.next_obs, action).amin(0)  # type: ignore[no-any-return]
 
     @classmethod
     def act(cls, nets: Nets, obs: Tensor, hp: SACHyperparameters, explore: bool) -> Tensor:

@@ -9,7 +9,8 @@ Q-Ensemble", CoRL 2021, arXiv:2107.00591, section 4.1 and algorithm 1.
 
 A row's priority is refreshed when an update has used it. New online rows enter with a priority
 that gives the first thousand of them the share f of all mass, M being the number of offline rows.
-There is no importance correction.
+There is no importance correction. If the offline rows have weights (`off2on.expansions`), these are
+their first priorities, M is the weights' sum, and p_offline is the weighted distribution.
 
 Differences from the authors' code: the rows of `block` consecutive updates are drawn from one
 cumulative sum of the priorities instead of a sum tree (no drift, and priorities are at most
@@ -29,7 +30,7 @@ from off2on import losses
 from off2on.batches import Batch, Rows
 from off2on.hyperparameters import Settings, hp
 from off2on.nets import MLP
-from off2on.strategies.base import Strategy, uniform
+from off2on.strategies.base import Strategy, offline_rows, uniform
 
 
 @dataclass(frozen=True)
@@ -54,18 +55,21 @@ class Balanced(Strategy):
         super().__init__(rows, options)
         device = rows.data.device
         self.priority = torch.zeros(len(rows.data), dtype=torch.float64, device=device)
-        self.priority[: rows.offline] = 1.0
-        widths = rows.layout.widths
+        self.priority[: rows.offline] = 1.0 if rows.weights is None else rows.weights
+        layout = rows.layout
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            self.ratio = MLP((widths["obs"] + widths["action"], 256, 256, 1)).to(device)
+            width = layout.widths["obs"] + (layout.choices or layout.widths["action"])
+            self.ratio = MLP((width, 256, 256, 1)).to(device)
         last = self.ratio[-1]
         assert isinstance(last, nn.Linear)
         nn.init.ones_(last.bias)
         self.optimizer = torch.optim.Adam(self.ratio.parameters(), lr=options.ratio_lr, fused=True)
         share = options.online_share
         self.largest = torch.tensor(
-            rows.offline * share / ((1 - share) * 1000), dtype=torch.float64, device=device
+            (rows.offline if rows.weights is None else rows.mass) * share / ((1 - share) * 1000),
+            dtype=torch.float64,
+            device=device,
         )
 
     def draw(self, updates: int, size: int, generator: torch.Generator) -> Tensor:
@@ -82,7 +86,7 @@ class Balanced(Strategy):
         self.priority[position] = self.largest
 
     def replaced(self, position: Tensor) -> None:
-        """Offline rows start at priority 1."""
+        """Offline rows start at priority 1; a stream has taken their weights into account."""
         self.priority[position] = 1.0
 
     def used(self, batch: Batch, position: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
@@ -90,7 +94,7 @@ class Balanced(Strategy):
         if self.rows.online == 0:
             return {}
         size = (self.options.ratio_batch,)
-        offline = uniform(0, self.rows.offline, size, generator)
+        offline = offline_rows(self.rows, size, generator)
         online = uniform(self.rows.offline, self.rows.online, size, generator)
         (drawn,) = self.rows.gather(torch.cat((offline, online)).unsqueeze(0))
         loss = losses.density_ratio(*self._ratio(drawn).chunk(2))
@@ -106,7 +110,9 @@ class Balanced(Strategy):
 
     def _ratio(self, batch: Batch) -> Tensor:
         """w(s, a) at a batch: [B], at least 0."""
-        return F.relu(self.ratio(torch.cat((batch.obs, batch.action), -1))).squeeze(-1)
+        choices = self.rows.layout.choices
+        action = F.one_hot(batch.action.long(), choices) if choices else batch.action
+        return F.relu(self.ratio(torch.cat((batch.obs, action), -1))).squeeze(-1)
 
     def _root(self, batch: Batch) -> Tensor:
         """w(s, a)^(1/T): [B], bounded, because a temperature near 0 would make it infinite."""

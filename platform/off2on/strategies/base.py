@@ -53,6 +53,14 @@ class Strategy:
         """Take back what `state` gave."""
 
 
+def offline_rows(rows: Rows, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Positions of offline rows, by their weights if they have any."""
+    if rows.edges is None:
+        return uniform(0, rows.offline, shape, generator)
+    point = torch.rand(shape, generator=generator, device=generator.device, dtype=rows.edges.dtype)
+    return torch.searchsorted(rows.edges, point * rows.mass, right=True).clamp_(max=rows.offline - 1)
+
+
 def uniform(start: int, count: int, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     """Positions start … start + count - 1, all equally likely."""
     return start + torch.randint(count, shape, generator=generator, device=generator.device)

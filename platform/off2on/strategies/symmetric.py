@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from off2on.hyperparameters import Settings, hp
-from off2on.strategies.base import Strategy, uniform
+from off2on.strategies.base import Strategy, offline_rows, uniform
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Symmetric(Strategy):
         """Positions [updates, size], the offline ones first."""
         rows = self.rows
         count = size if rows.online == 0 else round(self.options.offline_share * size)
-        offline = uniform(0, rows.offline, (updates, count), generator)
+        offline = offline_rows(rows, (updates, count), generator)
         if count == size:
             return offline
         online = uniform(rows.offline, rows.online, (updates, size - count), generator)

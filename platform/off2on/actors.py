@@ -1,0 +1,99 @@
+"""Policies as networks: deterministic, Gaussian, squashed Gaussian.
+
+Shapes: ``B`` observations, ``D`` observation width, ``A`` action width. Actions live in [-1, 1].
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from off2on.distributions import Normal, TanhNormal
+from off2on.nets import MLP
+
+
+class DeterministicActor(nn.Module):
+    """A policy a = tanh(f(s))."""
+
+    def __init__(self, obs: int, action: int, hidden: Sequence[int]) -> None:
+        super().__init__()
+        self.mlp = MLP((obs, *hidden, action))
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """Map [B, D] to [B, A] in (-1, 1)."""
+        return self.mlp(obs).tanh()  # type: ignore[no-any-return]
+
+
+class GaussianActor(nn.Module):
+    """A policy N(tanh f(s), sigma) whose sigma does not depend on the state.
+
+    Args:
+        obs: Observation width D.
+        action: Action width A.
+        hidden: Widths of the hidden layers.
+        log_std: Bounds of log sigma.
+        start: Log sigma at first.
+    """
+
+    def __init__(
+        self,
+        obs: int,
+        action: int,
+        hidden: Sequence[int],
+        log_std: tuple[float, float] = (-5.0, 2.0),
+        start: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.mlp = MLP((obs, *hidden, action))
+        self.log_std = nn.Parameter(torch.full((action,), start))
+        self.bounds = log_std
+
+    def forward(self, obs: Tensor) -> Normal:
+        """The distribution of actions at [B, D]."""
+        return Normal(self.mlp(obs).tanh(), self.log_std.clamp(*self.bounds).exp())
+
+
+class StateGaussianActor(nn.Module):
+    """A policy N(tanh f(s), g(s)): Gaussian, with a sigma for every state.
+
+    Args:
+        obs: Observation width D.
+        action: Action width A.
+        hidden: Widths of the hidden layers.
+        log_std: Bounds of log g.
+    """
+
+    def __init__(
+        self, obs: int, action: int, hidden: Sequence[int], log_std: tuple[float, float] = (-5.0, 2.0)
+    ) -> None:
+        super().__init__()
+        self.mlp = MLP((obs, *hidden, 2 * action))
+        self.bounds = log_std
+
+    def forward(self, obs: Tensor) -> Normal:
+        """The distribution of actions at [B, D]."""
+        mean, log_std = self.mlp(obs).chunk(2, -1)
+        return Normal(mean.tanh(), log_std.clamp(*self.bounds).exp())
+
+
+class SquashedGaussianActor(nn.Module):
+    """A policy tanh(N(f(s), g(s))), SAC's.
+
+    Args:
+        obs: Observation width D.
+        action: Action width A.
+        hidden: Widths of the hidden layers.
+        log_std: Bounds of log g.
+    """
+
+    def __init__(
+        self, obs: int, action: int, hidden: Sequence[int], log_std: tuple[float, float] = (-20.0, 2.0)
+    ) -> None:
+        super().__init__()
+        self.mlp = MLP((obs, *hidden, 2 * action))
+        self.bounds = log_std
+
+    def forward(self, obs: Tensor) -> TanhNormal:
+        """The distribution of actions at [B, D]."""
+        mean, log_std = self.mlp(obs).chunk(2, -1)
+        return TanhNormal(mean, log_std.clamp(*self.bounds))

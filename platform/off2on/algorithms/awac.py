@@ -1,0 +1,119 @@
+"""AWAC: an actor-critic whose policy copies the better actions, offline and online alike.
+
+Nair, Gupta, Dalal & Levine, "AWAC: Accelerating Online Reinforcement Learning with Offline
+Datasets", 2020, arXiv:2006.09359.
+
+    actor   L_pi = -E[ w log pi(a|s) ],  A = min_i Q_i(s, a) - min_i Q_i(s, a~),  a~ ~ pi(s)
+            w = B softmax(A / lambda) over the batch of B, or min(exp(A / lambda), 100)
+    critic  L_Q  = sum_i E[ (r + gamma min_j Q'_j(s', a') - Q_i(s, a))^2 ],  a' ~ pi(s')
+
+Order as in the authors' code (rlkit): both losses see the networks as the update found them, so a~
+and a' are drawn first, and the actor steps before the critics it reads; then the targets. The policy
+is N(tanh f(s), sigma) with one sigma for all states, log sigma in [-6, 0]. Only the policy's weights
+decay. The batch and what was learnt go on unchanged when training goes online.
+
+Differences: the paper's weight exp(A / lambda) / Z has an unknown Z(s); the authors' code divides by
+the sum over the batch, which is the default here. ``weight=exp_clip`` is CORL's, without Z, and the
+presets are CORL's settings with it. Samples are clipped to the action box before they are judged
+(d3rlpy, CORL). log sigma is a clipped number that starts where the authors' squashed one does, at -3.
+The critics are as deep as the policy. With several learners the softmax is over a learner's share.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from off2on import losses
+from off2on.actors import GaussianActor
+from off2on.algorithm import OfflineToOnline
+from off2on.batches import Batch
+from off2on.hyperparameters import Hyperparameters, hp
+from off2on.nets import Critic, Nets
+from off2on.recipe import Loss
+
+CORL = {"weight": "exp_clip", "batch_size": 256, "hidden": (256, 256, 256), "normalise_obs": True}
+
+
+@dataclass(frozen=True)
+class AWACHyperparameters(Hyperparameters):
+    """The paper's appendix; presets for D4RL from CORL."""
+
+    presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
+        "locomotion": CORL | {"temperature": 0.3333},
+        "antmaze": CORL | {"temperature": 0.1, "reward": "minus_one"},
+        "adroit": CORL | {"temperature": 0.1},
+    }
+
+    temperature: float = hp(
+        1.0, "lambda: small chases the critics, large copies the data", above=0, search=("log", 0.1, 10)
+    )
+    weight: str = hp("softmax", "of an action: over the batch, or by itself", choices=("softmax", "exp_clip"))
+    weight_clip: float = hp(100.0, "largest weight of exp_clip", above=0)
+    weight_decay: float = hp(1e-4, "of the policy, added to its gradient", least=0)
+    critic_lr: float = hp(3e-4, "Adam's step size for the critics", above=0, search=("log", 1e-4, 1e-3))
+    batch_size: int = hp(1024, "transitions per update, over all learners", least=1)
+    hidden: tuple[int, ...] = hp((256, 256, 256, 256), "widths of the hidden layers", least=1)
+
+
+class AWAC(OfflineToOnline):
+    """Copy the better actions, by a critic learnt off-policy."""
+
+    Hyperparameters = AWACHyperparameters
+    objectives = ("actor", "critic")
+
+    @classmethod
+    def build_nets(cls, obs_space: Any, action_space: Any, hp: AWACHyperparameters) -> Nets:
+        """Twin critics with targets and a Gaussian policy."""
+        obs, action = obs_space.shape[0], action_space.shape[0]
+        return Nets(
+            actor=GaussianActor(obs, action, hp.hidden, log_std=(-6.0, 0.0), start=-3.0),
+            critic=Critic(obs, action, hp.hidden),
+            targets=("critic",),
+        )
+
+    @classmethod
+    def prepare(cls, nets: Nets, batch: Batch, hp: AWACHyperparameters) -> Batch:
+        """Draw ``own_action`` [B, A] ~ pi(s) and ``own_next_action`` [B, A] ~ pi(s'), without gradient."""
+        with torch.no_grad():
+            drawn = nets.actor(torch.cat((batch.obs, batch.next_obs))).sample().clamp(-1, 1)
+        batch.own_action, batch.own_next_action = drawn.chunk(2)
+        return batch
+
+    @classmethod
+    def compute_actor_loss(cls, nets: Nets, batch: Batch, hp: AWACHyperparameters) -> Loss:
+        """Cloning, weighted by how much better than the policy's own an action is."""
+        with torch.no_grad():
+            actions = torch.stack((batch.action, batch.own_action))
+            taken, own = nets.critic(batch.obs, actions).amin(0)
+            advantage = taken - own
+        log_prob = nets.actor(batch.obs).log_prob(batch.action)
+        metrics = {"actor/log_prob": log_prob.detach().mean(), "advantage": advantage.mean()}
+        if hp.weight == "exp_clip":
+            loss = losses.advantage_weighted(log_prob, advantage, 1 / hp.temperature, hp.weight_clip)
+            return loss, metrics
+        weight = (advantage / hp.temperature).softmax(0)  # sums to 1: the batch's mean has B of them
+        return -(weight * log_prob).sum(), metrics | {"actor/largest_weight": weight.max() * len(weight)}
+
+    @classmethod
+    def compute_critic_loss(cls, nets: Nets, batch: Batch, hp: AWACHyperparameters) -> Loss:
+        """Bellman error of every critic against the smaller target."""
+        with torch.no_grad():
+            future = nets.target.critic(batch.next_obs, batch.own_next_action).amin(0)
+            target = batch.reward + hp.discount * batch.mask * future
+        q = nets.critic(batch.obs, batch.action)
+        return losses.td(q, target, batch.weight), {"q": q.detach().mean()}
+
+    @classmethod
+    def optimizer(cls, objective: str, hp: AWACHyperparameters, vector: Tensor) -> torch.optim.Optimizer:
+        """Adam, with decay of the policy's weights."""
+        decay = hp.weight_decay if objective == "actor" else 0.0
+        return torch.optim.Adam([vector], lr=cls.lr(objective, hp, 0.0), weight_decay=decay, fused=True)
+
+    @classmethod
+    def act(cls, nets: Nets, obs: Tensor, hp: AWACHyperparameters, explore: bool) -> Tensor:
+        """The mean, or a sample when exploring."""
+        policy = nets.actor(obs)
+        return policy.sample() if explore else policy.mean  # type: ignore[no-any-return]

@@ -1,0 +1,148 @@
+"""BEAR: an actor-critic whose policy stays on the support of the data's actions.
+
+Kumar et al., "Stabilizing Off-Policy Q-Learning via Bootstrapping Error Reduction", NeurIPS 2019,
+arXiv:1906.00949.
+
+    vae         L_G     = E[ (G(s, z) - a)^2 ] + 0.5 KL( N(mu, sigma)(s, a) || N(0, 1) )
+    critic      L_Q     = sum_i E[ (r + gamma max_n Q*(s', a_n) - Q_i(s, a))^2 ],  a_n ~ pi'(s'), n = 1 ... 10
+                          Q* = w min_j Q'_j + (1 - w) max_j Q'_j
+    actor       L_pi    = E[ alpha (MMD(s) - eps) - min_i Q_i(s, tanh u_1) ],  without Q at first
+                          MMD of u_n ~ pi(s) and v_n ~ G(s, clip(N(0, 1), -0.5, 0.5)), before the tanh
+    multiplier  L_alpha = -alpha E[ MMD(s) - eps ],  alpha = exp(clip(log alpha, -5, 10))
+
+Order: autoencoder, critics, policy, multiplier, targets. It acts by the best of 100 samples under Q_1.
+
+Differences: settings are those of the authors' runs on D4RL, whose code reports the root of the MMD
+and drops the penalty on the critics' spread. Those runs take the target's actions from pi itself;
+the paper takes them from the following copy (``slow_actor``). The Q of the policy is that of one of
+the MMD's samples; the authors' first code averaged over all. The MMD is computed once per update,
+with the autoencoder as it was before its step. 40k updates of warm-up are a share of the offline
+ones. At test time the 100 samples are made of the same noise in every state.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from off2on import losses
+from off2on.actors import SquashedGaussianActor
+from off2on.algorithm import OfflineToOnline
+from off2on.batches import Batch
+from off2on.generative import Autoencoder, best, mixture
+from off2on.hyperparameters import Hyperparameters, hp
+from off2on.nets import Critic, Nets, Scalar
+from off2on.recipe import Loss
+
+LOG_ALPHA = (-5.0, 10.0)
+
+
+@dataclass(frozen=True)
+class BEARHyperparameters(Hyperparameters):
+    """The authors' configuration for D4RL; Hopper and Walker2d where data sets differ."""
+
+    threshold: float = hp(0.05, "eps, the largest MMD", above=0, search=("log", 0.02, 0.2))
+    kernel: str = hp("laplacian", "kernel of the MMD", choices=("laplacian", "gaussian"))
+    sigma: float = hp(20.0, "width of the kernel", above=0, search=("choice", 10.0, 20.0, 50.0))
+    mmd_samples: int = hp(4, "actions of the policy, and of the data's model, that are compared", least=1)
+    warmup_share: float = hp(0.04, "share of the offline updates without Q in the policy's loss", least=0)
+    slow_actor: bool = hp(True, "take the target's actions from the policy's following copy")
+    smallest: float = hp(0.75, "w, share of the smallest critic in the target", least=0, most=1)
+    target_samples: int = hp(10, "actions of which the target takes the best", least=1)
+    act_samples: int = hp(100, "actions of which acting takes the best", least=1)
+    vae_hidden: tuple[int, ...] = hp((750, 750), "widths of the autoencoder's hidden layers", least=1)
+    kl_weight: float = hp(0.5, "weight of the autoencoder's divergence from N(0, 1)", least=0)
+    vae_lr: float = hp(3e-4, "Adam's step size for the autoencoder", above=0)
+    critic_lr: float = hp(3e-4, "Adam's step size for the critics", above=0, search=("log", 1e-4, 1e-3))
+    actor_lr: float = hp(1e-4, "Adam's step size for the policy", above=0, search=("log", 3e-5, 1e-3))
+    multiplier_lr: float = hp(1e-3, "Adam's step size for log alpha", above=0)
+
+    presets: ClassVar[Mapping[str, Mapping[str, object]]] = {"halfcheetah": {"kernel": "gaussian"}}
+
+
+class BEAR(OfflineToOnline):
+    """An actor-critic whose policy stays on the support of the data's actions."""
+
+    Hyperparameters = BEARHyperparameters
+    objectives = ("vae", "critic", "actor", "multiplier")
+    acting = ("critic", "actor")
+
+    @classmethod
+    def build_nets(cls, obs_space: Any, action_space: Any, hp: Any) -> Nets:
+        """The autoencoder, the critics with targets, a squashed Gaussian policy and log alpha."""
+        obs, action = obs_space.shape[0], action_space.shape[0]
+        actor = SquashedGaussianActor(obs, action, hp.hidden, log_std=(-5.0, 2.0))
+        actor.register_buffer("noise", torch.randn(hp.act_samples, 1, action))
+        return Nets(
+            vae=Autoencoder(obs, action, hp.vae_hidden),
+            critic=cls.build_critic(obs, action, hp),
+            actor=actor,
+            multiplier=Scalar(0.0),
+            targets=("critic", "actor") if hp.slow_actor else ("critic",),
+        )
+
+    @classmethod
+    def build_critic(cls, obs: int, action: int, hp: Any) -> Critic:
+        """Twin critics."""
+        return Critic(obs, action, hp.hidden)
+
+    @classmethod
+    def prepare(cls, nets: Nets, batch: Batch, hp: Any) -> Batch:
+        """Add ``mmd`` [] and ``own_action`` [B, A], both with the policy's gradient."""
+        rows, policy = len(batch.obs), nets.actor(batch.obs)
+        noise = torch.randn(hp.mmd_samples, *policy.location.shape, device=batch.obs.device)
+        raw = policy.location + policy.log_std.exp() * noise
+        with torch.no_grad():
+            data = nets.vae.raw(batch.obs, nets.vae.latents(hp.mmd_samples, rows))
+        batch.mmd, batch.own_action = losses.mmd(raw, data, hp.sigma, hp.kernel), raw[0].tanh()
+        return batch
+
+    @classmethod
+    def compute_vae_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
+        """Reconstruct the data's actions from few latent numbers."""
+        return nets.vae.bound(batch.obs, batch.action, hp.kl_weight).mean(), {}
+
+    @classmethod
+    def compute_critic_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
+        """Bellman error against the best of a few of the policy's actions."""
+        with torch.no_grad():
+            action = cls.next_actions(nets, batch, hp)
+            future = mixture(nets.target.critic(batch.next_obs, action), hp.smallest).amax(0)
+            target = batch.reward + hp.discount * batch.mask * future
+        q = nets.critic(batch.obs, batch.action)
+        return losses.td(q, target, batch.weight), {"q": q.detach().mean()}
+
+    @classmethod
+    def next_actions(cls, nets: Nets, batch: Batch, hp: Any) -> Tensor:
+        """The actions [n, B, A] at s' of which the target takes the best."""
+        actor = nets.target.actor if hp.slow_actor else nets.actor
+        return actor(batch.next_obs).sample(hp.target_samples)[0]  # type: ignore[no-any-return]
+
+    @classmethod
+    def compute_actor_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
+        """Support first; then value within it."""
+        alpha = nets.multiplier().detach().clamp(*LOG_ALPHA).exp()
+        loss = alpha * (batch.mmd - hp.threshold)
+        if batch.progress >= hp.warmup_share:
+            loss = loss - cls.own_value(nets, batch, hp).mean()
+        return loss, {"actor/mmd": batch.mmd.detach(), "multiplier": alpha}
+
+    @classmethod
+    def own_value(cls, nets: Nets, batch: Batch, hp: Any) -> Tensor:
+        """What the policy's action is worth [B]."""
+        return nets.critic(batch.obs, batch.own_action).amin(0)  # type: ignore[no-any-return]
+
+    @classmethod
+    def compute_multiplier_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
+        """Dual ascent: the price of leaving the support."""
+        return losses.multiplier(nets.multiplier(), batch.mmd - hp.threshold, *LOG_ALPHA), {}
+
+    @classmethod
+    def act(cls, nets: Nets, obs: Tensor, hp: Any, explore: bool) -> Tensor:
+        """The best of many samples, fresh ones when exploring."""
+        policy, noise = nets.actor(obs), nets.actor.noise
+        if explore:
+            noise = torch.randn(len(noise), *policy.location.shape, device=obs.device)
+        return best(nets.critic, obs, (policy.location + policy.log_std.exp() * noise).tanh())

@@ -1,0 +1,113 @@
+"""CRR: cloning of the actions that the critic finds better than the policy's own.
+
+Wang, Novikov, Żołna et al., "Critic Regularized Regression", NeurIPS 2020, arXiv:2006.15134.
+
+    actor   L_pi = -E[ f(A) log pi(a|s) ],  A = Q(s, a) - mean_j Q(s, a_j),  a_j ~ pi(s), j = 1 … m
+            f(A) = min(exp(A / beta), 20)  or  1(A > 0);  max_j in place of the mean is bolder    (2-5)
+    critic  L_Q  = sum_i E[ (r + gamma min_j Q'_j(s', a') - Q_i(s, a))^2 ],  a' ~ pi'(s')          (1)
+
+Q is the mean of the critics, of which there is one. As in the paper and in acme both losses see the
+networks as the update found them: the actor steps before the critic it reads, the critic's loss needs
+targets alone. Critic and policy have targets, which are replaced every 100 updates;
+``targets_every=1 polyak=0.005`` lets them follow instead.
+
+The policy acts through the critic (critic-weighted policy, section 3.2): of m samples one is drawn in
+proportion to exp(Q / beta).
+
+Differences: a plain critic with squared errors and a single Gaussian N(tanh f(s), g(s)), as in d3rlpy,
+where the paper has a distributional critic, a mixture of Gaussians and recurrent networks. Samples are
+clipped to the action box before they are judged. When not exploring nothing is drawn: of the mean and
+m - 1 samples by noise that was fixed when the networks were built, the best by the critic is taken.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from off2on import losses
+from off2on.actors import StateGaussianActor
+from off2on.algorithm import OfflineToOnline
+from off2on.batches import Batch
+from off2on.hyperparameters import Hyperparameters, hp
+from off2on.nets import Critic, Nets
+from off2on.recipe import Loss
+
+
+@dataclass(frozen=True)
+class CRRHyperparameters(Hyperparameters):
+    """Section 3 and acme's configuration."""
+
+    weight: str = hp("exp", "f: exponential in the advantage, or all or nothing", choices=("exp", "binary"))
+    baseline: str = hp("mean", "of the samples' values", choices=("mean", "max"))
+    samples: int = hp(4, "m, the policy's actions that an action is held against", least=1)
+    acting_samples: int = hp(4, "m of the critic-weighted policy; 1 acts without the critic", least=1)
+    beta: float = hp(1.0, "temperature of the weights: small is picky", above=0, search=("log", 0.1, 10))
+    weight_clip: float = hp(20.0, "largest weight of exp", above=0)
+    critics: int = hp(1, "number of critics", least=1)
+    critic_lr: float = hp(3e-4, "Adam's step size for the critic", above=0, search=("log", 1e-4, 1e-3))
+    targets_every: int = hp(100, "updates from one change of the targets to the next", least=1)
+    polyak: float = hp(1.0, "share of the networks the targets take over", least=0, most=1)
+
+
+class CRR(OfflineToOnline):
+    """Copy what the critic prefers to the policy's own actions."""
+
+    Hyperparameters = CRRHyperparameters
+    objectives = ("actor", "critic")
+    acting = ("actor", "critic")
+
+    @classmethod
+    def build_nets(cls, obs_space: Any, action_space: Any, hp: CRRHyperparameters) -> Nets:
+        """A critic and a Gaussian policy, both followed by targets, and the noise to act by."""
+        obs, action = obs_space.shape[0], action_space.shape[0]
+        actor = StateGaussianActor(obs, action, hp.hidden)
+        noise = torch.randn(hp.acting_samples, 1, action)
+        noise[0] = 0.0
+        actor.register_buffer("noise", noise)
+        critic = Critic(obs, action, hp.hidden, hp.critics)
+        return Nets(actor=actor, critic=critic, targets=("actor", "critic"))
+
+    @classmethod
+    def compute_actor_loss(cls, nets: Nets, batch: Batch, hp: CRRHyperparameters) -> Loss:
+        """Cloning of what the critic prefers to the policy's own actions."""
+        policy = nets.actor(batch.obs)
+        with torch.no_grad():
+            own = policy.sample(hp.samples).clamp(-1, 1)
+            q = nets.critic(batch.obs, torch.cat((batch.action.unsqueeze(0), own))).mean(0)
+            advantage = q[0] - (q[1:].mean(0) if hp.baseline == "mean" else q[1:].amax(0))
+        log_prob = policy.log_prob(batch.action)
+        metrics = {"actor/log_prob": log_prob.detach().mean(), "advantage": advantage.mean()}
+        if hp.weight == "exp":
+            loss = losses.advantage_weighted(log_prob, advantage, 1 / hp.beta, hp.weight_clip)
+            return loss, metrics
+        passes = (advantage > 0).float()
+        return -(passes * log_prob).mean(), metrics | {"actor/passes": passes.mean()}
+
+    @classmethod
+    def compute_critic_loss(cls, nets: Nets, batch: Batch, hp: CRRHyperparameters) -> Loss:
+        """Bellman error against the targets' value of the target policy's action."""
+        with torch.no_grad():
+            action = nets.target.actor(batch.next_obs).sample().clamp(-1, 1)
+            future = nets.target.critic(batch.next_obs, action).amin(0)
+            target = batch.reward + hp.discount * batch.mask * future
+        q = nets.critic(batch.obs, batch.action)
+        return losses.td(q, target, batch.weight), {"q": q.detach().mean()}
+
+    @classmethod
+    def targets_due(cls, hp: CRRHyperparameters, update: int, progress: float) -> bool:
+        """Every so many updates."""
+        return update % hp.targets_every == 0
+
+    @classmethod
+    def act(cls, nets: Nets, obs: Tensor, hp: CRRHyperparameters, explore: bool) -> Tensor:
+        """The critic's choice among the mean and fixed deviations; when exploring, a draw among samples."""
+        policy = nets.actor(obs)
+        raw = policy.sample(hp.acting_samples) if explore else policy.mean + policy.std * nets.actor.noise
+        actions = raw.clamp(-1, 1)
+        score = nets.critic(obs, actions).mean(0) / hp.beta
+        if explore:  # the largest of logits with Gumbel noise is a draw from their softmax
+            score = score - torch.empty_like(score).exponential_().log()
+        best = score.argmax(0, keepdim=True).unsqueeze(-1).expand(1, *policy.mean.shape)
+        return actions.gather(0, best).squeeze(0)

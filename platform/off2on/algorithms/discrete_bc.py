@@ -1,0 +1,59 @@
+"""Discrete BC: behaviour cloning, the data's actions by classification.
+
+Pomerleau, "Efficient Training of Artificial Neural Networks for Autonomous Navigation", Neural
+Computation 3(1), 1991; for actions that are numbers as d3rlpy and the imitation of discrete BCQ do it.
+
+    actor   L_pi = -E[ log pi(a|s) ] + beta E[ l(s)^2 ]      l the logits, a mean over batch and actions
+
+Differences: the regulariser is not Pomerleau's. beta is that of discrete BCQ's authors; d3rlpy's default
+of 0.5 leaves two actions that the data always tells apart at odds of no more than about three to one. It
+hardly moves the most probable action but decides what is sampled online.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from off2on.algorithm import OfflineToOnline
+from off2on.batches import Batch
+from off2on.discrete import CategoricalActor
+from off2on.hyperparameters import Hyperparameters, hp
+from off2on.nets import Nets
+from off2on.recipe import Loss
+
+
+@dataclass(frozen=True)
+class DiscreteBCHyperparameters(Hyperparameters):
+    """One of its own."""
+
+    beta: float = hp(0.01, "weight of the logits' squares: 0.5 in d3rlpy", least=0, search=("log", 1e-3, 1))
+
+
+class DiscreteBC(OfflineToOnline):
+    """Copy the data."""
+
+    Hyperparameters = DiscreteBCHyperparameters
+    actions = "discrete"
+    columns = ("obs", "action")
+    objectives = ("actor",)
+
+    @classmethod
+    def build_nets(cls, obs_space: Any, action_space: Any, hp: DiscreteBCHyperparameters) -> Nets:
+        """One categorical policy."""
+        return Nets(actor=CategoricalActor(obs_space.shape[0], int(action_space.n), hp.hidden))
+
+    @classmethod
+    def compute_actor_loss(cls, nets: Nets, batch: Batch, hp: DiscreteBCHyperparameters) -> Loss:
+        """Cross-entropy to the data's actions, and a pull of the logits towards 0."""
+        policy = nets.actor(batch.obs)
+        clone = -policy.log_prob(batch.action).mean()
+        loss = clone + hp.beta * policy.logits.square().mean()
+        hits = (policy.mode == batch.action).float().mean()
+        return loss, {"actor/clone": clone.detach(), "actor/accuracy": hits}
+
+    @classmethod
+    def act(cls, nets: Nets, obs: Tensor, hp: DiscreteBCHyperparameters, explore: bool) -> Tensor:
+        """The most probable action, or a sample when exploring."""
+        policy = nets.actor(obs)
+        return policy.sample() if explore else policy.mode  # type: ignore[no-any-return]

@@ -1,0 +1,30 @@
+"""Double DQN: DQN whose next action is chosen by the critic and valued by its copy.
+
+van Hasselt, Guez & Silver, "Deep Reinforcement Learning with Double Q-learning", AAAI 2016,
+arXiv:1509.06461.
+
+    critic  L_Q = DQN's with a' = argmax_a mean_i Q_i(s', a) in place of the copies' argmax
+
+Order and hyperparameters are DQN's.
+
+Differences: those of DQN. The paper renews the copy every 10,000 updates and, when tuned for the double
+estimate, every 30,000.
+"""
+
+from typing import Any
+
+from torch import Tensor
+
+from off2on.algorithms.dqn import DQN
+from off2on.batches import Batch
+from off2on.discrete import greedy
+from off2on.nets import Nets
+
+
+class DoubleDQN(DQN):
+    """Chosen by one, valued by the other."""
+
+    @classmethod
+    def next_action(cls, nets: Nets, batch: Batch, future: Tensor, hp: Any) -> Tensor:
+        """The actions [B] that the critics themselves would take at s'."""
+        return greedy(nets.critic(batch.next_obs))

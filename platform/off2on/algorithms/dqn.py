@@ -1,0 +1,117 @@
+"""DQN: Q-learning with a network for the values of all actions, and a copy that stands still for a while.
+
+Mnih et al., "Human-level Control through Deep Reinforcement Learning", Nature 518, 2015, after
+"Playing Atari with Deep Reinforcement Learning", arXiv:1312.5602.
+
+    critic  L_Q = sum_i E[ huber(r + gamma min_j Q'_j(s', a') - Q_i(s, a)) ]
+            a'  = argmax_a mean_j Q'_j(s', a)
+
+Order: the critic, then, on every ``target_every``-th update, its copy Q'. With one member, the default, it
+is the paper's max_a Q'(s', a). Online a share epsilon of the actions is drawn from all of them.
+
+Differences: Adam and not RMSProp. The paper clips the error's derivative to [-1, 1], which is Huber's
+error (``td_error=squared`` does not). The defaults are for observations that are vectors and for short
+runs: the copy is renewed every 100 updates as in d3rlpy's CartPole example, batch and step size are those
+of the discrete BCQ authors' code; ``preset=atari`` is d3rlpy's for Adam there (the paper: batch 32,
+RMSProp at 2.5e-4, 10,000 updates). Epsilon is constant; the paper lets it fall from 1 to 0.1 over a
+million steps, for it has no offline phase. Evaluation is greedy where the paper keeps epsilon
+at 0.05. Several members are d3rlpy's ensemble.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from off2on import losses
+from off2on.algorithm import OfflineToOnline
+from off2on.batches import Batch
+from off2on.discrete import ActionValues, epsilon_greedy, greedy, of_action
+from off2on.hyperparameters import Hyperparameters, hp
+from off2on.nets import Nets
+from off2on.recipe import Loss
+
+ATARI = {
+    "critic_lr": 6.25e-5,
+    "adam_epsilon": 3.125e-4,
+    "batch_size": 32,
+    "polyak": 1.0,
+    "target_every": 8000,
+    "epsilon": 0.01,
+}
+
+
+@dataclass(frozen=True)
+class DQNHyperparameters(Hyperparameters):
+    """Made for vectors as observations."""
+
+    critic_lr: float = hp(3e-4, "Adam's step size for the values", above=0, search=("log", 3e-5, 1e-3))
+    critics: int = hp(1, "number of critics", least=1)
+    td_error: str = hp("huber", "Huber's error with bound 1, or the squared error", choices=tuple(losses.TD))
+    target_every: int = hp(
+        100, "updates between two renewals of the target", least=1, search=("log", 10, 10_000)
+    )
+    polyak: float = hp(
+        1.0, "share of the values that the target takes over then: 1 is a copy", least=0, most=1
+    )
+    epsilon: float = hp(0.1, "share of random actions when collecting online", least=0, most=1)
+    adam_epsilon: float = hp(1e-8, "the epsilon of Adam's denominator", above=0)
+    batch_size: int = hp(64, "transitions per update, over all learners", least=1)
+    actor_lr: float = hp(3e-4, "not used: the policy is the action of highest value", above=0)
+
+    presets: ClassVar[Mapping[str, Mapping[str, object]]] = {"atari": ATARI}
+
+
+class DQN(OfflineToOnline):
+    """Q-learning on the values of all actions."""
+
+    Hyperparameters = DQNHyperparameters
+    actions = "discrete"
+    objectives = ("critic",)
+    acting = ("critic",)
+
+    @classmethod
+    def build_nets(cls, obs_space: Any, action_space: Any, hp: Any) -> Nets:
+        """Action values and their copy."""
+        critic = ActionValues(obs_space.shape[0], int(action_space.n), hp.hidden, hp.critics)
+        return Nets(critic=critic, targets=("critic",))
+
+    @classmethod
+    def prepare(cls, nets: Nets, batch: Batch, hp: Any) -> Batch:
+        """Add ``values`` [E, B, n], Q_i(s, ·), with gradient."""
+        batch.values = nets.critic(batch.obs)
+        return batch
+
+    @classmethod
+    def compute_critic_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
+        """The error of every critic against the smallest target at the action chosen for s'."""
+        with torch.no_grad():
+            future = nets.target.critic(batch.next_obs)
+            best = of_action(future, cls.next_action(nets, batch, future, hp)).amin(0)
+            target = batch.reward + hp.discount * batch.mask * best
+        q = of_action(batch.values, batch.action)
+        return losses.TD[hp.td_error](q, target, batch.weight), {"q": q.detach().mean()}
+
+    @classmethod
+    def next_action(cls, nets: Nets, batch: Batch, future: Tensor, hp: Any) -> Tensor:
+        """The actions [B] taken at s': the choice of the targets, whose values are ``future`` [E, B, n]."""
+        return greedy(future)
+
+    @classmethod
+    def targets_due(cls, hp: Any, update: int, progress: float) -> bool:
+        """Every so many updates."""
+        return bool(update % hp.target_every == 0)
+
+    @classmethod
+    def optimizer(cls, objective: str, hp: Any, vector: Tensor) -> torch.optim.Optimizer:
+        """Adam with the wanted epsilon."""
+        return torch.optim.Adam([vector], cls.lr(objective, hp, 0.0), eps=hp.adam_epsilon, fused=True)
+
+    @classmethod
+    def act(cls, nets: Nets, obs: Tensor, hp: Any, explore: bool) -> Tensor:
+        """The best action [B], or sometimes any when exploring."""
+        values = nets.critic(obs)
+        best = greedy(values)
+        return epsilon_greedy(best, values.shape[-1], hp.epsilon) if explore else best

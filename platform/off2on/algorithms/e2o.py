@@ -1,0 +1,123 @@
+"""E2O: CQL with many critics offline; online they believe each other in pairs and explore where they differ.
+
+Zhao, Hao, Ma, Liu, Zheng & Meng, "ENOTO: Improving Offline-to-Online Reinforcement Learning with
+Q-Ensembles", IJCAI 2024, arXiv:2306.06871; its first version is called E2O.
+
+Offline the losses are CQL's, with N critics. Online they are SAC's, with another target:
+
+    critic  L_Q = sum_i E[ w (r + gamma (T(s', a') - alpha log pi(a'|s')) - Q_i(s, a))^2 ]
+            T   = mean of min(Q'_j, Q'_k) over all pairs j < k   (WeightedMinPair)
+                = sum_k (N - k) Q'_(k) / (N (N - 1) / 2),        Q'_(1) <= … <= Q'_(N)
+            w   = sigmoid(-doubt std_j Q'_j(s', a'')) + 1/2,     which is 1 at doubt = 0
+
+    exploring   of n actions drawn from pi(s), the one with the largest mean_i Q_i + lambda std_i Q_i
+                (SUNRISE: Lee et al., arXiv:2007.04938)
+
+The policy maximises the smallest of the N values on both sides. The paper learns online from online
+transitions alone, one update per step after the first 1,000.
+
+Differences: the weight is the authors' code's, not the paper's, hence off; theirs (doubt = 10) is one
+number per batch, from the spread of batch means. The shipped script never explores; the paper does.
+The std divides by N, as SUNRISE's does. Order as in SAC; the authors update the policy last. The
+library they build on averages the conservative term over the critics and its target is the policy's
+mean action, where CQL here sums and samples: ``preset=authors`` has the weight that theirs comes to.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from off2on.algorithms.cql import CQL, CQLHyperparameters
+from off2on.batches import Batch
+from off2on.hyperparameters import hp
+from off2on.nets import Nets
+from off2on.recipe import Loss
+
+
+@dataclass(frozen=True)
+class E2OHyperparameters(CQLHyperparameters):
+    """The paper, and the authors' scripts."""
+
+    critics: int = hp(10, "number N of critics", least=2)
+    online_target: str = hp(
+        "weighted_pair",
+        "the targets' say online, from pessimistic to hopeful: the smallest, the smaller of two (a random "
+        "pair, or the mean over all), the mean (of all, or randomly weighted)",
+        choices=("min", "random_pair", "weighted_pair", "mean", "rem"),
+    )
+    candidates: int = hp(10, "actions drawn when exploring, of which one is taken; 1 is SAC's", least=1)
+    optimism: float = hp(10.0, "lambda, weight of the critics' spread in taking it", least=0)
+    doubt: float = hp(0.0, "how much less a transition weighs where the targets differ; 0 is off", least=0)
+    actor_lr: float = hp(3e-5, "Adam's step size for the policy", above=0, search=("log", 1e-5, 3e-4))
+    temperature_lr: float = hp(1e-4, "Adam's step size for the log temperature", above=0)
+
+    presets: ClassVar[Mapping[str, Mapping[str, object]]] = {"authors": {"conservative_weight": 0.5}}
+
+
+class E2O(CQL):
+    """CQL with many critics offline; online, pairs of them, and optimism."""
+
+    Hyperparameters = E2OHyperparameters
+    acting = ("actor", "critic")
+
+    @classmethod
+    def prepare(cls, nets: Nets, batch: Batch, hp: Any) -> Batch:
+        """CQL's samples offline; online SAC's, and the weight of every transition."""
+        if batch.progress < 1:
+            return super().prepare(nets, batch, hp)
+        batch = super().prepare(nets, batch, as_sac(hp))
+        if hp.doubt:
+            with torch.no_grad():
+                action, _ = nets.actor(batch.next_obs).sample()
+                spread = nets.target.critic(batch.next_obs, action).std(0, correction=0)
+                weight = torch.sigmoid(-hp.doubt * spread) + 0.5
+            batch.weight = weight if batch.weight is None else weight * batch.weight
+        return batch
+
+    @classmethod
+    def compute_critic_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
+        """CQL's offline, SAC's online."""
+        return super().compute_critic_loss(nets, batch, hp if batch.progress < 1 else as_sac(hp))
+
+    @classmethod
+    def target_value(cls, nets: Nets, batch: Batch, hp: Any, action: Tensor) -> Tensor:
+        """The smallest of all targets offline; online what `online_target` says: [B]."""
+        if batch.progress < 1 or hp.online_target == "min":
+            return super().target_value(nets, batch, hp, action)
+        if hp.online_target == "random_pair":
+            pair = torch.randperm(hp.critics, device=action.device)[:2]
+            return nets.target.critic.some(batch.next_obs, action, pair).amin(0)  # type: ignore[no-any-return]
+        q = nets.target.critic(batch.next_obs, action)
+        if hp.online_target == "rem":
+            share = torch.rand(hp.critics, device=q.device)
+            return share / share.sum() @ q  # type: ignore[no-any-return]
+        return weighted_pair(q) if hp.online_target == "weighted_pair" else q.mean(0)
+
+    @classmethod
+    def act(cls, nets: Nets, obs: Tensor, hp: Any, explore: bool) -> Tensor:
+        """SAC's; when exploring, the most promising of several samples."""
+        if not explore or hp.candidates == 1:
+            return super().act(nets, obs, hp, explore)
+        actions, _ = nets.actor(obs).sample(hp.candidates)
+        q = nets.critic(obs, actions)
+        best = (q.mean(0) + hp.optimism * q.std(0, correction=0)).argmax(0)
+        return actions[best, torch.arange(len(obs), device=obs.device)]  # type: ignore[no-any-return]
+
+
+@cache
+def as_sac(hp: Any) -> Any:
+    """The hyperparameters with which CQL is SAC."""
+    return replace(hp, conservative_weight=0.0, entropy_backup=True)
+
+
+def weighted_pair(q: Tensor) -> Tensor:
+    """The mean over all pairs of members of the smaller value: [N, B] to [B].
+
+    The k-th smallest of N values is the smaller one of N - k pairs.
+    """
+    pairs = torch.arange(len(q) - 1, -1, -1, device=q.device, dtype=q.dtype)
+    return pairs / pairs.sum() @ q.sort(0).values

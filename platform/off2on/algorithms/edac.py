@@ -1,0 +1,78 @@
+"""EDAC: SAC-N whose critics must disagree about where a better action lies, so that few of them do.
+
+An, Moon, Kim & Song, "Uncertainty-Based Offline Reinforcement Learning with Diversified Q-Ensemble",
+NeurIPS 2021, arXiv:2110.01548.
+
+    critic  L_Q = SAC-N's + eta E[ sum_{i != j} <g_i, g_j> ] / (N - 1)
+            g_i = grad_a Q_i(s, a) / (|grad_a Q_i(s, a)| + 1e-10)
+
+The sum over pairs is |sum_i g_i|^2 - sum_i |g_i|^2. The rest is SAC-N's, and so are the differences.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from off2on import losses
+from off2on.algorithms.sac_n import ADROIT, SACN, SACNHyperparameters
+from off2on.batches import Batch
+from off2on.hyperparameters import hp
+from off2on.nets import Nets
+from off2on.recipe import Loss
+
+
+@dataclass(frozen=True)
+class EDACHyperparameters(SACNHyperparameters):
+    """Section 5 and appendix C of the paper, and the authors' configuration."""
+
+    eta: float = hp(
+        1.0,
+        "weight of the critics' likeness: 0 is SAC-N; 5 for medium-expert data, 10 to 1000 for Adroit",
+        least=0,
+        search=("log", 0.1, 10),
+    )
+    critics: int = hp(10, "N: 50 for Hopper", least=2)
+
+    presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
+        "halfcheetah": {"critics": 10, "eta": 1.0},
+        "halfcheetah-medium-expert": {"critics": 10, "eta": 5.0},
+        "walker2d": {"critics": 10, "eta": 1.0},
+        "walker2d-medium-expert": {"critics": 10, "eta": 5.0},
+        "hopper": {"critics": 50, "eta": 1.0},
+        "pen-human": {"critics": 20, "eta": 1000.0, **ADROIT},
+        "pen-cloned": {"critics": 20, "eta": 10.0, "backup_actions": 10, **ADROIT},
+        "adroit": {"critics": 50, "eta": 200.0, **ADROIT},
+    }
+
+
+class EDAC(SACN):
+    """SAC-N with critics made to differ."""
+
+    Hyperparameters = EDACHyperparameters
+
+    @classmethod
+    def compute_critic_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
+        """SAC-N's, plus the likeness of the critics' gradients at the data's actions."""
+        if hp.eta == 0:
+            return super().compute_critic_loss(nets, batch, hp)
+        with torch.no_grad():
+            action, log_prob = nets.actor(batch.next_obs).sample()
+            target = cls.soft_target(nets, batch, hp, action, log_prob)
+        q, slope = nets.critic.with_slope(batch.obs, batch.action)
+        alike = likeness(slope)
+        loss = losses.td(q, target, batch.weight) + hp.eta * alike
+        return loss, {"q": q.detach().mean(), "critic/likeness": alike.detach()}
+
+
+def likeness(slope: Tensor) -> Tensor:
+    """Sum of the cosines between members over (N - 1), from -N / (N - 1) to N: a mean over the batch.
+
+    Args:
+        slope: [N, B, A] gradients of the members' values with respect to the action.
+    """
+    unit = slope / (torch.linalg.vector_norm(slope, dim=-1, keepdim=True) + 1e-10)
+    pairs = unit.sum(0).square().sum(-1) - unit.square().sum((0, -1))
+    return pairs.mean() / (len(slope) - 1)  # type: ignore[no-any-return]

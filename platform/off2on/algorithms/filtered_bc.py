@@ -1,0 +1,32 @@
+"""FilteredBC: behaviour cloning of the best episodes alone.
+
+Chen et al., "Decision Transformer: Reinforcement Learning via Sequence Modeling", NeurIPS 2021,
+arXiv:2106.01345, where it is the baseline "percentile behaviour cloning" (10 % BC).
+
+The loss is BC's. What differs are the rows: the tenth of the episodes with the highest return, one
+at least. ``expand=top:0.25`` keeps a quarter, ``policy=gaussian`` clones by likelihood.
+
+Differences: episodes are ranked by the plain sum of their rewards, as in the paper; CORL ranks them
+by a discounted sum, and takes every 1,000 rows for an episode. Data that streams in a shuffled order
+has to be filtered when it is ingested.
+"""
+
+from dataclasses import dataclass
+
+from off2on.algorithms.bc import BC, BCHyperparameters
+from off2on.hyperparameters import hp
+
+
+@dataclass(frozen=True)
+class FilteredBCHyperparameters(BCHyperparameters):
+    """The share of episodes."""
+
+    expand: tuple[str, ...] = hp(
+        ("top:0.1",), "changes to the data: top:0.1 keeps the best tenth of its episodes"
+    )
+
+
+class FilteredBC(BC):
+    """Copy the best of the data."""
+
+    Hyperparameters = FilteredBCHyperparameters

@@ -1,0 +1,133 @@
+"""ISPI-C: two of TD3+BC's policies, each drawn to the other where the other is better.
+
+Hu, Ma, Xiao, Zheng & Hao, "Iteratively Refined Behavior Regularization for Offline Reinforcement
+Learning" (at first "In-Sample Policy Iteration"), arXiv:2306.05726, with competing policies.
+
+    critic        L_Q1  = E[ (r + gamma min(Q'_1(s', a'_1), Q'_2(s', a'_2)) - Q_1(s, a))^2 ]
+                  a'_i  = clip(pi'_i(s') + clip(noise, -c, c), -1, 1),  the same noise for both
+    actor         L_pi1 = -lambda E[ Q_1(s, pi_1(s)) ] + w E[ f |pi_1(s) - pi_2(s)|^2 ]
+                          + (1 - w) E[ |pi_1(s) - a|^2 ],  lambda = alpha / E|Q_1|
+                  f     = 1 where Q_2(s, pi_2(s)) > Q_1(s, pi_1(s)), 1/2 where they are equal, else 0
+    rival_critic  L_Q2  = the same with 1 and 2 exchanged
+    rival_actor   L_pi2 = the same with 1 and 2 exchanged
+
+Odd updates move critic and actor, even ones their rivals, every update with a batch of its own; the
+actors do not wait. The policy whose own critic values its action higher acts.
+
+Differences: a step of the authors' is two of our updates, after which the targets of both follow;
+the authors' first targets follow half a step earlier. Observations are normalised, as in TD3+BC and
+the authors' command line.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from off2on.algorithms.td3_bc import TD3BC, TD3BCHyperparameters
+from off2on.batches import Batch
+from off2on.hyperparameters import hp
+from off2on.nets import Nets
+from off2on.recipe import Loss, Objective
+
+
+@dataclass(frozen=True)
+class ISPICHyperparameters(TD3BCHyperparameters):
+    """The authors' configuration."""
+
+    rival_weight: float = hp(
+        0.5, "w: 0 is cloning alone, 1 forgets the data", least=0, most=1, search=("choice", 0.5, 0.7)
+    )
+    critics: int = hp(1, "number of critics of each policy; the smallest target counts", least=1)
+
+    presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
+        "halfcheetah-expert": {"alpha": 1.0, "rival_weight": 0.7},
+    }
+
+
+class ISPIC(TD3BC):
+    """Two of TD3+BC's policies, each drawn to the other where the other is better."""
+
+    Hyperparameters = ISPICHyperparameters
+    objectives = ("critic", "actor", "rival_critic", "rival_actor")
+    acting = ("critic", "actor", "rival_critic", "rival_actor")
+
+    @classmethod
+    def build_nets(cls, obs_space: Any, action_space: Any, hp: Any) -> Nets:
+        """A critic and a policy twice, all followed by targets."""
+        obs, action = obs_space.shape[0], action_space.shape[0]
+        return Nets(
+            critic=cls.new_critic(obs, action, hp),
+            actor=cls.new_actor(obs, action, hp),
+            rival_critic=cls.new_critic(obs, action, hp),
+            rival_actor=cls.new_actor(obs, action, hp),
+            targets=cls.acting,
+        )
+
+    @classmethod
+    def next_action(cls, nets: Nets, batch: Batch, hp: Any) -> Tensor:
+        """Both target policies' actions [2, B, A]."""
+        actors = nets.target.actor, nets.target.rival_actor
+        return cls.smoothed(torch.stack([actor(batch.next_obs) for actor in actors]), hp)
+
+    @classmethod
+    def target_value(cls, nets: Nets, batch: Batch, hp: Any, action: Tensor) -> Tensor:
+        """The smaller of what each critic's target makes of its own policy's action, [B]."""
+        mine = nets.target.critic(batch.next_obs, action[0])
+        its = nets.target.rival_critic(batch.next_obs, action[1])
+        return torch.cat((mine, its)).amin(0)
+
+    @classmethod
+    def distance(cls, nets: Nets, batch: Batch, hp: Any, action: Tensor, q: Tensor) -> Tensor:
+        """To the data's actions, and to the rival's where its critic values them higher than q."""
+        with torch.no_grad():
+            rival = nets.rival_actor(batch.obs)
+            better = 0.5 * (torch.sign(nets.rival_critic.first(batch.obs, rival) - q) + 1)
+        gap = (better.unsqueeze(-1) * (action - rival).square()).mean()
+        data = super().distance(nets, batch, hp, action, q)
+        return (1 - hp.rival_weight) * data + hp.rival_weight * gap
+
+    @classmethod
+    def compute_rival_critic_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
+        """As the critic's."""
+        return cls.compute_critic_loss(exchanged(nets), batch, hp)
+
+    @classmethod
+    def compute_rival_actor_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
+        """As the actor's."""
+        return cls.compute_actor_loss(exchanged(nets), batch, hp)
+
+    @classmethod
+    def due(cls, objective: Objective, hp: Any, update: int, progress: float) -> bool:
+        """The rivals' updates are the even ones."""
+        return objective.name.startswith("rival") == (update % 2 == 0)
+
+    @classmethod
+    def lr(cls, objective: str, hp: Any, progress: float) -> float:
+        """Rivals take steps of the same size."""
+        return super().lr(objective.removeprefix("rival_"), hp, progress)
+
+    @classmethod
+    def act(cls, nets: Nets, obs: Tensor, hp: Any, explore: bool) -> Tensor:
+        """The action that its own critic values higher, with Gaussian noise when exploring."""
+        mine, its = nets.actor(obs), nets.rival_actor(obs)
+        ahead = nets.critic.first(obs, mine) >= nets.rival_critic.first(obs, its)
+        action = torch.where(ahead.unsqueeze(-1), mine, its)
+        return action + hp.exploration_noise * torch.randn_like(action) if explore else action
+
+
+def exchanged(nets: Any) -> Any:
+    """The networks with the roles of the two policies exchanged."""
+    swapped, target = (
+        {
+            "critic": of.rival_critic,
+            "actor": of.rival_actor,
+            "rival_critic": of.critic,
+            "rival_actor": of.actor,
+        }
+        for of in (nets, nets.target)
+    )
+    return SimpleNamespace(**swapped, target=SimpleNamespace(**target))

@@ -1,0 +1,131 @@
+"""PLAS: a policy over the latent actions of a generative model that was trained first.
+
+Zhou, Bajracharya & Held, "PLAS: Latent Action Space for Offline Reinforcement Learning", CoRL 2020,
+arXiv:2011.07213.
+
+    vae     L_G  = E[ (G(s, z) - a)^2 ] + 0.5 KL( N(mu, sigma)(s, a) || N(0, 1) ),  z ~ N(mu, sigma)
+    critic  L_Q  = sum_i E[ (r + gamma (w min_j Q'_j + (1 - w) max_j Q'_j)(s', a') - Q_i(s, a))^2 ]
+    actor   L_pi = -E[ Q_1(s, a~) ],  a~ = G(s, 2 tanh f(s)), and a' likewise with the targets
+                   PLAS+P:  a~ = clip(G + Phi tanh(xi(s, G)), -1, 1),  G = G(s, 2 tanh f(s))
+
+Order: the autoencoder alone for the first half of the offline updates; then it is frozen, and critics,
+policy and targets move. Online it stays frozen. ``preset=perturbation`` is PLAS+P.
+
+Differences: w = 0.75 as in the authors' code; the paper does not say. The code trains the autoencoder
+for 500k updates and the policy for as many: here that is a share of the offline updates, so that
+their number is the budget of both. Exploring online, which the paper does not do, adds Gaussian
+noise to the action, as TD3 does.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from off2on import losses
+from off2on.algorithm import OfflineToOnline
+from off2on.batches import Batch
+from off2on.generative import Autoencoder, Perturbation, mixture
+from off2on.hyperparameters import Hyperparameters, hp
+from off2on.nets import MLP, Critic, Nets
+from off2on.recipe import Loss, Objective
+
+
+@dataclass(frozen=True)
+class PLASHyperparameters(Hyperparameters):
+    """The authors' code."""
+
+    perturbation: float = hp(
+        0.0, "Phi, the largest correction of a decoded action: 0 is PLAS, 0.05 PLAS+P", least=0,
+        search=("choice", 0.0, 0.01, 0.05),
+    )  # fmt: skip
+    reach: float = hp(2.0, "largest latent action", above=0)
+    vae_share: float = hp(
+        0.5, "share of the offline updates that train the autoencoder, before the rest", least=0, below=1
+    )
+    smallest: float = hp(
+        0.75, "w, share of the smallest critic in the target, the rest is the largest's", least=0, most=1
+    )
+    vae_hidden: tuple[int, ...] = hp(
+        (750, 750), "widths of the autoencoder's hidden layers; 128 for medium-replay data", least=1
+    )
+    kl_weight: float = hp(0.5, "weight of the autoencoder's divergence from N(0, 1)", least=0)
+    exploration_noise: float = hp(0.1, "sigma of the noise on actions when collecting online", least=0)
+    vae_lr: float = hp(1e-4, "Adam's step size for the autoencoder", above=0)
+    critic_lr: float = hp(1e-3, "Adam's step size for the critics", above=0, search=("log", 1e-4, 1e-3))
+    actor_lr: float = hp(1e-4, "Adam's step size for the policy", above=0, search=("log", 3e-5, 1e-3))
+    hidden: tuple[int, ...] = hp((400, 300), "widths of the hidden layers", least=1)
+    batch_size: int = hp(100, "transitions per update, over all learners", least=1)
+
+    presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
+        "perturbation": {"perturbation": 0.05},
+        "medium-replay": {"vae_hidden": (128, 128)},
+    }
+
+
+class LatentActor(nn.Module):
+    """A deterministic policy over latent actions, with a correction of what they decode to if asked."""
+
+    def __init__(self, obs: int, action: int, hp: PLASHyperparameters) -> None:
+        super().__init__()
+        self.mlp = MLP((obs, *hp.hidden, 2 * action))
+        self.reach = hp.reach
+        if hp.perturbation:
+            self.correct = Perturbation(obs, action, hp.hidden, hp.perturbation)
+
+    def forward(self, obs: Tensor, decoder: Autoencoder) -> Tensor:
+        """Actions [B, A] at [B, D]."""
+        action: Tensor = decoder(obs, self.reach * self.mlp(obs).tanh())
+        return self.correct(obs, action) if hasattr(self, "correct") else action
+
+
+class PLAS(OfflineToOnline):
+    """A policy over the latent actions of a generative model."""
+
+    Hyperparameters = PLASHyperparameters
+    objectives = ("vae", "critic", "actor")
+    acting = ("vae", "actor")
+
+    @classmethod
+    def build_nets(cls, obs_space: Any, action_space: Any, hp: PLASHyperparameters) -> Nets:
+        """The autoencoder, twin critics and the latent policy; the latter two have targets."""
+        obs, action = obs_space.shape[0], action_space.shape[0]
+        return Nets(
+            vae=Autoencoder(obs, action, hp.vae_hidden),
+            critic=Critic(obs, action, hp.hidden),
+            actor=LatentActor(obs, action, hp),
+            targets=("critic", "actor"),
+        )
+
+    @classmethod
+    def due(cls, objective: Objective, hp: PLASHyperparameters, update: int, progress: float) -> bool:
+        """The autoencoder first and alone, then everything else."""
+        return (objective.name == "vae") == (progress < hp.vae_share)
+
+    @classmethod
+    def compute_vae_loss(cls, nets: Nets, batch: Batch, hp: PLASHyperparameters) -> Loss:
+        """Reconstruct the data's actions from few latent numbers."""
+        return nets.vae.bound(batch.obs, batch.action, hp.kl_weight).mean(), {}
+
+    @classmethod
+    def compute_critic_loss(cls, nets: Nets, batch: Batch, hp: PLASHyperparameters) -> Loss:
+        """Bellman error against a mixture of the targets."""
+        with torch.no_grad():
+            action = nets.target.actor(batch.next_obs, nets.vae)
+            future = mixture(nets.target.critic(batch.next_obs, action), hp.smallest)
+            target = batch.reward + hp.discount * batch.mask * future
+        q = nets.critic(batch.obs, batch.action)
+        return losses.td(q, target, batch.weight), {"q": q.detach().mean()}
+
+    @classmethod
+    def compute_actor_loss(cls, nets: Nets, batch: Batch, hp: PLASHyperparameters) -> Loss:
+        """Deterministic policy gradient through the decoder."""
+        return -nets.critic.first(batch.obs, nets.actor(batch.obs, nets.vae)).mean(), {}
+
+    @classmethod
+    def act(cls, nets: Nets, obs: Tensor, hp: PLASHyperparameters, explore: bool) -> Tensor:
+        """The decoded action, with Gaussian noise when exploring."""
+        action: Tensor = nets.actor(obs, nets.vae)
+        return action + hp.exploration_noise * torch.randn_like(action) if explore else action

@@ -1,0 +1,126 @@
+"""ReBRAC: TD3 that is penalised for leaving the data, in the actor and in the critic.
+
+Tarasov, Kurenkov, Nikulin & Kolesnikov, "Revisiting the Minimalist Approach to Offline Reinforcement
+Learning", NeurIPS 2023, arXiv:2305.09836.
+
+    critic  L_Q  = sum_i E[ (r + gamma (min_j Q'_j(s', a') - beta_2 |a' - b'|^2) - Q_i(s, a))^2 ]
+            a' as in TD3,  b' the data's action at s'
+    actor   L_pi = E[ beta_1 |pi(s) - a|^2 - lambda min_i Q_i(s, pi(s)) ],  lambda = 1 / E|min_i Q_i|
+
+Distances are sums over action dimensions. Critics are normalised after every ReLU, and networks start
+small. Order as in TD3. Online, beta_1 falls linearly until half of it is left, at half of the online
+updates, and beta_2 is 0, as in the authors' code.
+
+Differences: at the end of an episode the data has no b'. After a terminal nothing is bootstrapped;
+where an episode was cut off, the state's value is taken without penalty (the authors drop such rows).
+The actor's target follows the actor as it is after its step; the authors' as it was before. AntMaze's
+rewards stay as they are; the authors multiply them by 100.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from off2on.actors import DeterministicActor
+from off2on.algorithms.td3 import TD3, TD3Hyperparameters
+from off2on.batches import Batch
+from off2on.hyperparameters import hp
+from off2on.nets import Critic, Nets, start_small
+from off2on.recipe import Loss
+
+SMALL = {"batch_size": 256, "actor_lr": 3e-4, "critic_lr": 3e-4}
+MAZE = SMALL | {"critic_lr": 5e-5, "discount": 0.999}
+
+# beta_1 and beta_2 by data set.
+LOCOMOTION = ("random", "medium", "medium-replay", "medium-expert", "full-replay", "expert")
+HALFCHEETAH = (0.001, 0.1), (0.001, 0.01), (0.01, 0.001), (0.01, 0.1), (0.001, 0.1), (0.01, 0.01)
+HOPPER = (0.001, 0.01), (0.01, 0.01), (0.05, 0.5), (0.1, 0.01), (0.01, 0.01), (0.1, 0.1)
+WALKER2D = (0.01, 0.0), (0.05, 0.1), (0.05, 0.01), (0.01, 0.01), (0.01, 0.01), (0.01, 0.5)
+ADROIT = ("human", "cloned", "expert")
+PEN, DOOR = ((0.1, 0.5), (0.05, 0.5), (0.01, 0.01)), ((0.1, 0.1), (0.01, 0.1), (0.05, 0.01))
+HAMMER, RELOCATE = ((0.01, 0.5), (0.1, 0.5), (0.01, 0.01)), ((0.1, 0.01), (0.1, 0.01), (0.05, 0.01))
+ANTMAZE = ("umaze", "umaze-diverse", "medium-play", "medium-diverse", "large-play", "large-diverse")
+ANT = (0.003, 0.002), (0.003, 0.001), (0.001, 0.0005), (0.001, 0.0), (0.002, 0.001), (0.002, 0.002)
+
+
+def _presets() -> dict[str, dict[str, object]]:
+    """By data set; those of a family take what lies in the middle of its data sets'."""
+
+    def betas(pair: tuple[float, float]) -> dict[str, object]:
+        return {"actor_beta": pair[0], "critic_beta": pair[1]}
+
+    presets = {"antmaze": MAZE | betas((0.002, 0.001)), "adroit": SMALL | betas((0.1, 0.1))}
+    for name, kinds, table, common in (
+        ("halfcheetah", LOCOMOTION, HALFCHEETAH, {}),
+        ("hopper", LOCOMOTION, HOPPER, {}),
+        ("walker2d", LOCOMOTION, WALKER2D, {}),
+        ("pen", ADROIT, PEN, SMALL),
+        ("door", ADROIT, DOOR, SMALL),
+        ("hammer", ADROIT, HAMMER, SMALL),
+        ("relocate", ADROIT, RELOCATE, SMALL),
+        ("antmaze", ANTMAZE, ANT, MAZE),
+    ):
+        for kind, pair in zip(kinds, table, strict=True):
+            presets[f"{name}-{kind}"] = {**common, **betas(pair)}
+    return presets
+
+
+@dataclass(frozen=True)
+class ReBRACHyperparameters(TD3Hyperparameters):
+    """The appendix of the paper, and the authors' configurations."""
+
+    actor_beta: float = hp(
+        0.01, "beta_1, of the actor's penalty", least=0, search=("choice", 0.001, 0.01, 0.05, 0.1)
+    )
+    critic_beta: float = hp(
+        0.01, "beta_2, of the target's penalty", least=0, search=("choice", 0.0, 0.001, 0.01, 0.1, 0.5)
+    )
+    online_floor: float = hp(0.5, "share of beta_1 that is left in the end, online", least=0, most=1)
+    online_critic: float = hp(0.0, "share of beta_2 that is left, online", least=0, most=1)
+    critic_lr: float = hp(1e-3, "Adam's step size for the critics", above=0, search=("log", 1e-4, 1e-3))
+    actor_lr: float = hp(1e-3, "Adam's step size for the policy", above=0, search=("log", 1e-4, 1e-3))
+    batch_size: int = hp(1024, "transitions per update, over all learners", least=1)
+    hidden: tuple[int, ...] = hp((256, 256, 256), "widths of the hidden layers", least=1)
+
+    presets: ClassVar[Mapping[str, Mapping[str, object]]] = _presets()
+
+
+class ReBRAC(TD3):
+    """TD3 that is penalised for leaving the data."""
+
+    Hyperparameters = ReBRACHyperparameters
+    columns = (*TD3.columns, "next_action", "last")
+
+    @classmethod
+    def new_critic(cls, obs: int, action: int, hp: Any) -> Critic:
+        """Critics with normalised layers, near 0 at first."""
+        critic = Critic(obs, action, hp.hidden, hp.critics, layer_norm="after")
+        start_small(critic, 3e-3)
+        return critic
+
+    @classmethod
+    def new_actor(cls, obs: int, action: int, hp: Any) -> DeterministicActor:
+        """A policy that hardly moves at first."""
+        actor = super().new_actor(obs, action, hp)
+        start_small(actor, 1e-3)
+        return actor
+
+    @classmethod
+    def target_value(cls, nets: Nets, batch: Batch, hp: Any, action: Tensor) -> Tensor:
+        """TD3's, less the penalty for an action other than the data's, where the data has one."""
+        penalty = (1 - batch.last) * (action - batch.next_action).square().sum(-1)
+        beta = hp.critic_beta * (1 if batch.progress < 1 else hp.online_critic)
+        value: Tensor = super().target_value(nets, batch, hp, action) - beta * penalty
+        return value
+
+    @classmethod
+    def compute_actor_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
+        """The smallest Q of the policy's action, scaled to size 1, and the penalty."""
+        action = nets.actor(batch.obs)
+        q = nets.critic(batch.obs, action).amin(0)
+        scale = 1 / q.detach().abs().mean()
+        beta = hp.actor_beta * (1 if batch.progress < 1 else max(hp.online_floor, 2 - batch.progress))
+        penalty = (action - batch.action).square().sum(-1)
+        return (beta * penalty - scale * q).mean(), {"actor/penalty": penalty.detach().mean()}

@@ -1,0 +1,79 @@
+"""REDQ: SAC with many updates per step, kept in check by the minimum over a random pair of critics.
+
+Chen, Wang, Zhou & Ross, "Randomized Ensembled Double Q-Learning: Learning Fast Without a Model",
+ICLR 2021, arXiv:2101.05982.
+
+    critic  L_Q  = sum_i E[ (r + gamma (min_{j in M} Q'_j(s', a') - alpha log pi(a'|s')) - Q_i(s, a))^2 ]
+            M    M of the N members, drawn without replacement for every update
+    actor   L_pi = E[ alpha log pi(a~|s) - mean_i Q_i(s, a~) ]
+
+Order as in algorithm 1: the critics and the targets on every update, and on every twentieth then the
+temperature and the policy. The paper makes 20 updates per environment step (``utd``).
+
+Differences: the policy's loss takes the critics and alpha as just updated; the authors' code takes
+them from before. Layers start as `torch.nn.Linear`'s; the authors use Xavier's range.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from off2on.algorithms.sac import SAC, SACHyperparameters
+from off2on.batches import Batch
+from off2on.errors import HyperparameterError
+from off2on.hyperparameters import hp
+from off2on.nets import Nets
+from off2on.recipe import Objective
+
+
+@dataclass(frozen=True)
+class REDQHyperparameters(SACHyperparameters):
+    """Appendix B of the paper; the target entropies are MBPO's."""
+
+    critics: int = hp(10, "number N of critics", least=1)
+    subset: int = hp(2, "number M of critics whose minimum is the target: fewer is more optimistic", least=1)
+    policy_every: int = hp(20, "updates of the critics per update of policy and temperature", least=1)
+
+    presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
+        "hopper": {"target_entropy": -1.0},
+        "halfcheetah": {"target_entropy": -3.0},
+        "walker2d": {"target_entropy": -3.0},
+        "ant": {"target_entropy": -4.0},
+        "humanoid": {"target_entropy": -2.0},
+    }
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.subset > self.critics:
+            raise HyperparameterError(
+                f"subset must be at most critics: got {self.subset} of {self.critics}.",
+                "It is: the number of critics whose minimum is the target.",
+            )
+
+
+class REDQ(SAC):
+    """SAC on the minimum over a random few of many critics."""
+
+    Hyperparameters = REDQHyperparameters
+    objectives = ("critic", "temperature", "actor")
+
+    @classmethod
+    def due(cls, objective: Objective, hp: Any, update: int, progress: float) -> bool:
+        """The critics always, the others on every `policy_every`-th update."""
+        return objective.name == "critic" or update % hp.policy_every == 0
+
+    @classmethod
+    def target_value(cls, nets: Nets, batch: Batch, hp: Any, action: Tensor) -> Tensor:
+        """The smallest of a random few targets, [B]; no others are evaluated."""
+        if hp.subset == hp.critics:
+            return super().target_value(nets, batch, hp, action)
+        chosen = torch.randperm(hp.critics, device=action.device)[: hp.subset]
+        return nets.target.critic.some(batch.next_obs, action, chosen).amin(0)  # type: ignore[no-any-return]
+
+    @classmethod
+    def actor_value(cls, q: Tensor) -> Tensor:
+        """The mean over all members, [B]."""
+        return q.mean(0)

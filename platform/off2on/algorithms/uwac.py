@@ -1,0 +1,150 @@
+"""UWAC: BEAR that trusts a target, and its own action, the less the less sure the critics are.
+
+Wu et al., "Uncertainty Weighted Actor-Critic for Offline Reinforcement Learning", ICML 2021,
+arXiv:2105.08140.
+
+    critic  L_Q  = sum_i E[ (w(max_n sum_j V'_j(s', a_n)) (r + gamma max_n M*(s', a_n) - Q_i(s, a)))^2 ]
+            M, V: mean and variance of a critic over T draws of dropout masks; Q_i: one draw
+            w(V) = clip(exp(-beta V), 0, 1), or clip(beta / V, 0, 1);  a_n and M* = BEAR's mixture
+    actor   BEAR's with w(sum_j V_j(s, a~)) min_i M_i(s, a~) in place of min_i Q_i(s, a~)
+
+Order: BEAR's. Dropout is active in the targets too; the critics' layers are divided by their largest
+singular value.
+
+Differences: as in the authors' code, the weight is exp(-beta V) and inside the square, where the
+paper has beta / V outside; the paper's weight is ``weight=inverse``. Where the target has no future
+its weight is 1; the code weighs it by the variance after the end. The largest singular value is
+exact, the code follows it by one step of power iteration per pass. Acting switches dropout off,
+the code takes it at random. T = 100 is dear: ``passes=10`` costs a tenth.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from off2on import losses
+from off2on.algorithms.bear import BEAR, BEARHyperparameters
+from off2on.batches import Batch
+from off2on.generative import beside, mixture
+from off2on.hyperparameters import hp
+from off2on.nets import Critic, Nets
+from off2on.recipe import Loss
+
+ROWS = 16_384
+"""Rows that pass through a critic at a time: what the passes need of memory does not grow with T."""
+
+
+@dataclass(frozen=True)
+class UWACHyperparameters(BEARHyperparameters):
+    """The authors' code."""
+
+    beta: float = hp(0.5, "weight of the variance; 0 (exponential) trusts all alike", least=0,
+                     search=("log", 0.1, 2.0))  # fmt: skip
+    weight: str = hp("exponential", "exp(-beta V) or beta / V", choices=("exponential", "inverse"))
+    passes: int = hp(100, "T, draws of dropout masks", least=2)
+    dropout: float = hp(0.1, "share of hidden units dropped in the critics", least=0, below=1)
+    spectral: bool = hp(True, "divide the critics' layers by their largest singular value")
+    kernel: str = hp("gaussian", "kernel of the MMD", choices=("laplacian", "gaussian"))
+    threshold: float = hp(0.07, "eps, the largest MMD", above=0, search=("log", 0.02, 0.2))
+    slow_actor: bool = hp(False, "take the target's actions from the policy's following copy")
+
+    presets: ClassVar[Mapping[str, Mapping[str, object]]] = {}
+
+
+class DropoutCritic(Critic):
+    """Critics with dropout after every hidden layer, whenever `forward` or `passes` is called."""
+
+    def __init__(self, obs: int, action: int, hidden: Sequence[int], dropout: float, spectral: bool) -> None:
+        super().__init__(obs, action, hidden)
+        self.dropout, self.spectral = dropout, spectral
+
+    def forward(self, obs: Tensor, action: Tensor) -> Tensor:
+        """One draw of masks for every row."""
+        return self.passes(obs, action, 1)[:, 0]
+
+    def passes(self, obs: Tensor, action: Tensor, count: int) -> Tensor:
+        """Values by several draws of masks: [B, A] to [E, count, B], [n, B, A] to [E, count, n, B]."""
+        (first, bias), *rest = self._layers()
+        x = beside(obs, action).flatten(0, -2)
+        hidden = torch.baddbmm(bias, x.expand(self.members, *x.shape), first.transpose(1, 2)).relu()
+        parts = []
+        for start in range(0, count, at_once := max(1, ROWS // len(x))):
+            draws = min(at_once, count - start)
+            h = hidden.unsqueeze(1).expand(-1, draws, -1, -1).flatten(1, 2)
+            for number, (weight, bias) in enumerate(rest):
+                h = F.dropout(h.relu() if number else h, self.dropout)
+                h = torch.baddbmm(bias, h, weight.transpose(1, 2))
+            parts.append(h.view(self.members, draws, *action.shape[:-1]))
+        return torch.cat(parts, 1)
+
+    def first(self, obs: Tensor, action: Tensor) -> Tensor:
+        """Values [B] of the first member, by the mean network."""
+        x = torch.cat((obs, action), -1)
+        for number, (weight, bias) in enumerate(self._layers(members=1)):
+            x = F.linear(x.relu() if number else x, weight[0], bias[0, 0])
+        return x.squeeze(-1)
+
+    def _layers(self, members: int | None = None) -> list[tuple[Tensor, Tensor]]:
+        """Weights [E, out, in] and biases [E, 1, out]."""
+        layers: Any = self.layers
+        pairs = [(layer.weight[:members], layer.bias[:members]) for layer in layers]
+        return [(w / largest_singular_value(w) if self.spectral else w, b) for w, b in pairs]
+
+
+def largest_singular_value(weight: Tensor) -> Tensor:
+    """[E, 1, 1] of [E, out, in], by 256 power iterations that are 8 squarings of the Gram matrix.
+
+    The singular vector carries no gradient: at the maximum its movement does not count.
+    """
+    low = weight if weight.shape[1] <= weight.shape[2] else weight.transpose(1, 2)
+    with torch.no_grad():
+        power = low @ low.transpose(1, 2)
+        for _ in range(8):
+            power = power / power.norm(dim=(1, 2), keepdim=True)
+            power = power @ power
+        column = power.diagonal(dim1=1, dim2=2).argmax(1).view(-1, 1, 1)
+        vector = power.gather(2, column.expand(-1, power.shape[1], 1))
+        vector = vector / vector.norm(dim=1, keepdim=True)
+    return torch.linalg.vector_norm(vector.transpose(1, 2) @ low, dim=2, keepdim=True)
+
+
+class UWAC(BEAR):
+    """BEAR, weighted by what the critics' dropout says of their certainty."""
+
+    Hyperparameters = UWACHyperparameters
+
+    @classmethod
+    def build_critic(cls, obs: int, action: int, hp: Any) -> Critic:
+        """Twin critics with dropout."""
+        return DropoutCritic(obs, action, hp.hidden, hp.dropout, hp.spectral)
+
+    @classmethod
+    def trust(cls, variance: Tensor, hp: Any) -> Tensor:
+        """The weight of what has this variance."""
+        inverse = hp.weight == "inverse"
+        weight = hp.beta / variance.clamp(min=1e-12) if inverse else torch.exp(-hp.beta * variance)
+        return weight.clamp(max=1)
+
+    @classmethod
+    def compute_critic_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
+        """Bellman error, weighted by the target's certainty."""
+        with torch.no_grad():
+            drawn = nets.target.critic.passes(batch.next_obs, cls.next_actions(nets, batch, hp), hp.passes)
+            weighed = hp.discount * batch.mask
+            target = batch.reward + weighed * mixture(drawn.mean(1), hp.smallest).amax(0)
+            variance = drawn.var(1).sum(0).amax(0) * (weighed > 0)
+            weight = cls.trust(variance, hp)
+        q = nets.critic(batch.obs, batch.action)
+        squared = weight.square() if batch.weight is None else weight.square() * batch.weight
+        return losses.td(q, target, squared), {"q": q.detach().mean(), "critic/trust": weight.mean()}
+
+    @classmethod
+    def own_value(cls, nets: Nets, batch: Batch, hp: Any) -> Tensor:
+        """The smaller mean, weighted by its certainty."""
+        drawn = nets.critic.passes(batch.obs, batch.own_action, hp.passes)
+        trust = cls.trust(drawn.detach().var(1).sum(0), hp)
+        return trust * drawn.mean(1).amin(0)  # type: ignore[no-any-return]

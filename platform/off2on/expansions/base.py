@@ -1,0 +1,180 @@
+"""What an expansion may do: weigh the episodes, or change the batches."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datasets_io import Shards
+from off2on.batches import Batch
+from off2on.expansions import find_expansion
+from off2on.hyperparameters import Rule
+from off2on.transforms import Array, Transforms
+
+
+class Episodes:
+    """The episodes of a data set, or those that earlier words have left of them.
+
+    Args:
+        shards: The data.
+        numbers: Which episodes, in the order of the data; None is all of them.
+    """
+
+    def __init__(self, shards: Shards, numbers: Array | None = None) -> None:
+        self.shards = shards
+        self.numbers = np.arange(shards.episodes) if numbers is None else numbers
+
+    def those(self, kept: Array) -> Self:
+        """The episodes where a mask [episodes] is true."""
+        return type(self)(self.shards, self.numbers[kept])
+
+    @property
+    def returns(self) -> Array:
+        """Undiscounted returns in the world's units: [episodes], float64."""
+        return self.shards.returns[self.numbers]
+
+    @property
+    def lengths(self) -> Array:
+        """Steps: [episodes]."""
+        return np.asarray(self.shards.manifest.lengths)[self.numbers]
+
+    def first_obs(self) -> Array:
+        """The observations they begin with, in the world's units: [episodes, D], float64.
+
+        The manifest does not hold them: this reads all the data's observations, file by file.
+        """
+        manifest = self.shards.manifest
+        starts = np.cumsum(manifest.lengths) - manifest.lengths
+        bounds = np.cumsum([0, *manifest.rows_per_file])
+        first = []
+        for file, start, stop in zip(self.shards.files, bounds, bounds[1:], strict=False):
+            inside = starts[(start <= starts) & (starts < stop)] - start
+            first.append(self.shards.read(file, ["obs"])["obs"][inside])
+        return np.concatenate(first).astype(np.float64)[self.numbers]
+
+
+@dataclass(frozen=True)
+class About:
+    """What a change of batches may need to know.
+
+    Attributes:
+        obs_mean: [D] mean of the data's observations, in the learner's units.
+        obs_std: [D] their standard deviation, in the learner's units.
+        members: Number of critics.
+        seed: Of what must not change from update to update.
+    """
+
+    obs_mean: Tensor
+    obs_std: Tensor
+    members: int = 1
+    seed: int = 0
+
+
+class Expansion:
+    """A word NAME:NUMBER of the hyperparameter `expand`.
+
+    Subclass `EpisodeWeights` or `BatchChange`.
+    """
+
+    number: ClassVar[Rule] = Rule("not used")
+    """What NUMBER means, and its range."""
+    default: ClassVar[float] = 0.0
+    """The number of a word that names none."""
+    columns: ClassVar[tuple[str, ...]] = ()
+    """The columns of a batch that it needs; an algorithm without them cannot be expanded by it."""
+    objectives: ClassVar[tuple[str, ...]] = ()
+    """The objectives that it needs."""
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+
+class EpisodeWeights(Expansion):
+    """Says how often the offline rows of each episode are drawn."""
+
+    def weights(self, episodes: Episodes) -> Array:
+        """The weight of every row of each episode: [episodes], at least 0; rows of weight 0 are dropped.
+
+        Several words multiply their weights; a later one sees only the episodes that are left.
+        """
+        raise NotImplementedError
+
+
+class BatchChange(Expansion):
+    """Changes the batch of every update, offline and online rows alike.
+
+    Args:
+        value: The word's number.
+        about: What there is to know.
+    """
+
+    def __init__(self, value: float, about: About) -> None:
+        super().__init__(value)
+        self.about = about
+
+    def batch(self, batch: Batch, position: Tensor, generator: torch.Generator) -> Batch:
+        """The batch to learn from.
+
+        Columns may be views of the rows held: replace them, do not write into them.
+
+        Args:
+            batch: [B, …].
+            position: [n] the places of its first n rows among the rows held; a model made up the others.
+            generator: The only source of random numbers, on the batch's device.
+        """
+        raise NotImplementedError
+
+
+def episode_weights(words: Sequence[str], shards: Shards) -> Array | None:
+    """The weight of every row of each episode [episodes], 1 on average over the rows that are kept.
+
+    Returns:
+        None if no word weighs episodes.
+    """
+    found = [find_expansion(word) for word in words]
+    weighing = [kind(value) for kind, value in found if issubclass(kind, EpisodeWeights)]
+    if not weighing:
+        return None
+    weights, left = np.ones(shards.episodes), Episodes(shards)
+    for expansion in weighing:
+        given = expansion.weights(left)
+        product = weights[left.numbers] * given
+        weights = np.zeros_like(weights)
+        weights[left.numbers] = product
+        left = left.those(given > 0)
+    lengths = np.asarray(shards.manifest.lengths)
+    return weights * lengths[weights > 0].sum() / (weights * lengths).sum()
+
+
+def batch_expansions(
+    words: Sequence[str],
+    shards: Shards,
+    transforms: Transforms,
+    *,
+    members: int,
+    seed: int,
+    device: torch.device,
+) -> list[BatchChange]:
+    """The words that change batches, in their order.
+
+    Args:
+        words: The hyperparameter `expand`.
+        shards: The data, whose statistics give observations their scale.
+        transforms: Units.
+        members: Number of critics.
+        seed: Of the run and the learner.
+        device: Where batches lie.
+    """
+
+    def vector(values: Any) -> Tensor:
+        return torch.as_tensor(values, dtype=torch.float64).flatten()
+
+    statistics, scale = shards.manifest.statistics["obs"], vector(transforms.obs_std)
+    mean = (vector(statistics["mean"]) - vector(transforms.obs_mean)) / scale
+    std = vector(statistics["std"]) / scale
+    about = About(mean.float().to(device), std.float().to(device), members, seed)
+    found = [find_expansion(word) for word in words]
+    return [kind(value, about) for kind, value in found if issubclass(kind, BatchChange)]

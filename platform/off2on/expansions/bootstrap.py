@@ -1,0 +1,51 @@
+"""The bootstrap: every critic learns from its own random part of the rows, so that critics disagree.
+
+Osband et al., "Deep Exploration via Bootstrapped DQN", NeurIPS 2016, arXiv:1602.04621, section 3.
+
+    critic_e learns from row i if m_ei = 1,   m_ei ~ Bernoulli(SHARE), drawn once and for all
+
+The mask multiplies the squared temporal-difference errors, whose sum is still divided by the size of the
+batch, as in the paper. Differences: masks are not stored with the rows; they are a hash of seed, row and
+critic, and so the same whenever a row is drawn. A row is known by its place: where data larger than the
+budget stream through a window, the mask is the place's. Rows that a model made up go to every critic.
+"""
+
+import torch
+from torch import Tensor
+
+from off2on.batches import Batch
+from off2on.expansions.base import BatchChange
+from off2on.hyperparameters import Rule
+
+LOW = 0xFFFFFFFF
+"""Of whole numbers the part of 32 bits that is hashed."""
+
+
+class Bootstrap(BatchChange):
+    """Fixed Bernoulli masks, one per row and critic."""
+
+    number = Rule("share of the rows that a critic learns from", above=0, most=1)
+    default = 0.5
+    objectives = ("critic",)
+
+    def batch(self, batch: Batch, position: Tensor, generator: torch.Generator) -> Batch:
+        """The batch with its masks as ``weight`` [E, B], times the weight it had."""
+        mask = torch.ones((self.about.members, len(batch.obs)), device=batch.obs.device)
+        mask[:, : len(position)] = self._kept(position)
+        batch.weight = mask if batch.weight is None else batch.weight * mask
+        return batch
+
+    def _kept(self, position: Tensor) -> Tensor:
+        """Whether each critic learns from the rows at positions [n]: [E, n]."""
+        member = torch.arange(self.about.members, device=position.device).unsqueeze(1)
+        seed, more = self.about.seed & LOW, self.about.seed >> 32 & LOW
+        key = _mixed(_mixed(member + seed) + more)
+        return _mixed(_mixed(position + key) ^ key) < self.value * 2**32
+
+
+def _mixed(x: Tensor) -> Tensor:
+    """The bijection lowbias32 of 32-bit numbers, after which neighbours have nothing in common."""
+    x = x & LOW
+    x = (x ^ x >> 16) * 0x7FEB352D & LOW
+    x = (x ^ x >> 15) * 0x846CA68B & LOW
+    return x ^ x >> 16

@@ -1,0 +1,124 @@
+"""When episodes end by themselves: the known rules of environments, as functions of the next observation.
+
+Imagined episodes need them, because the learned dynamics do not foretell an end. The rules are
+those of Gymnasium's environments as they are made without arguments, versions 2 to 5, batched:
+observations [..., D] in the environment's own units to bool [...]. An episode that can end has
+ended where the state is not a number.
+
+Differences: the rule of the hopper that other libraries inherited bounds nothing, because of a
+misplaced parenthesis, ``abs(x < 100)``; here |x| < 100, which is the environment's.
+"""
+
+import importlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from off2on.errors import UnknownName, nearest
+
+Rule = Callable[[Tensor], Tensor]
+
+
+def never(obs: Tensor) -> Tensor:
+    """No state is an end."""
+    return torch.zeros(obs.shape[:-1], dtype=torch.bool, device=obs.device)
+
+
+def hopper(obs: Tensor) -> Tensor:
+    """Fallen, leaning, or out of bounds."""
+    upright = (obs[..., 0] > 0.7) & (obs[..., 1].abs() < 0.2)
+    return ~(upright & (obs[..., 1:].abs() < 100).all(-1))
+
+
+def walker2d(obs: Tensor) -> Tensor:
+    """Too low, too high, or leaning."""
+    z, angle = obs[..., 0], obs[..., 1]
+    return ~((z > 0.8) & (z < 2.0) & (angle.abs() < 1.0))
+
+
+def ant(obs: Tensor) -> Tensor:
+    """Too low, too high, or not finite."""
+    z = obs[..., 0]
+    return ~((z >= 0.2) & (z <= 1.0) & obs.isfinite().all(-1))
+
+
+def humanoid(obs: Tensor) -> Tensor:
+    """Too low or too high."""
+    z = obs[..., 0]
+    return ~((z > 1.0) & (z < 2.0))
+
+
+def inverted_pendulum(obs: Tensor) -> Tensor:
+    """Leaning, or not finite."""
+    return ~((obs[..., 1].abs() <= 0.2) & obs.isfinite().all(-1))
+
+
+def inverted_double_pendulum(obs: Tensor) -> Tensor:
+    """The tip, at the end of two poles of 0.6, is no higher than 1."""
+    sin, cos = obs[..., 1:3], obs[..., 3:5]
+    both = cos[..., 0] * cos[..., 1] - sin[..., 0] * sin[..., 1]
+    return ~(0.6 * (cos[..., 0] + both) > 1)
+
+
+def mountain_car(obs: Tensor) -> Tensor:
+    """At the flag, and not on the way back."""
+    return ~((obs[..., 0] < 0.45) | (obs[..., 1] < 0))
+
+
+class Known(NamedTuple):
+    """A rule and the observation widths for which it is meant; other widths have other columns."""
+
+    rule: Rule
+    widths: tuple[int, ...]
+
+
+RULES = {
+    "ant": Known(ant, (27, 105, 111)),
+    "halfcheetah": Known(never, (17,)),
+    "hopper": Known(hopper, (11,)),
+    "humanoid": Known(humanoid, (348, 376)),
+    "humanoidstandup": Known(never, (348, 376)),
+    "inverteddoublependulum": Known(inverted_double_pendulum, (9, 11)),
+    "invertedpendulum": Known(inverted_pendulum, (4,)),
+    "mountaincarcontinuous": Known(mountain_car, (2,)),
+    "pendulum": Known(never, (3,)),
+    "pusher": Known(never, (23,)),
+    "reacher": Known(never, (10, 11)),
+    "swimmer": Known(never, (8,)),
+    "walker2d": Known(walker2d, (17,)),
+}
+"""An environment's name, in small letters and without version, to its rule."""
+
+
+def find_rule(name: str) -> Rule:
+    """The rule of a name in `RULES`, ``never``, or another module's function, ``module:function``.
+
+    Raises:
+        UnknownName: There is none.
+    """
+    if name == "never":
+        return never
+    if name in RULES:
+        return RULES[name].rule
+    module, _, attribute = name.partition(":")
+    if not attribute:
+        raise UnknownName(
+            f"no rule of termination is called '{name}'.",
+            f"{nearest(name, RULES)}All: never {' '.join(RULES)}, or package.module:function.",
+        )
+    try:
+        found: Rule = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UnknownName(
+            f"'{name}' cannot be imported: {error}.",
+            "Expected package.module:function of observations [B, D], giving bool [B].",
+        ) from None
+    return found
+
+
+def rule_of(env_id: str | None, width: int) -> str | None:
+    """The name in `RULES` for an environment's id and observation width, if there is one."""
+    name = (env_id or "").rpartition("/")[2].partition("-v")[0].lower()
+    return name if name in RULES and width in RULES[name].widths else None
