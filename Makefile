@@ -11,7 +11,7 @@ $(VENV)/ready: pyproject.toml $(CONSTRAINTS) docker/references.txt
 	$(BIN)/pip install --quiet -c $(CONSTRAINTS) --no-deps -r docker/references.txt
 	touch $@
 
-.PHONY: run test check bench learn clean help
+.PHONY: run test check bench learn fidelity clean help
 help:                       ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 10
 
@@ -34,8 +34,11 @@ bench: $(VENV)/ready        ## speed, as ratios against peers in the same run
 	$(BIN)/pip install --quiet -c $(CONSTRAINTS) minari
 	$(BIN)/python -m pytest -m bench -s
 
-learn: $(VENV)/ready        ## scores: every algorithm against its data's return, several seeds
-	$(BIN)/python -m pytest -m learning -s
+learn: $(VENV)/ready        ## scores: every algorithm against its data's return, several seeds (hours)
+	OFF2ON_LEARNING=tests/learning/scores.csv $(BIN)/python -m pytest -m learning -s
+
+fidelity: $(VENV)/ready     ## every loss beside a reference: writes the table and the README's
+	OFF2ON_FIDELITY=write $(BIN)/python -m pytest tests/fidelity -q
 
 clean:                      ## remove what the targets above made
 	rm -rf $(VENV) build runs/toy-pendulum data/toy-pendulum

@@ -194,6 +194,7 @@ def test_its_actions_fit_the_space(data_root: Path, recipe: Any, explore: bool):
             parameter.data *= 3
     policy = Policy(recipe, nets, hp, Transforms.of(shards, hp))
     obs = torch.from_numpy(shards.read_all(["obs"])["obs"])
+    obs = torch.cat((obs, 10 * torch.randn_like(obs)))  # and such as were never seen
     with torch.no_grad():
         within = recipe.act(nets, obs, hp, False)
         action = policy(obs, explore=explore).numpy()

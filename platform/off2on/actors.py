@@ -4,12 +4,14 @@ Shapes: ``B`` observations, ``D`` observation width, ``A`` action width. Actions
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
 
 from off2on.distributions import Normal, TanhNormal
-from off2on.nets import MLP
+from off2on.nets import MLP, EnsembleLinear
 
 
 class DeterministicActor(nn.Module):
@@ -96,4 +98,38 @@ class SquashedGaussianActor(nn.Module):
     def forward(self, obs: Tensor) -> TanhNormal:
         """The distribution of actions at [B, D]."""
         mean, log_std = self.mlp(obs).chunk(2, -1)
+        return TanhNormal(mean, log_std.clamp(*self.bounds))
+
+
+class EnsembleActor(nn.Module):
+    """E policies tanh(N(f_e(s), g_e(s))) as one batched network.
+
+    Args:
+        obs: Observation width D.
+        action: Action width A.
+        hidden: Widths of the hidden layers.
+        members: Ensemble size E.
+        log_std: Bounds of log g.
+    """
+
+    def __init__(
+        self,
+        obs: int,
+        action: int,
+        hidden: Sequence[int],
+        members: int,
+        log_std: tuple[float, float] = (-20.0, 2.0),
+    ) -> None:
+        super().__init__()
+        sizes = (obs, *hidden, 2 * action)
+        self.layers = nn.ModuleList(EnsembleLinear(members, *pair) for pair in pairwise(sizes))
+        self.members = members
+        self.bounds = log_std
+
+    def forward(self, obs: Tensor) -> TanhNormal:
+        """Every member's distribution of actions at [B, D]: its tensors are [E, B, A]."""
+        x = obs.expand(self.members, *obs.shape)
+        for number, layer in enumerate(self.layers):
+            x = layer(F.relu_(x) if number else x)
+        mean, log_std = x.chunk(2, -1)
         return TanhNormal(mean, log_std.clamp(*self.bounds))

@@ -14,7 +14,7 @@ from off2on.errors import HyperparameterError, UserError
 from off2on.hyperparameters import Settings, hp
 from off2on.nets import Nets
 from off2on.recipe import Imagination, Recipe
-from off2on.terminations import find_rule, rule_of
+from off2on.terminations import find_rule, never, rule_of
 
 CHUNK = 2500
 """Rows rolled out at a time: more need memory for nothing."""
@@ -22,7 +22,7 @@ CHUNK = 2500
 
 @dataclass(frozen=True)
 class ModelHyperparameters(Settings):
-    """Appendix B and C of MOPO and its code, which the later papers took over."""
+    """MOPO's and its code's, which the later papers took over."""
 
     horizon: int = hp(5, "h, steps of a rollout from a recorded state; 1 for Walker2d", least=1)
     real_ratio: float = hp(
@@ -84,20 +84,18 @@ class ModelBased(Recipe):
         hp = super().settle(hp, shards)
         if hp.real_ratio == 1:
             return hp
-        if hp.normalise_obs:
-            raise HyperparameterError(
-                f"normalise_obs does not go with {cls.__name__}.",
-                "The dynamics standardise what they read, and the ends of episodes are known "
-                "in the environment's units.",
-                "normalise_obs=false",
-            )
         if hp.dynamics is not None:
             path = file_of(hp.dynamics)
             read(path, _shape(shards.observation_space, shards.action_space, hp))
             hp = dataclasses.replace(hp, dynamics=str(path.absolute()))
         if hp.termination is None:
-            return dataclasses.replace(hp, termination=_rule(shards))
-        find_rule(hp.termination)
+            hp = dataclasses.replace(hp, termination=_rule(shards))
+        if find_rule(hp.termination) is not never and hp.normalise_obs:
+            raise HyperparameterError(
+                f"{cls.__name__} cannot normalise observations where episodes end by a rule, {hp.termination}.",
+                "Rules read the environment's own units; the dynamics standardise what they read anyway.",
+                "normalise_obs=false",
+            )
         return hp
 
     @classmethod

@@ -8,14 +8,14 @@ import csv
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from readme import FIDELITY as TABLE
+from readme import README, embed, read
 from torch import Tensor, nn
 
-TABLE = Path(__file__).parents[2] / "platform" / "off2on" / "algorithms" / "fidelity.csv"
 HEADER = ("algorithm", "loss", "reference", "relation", "loss_error", "gradient_error")
 MODE = os.environ.get("OFF2ON_FIDELITY", "check")
 """check: every comparison is a row of the table. write: the rows found replace the table's. ignore."""
@@ -69,10 +69,7 @@ class Fidelity:
             named = dict(network.named_parameters())
             mine = _gradient(ours, named)
             other = _gradient(theirs, named) if gradient is None else gradient
-            flat = [
-                torch.cat([of[name].flatten().double() for name in sorted(named)]) for of in (mine, other)
-            ]
-            errors[1] = relative(*flat)
+            errors[1] = relative(*(torch.cat([of[name].flatten() for name in named]) for of in (mine, other)))
         for error in errors:
             assert error is None or error < tolerance, f"{' '.join(key)}: off by {error:.1e}"
         self._keep(key, errors)
@@ -98,10 +95,7 @@ def _gradient(loss: Tensor, named: dict[str, Any]) -> dict[str, Tensor]:
 @pytest.fixture(scope="session")
 def fidelity() -> Iterator[Fidelity]:
     """The table under way."""
-    rows = []
-    if TABLE.exists():
-        with TABLE.open(newline="") as file:
-            rows = list(csv.DictReader(file))
+    rows = read(TABLE)
     table = Fidelity({(r["algorithm"], r["loss"], r["reference"], r["relation"]) for r in rows})
     yield table
     if MODE == "write":
@@ -109,7 +103,7 @@ def fidelity() -> Iterator[Fidelity]:
 
 
 def _write(table: Fidelity, rows: list[dict[str, str]]) -> None:
-    """The rows found, and the committed ones of algorithms that were not compared this time."""
+    """The rows found, and the committed ones of algorithms that were not compared this time; the README."""
     compared = {key[0] for key in table.found}
     kept = [[row[name] for name in HEADER] for row in rows if row["algorithm"] not in compared]
     fresh = [
@@ -118,3 +112,4 @@ def _write(table: Fidelity, rows: list[dict[str, str]]) -> None:
     ]
     with TABLE.open("w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([HEADER, *sorted(kept + fresh)])
+    README.write_text(embed(README.read_text()))

@@ -25,7 +25,7 @@ def theirs(name: str, **options: Any) -> Any:
     factory = d3rlpy.models.VectorEncoderFactory(hidden_units=list(HIDDEN))
     kind = getattr(d3rlpy.algos, f"{name}Config")
     encoders = [field for field in kind.__dataclass_fields__ if field.endswith("encoder_factory")]
-    algo = kind(**dict.fromkeys(encoders, factory), **options).create("cpu:0")
+    algo = kind(**(dict.fromkeys(encoders, factory) | options)).create("cpu:0")
     algo.create_impl((5,), 3)
     return algo.impl
 

@@ -60,9 +60,11 @@ def log_normal(x: Tensor, mean: Tensor, sigma: Tensor) -> Tensor:
 
 
 def tanh_gaussian(actor: Any, obs: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean tanh f(s) and sigma of one row, of a policy whose sigma does not depend on the state."""
+    """Mean tanh f(s) and sigma of one row; sigma is the state's, or the same for all states."""
     low, high = actor.bounds
-    return perceptron(layers_of(actor), obs).tanh(), actor.log_std.double().clamp(low, high).exp()
+    out = perceptron(layers_of(actor), obs)
+    mean, log_std = (out, actor.log_std.double()) if hasattr(actor, "log_std") else out.chunk(2)
+    return mean.tanh(), log_std.clamp(low, high).exp()
 
 
 def squashed(actor: Any, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:

@@ -17,12 +17,13 @@ from off2on.algorithms.sac_n import SACN
 
 Make = Callable[..., Any]
 SEEDS = range(3)
+ROWS = range(64)
 LOOPS = "plain loops from the paper, float64"
 LOG_TEMPERATURE = -0.7
 
 
 def lively(case: Any) -> Any:
-    """Networks away from where they started, with last layers that say something, and another alpha than 1."""
+    """Networks away from where they started, and another alpha than 1."""
     with torch.no_grad():
         case.nets.temperature.value.fill_(LOG_TEMPERATURE)
         for network in (case.nets.actor, case.nets.critic, case.nets.target.critic):
@@ -48,68 +49,60 @@ def noise_of(seed: int, draws: int = 1) -> Tensor:
     return [torch.randn(64, 3) for _ in range(draws)][-1]
 
 
+def alpha_of(case: Any) -> Tensor:
+    return case.nets.temperature.value.detach()[0].double().exp()
+
+
 def soft_target(case: Any, batch: Any, noise: Tensor, say: Callable[[list[Tensor]], Tensor]) -> list[Tensor]:
     """Each row's r + gamma (what `say` makes of the targets' values - alpha log pi)."""
-    action, log_prob = plain.squashed(case.nets.actor, batch.next_obs, noise)
-    q = plain.values(case.nets.target.critic, batch.next_obs, torch.stack(action))
-    alpha, gamma = torch.tensor(LOG_TEMPERATURE, dtype=torch.float64).exp(), case.hp.discount
-    return [
-        (
-            batch.reward[row]
-            + gamma * batch.mask[row] * (say([member[row] for member in q]) - alpha * log_prob[row])
-        ).detach()
-        for row in range(64)
-    ]
+    found = []
+    for k in ROWS:
+        action, log_prob = plain.squashed(case.nets.actor, batch.next_obs[k], noise[k])
+        q = plain.values(case.nets.target.critic, batch.next_obs[k], action)
+        future = say(q) - alpha_of(case) * log_prob
+        found.append((batch.reward[k] + case.hp.discount * batch.mask[k] * future).detach())
+    return found
 
 
 def squares(case: Any, batch: Any, target: list[Tensor], weight: list[Tensor] | None = None) -> Tensor:
     """sum_i E[ w (y - Q_i(s, a))^2 ]."""
-    total = torch.zeros((), dtype=torch.float64)
-    for member in plain.values(case.nets.critic, batch.obs, batch.action):
-        errors = [(y - q) ** 2 for y, q in zip(target, member, strict=True)]
-        total = total + plain.mean(
-            errors if weight is None else [w * e for w, e in zip(weight, errors, strict=True)]
-        )
-    return total
-
-
-def smallest(q: list[Tensor]) -> Tensor:
-    return min(q, key=lambda one: one.item())
+    errors = []
+    for k in ROWS:
+        q = plain.values(case.nets.critic, batch.obs[k], batch.action[k])
+        error = sum(((target[k] - one) ** 2 for one in q), torch.zeros(()))
+        errors.append(error if weight is None else weight[k] * error)
+    return plain.average(errors)
 
 
 def check_actor(
     fidelity: Any, name: str, case: Any, seed: int, say: Callable[[list[Tensor]], Tensor]
 ) -> None:
     """E[ alpha log pi - what `say` makes of the critics ]."""
-    batch = case.prepared(seed)
-    action, log_prob = plain.squashed(case.nets.actor, batch.obs, noise_of(seed))
-    q = plain.values(case.nets.critic, batch.obs, torch.stack(action))
-    alpha = torch.tensor(LOG_TEMPERATURE, dtype=torch.float64).exp()
-    other = plain.mean(
-        alpha * log_prob[row] - say([member[row] for member in q]) for row in range(len(batch.obs))
-    )
+    batch, noise, terms = case.prepared(seed), noise_of(seed), []
+    for k in ROWS:
+        action, log_prob = plain.squashed(case.nets.actor, batch.obs[k], noise[k])
+        terms.append(alpha_of(case) * log_prob - say(plain.values(case.nets.critic, batch.obs[k], action)))
     fidelity.compare(
         name,
         "actor",
         reference=LOOPS,
         ours=case.loss("actor", batch),
-        theirs=other,
+        theirs=plain.average(terms),
         network=case.nets.actor,
     )
 
 
 def check_temperature(fidelity: Any, name: str, case: Any, seed: int) -> None:
     """-E[ log alpha (log pi + H) ] with H = -3."""
-    batch = case.prepared(seed)
-    _, log_prob = plain.squashed(case.nets.actor, batch.obs, noise_of(seed))
+    batch, noise = case.prepared(seed), noise_of(seed)
+    log_prob = [plain.squashed(case.nets.actor, batch.obs[k], noise[k])[1].detach() for k in ROWS]
     log_alpha = case.nets.temperature.value[0].double()
-    other = plain.mean(-log_alpha * (one.detach() - 3) for one in log_prob)
     fidelity.compare(
         name,
         "temperature",
         reference=LOOPS,
         ours=case.loss("temperature", batch),
-        theirs=other,
+        theirs=plain.average(-log_alpha * (one - 3) for one in log_prob),
         network=case.nets.temperature,
     )
 
@@ -143,13 +136,12 @@ def test_sac_n_with_several_backup_actions(problem: Make, fidelity: Any, seed: i
     torch.manual_seed(seed + 1)
     torch.randn(64, 3)  # the action of a target with one
     noise = torch.randn(5, 64, 3)
-    drawn = [torch.stack(plain.squashed(case.nets.actor, batch.next_obs, noise[k])[0]) for k in range(5)]
-    q = [plain.values(case.nets.target.critic, batch.next_obs, action) for action in drawn]
     target = []
-    for row in range(64):
-        best = [max((q[k][member][row] for k in range(5)), key=lambda one: one.item()) for member in range(4)]
-        future = case.hp.discount * batch.mask[row] * smallest(best)
-        target.append((batch.reward[row] + future).detach())
+    for k in ROWS:
+        drawn = [plain.squashed(case.nets.actor, batch.next_obs[k], noise[n, k])[0] for n in range(5)]
+        q = [plain.values(case.nets.target.critic, batch.next_obs[k], action) for action in drawn]
+        best = [max((one[member] for one in q), key=lambda value: value.item()) for member in range(4)]
+        target.append((batch.reward[k] + case.hp.discount * batch.mask[k] * plain.least(best)).detach())
     fidelity.compare(
         "sac_n",
         "critic, best of five backup actions",
@@ -186,12 +178,12 @@ def test_edac(problem: Make, fidelity: Any, seed: int):
     batch = case.prepared(seed)
     slope = slopes(case, batch)
     alike = []
-    for row in range(64):
-        unit = [slope[i][row] / (slope[i][row].square().sum().sqrt() + 1e-10) for i in range(members)]
+    for k in ROWS:
+        unit = [slope[i][k] / (slope[i][k].square().sum().sqrt() + 1e-10) for i in range(members)]
         pairs = [unit[i] @ unit[j] for i in range(members) for j in range(members) if i != j]
         alike.append(sum(pairs, torch.zeros(())) / (members - 1))
-    likeness = plain.mean(alike)
-    other = squares(case, batch, soft_target(case, batch, noise_of(seed + 1), smallest)) + eta * likeness
+    likeness = plain.average(alike)
+    other = squares(case, batch, soft_target(case, batch, noise_of(seed + 1), plain.least)) + eta * likeness
     fidelity.compare(
         "edac",
         "critic",
@@ -211,7 +203,7 @@ def test_edac(problem: Make, fidelity: Any, seed: int):
         network=case.nets.critic,
         tolerance=1e-4,
     )
-    check_actor(fidelity, "edac", case, seed, smallest)
+    check_actor(fidelity, "edac", case, seed, plain.least)
     check_temperature(fidelity, "edac", case, seed)
 
 
@@ -222,7 +214,7 @@ def test_redq(problem: Make, fidelity: Any, seed: int):
     noise = noise_of(seed + 1)
     chosen = torch.randperm(6)[:3].tolist()
     assert len(set(chosen)) == 3
-    target = soft_target(case, batch, noise, lambda q: smallest([q[member] for member in chosen]))
+    target = soft_target(case, batch, noise, lambda q: plain.least([q[member] for member in chosen]))
     fidelity.compare(
         "redq",
         "critic",
@@ -231,7 +223,7 @@ def test_redq(problem: Make, fidelity: Any, seed: int):
         theirs=squares(case, batch, target),
         network=case.nets.critic,
     )
-    check_actor(fidelity, "redq", case, seed, plain.mean)
+    check_actor(fidelity, "redq", case, seed, plain.average)
     check_temperature(fidelity, "redq", case, seed)
 
 
@@ -291,15 +283,14 @@ def test_e2o_online(problem: Make, fidelity: Any, seed: int):
     batch = case.prepared(seed)
 
     def pairs(q: list[Tensor]) -> Tensor:
-        return plain.mean(smallest([q[j], q[k]]) for j, k in combinations(range(5), 2))
+        return plain.average(plain.least([q[j], q[k]]) for j, k in combinations(range(5), 2))
 
-    action, _ = plain.squashed(case.nets.actor, batch.next_obs, noise_of(seed, draws=2))
-    q = plain.values(case.nets.target.critic, batch.next_obs, torch.stack(action))
-    weight = []
-    for row in range(64):
-        here = [member[row].detach() for member in q]
-        middle = plain.mean(here)
-        spread = plain.mean((one - middle) ** 2 for one in here).sqrt()
+    noise, weight = noise_of(seed, draws=2), []
+    for k in ROWS:
+        action, _ = plain.squashed(case.nets.actor, batch.next_obs[k], noise[k])
+        q = [one.detach() for one in plain.values(case.nets.target.critic, batch.next_obs[k], action)]
+        middle = plain.average(q)
+        spread = plain.average((one - middle) ** 2 for one in q).sqrt()
         weight.append(1 / (1 + (10 * spread).exp()) + 0.5)
     target = soft_target(case, batch, noise_of(seed + 1), pairs)
     fidelity.compare(
@@ -310,4 +301,4 @@ def test_e2o_online(problem: Make, fidelity: Any, seed: int):
         theirs=squares(case, batch, target, weight),
         network=case.nets.critic,
     )
-    check_actor(fidelity, "e2o", case, seed, smallest)
+    check_actor(fidelity, "e2o", case, seed, plain.least)

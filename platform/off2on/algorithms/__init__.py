@@ -29,6 +29,24 @@ CATALOGUE = {
         "Fujimoto & Gu 2021, arXiv:2106.06860",
         "TD3, pulled towards the data's actions",
     ),
+    "rebrac": Entry(
+        "off2on.algorithms.rebrac:ReBRAC",
+        "policy constraint",
+        "Tarasov et al. 2023, arXiv:2305.09836",
+        "TD3 that is penalised for leaving the data, in the actor and in the critic",
+    ),
+    "ispi_s": Entry(
+        "off2on.algorithms.ispi_s:ISPIS",
+        "policy constraint",
+        "Hu et al. 2023, arXiv:2306.05726",
+        "TD3+BC that also stays near the policy it has just been",
+    ),
+    "ispi_c": Entry(
+        "off2on.algorithms.ispi_c:ISPIC",
+        "policy constraint",
+        "Hu et al. 2023, arXiv:2306.05726",
+        "two of TD3+BC's policies, each drawn to the other where the other is better",
+    ),
     "bcq": Entry(
         "off2on.algorithms.bcq:BCQ",
         "policy constraint",
@@ -65,11 +83,47 @@ CATALOGUE = {
         "Wu et al. 2021, arXiv:2105.08140",
         "BEAR that trusts a target the less, the less sure the critics are",
     ),
+    "sac_n": Entry(
+        "off2on.algorithms.sac_n:SACN",
+        "uncertainty",
+        "An et al. 2021, arXiv:2110.01548",
+        "SAC that believes the most pessimistic of many critics",
+    ),
+    "edac": Entry(
+        "off2on.algorithms.edac:EDAC",
+        "uncertainty",
+        "An et al. 2021, arXiv:2110.01548",
+        "SAC-N whose critics must disagree about where a better action lies, so that few do",
+    ),
+    "redq": Entry(
+        "off2on.algorithms.redq:REDQ",
+        "uncertainty",
+        "Chen et al. 2021, arXiv:2101.05982",
+        "SAC on the minimum over a random pair of many critics, made for many updates per step",
+    ),
+    "e2o": Entry(
+        "off2on.algorithms.e2o:E2O",
+        "offline-to-online",
+        "Zhao et al. 2024, arXiv:2306.06871",
+        "CQL with many critics, which online believe each other in pairs and explore where they differ",
+    ),
     "sac": Entry(
         "off2on.algorithms.sac:SAC",
         "backbone",
         "Haarnoja et al. 2018, arXiv:1812.05905",
         "off-policy actor-critic paid for randomness; alone, not meant for offline data",
+    ),
+    "td3": Entry(
+        "off2on.algorithms.td3:TD3",
+        "backbone",
+        "Fujimoto et al. 2018, arXiv:1802.09477",
+        "DDPG with twin critics, smoothed targets and a policy that waits",
+    ),
+    "ddpg": Entry(
+        "off2on.algorithms.ddpg:DDPG",
+        "backbone",
+        "Lillicrap et al. 2016, arXiv:1509.02971",
+        "Q-learning where a policy network finds the best action",
     ),
     "dqn": Entry(
         "off2on.algorithms.dqn:DQN",

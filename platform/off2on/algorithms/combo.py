@@ -3,8 +3,8 @@
 Yu et al., "COMBO: Conservative Offline Model-Based Policy Optimization", NeurIPS 2021,
 arXiv:2102.08363.
 
-    critic  L_Q = sum_i E_f[ (y - Q_i(s, a))^2 ] + w sum_i ( E_rho[ LSE_i(s) ] - E_data[ Q_i(s, a) ] )
-            y and LSE_i as in CQL                                                            (2)
+    critic  L_Q = sum_i E_f[ (y - Q_i(s, a))^2 ] + m w sum_i (E_rho[ LSE_i(s) ] - E_data[ Q_i(s, a) ] - tau)
+            y, LSE_i, m and tau as in CQL
 
 E_f is over the whole batch, a share f of which is recorded; E_rho over all of its states or the
 imagined ones alone (``rho=model``); E_data over the recorded ones. The dynamics, their rollouts and
@@ -14,7 +14,8 @@ the ends of imagined episodes are MOPO's, without a penalty. Presets: by data se
 Differences: the paper's regulariser takes actions of pi or uniform ones, one choice per data set;
 here, as in the code of others (the authors published none), both, weighted as in CQL. Without
 imagined rows, ``real_ratio=1`` or before the first round, it is CQL to the last bit. OfflineRL-Kit's
-log-sum-exp runs over three values at a time instead of 3n; not here.
+log-sum-exp runs over three values at a time instead of 3n; not here. ``gap_floor`` bounds the
+difference of the two means, because they are of different rows.
 """
 
 from collections.abc import Mapping
@@ -22,14 +23,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
+from torch import Tensor
 
-from off2on import losses
 from off2on.algorithms.cql import CQL, CQLHyperparameters
 from off2on.batches import Batch
 from off2on.hyperparameters import hp
 from off2on.model_based import ModelBased, ModelHyperparameters
 from off2on.nets import Nets
-from off2on.recipe import Loss
 
 ORIGIN = {
     "halfcheetah-random": (5, 0.5),
@@ -62,9 +62,9 @@ SMALL_STEPS = {"critic_lr": 1e-4, "actor_lr": 1e-5, "temperature_lr": 1e-5}
 
 @dataclass(frozen=True)
 class COMBOHyperparameters(ModelHyperparameters, CQLHyperparameters):
-    """Appendix B."""
+    """The paper's, where OfflineRL-Kit and AI-Optimizer agree on them."""
 
-    real_ratio: float = hp(0.5, "f, share of every batch that is recorded; 1 is CQL", least=0, most=1)
+    real_ratio: float = hp(0.5, "f, share of every batch that is recorded; 1 is CQL", above=0, most=1)
     rho: str = hp("mixed", "where values are pushed down", choices=("model", "mixed"))
 
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
@@ -82,18 +82,16 @@ class COMBO(ModelBased, CQL):
     Hyperparameters = COMBOHyperparameters
 
     @classmethod
-    def compute_critic_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
-        """The Bellman error on all rows, what is pushed down at rho's, what is held up at the data's."""
-        real = getattr(batch, "real", len(batch.obs))
-        if hp.conservative_weight == 0 or real == len(batch.obs):
-            return super().compute_critic_loss(nets, batch, hp)
-        with torch.no_grad():
-            target = cls.soft_target(nets, batch, hp, *batch.next_sample)
+    def conservatism(cls, nets: Nets, batch: Batch, hp: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """Q_i of the batch's actions [E, B], the gaps between means [E], and m w (gap - tau) [E]."""
+        if batch.real == len(batch.obs):
+            return super().conservatism(nets, batch, hp)
         actions, log_probs = batch.proposals
-        pushed = slice(real if hp.rho == "model" else 0, None)
+        pushed = slice(batch.real if hp.rho == "model" else 0, None)
         others = nets.critic(batch.obs[pushed], actions[:, pushed])
         down = torch.logsumexp(cls.proposal_values(others, batch, hp) - log_probs[:, pushed], 1).mean(1)
         q = nets.critic(batch.obs, batch.action)
-        gap = down - q[:, :real].mean(1)
-        loss = losses.td(q, target, batch.weight) + hp.conservative_weight * gap.sum()
-        return loss, {"q": q.detach().mean(), "critic/gap": gap.detach().mean()}
+        gap = down - q[:, : batch.real].mean(1)
+        counted = gap if hp.gap_floor is None else gap.clamp(min=hp.gap_floor)
+        weight = nets.multiplier().exp().clamp(max=1e6) * hp.conservative_weight
+        return q, gap, weight * (counted - (hp.threshold or 0.0))

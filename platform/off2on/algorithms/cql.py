@@ -14,9 +14,8 @@ The target has no entropy term (the authors' deterministic backup). As in CORL, 
 of an update are drawn before the policy steps, and no gradient reaches the policy through them.
 
 Differences: tau is inside the bracket (CORL, d3rlpy); the authors' is w times this one. The critics
-take the multiplier just updated (d3rlpy). With several ``backup_actions`` the target is the largest of
-their pessimistic values, max_n min_j (CORL, d3rlpy), where the authors have min_j max_n. Cloning
-takes log pi of the data's actions; CORL's, by mistake, of fresh ones. The presets are CORL's.
+take the multiplier just updated (d3rlpy). Of several ``backup_actions`` the target is max_n min_j Q'_j
+(CORL, d3rlpy), the authors' min_j max_n. Presets are CORL's, whose cloning takes log pi of fresh actions.
 """
 
 import math
@@ -40,9 +39,7 @@ from off2on.recipe import Loss, Objective
 class CQLHyperparameters(SACHyperparameters):
     """Appendix F, and the authors' configuration for D4RL version 2 (as CORL has it)."""
 
-    conservative_weight: float = hp(
-        5.0, "w of the conservative term; 0 is SAC, whatever else is said", least=0, search=("log", 0.5, 20)
-    )
+    conservative_weight: float = hp(5.0, "w of the new term; 0 is SAC", least=0, search=("log", 0.5, 20))
     samples: int = hp(10, "actions drawn from each of the three proposals", least=1)
     threshold: float | None = hp(None, "tau, the gap that a learned multiplier aims at; none: no multiplier")
     multiplier_lr: float = hp(3e-4, "Adam's step size for the log multiplier", above=0)
@@ -50,12 +47,13 @@ class CQLHyperparameters(SACHyperparameters):
     backup_actions: int = hp(1, "actions drawn at s', of which the target takes the best", least=1)
     cloning_share: float = hp(0.0, "share of the offline updates that clone, the first", least=0, most=1)
     actor_lr: float = hp(1e-4, "Adam's step size for the policy", above=0, search=("log", 1e-5, 3e-4))
+    temperature_lr: float = hp(1e-4, "Adam's step size for the log temperature", above=0)
     hidden: tuple[int, ...] = hp((256, 256, 256), "widths of the hidden layers", least=1)
     actor_hidden: tuple[int, ...] = hp((), "those of the policy, if they are others", least=1)
     entropy_backup: bool = hp(False, "subtract alpha log pi from the critics' target")
 
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
-        "locomotion-medium": {"conservative_weight": 10.0, "actor_lr": 3e-5},
+        "locomotion-medium": {"conservative_weight": 10.0, "actor_lr": 3e-5, "temperature_lr": 3e-5},
         "antmaze": {"threshold": 0.8, "gap_floor": -200.0, "backup_actions": 10}
         | {"hidden": (256,) * 5, "actor_hidden": (256,) * 3, "reward": "ten_minus_five"},
         "adroit": {"conservative_weight": 1.0, "normalise_obs": True},
@@ -71,7 +69,7 @@ class CQL(SAC):
     @classmethod
     def due(cls, objective: Objective, hp: Any, update: int, progress: float) -> bool:
         """The multiplier only if there is a threshold."""
-        unused = objective.name == "multiplier" and hp.threshold is None
+        unused = objective.name == "multiplier" and (hp.threshold is None or hp.conservative_weight == 0)
         return not unused and super().due(objective, hp, update, progress)
 
     @classmethod

@@ -87,8 +87,8 @@ class ISPIC(TD3BC):
             rival = nets.rival_actor(batch.obs)
             better = 0.5 * (torch.sign(nets.rival_critic.first(batch.obs, rival) - q) + 1)
         gap = (better.unsqueeze(-1) * (action - rival).square()).mean()
-        data = super().distance(nets, batch, hp, action, q)
-        return (1 - hp.rival_weight) * data + hp.rival_weight * gap
+        data = (1 - hp.rival_weight) * super().distance(nets, batch, hp, action, q)
+        return data + hp.rival_weight * gap  # type: ignore[no-any-return]
 
     @classmethod
     def compute_rival_critic_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:

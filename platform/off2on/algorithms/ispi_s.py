@@ -68,9 +68,9 @@ class ISPIS(TD3BC):
     @classmethod
     def distance(cls, nets: Nets, batch: Batch, hp: Any, action: Tensor, q: Tensor) -> Tensor:
         """To the data's actions and to the reference's."""
-        data = super().distance(nets, batch, hp, action, q)
+        data = (1 - hp.reference_weight) * super().distance(nets, batch, hp, action, q)
         reference = F.mse_loss(action, batch.reference_action)
-        return (1 - hp.reference_weight) * data + hp.reference_weight * reference
+        return data + hp.reference_weight * reference  # type: ignore[no-any-return]
 
     @classmethod
     def due(cls, objective: Objective, hp: Any, update: int, progress: float) -> bool:

@@ -4,7 +4,7 @@ Yu et al., "MOPO: Model-based Offline Policy Optimization", NeurIPS 2020, arXiv:
 
     dynamics  L_M = sum_e E[ -log N(s' - s, r; mu_e(s, a), sigma_e(s, a)) ]     once, before the updates
               a_k ~ pi(s_k);  s_k+1, r_k ~ N(mu_e, sigma_e)(s_k, a_k),  e a random elite;  k < h
-              r~ = r - lambda max_e |sigma_e(s, a)|,  over all members, reward included     (7)
+              r~ = r - lambda max_e |sigma_e(s, a)|,  over all members, reward included
     then SAC's losses on batches of 5 % recorded rows and 95 % imagined ones with r~
 
 Rollouts set out from recorded states every 1,000 updates; the last five rounds are kept. They end
@@ -58,7 +58,7 @@ KIT_SAC = {"actor_lr": 1e-4, "temperature_lr": 1e-4, "target_entropy": None}
 
 @dataclass(frozen=True)
 class MOPOHyperparameters(ModelHyperparameters, SACHyperparameters):
-    """Appendix D, and the authors' configuration."""
+    """The authors' configuration."""
 
     penalty: float = hp(
         1.0, "lambda, the price of the model's sigma; 0 believes the model", least=0, search=("log", 0.5, 5)

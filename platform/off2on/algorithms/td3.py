@@ -15,7 +15,7 @@ Differences: widths, step sizes and batch are those the authors' code has had si
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -42,7 +42,7 @@ class TD3(DDPG):
     """DDPG with twin critics, smoothed targets and a policy that waits."""
 
     Hyperparameters = TD3Hyperparameters
-    objectives = ("critic", Objective("actor", every=2))
+    objectives: ClassVar[tuple[str | Objective, ...]] = ("critic", Objective("actor", every=2))
     targets_every = 2
 
     @classmethod

@@ -109,7 +109,7 @@ def largest_singular_value(weight: Tensor) -> Tensor:
         column = power.diagonal(dim1=1, dim2=2).argmax(1).view(-1, 1, 1)
         vector = power.gather(2, column.expand(-1, power.shape[1], 1))
         vector = vector / vector.norm(dim=1, keepdim=True)
-    return torch.linalg.vector_norm(vector.transpose(1, 2) @ low, dim=2, keepdim=True)
+    return (vector.transpose(1, 2) @ low).square().sum(2, keepdim=True).sqrt()
 
 
 class UWAC(BEAR):

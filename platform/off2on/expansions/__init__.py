@@ -107,7 +107,8 @@ def _import(target: str) -> "type[Expansion]":
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise UnknownName(
-            f"'{target}' cannot be imported: {error}.", "Expected package.module:Class."
+            f"'{target}' cannot be imported: {error}.",
+            f"{nearest(module, CATALOGUE)}Expected package.module:Class.",
         ) from None
     if not (isinstance(found, type) and issubclass(found, EpisodeWeights | BatchChange)):
         raise UnknownName(

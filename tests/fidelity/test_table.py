@@ -1,0 +1,29 @@
+"""The table itself: no algorithm is missing from it, no loss, and the README shows what it says."""
+
+import pytest
+from readme import FIDELITY, README, embed, read
+
+from off2on.algorithms import CATALOGUE, find_algorithm
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_every_loss_of_every_algorithm_was_held_against_a_reference(name: str):
+    rows = [row for row in read(FIDELITY) if row["algorithm"] == name]
+    objectives = {objective.name for objective in find_algorithm(name).plan()}
+    assert objectives <= {row["loss"] for row in rows}
+    for row in rows:
+        assert row["reference"]
+        assert row["relation"]
+        assert float(row["loss_error"]) < 1e-3
+    for objective in objectives:
+        errors = [row["gradient_error"] for row in rows if row["loss"] == objective]
+        assert any(error and float(error) < 1e-3 for error in errors), objective
+
+
+def test_the_table_has_no_algorithm_that_is_gone():
+    assert {row["algorithm"] for row in read(FIDELITY)} <= set(CATALOGUE)
+
+
+def test_the_readme_shows_the_table():
+    text = README.read_text()
+    assert embed(text) == text, "make fidelity"

@@ -1,0 +1,113 @@
+"""What every algorithm earns after a short while of learning from recorded data alone.
+
+Three seeds each; the interval is the report's own (95 %, stratified bootstrap of the interquartile
+mean). `make learn` prints every row and puts it into scores.csv, in the place of the older one.
+"""
+
+import csv
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from datasets_io import Shards
+from datasets_io.d4rl import D4RL
+from datasets_io.ingest import ingest
+from datasets_io.toy import ToyCartPole, ToyPendulum
+from off2on.algorithms import CATALOGUE, find_algorithm
+from off2on.evaluate import acting, evaluate
+from off2on.stats import estimate
+
+pytestmark = [pytest.mark.learning, pytest.mark.usefixtures("ray_session")]
+
+SCORES = Path(__file__).with_name("scores.csv")
+HEADER = ("data", "algorithm", "settings", "updates", "data_return", "iqm", "low", "high", "seeds")
+SEEDS = (0, 1, 2)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A data set, and how short a while is."""
+
+    source: Any
+    path: str | None
+    updates: int
+    hidden: tuple[int, ...]
+
+
+HALFCHEETAH = Path(__file__).parents[3] / "shared" / "data" / "halfcheetah-medium.hdf5"
+TASKS = {
+    "toy-pendulum": Task(ToyPendulum(), None, 5000, (64, 64)),
+    "toy-cartpole": Task(ToyCartPole(), None, 5000, (64, 64)),
+    "halfcheetah-medium": Task(D4RL("HalfCheetah-v5"), str(HALFCHEETAH), 5000, (128, 128)),
+}
+
+SHORT: dict[str, dict[str, Any]] = {
+    "cql": {"samples": 4},
+}
+"""What a paper spends its hours on, made smaller."""
+
+ONLINE_ONLY = {"ddpg", "td3", "sac", "redq", "dqn", "double_dqn", "discrete_sac"}
+"""Made for learning online: the papers do not say that they beat a recording from it alone."""
+
+
+def cases() -> list[tuple[str, str]]:
+    kinds = {name: find_algorithm(name).actions == "discrete" for name in CATALOGUE}
+    return [(data, name) for data in TASKS for name in CATALOGUE if kinds[name] == (data == "toy-cartpole")]
+
+
+@pytest.fixture(scope="module")
+def ingested(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """ingested(name): a task's shards."""
+    root, made = tmp_path_factory.mktemp("data"), {}
+
+    def get(name: str) -> Shards:
+        task = TASKS[name]
+        if task.path and not Path(task.path).exists():
+            pytest.skip(f"{task.path} is not here")
+        if name not in made:
+            made[name] = ingest(task.source, task.path, root, name=name)
+        return made[name]
+
+    return get
+
+
+def score(name: str, shards: Shards, task: Task, settings: dict[str, Any], seed: int) -> float:
+    """Mean return of ten episodes after learning offline only."""
+    config = find_algorithm(name).configure(shards.path).training(threads=1, **settings)
+    with config.debugging(seed=seed).offline(task.updates).build_algo() as algo:
+        while not algo.finished:
+            algo.train()
+        played = evaluate(acting(algo.policy()), shards.env_id, episodes=10, seed=1_000_000 + seed)
+    return float(np.mean([episode.ret for episode in played]))
+
+
+@pytest.mark.parametrize(("data", "name"), cases())
+def test_it_beats_the_return_of_its_data(data: str, name: str, ingested: Any):
+    shards, task = ingested(data), TASKS[data]
+    settings = {"hidden": task.hidden} | SHORT.get(name, {})
+    scores = [score(name, shards, task, settings, seed) for seed in SEEDS]
+    found = estimate(scores)
+    assert found.interval is not None
+    mean = float(shards.returns.mean())
+    told = " ".join(f"{key}={value}" for key, value in settings.items())
+    numbers = (mean, found.value, *found.interval)
+    row = (data, name, told, task.updates, *(round(float(number), 1) for number in numbers))
+    write((*row, " ".join(f"{one:.1f}" for one in scores)))
+    assert name in ONLINE_ONLY or found.value > mean
+
+
+def write(row: tuple[Any, ...]) -> None:
+    """Print a row and, if OFF2ON_LEARNING names a table, put it there in the place of the older one."""
+    print(dict(zip(HEADER, row, strict=True)))  # noqa: T201
+    if target := os.environ.get("OFF2ON_LEARNING"):
+        file = Path(target)
+        rows = list(csv.reader(file.open(newline="")))[1:] if file.exists() else []
+        rows = [other for other in rows if tuple(other[:2]) != row[:2]] + [[str(value) for value in row]]
+        order = {case: number for number, case in enumerate(cases())}
+        rows.sort(key=lambda one: order.get((one[0], one[1]), len(order)))
+        with file.open("w", newline="") as opened:
+            csv.writer(opened, lineterminator="\n").writerows([HEADER, *rows])
