@@ -11,8 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datasets_io import Shards
-from off2on.algorithms import CATALOGUE as ALGORITHMS
-from off2on.algorithms import find_algorithm
 from off2on.algorithms.bc import BC
 from off2on.algorithms.iql import IQL
 from off2on.batches import Batch, Layout, Rows
@@ -429,7 +427,7 @@ def test_a_number_means_the_same_with_and_without_normalised_observations(wide: 
 
 
 def test_noise_in_units_of_a_data_sets_own_spread(wide: Shards):
-    transforms = Transforms.of(wide, IQL.Hyperparameters())
+    transforms = Transforms.of(wide, IQL.Hyperparameters(normalise_obs=False))
     (expansion,) = batch_expansions(["noise:0.1"], wide, transforms, members=1, seed=0, device=CPU)
     batch = Batch(obs=torch.zeros(50_000, 5))
     spread = wide.read_all(["obs"])["obs"].std(0)
@@ -438,7 +436,7 @@ def test_noise_in_units_of_a_data_sets_own_spread(wide: Shards):
 
 def test_changes_come_in_the_order_of_their_words_and_weights_are_none_of_them(wide: Shards):
     words = ("noise:0.1", "top:0.5", "mixup", "bootstrap", "returns", "uniform")
-    transforms = Transforms.of(wide, IQL.Hyperparameters())
+    transforms = Transforms.of(wide, IQL.Hyperparameters(normalise_obs=False))
     found = batch_expansions(words, wide, transforms, members=2, seed=0, device=CPU)
     assert [type(expansion) for expansion in found] == [Noise, Mixup, Bootstrap, Uniform]
     assert batch_expansions((), wide, transforms, members=2, seed=0, device=CPU) == []
@@ -500,7 +498,7 @@ def held(weights: Any, online: int = 0) -> Rows:
     """Offline rows of these weights and as many online ones; each holds its number."""
     rows = Rows(Layout({"obs": 2, "action": 1, "reward": 0}), len(weights), len(weights), 100, CPU)
     rows.data.copy_(torch.arange(float(len(rows.data))).unsqueeze(1).expand_as(rows.data))
-    rows.weigh(torch.tensor(weights))
+    rows.weigh(torch.tensor(weights, dtype=torch.float64))
     if online:
         rows.add(torch.ones(online, 4))
     return rows
@@ -541,7 +539,7 @@ def test_symmetric_keeps_its_share_and_draws_the_offline_part_by_weight():
 
 def test_balanced_begins_with_the_weights():
     strategy = Balanced(held(WEIGHTS, online=2), BalancedOptions())
-    assert strategy.priority[:5].tolist() == WEIGHTS
+    assert strategy.priority[:5].tolist() == pytest.approx(WEIGHTS)
     assert float(strategy.largest) == pytest.approx(5 / 1000)  # M is the sum of the weights
     found = frequencies(strategy.draw(1000, 100, generator()), 7)
     np.testing.assert_allclose(found, np.array([*WEIGHTS, 0, 0]) / 5, atol=5e-3)
@@ -562,7 +560,7 @@ def test_without_weights_a_strategy_draws_what_it_drew(name: str):
 
 def source(shards: Shards, words: tuple[str, ...], window: int = 10**6, **options: Any) -> OfflineRows:
     given = {"share": (0, 1), "capacity": 0, "seed": 0, "device": CPU} | options
-    transforms, width = Transforms.of(shards, IQL.Hyperparameters()), 4 * (5 + 3 + 1 + 5 + 1)
+    transforms, width = Transforms.of(shards, BC.Hyperparameters()), 4 * (5 + 3 + 1 + 5 + 1)
     return OfflineRows(
         shards,
         IQL.columns,
@@ -639,15 +637,15 @@ def test_a_weighted_stream_brings_each_row_as_often_as_its_weight_says(wide: Sha
     assert found.rows.total == round(weight.sum())
     scaled = weight * found.rows.total / weight.sum()
     together = np.zeros(wide.rows)
-    for epoch in range(60):
+    for epoch in range(20):
         rows = epoch_of(found, epoch)
         assert len(rows) == found.rows.total
         times = np.bincount(number_of(rows, wide), minlength=wide.rows)
         assert (times >= np.floor(scaled - 1e-6)).all()
         assert (times <= np.ceil(scaled + 1e-6)).all()
         together += times
-    np.testing.assert_allclose(together / 60, scaled, atol=5 * 0.5 / np.sqrt(60))
-    assert together.sum() == 60 * found.rows.total
+    np.testing.assert_allclose(together / 20, scaled, atol=5 * 0.5 / np.sqrt(20))
+    assert together.sum() == 20 * found.rows.total
 
 
 @pytest.mark.usefixtures("ray_session")
@@ -674,9 +672,9 @@ def test_held_and_streamed_rows_agree_in_expectation(wide: Shards):
     resident, streamed = source(wide, words), source(wide, words, window=60)
     drawn = offline_rows(resident.rows, (400_000,), generator())
     one = np.bincount(number_of(resident.rows.data, wide)[drawn], minlength=wide.rows) / 400_000
-    rows = torch.cat([epoch_of(streamed, epoch) for epoch in range(300)])
+    rows = torch.cat([epoch_of(streamed, epoch) for epoch in range(60)])
     other = np.bincount(number_of(rows, wide), minlength=wide.rows) / len(rows)
-    np.testing.assert_allclose(one, other, atol=1.2e-3)
+    np.testing.assert_allclose(one, other, atol=2e-3)
     episodes = np.repeat(np.arange(wide.episodes), wide.manifest.lengths)
     np.testing.assert_allclose(np.bincount(episodes, one), np.bincount(episodes, other), atol=5e-3)
 
@@ -689,8 +687,120 @@ def test_a_file_without_a_kept_episode_is_not_read(wide: Shards, monkeypatch: py
     monkeypatch.setattr(
         Shards, "read", lambda self, file, *rest: read.append(file) or true(self, file, *rest)
     )
-    transforms = Transforms.of(wide, IQL.Hyperparameters())
+    transforms = Transforms.of(wide, IQL.Hyperparameters(normalise_obs=False))
     given = {"share": (0, 1), "capacity": 0, "seed": 0, "device": CPU, "discount": 0.99, "budget": 10**9}
     found = OfflineRows(wide, IQL.columns, transforms, weights=weights, **given)  # type: ignore[arg-type]
     assert read == [wide.files[0]]
     assert found.rows.offline == wide.manifest.rows_per_file[0]
+
+
+# The machine.
+
+NUMBERED = {
+    "top": "top:0.7",
+    "returns": "returns:0.5",
+    "noise": "noise:0.01",
+    "amplitude": "amplitude:0.1",
+    "bootstrap": "bootstrap:0.8",
+}
+
+
+def test_every_algorithm_learns_from_expanded_data(build_learner: Build, recipe: Any):
+    words = [NUMBERED.get(name, name) for name in CATALOGUE if unfit(find_expansion(name)[0], recipe) is None]
+    assert len(words) >= len(CATALOGUE) - 2  # all but the bootstrap and the mix-up fit every algorithm
+    learner = build_learner(recipe, expand=",".join(words))
+    assert [type(expansion) for expansion in learner.expansions] == [
+        kind for kind, _ in map(find_expansion, words) if issubclass(kind, BatchChange)
+    ]
+    assert learner.rows.offline < learner.replay.source.reader.shards.rows
+    assert learner.rows.weights is not None
+    if recipe.fitted:
+        learner.fit()
+    before = {name: flat.vector.clone() for name, flat in learner.flat.items()}
+    logged = learner.advance(2)
+    assert all(np.isfinite(value) for value in logged.values())
+    assert any(not torch.equal(flat.vector, before[name]) for name, flat in learner.flat.items())
+
+
+def test_a_mask_reaches_the_critics_of_every_algorithm_that_has_some(problem: Build, recipe: Any):
+    if unfit(Bootstrap, recipe):
+        return
+    case = problem(recipe)
+    members = getattr(case.nets.critic, "members", 1)
+    losses = []
+    for weight in (None, torch.ones(members, 64), torch.zeros(members, 64)):
+        case.batch.weight = weight
+        losses.append(case.loss("critic"))
+    assert torch.isclose(losses[0], losses[1])
+    assert not torch.isclose(losses[1], losses[2])
+
+
+def test_each_critic_learns_from_its_own_rows(problem: Build):
+    case = problem(IQL)
+    case.batch.weight = torch.zeros(2, 64)
+    case.batch.weight[1, 7] = 1.0
+    loss = case.loss("critic")
+    case.batch.reward[torch.arange(64) != 7] += 1.0
+    assert torch.equal(case.loss("critic"), loss)
+    case.batch.reward[7] += 1.0
+    assert not torch.isclose(case.loss("critic"), loss)
+    gradients = torch.autograd.grad(case.loss("critic"), list(case.nets.critic.parameters()))
+    assert all(gradient[0].abs().max() == 0 for gradient in gradients)
+    assert any(gradient[1].abs().max() > 0 for gradient in gradients)
+
+
+def test_the_same_seed_gives_the_same_expansions(build_learner: Build):
+    words = "noise:0.1,mixup,bootstrap,returns"
+    one, two, other = (build_learner(IQL, "wide", expand=words, seed=seed) for seed in (3, 3, 4))
+    torch.manual_seed(99)
+    assert one.advance(8) == two.advance(8) != other.advance(8)
+    assert one.expansions[2].about.seed == two.expansions[2].about.seed != other.expansions[2].about.seed
+
+
+class Watching(IQL):
+    """Keeps the batches that its losses see."""
+
+    seen: list[Batch] = []  # noqa: RUF012
+
+    @classmethod
+    def prepare(cls, nets: Any, batch: Batch, hp: Any) -> Batch:
+        cls.seen.append(Batch(**vars(batch)))
+        return super().prepare(nets, batch, hp)
+
+
+def test_losses_see_the_changed_batch_and_strategies_the_recorded_one(build_learner: Build):
+    used: list[Batch] = []
+
+    class Spy(Append):
+        def used(self, batch: Batch, position: Any, generator: Any) -> dict[str, torch.Tensor]:
+            used.append(batch)
+            return {}
+
+    Watching.seen.clear()
+    learner = build_learner(Watching, "wide", expand="amplitude:1,bootstrap", normalise_obs=False)
+    learner.replay.strategy = Spy(learner.rows, Options())
+    before = learner.rows.data.clone()
+    learner.advance(2)
+    for seen, recorded in zip(Watching.seen, used, strict=True):
+        assert not torch.equal(seen.obs, recorded.obs)
+        assert torch.equal(seen.reward, recorded.reward)
+        assert seen.weight.shape == (2, 32)
+    assert torch.equal(learner.rows.data, before)
+
+
+@pytest.mark.parametrize("words", ["returns:0.3,noise:0.01,bootstrap", "top:0.4", "bootstrap"])
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_crossing_with_expanded_data(data_root: Path, wide: Shards, name: str, words: str):
+    config = IQL.configure("wide").offline(10).online(60, strategy=name)
+    config.training(threads=1, hidden=(16, 16), batch_size=32, expand=words)
+    learner = config.get_default_learner_class()(config=config, module_spec=config.get_rl_module_spec())
+    learner.build()
+    learner.advance(10)
+    learner.cross()
+    columns = wide.read_all(["obs", "new_obs", "actions", "rewards", "terminateds", "truncateds"])
+    first = {name: values[:40] for name, values in columns.items()} | {"env": np.zeros(40, int)}
+    learner.add(first, 0)
+    logged = learner.advance(10)
+    assert all(np.isfinite(value) for value in logged.values())
+    assert 0 < logged["offline_share"] < 1
+    assert learner.rows.online == 40

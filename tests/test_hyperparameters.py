@@ -36,6 +36,8 @@ def allowed(rule: Rule, default: Any) -> st.SearchStrategy[Any]:
         return st.sampled_from(rule.choices)
     if isinstance(default, bool):
         return st.booleans()
+    if rule.check:
+        return st.lists(st.sampled_from(("noise:0.003", "top", "bootstrap:0.5"))).map(tuple)
     if isinstance(default, tuple):
         return st.lists(st.integers(1, 4096), min_size=1, max_size=4).map(tuple)
     low = rule.above if rule.above is not None else rule.least
@@ -165,7 +167,7 @@ def test_settings_are_values():
 def test_an_algorithms_own_hyperparameters_come_first():
     names = list(Example.rules())
     assert names[:2] == ["tau", "count"]
-    assert set(names[-7:]) == {field.name for field in dataclasses.fields(Hyperparameters)}
+    assert set(names[-8:]) == {field.name for field in dataclasses.fields(Hyperparameters)}
 
 
 @pytest.mark.parametrize(

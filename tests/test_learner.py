@@ -45,7 +45,7 @@ def everything(learner: RecipeLearner) -> dict[str, Any]:
         "optimizers": optimizers,
         "rows": learner.rows.data[: learner.rows.offline + learner.rows.online],
         "added": learner.rows.added,
-        "strategy": (type(learner.strategy).__name__, learner.strategy.state()),
+        "strategy": (type(learner.replay.strategy).__name__, learner.replay.strategy.state()),
     }
 
 
@@ -184,9 +184,9 @@ class InOrder(Strategy):
 
 
 def in_order(learner: RecipeLearner) -> None:
-    learner.strategy = InOrder(learner.rows, Options())
+    learner.replay.strategy = InOrder(learner.rows, Options())
     if learner.world == 1:
-        learner.strategy.starts = (0, learner.source.counts[0] // 2)
+        learner.replay.strategy.starts = (0, learner.replay.source.counts[0] // 2)
 
 
 def test_a_learner_in_a_process_of_its_own_learns_the_same():

@@ -112,7 +112,9 @@ def test_discrete_bcqs_imitation_is_discrete_bc(problem: Build):
 
 
 @pytest.mark.parametrize("td_error", ["huber", "squared"])
-def test_discrete_sac_without_temperature_and_with_the_targets_own_choice_is_dqn(problem: Build, td_error: str):
+def test_discrete_sac_without_temperature_and_with_the_targets_own_choice_is_dqn(
+    problem: Build, td_error: str
+):
     sac, dqn = problem(DiscreteSAC, critics=1, td_error=td_error), problem(DQN, td_error=td_error)
     dqn.nets.critic.load_state_dict(sac.nets.critic.state_dict())
     dqn.nets.target.critic.load_state_dict(sac.nets.target.critic.state_dict())

@@ -85,7 +85,7 @@ def test_online_episodes_enter_whole_with_what_they_wait_for(build_learner: Buil
     taken = []
     for rank in range(world):
         learner = build_learner(Waits, "wide")
-        learner.rank, learner.world = rank, world
+        learner.replay.share = rank, world
         learner.rows.capacity = wide.rows
         learner.rows.data = torch.cat((learner.rows.data, torch.zeros_like(learner.rows.data)))
         first = 0
@@ -100,7 +100,7 @@ def test_online_episodes_enter_whole_with_what_they_wait_for(build_learner: Buil
 
 
 def test_a_learners_part_of_an_episode_ends_where_its_rows_do(build_learner: Build, wide: Shards):
-    rows = build_learner(Waits, "wide").source.reader
+    rows = build_learner(Waits, "wide").replay.source.reader
     whole = [rows.layout.split(rows.packed(0))]
     parts = []
     for rank in range(2):
@@ -234,8 +234,8 @@ def test_batches_are_recorded_rows_then_imagined_ones(build_learner: Build, wide
         assert (batch.reward[8:] == 1000).all()
         torch.testing.assert_close(batch.next_obs[8:], mean.expand(24, -1))
     # Three rounds of forty, of which the ring keeps the newest hundred.
-    assert learner.imagined.rows.added == 120
-    assert learner.imagined.rows.online == 100
+    assert learner.replay.imagined.rows.added == 120
+    assert learner.replay.imagined.rows.online == 100
 
 
 def test_imagined_rows_survive_a_checkpoint_and_the_run_goes_on(build_learner: Build, tmp_path: Path):
@@ -244,7 +244,7 @@ def test_imagined_rows_survive_a_checkpoint_and_the_run_goes_on(build_learner: B
     learner.advance(15)
     learner.save_rows(str(tmp_path))
     other.load_rows(str(tmp_path))
-    assert torch.equal(*(it.imagined.rows.data[:80] for it in (learner, other)))
+    assert torch.equal(*(it.replay.imagined.rows.data[:80] for it in (learner, other)))
     other.set_state(learner.get_state())
     assert learner.advance(20) == other.advance(20)
 

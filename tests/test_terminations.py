@@ -60,7 +60,12 @@ def test_a_rule_says_what_the_environment_says_on_random_rollouts(env_id: str):
         assert not over.all()
 
 
-SPREAD = {"Hopper": (0.1, 1.5, 0.3), "Walker2d": (0.5, 2.5, 1.5), "Ant": (0.0, 1.3, 0), "Humanoid": (0.7, 2.4, 0)}
+SPREAD = {
+    "Hopper": (0.1, 1.5, 0.3),
+    "Walker2d": (0.5, 2.5, 1.5),
+    "Ant": (0.0, 1.3, 0),
+    "Humanoid": (0.7, 2.4, 0),
+}
 """Heights to set a body to, and the largest angle of those that have one."""
 
 

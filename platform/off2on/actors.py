@@ -50,9 +50,9 @@ class GaussianActor(nn.Module):
         self.log_std = nn.Parameter(torch.full((action,), start))
         self.bounds = log_std
 
-    def forward(self, obs: Tensor) -> Normal:
-        """The distribution of actions at [B, D]."""
-        return Normal(self.mlp(obs).tanh(), self.log_std.clamp(*self.bounds).exp())
+    def forward(self, obs: Tensor, dropout: float = 0.0) -> Normal:
+        """The distribution of actions at [B, D], with a share of the hidden units left out."""
+        return Normal(self.mlp(obs, dropout).tanh(), self.log_std.clamp(*self.bounds).exp())
 
 
 class StateGaussianActor(nn.Module):

@@ -13,6 +13,7 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from datasets_io import Shards, open_shards
 from off2on.batches import LATE, ONLINE
 from off2on.errors import HyperparameterError, RecipeError, SimulatorError
+from off2on.expansions import check_fit
 from off2on.hyperparameters import PRESET, Hyperparameters, Settings
 from off2on.module import RecipeModule
 from off2on.offline import layout_of
@@ -150,6 +151,7 @@ class OfflineToOnlineConfig(AlgorithmConfig):
         shards, _ = open_shards(self.dataset), (self.hp, self.strategy_settings)
         self._check_actions(shards)
         self._check_order(shards)
+        check_fit(self.hp.expand, self.recipe)
         if self.hp.batch_size % max(1, self.num_learners):
             raise HyperparameterError(
                 f"batch_size {self.hp.batch_size} cannot be shared by {self.num_learners} learners.",

@@ -71,6 +71,11 @@ class TanhNormal:
         z = (raw - self.location) * (-self.log_std).exp()
         return (-0.5 * z.square() - self.log_std - LOG_SQRT_2PI).sum(-1) - _log_slope(raw)
 
+    def merged(self) -> "TanhNormal":
+        """Of E policies [E, B, A], before squashing, the Gaussian [B, A] with their mixture's moments."""
+        variance = (2 * self.log_std).exp().mean(0) + self.location.var(0, correction=0)
+        return TanhNormal(self.location.mean(0), (0.5 * variance.log()).clamp(-20, 2))
+
     def rows(self, start: int, stop: int) -> "TanhNormal":
         """The distribution of some of the observations."""
         return TanhNormal(self.location[..., start:stop, :], self.log_std[..., start:stop, :])

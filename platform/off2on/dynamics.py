@@ -118,7 +118,7 @@ class Dynamics(nn.Module):
     @torch.no_grad()
     def errors(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """Mean squared error [E] of each member's mean on rows [B, …]."""
-        return (self(inputs)[0] - targets).square().mean((1, 2))
+        return (self(inputs)[0] - targets).square().mean((1, 2))  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def predict(self, obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
@@ -254,7 +254,9 @@ def fit(
 
 def _optimizer(dynamics: Dynamics, lr: float, decay: Sequence[float]) -> torch.optim.Optimizer:
     """Adam, whose coupled decay d is the papers' penalty of d / 2 times the squared weights."""
-    weights = [{"params": [layer.weight], "weight_decay": d} for layer, d in zip(dynamics.layers, decay, strict=True)]
+    weights = [
+        {"params": [layer.weight], "weight_decay": d} for layer, d in zip(dynamics.layers, decay, strict=True)
+    ]
     others = [layer.bias for layer in dynamics.layers]
     bounds = [dynamics.max_log_var, dynamics.min_log_var]
     return torch.optim.Adam([*weights, {"params": [*others, *bounds]}], lr=lr, fused=True)

@@ -15,25 +15,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from torch import Tensor
 
 from datasets_io import open_shards
-from off2on.batches import LATE, Batch, made_of
+from off2on.batches import Batch, Rows
+from off2on.expansions.base import batch_expansions, episode_weights
 from off2on.flat import Flat
-from off2on.imagined import Imagined
 from off2on.offline import OfflineRows
 from off2on.recipe import Objective
-from off2on.seeding import POSITIONS, UPDATES, seed_of
+from off2on.replay import Replay
+from off2on.seeding import MASKS, POSITIONS, UPDATES, seed_of
 from off2on.speed import fastest_threads, ready_memory
 from off2on.strategies import find_strategy
-from off2on.strategies.append import Append
-from off2on.strategies.base import Options, Strategy
 from off2on.transforms import Array
-from off2on.unfinished import Unfinished
 
 
 class RecipeLearner(TorchLearner):
@@ -48,29 +45,36 @@ class RecipeLearner(TorchLearner):
         self.world = max(1, self.config.num_learners)
         self.updates = 0
         self.threads: int | None = self.config.threads
-        self.source = OfflineRows(
-            open_shards(self.config.dataset),
+        self.replay = self._replay()
+
+    def _replay(self) -> Replay:
+        shards, share = open_shards(self.config.dataset), (self.rank, self.world)
+        transforms = self.module[DEFAULT_MODULE_ID].model_config["transforms"]
+        capacity = -(-min(self.config.replay_capacity, self.config.online_steps) // self.world)
+        source = OfflineRows(
+            shards,
             self.recipe.columns,
-            self.module[DEFAULT_MODULE_ID].model_config["transforms"],
+            transforms,
             relabelled=self.recipe.relabelled,
             discount=self.hp.discount,
             budget=self.config.memory_budget,
-            capacity=self._capacity(),
-            share=(self.rank, self.world),
+            capacity=int(capacity),
+            share=share,
             device=self._device,
             seed=self.config.seed,
+            weights=episode_weights(self.hp.expand, shards),
         )
-        self.rows = self.source.rows
-        self.strategy: Strategy = Append(self.rows, Options())
-        plan = self.recipe.imagination(self.hp)
-        self.imagined = Imagined(plan, self.rows, self.world) if plan else None
-        self.unfinished = Unfinished() if set(self.recipe.columns) & set(LATE) else None
-        self.episodes = 0
+        members = getattr(getattr(self.nets, "critic", None), "members", 1)
+        seed = seed_of(MASKS, self.config.seed, self.rank)
+        changes = batch_expansions(
+            self.hp.expand, shards, transforms, members=members, seed=seed, device=self._device
+        )
+        return Replay(source, self.recipe, self.hp, share, changes)
 
-    def _capacity(self) -> int:
-        """Most online rows this learner holds."""
-        wanted = min(self.config.replay_capacity, self.config.online_steps)
-        return int(-(-wanted // self.world))
+    @property
+    def rows(self) -> Rows:
+        """The recorded and the online rows."""
+        return self.replay.rows
 
     @property
     def nets(self) -> Any:
@@ -110,70 +114,29 @@ class RecipeLearner(TorchLearner):
             self.threads = self._measured_threads()
         torch.set_num_threads(self.threads)
         logged: dict[str, list[Tensor]] = defaultdict(list)
+        replay, last = self.replay, self.updates + updates
         with self._randomness() as generator:
-            self.strategy.replaced(self.source.slide(updates * self.size))
-            last = self.updates + updates
+            replay.strategy.replaced(replay.source.slide(updates * replay.size))
             while self.updates < last:
-                self._refresh(generator)
-                position, batches = self._draw(self._block(last), generator)
+                replay.refresh(self.nets, self.updates + 1, generator)
+                count = replay.block(self.updates + 1, last - self.updates)
+                position, blocks = replay.draw(count, generator)
                 logged["offline_share"].append((position < self.rows.offline).float().mean())
-                for batch, drawn in zip(batches, position, strict=True):
-                    recorded = self.rows.layout.split(batch[: len(drawn)])
-                    for name, value in self._update_once(batch, len(drawn)).items():
+                for block, drawn in zip(blocks, position, strict=True):
+                    self.updates += 1
+                    batch = replay.batch(block, drawn, self._progress(), generator)
+                    for name, value in self._update_once(batch).items():
                         logged[name].append(value)
-                    for name, value in self.strategy.used(recorded, drawn, generator).items():
+                    for name, value in replay.used(block, drawn, generator).items():
                         logged[name].append(value)
         # EnvRunners ignore weights whose number they have already seen.
         self._weights_seq_no += 1
         return {name: float(torch.stack(values).mean()) for name, values in logged.items()}
 
-    @property
-    def size(self) -> int:
-        """Rows of a batch that are this learner's to draw."""
-        return int(self.hp.batch_size // self.world)
-
-    def _block(self, last: int) -> int:
-        """For how many updates rows can be drawn at once: no further than to the next `_refresh`."""
-        most = min(self.strategy.block, last - self.updates)
-        if not (self.imagined or self.recipe.relabelled):
-            return most
-        return next((count for count in range(1, most) if self._is_stale(self.updates + count + 1)), most)
-
-    def _is_stale(self, update: int) -> bool:
-        dreams = self.imagined is not None and self.imagined.due(update)
-        return dreams or self.recipe.relabel_due(self.hp, update)
-
-    def _refresh(self, generator: torch.Generator) -> None:
-        """Before the next update: new imagined rows and new labels, if they are due."""
-        recipe, update = self.recipe, self.updates + 1
-        with torch.no_grad():
-            if self.imagined is not None and self.imagined.due(update):
-                position = self.strategy.draw(1, self.imagined.starts, generator)
-                (starts,) = self.rows.gather(position)
-                self.imagined.add(vars(recipe.imagine(self.nets, starts, self.hp)))
-            if recipe.relabel_due(self.hp, update):
-                for side, rows in self.rows.in_order():
-                    for name, values in recipe.relabel(self.nets, rows, self.hp, update).items():
-                        self.rows.write(name, side, values)
-
-    def _draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Recorded rows' positions [count, real] and the batches [count, size, W] they begin."""
-        real = self.imagined.real(self.size) if self.imagined else self.size
-        position = self.strategy.draw(count, real, generator)
-        batches = self.rows.take(position)
-        return position, self.imagined.join(batches, self.size, generator) if self.imagined else batches
-
-    def _batch(self, block: Tensor, real: int) -> Batch:
-        """A batch [size, W] as the losses see it."""
-        batch = self.rows.layout.split(block)
-        batch.real, batch.progress = real, self._progress()
-        return batch
-
-    def _update_once(self, block: Tensor, real: int) -> dict[str, Tensor]:
+    def _update_once(self, batch: Batch) -> dict[str, Tensor]:
         """One update: every objective that is due, then the targets."""
-        self.updates += 1
-        nets, hp, progress = self.nets, self.hp, self._progress()
-        batch = self.recipe.prepare(nets, self._batch(block, real), hp)
+        nets, hp, progress = self.nets, self.hp, batch.progress
+        batch = self.recipe.prepare(nets, batch, hp)
         logged: dict[str, Tensor] = {}
         for objective in self.recipe.plan():
             if not self.recipe.due(objective, hp, self.updates, progress):
@@ -203,10 +166,11 @@ class RecipeLearner(TorchLearner):
         if self._device.type != "cpu":
             return 1
         with self._randomness() as generator:
-            position, blocks = self._draw(1, generator)
+            (position,), (block,) = self.replay.draw(1, generator)
 
             def gradients() -> None:
-                batch = self.recipe.prepare(self.nets, self._batch(blocks[0], position.shape[1]), self.hp)
+                batch = self.replay.batch(block, position, self._progress(), generator)
+                batch = self.recipe.prepare(self.nets, batch, self.hp)
                 for objective in self.recipe.plan():
                     loss, _ = self._loss(objective, batch)
                     torch.autograd.grad(loss, self.flat[objective.name].parameters)
@@ -216,10 +180,11 @@ class RecipeLearner(TorchLearner):
     def _progress(self) -> float:
         """0 … 1 over the offline updates, then 1 … 2 over the online ones."""
         offline = self.config.offline_updates
-        if self.updates <= offline:
-            return float(max(0, self.updates - 1) / offline)
+        done = max(0, self.updates - 1)
+        if done < offline:
+            return float(done / offline)
         online = self.config.online_steps * self.config.updates_per_env_step
-        return float(1 + min(1.0, (self.updates - 1 - offline) / max(online, 1)))
+        return float(1 + min(1.0, (done - offline) / max(online, 1)))
 
     @contextmanager
     def _randomness(self) -> Iterator[torch.Generator]:
@@ -239,31 +204,11 @@ class RecipeLearner(TorchLearner):
     def cross(self) -> None:
         """Go online: from now on the configured strategy makes the batches."""
         strategy = find_strategy(self.config.strategy_name)
-        self.strategy = strategy(self.rows, self.config.strategy_settings)
+        self.replay.strategy = strategy(self.rows, self.config.strategy_settings)
 
     def add(self, columns: dict[str, Array], first: int) -> None:
-        """Take this learner's share of online transitions, in the world's units.
-
-        Args:
-            columns: RLlib's columns and ``env``, each [n, …].
-            first: How many transitions came before them.
-        """
-        if self.unfinished is None:
-            mine = (first + np.arange(len(columns["rewards"]))) % self.world == self.rank
-            if mine.any():
-                self._enter({name: column[mine] for name, column in columns.items()})
-            return
-        for episode in self.unfinished.add(columns):
-            if self.episodes % self.world == self.rank:
-                self._enter(episode)
-            self.episodes += 1
-
-    def _enter(self, columns: dict[str, Array]) -> None:
-        """Write transitions into the ring."""
-        source, layout = self.source, self.rows.layout
-        made = made_of(columns, self.recipe.columns, source.transforms, self.hp.discount)
-        blank = np.zeros(len(columns["rewards"]), np.float32)
-        self.strategy.entered(self.rows.add(layout.pack(dict.fromkeys(layout.widths, blank) | made)))
+        """Take this learner's share of online transitions; see `Replay.add`."""
+        self.replay.add(columns, first)
 
     # Checkpoints.
 
@@ -280,35 +225,13 @@ class RecipeLearner(TorchLearner):
 
     def save_rows(self, folder: str) -> None:
         """Write what only this learner knows: its online rows, the strategy, the window, what it made up."""
-        kept: dict[str, Any] = {
-            "rows": self.rows.state(),
-            "strategy": self.strategy.state(),
-            "source": self.source.state(),
-        }
-        labels = len(self.recipe.relabelled)
-        if labels:
-            kept["labels"] = self.rows.data[: self.rows.offline, -labels:].cpu().clone()
-        if self.imagined is not None:
-            kept["imagined"] = self.imagined.rows.state()
-        if self.unfinished is not None:
-            kept["unfinished"] = {"episodes": self.episodes, "held": self.unfinished.state()}
         target = self._rows_file(folder)
-        torch.save(kept, target.with_suffix(".tmp"))
+        torch.save(self.replay.state(), target.with_suffix(".tmp"))
         target.with_suffix(".tmp").replace(target)
 
     def load_rows(self, folder: str) -> None:
         """Take back what `save_rows` wrote."""
-        kept = torch.load(self._rows_file(folder), map_location="cpu", weights_only=True)
-        self.source.load(kept["source"])
-        self.rows.load(kept["rows"])
-        self.strategy.load(kept["strategy"])
-        if labels := len(self.recipe.relabelled):
-            self.rows.data[: self.rows.offline, -labels:] = kept["labels"].to(self.rows.data)
-        if self.imagined is not None:
-            self.imagined.rows.load(kept["imagined"])
-        if self.unfinished is not None:
-            self.episodes = kept["unfinished"]["episodes"]
-            self.unfinished.load(kept["unfinished"]["held"])
+        self.replay.load(torch.load(self._rows_file(folder), map_location="cpu", weights_only=True))
 
     def _rows_file(self, folder: str) -> Path:
         return Path(folder) / f"rows-{self.rank}-of-{self.world}.pt"

@@ -25,12 +25,8 @@ class ModelHyperparameters(Settings):
     """MOPO's and its code's, which the later papers took over."""
 
     horizon: int = hp(5, "h, steps of a rollout from a recorded state; 1 for Walker2d", least=1)
-    real_ratio: float = hp(
-        0.05, "share of every batch that is recorded; 1 uses no model", least=0, most=1
-    )
-    dynamics: str | None = hp(
-        None, "a run, or a file, whose fitted dynamics are taken; none fits new ones"
-    )
+    real_ratio: float = hp(0.05, "share of every batch that is recorded; 1 uses no model", least=0, most=1)
+    dynamics: str | None = hp(None, "a run, or a file, whose fitted dynamics are taken; none fits new ones")
     termination: str | None = hp(
         None,
         "when imagined episodes end: a known environment (hopper), never, or module:function of the "
@@ -92,7 +88,7 @@ class ModelBased(Recipe):
             hp = dataclasses.replace(hp, termination=_rule(shards))
         if find_rule(hp.termination) is not never and hp.normalise_obs:
             raise HyperparameterError(
-                f"{cls.__name__} cannot normalise observations where episodes end by a rule, {hp.termination}.",
+                f"{cls.__name__} cannot normalise observations where episodes end by a rule: {hp.termination}.",
                 "Rules read the environment's own units; the dynamics standardise what they read anyway.",
                 "normalise_obs=false",
             )

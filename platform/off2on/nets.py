@@ -64,6 +64,14 @@ class MLP(nn.Sequential):
             layers += [nn.Linear(fan_in, fan_out), nn.ReLU(inplace=True)]
         super().__init__(*layers[:-1])
 
+    def forward(self, x: Tensor, dropout: float = 0.0) -> Tensor:
+        """Map [B, D] to [B, out], with a share of what each ReLU gives set to 0."""
+        for layer in self:
+            x = layer(x)
+            if dropout and isinstance(layer, nn.ReLU):
+                x = F.dropout(x, dropout)
+        return x
+
 
 class EnsembleLinear(nn.Module):
     """E linear layers as one batched matrix product, initialised like `torch.nn.Linear`."""

@@ -247,7 +247,8 @@ def _copies(weights: Array, start: float, stop: float) -> Array:
     """How many whole numbers each row meets [n], if rows of these weights [n] fill the line start … stop."""
     edges = np.minimum(start + np.cumsum(weights) * ((stop - start) / weights.sum()), stop)
     edges[-1] = stop
-    return np.diff(np.ceil(edges), prepend=np.ceil(start)).astype(np.int64)
+    copies: Array = np.diff(np.ceil(edges), prepend=np.ceil(start)).astype(np.int64)
+    return copies
 
 
 def _part(count: int, share: tuple[int, int]) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from off2on.algorithms import find_algorithm
 from off2on.batches import STORED
 from off2on.errors import MissingColumn, SimulatorError, UnknownName, UserError
 from off2on.evaluate import check_simulator
-from off2on.hyperparameters import Hyperparameters, Settings
+from off2on.hyperparameters import PRESET, Hyperparameters, Settings
 from off2on.records import read_about
 from off2on.runs import HANDOVER, refuse_existing
 from off2on.strategies import find_strategy
@@ -146,6 +146,16 @@ class Plan:
             (option.name, getattr(self, option.name)) for option in fields(self) if option.name not in hidden
         ]
         return [(name, str(value), self.origins.get(name, "default")) for name, value in rows]
+
+    def set_by(self, checked: Checked) -> dict[str, str]:
+        """Every hyperparameter with where its value came from."""
+        kind, preset = checked.recipe.Hyperparameters, self.hyperparameters.get(PRESET)
+        defaults, origins = kind().as_dict(), dict.fromkeys(kind.presets.get(preset, ()), f"preset {preset}")
+        origins |= {name: self.origins.get(name, "given") for name in self.hyperparameters}
+        return {
+            name: origins.get(name, "default" if value == defaults[name] else "the data")
+            for name, value in checked.hp.as_dict().items()
+        }
 
     def evaluations(self) -> tuple[list[int], list[int]]:
         """The updates and the environment steps after which the policy is evaluated.

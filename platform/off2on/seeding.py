@@ -2,8 +2,8 @@
 
 import numpy as np
 
-UPDATES, POSITIONS, ROLLOUTS = 0, 1, 2
-"""What random numbers are for: the noise in losses, the rows drawn, the steps in environments."""
+UPDATES, POSITIONS, ROLLOUTS, MASKS = 0, 1, 2, 3
+"""What random numbers are for: noise in losses, rows drawn, steps in environments, bootstrap masks."""
 
 
 def seed_of(use: int, *parts: int) -> int:

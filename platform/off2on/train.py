@@ -229,7 +229,7 @@ def _about(plan: Plan, checked: Checked) -> dict[str, Any]:
     """What run.yaml says from the start."""
     shards, hp = checked.shards, checked.hp
     entry = CATALOGUE.get(plan.algorithm)
-    defaults = checked.recipe.Hyperparameters().as_dict()
+    defaults, origins = checked.recipe.Hyperparameters().as_dict(), plan.set_by(checked)
     pair = reference(shards.name)
     return {
         "command": plan.command,
@@ -260,7 +260,7 @@ def _about(plan: Plan, checked: Checked) -> dict[str, Any]:
             name: {
                 "value": list(value) if isinstance(value, tuple) else value,
                 "default": list(defaults[name]) if isinstance(defaults[name], tuple) else defaults[name],
-                "origin": plan.origins.get(name, "default" if value == defaults[name] else "given"),
+                "origin": origins[name],
             }
             for name, value in hp.as_dict().items()
         },

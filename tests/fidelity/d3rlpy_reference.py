@@ -20,13 +20,13 @@ HIDDEN = (32, 32)
 Tensors = dict[str, Tensor]
 
 
-def theirs(name: str, **options: Any) -> Any:
+def theirs(name: str, *, obs: int = 5, actions: int = 3, **options: Any) -> Any:
     """A d3rlpy implementation with small networks and a random state."""
     factory = d3rlpy.models.VectorEncoderFactory(hidden_units=list(HIDDEN))
     kind = getattr(d3rlpy.algos, f"{name}Config")
     encoders = [field for field in kind.__dataclass_fields__ if field.endswith("encoder_factory")]
     algo = kind(**(dict.fromkeys(encoders, factory) | options)).create("cpu:0")
-    algo.create_impl((5,), 3)
+    algo.create_impl((obs,), actions)
     return algo.impl
 
 
@@ -91,7 +91,7 @@ def shake(modules: Any) -> None:
         for name in ("targ_q_funcs", "targ_policy"):
             for parameter in getattr(modules, name, nn.Module()).parameters():
                 parameter += 0.1 * torch.randn_like(parameter)
-        spread = getattr(modules.policy, "_logstd", None)
+        spread = getattr(getattr(modules, "policy", None), "_logstd", None)
         if isinstance(spread, nn.Parameter):
             spread += torch.randn_like(spread)
 

@@ -105,7 +105,7 @@ def write(row: tuple[Any, ...]) -> None:
     print(dict(zip(HEADER, row, strict=True)))  # noqa: T201
     if target := os.environ.get("OFF2ON_LEARNING"):
         file = Path(target)
-        rows = list(csv.reader(file.open(newline="")))[1:] if file.exists() else []
+        rows = list(csv.reader(file.read_text().splitlines()))[1:] if file.exists() else []
         rows = [other for other in rows if tuple(other[:2]) != row[:2]] + [[str(value) for value in row]]
         order = {case: number for number, case in enumerate(cases())}
         rows.sort(key=lambda one: order.get((one[0], one[1]), len(order)))

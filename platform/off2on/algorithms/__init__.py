@@ -23,6 +23,12 @@ class Entry:
 
 CATALOGUE = {
     "bc": Entry("off2on.algorithms.bc:BC", "imitation", "Pomerleau 1991", "copy the data"),
+    "filtered_bc": Entry(
+        "off2on.algorithms.filtered_bc:FilteredBC",
+        "imitation",
+        "Chen et al. 2021, arXiv:2106.01345",
+        "copy the best tenth of the episodes",
+    ),
     "td3_bc": Entry(
         "off2on.algorithms.td3_bc:TD3BC",
         "policy constraint",
@@ -65,6 +71,12 @@ CATALOGUE = {
         "Zhou et al. 2020, arXiv:2011.07213",
         "a policy over the latent actions of a generative model of the data",
     ),
+    "awr": Entry(
+        "off2on.algorithms.awr:AWR",
+        "policy constraint",
+        "Peng et al. 2019, arXiv:1910.00177",
+        "values of returns, then copy the actions that beat them, in turn",
+    ),
     "iql": Entry(
         "off2on.algorithms.iql:IQL",
         "value regularisation",
@@ -76,6 +88,12 @@ CATALOGUE = {
         "value regularisation",
         "Kumar et al. 2020, arXiv:2006.04779",
         "SAC whose critics are pushed down where the data is silent",
+    ),
+    "crr": Entry(
+        "off2on.algorithms.crr:CRR",
+        "value regularisation",
+        "Wang et al. 2020, arXiv:2006.15134",
+        "copy what the critic prefers to the policy's own actions",
     ),
     "uwac": Entry(
         "off2on.algorithms.uwac:UWAC",
@@ -106,6 +124,30 @@ CATALOGUE = {
         "offline-to-online",
         "Zhao et al. 2024, arXiv:2306.06871",
         "CQL with many critics, which online believe each other in pairs and explore where they differ",
+    ),
+    "awac": Entry(
+        "off2on.algorithms.awac:AWAC",
+        "offline-to-online",
+        "Nair et al. 2020, arXiv:2006.09359",
+        "an actor-critic that copies the better actions, offline and online alike",
+    ),
+    "pex": Entry(
+        "off2on.algorithms.pex:PEX",
+        "offline-to-online",
+        "Zhang et al. 2023, arXiv:2302.00935",
+        "IQL whose policy is kept when it goes online, and given a companion that learns",
+    ),
+    "cal_ql": Entry(
+        "off2on.algorithms.cal_ql:CalQL",
+        "offline-to-online",
+        "Nakamoto et al. 2023, arXiv:2303.05479",
+        "CQL that pushes no value below what the data's own policy was seen to get",
+    ),
+    "bred": Entry(
+        "off2on.algorithms.bred:BRED",
+        "offline-to-online",
+        "Lee et al. 2021, arXiv:2107.00591",
+        "several CQL agents, merged online into one that all their critics improve",
     ),
     "sac": Entry(
         "off2on.algorithms.sac:SAC",

@@ -10,7 +10,7 @@ Reinforcement Learning", 2019, arXiv:1910.00177.
             A = (G(s) - V(s) - mean) / (std + 1e-5), pi(s) = N(mu(s), sigma) with sigma fixed
 
 A cycle: G of all rows, 200 steps of the value; G and A of all rows with the new value, 1,000 steps of
-the policy. Both by stochastic gradients with momentum 0.9. No bootstrapping network, no targets.
+the policy, both by stochastic gradients with momentum 0.9. G and A stand still for a turn: no targets.
 
 Differences: as in the authors' code, where the paper's text has beta = 0.05 and an advantage as it
 comes (``normalise_advantage=False``), the advantage is normalised over all rows; V is a network
@@ -90,14 +90,14 @@ class AWR(OfflineToOnline):
     @classmethod
     def compute_actor_loss(cls, nets: Nets, batch: Batch, hp: AWRHyperparameters) -> Loss:
         """Advantage-weighted cloning, with means held inside the box."""
-        known, policy = (batch.labelled > 0).float(), cls.policy(nets, batch.obs, hp)
+        known, policy = (batch.labelled > 0).float(), cls.distribution(nets, batch.obs, hp)
         log_prob = known * policy.log_prob(batch.action)
         loss = losses.advantage_weighted(log_prob, batch.advantage, 1 / hp.beta, hp.weight_clip)
         outside = F.relu(policy.mean.abs() - 1).square().sum(-1).mean()
         return loss + 0.5 * hp.bound_penalty * outside, {"actor/outside": outside.detach()}
 
     @classmethod
-    def policy(cls, nets: Nets, obs: Tensor, hp: AWRHyperparameters) -> Normal:
+    def distribution(cls, nets: Nets, obs: Tensor, hp: AWRHyperparameters) -> Normal:
         """The distribution of actions at [B, D]."""
         mean = nets.actor(obs)
         return Normal(mean, mean.new_full(mean.shape[-1:], hp.sigma))
@@ -136,5 +136,5 @@ class AWR(OfflineToOnline):
     @classmethod
     def act(cls, nets: Nets, obs: Tensor, hp: AWRHyperparameters, explore: bool) -> Tensor:
         """The mean, or a sample when exploring."""
-        policy = cls.policy(nets, obs, hp)
+        policy = cls.distribution(nets, obs, hp)
         return policy.sample() if explore else policy.mean.clamp(-1, 1)

@@ -1,33 +1,32 @@
-"""BRED: several CQL agents offline, merged online into one that their critics improve together.
+"""BRED: several CQL agents offline, merged online into one that all their critics improve.
 
 Lee, Seo, Lee, Abbeel & Shin, "Offline-to-Online Reinforcement Learning via Balanced Replay and
 Pessimistic Q-Ensemble", CoRL 2021, arXiv:2107.00591.
 
-Offline E agents learn, each as CQL does from its own two critics, actions and temperature. Then
+Offline E agents learn as CQL does, each from its own two critics, actions and temperature. What acts
+has the mean and the variance of a draw from any of them,
 
     pi(s) = tanh N(mean_e mu_e(s), mean_e(sigma_e^2 + mu_e^2) - (mean_e mu_e)^2)
 
-acts, which has the moments of a draw from any of them, and online all of them learn through it:
+and online all of them learn through it, by SAC, with P_e = min(Q_e1, Q_e2), a~ ~ pi(s), a' ~ pi(s'):
 
-    temperature         L_alpha = sum_e CQL's                                            offline
-    merged_temperature  L_mean  = -E[ log alpha (log pi(a~|s) + H) ]                     online
-    actor    L_pi = sum_e CQL's offline;  online, with a~ ~ pi(s),
-             E[ alpha log pi(a~|s) - mean_e min(Q_e1(s, a~), Q_e2(s, a~)) ]
-    critic   L_Q  = sum_e CQL's offline;  online, without the conservative term, with a' ~ pi(s'),
-             sum_e sum_i E[ (r + gamma (min(Q'_e1(s', a'), Q'_e2(s', a')) - alpha log pi(a'|s')) - Q_ei(s, a))^2 ]
+    temperature         L_alpha = sum_e CQL's                          offline
+    merged_temperature  L_mean  = -E[ log alpha (log pi(a~|s) + H) ]   online
+    actor               L_pi    = sum_e CQL's;  online  E[ alpha log pi(a~|s) - mean_e P_e(s, a~) ]
+    critic              L_Q     = sum_e CQL's;  online
+                        sum_ei E[ (r + gamma (P'_e(s', a') - alpha log pi(a'|s')) - Q_ei(s, a))^2 ]
 
 The other half of the method is ``--strategy balanced``. Order as in CQL.
 
-Differences: the agents share their batches and differ by their initial weights and by chance, where
-the authors train them one by one. The merged policy is scored offline as well. At the handover the
-authors copy the critics into the targets and start new optimisers; here both go on, and only the one
-temperature is new, from 1. Their first thousand steps are followed by five to ten times as many
-updates; they compute all losses before the first step.
+Differences: the agents share their batches (and a multiplier, if any) and differ by their first weights
+and by chance; the authors train them one by one. The merged policy is scored offline too. At the
+handover the authors copy the critics into the targets and begin with new optimisers; here both go on,
+and only the temperature is new, from 1. The authors make five to ten times as many updates after the
+first thousand steps, and compute all losses before the first is followed.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,7 +35,6 @@ from off2on import losses
 from off2on.actors import EnsembleActor
 from off2on.algorithms.cql import CQL, CQLHyperparameters
 from off2on.batches import Batch
-from off2on.distributions import TanhNormal
 from off2on.hyperparameters import hp
 from off2on.nets import Critic, Nets, Scalar
 from off2on.recipe import Loss, Objective
@@ -46,16 +44,106 @@ from off2on.recipe import Loss, Objective
 class BREDHyperparameters(CQLHyperparameters):
     """Section 5 of the paper, and the authors' script."""
 
-    agents: int = hp(5, "number E of agents, each with a policy and `critics` critics", least=1)
-    online_actor_lr: float = hp(3e-4, "Adam's step size for the policies online", above=0)
-    merged_temperature_lr: float = hp(3e-4, "Adam's step size for the one log temperature online", above=0)
+    agents: int = hp(5, "number E of agents, each with a policy and its own critics", least=1)
+    actor_lr: float = hp(3e-4, "Adam's step size for the policies", above=0, search=("log", 1e-5, 3e-4))
+    temperature_lr: float = hp(3e-4, "Adam's step size for the agents' log temperatures", above=0)
+    merged_temperature_lr: float = hp(3e-4, "Adam's step size for the merged policy's", above=0)
     hidden: tuple[int, ...] = hp((256, 256), "widths of the hidden layers", least=1)
-
-    presets: ClassVar[Mapping[str, Mapping[str, object]]] = {}
 
 
 class BRED(CQL):
     """Several CQL agents, merged online."""
 
     Hyperparameters = BREDHyperparameters
-    objectives = ("temperature", "merged_temperature", "actor", "multiplier", "critic")
+    objectives = ("temperature", "merged_temperature", "actor", "multiplier", "critic")  # type: ignore[assignment]
+
+    @classmethod
+    def due(cls, objective: Objective, hp: Any, update: int, progress: float) -> bool:
+        """The agents' temperatures and the multiplier offline, the merged policy's temperature online."""
+        here = {"temperature": progress < 1, "multiplier": progress < 1, "merged_temperature": progress >= 1}
+        return here.get(objective.name, True) and super().due(objective, hp, update, progress)
+
+    @classmethod
+    def build_nets(cls, obs_space: Any, action_space: Any, hp: Any) -> Nets:
+        """Batched policies, critics [critics E] and temperatures [E]; the merged policy's temperature."""
+        nets = super().build_nets(obs_space, action_space, hp)
+        nets.temperature = Scalar(nets.temperature().item(), hp.agents)
+        nets.add_module("merged_temperature", Scalar(0.0))
+        return nets
+
+    @classmethod
+    def new_actor(cls, obs: int, action: int, hp: Any) -> Any:
+        """The policies, before their first update."""
+        return EnsembleActor(obs, action, hp.actor_hidden or hp.hidden, hp.agents)
+
+    @classmethod
+    def new_critic(cls, obs: int, action: int, hp: Any) -> Critic:
+        """The critics: every agent's first one, then every agent's second."""
+        return Critic(obs, action, hp.hidden, hp.critics * hp.agents)
+
+    @classmethod
+    def prepare(cls, nets: Nets, batch: Batch, hp: Any) -> Batch:
+        """CQL's offline, with a dimension E; online the merged policy's sample."""
+        if batch.progress >= 1:
+            batch.own_action, batch.own_log_prob = nets.actor(batch.obs).merged().sample()
+            return batch
+        batch = super().prepare(nets, batch, hp)
+        if hp.conservative_weight:
+            batch.proposals = tuple(to_critics(each, hp) for each in batch.proposals)
+        return batch
+
+    @classmethod
+    def compute_merged_temperature_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
+        """Move the merged policy's alpha towards the wanted entropy."""
+        return super().compute_temperature_loss(Nets(temperature=nets.merged_temperature), batch, hp)
+
+    @classmethod
+    def compute_actor_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
+        """Every agent's own offline, online the merged policy's against the mean of all."""
+        if batch.progress < hp.cloning_share:
+            return super().compute_actor_loss(nets, batch, hp)
+        q = smaller(nets.critic, batch.obs, batch.own_action, hp)
+        if batch.progress >= 1:
+            return (nets.merged_temperature().exp() * batch.own_log_prob - q.mean(0)).mean(), {}
+        return (nets.temperature().exp().unsqueeze(-1) * batch.own_log_prob - q).mean(-1).sum(), {}
+
+    @classmethod
+    def compute_critic_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
+        """CQL's of every agent offline; online the soft Bellman error alone."""
+        if batch.progress < 1:
+            return super().compute_critic_loss(nets, batch, hp)
+        with torch.no_grad():
+            target = cls.soft_target(nets, batch, hp, *nets.actor(batch.next_obs).merged().sample())
+        q = nets.critic(batch.obs, batch.action)
+        return losses.td(q, target, batch.weight), {"q": q.detach().mean()}
+
+    @classmethod
+    def soft_target(cls, nets: Nets, batch: Batch, hp: Any, action: Tensor, log_prob: Tensor) -> Tensor:
+        """Every critic's target, by its own agent's critics: [critics E, B], or several as [n, …]."""
+        future = smaller(nets.target.critic, batch.next_obs, action, hp)
+        if batch.progress >= 1:
+            future = future - nets.merged_temperature().exp() * log_prob
+        elif hp.entropy_backup:
+            future = future - nets.temperature().exp().unsqueeze(-1) * log_prob
+        target = batch.reward + hp.discount * batch.mask * future
+        return torch.cat([target] * hp.critics, -2)
+
+    @classmethod
+    def act(cls, nets: Nets, obs: Tensor, hp: Any, explore: bool) -> Tensor:
+        """The merged policy's squashed mean, or a sample when exploring."""
+        policy = nets.actor(obs).merged()
+        return policy.sample()[0] if explore else policy.mean  # type: ignore[no-any-return]
+
+
+def to_critics(each: Tensor, hp: Any) -> Tensor:
+    """What agents have, [n, E, …], as their critics take it: [critics E, n, …]."""
+    return torch.cat([each.transpose(0, 1)] * hp.critics)
+
+
+def smaller(critic: Critic, obs: Tensor, action: Tensor, hp: Any) -> Tensor:
+    """Every agent's least value of an action [B, A], or of its own [..., E, B, A]: [..., E, B]."""
+    if action.dim() == 2:
+        return critic(obs, action).view(hp.critics, hp.agents, -1).amin(0)  # type: ignore[no-any-return]
+    own = action.reshape(-1, *action.shape[-3:])
+    q = critic(obs, to_critics(own, hp)).view(hp.critics, hp.agents, len(own), -1).amin(0)
+    return q.transpose(0, 1).reshape(action.shape[:-1])  # type: ignore[no-any-return]

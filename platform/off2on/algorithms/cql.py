@@ -86,10 +86,9 @@ class CQL(SAC):
 
     @classmethod
     def prepare(cls, nets: Nets, batch: Batch, hp: Any) -> Batch:
-        """SAC's sample, and the proposals, by one pass of the policy over s and s'.
+        """SAC's sample, and by the same pass of the policy over s and s', with the density of each action:
 
-        Adds ``next_sample`` ([B, A], [B]), several as [n, …], and ``proposals`` ([3n, B, A], [3n, B]):
-        actions with the log densities they were drawn with, without gradient.
+        ``next_sample`` ([B, A], [B]), several as [n, …], and ``proposals`` ([3n, B, A], [3n, B]).
         """
         if hp.conservative_weight == 0:
             return super().prepare(nets, batch, hp)
@@ -116,7 +115,9 @@ class CQL(SAC):
 
     @classmethod
     def compute_multiplier_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
-        """Grow while the gap is larger than tau."""
+        """Grow while the gap is larger than tau; where nothing is pushed down, stay."""
+        if not hasattr(batch, "proposals"):
+            return 0 * nets.multiplier(), {}
         return -cls.conservatism(nets, batch, hp)[2].mean(), {"multiplier": nets.multiplier().detach().exp()}
 
     @classmethod

@@ -9,7 +9,7 @@ Wang, Novikov, Żołna et al., "Critic Regularized Regression", NeurIPS 2020, ar
 Q is the mean of the critics, of which there is one. As in the paper and in acme both losses see the
 networks as the update found them: the actor steps before the critic it reads, the critic's loss needs
 targets alone. Critic and policy have targets, which are replaced every 100 updates;
-``targets_every=1 polyak=0.005`` lets them follow instead.
+``target_every=1 polyak=0.005`` lets them follow instead.
 
 The policy acts through the critic (critic-weighted policy, section 3.2): of m samples one is drawn in
 proportion to exp(Q / beta).
@@ -47,7 +47,7 @@ class CRRHyperparameters(Hyperparameters):
     weight_clip: float = hp(20.0, "largest weight of exp", above=0)
     critics: int = hp(1, "number of critics", least=1)
     critic_lr: float = hp(3e-4, "Adam's step size for the critic", above=0, search=("log", 1e-4, 1e-3))
-    targets_every: int = hp(100, "updates from one change of the targets to the next", least=1)
+    target_every: int = hp(100, "updates between two renewals of the targets", least=1)
     polyak: float = hp(1.0, "share of the networks the targets take over", least=0, most=1)
 
 
@@ -98,7 +98,7 @@ class CRR(OfflineToOnline):
     @classmethod
     def targets_due(cls, hp: CRRHyperparameters, update: int, progress: float) -> bool:
         """Every so many updates."""
-        return update % hp.targets_every == 0
+        return update % hp.target_every == 0
 
     @classmethod
     def act(cls, nets: Nets, obs: Tensor, hp: CRRHyperparameters, explore: bool) -> Tensor:
@@ -110,4 +110,4 @@ class CRR(OfflineToOnline):
         if explore:  # the largest of logits with Gumbel noise is a draw from their softmax
             score = score - torch.empty_like(score).exponential_().log()
         best = score.argmax(0, keepdim=True).unsqueeze(-1).expand(1, *policy.mean.shape)
-        return actions.gather(0, best).squeeze(0)
+        return actions.gather(0, best).squeeze(0)  # type: ignore[no-any-return]

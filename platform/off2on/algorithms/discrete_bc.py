@@ -3,10 +3,11 @@
 Pomerleau, "Efficient Training of Artificial Neural Networks for Autonomous Navigation", Neural
 Computation 3(1), 1991; for actions that are numbers as d3rlpy and the imitation of discrete BCQ do it.
 
-    actor   L_pi = -E[ log pi(a|s) ] + beta E[ l(s)^2 ]      l the logits, a mean over batch and actions
+    actor   L_pi = -E[ log pi(a|s) ] + beta E[ l(s)^2 ],  pi = softmax(l), a mean over batch and actions
 
-Differences: the regulariser is not Pomerleau's. beta is that of discrete BCQ's authors; d3rlpy's default
-of 0.5 leaves two actions that the data always tells apart at odds of no more than about three to one. It
+Differences: the regulariser is not Pomerleau's. It is that of discrete BCQ's authors, on the network's
+output as it is, with their beta. d3rlpy squares log probabilities instead, and its default of 0.5 leaves
+two actions that the data always tells apart at odds of no more than about two to one. The regulariser
 hardly moves the most probable action but decides what is sampled online.
 """
 

@@ -3,13 +3,13 @@
 Fujimoto, Conti, Ghavamzadeh & Pineau, "Benchmarking Batch Deep Reinforcement Learning Algorithms",
 arXiv:1910.01708; the idea is Fujimoto, Meger & Precup's, arXiv:1812.02900.
 
-    critic  L_Q = Double DQN's + E[ -log G(a|s) ] + beta E[ l(s)^2 ]       l the logits of G, their mean
+    critic  L_Q = Double DQN's + E[ -log G(a|s) ] + beta E[ l(s)^2 ],  G = softmax(l)
             a'  = argmax_a mean_i Q_i(s', a)  over the a with  G(a|s') >= tau max_b G(b|s')
 
 The policy takes the same constrained argmax. Order as in DQN; values and imitation G are one network with
 one optimiser. The constraint sets the other values to -1e8 (the authors' code), which cannot tie with an
-allowed one, where d3rlpy multiplies shifted values by 0. beta is the authors' 1e-2 and weighs the logits
-before the softmax.
+allowed one, where d3rlpy multiplies shifted values by 0. The regulariser is the authors', 1e-2 times the
+squares of what goes into the softmax; d3rlpy squares the log probabilities that come out of it.
 
 Differences: the authors ask for more than tau and here it is at least tau, so that tau = 1 leaves the
 most probable action and not none. G is a layer on the values' last hidden layer, as in d3rlpy; the authors

@@ -10,9 +10,8 @@ Order as in DQN.
 Differences: the authors add the term to QR-DQN, which learns quantiles and takes the target's own argmax;
 here, as in d3rlpy, values are means and the target is Double DQN's. ``preset=atari`` is the authors'
 configuration for 10% of the data, ``preset=atari-1-percent`` for 1%, where alpha is 4; they count 8,000
-agent steps between renewals of the target at an update every fourth, which are 2,000 updates. The other
-differences are DQN's. d3rlpy averages the term over members and here it is summed, as the errors are; for
-one member, the default, it is the same.
+agent steps between renewals of the target at an update every fourth, which are 2,000 updates. Of several
+members each has its own term, where d3rlpy has one of their mean. The other differences are DQN's.
 """
 
 from collections.abc import Mapping

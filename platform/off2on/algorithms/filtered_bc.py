@@ -7,23 +7,20 @@ The loss is BC's. What differs are the rows: the tenth of the episodes with the 
 at least. ``expand=top:0.25`` keeps a quarter, ``policy=gaussian`` clones by likelihood.
 
 Differences: episodes are ranked by the plain sum of their rewards, as in the paper; CORL ranks them
-by a discounted sum, and takes every 1,000 rows for an episode. Data that streams in a shuffled order
-has to be filtered when it is ingested.
+by a discounted sum, and takes every 1,000 rows for an episode.
 """
 
 from dataclasses import dataclass
 
 from off2on.algorithms.bc import BC, BCHyperparameters
-from off2on.hyperparameters import hp
+from off2on.hyperparameters import EXPAND, hp
 
 
 @dataclass(frozen=True)
 class FilteredBCHyperparameters(BCHyperparameters):
     """The share of episodes."""
 
-    expand: tuple[str, ...] = hp(
-        ("top:0.1",), "changes to the data: top:0.1 keeps the best tenth of its episodes"
-    )
+    expand: tuple[str, ...] = hp(("top:0.1",), EXPAND, form="NAME:NUMBER,…", check="off2on.expansions:check")
 
 
 class FilteredBC(BC):

@@ -14,11 +14,13 @@ to 0 along a cosine offline and does not decay online.
 Differences: beta is not free of scale, so the paper divides locomotion rewards by (largest -
 smallest return) / 1000. Where all returns are alike that is next to nothing; here they are
 divided by largest |return| / 1000, which is much the same on D4RL (``reward=return_range`` is the
-paper's). Observations are normalised, as CORL does and the authors do not.
+paper's). Observations are normalised, as CORL does and the authors do not; the presets, which are
+the authors', do not either. The authors initialise orthogonally.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -38,20 +40,24 @@ class IQLHyperparameters(Hyperparameters):
 
     expectile: float = hp(
         0.7,
-        "tau in the value loss: 0.5 is the mean, 0.9 for AntMaze",
+        "tau in the value loss: 0.5 is the mean, near 1 the best of the data",
         above=0,
         below=1,
         search=("uniform", 0.5, 0.95),
     )
-    beta: float = hp(
-        3.0, "inverse temperature; 0 is behaviour cloning, 10 for AntMaze", least=0, search=("log", 0.5, 10)
-    )
+    beta: float = hp(3.0, "inverse temperature; 0 is behaviour cloning", least=0, search=("log", 0.5, 10))
     weight_clip: float = hp(100.0, "largest weight a transition may get", above=0)
     value_lr: float = hp(3e-4, "Adam's step size for the value", above=0)
     critic_lr: float = hp(3e-4, "Adam's step size for the critics", above=0)
     normalise_obs: bool = hp(True, NORMALISE)
     reward: str = hp("return_scale", REWARD, choices=REWARDS)
     actor_decay: bool = hp(True, "let the actor's step size fall to 0 along a cosine, offline only")
+    dropout: float = hp(0.0, "share of the policy's hidden units left out as it learns", least=0, below=1)
+
+    presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
+        "antmaze": {"expectile": 0.9, "beta": 10.0, "reward": "minus_one", "normalise_obs": False},
+        "adroit": {"beta": 0.5, "dropout": 0.1, "reward": "raw", "normalise_obs": False},
+    }
 
 
 class IQL(OfflineToOnline):
@@ -89,7 +95,7 @@ class IQL(OfflineToOnline):
         """Advantage-weighted cloning, with the value just updated."""
         with torch.no_grad():
             advantage = batch.target_q - nets.value(batch.obs)
-        log_prob = nets.actor(batch.obs).log_prob(batch.action)
+        log_prob = nets.actor(batch.obs, hp.dropout).log_prob(batch.action)
         loss = losses.advantage_weighted(log_prob, advantage, hp.beta, hp.weight_clip)
         return loss, {"actor/log_prob": log_prob.detach().mean(), "advantage": advantage.mean()}
 

@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from off2on.algorithms.sac import SAC, SACHyperparameters
@@ -63,9 +64,7 @@ class MOPOHyperparameters(ModelHyperparameters, SACHyperparameters):
     penalty: float = hp(
         1.0, "lambda, the price of the model's sigma; 0 believes the model", least=0, search=("log", 0.5, 5)
     )
-    target_entropy: float | None = hp(
-        -3.0, "H; none stands for minus the number of action dimensions"
-    )
+    target_entropy: float | None = hp(-3.0, "H; none stands for minus the number of action dimensions")
 
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
         **{name: {"horizon": h, "penalty": price} for name, (h, price) in PAPER.items()},
@@ -81,4 +80,4 @@ class MOPO(ModelBased, SAC):
     @classmethod
     def imagined_reward(cls, reward: Tensor, std: Tensor, hp: Any) -> Tensor:
         """The reward foretold, less lambda times the largest sigma among the members."""
-        return reward - hp.penalty * std.norm(dim=-1).amax(0)
+        return reward - hp.penalty * torch.linalg.vector_norm(std, dim=-1).amax(0)  # type: ignore[no-any-return]

@@ -19,8 +19,9 @@ mean is taken where the critics prefer it, and only once it has been trained, so
 evaluation is IQL's too.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -36,7 +37,12 @@ from off2on.recipe import Loss, Objective
 
 @dataclass(frozen=True)
 class PEXHyperparameters(IQLHyperparameters):
-    """The authors' configuration; the rest is IQL's."""
+    """IQL's, and the choice between policies; ``locomotion`` is what the authors' scripts run."""
+
+    presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
+        "locomotion": {"beta": 10.0, "reward": "raw", "normalise_obs": False},
+        **IQLHyperparameters.presets,
+    }
 
     inverse_temperature: float = hp(
         10.0, "k of the choice between the policies: 0 tosses a coin", least=0, search=("log", 1, 100)
@@ -53,7 +59,7 @@ class PEX(IQL):
     """IQL whose policy is kept, and given a companion, when it goes online."""
 
     Hyperparameters = PEXHyperparameters
-    objectives = ("value", "actor", "critic", "expansion")
+    objectives = ("value", "actor", "critic", "expansion")  # type: ignore[assignment]
     acting = ("actor", "expansion", "critic")
 
     @classmethod
@@ -78,7 +84,7 @@ class PEX(IQL):
                 action = cls.act(nets, batch.obs, hp, explore=True)
                 q = nets.target.critic(batch.obs, action).amin(0)
             advantage = q - nets.value(batch.obs)
-        log_prob = nets.expansion(batch.obs).log_prob(action)
+        log_prob = nets.expansion(batch.obs, hp.dropout).log_prob(action)
         loss = losses.advantage_weighted(log_prob, advantage, hp.beta, hp.weight_clip)
         return loss, {"expansion/log_prob": log_prob.detach().mean(), "expansion/advantage": advantage.mean()}
 

@@ -81,7 +81,8 @@ class SAC(OfflineToOnline):
         wanted = -float(batch.action.shape[-1]) if hp.target_entropy is None else hp.target_entropy
         log_alpha = nets.temperature()
         loss = losses.temperature(log_alpha, batch.own_log_prob, wanted, hp.temperature_form)
-        return loss, {"temperature": log_alpha.detach().exp(), "entropy": -batch.own_log_prob.detach().mean()}
+        alpha = log_alpha.detach().exp().mean()
+        return loss, {"temperature": alpha, "entropy": -batch.own_log_prob.detach().mean()}
 
     @classmethod
     def compute_actor_loss(cls, nets: Nets, batch: Batch, hp: SACHyperparameters) -> Loss:

@@ -3,6 +3,7 @@
 import inspect
 import os
 import sys
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -82,14 +83,22 @@ def _page(name: str, json_: bool) -> None:
             }
             for key, rule in rules.items()
         }
-        as_json({"name": name, "file": file, "description": described, "hyperparameters": listed})
+        page = {"name": name, "file": file, "description": described, "hyperparameters": listed}
+        as_json(page | {"presets": kind.Hyperparameters.presets})
         return
     click.echo(f"{described}\n")
     rows = [("hyperparameter", "default", "range", "meaning")]
     rows += [(key, plain(defaults[key]), rule.range(), rule.meaning) for key, rule in rules.items()]
     table(rows)
+    if presets := kind.Hyperparameters.presets:
+        click.echo()
+        table([("preset", "says"), *((f"preset={one}", _said(values)) for one, values in presets.items())])
     click.echo(f"\nfile  {file}")
     click.echo(f"try   off2on train {name} toy-pendulum --updates 10k --online 5k")
+
+
+def _said(values: Mapping[str, object]) -> str:
+    return " ".join(f"{name}={plain(value)}" for name, value in values.items())
 
 
 def plain(value: Any) -> str:

@@ -4,6 +4,7 @@ import logging
 import shlex
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ import click
 from off2on.commands.screen import Ticker, line, table
 from off2on.commands.words import COMMAND_LINE, memory, split, whole
 from off2on.errors import LearnerDied, UnknownName, UserError
+from off2on.hyperparameters import PRESET
 
 if TYPE_CHECKING:
     from off2on.plan import Checked, Plan
@@ -58,7 +60,8 @@ def train(words: tuple[str, ...], seeds: int, resume: bool, dry_run: bool, **opt
     folder of shards. With --from RUN, what is left out is that run's.
 
     NAME=VALUE are hyperparameters (`off2on algos ALGO` explains them) and, as strategy.NAME=VALUE,
-    options of the strategy. @FILE.yaml reads hyperparameters from lines NAME: VALUE.
+    options of the strategy. preset=NAME takes those that ALGO's paper has for a family of data,
+    where they are not said. @FILE.yaml reads hyperparameters from lines NAME: VALUE.
     """
     given = {name: value for name, value in options.items() if value is not None}
     said = split(words)
@@ -136,10 +139,11 @@ def _from_run(
     folder, about = find_run(asked["source"])
     theirs = {"algorithm": about["algorithm"], "data": about["data"]["path"], "updates": about["updates"]}
     theirs["learners"] = int(about["plan"]["learners"]["value"])
+    said_by_preset = _in_preset(theirs | asked, values)
     settings = {
         name: ",".join(map(str, known["value"])) if isinstance(known["value"], list) else known["value"]
         for name, known in about["hyperparameters"].items()
-        if known["value"] != known["default"]
+        if known["value"] != known["default"] and name not in said_by_preset
     }
     where = f"{folder}/run.yaml"
     return (
@@ -149,17 +153,27 @@ def _from_run(
     )
 
 
+def _in_preset(asked: dict[str, Any], values: dict[str, object]) -> Mapping[str, object]:
+    """What a preset on the command line says: it is said here, and wins over what another run did."""
+    if PRESET not in values:
+        return {}
+    from off2on.algorithms import find_algorithm
+
+    presets = find_algorithm(asked["algorithm"]).Hyperparameters.presets
+    return presets.get(str(values[PRESET]), {})
+
+
 def _describe(checked: "Checked", plans: list["Plan"]) -> None:
     """The first plan on stdout: option, value, origin."""
     from off2on.commands.algos import plain
 
     plan = plans[0]
     rows = [("option", "value", "origin"), *plan.describe()]
-    for settings, prefix in ((checked.hp, ""), (checked.strategy, ASKED_OF_STRATEGY)):
-        rows += [
-            (prefix + name, plain(value), plan.origins.get(prefix + name, "default"))
-            for name, value in settings.as_dict().items()
-        ]
+    origins = plan.set_by(checked)
+    rows += [(name, plain(value), origins[name]) for name, value in checked.hp.as_dict().items()]
+    for option, value in checked.strategy.as_dict().items():
+        name = ASKED_OF_STRATEGY + option
+        rows.append((name, plain(value), plan.origins.get(name, "default")))
     table(rows)
     folders = ", ".join(str(each.folder) for each in plans)
     click.echo(f"all is well; nothing was started. It would write {folders}", err=True)

@@ -138,7 +138,8 @@ def episode_weights(words: Sequence[str], shards: Shards) -> Array | None:
     weighing = [kind(value) for kind, value in found if issubclass(kind, EpisodeWeights)]
     if not weighing:
         return None
-    weights, left = np.ones(shards.episodes), Episodes(shards)
+    left = Episodes(shards)
+    weights: Array = np.ones(shards.episodes)
     for expansion in weighing:
         given = expansion.weights(left)
         product = weights[left.numbers] * given
@@ -146,7 +147,8 @@ def episode_weights(words: Sequence[str], shards: Shards) -> Array | None:
         weights[left.numbers] = product
         left = left.those(given > 0)
     lengths = np.asarray(shards.manifest.lengths)
-    return weights * lengths[weights > 0].sum() / (weights * lengths).sum()
+    weights *= lengths[weights > 0].sum() / (weights * lengths).sum()
+    return weights
 
 
 def batch_expansions(

@@ -10,6 +10,8 @@ critic, and so the same whenever a row is drawn. A row is known by its place: wh
 budget stream through a window, the mask is the place's. Rows that a model made up go to every critic.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -38,14 +40,15 @@ class Bootstrap(BatchChange):
     def _kept(self, position: Tensor) -> Tensor:
         """Whether each critic learns from the rows at positions [n]: [E, n]."""
         member = torch.arange(self.about.members, device=position.device).unsqueeze(1)
-        seed, more = self.about.seed & LOW, self.about.seed >> 32 & LOW
-        key = _mixed(_mixed(member + seed) + more)
-        return _mixed(_mixed(position + key) ^ key) < self.value * 2**32
+        # One after the other: sums alone would be the same for (seed, critic + 1) and (seed + 1, critic).
+        key = _mixed(member + _mixed(self.about.seed + _mixed(self.about.seed >> 32)))
+        kept: Tensor = _mixed(_mixed(position + key) ^ key) < self.value * 2**32
+        return kept
 
 
-def _mixed(x: Tensor) -> Tensor:
-    """The bijection lowbias32 of 32-bit numbers, after which neighbours have nothing in common."""
+def _mixed(x: Any) -> Any:
+    """A bijection of 32-bit numbers, alone or in a tensor, after which neighbours share nothing."""
     x = x & LOW
-    x = (x ^ x >> 16) * 0x7FEB352D & LOW
-    x = (x ^ x >> 15) * 0x846CA68B & LOW
+    for _ in range(2):
+        x = (x ^ x >> 16) * 0x119DE1F3 & LOW  # small enough for the product to fit 63 bits
     return x ^ x >> 16

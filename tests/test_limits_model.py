@@ -1,0 +1,365 @@
+"""MOPO and COMBO: what they are without their model, what their model makes up, and what they refuse."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn, tensor
+
+from datasets_io import Shards
+from off2on.actors import SquashedGaussianActor
+from off2on.algorithms.combo import COMBO
+from off2on.algorithms.cql import CQL
+from off2on.algorithms.mopo import MOPO
+from off2on.algorithms.sac import SAC
+from off2on.batches import Batch
+from off2on.dynamics import FILE
+from off2on.errors import HyperparameterError, UnknownName, UserError
+from off2on.nets import Critic, Nets, Scalar
+
+Build = Callable[..., Any]
+SMALL = {"dynamics_hidden": (16,), "dynamics_decay": (0.0, 0.0), "dynamics_members": 3, "dynamics_elites": 2}
+MODEL = SMALL | {"termination": "never", "rollout_starts": 40, "rollout_every": 4, "horizon": 2}
+AS_SAC = {"conservative_weight": 0.0, "actor_lr": 3e-4, "entropy_backup": True}
+
+
+def have_the_same_losses(parent: Any, child: Any, real: int) -> None:
+    """On the parent's networks and batch, with the same random numbers drawn."""
+    child.nets.load_state_dict(parent.nets.state_dict(), strict=False)
+    child.batch = Batch(**vars(parent.batch) | {"real": real})
+    seen = []
+    for case in (parent, child):
+        torch.manual_seed(7)
+        batch = case.recipe.prepare(case.nets, Batch(**vars(case.batch)), case.hp)
+        found = [
+            getattr(case.recipe, f"compute_{objective.name}_loss")(case.nets, batch, case.hp)[0]
+            for objective in parent.recipe.plan()
+        ]
+        seen.append((torch.stack(found), torch.get_rng_state()))
+    for one, other in zip(*seen, strict=True):
+        assert torch.equal(one, other)
+
+
+def learns_the_same(one: Any, other: Any, updates: int = 12) -> None:
+    assert one.advance(updates) == other.advance(updates)
+    for name in set(one.nets.names()) & set(other.nets.names()):
+        assert torch.equal(one.flat[name].vector, other.flat[name].vector), name
+
+
+# Without a model.
+
+
+@pytest.mark.parametrize("given", [{}, {"threshold": 1.0}, {"gap_floor": 0.5}, {"backup_actions": 2}])
+@pytest.mark.parametrize("rho", ["mixed", "model"])
+def test_combo_without_imagined_rows_has_cqls_losses(problem: Build, rho: str, given: Any):
+    have_the_same_losses(problem(CQL, **given), problem(COMBO, **MODEL, rho=rho, **given), real=64)
+
+
+@pytest.mark.parametrize("rho", ["mixed", "model"])
+def test_combo_without_imagined_rows_learns_what_cql_learns(build_learner: Build, rho: str):
+    learns_the_same(build_learner(CQL, "wide"), build_learner(COMBO, "wide", real_ratio=1.0, rho=rho))
+
+
+def test_combo_with_imagined_rows_learns_something_else(build_learner: Build):
+    cql, combo = build_learner(CQL, "wide"), build_learner(COMBO, "wide", **MODEL)
+    for learner in (cql, combo):
+        learner.advance(3)
+    assert not torch.equal(cql.flat["critic"].vector, combo.flat["critic"].vector)
+
+
+def test_combo_without_its_term_has_sacs_losses_on_the_mixture(problem: Build):
+    have_the_same_losses(problem(SAC), problem(COMBO, **MODEL, **AS_SAC), real=32)
+
+
+def test_mopo_without_imagined_rows_learns_what_sac_learns(build_learner: Build):
+    sac = build_learner(SAC, "wide", target_entropy=-3.0)
+    learns_the_same(sac, build_learner(MOPO, "wide", real_ratio=1.0))
+
+
+@pytest.mark.parametrize("recipe", [MOPO, COMBO])
+def test_without_a_model_none_is_fitted_and_nothing_is_asked_of_the_data(recipe: Any, wide: Shards):
+    hp = recipe.Hyperparameters(real_ratio=1.0, normalise_obs=True)
+    assert recipe.settle(hp, wide) == hp
+    assert recipe.imagination(hp) is None
+    assert recipe.fit(None, None, hp, None) == {}
+
+
+# What is made up.
+
+
+def imagined(case: Any, starts: int = 50, seed: int = 0) -> Batch:
+    torch.manual_seed(seed)
+    recorded = Batch(obs=torch.randn(starts, 5))
+    torch.manual_seed(seed)
+    made: Batch = case.recipe.imagine(case.nets, recorded, case.hp)
+    return made
+
+
+def test_mopo_without_a_penalty_believes_the_model(problem: Build):
+    free, paid = (problem(MOPO, **MODEL, penalty=penalty) for penalty in (0.0, 2.0))
+    one, other, model = imagined(free), imagined(paid), imagined(problem(COMBO, **MODEL))
+    assert torch.equal(one.obs, other.obs)
+    assert model.reward.shape == one.reward.shape
+    _, std = free.nets.dynamics.predict(one.obs, one.action)
+    doubt = std.square().sum(-1).sqrt().max(0).values  # of all members, elites or not, the reward included
+    torch.testing.assert_close(other.reward, one.reward - 2 * doubt)
+    assert (doubt > 0).all()
+
+
+def test_mopos_price_is_that_of_the_least_sure_member_elite_or_not():
+    std = torch.zeros(3, 1, 3)
+    std[0, 0], std[2, 0] = tensor([3.0, 0.0, 4.0]), tensor([1.0, 0.0, 0.0])
+    reward = MOPO.imagined_reward(tensor([7.0]), std, MOPO.Hyperparameters(penalty=0.5))
+    assert reward.tolist() == [7 - 0.5 * 5]
+
+
+def test_a_rollout_goes_on_from_what_it_has_made_up_until_the_horizon(problem: Build):
+    case = problem(MOPO, **MODEL | {"horizon": 3})
+    made = imagined(case, starts=50)
+    assert len(made.obs) == 150
+    assert torch.equal(made.obs[50:], made.next_obs[:100])
+    assert (made.mask == 1).all()
+    assert {name: tuple(value.shape[1:]) for name, value in vars(made).items()} == {
+        "obs": (5,),
+        "action": (3,),
+        "reward": (),
+        "next_obs": (5,),
+        "mask": (),
+    }
+    assert not any(value.requires_grad for value in vars(made).values())
+
+
+def half(obs: Tensor) -> Tensor:
+    """A rule for tests: the end is where the first number is negative."""
+    return obs[..., 0] < 0
+
+
+def test_what_has_ended_is_not_continued_and_has_no_future(problem: Build, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("off2on.terminations.never", half)
+    made = imagined(problem(MOPO, **MODEL | {"horizon": 3}), starts=50)
+    ended = made.next_obs[:, 0] < 0
+    assert torch.equal(made.mask, 1 - ended.float())
+    going = made.next_obs[:50][~ended[:50]]
+    assert 0 < len(going) < 50
+    assert torch.equal(made.obs[50 : 50 + len(going)], going)
+    assert len(made.obs) < 150
+
+
+def test_nothing_is_made_up_after_all_have_ended(problem: Build, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("off2on.terminations.never", lambda obs: obs[..., 0] < math.inf)
+    made = imagined(problem(MOPO, **MODEL | {"horizon": 5}), starts=50)
+    assert len(made.obs) == 50
+    assert (made.mask == 0).all()
+
+
+def test_many_starts_make_as_many_rollouts(problem: Build, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("off2on.model_based.CHUNK", 7)
+    case = problem(MOPO, **MODEL)
+    made = imagined(case, starts=50)
+    assert len(made.obs) == 100
+    torch.manual_seed(0)
+    starts = torch.randn(50, 5)
+    assert {tuple(row) for row in starts.tolist()} <= {tuple(row) for row in made.obs.tolist()}
+
+
+def test_rounds_are_as_large_as_the_hyperparameters_say():
+    plan = MOPO.imagination(MOPO.Hyperparameters())
+    assert plan is not None
+    assert (plan.every, plan.starts, plan.kept, plan.real_share) == (1000, 50_000, 50_000 * 5 * 5, 0.05)
+
+
+# COMBO by hand: Q_1 = 2a + 1 and Q_2 = 4a - 0.5 as in test_losses.
+
+
+def affine(layer: nn.Module, weight: list[list[float]], bias: list[float]) -> None:
+    with torch.no_grad():
+        layer.weight.copy_(tensor(weight).reshape(layer.weight.shape))
+        layer.bias.copy_(tensor(bias).reshape(layer.bias.shape))
+
+
+@pytest.mark.parametrize("rho", ["mixed", "model"])
+def test_combo_by_hand(rho: str):
+    critic = Critic(1, 1, (1,))
+    affine(critic.layers[0], [[0.0, 1.0], [0.0, 1.0]], [1.0, 1.0])
+    affine(critic.layers[1], [[2.0], [4.0]], [-1.0, -4.5])
+    nets = Nets(
+        temperature=Scalar(0.0),
+        actor=SquashedGaussianActor(1, 1, ()),
+        critic=critic,
+        multiplier=Scalar(0.0),
+        targets=("critic",),
+    )
+    # a recorded row with a = 0.5, and two imagined ones whose actions 0.25 nothing holds up
+    batch = Batch(
+        obs=torch.zeros(3, 1),
+        action=tensor([[0.5], [0.25], [0.25]]),
+        reward=tensor([2.0, 1.5, 1.5]),
+        next_obs=torch.zeros(3, 1),
+        mask=torch.zeros(3),
+        real=1,
+    )
+    batch.next_sample = torch.zeros(3, 1), torch.zeros(3)
+    # at the recorded state the one proposal is -1, at the imagined ones 0 and 1, of density 1
+    batch.proposals = tensor([[[-1.0], [0.0], [1.0]]]), torch.zeros(1, 3)
+    # so LSE_1 = -1, 1, 3 and LSE_2 = -4.5, -0.5, 3.5
+    down = {"mixed": (1.0, -0.5), "model": (2.0, 1.5)}[rho]
+    gaps = down[0] - 2.0, down[1] - 1.5
+    # errors: Q_1 = 2, 1.5, 1.5 are right; Q_2 = 1.5, 0.5, 0.5 miss by 0.5, 1, 1
+    hp = COMBO.Hyperparameters(conservative_weight=3.0, rho=rho)
+    loss, metrics = COMBO.compute_critic_loss(nets, batch, hp)
+    assert loss.item() == pytest.approx(2.25 / 3 + 3 * sum(gaps), rel=1e-5)
+    assert metrics["critic/gap"].item() == pytest.approx(sum(gaps) / 2, rel=1e-5)
+    bounded = dataclasses.replace(hp, gap_floor=-0.4)
+    loss, _ = COMBO.compute_critic_loss(nets, batch, bounded)
+    assert loss.item() == pytest.approx(2.25 / 3 + 3 * sum(max(gap, -0.4) for gap in gaps), rel=1e-5)
+
+
+def test_combo_lowers_the_models_states_and_raises_the_datas_actions(problem: Build):
+    case = problem(COMBO, **MODEL, rho="model", conservative_weight=100.0)
+    batch, before = case.prepared(), case.nets.critic(case.batch.obs, case.batch.action).detach()
+    parameters = list(case.nets.critic.parameters())
+    for parameter, g in zip(
+        parameters, torch.autograd.grad(case.loss("critic", batch), parameters), strict=True
+    ):
+        parameter.data -= 1e-5 * g
+    after = case.nets.critic(case.batch.obs, case.batch.action)
+    change = (after - before).mean(0)
+    assert change[: case.batch.real].mean() > change[case.batch.real :].mean()
+    assert change[: case.batch.real].mean() > 0
+
+
+# What they ask of data and settings.
+
+
+@pytest.mark.parametrize("recipe", [MOPO, COMBO])
+def test_the_rule_is_the_environments(recipe: Any, toy: Shards):
+    hp = recipe.settle(recipe.Hyperparameters(), toy)
+    assert hp.termination == "pendulum"
+    assert recipe.settle(hp, toy) == hp
+    assert recipe.settle(recipe.Hyperparameters(termination="hopper"), toy).termination == "hopper"
+    assert recipe.settle(recipe.Hyperparameters(normalise_obs=True), toy).normalise_obs
+
+
+def test_data_whose_episodes_end_by_an_unknown_rule_are_refused(wide: Shards):
+    with pytest.raises(UserError, match="6 of 12 episodes end by themselves") as refusal:
+        MOPO.settle(MOPO.Hyperparameters(), wide)
+    assert refusal.value.attempt == "termination=my_lab.forklift:crashed"
+    assert "termination=never" in refusal.value.expected
+    for name in ("never", f"{half.__module__}:half"):
+        assert MOPO.settle(MOPO.Hyperparameters(termination=name), wide).termination == name
+
+
+def test_rules_that_need_units_do_not_go_with_other_units(toy: Shards):
+    hp = MOPO.Hyperparameters(termination="hopper", normalise_obs=True)
+    with pytest.raises(HyperparameterError, match="cannot normalise observations"):
+        MOPO.settle(hp, toy)
+
+
+def test_a_rule_that_is_not_there_is_refused(toy: Shards):
+    with pytest.raises(UnknownName, match="hoper"):
+        MOPO.settle(MOPO.Hyperparameters(termination="hoper"), toy)
+
+
+@pytest.mark.parametrize(
+    ("given", "word"),
+    [
+        ({"dynamics_elites": 8}, "dynamics_elites must be at most"),
+        ({"dynamics_hidden": (10, 10)}, "dynamics_decay must have 3 numbers"),
+        ({"real_ratio": 1.5}, "real_ratio"),
+        ({"horizon": 0}, "horizon"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(given: Any, word: str):
+    with pytest.raises(HyperparameterError, match=word):
+        MOPO.Hyperparameters(**given)
+
+
+@pytest.mark.parametrize("recipe", [MOPO, COMBO])
+def test_presets_are_settings(recipe: Any):
+    for name in recipe.Hyperparameters.presets:
+        hp = recipe.Hyperparameters.parse({"preset": name}, "it")
+        assert hp.horizon in (1, 5)
+    assert {"hopper-medium", "hopper-medium-v2"} <= set(recipe.Hyperparameters.presets)
+
+
+# Fitting, and taking what was fitted.
+
+
+@pytest.fixture
+def rows(toy: Shards, build_learner: Build) -> Batch:
+    learner = build_learner(SAC)
+    columns: Batch = learner.rows.layout.split(learner.rows.data[: learner.rows.offline])
+    return columns
+
+
+def settled(toy: Shards, **given: Any) -> Any:
+    return MOPO.settle(
+        MOPO.Hyperparameters.parse(SMALL | {"dynamics_epochs": 10, "dynamics_lr": 1e-2} | given, "mopo"), toy
+    )
+
+
+def test_fitted_dynamics_are_taken_from_a_file_or_a_run(toy: Shards, rows: Batch, tmp_path: Path):
+    hp, spaces = settled(toy), (toy.observation_space, toy.action_space)
+    nets = MOPO.build_nets(*spaces, hp)
+    found = MOPO.fit(nets, rows, hp, torch.Generator().manual_seed(0))
+    assert found["dynamics/epochs"] == 10
+    assert found["dynamics/holdout_mse"] < found["dynamics/constant_mse"]
+    nets.dynamics.save(tmp_path / FILE)
+    for where in (tmp_path, tmp_path / FILE):
+        again = settled(toy, dynamics=str(where), penalty=3.0)
+        other = MOPO.build_nets(*spaces, again)
+        taken = MOPO.fit(other, rows, again, torch.Generator().manual_seed(1))
+        assert taken["dynamics/recorded_mse"] == pytest.approx(found["dynamics/holdout_mse"], rel=0.3)
+        for name, value in nets.dynamics.state_dict().items():
+            assert torch.equal(value, other.dynamics.state_dict()[name])
+
+
+def test_a_path_is_made_absolute_for_other_processes(
+    toy: Shards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    hp = settled(toy)
+    MOPO.build_nets(toy.observation_space, toy.action_space, hp).dynamics.save(tmp_path / FILE)
+    monkeypatch.chdir(tmp_path)
+    assert settled(toy, dynamics=".").dynamics == str(tmp_path / FILE)
+
+
+def test_dynamics_that_are_missing_or_do_not_fit_are_refused_before_anything_starts(
+    toy: Shards, tmp_path: Path
+):
+    with pytest.raises(UnknownName, match="no fitted dynamics"):
+        settled(toy, dynamics=str(tmp_path / "nowhere"))
+    hp = settled(toy)
+    MOPO.build_nets(toy.observation_space, toy.action_space, hp).dynamics.save(tmp_path / FILE)
+    for given, word in (
+        ({"dynamics_members": 4}, "members: 3 there, 4 here"),
+        ({"reward": "return_scale"}, "reward: raw there, return_scale here"),
+    ):
+        with pytest.raises(HyperparameterError) as refusal:
+            settled(toy, dynamics=str(tmp_path), **given)
+        assert refusal.value.expected == word
+
+
+class Watched(MOPO):
+    """Logs how many rows of a batch are recorded, and the largest reward of the others."""
+
+    @classmethod
+    def compute_critic_loss(cls, nets: Any, batch: Batch, hp: Any) -> Any:
+        loss, metrics = super().compute_critic_loss(nets, batch, hp)
+        return loss, metrics | {"real": tensor(float(batch.real)), "dream": batch.reward[batch.real :].max()}
+
+
+def test_the_machine_fits_imagines_and_mixes(build_learner: Build):
+    given = SMALL | {"dynamics_epochs": 2, "rollout_starts": 40, "rollout_every": 4, "penalty": 1e4}
+    learner = build_learner(Watched, real_ratio=0.25, **given)
+    found = learner.fit()
+    assert found["dynamics/epochs"] == 2
+    assert learner.nets.dynamics.mean.abs().sum() > 0
+    before = [value.clone() for value in learner.nets.dynamics.state_dict().values()]
+    learner.advance(6)
+    assert learner.replay.imagined.rows.online == 2 * 40 * 5
+    for value, old in zip(learner.nets.dynamics.state_dict().values(), before, strict=True):
+        assert torch.equal(value, old)  # no update touches them
