@@ -283,8 +283,7 @@ def test_data_check_reads_every_byte(lab: Path) -> None:
 
 def test_an_algorithm_has_a_page(lab: Path) -> None:
     table = succeeds(lab, "algos").stdout.splitlines()
-    assert table[0].split()[:3] == ["name", "family", "lines"]
-    assert {line.split()[0] for line in table[1:]} >= {"bc", "td3_bc", "iql", "cql", "sac"}
+    assert {line.split()[0] for line in table if line} >= {"bc", "td3_bc", "iql", "cql", "sac"}
     page = json.loads(succeeds(lab, "algos", "my_lab:SharpIQL", "--json").stdout)
     assert page["file"] == "my_lab.py"
     assert page["hyperparameters"]["expectile"]["default"] == 0.7

@@ -114,7 +114,7 @@ def example(recipe: Any, **given: Any) -> tuple[Nets, Batch, Any]:
         pass_on(nets.critic.layers, [0.0, 1.0, 2.0])
         pass_on(nets.target.critic.layers, [3.0, 2.0, 1.0])
     if "actor" in nets.names():
-        pass_on(nets.actor.mlp[::2], LOGITS)
+        pass_on(list(nets.actor.mlp)[::2], LOGITS)
     batch = Batch(
         obs=tensor([[1.0]]),
         action=tensor([2.0]),
@@ -210,7 +210,7 @@ def test_discrete_sac_takes_the_smallest_value_of_every_action_before_it_takes_t
 @pytest.mark.parametrize("form", ["log", "alpha"])
 def test_alpha_falls_while_the_policy_is_more_random_than_wanted(scale: float, sign: int, form: str):
     nets, batch, hp = example(DiscreteSAC, temperature_form=form)
-    pass_on(nets.actor.mlp[::2], [scale * logit for logit in LOGITS])
+    pass_on(list(nets.actor.mlp)[::2], [scale * logit for logit in LOGITS])
     loss = loss_of(DiscreteSAC, "temperature", nets, batch, hp)
     (slope,) = torch.autograd.grad(loss, nets.temperature.value)
     assert math.copysign(1, slope.item()) == sign

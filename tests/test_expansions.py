@@ -709,7 +709,7 @@ def test_every_algorithm_learns_from_expanded_data(build_learner: Build, recipe:
     words = [NUMBERED.get(name, name) for name in CATALOGUE if unfit(find_expansion(name)[0], recipe) is None]
     assert len(words) >= len(CATALOGUE) - 2  # all but the bootstrap and the mix-up fit every algorithm
     learner = build_learner(recipe, expand=",".join(words))
-    assert [type(expansion) for expansion in learner.expansions] == [
+    assert [type(expansion) for expansion in learner.replay.changes] == [
         kind for kind, _ in map(find_expansion, words) if issubclass(kind, BatchChange)
     ]
     assert learner.rows.offline < learner.replay.source.reader.shards.rows
@@ -754,7 +754,11 @@ def test_the_same_seed_gives_the_same_expansions(build_learner: Build):
     one, two, other = (build_learner(IQL, "wide", expand=words, seed=seed) for seed in (3, 3, 4))
     torch.manual_seed(99)
     assert one.advance(8) == two.advance(8) != other.advance(8)
-    assert one.expansions[2].about.seed == two.expansions[2].about.seed != other.expansions[2].about.seed
+    assert (
+        one.replay.changes[2].about.seed
+        == two.replay.changes[2].about.seed
+        != other.replay.changes[2].about.seed
+    )
 
 
 class Watching(IQL):

@@ -80,6 +80,7 @@ def test_a_correction_of_zero_is_plas(problem: Make):
         torch.nn.init.zeros_(last.bias)
     assert plus.nets.actor.correct.reach == 0.05
     plain.nets.load_state_dict(plus.nets.state_dict(), strict=False)
+    plus.batch = plain.batch
     obs = plain.batch.obs
     actions = [PLAS.act(case.nets, obs, case.hp, False) for case in (plain, plus)]
     assert torch.equal(*actions)

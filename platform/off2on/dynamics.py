@@ -112,7 +112,7 @@ class Dynamics(nn.Module):
             targets: [E, B, D + 1] the change of the observation, and the reward.
         """
         mean, log_var = self(inputs)
-        likelihood = ((mean - targets).square() * (-log_var).exp() + log_var).mean((1, 2)).sum()
+        likelihood: Tensor = ((mean - targets).square() * (-log_var).exp() + log_var).mean((1, 2)).sum()
         return likelihood + 0.01 * (self.max_log_var.sum() - self.min_log_var.sum())
 
     @torch.no_grad()
@@ -227,7 +227,7 @@ def fit(
     epoch = waited = 0
     while waited < PATIENCE and (epochs is None or epoch < epochs):
         epoch += 1
-        for batch in rows.split(batch_size, 1):
+        for batch in torch.split(rows, batch_size, 1):
             optimizer.zero_grad()
             dynamics.loss(inputs[batch], targets[batch]).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -254,9 +254,8 @@ def fit(
 
 def _optimizer(dynamics: Dynamics, lr: float, decay: Sequence[float]) -> torch.optim.Optimizer:
     """Adam, whose coupled decay d is the papers' penalty of d / 2 times the squared weights."""
-    weights = [
-        {"params": [layer.weight], "weight_decay": d} for layer, d in zip(dynamics.layers, decay, strict=True)
-    ]
-    others = [layer.bias for layer in dynamics.layers]
-    bounds = [dynamics.max_log_var, dynamics.min_log_var]
-    return torch.optim.Adam([*weights, {"params": [*others, *bounds]}], lr=lr, fused=True)
+    rest = [dynamics.max_log_var, dynamics.min_log_var, *(layer.bias for layer in dynamics.layers)]
+    groups: list[dict[str, Any]] = [{"params": rest}]
+    for layer, d in zip(dynamics.layers, decay, strict=True):
+        groups.append({"params": [layer.weight], "weight_decay": d})
+    return torch.optim.Adam(groups, lr=lr, fused=True)

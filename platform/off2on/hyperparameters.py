@@ -152,7 +152,8 @@ class Settings:
         for field in dataclasses.fields(self):
             value, rule = getattr(self, field.name), field.metadata["rule"]
             parts = value if isinstance(value, tuple) else (value,)
-            if not all(part is None or isinstance(part, bool) or rule.allows(part) for part in parts):
+            allowed = all(part is None or isinstance(part, bool) or rule.allows(part) for part in parts)
+            if not allowed or (not parts and field.default):  # a list may be empty if its default is
                 raise HyperparameterError(
                     f"{field.name} must be {_phrase(rule)}: got {value}.", f"It is: {rule.meaning}."
                 )

@@ -88,7 +88,7 @@ class ModelBased(Recipe):
             hp = dataclasses.replace(hp, termination=_rule(shards))
         if find_rule(hp.termination) is not never and hp.normalise_obs:
             raise HyperparameterError(
-                f"{cls.__name__} cannot normalise observations where episodes end by a rule: {hp.termination}.",
+                f"{cls.__name__} cannot normalise observations where a rule ends episodes: {hp.termination}.",
                 "Rules read the environment's own units; the dynamics standardise what they read anyway.",
                 "normalise_obs=false",
             )

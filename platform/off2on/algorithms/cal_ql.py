@@ -3,7 +3,7 @@
 Nakamoto, Zhai, Singh, Mark, Ma, Finn, Kumar & Levine, "Cal-QL: Calibrated Offline RL Pre-Training for
 Efficient Online Fine-Tuning", NeurIPS 2023, arXiv:2303.05479.
 
-    critic  L_Q = CQL's, in whose log-sum-exp max(Q_i(s, a), G(s)) stands for Q_i(s, a)              (5)
+    critic  L_Q = CQL's, in whose log-sum-exp max(Q_i(s, a), G(s)) stands for Q_i(s, a)
             for the policy's samples, a ~ pi(s) and a ~ pi(s'), not for the uniform ones
     G(s)    the return to go of the recorded episode at s, discounted, of the transformed rewards
 

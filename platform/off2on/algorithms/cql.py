@@ -4,7 +4,7 @@ Kumar et al., "Conservative Q-Learning for Offline Reinforcement Learning", Neur
 arXiv:2006.04779, CQL(H) of equation 4 with the importance-sampled log-sum-exp of appendix F.
 
     actor       L_pi = SAC's; in the first updates, if wanted, log pi(a|s) of the data instead of Q
-    multiplier  L_m  = -m w mean_i E[ G_i - tau ],  bounded by 10^6; without tau, m = 1 and tau = 0   (30)
+    multiplier  L_m  = -m w mean_i E[ G_i - tau ],  bounded by 10^6; without tau, m = 1 and tau = 0
     critic      L_Q  = SAC's + m w sum_i E[ G_i - tau ],  G_i = LSE_i(s) - Q_i(s, a)
                 LSE_i(s) = log( sum_n exp(Q_i(s, u_n)  - log 0.5^A)         u_n uniform in [-1, 1]^A
                               + sum_n exp(Q_i(s, a_n)  - log pi(a_n|s))     a_n ~ pi(s)
@@ -86,9 +86,9 @@ class CQL(SAC):
 
     @classmethod
     def prepare(cls, nets: Nets, batch: Batch, hp: Any) -> Batch:
-        """SAC's sample, and by the same pass of the policy over s and s', with the density of each action:
+        """SAC's sample and, from the same pass of the policy, actions with their log densities.
 
-        ``next_sample`` ([B, A], [B]), several as [n, …], and ``proposals`` ([3n, B, A], [3n, B]).
+        Adds ``next_sample`` ([B, A], [B]), several as [n, …], and ``proposals`` ([3n, B, A], [3n, B]).
         """
         if hp.conservative_weight == 0:
             return super().prepare(nets, batch, hp)

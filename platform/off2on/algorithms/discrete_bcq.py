@@ -81,7 +81,8 @@ class DiscreteBCQ(DoubleDQN):
     @classmethod
     def next_action(cls, nets: Nets, batch: Batch, future: Tensor, hp: Any) -> Tensor:
         """The critics' best actions [B] at s' among those that the data might have taken."""
-        return greedy_within(*nets.critic.both(batch.next_obs), hp.tau)
+        values, logits = nets.critic.both(batch.next_obs)
+        return greedy_within(values, logits, hp.tau)
 
     @classmethod
     def act(cls, nets: Nets, obs: Tensor, hp: Any, explore: bool) -> Tensor:

@@ -104,11 +104,11 @@ def largest_singular_value(weight: Tensor) -> Tensor:
     with torch.no_grad():
         power = low @ low.transpose(1, 2)
         for _ in range(8):
-            power = power / power.norm(dim=(1, 2), keepdim=True)
+            power = F.normalize(power, dim=(1, 2))
             power = power @ power
         column = power.diagonal(dim1=1, dim2=2).argmax(1).view(-1, 1, 1)
-        vector = power.gather(2, column.expand(-1, power.shape[1], 1))
-        vector = vector / vector.norm(dim=1, keepdim=True)
+        vector: Tensor = power.gather(2, column.expand(-1, power.shape[1], 1))
+        vector = F.normalize(vector, dim=1)
     return (vector.transpose(1, 2) @ low).square().sum(2, keepdim=True).sqrt()
 
 

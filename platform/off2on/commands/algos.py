@@ -1,10 +1,14 @@
 """``off2on algos``: the catalogue, and the page of one algorithm."""
 
+import csv
 import inspect
 import os
+import shutil
 import sys
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -12,28 +16,40 @@ import click
 
 from off2on.commands.screen import as_json, table
 
+OTHERS = "other packages"
+"""The family under which the algorithms of other packages are listed."""
+
 
 @click.command(short_help="The catalogue; with NAME, that algorithm's page.")
 @click.argument("name", required=False)
 @click.option("--json", "json_", is_flag=True)
 def algos(name: str | None, json_: bool) -> None:
-    """The catalogue; with NAME: its paper, losses, hyperparameters and file.
+    """The catalogue; with NAME: its equations, hyperparameters, presets, fidelity and expansions.
 
     NAME is one of the catalogue, or package.module:Class.
     """
     if name is not None:
-        _page(name, json_)
+        page = _page(name)
+        as_json(page) if json_ else _show(page)
         return
     rows = _catalogue()
     if json_:
         as_json(rows)
         return
-    heads = ("name", "family", "lines", "paper", "summary")
-    named = {"summary": "one line"}
-    table(
-        [[named.get(head, head) for head in heads], *([row[head] for head in heads] for row in rows)],
-        right=(2,),
-    )
+    name_width, paper_width = (max(len(row[key]) for row in rows) for key in ("name", "paper"))
+    click.echo(f"  {'name':<{name_width}}  lines  {'paper':<{paper_width}}  one line")
+    for family, group in groupby(rows, key=lambda row: row["family"]):
+        click.echo(family)
+        _fold(
+            [
+                f"  {row['name']:<{name_width}}",
+                f"{row['lines'] or '–':>5}",
+                f"{row['paper']:<{paper_width}}",
+                row["summary"],
+            ]
+            for row in group
+        )
+    click.echo("\noff2on algos NAME prints an algorithm's page.")
 
 
 def _catalogue() -> list[dict[str, Any]]:
@@ -48,7 +64,7 @@ def _catalogue() -> list[dict[str, Any]]:
         for name, entry in CATALOGUE.items()
     ]
     rows += [
-        {"name": point.name, "family": "–", "lines": _lines(point.value), "paper": "–"}
+        {"name": point.name, "family": OTHERS, "lines": _lines(point.value), "paper": "–"}
         | {"summary": f"from {point.value.partition(':')[0]}", "target": point.value}
         for point in entry_points(group="off2on.algorithms")
     ]
@@ -65,16 +81,24 @@ def _lines(target: str) -> int | None:
     return len(Path(spec.origin).read_text(encoding="utf-8").splitlines())
 
 
-def _page(name: str, json_: bool) -> None:
-    from off2on.algorithms import find_algorithm
+def _page(name: str) -> dict[str, Any]:
+    """All there is to say of an algorithm, as plain values."""
+    from off2on.algorithms import CATALOGUE, find_algorithm
 
     kind = find_algorithm(name)
+    entry = CATALOGUE.get(name)
     rules, defaults = kind.Hyperparameters.rules(), kind.Hyperparameters().as_dict()
     module = sys.modules[kind.__module__]
-    file = os.path.relpath(inspect.getsourcefile(kind) or "")
-    described = inspect.getdoc(module) or inspect.getdoc(kind) or ""
-    if json_:
-        listed = {
+    return {
+        "name": name,
+        "family": entry.family if entry else None,
+        "paper": entry.paper if entry else None,
+        "summary": entry.summary if entry else None,
+        "file": os.path.relpath(inspect.getsourcefile(kind) or ""),
+        "lines": _lines(kind.__module__),
+        "actions": kind.actions,
+        "description": inspect.getdoc(module) or inspect.getdoc(kind) or "",
+        "hyperparameters": {
             key: {
                 "default": defaults[key],
                 "range": rule.range(),
@@ -82,23 +106,105 @@ def _page(name: str, json_: bool) -> None:
                 "search": rule.search,
             }
             for key, rule in rules.items()
+        },
+        "presets": {preset: dict(values) for preset, values in kind.Hyperparameters.presets.items()},
+        "fidelity": _fidelity(name),
+        "expansions": _expansions(kind),
+    }
+
+
+def _fidelity(name: str) -> list[dict[str, str]]:
+    """What its losses were held against, and how far apart they were."""
+    from importlib.resources import files
+
+    file = files("off2on.algorithms") / "fidelity.csv"
+    if not file.is_file():
+        return []
+    rows = csv.DictReader(file.read_text(encoding="utf-8").splitlines())
+    return [
+        {key: value for key, value in row.items() if key != "algorithm"}
+        for row in rows
+        if row["algorithm"] == name
+    ]
+
+
+def _expansions(kind: Any) -> list[dict[str, Any]]:
+    """The words of `expand` that the algorithm can be expanded by."""
+    from off2on.expansions import CATALOGUE, find_expansion, unfit
+
+    found = [(name, summary, find_expansion(name)[0]) for name, (_, summary) in CATALOGUE.items()]
+    return [
+        {
+            "name": name,
+            "summary": summary,
+            "number": each.number.meaning,
+            "range": each.number.range(),
+            "default": each.default,
         }
-        page = {"name": name, "file": file, "description": described, "hyperparameters": listed}
-        as_json(page | {"presets": kind.Hyperparameters.presets})
-        return
-    click.echo(f"{described}\n")
-    rows = [("hyperparameter", "default", "range", "meaning")]
-    rows += [(key, plain(defaults[key]), rule.range(), rule.meaning) for key, rule in rules.items()]
-    table(rows)
-    if presets := kind.Hyperparameters.presets:
+        for name, summary, each in found
+        if unfit(each, kind) is None
+    ]
+
+
+def _show(page: dict[str, Any]) -> None:
+    """The page on stdout."""
+    click.echo(page["description"])
+    click.echo()
+    known = page["hyperparameters"]
+    head = ("hyperparameter", "default", "range", "search", "meaning")
+    _fold([head, *((key, *_hyperparameter(about)) for key, about in known.items())])
+    if page["presets"]:
         click.echo()
-        table([("preset", "says"), *((f"preset={one}", _said(values)) for one, values in presets.items())])
-    click.echo(f"\nfile  {file}")
-    click.echo(f"try   off2on train {name} toy-pendulum --updates 10k --online 5k")
+        said = [
+            (preset, " ".join(f"{key}={plain(value)}" for key, value in values.items()))
+            for preset, values in page["presets"].items()
+        ]
+        _fold([("preset=", "values"), *said])
+    if page["fidelity"]:
+        click.echo()
+        head = ("loss", "loss error", "gradient error", "relation", "held against")
+        keys = ("loss", "loss_error", "gradient_error", "relation", "reference")
+        _fold([head, *([row[key] or "–" for key in keys] for row in page["fidelity"])])
+    click.echo()
+    words = [
+        (f"{word['name']}:{word['default']:g}", word["range"], f"{word['summary']}; {word['number']}")
+        for word in page["expansions"]
+    ]
+    _fold([("expand=", "range", "meaning"), *words])
+    data = "toy-cartpole" if page["actions"] == "discrete" else "toy-pendulum"
+    click.echo(f"\nfile  {page['file']}" + (f" ({page['lines']} lines)" if page["lines"] else ""))
+    click.echo(f"try   off2on train {page['name']} {data} --updates 10k --online 5k")
 
 
-def _said(values: Mapping[str, object]) -> str:
-    return " ".join(f"{name}={plain(value)}" for name, value in values.items())
+def _fold(rows: Iterable[Sequence[str]]) -> None:
+    """A table whose last column is broken into lines that fit the screen."""
+    rows = list(rows)
+    used = sum(2 + max(map(len, column)) for column in list(zip(*rows, strict=True))[:-1])
+    room = max(min(max(shutil.get_terminal_size((120, 24)).columns, 80), 140) - used, 30)
+    folded: list[list[str]] = []
+    for *cells, last in rows:
+        first, *more = textwrap.wrap(last, room, break_on_hyphens=False) or [""]
+        folded += [[*cells, first], *([*[""] * len(cells), line] for line in more)]
+    table(folded)
+
+
+def _hyperparameter(about: Mapping[str, Any]) -> tuple[str, ...]:
+    """Default, range, search range and meaning; the first three are short."""
+    default, allowed, meaning = about["default"], about["range"], about["meaning"]
+    if isinstance(default, bool):
+        allowed = "True | False"
+    elif len(allowed) > len("NAME:NUMBER,…"):
+        allowed, meaning = "a word", f"{allowed}: {meaning}"
+    return plain(default) or "none", allowed, _search(about["search"]), meaning
+
+
+def _search(search: Sequence[Any]) -> str:
+    """A search range in a few characters."""
+    if not search:
+        return "–"
+    shape, *points = search
+    values = ",".join(map(plain, points))
+    return values if shape == "choice" else f"{values.replace(',', '…')} ({shape})"
 
 
 def plain(value: Any) -> str:

@@ -1,0 +1,216 @@
+"""``off2on algos`` as its users meet it: real processes."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from functools import cache
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from off2on import expansions
+from off2on.algorithms import CATALOGUE, find_algorithm
+from off2on.commands import algos
+from off2on.hyperparameters import Hyperparameters
+
+OFF2ON = Path(sys.executable).with_name("off2on")
+FIDELITY = Path(algos.__file__).parents[1] / "algorithms" / "fidelity.csv"
+EXPANDED = '''
+from dataclasses import dataclass
+from off2on.algorithms.iql import IQL, IQLHyperparameters
+from off2on.hyperparameters import hp
+
+
+@dataclass(frozen=True)
+class Own(IQLHyperparameters):
+    shyness: float = hp(0.5, "how much it hesitates", least=0, search=("choice", 0.1, 0.5))
+    presets = {"forklifts": {"shyness": 0.9, "hidden": (64, 64)}}
+
+
+class Lean(IQL):
+    """IQL without a critic's data."""
+
+    Hyperparameters = Own
+'''
+
+
+@cache
+def off2on(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """A verb on a screen of 120 columns; the same words are run once."""
+    variables = os.environ | {"COLUMNS": "120"}
+    return subprocess.run(
+        [OFF2ON, *words], env=variables, cwd=cwd, capture_output=True, text=True, timeout=240
+    )
+
+
+def page_of(*words: str, **options: Any) -> Any:
+    done = off2on("algos", *words, "--json", **options)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+# The catalogue.
+
+
+def test_the_listing_groups_every_algorithm_under_its_family_once():
+    done = off2on("algos")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    head = lines[0].split()
+    assert head == ["name", "lines", "paper", "one", "line"]
+    found: list[tuple[str, str]] = []
+    family = ""
+    for line in lines[1:]:
+        if line and not line.startswith(" "):
+            family = line
+        elif line.startswith("  ") and line[2] != " ":
+            found.append((family, line.split()[0]))
+    families = [family for family, _ in groupby(CATALOGUE.values(), key=lambda entry: entry.family)]
+    assert len(set(families)) == len(families)  # the catalogue itself is grouped
+    assert found == [(entry.family, name) for name, entry in CATALOGUE.items()]
+
+
+def test_a_line_says_how_long_the_file_is_whose_paper_it_is_and_what_it_does():
+    text = off2on("algos").stdout
+    (line,) = [line for line in text.splitlines() if line.split()[:1] == ["td3_bc"]]
+    file = Path(sys.modules[find_algorithm("td3_bc").__module__].__file__ or "")
+    for part in (str(len(file.read_text().splitlines())), "Fujimoto & Gu 2021", "TD3, pulled towards"):
+        assert part in line
+
+
+@pytest.mark.parametrize("words", [("algos",), ("algos", "iql")])
+def test_tables_fit_the_screen(words: tuple[str, ...]):
+    lines = off2on(*words).stdout.splitlines()
+    tables = [line for line in lines if not line.startswith("    ")]  # equations are as they are
+    assert max(map(len, tables)) <= 120
+
+
+def test_the_listing_in_json():
+    rows = page_of()
+    assert [row["name"] for row in rows] == list(CATALOGUE)
+    for row in rows:
+        entry = CATALOGUE[row["name"]]
+        assert (row["family"], row["paper"], row["summary"]) == (entry.family, entry.paper, entry.summary)
+        assert 10 < row["lines"] <= 150
+
+
+# A page.
+
+
+def test_a_page_holds_what_there_is_to_know():
+    page = page_of("iql")
+    kind = find_algorithm("iql")
+    assert page["family"] == CATALOGUE["iql"].family
+    assert page["paper"] == CATALOGUE["iql"].paper
+    assert page["actions"] == "continuous"
+    assert "L_V" in page["description"]
+    assert "arXiv:2110.06169" in page["description"]
+    assert page["file"].endswith("iql.py")
+    assert list(page["hyperparameters"]) == list(kind.Hyperparameters.rules())
+    tau = page["hyperparameters"]["expectile"]
+    assert (tau["default"], tau["range"]) == (0.7, "(0, 1)")
+    assert tau["search"][0] in ("log", "uniform", "choice")
+    assert "mean" in tau["meaning"]
+    assert page["hyperparameters"]["expand"]["range"] == "NAME:NUMBER,…"
+    assert page["presets"] == json.loads(
+        json.dumps({n: dict(v) for n, v in kind.Hyperparameters.presets.items()})
+    )
+    assert page["expansions"][0] == {
+        "name": "top",
+        "summary": "only the episodes of highest return",
+        "number": "share of the episodes that is kept, at least one",
+        "range": "(0, 1]",
+        "default": 0.1,
+    }
+
+
+def test_the_page_in_words_says_the_same():
+    text, page = off2on("algos", "iql").stdout, page_of("iql")
+    assert text.startswith("IQL: ")
+    for part in (page["description"], f"({page['lines']} lines)", "off2on train iql toy-pendulum"):
+        assert part in text
+    lines = text.splitlines()
+    for name in page["hyperparameters"]:
+        assert any(line.split()[:1] == [name] for line in lines), name
+    for preset, values in page["presets"].items():
+        (line,) = [line for line in lines if line.split()[:1] == [preset]]
+        assert all(f"{name}=" in line for name in values)
+    for word in page["expansions"]:
+        assert any(line.startswith(f"{word['name']}:{word['default']:g} ") for line in lines)
+
+
+@pytest.mark.parametrize("name", ["bc", "dqn"])
+def test_only_the_expansions_that_fit_are_listed(name: str):
+    page = page_of(name)
+    listed = {word["name"] for word in page["expansions"]}
+    assert listed <= set(expansions.CATALOGUE)
+    assert ("bootstrap" in listed) is (name != "bc")
+    assert "top" in listed
+
+
+def test_a_discrete_algorithm_is_tried_on_discrete_data():
+    assert "off2on train dqn toy-cartpole" in off2on("algos", "dqn").stdout
+
+
+@pytest.mark.parametrize("name", ["iql", "sac"])
+def test_fidelity_is_the_tables(name: str):
+    rows = []
+    if FIDELITY.is_file():
+        with FIDELITY.open(newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row.pop("algorithm") == name]
+    assert page_of(name)["fidelity"] == rows
+
+
+def test_fidelity_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "fidelity.csv").write_text(
+        "algorithm,loss,reference,relation,loss_error,gradient_error\n"
+        "iql,value,d3rlpy 2.8.1,=,1.2e-07,3.4e-07\n"
+        "iql,critic,plain loops,2 x theirs,0.0e+00,\n"
+        "bc,actor,d3rlpy 2.8.1,=,9.9e-08,9.9e-08\n"
+    )
+    monkeypatch.setattr("importlib.resources.files", lambda package: tmp_path)
+    page = algos._page("iql")
+    assert [row["loss"] for row in page["fidelity"]] == ["value", "critic"]
+    algos._show(page)
+    said = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["value", "1.2e-07", "3.4e-07", "=", "d3rlpy", "2.8.1"] in said
+    assert ["critic", "0.0e+00", "–", "2", "x", "theirs", "plain", "loops"] in said
+
+
+def test_a_users_own_algorithm_has_a_page(tmp_path: Path):
+    (tmp_path / "my_own_lab.py").write_text(EXPANDED)
+    page = page_of("my_own_lab:Lean", cwd=tmp_path)
+    assert (page["file"], page["family"], page["paper"]) == ("my_own_lab.py", None, None)
+    assert page["hyperparameters"]["shyness"] == {
+        "default": 0.5,
+        "range": "≥ 0",
+        "meaning": "how much it hesitates",
+        "search": ["choice", 0.1, 0.5],
+    }
+    assert page["presets"] == {"forklifts": {"shyness": 0.9, "hidden": [64, 64]}}
+    text = off2on("algos", "my_own_lab:Lean", cwd=tmp_path).stdout
+    assert "forklifts  shyness=0.9 hidden=64,64" in text
+    assert "0.1,0.5" in text
+
+
+def test_an_unknown_algorithm_is_refused_with_the_nearest():
+    done = off2on("algos", "iqll")
+    assert done.returncode == 2
+    assert "nearest: iql" in done.stderr
+    assert "off2on algos iql" in done.stderr
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_every_page_can_be_made(name: str, capsys: pytest.CaptureFixture[str]):
+    page = algos._page(name)
+    assert json.loads(json.dumps(page))["name"] == name
+    shared = set(Hyperparameters.rules())
+    assert shared <= set(page["hyperparameters"])
+    algos._show(page)
+    assert f"off2on train {name} " in capsys.readouterr().out

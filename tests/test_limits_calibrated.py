@@ -1,0 +1,416 @@
+"""Cal-QL, BRED and CQL's options: at one end of a dial each is the plain algorithm, exactly."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn, tensor
+
+from off2on.actors import EnsembleActor, GaussianActor
+from off2on.algorithms.bred import BRED, smaller, to_critics
+from off2on.algorithms.cal_ql import CalQL
+from off2on.algorithms.cql import CQL
+from off2on.algorithms.iql import IQL
+from off2on.batches import Batch
+from off2on.distributions import TanhNormal
+from off2on.nets import Critic, Nets, Scalar
+from off2on.recipe import Objective
+
+Make = Callable[..., Any]
+
+PLAIN = {"backup_actions": 1}
+"""With which Cal-QL's defaults are CQL's, but for the networks, whose widths the tests give."""
+
+
+def gradient(loss: Tensor, network: nn.Module) -> Tensor:
+    return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(network.parameters()))])
+
+
+def same(one: Any, other: Any, objectives: tuple[str, ...], batches: tuple[Any, Any]) -> None:
+    """Equal losses and equal gradients, to the last bit."""
+    for name in objectives:
+        losses = [case.loss(name, batch) for case, batch in zip((one, other), batches, strict=True)]
+        assert torch.equal(*losses), name
+        gradients = [
+            gradient(loss, getattr(case.nets, name)) for case, loss in zip((one, other), losses, strict=True)
+        ]
+        assert torch.equal(*gradients), name
+        assert gradients[0].abs().max() > 0, name
+
+
+def prepared(*cases: Any) -> tuple[Any, ...]:
+    return tuple(case.prepared() for case in cases)
+
+
+# Cal-QL.
+
+
+@pytest.mark.parametrize("options", [{}, {"threshold": 1.0, "backup_actions": 4}])
+def test_cal_ql_without_returns_is_cql(problem: Make, options: dict[str, Any]):
+    cal, cql = problem(CalQL, **PLAIN | options), problem(CQL, **options)
+    cal.batch.ret = torch.full((64,), -math.inf)
+    same(cal, cql, ("temperature", "actor", "multiplier", "critic"), prepared(cal, cql))
+
+
+def test_cal_ql_learns_what_cql_learns_from_returns_that_are_never_reached(build_learner: Make):
+    options = {"conservative_weight": 3.0, "samples": 2}
+    cal, cql = build_learner(CalQL, "wide", **PLAIN | options), build_learner(CQL, "wide", **options)
+    cal.rows.data[:, -1] = -1e30  # ret, the last column
+    assert cal.advance(20) == cql.advance(20)
+    assert torch.equal(cal.flat["critic"].vector, cql.flat["critic"].vector)
+    bounded = build_learner(CalQL, "wide", **PLAIN | options)
+    bounded.rows.data[:, -1] = 1e3
+    bounded.advance(20)
+    assert not torch.equal(bounded.flat["critic"].vector, cql.flat["critic"].vector)
+
+
+def test_cal_ql_with_returns_beyond_reach_pushes_down_uniform_actions_alone(problem: Make):
+    case = problem(CalQL, samples=3)
+    q = torch.randn(2, 9, 64, requires_grad=True)
+    case.batch.ret = torch.full((64,), 1e6)
+    bounded = CalQL.proposal_values(q, case.batch, case.hp)
+    assert torch.equal(bounded[:, :3], q[:, :3])
+    assert (bounded[:, 3:] == 1e6).all()
+    (slope,) = torch.autograd.grad(bounded.sum(), q)
+    assert (slope[:, :3] == 1).all()
+    assert (slope[:, 3:] == 0).all()
+
+
+def test_cal_ql_by_hand():
+    # Two uniform actions, then two of pi(s), then two of pi(s'); returns 1 and -1.
+    q = tensor([[[0.0, 0.0], [2.0, -3.0], [0.5, -2.0], [1.5, 0.0], [-9.0, -1.0], [4.0, 4.0]]])
+    batch = Batch(ret=tensor([1.0, -1.0]))
+    bounded = CalQL.proposal_values(q, batch, CalQL.Hyperparameters(samples=2))
+    expected = [[0.0, 0.0], [2.0, -3.0], [1.0, -1.0], [1.5, 0.0], [1.0, -1.0], [4.0, 4.0]]
+    assert bounded.tolist() == [expected]
+
+
+def test_cal_ql_goes_on_being_calibrated_online_with_its_own_weight(problem: Make):
+    offline, online = problem(CalQL), problem(CalQL)
+    online.batch.progress = 1.5
+    same(offline, online, ("temperature", "actor", "critic"), prepared(offline, online))
+    lighter, light = problem(CalQL, online_weight=0.5), problem(CalQL, conservative_weight=0.5)
+    same(lighter, offline, ("critic",), prepared(lighter, offline))
+    lighter.batch.progress = 1.5
+    same(lighter, light, ("critic",), prepared(lighter, light))
+
+
+# CQL's options.
+
+
+def test_a_multiplier_without_a_threshold_stays_one(build_learner: Make):
+    free, bound = build_learner(CQL, "wide", samples=2), build_learner(CQL, "wide", samples=2, threshold=1.0)
+    assert "multiplier/loss" not in free.advance(5)
+    assert "multiplier/loss" in bound.advance(5)
+    assert free.nets.multiplier() == 0
+    assert bound.nets.multiplier() != 0
+
+
+@pytest.mark.parametrize(("threshold", "sign"), [(-100.0, -1), (100.0, 1)])
+def test_the_multiplier_grows_while_the_gap_is_above_its_threshold(
+    problem: Make, threshold: float, sign: int
+):
+    case = problem(CQL, threshold=threshold)
+    slope = gradient(case.loss("multiplier"), case.nets.multiplier)
+    assert slope.sign().item() == sign
+
+
+def test_the_threshold_and_the_multiplier_by_hand(problem: Make):
+    case = problem(CQL, threshold=2.0, conservative_weight=3.0)
+    case.nets.multiplier.value.data.fill_(math.log(0.5))
+    batch = case.prepared()
+    _, gap, cost = CQL.conservatism(case.nets, batch, case.hp)
+    torch.testing.assert_close(cost, 0.5 * 3 * (gap.mean(1) - 2))
+    torch.testing.assert_close(case.loss("multiplier", batch), -cost.mean())
+    case.nets.multiplier.value.data.fill_(50.0)
+    *_, cost = CQL.conservatism(case.nets, batch, case.hp)
+    torch.testing.assert_close(cost, 1e6 * 3 * (gap.mean(1) - 2))
+
+
+def test_cql_with_a_multiplier_of_one_and_threshold_zero_is_cql(problem: Make):
+    with_it, without = problem(CQL, threshold=0.0), problem(CQL)
+    same(with_it, without, ("temperature", "actor", "critic"), prepared(with_it, without))
+
+
+def test_the_gaps_floor_is_per_transition_and_stops_the_gradient(problem: Make):
+    free, low = problem(CQL), problem(CQL, gap_floor=-1e6)
+    same(free, low, ("critic",), prepared(free, low))
+    # q stands 0, 5 and 9 above the proposals' log-sum-exp, and gaps below -4 count as -4
+    nets = Nets(multiplier=Scalar(0.0), critic=LookUp(tensor([0.0, 5.0, 9.0])))
+    batch = Batch(obs=torch.zeros(3, 1), action=torch.ones(3, 1))
+    batch.proposals = torch.zeros(1, 3, 1), torch.zeros(1, 3)
+    _, gap, cost = CQL.conservatism(nets, batch, CQL.Hyperparameters(gap_floor=-4.0, conservative_weight=1.0))
+    assert gap.tolist() == [[0.0, -5.0, -9.0]]
+    assert cost.item() == pytest.approx((0 - 4 - 4) / 3)
+    (slope,) = torch.autograd.grad(cost.sum(), nets.critic.height)
+    assert slope.tolist() == pytest.approx([-1 / 3, 0.0, 0.0])
+
+
+class LookUp(nn.Module):
+    """One critic: a height [B] for the action 1, and 0 for the action 0."""
+
+    def __init__(self, height: Tensor) -> None:
+        super().__init__()
+        self.height = nn.Parameter(height)
+
+    def forward(self, obs: Tensor, action: Tensor) -> Tensor:
+        return (self.height * action.squeeze(-1)).unsqueeze(0)
+
+
+def test_the_best_of_one_is_the_plain_target(problem: Make):
+    for options in ({}, {"entropy_backup": True}):
+        case = problem(CQL, **options)
+        action, log_prob = case.nets.actor(case.batch.next_obs).sample()
+        plain = CQL.soft_target(case.nets, case.batch, case.hp, action, log_prob)
+        one = CQL.soft_target(case.nets, case.batch, case.hp, action.unsqueeze(0), log_prob.unsqueeze(0))
+        torch.testing.assert_close(one.amax(0), plain, rtol=1e-6, atol=1e-6)
+    several, plain = problem(CQL, backup_actions=7), problem(CQL)
+    batch = several.prepared()
+    batch.next_sample = tuple(each[:1].expand(7, *each.shape[1:]) for each in batch.next_sample)
+    alike = Batch(**vars(batch) | {"next_sample": tuple(each[0] for each in batch.next_sample)})
+    torch.testing.assert_close(several.loss("critic", batch), plain.loss("critic", alike), rtol=1e-6, atol=0)
+
+
+def test_the_target_takes_the_best_of_the_pessimistic_values():
+    # Q_1 = 2a + 1 and Q_2 = 4a - 0.5: the smaller is Q_2 up to a = 0.75. r = 1, gamma = 0.5, not the end
+    critic = Critic(1, 1, ())
+    with torch.no_grad():
+        critic.layers[0].weight.copy_(tensor([[[0.0, 2.0]], [[0.0, 4.0]]]))
+        critic.layers[0].bias.copy_(tensor([[[1.0]], [[-0.5]]]))
+    nets = Nets(critic=critic, temperature=Scalar(0.0), targets=("critic",))
+    one = tensor([1.0])
+    batch = Batch(reward=one, mask=one, next_obs=torch.zeros(1, 1))
+    actions, log_probs = tensor([[[-1.0]], [[0.5]], [[0.25]]]), tensor([[0.0], [9.0], [0.0]])
+    hp = CQL.Hyperparameters(discount=0.5, backup_actions=3)
+    assert CQL.soft_target(nets, batch, hp, actions, log_probs).amax(0).item() == pytest.approx(1 + 0.5 * 1.5)
+    soft = CQL.Hyperparameters(discount=0.5, backup_actions=3, entropy_backup=True)
+    assert CQL.soft_target(nets, batch, soft, actions, log_probs).amax(0).item() == pytest.approx(1.25)
+
+
+def test_at_first_the_policy_clones_if_wanted(problem: Make):
+    never, early = problem(CQL), problem(CQL, cloning_share=0.25)
+    assert early.batch.progress == 0.5
+    same(never, early, ("temperature", "actor", "critic"), prepared(never, early))
+    early.batch.progress = 0.2
+    batch = early.prepared()
+    alpha = early.nets.temperature().exp().detach()
+    log_prob = early.nets.actor(batch.obs).log_prob(batch.action)
+    assert torch.equal(early.loss("actor", batch), (alpha * batch.own_log_prob - log_prob).mean())
+    always = problem(CQL, cloning_share=1.0)
+    for progress, clones in ((0.999, True), (1.0, False), (1.5, False)):
+        always.batch.progress = progress
+        _, metrics = CQL.compute_actor_loss(always.nets, always.prepared(), always.hp)
+        assert ("actor/log_prob" in metrics) is clones
+
+
+def test_without_its_term_cql_is_sac_and_measures_its_threads(build_learner: Make):
+    learner = build_learner(CQL, "wide", conservative_weight=0.0, threshold=1.0)
+    learner.threads = None
+    assert "multiplier/loss" not in learner.advance(2)
+
+
+# IQL's dropout.
+
+
+def test_without_dropout_the_policy_is_itself(problem: Make):
+    case = problem(IQL)
+    policy, same_policy = case.nets.actor(case.batch.obs), case.nets.actor(case.batch.obs, 0.0)
+    assert torch.equal(policy.mean, same_policy.mean)
+
+
+def test_dropout_leaves_out_a_share_of_the_hidden_units_and_scales_the_rest():
+    torch.manual_seed(0)
+    actor = GaussianActor(1, 1, (10_000,))
+    with torch.no_grad():
+        actor.mlp[0].weight.zero_()
+        actor.mlp[0].bias.fill_(1.0)
+        actor.mlp[2].weight.fill_(1e-4)
+        actor.mlp[2].bias.zero_()
+    mean = actor(torch.zeros(500, 1), 0.25).mean.atanh()
+    # each is a mean of 10,000 numbers that are 0, or 4/3 three times out of four
+    assert mean.mean().item() == pytest.approx(1, abs=3e-3)
+    assert mean.std().item() == pytest.approx(math.sqrt(1 / 3) / 100, rel=0.15)
+
+
+def test_iql_drops_out_in_the_actors_loss_alone(problem: Make):
+    some, none = problem(IQL, dropout=0.5), problem(IQL)
+    for name, alike in (("value", True), ("critic", True), ("actor", False)):
+        assert torch.equal(some.loss(name), none.loss(name)) is alike
+    assert torch.equal(*(IQL.act(case.nets, case.batch.obs, case.hp, False) for case in (some, none)))
+
+
+# BRED.
+
+
+def one_agent(cql: Any, bred: Any) -> None:
+    """Give CQL's networks to BRED's only agent."""
+    layers = [layer for layer in cql.nets.actor.mlp if isinstance(layer, nn.Linear)]
+    with torch.no_grad():
+        for ours, theirs in zip(bred.nets.actor.layers, layers, strict=True):
+            ours.weight.copy_(theirs.weight.unsqueeze(0))
+            ours.bias.copy_(theirs.bias.view(1, 1, -1))
+    bred.batch = cql.batch
+    bred.nets.critic.load_state_dict(cql.nets.critic.state_dict())
+    bred.nets.target.critic.load_state_dict(cql.nets.target.critic.state_dict())
+    for name in ("temperature", "multiplier"):
+        getattr(bred.nets, name).load_state_dict(getattr(cql.nets, name).state_dict())
+
+
+OPTIONS = [
+    {},
+    {"entropy_backup": True, "threshold": 1.0},
+    {"backup_actions": 5, "gap_floor": 2.0},
+    {"cloning_share": 0.9},
+    {"conservative_weight": 0.0},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_bred_offline_with_one_agent_is_cql(problem: Make, options: dict[str, Any]):
+    cql, bred = problem(CQL, **options), problem(BRED, agents=1, **options)
+    one_agent(cql, bred)
+    ours, theirs = prepared(bred, cql)
+    pushed = options.get("conservative_weight", 1) > 0  # otherwise the critics draw their own actions
+    for name in ("temperature", "actor", *(("multiplier", "critic") if pushed else ())):
+        mine, other = bred.loss(name, ours), cql.loss(name, theirs)
+        assert torch.equal(mine, other), name
+        slopes = gradient(mine, getattr(bred.nets, name)), gradient(other, getattr(cql.nets, name))
+        torch.testing.assert_close(*slopes, rtol=1e-4, atol=1e-5)  # sums over rows are taken in another order
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_bred_offline_is_so_many_agents_side_by_side(problem: Make, options: dict[str, Any]):
+    """With the same noise for all: the sum of their losses, whatever the others do."""
+    bred = problem(BRED, agents=3, **options)
+    bred.nets.temperature.value.data.copy_(tensor([-0.5, 0.1, 0.7]))
+    together, alone = bred.prepared(), []
+    for agent in range(3):
+        single = problem(BRED, agents=1, **options)
+        mine = torch.tensor([agent, 3 + agent])
+        with torch.no_grad():
+            for parameter, other in zip(
+                single.nets.actor.parameters(), bred.nets.actor.parameters(), strict=True
+            ):
+                parameter.copy_(other[agent : agent + 1])
+            for critic, others in (
+                (single.nets.critic, bred.nets.critic),
+                (single.nets.target.critic, bred.nets.target.critic),
+            ):
+                for parameter, other in zip(critic.parameters(), others.parameters(), strict=True):
+                    parameter.copy_(other[mine])
+            single.nets.temperature.value.copy_(bred.nets.temperature.value[agent : agent + 1])
+        batch = Batch(**vars(bred.batch))
+        batch.own_action = together.own_action[agent : agent + 1]
+        batch.own_log_prob = together.own_log_prob[agent : agent + 1]
+        if hasattr(together, "proposals"):
+            batch.proposals = tuple(each[mine] for each in together.proposals)
+            where = -3, -2
+            batch.next_sample = tuple(
+                each.narrow(dim, agent, 1) for each, dim in zip(together.next_sample, where, strict=True)
+            )
+        alone.append((single, batch))
+    names = ["temperature", "actor"] + (["critic"] if hasattr(together, "proposals") else [])
+    for name in names:
+        whole = bred.loss(name, together)
+        parts = [single.loss(name, batch) for single, batch in alone]
+        torch.testing.assert_close(whole, torch.stack(parts).sum())
+        if name == "critic":
+            slope = gradient(whole, bred.nets.critic.layers[0])
+            each = [
+                gradient(part, single.nets.critic.layers[0])
+                for part, (single, _) in zip(parts, alone, strict=True)
+            ]
+            assert slope.norm() == pytest.approx(torch.stack(each).norm().item(), rel=1e-4)
+
+
+def test_breds_merged_policy_of_one_member_is_that_member():
+    torch.manual_seed(0)
+    policy = EnsembleActor(5, 3, (16,), 1)(torch.randn(50, 5))
+    merged = policy.merged()
+    assert torch.equal(merged.mean, policy.mean[0])
+    torch.testing.assert_close(merged.log_std, policy.log_std[0], rtol=1e-6, atol=1e-6)
+    slopes = torch.autograd.grad(merged.log_std.sum(), policy.log_std)
+    torch.testing.assert_close(slopes[0], torch.ones(1, 50, 3), rtol=1e-5, atol=1e-6)
+
+
+def test_breds_merged_policy_has_the_mean_and_the_variance_of_the_mixture():
+    # N(1, 4) and N(-3, 16): mean -1, variance (4 + 16) / 2 + (1 + 9) / 2 - 1
+    location, std = tensor([[[1.0]], [[-3.0]]]), tensor([[[2.0]], [[4.0]]])
+    merged = TanhNormal(location, std.log()).merged()
+    assert merged.location.item() == -1
+    assert merged.log_std.exp().item() ** 2 == pytest.approx(14)
+    # far beyond the bounds of a single policy's sigma
+    wide = TanhNormal(tensor([[[100.0]], [[-100.0]]]), torch.zeros(2, 1, 1)).merged()
+    assert wide.log_std.item() == 2
+    narrow = TanhNormal(torch.zeros(2, 1, 1), torch.full((2, 1, 1), -20.0)).merged()
+    assert narrow.log_std.item() == pytest.approx(-20)
+
+
+def test_bred_acts_as_the_merged_policy_on_both_sides(problem: Make):
+    case = problem(BRED, agents=4)
+    policies = case.nets.actor(case.batch.obs)
+    expected = policies.location.mean(0).tanh()
+    assert torch.equal(BRED.act(case.nets, case.batch.obs, case.hp, False), expected)
+    case.batch.progress = 1.5
+    torch.manual_seed(0)
+    sampled, log_prob = policies.merged().sample()
+    batch = case.prepared()
+    assert torch.equal(batch.own_action, sampled)
+    assert torch.equal(batch.own_log_prob, log_prob)
+
+
+def test_breds_agents_believe_their_own_two_critics(problem: Make):
+    case = problem(BRED, agents=3)
+    obs, action = case.batch.obs, torch.rand(3, 64, 3) * 2 - 1
+    mine = smaller(case.nets.critic, obs, action, case.hp)
+    for agent in range(3):
+        every = case.nets.critic(obs, action[agent])
+        torch.testing.assert_close(mine[agent], torch.minimum(every[agent], every[3 + agent]))
+    shared = smaller(case.nets.critic, obs, action[0], case.hp)
+    every = case.nets.critic(obs, action[0])
+    assert torch.equal(shared, torch.minimum(every[:3], every[3:]))
+    assert to_critics(action.unsqueeze(0), case.hp).shape == (6, 1, 64, 3)
+
+
+def test_a_critic_values_every_members_own_actions():
+    torch.manual_seed(0)
+    critic, obs, action = Critic(5, 3, (16, 16), 4), torch.randn(8, 5), torch.randn(4, 6, 8, 3)
+    q = critic(obs, action)
+    assert q.shape == (4, 6, 8)
+    for member in range(4):
+        torch.testing.assert_close(q[member], critic(obs, action[member])[member])
+
+
+def test_breds_online_losses_by_hand():
+    # Two agents of one observation, Q_ei = c; r = 1, gamma = 0.5, not the end; alpha = 2
+    critic = Critic(1, 1, (), 4)
+    with torch.no_grad():
+        critic.layers[0].weight.zero_()
+        critic.layers[0].bias.copy_(tensor([4.0, -1.0, 3.0, 2.0]).view(4, 1, 1))  # Q_11, Q_21, Q_12, Q_22
+    nets = Nets(critic=critic, merged_temperature=Scalar(math.log(2)), targets=("critic",))
+    one = tensor([1.0])
+    batch = Batch(obs=torch.zeros(1, 1), next_obs=torch.zeros(1, 1), reward=one, mask=one, progress=1.2)
+    batch.own_action, batch.own_log_prob = torch.zeros(1, 1), tensor([0.25])
+    hp = BRED.Hyperparameters(agents=2, discount=0.5)
+    loss, _ = BRED.compute_actor_loss(nets, batch, hp)
+    assert loss.item() == pytest.approx(2 * 0.25 - (3 - 1) / 2)
+    target = BRED.soft_target(nets, batch, hp, torch.zeros(1, 1), tensor([0.25]))
+    # 1 + 0.5 (3 - 0.5) and 1 + 0.5 (-1 - 0.5), for either critic of the agents
+    assert target.flatten().tolist() == pytest.approx([2.25, 0.25, 2.25, 0.25])
+    batch.action = torch.zeros(1, 1)
+    loss, _ = BRED.compute_merged_temperature_loss(nets, batch, hp)
+    assert loss.item() == pytest.approx(-math.log(2) * (0.25 - 1))
+
+
+def test_bred_moves_what_belongs_to_its_side():
+    def due(name: str, progress: float, **options: Any) -> bool:
+        return BRED.due(Objective(name), BRED.Hyperparameters(**options), 1, progress)
+
+    assert [due("temperature", 0.5), due("temperature", 1.0)] == [True, False]
+    assert [due("merged_temperature", 0.99), due("merged_temperature", 1.0)] == [False, True]
+    assert [due("multiplier", 0.5, threshold=1.0), due("multiplier", 1.5, threshold=1.0)] == [True, False]
+    assert not due("multiplier", 0.5)
+    assert due("actor", 0.5)
+    assert due("critic", 1.5)
