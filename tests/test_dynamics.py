@@ -265,20 +265,29 @@ def test_a_handful_of_rows_is_enough_to_run():
 
 def test_they_are_read_as_they_were_written(tmp_path: Path):
     dynamics, _ = fitted(SMALL, *made(100), epochs=1)
-    dynamics.save(tmp_path / FILE)
-    assert [path.name for path in tmp_path.iterdir()] == [FILE]
+    torch.save(dynamics.state_dict(), tmp_path / FILE)
     other = Dynamics(SMALL)
-    other.load(file_of(str(tmp_path)))  # the folder of a run
+    other.load_state_dict(read(file_of(str(tmp_path)), SMALL))  # the folder of a run
     assert all(torch.equal(a, b) for a, b in zip(state(dynamics), state(other), strict=True))
     assert file_of(str(tmp_path / FILE)) == tmp_path / FILE
 
 
 def test_other_shapes_are_refused_by_name(tmp_path: Path):
-    Dynamics(SMALL).save(tmp_path / FILE)
-    wider = Shape(obs=4, action=2, hidden=(16, 16), members=4, elites=2, reward="minus_one")
-    with pytest.raises(HyperparameterError) as refusal:
-        read(tmp_path / FILE, wider)
-    assert refusal.value.expected == "obs: 3 there, 4 here\nreward: raw there, minus_one here"
+    torch.save(Dynamics(SMALL).state_dict(), tmp_path / FILE)
+    fewer = Shape(obs=3, action=2, hidden=(16, 16), members=4, elites=1)
+    with pytest.raises(HyperparameterError, match="do not fit") as refusal:
+        read(tmp_path / FILE, fewer)
+    assert refusal.value.expected == "elites: [2] there, [1] here"
+    deeper = Shape(obs=3, action=2, hidden=(16, 16, 16), members=4, elites=2)
+    with pytest.raises(HyperparameterError, match=r"layers.3.weight: None there, \[4, 8, 16\] here"):
+        read(tmp_path / FILE, deeper)
+
+
+def test_reading_draws_no_random_numbers(tmp_path: Path):
+    torch.save(Dynamics(SMALL).state_dict(), tmp_path / FILE)
+    before = torch.get_rng_state()
+    read(tmp_path / FILE, SMALL)
+    assert torch.equal(before, torch.get_rng_state())
 
 
 def test_a_missing_file_and_one_that_holds_something_else_are_refused(tmp_path: Path):
@@ -292,6 +301,9 @@ def test_a_missing_file_and_one_that_holds_something_else_are_refused(tmp_path: 
     torch.save({"something": "else"}, tmp_path / "else.pt")
     with pytest.raises(UserError, match="holds no fitted dynamics"):
         read(tmp_path / "else.pt", SMALL)
+    torch.save(torch.zeros(3), tmp_path / "tensor.pt")
+    with pytest.raises(UserError, match="holds no fitted dynamics"):
+        read(tmp_path / "tensor.pt", SMALL)
 
 
 class Harmful:
@@ -303,7 +315,7 @@ class Harmful:
 
 def test_a_file_cannot_run_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    torch.save({"shape": Harmful(), "state": {}}, "bad.pt")
+    torch.save({"elites": Harmful()}, "bad.pt")
     with pytest.raises(UserError, match="holds no fitted dynamics"):
         read(Path("bad.pt"), SMALL)
     assert not Path("harmed").exists()

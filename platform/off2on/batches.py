@@ -131,15 +131,16 @@ class Rows:
         for block in self.take(index):
             yield self.layout.split(block)
 
-    def in_order(self) -> Iterator[tuple[slice | Tensor, Batch]]:
-        """The offline side, then the online side from its oldest row: positions [N] and columns [N, …]."""
-        sides: list[slice | Tensor] = [slice(0, self.offline)] if self.offline else []
+    def in_order(self) -> tuple[slice | Tensor, Batch]:
+        """All rows held, offline ones first, online ones from the oldest: positions and columns [N, …]."""
+        position: slice | Tensor = slice(0, self.offline)
         if self.online:
             oldest = self.added % self.capacity if self.added > self.capacity else 0
-            age = torch.arange(self.online, device=self.data.device)
-            sides.append(self.offline + (oldest + age) % self.capacity)
-        for position in sides:
-            yield position, self.layout.split(self.data[position])
+            device = self.data.device
+            age = torch.arange(self.online, device=device)
+            ring = self.offline + (oldest + age) % self.capacity
+            position = torch.cat((torch.arange(self.offline, device=device), ring))
+        return position, self.layout.split(self.data[position])
 
     def write(self, name: str, position: slice | Tensor, values: Tensor) -> None:
         """Overwrite a column of numbers at [N] positions."""

@@ -15,10 +15,9 @@ Shapes: ``E`` members (always first), ``B`` rows, ``D`` observation width, ``A``
 """
 
 import math
-import os
 import pickle
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -53,7 +52,6 @@ class Shape:
         hidden: Widths of the hidden layers.
         members: Ensemble size E.
         elites: How many of the members are used to foretell, the best on held-out rows.
-        reward: The name of the transform of the rewards that are foretold.
     """
 
     obs: int
@@ -61,7 +59,6 @@ class Shape:
     hidden: tuple[int, ...] = (200, 200, 200, 200)
     members: int = 7
     elites: int = 5
-    reward: str = "raw"
 
 
 class Dynamics(nn.Module):
@@ -142,16 +139,6 @@ class Dynamics(nn.Module):
         drawn = mean[member, row] + std[member, row] * torch.randn_like(mean[0])
         return drawn[:, :-1], drawn[:, -1], std
 
-    def save(self, path: Path) -> None:
-        """Write what `load` reads, under another name first."""
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        torch.save({"shape": asdict(self.shape), "state": self.state_dict()}, partial)
-        partial.replace(path)
-
-    def load(self, path: Path) -> None:
-        """Take back what `save` wrote; see `read`."""
-        self.load_state_dict(read(path, self.shape))
-
 
 def file_of(name: str) -> Path:
     """Where fitted dynamics lie: the file itself, or the one in a run's folder."""
@@ -159,7 +146,7 @@ def file_of(name: str) -> Path:
 
 
 def read(path: Path, shape: Shape) -> dict[str, Tensor]:
-    """The weights of fitted dynamics.
+    """The weights of fitted dynamics, for `load_state_dict`.
 
     Raises:
         UserError: There is no such file, it holds something else, or dynamics of another shape.
@@ -171,17 +158,18 @@ def read(path: Path, shape: Shape) -> dict[str, Tensor]:
         )
     try:
         kept: Any = torch.load(path, map_location="cpu", weights_only=True)
-        found, state = kept["shape"], kept["state"]
-    except (pickle.UnpicklingError, EOFError, RuntimeError, KeyError, TypeError, IndexError) as error:
+        found = {name: list(value.shape) for name, value in kept.items()}
+    except (pickle.UnpicklingError, EOFError, RuntimeError, AttributeError) as error:
         raise UserError(f"{path} holds no fitted dynamics: {type(error).__name__}.") from None
-    wanted = asdict(shape)
-    if differ := [name for name in wanted if found.get(name) != wanted[name]]:
+    with torch.device("meta"):
+        wanted = {name: list(value.shape) for name, value in Dynamics(shape).state_dict().items()}
+    if differ := [name for name in {**wanted, **found} if found.get(name) != wanted.get(name)]:
         raise HyperparameterError(
             f"the dynamics at {path} do not fit.",
-            "\n".join(f"{name}: {found.get(name)} there, {wanted[name]} here" for name in differ),
+            "\n".join(f"{name}: {found.get(name)} there, {wanted.get(name)} here" for name in differ),
             "leave out dynamics= to fit new ones",
         )
-    return dict(state)
+    return dict(kept)
 
 
 def fit(

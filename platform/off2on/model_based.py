@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -102,11 +103,7 @@ class ModelBased(Recipe):
         inputs = torch.cat((rows.obs, rows.action), -1)
         targets = torch.cat((rows.next_obs - rows.obs, rows.reward.unsqueeze(-1)), -1)
         if hp.dynamics is not None:
-            nets.dynamics.load(file_of(hp.dynamics))
-            sample = torch.randint(len(inputs), (1000,), generator=generator, device=generator.device)
-            sample = sample.to(inputs.device)
-            error = nets.dynamics.errors(inputs[sample], targets[sample])[nets.dynamics.elites].mean()
-            return {"dynamics/recorded_mse": float(error)}
+            return _take(nets.dynamics, file_of(hp.dynamics), inputs, targets)
         return fit(
             nets.dynamics,
             inputs,
@@ -155,6 +152,23 @@ class ModelBased(Recipe):
         return reward
 
 
+def _take(dynamics: Dynamics, path: Path, inputs: Tensor, targets: Tensor) -> dict[str, float]:
+    """Load fitted dynamics; they must know something of the rows, the rewards above all."""
+    dynamics.load_state_dict(read(path, dynamics.shape))
+    every = torch.linspace(0, len(inputs) - 1, min(len(inputs), 2000), device=inputs.device).long()
+    inputs, targets = inputs[every], targets[every]
+    with torch.no_grad():
+        mean = dynamics(inputs)[0][dynamics.elites].mean(0)
+    error, constant = (mean - targets).square().mean(0), targets.var(0, correction=0)
+    if error[-1] > constant[-1]:
+        raise UserError(
+            f"the dynamics at {path} foretell the rewards of these data worse than a constant does.",
+            "They were fitted to other data, or to rewards in other units (reward=, expand=).",
+            "leave out dynamics= to fit new ones",
+        )
+    return {"dynamics/recorded_mse": float(error.mean()), "dynamics/constant_mse": float(constant.mean())}
+
+
 def _shape(obs_space: Any, action_space: Any, hp: Any) -> Shape:
     return Shape(
         obs_space.shape[0],
@@ -162,7 +176,6 @@ def _shape(obs_space: Any, action_space: Any, hp: Any) -> Shape:
         hp.dynamics_hidden,
         hp.dynamics_members,
         hp.dynamics_elites,
-        hp.reward,
     )
 
 

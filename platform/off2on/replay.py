@@ -50,9 +50,9 @@ class Replay:
                 (starts,) = self.rows.gather(self.strategy.draw(1, self.imagined.starts, generator))
                 self.imagined.add(vars(self.recipe.imagine(nets, starts, self.hp)))
             if self.recipe.relabel_due(self.hp, update):
-                for side, rows in self.rows.in_order():
-                    for name, values in self.recipe.relabel(nets, rows, self.hp, update).items():
-                        self.rows.write(name, side, values)
+                position, rows = self.rows.in_order()
+                for name, values in self.recipe.relabel(nets, rows, self.hp, update).items():
+                    self.rows.write(name, position, values)
 
     def block(self, update: int, most: int) -> int:
         """For how many updates, this one the first, rows can be drawn at once: none may await `refresh`."""

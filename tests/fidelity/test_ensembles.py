@@ -182,8 +182,8 @@ def test_edac(problem: Make, fidelity: Any, seed: int):
         unit = [slope[i][k] / (slope[i][k].square().sum().sqrt() + 1e-10) for i in range(members)]
         pairs = [unit[i] @ unit[j] for i in range(members) for j in range(members) if i != j]
         alike.append(sum(pairs, torch.zeros(())) / (members - 1))
-    likeness = plain.average(alike)
-    other = squares(case, batch, soft_target(case, batch, noise_of(seed + 1), plain.least)) + eta * likeness
+    similarity = plain.average(alike)
+    other = squares(case, batch, soft_target(case, batch, noise_of(seed + 1), plain.least)) + eta * similarity
     fidelity.compare(
         "edac",
         "critic",
@@ -196,10 +196,10 @@ def test_edac(problem: Make, fidelity: Any, seed: int):
     without.nets, without.batch = case.nets, case.batch
     fidelity.compare(
         "edac",
-        "likeness alone",
+        "similarity alone",
         reference=LOOPS,
         ours=(case.loss("critic", batch, seed) - without.loss("critic", batch, seed)) / eta,
-        theirs=likeness,
+        theirs=similarity,
         network=case.nets.critic,
         tolerance=1e-4,
     )
@@ -278,7 +278,7 @@ def test_e2o_offline(problem: Make, fidelity: Any, seed: int):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_e2o_online(problem: Make, fidelity: Any, seed: int):
-    case = lively(problem(E2O, seed=seed, critics=5, doubt=10.0))
+    case = lively(problem(E2O, seed=seed, critics=5, weighted_backup=10.0))
     case.batch.progress = 1.3
     batch = case.prepared(seed)
 

@@ -45,8 +45,24 @@ TASKS = {
     "halfcheetah-medium": Task(D4RL("HalfCheetah-v5"), str(HALFCHEETAH), 5000, (128, 128)),
 }
 
+VAE = {"vae_hidden": (128, 128)}
+PROPOSALS = {"samples": 4}
+MODEL = {"dynamics_epochs": 5, "rollout_starts": 5000}
 SHORT: dict[str, dict[str, Any]] = {
-    "cql": {"samples": 4},
+    "awr": {"actor_lr": 5e-4},
+    "awac": {"batch_size": 256},
+    "rebrac": {"batch_size": 256},
+    "bcq": VAE,
+    "bear": VAE,
+    "plas": VAE,
+    "uwac": VAE | {"passes": 4, "target_samples": 4},
+    "cql": PROPOSALS,
+    "cal_ql": PROPOSALS | {"backup_actions": 4},
+    "e2o": PROPOSALS | {"critics": 4},
+    "bred": PROPOSALS | {"agents": 3},
+    "redq": {"policy_every": 2},
+    "mopo": MODEL,
+    "combo": MODEL | PROPOSALS,
 }
 """What a paper spends its hours on, made smaller."""
 

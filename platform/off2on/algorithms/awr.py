@@ -13,10 +13,9 @@ A cycle: G of all rows, 200 steps of the value; G and A of all rows with the new
 the policy, both by stochastic gradients with momentum 0.9. G and A stand still for a turn: no targets.
 
 Differences: as in the authors' code, where the paper's text has beta = 0.05 and an advantage as it
-comes (``normalise_advantage=False``), the advantage is normalised over all rows; V is a network
-divided by 1 - gamma, so that one step size suits every discount, and c / 2 is 5. Batches are drawn
-with replacement. A row that came in since the last G takes part once it has one. Observations are
-normalised with the moments of the data. The default sigma and step size are those for Ant.
+comes (``normalise_advantage=False``), the advantage is normalised over all rows held; V is a network
+divided by 1 - gamma, so that one step size suits every discount; c / 2 is 5. Batches are drawn with replacement. A row that came in since the last G takes part once it has one.
+Observations are normalised with the moments of the data. Default sigma and step size are Ant's.
 """
 
 from collections.abc import Mapping
@@ -117,10 +116,10 @@ class AWR(OfflineToOnline):
     def relabel(cls, nets: Nets, rows: Batch, hp: AWRHyperparameters, update: int) -> dict[str, Tensor]:
         """Returns for the value's turn, advantages for the policy's."""
         unit = 1 / (1 - hp.discount)
-        at, after = (  # in pieces, whose hidden layers take less room than those of all rows at once
-            unit * torch.cat([nets.value(piece) for piece in obs.split(1 << 16)])
-            for obs in (rows.obs, rows.next_obs)
-        )
+        # In pieces, whose hidden layers take less room than those of all rows at once.
+        at = unit * torch.cat([nets.value(piece) for piece in rows.obs.split(1 << 16)])
+        after, ends = at.roll(-1), rows.last > 0  # the next state is the next row's, save at an end
+        after[ends] = unit * nets.value(rows.next_obs[ends])
         total = losses.lambda_returns(rows.reward, hp.discount * rows.mask, rows.last, after, hp.trace)
         labels = {"lambda_return": total, "labelled": torch.ones_like(total)}
         advantage = total - at

@@ -13,8 +13,8 @@ arXiv:1906.00949.
 Order: autoencoder, critics, policy, multiplier, targets. It acts by the best of 100 samples under Q_1.
 
 Differences: settings are those of the authors' runs on D4RL, whose code reports the root of the MMD
-and drops the penalty on the critics' spread. Those runs take the target's actions from pi itself;
-the paper takes them from the following copy (``slow_actor``). The Q of the policy is that of one of
+and drops the penalty on the critics' spread. The target's actions are the following copy's, as in
+the paper; those runs take them from pi itself (``slow_actor=false``). The Q of the policy is that of one of
 the MMD's samples; the authors' first code averaged over all. The MMD is computed once per update,
 with the autoencoder as it was before its step. 40k updates of warm-up are a share of the offline
 ones. At test time the 100 samples are made of the same noise in every state.

@@ -5,10 +5,10 @@ Q-Ensembles", IJCAI 2024, arXiv:2306.06871; its first version is called E2O.
 
 Offline the losses are CQL's, with N critics. Online they are SAC's, with another target:
 
-    critic  L_Q = sum_i E[ w (r + gamma (T(s', a') - alpha log pi(a'|s')) - Q_i(s, a))^2 ]
-            T   = mean of min(Q'_j, Q'_k) over all pairs j < k   (WeightedMinPair)
+    critic  L_Q = sum_i E[ w (r + gamma (P(s', a') - alpha log pi(a'|s')) - Q_i(s, a))^2 ]
+            P   = mean of min(Q'_j, Q'_k) over all pairs j < k   (WeightedMinPair)
                 = sum_k (N - k) Q'_(k) / (N (N - 1) / 2),        Q'_(1) <= … <= Q'_(N)
-            w   = sigmoid(-doubt std_j Q'_j(s', a'')) + 1/2,     which is 1 at doubt = 0
+            w   = sigmoid(-T std_j Q'_j(s', a'')) + 1/2,  which is 1 at T = 0
 
     exploring   of n actions drawn from pi(s), the one with the largest mean_i Q_i + lambda std_i Q_i
                 (SUNRISE: Lee et al., arXiv:2007.04938)
@@ -16,8 +16,8 @@ Offline the losses are CQL's, with N critics. Online they are SAC's, with anothe
 The policy maximises the smallest of the N values on both sides. The paper learns online from online
 transitions alone, one update per step after the first 1,000.
 
-Differences: the weight is the authors' code's, not the paper's, hence off; theirs (doubt = 10) is one
-number per batch, from the spread of batch means. The shipped script never explores; the paper does.
+Differences: the weight w comes from the authors' code and is off by default; theirs (T = 10) is one
+number per batch, from the spread of batch means. Their script never explores; the paper does.
 The std divides by N, as SUNRISE's does. Order as in SAC; the authors update the policy last. The
 library they build on averages the conservative term over the critics and its target is the policy's
 mean action, where CQL here sums and samples: ``preset=authors`` has the weight that theirs comes to.
@@ -35,7 +35,7 @@ from off2on.algorithms.cql import CQL, CQLHyperparameters
 from off2on.batches import Batch
 from off2on.hyperparameters import hp
 from off2on.nets import Nets
-from off2on.recipe import Loss
+from off2on.recipe import Loss, Objective
 
 
 @dataclass(frozen=True)
@@ -45,15 +45,16 @@ class E2OHyperparameters(CQLHyperparameters):
     critics: int = hp(10, "number N of critics", least=2)
     online_target: str = hp(
         "weighted_pair",
-        "the targets' say online, from pessimistic to hopeful: the smallest, the smaller of two (a random "
-        "pair, or the mean over all), the mean (of all, or randomly weighted)",
+        "how the target critics combine online: the smallest of all, the smaller of a random pair, the mean "
+        "of that over all pairs, the mean of all, a random mixture of all",
         choices=("min", "random_pair", "weighted_pair", "mean", "rem"),
     )
-    candidates: int = hp(10, "actions drawn when exploring, of which one is taken; 1 is SAC's", least=1)
-    optimism: float = hp(10.0, "lambda, weight of the critics' spread in taking it", least=0)
-    doubt: float = hp(0.0, "how much less a transition weighs where the targets differ; 0 is off", least=0)
+    exploration_samples: int = hp(10, "actions drawn when exploring; 1 is SAC's way", least=1)
+    exploration_bonus: float = hp(10.0, "lambda, weight of the critics' std in choosing one of them", least=0)
+    weighted_backup: float = hp(
+        0.0, "T, how much less a transition weighs where the target critics differ; 0 is off", least=0
+    )
     actor_lr: float = hp(3e-5, "Adam's step size for the policy", above=0, search=("log", 1e-5, 3e-4))
-    temperature_lr: float = hp(1e-4, "Adam's step size for the log temperature", above=0)
 
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {"authors": {"conservative_weight": 0.5}}
 
@@ -65,16 +66,21 @@ class E2O(CQL):
     acting = ("actor", "critic")
 
     @classmethod
+    def due(cls, objective: Objective, hp: Any, update: int, progress: float) -> bool:
+        """CQL's offline, SAC's online."""
+        return super().due(objective, hp if progress < 1 else as_sac(hp), update, progress)
+
+    @classmethod
     def prepare(cls, nets: Nets, batch: Batch, hp: Any) -> Batch:
         """CQL's samples offline; online SAC's, and the weight of every transition."""
         if batch.progress < 1:
             return super().prepare(nets, batch, hp)
         batch = super().prepare(nets, batch, as_sac(hp))
-        if hp.doubt:
+        if hp.weighted_backup:
             with torch.no_grad():
                 action, _ = nets.actor(batch.next_obs).sample()
                 spread = nets.target.critic(batch.next_obs, action).std(0, correction=0)
-                weight = torch.sigmoid(-hp.doubt * spread) + 0.5
+                weight = torch.sigmoid(-hp.weighted_backup * spread) + 0.5
             batch.weight = weight if batch.weight is None else weight * batch.weight
         return batch
 
@@ -100,11 +106,11 @@ class E2O(CQL):
     @classmethod
     def act(cls, nets: Nets, obs: Tensor, hp: Any, explore: bool) -> Tensor:
         """SAC's; when exploring, the most promising of several samples."""
-        if not explore or hp.candidates == 1:
+        if not explore or hp.exploration_samples == 1:
             return super().act(nets, obs, hp, explore)
-        actions, _ = nets.actor(obs).sample(hp.candidates)
+        actions, _ = nets.actor(obs).sample(hp.exploration_samples)
         q = nets.critic(obs, actions)
-        best = (q.mean(0) + hp.optimism * q.std(0, correction=0)).argmax(0)
+        best = (q.mean(0) + hp.exploration_bonus * q.std(0, correction=0)).argmax(0)
         return actions[best, torch.arange(len(obs), device=obs.device)]  # type: ignore[no-any-return]
 
 

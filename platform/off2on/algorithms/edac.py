@@ -6,7 +6,9 @@ NeurIPS 2021, arXiv:2110.01548.
     critic  L_Q = SAC-N's + eta E[ sum_{i != j} <g_i, g_j> ] / (N - 1)
             g_i = grad_a Q_i(s, a) / (|grad_a Q_i(s, a)| + 1e-10)
 
-The sum over pairs is |sum_i g_i|^2 - sum_i |g_i|^2. The rest is SAC-N's, and so are the differences.
+The sum over pairs is |sum_i g_i|^2 - sum_i |g_i|^2. The rest is SAC-N's.
+
+Differences: SAC-N's. Presets for pen are the authors', the others' N and eta CORL's.
 """
 
 from collections.abc import Mapping
@@ -26,11 +28,11 @@ from off2on.recipe import Loss
 
 @dataclass(frozen=True)
 class EDACHyperparameters(SACNHyperparameters):
-    """Section 5 and appendix C of the paper, and the authors' configuration."""
+    """The authors' configuration, and CORL's."""
 
     eta: float = hp(
         1.0,
-        "weight of the critics' likeness: 0 is SAC-N; 5 for medium-expert data, 10 to 1000 for Adroit",
+        "weight of the critics' similarity: 0 is SAC-N; 5 for medium-expert data, 10 to 1000 for Adroit",
         least=0,
         search=("log", 0.1, 10),
     )
@@ -55,19 +57,19 @@ class EDAC(SACN):
 
     @classmethod
     def compute_critic_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
-        """SAC-N's, plus the likeness of the critics' gradients at the data's actions."""
+        """SAC-N's, plus the similarity of the critics' gradients at the data's actions."""
         if hp.eta == 0:
             return super().compute_critic_loss(nets, batch, hp)
         with torch.no_grad():
             action, log_prob = nets.actor(batch.next_obs).sample()
             target = cls.soft_target(nets, batch, hp, action, log_prob)
         q, slope = nets.critic.with_slope(batch.obs, batch.action)
-        alike = likeness(slope)
-        loss = losses.td(q, target, batch.weight) + hp.eta * alike
-        return loss, {"q": q.detach().mean(), "critic/likeness": alike.detach()}
+        similarity = ensemble_similarity(slope)
+        loss = losses.td(q, target, batch.weight) + hp.eta * similarity
+        return loss, {"q": q.detach().mean(), "critic/similarity": similarity.detach()}
 
 
-def likeness(slope: Tensor) -> Tensor:
+def ensemble_similarity(slope: Tensor) -> Tensor:
     """Sum of the cosines between members over (N - 1), from -N / (N - 1) to N: a mean over the batch.
 
     Args:

@@ -2,20 +2,20 @@
 
 Yu et al., "MOPO: Model-based Offline Policy Optimization", NeurIPS 2020, arXiv:2005.13239.
 
-    dynamics  L_M = sum_e E[ -log N(s' - s, r; mu_e(s, a), sigma_e(s, a)) ]     once, before the updates
+    dynamics  L_M = sum_e E[ -log N(s' - s, r; mu_e(s, a), sigma_e(s, a)) ]   once, before the updates
               a_k ~ pi(s_k);  s_k+1, r_k ~ N(mu_e, sigma_e)(s_k, a_k),  e a random elite;  k < h
               r~ = r - lambda max_e |sigma_e(s, a)|,  over all members, reward included
     then SAC's losses on batches of 5 % recorded rows and 95 % imagined ones with r~
 
 Rollouts set out from recorded states every 1,000 updates; the last five rounds are kept. They end
 where the environment's episodes would, by its known rule (`off2on.terminations`). Presets: the
-paper's h and lambda by data set (``hopper-medium``), and OfflineRL-Kit's for version 2 of the data
-(``hopper-medium-v2``).
+original h and lambda by data set (``hopper-medium``), and OfflineRL-Kit's, tuned again for version 2
+of the data (``hopper-medium-v2``).
 
-Differences: fitting stops after five epochs in which no member improves, as the paper says (its
-code: six); elites are chosen by the error at which each member's weights were kept. The paper's
-lambda for halfcheetah-medium-expert is 1, its code's 5; the paper's is taken. H = -3 for
-every environment is the code's. OfflineRL-Kit lowers the policy's step size along a cosine; not here.
+Differences: fitting stops after five epochs in which no member improves (OfflineRL-Kit); the authors'
+code waits for a sixth. For halfcheetah-medium-expert their configuration has lambda = 5, the table
+that others hand on 1, which is taken. H = -3 for every environment is their code's. OfflineRL-Kit's
+presets come without its cosine, along which the policy's step size falls.
 """
 
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ from off2on.algorithms.sac import SAC, SACHyperparameters
 from off2on.hyperparameters import hp
 from off2on.model_based import ModelBased, ModelHyperparameters
 
-PAPER = {
+ORIGINAL = {
     "halfcheetah-random": (5, 0.5),
     "halfcheetah-medium": (1, 1.0),
     "halfcheetah-medium-replay": (5, 1.0),
@@ -67,7 +67,7 @@ class MOPOHyperparameters(ModelHyperparameters, SACHyperparameters):
     target_entropy: float | None = hp(-3.0, "H; none stands for minus the number of action dimensions")
 
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
-        **{name: {"horizon": h, "penalty": price} for name, (h, price) in PAPER.items()},
+        **{name: {"horizon": h, "penalty": price} for name, (h, price) in ORIGINAL.items()},
         **{name: {"horizon": h, "penalty": price, **KIT_SAC} for name, (h, price) in KIT.items()},
     }
 

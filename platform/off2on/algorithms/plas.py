@@ -11,9 +11,9 @@ arXiv:2011.07213.
 Order: the autoencoder alone for the first half of the offline updates; then it is frozen, and critics,
 policy and targets move. Online it stays frozen. ``preset=perturbation`` is PLAS+P.
 
-Differences: w = 0.75 as in the authors' code; the paper does not say. The code trains the autoencoder
-for 500k updates and the policy for as many: here that is a share of the offline updates, so that
-their number is the budget of both. Exploring online, which the paper does not do, adds Gaussian
+Differences: w = 0.75 is the authors' code's; d3rlpy's reproduction takes 1. The code trains the
+autoencoder for 500k updates and the policy for as many: here that is a share of the offline updates,
+so that their number is the budget of both. Exploring online, which the paper does not do, adds Gaussian
 noise to the action, as TD3 does.
 """
 

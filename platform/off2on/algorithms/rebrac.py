@@ -79,6 +79,7 @@ class ReBRACHyperparameters(TD3Hyperparameters):
     )
     online_floor: float = hp(0.5, "share of beta_1 that is left in the end, online", least=0, most=1)
     online_critic: float = hp(0.0, "share of beta_2 that is left, online", least=0, most=1)
+    exploration_noise: float = hp(0.0, "sigma of the noise on actions when collecting online", least=0)
     critic_lr: float = hp(1e-3, "Adam's step size for the critics", above=0, search=("log", 1e-4, 1e-3))
     actor_lr: float = hp(1e-3, "Adam's step size for the policy", above=0, search=("log", 1e-4, 1e-3))
     batch_size: int = hp(1024, "transitions per update, over all learners", least=1)

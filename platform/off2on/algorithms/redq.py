@@ -21,6 +21,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from datasets_io import Shards
 from off2on.algorithms.sac import SAC, SACHyperparameters
 from off2on.batches import Batch
 from off2on.errors import HyperparameterError
@@ -31,7 +32,7 @@ from off2on.recipe import Objective
 
 @dataclass(frozen=True)
 class REDQHyperparameters(SACHyperparameters):
-    """Appendix B of the paper; the target entropies are MBPO's."""
+    """The paper, and the authors' configuration; the target entropies are MBPO's."""
 
     critics: int = hp(10, "number N of critics", least=1)
     subset: int = hp(2, "number M of critics whose minimum is the target: fewer is more optimistic", least=1)
@@ -45,20 +46,22 @@ class REDQHyperparameters(SACHyperparameters):
         "humanoid": {"target_entropy": -2.0},
     }
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.subset > self.critics:
-            raise HyperparameterError(
-                f"subset must be at most critics: got {self.subset} of {self.critics}.",
-                "It is: the number of critics whose minimum is the target.",
-            )
-
 
 class REDQ(SAC):
     """SAC on the minimum over a random few of many critics."""
 
     Hyperparameters = REDQHyperparameters
     objectives = ("critic", "temperature", "actor")
+
+    @classmethod
+    def settle(cls, hp: Any, shards: Shards) -> Any:
+        """Refuses a subset of more critics than there are."""
+        if hp.subset > hp.critics:
+            raise HyperparameterError(
+                f"subset must be at most critics: got {hp.subset} of {hp.critics}.",
+                "It is: the number of critics whose minimum is the target.",
+            )
+        return super().settle(hp, shards)
 
     @classmethod
     def due(cls, objective: Objective, hp: Any, update: int, progress: float) -> bool:

@@ -11,9 +11,9 @@ narrower range of sigma, and how the networks start: hidden biases at 0.1, last 
 at first no action looks better than another.
 
 Differences: every loss sees the networks as the one before it left them, as in CORL; the authors
-compute all three and step afterwards. Hidden weights start as `torch.nn.Linear`'s (CORL), not within
-1 / sqrt(width of the layer). ``backup_actions``, which the authors need for cloned Adroit data, asks
-the targets as CQL does, not the critics themselves.
+compute all three and step afterwards. The policy's hidden weights start as `torch.nn.Linear`'s (CORL),
+not within 1 / sqrt(width of the layer). ``backup_actions``, which the authors need for pen-cloned,
+asks the targets as CQL does, not the critics themselves. Presets have CORL's N.
 """
 
 from collections.abc import Mapping
@@ -34,11 +34,11 @@ ADROIT = {"actor_lr": 3e-5, "temperature_lr": 3e-5, "reward": "standardise"}
 
 @dataclass(frozen=True)
 class SACNHyperparameters(SACHyperparameters):
-    """Section 5 and appendix C of the paper, and the authors' configuration."""
+    """The authors' configuration, and CORL's."""
 
     critics: int = hp(10, "N: the more, the more pessimistic; 10 to 500 by data set", least=1)
     backup_actions: int = hp(
-        0, "actions drawn at s', of which the target takes the best and no entropy; 0: one", least=0
+        1, "actions drawn at s'; of several the target takes the best, and then no entropy", least=1
     )
     hidden: tuple[int, ...] = hp((256, 256, 256), "widths of the hidden layers", least=1)
 
@@ -73,7 +73,7 @@ class SACN(SAC):
     @classmethod
     def soft_target(cls, nets: Nets, batch: Batch, hp: Any, action: Tensor, log_prob: Tensor) -> Tensor:
         """SAC's, or with the best of several actions: r + gamma min_j max_n Q'_j(s', a'_n)."""
-        if hp.backup_actions == 0:
+        if hp.backup_actions == 1:
             return super().soft_target(nets, batch, hp, action, log_prob)
         actions, _ = nets.actor(batch.next_obs).sample(hp.backup_actions)
         future = nets.target.critic(batch.next_obs, actions).amax(1).amin(0)

@@ -10,8 +10,8 @@ Fujimoto, van Hoof & Meger, "Addressing Function Approximation Error in Actor-Cr
 Order as in algorithm 1: the critics and, on every second update, the actor and all targets. It is
 the backbone of TD3+BC, ReBRAC and ISPI; alone, offline, nothing keeps it near the data.
 
-Differences: widths, step sizes and batch are those the authors' code has had since 2019 (the paper:
-400-300, 1e-3 and 100).
+Differences: widths, step sizes and batch are those of the authors' later code (the paper: 400-300,
+1e-3 and 100).
 """
 
 from dataclasses import dataclass

@@ -8,8 +8,8 @@ arXiv:2106.06860.
 
 Order as in TD3. Observations are normalised (section 4.2).
 
-Differences: none. The second term is a mean over action dimensions, as in equation 3's batch form
-and the authors' code, and no gradient flows through lambda.
+Differences: none from the authors' code, where the second term is a mean over action dimensions and
+no gradient flows through lambda.
 """
 
 from dataclasses import dataclass
