@@ -8,19 +8,10 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
+from off2on.actors import DeterministicActor, GaussianActor, SquashedGaussianActor
 from off2on.distributions import Normal, TanhNormal
 from off2on.flat import Flat
-from off2on.nets import (
-    MLP,
-    Critic,
-    DeterministicActor,
-    EnsembleLinear,
-    GaussianActor,
-    Nets,
-    Scalar,
-    SquashedGaussianActor,
-    Value,
-)
+from off2on.nets import MLP, Critic, EnsembleLinear, Nets, Scalar, Value
 
 
 def test_an_ensemble_layer_is_separate_linear_layers():

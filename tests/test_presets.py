@@ -6,12 +6,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
+from datasets_io import Shards
 from off2on.algorithms import CATALOGUE, find_algorithm
 from off2on.errors import HyperparameterError
+from off2on.hyperparameters import Hyperparameters
 from off2on.plan import Plan
+from off2on.transforms import Transforms
 
 PRESETS = [(name, preset) for name in CATALOGUE for preset in find_algorithm(name).Hyperparameters.presets]
 """Every algorithm's own and inherited ones."""
@@ -74,6 +78,21 @@ def test_a_plan_knows_what_its_preset_said(data_root: Path):
     assert origins.keys() == checked.hp.as_dict().keys()
     bare = Plan("iql", "toy-pendulum", hyperparameters={"beta": 7.0})
     assert bare.set_by(bare.check())["beta"] == "given"
+
+
+@pytest.mark.parametrize(
+    ("name", "stored", "learned"),
+    [
+        ("minus_one", (0, 1), (-1, 0)),
+        ("ten_minus_five", (0, 1), (-5, 5)),
+        ("ten_plus_five", (-1, 0), (-5, 5)),
+    ],
+)
+def test_rewards_of_sparse_tasks_are_shifted_as_named(
+    wide: Shards, name: str, stored: tuple[int, int], learned: tuple[int, int]
+):
+    made = Transforms.of(wide, Hyperparameters(reward=name)).rows({"rewards": np.array(stored, np.float32)})
+    assert tuple(made["reward"]) == learned
 
 
 # The command line.

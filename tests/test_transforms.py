@@ -177,13 +177,14 @@ assert policy(obs[:1]).shape == (1, 3)
 
 
 def test_an_exported_policy_needs_torch_alone(
-    build_learner: Callable[..., Any], wide: Shards, tmp_path: Path, recipe: Any
+    build_learner: Callable[..., Any], wide: Shards, cartpole: Shards, tmp_path: Path, recipe: Any
 ):
-    learner = build_learner(recipe, "wide", normalise_obs=True)
+    data = cartpole if recipe.actions == "discrete" else wide
+    learner = build_learner(recipe, data.name, normalise_obs=True)
     learner.advance(4)
     policy = learner.module["default_policy"].policy
     (tmp_path / "policy.pt").write_bytes(policy.export())
-    obs = wide.read_all(["obs"])["obs"]
+    obs = data.read_all(["obs"])["obs"]
     with torch.no_grad():
         live = policy(torch.from_numpy(obs)).numpy()
     loaded = load_policy(tmp_path / "policy.pt")(torch.from_numpy(obs)).detach().numpy()

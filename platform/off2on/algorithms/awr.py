@@ -13,9 +13,10 @@ A cycle: G of all rows, 200 steps of the value; G and A of all rows with the new
 the policy, both by stochastic gradients with momentum 0.9. G and A stand still for a turn: no targets.
 
 Differences: as in the authors' code, where the paper's text has beta = 0.05 and an advantage as it
-comes (``normalise_advantage=False``), the advantage is normalised over all rows held; V is a network
-divided by 1 - gamma, so that one step size suits every discount; c / 2 is 5. Batches are drawn with replacement. A row that came in since the last G takes part once it has one.
-Observations are normalised with the moments of the data. Default sigma and step size are Ant's.
+comes (``normalise_advantage=False``), the advantage is normalised over all rows held; V is a
+network divided by 1 - gamma, so that one step size suits every discount; c / 2 is 5. Batches are
+drawn with replacement. A row that came in since the last G takes part once it has one. Observations
+are normalised with the moments of the data. Default sigma and step size are Ant's.
 """
 
 from collections.abc import Mapping

@@ -20,14 +20,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from off2on.actors import SquashedGaussianActor
 from off2on.algorithms.sac import SAC, SACHyperparameters
 from off2on.batches import Batch
 from off2on.hyperparameters import hp
-from off2on.nets import Critic, EnsembleLinear, Nets
+from off2on.nets import Critic, Nets, start_small
 
 ADROIT = {"actor_lr": 3e-5, "temperature_lr": 3e-5, "reward": "standardise"}
 
@@ -78,13 +77,3 @@ class SACN(SAC):
         actions, _ = nets.actor(batch.next_obs).sample(hp.backup_actions)
         future = nets.target.critic(batch.next_obs, actions).amax(1).amin(0)
         return batch.reward + hp.discount * batch.mask * future  # type: ignore[no-any-return]
-
-
-@torch.no_grad()
-def start_small(network: nn.Module, last: float) -> None:
-    """Set the biases of the hidden layers to 0.1, and draw the last layer from [-last, last]."""
-    *hidden, final = (layer for layer in network.modules() if isinstance(layer, nn.Linear | EnsembleLinear))
-    for layer in hidden:
-        layer.bias.fill_(0.1)
-    for parameter in final.parameters():
-        parameter.uniform_(-last, last)
