@@ -25,6 +25,14 @@ hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("fixed")
 
 SMALL = {"hidden": (32, 32), "batch_size": 32}
+DREAM = {"termination": "never", "rollout_starts": 50, "dynamics_epochs": 1}
+"""For recipes with a model: no rule is known by which the episodes of `wide` end."""
+
+
+def small(recipe: Any) -> dict[str, Any]:
+    """Hyperparameters that make a recipe fast, of those that it has."""
+    rules = recipe.Hyperparameters.rules()
+    return {name: value for name, value in (SMALL | DREAM).items() if name in rules}
 
 
 @pytest.fixture(autouse=True)
@@ -123,6 +131,12 @@ class Problem:
         return loss
 
 
+@pytest.fixture(name="small")
+def small_hyperparameters() -> Callable[[Any], dict[str, Any]]:
+    """small(recipe): hyperparameters that make it fast."""
+    return small
+
+
 @pytest.fixture
 def problem(request: pytest.FixtureRequest) -> Callable[..., Problem]:
     """problem(recipe, **hyperparameters): networks, and a batch of 64 random transitions.
@@ -131,7 +145,7 @@ def problem(request: pytest.FixtureRequest) -> Callable[..., Problem]:
     """
 
     def make(recipe: Any, *, seed: int = 0, **hyperparameters: Any) -> Problem:
-        hp = recipe.Hyperparameters.parse(SMALL | hyperparameters, recipe.__name__)
+        hp = recipe.Hyperparameters.parse(small(recipe) | hyperparameters, recipe.__name__)
         if recipe.settle.__func__ is not Recipe.settle.__func__:
             shards: Shards = request.getfixturevalue("cartpole" if recipe.actions == "discrete" else "wide")
             hp = recipe.settle(hp, shards)
@@ -186,7 +200,7 @@ def build_learner(data_root: Path) -> Callable[..., Any]:
         data = data or ("toy-cartpole" if recipe.actions == "discrete" else "toy-pendulum")
         budget = given.pop("memory_budget", None)
         config = recipe.configure(data).data(memory_budget=budget).offline(updates)
-        config = config.training(threads=1, **(SMALL | given)).debugging(seed=seed)
+        config = config.training(threads=1, **(small(recipe) | given)).debugging(seed=seed)
         learner = config.get_default_learner_class()(config=config, module_spec=config.get_rl_module_spec())
         learner.build()
         return learner

@@ -18,8 +18,6 @@ from off2on.transforms import Transforms
 
 Build = Callable[..., Any]
 
-SMALL = {"hidden": (32, 32)}
-
 
 def names(recipe: Any) -> list[str]:
     return [objective.name for objective in recipe.plan()]
@@ -184,9 +182,9 @@ def test_temporal_differences_count_by_their_weight(problem: Build, recipe: Any)
 
 
 @pytest.mark.parametrize("explore", [False, True])
-def test_its_actions_fit_the_space(data_root: Path, recipe: Any, explore: bool):
+def test_its_actions_fit_the_space(data_root: Path, small: Build, recipe: Any, explore: bool):
     shards = Shards(data_root / data(recipe))
-    hp = recipe.Hyperparameters.parse(SMALL | {"normalise_obs": True}, recipe.__name__)
+    hp = recipe.Hyperparameters.parse(small(recipe) | {"normalise_obs": True}, recipe.__name__)
     hp = recipe.settle(hp, shards)
     nets = recipe.build_nets(shards.observation_space, shards.action_space, hp)
     for name in recipe.acting:

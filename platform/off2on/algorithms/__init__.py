@@ -119,6 +119,18 @@ CATALOGUE = {
         "Chen et al. 2021, arXiv:2101.05982",
         "SAC on the minimum over a random pair of many critics, made for many updates per step",
     ),
+    "mopo": Entry(
+        "off2on.algorithms.mopo:MOPO",
+        "model-based",
+        "Yu et al. 2020, arXiv:2005.13239",
+        "SAC on a learned model's rollouts, whose rewards fall where the model is unsure",
+    ),
+    "combo": Entry(
+        "off2on.algorithms.combo:COMBO",
+        "model-based",
+        "Yu et al. 2021, arXiv:2102.08363",
+        "CQL on recorded and imagined rows, pushed down on the model's, held up on the data's",
+    ),
     "e2o": Entry(
         "off2on.algorithms.e2o:E2O",
         "offline-to-online",
