@@ -83,6 +83,11 @@ class Fidelity:
         ]
 
 
+def key_of(row: dict[str, str]) -> Key:
+    """What identifies a row of the table."""
+    return row["algorithm"], row["loss"], row["reference"], row["relation"]
+
+
 def _gradient(loss: Tensor, named: dict[str, Any]) -> dict[str, Tensor]:
     """With respect to each parameter, zero where the loss does not depend on it."""
     parts = torch.autograd.grad(loss, list(named.values()), retain_graph=True, allow_unused=True)
@@ -96,16 +101,15 @@ def _gradient(loss: Tensor, named: dict[str, Any]) -> dict[str, Tensor]:
 def fidelity() -> Iterator[Fidelity]:
     """The table under way."""
     rows = read(TABLE)
-    table = Fidelity({(r["algorithm"], r["loss"], r["reference"], r["relation"]) for r in rows})
+    table = Fidelity({key_of(row) for row in rows})
     yield table
     if MODE == "write":
         _write(table, rows)
 
 
 def _write(table: Fidelity, rows: list[dict[str, str]]) -> None:
-    """The rows found, and the committed ones of algorithms that were not compared this time; the README."""
-    compared = {key[0] for key in table.found}
-    kept = [[row[name] for name in HEADER] for row in rows if row["algorithm"] not in compared]
+    """The rows found, and those of before that were not compared this time; then the README."""
+    kept = [[row[name] for name in HEADER] for row in rows if key_of(row) not in table.found]
     fresh = [
         [*key, *("" if error is None else f"{error:.1e}" for error in errors)]
         for key, errors in table.found.items()

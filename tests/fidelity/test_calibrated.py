@@ -15,6 +15,7 @@ from torch import Tensor
 from off2on.algorithms.bred import BRED
 from off2on.algorithms.cal_ql import CalQL
 from off2on.algorithms.cql import CQL
+from off2on.algorithms.e2o import E2O
 
 Make = Callable[..., Any]
 SEEDS = range(3)
@@ -92,10 +93,12 @@ def test_critics_with_a_multiplier_and_the_best_of_several_actions(
         assert 0.1 < share < 0.9
 
 
-@pytest.mark.parametrize(("recipe", "name", "kind"), [(CQL, "cql", "CQL"), (CalQL, "cal_ql", "CalQL")])
+@pytest.mark.parametrize(
+    ("recipe", "name", "kind"), [(CQL, "cql", "CQL"), (CalQL, "cal_ql", "CalQL"), (E2O, "e2o", "CQL")]
+)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_multipliers(problem: Make, fidelity: Any, recipe: Any, name: str, kind: str, seed: int):
-    case, mine, impl, batch = beside(problem, recipe, kind, seed, SAMPLES)
+    case, mine, impl, batch = beside(problem, recipe, kind, seed, SAMPLES, critics=2)
     torch.manual_seed(seed)
     impl.compute_target(batch)
     columns = batch.observations, batch.actions, batch.next_observations, batch.returns_to_go

@@ -10,13 +10,13 @@ from off2on.algorithms import CATALOGUE, find_algorithm
 def test_every_loss_of_every_algorithm_was_held_against_a_reference(name: str):
     rows = [row for row in read(FIDELITY) if row["algorithm"] == name]
     objectives = {objective.name for objective in find_algorithm(name).plan()}
-    assert objectives <= {row["loss"] for row in rows}
+    assert objectives <= {row["loss"].partition(",")[0] for row in rows}
     for row in rows:
         assert row["reference"]
         assert row["relation"]
         assert float(row["loss_error"]) < 1e-3
     for objective in objectives:
-        errors = [row["gradient_error"] for row in rows if row["loss"] == objective]
+        errors = [row["gradient_error"] for row in rows if row["loss"].partition(",")[0] == objective]
         assert any(error and float(error) < 1e-3 for error in errors), objective
 
 
