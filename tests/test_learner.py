@@ -16,6 +16,7 @@ from off2on.algorithm import OfflineToOnline
 from off2on.algorithms.bc import BC
 from off2on.algorithms.cql import CQL
 from off2on.algorithms.iql import IQL
+from off2on.config import OfflineToOnlineConfig
 from off2on.errors import LearnerDied
 from off2on.learner import RecipeLearner
 from off2on.speed import fastest_threads
@@ -360,7 +361,7 @@ def test_a_handover_may_be_crossed_again_with_another_strategy(tmp_path: Path):
 
 
 def test_tune_runs_trials_of_an_algorithm(tmp_path: Path):
-    config = configured(IQL).training(expectile=tune.grid_search([0.6, 0.8]))
+    config = configured(IQL).training(preset="antmaze", expectile=tune.grid_search([0.6, 0.8]))
     tuner = tune.Tuner(
         IQL,
         param_space=config,
@@ -369,6 +370,11 @@ def test_tune_runs_trials_of_an_algorithm(tmp_path: Path):
     results = tuner.fit()
     assert not results.errors
     assert [result.metrics["updates"] for result in results] == [20, 20]
+    asked = [OfflineToOnlineConfig(IQL).update_from_dict(result.config).hp for result in results]
+    assert {(hp.expectile, hp.beta, hp.reward) for hp in asked} == {
+        (0.6, 10.0, "minus_one"),
+        (0.8, 10.0, "minus_one"),
+    }
     losses = {result.metrics["learners"]["value/loss"] for result in results}
     assert len(losses) == 2
 
