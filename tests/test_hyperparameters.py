@@ -1,12 +1,13 @@
 import dataclasses
 import math
+import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, reject, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from off2on import strategies
@@ -30,8 +31,10 @@ class Example(Hyperparameters):
     widths: tuple[int, ...] = hp((8, 8), "layers", least=1)
 
 
-def allowed(rule: Rule, default: Any) -> st.SearchStrategy[Any]:
+def allowed(rule: Rule, default: Any, kind: Any) -> st.SearchStrategy[Any]:
     """Values within a rule, of the default's type."""
+    if kind == str | None:
+        return st.sampled_from((None, "here", "there/it.pt"))
     if rule.choices:
         return st.sampled_from(rule.choices)
     if isinstance(default, bool):
@@ -39,7 +42,8 @@ def allowed(rule: Rule, default: Any) -> st.SearchStrategy[Any]:
     if rule.check:
         return st.lists(st.sampled_from(("noise:0.003", "top", "bootstrap:0.5"))).map(tuple)
     if isinstance(default, tuple):
-        return st.lists(st.integers(1, 4096), min_size=1, max_size=4).map(tuple)
+        same = {"min_size": len(default), "max_size": len(default)}  # two tuples may have to match
+        return st.lists(st.integers(1, 4096), **same).map(tuple)
     low = rule.above if rule.above is not None else rule.least
     high = rule.below if rule.below is not None else rule.most
     if isinstance(default, int):
@@ -52,7 +56,8 @@ def allowed(rule: Rule, default: Any) -> st.SearchStrategy[Any]:
 @st.composite
 def settings_of(draw: Callable[[st.SearchStrategy[Any]], Any], kind: type[Settings]) -> Settings:
     fields = dataclasses.fields(kind)
-    values = {field.name: draw(allowed(field.metadata["rule"], field.default)) for field in fields}
+    kinds = typing.get_type_hints(kind)
+    values = {one.name: draw(allowed(one.metadata["rule"], one.default, kinds[one.name])) for one in fields}
     try:
         return kind(**values)
     except HyperparameterError:  # each may be allowed, and all of them together not
@@ -60,7 +65,7 @@ def settings_of(draw: Callable[[st.SearchStrategy[Any]], Any], kind: type[Settin
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
-@settings(suppress_health_check=[HealthCheck.filter_too_much], max_examples=30)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_any_allowed_settings_survive_yaml_and_text(kind: type[Settings], data: st.DataObject):
     drawn = data.draw(settings_of(kind))

@@ -73,8 +73,9 @@ def same(one: Any, other: Any) -> bool:
 # The offline side.
 
 
-def test_a_resumed_run_goes_on_bit_for_bit(recipe: Any, tmp_path: Path):
-    config = configured(recipe, "toy-cartpole" if recipe.actions == "discrete" else "toy-pendulum")
+def test_a_resumed_run_goes_on_bit_for_bit(recipe: Any, small: Any, tmp_path: Path):
+    data = "toy-cartpole" if recipe.actions == "discrete" else "toy-pendulum"
+    config = configured(recipe, data, **small(recipe))
     with config.build_algo() as whole:
         if not whole.is_fitted:
             whole.train()

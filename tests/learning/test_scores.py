@@ -21,7 +21,7 @@ from off2on.algorithms import CATALOGUE, find_algorithm
 from off2on.evaluate import acting, evaluate
 from off2on.stats import estimate
 
-pytestmark = [pytest.mark.learning, pytest.mark.usefixtures("ray_session")]
+pytestmark = [pytest.mark.learning, pytest.mark.usefixtures("ray_session"), pytest.mark.timeout(7200)]
 
 SCORES = Path(__file__).with_name("scores.csv")
 HEADER = ("data", "algorithm", "settings", "updates", "data_return", "iqm", "low", "high", "seeds")
@@ -66,20 +66,24 @@ SHORT: dict[str, dict[str, Any]] = {
 }
 """What a paper spends its hours on, made smaller."""
 
-LONGER = {("halfcheetah-medium", name): 10_000 for name in ("td3_bc", "ispi_s", "plas")}
+LONGER = {("halfcheetah-medium", name): 10_000 for name in ("td3_bc", "awac", "ispi_s", "plas")}
 """Those that need more updates than others before they have left their first policy behind."""
 
 ONLINE_ONLY = {"ddpg", "td3", "sac", "redq", "dqn", "double_dqn", "discrete_sac"}
 """Made for learning online: the papers do not say that they beat a recording from it alone."""
 
 STILL_BELOW = {
-    ("toy-pendulum", "filtered_bc"): "a tenth of its episodes is 1,000 rows, chosen by how luckily they began",
-    ("toy-pendulum", "crr"): "its critic jumps with targets that are renewed all at once",
-    ("halfcheetah-medium", "crr"): "the same: targets that follow give it more",
-    ("halfcheetah-medium", "rebrac"): "a penalty of the paper's size needs more updates; 0.1 is above the data",
-    ("halfcheetah-medium", "ispi_c"): "each of its two agents makes half of the updates",
+    ("toy-pendulum", "filtered_bc"): "a tenth of these episodes is 1,000 rows; not examined further",
+    ("halfcheetah-medium", "rebrac"): "one seed with actor_beta=0.1: 3,371, and 4,224 after 10,000 updates",
+    ("halfcheetah-medium", "crr"): "one seed acting by the mean: 1,770, with following targets 2,601",
+    ("halfcheetah-medium", "ispi_c"): "each of its two agents makes half of the updates; not run longer",
+    ("halfcheetah-medium", "bear"): "not run longer",
+    ("halfcheetah-medium", "cql"): "not run longer",
+    ("halfcheetah-medium", "sac_n"): "not run longer",
+    ("halfcheetah-medium", "edac"): "not run longer",
+    ("halfcheetah-medium", "mopo"): "not run longer",
 }
-"""What a short while is too short for, and why."""
+"""What a short while is too short for, and what is known of it."""
 
 
 def cases() -> list[tuple[str, str]]:
