@@ -1,0 +1,356 @@
+"""What becomes of weights and changed batches: rows drawn and read by weight, and the machine around them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datasets_io import Shards
+from off2on.algorithms.bc import BC
+from off2on.algorithms.iql import IQL
+from off2on.batches import Batch, Layout, Rows
+from off2on.expansions import CATALOGUE, find_expansion, unfit
+from off2on.expansions.base import (
+    BatchChange,
+    episode_weights,
+)
+from off2on.expansions.bootstrap import Bootstrap
+from off2on.offline import OfflineRows
+from off2on.strategies import CATALOGUE as STRATEGIES
+from off2on.strategies import find_strategy
+from off2on.strategies.append import Append
+from off2on.strategies.balanced import Balanced, BalancedOptions
+from off2on.strategies.base import Options, offline_rows
+from off2on.strategies.symmetric import Symmetric, SymmetricOptions
+from off2on.transforms import Transforms
+
+CPU = torch.device("cpu")
+Build = Callable[..., Any]
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+# Rows by weight.
+
+
+def held(weights: Any, online: int = 0) -> Rows:
+    """Offline rows of these weights and as many online ones; each holds its number."""
+    rows = Rows(Layout({"obs": 2, "action": 1, "reward": 0}), len(weights), len(weights), 100, CPU)
+    rows.data.copy_(torch.arange(float(len(rows.data))).unsqueeze(1).expand_as(rows.data))
+    rows.weigh(torch.tensor(weights, dtype=torch.float64))
+    if online:
+        rows.add(torch.ones(online, 4))
+    return rows
+
+
+WEIGHTS = [0.1, 0.1, 2.8, 0.5, 1.5]  # 1 on average
+
+
+def frequencies(drawn: torch.Tensor, minlength: int) -> Any:
+    return np.bincount(drawn.flatten(), minlength=minlength) / drawn.numel()
+
+
+def test_offline_rows_are_drawn_by_weight():
+    drawn = offline_rows(held(WEIGHTS), (1000, 100), generator())
+    np.testing.assert_allclose(frequencies(drawn, 5), np.array(WEIGHTS) / 5, atol=5e-3)
+
+
+@given(st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=50), st.integers(0, 1000))
+def test_drawn_positions_are_those_of_rows(weights: list[float], seed: int):
+    drawn = offline_rows(held(weights), (200,), generator(seed))
+    assert drawn.min() >= 0
+    assert drawn.max() < len(weights)
+
+
+def test_append_weighs_an_online_row_like_an_offline_one_of_weight_one():
+    strategy = Append(held(WEIGHTS, online=3), Options())
+    found = frequencies(strategy.draw(1000, 100, generator()), 8)
+    np.testing.assert_allclose(found, np.array([*WEIGHTS, 1, 1, 1]) / 8, atol=5e-3)
+    alone = frequencies(Append(held(WEIGHTS), Options()).draw(1000, 100, generator()), 5)
+    np.testing.assert_allclose(alone, np.array(WEIGHTS) / 5, atol=5e-3)
+
+
+def test_symmetric_keeps_its_share_and_draws_the_offline_part_by_weight():
+    strategy = Symmetric(held(WEIGHTS, online=2), SymmetricOptions(offline_share=0.25))
+    found = frequencies(strategy.draw(1000, 100, generator()), 7)
+    np.testing.assert_allclose(found, np.array([*(0.05 * np.array(WEIGHTS)), 0.375, 0.375]), atol=5e-3)
+
+
+def test_balanced_begins_with_the_weights():
+    strategy = Balanced(held(WEIGHTS, online=2), BalancedOptions())
+    assert strategy.priority[:5].tolist() == pytest.approx(WEIGHTS)
+    assert float(strategy.largest) == pytest.approx(5 / 1000)  # M is the sum of the weights
+    found = frequencies(strategy.draw(1000, 100, generator()), 7)
+    np.testing.assert_allclose(found, np.array([*WEIGHTS, 0, 0]) / 5, atol=5e-3)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_without_weights_a_strategy_draws_what_it_drew(name: str):
+    rows = Rows(Layout({"obs": 2, "action": 1, "reward": 0}), 50, 50, 100, CPU)
+    rows.data.uniform_()
+    kind = find_strategy(name)
+    drawn = kind(rows, kind.Options()).draw(10, 64, generator())
+    assert rows.edges is None
+    np.testing.assert_allclose(np.bincount(drawn.flatten(), minlength=50) / 640, 1 / 50, atol=0.03)
+
+
+# Rows read by weight.
+
+
+def source(shards: Shards, words: tuple[str, ...], window: int = 10**6, **options: Any) -> OfflineRows:
+    given = {"share": (0, 1), "capacity": 0, "seed": 0, "device": CPU} | options
+    transforms, width = Transforms.of(shards, BC.Hyperparameters()), 4 * (5 + 3 + 1 + 5 + 1)
+    return OfflineRows(
+        shards,
+        IQL.columns,
+        transforms,
+        discount=0.99,
+        budget=width * window,
+        weights=episode_weights(words, shards),
+        **given,
+    )
+
+
+def number_of(rows: torch.Tensor, shards: Shards) -> Any:
+    """Which rows of the data these are [n]."""
+    whole = {row.tobytes(): number for number, row in enumerate(shards.read_all(["obs"])["obs"])}
+    return np.array([whole[row.tobytes()] for row in rows[:, :5].numpy()])
+
+
+def per_row(words: tuple[str, ...], shards: Shards) -> Any:
+    weights = episode_weights(words, shards)
+    assert weights is not None
+    return np.repeat(weights, shards.manifest.lengths)
+
+
+def test_dropped_episodes_are_not_loaded(wide: Shards):
+    found = source(wide, ("top:0.25",))
+    kept = np.flatnonzero(per_row(("top:0.25",), wide))
+    assert (found.rows.offline, found.rows.total) == (len(kept), len(kept))
+    assert found.rows.edges is None  # those that are left are all alike
+    assert sorted(number_of(found.rows.data, wide)) == kept.tolist()
+
+
+def test_rows_that_are_held_have_their_episodes_weight(wide: Shards):
+    found = source(wide, ("returns:0.2",))
+    assert found.rows.offline == wide.rows
+    assert found.rows.weights is not None
+    np.testing.assert_allclose(
+        found.rows.weights, per_row(("returns:0.2",), wide)[number_of(found.rows.data, wide)]
+    )
+    assert found.rows.mass == pytest.approx(wide.rows)
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 5])
+@pytest.mark.parametrize("words", [("top:0.5",), ("returns:0.2",), ("top:0.7", "advantages:0.3")])
+def test_learners_share_the_weight_not_the_rows(wide: Shards, world: int, words: tuple[str, ...]):
+    weight = per_row(words, wide)
+    parts = [number_of(source(wide, words, share=(rank, world)).rows.data, wide) for rank in range(world)]
+    assert sorted(np.concatenate(parts)) == np.flatnonzero(weight).tolist()
+    masses = [weight[part].sum() for part in parts]
+    assert np.ptp(masses) <= 2 * len(wide.files) * weight.max()
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 7])
+def test_parts_of_equal_weight_are_the_parts_without_weights(wide: Shards, world: int):
+    for rank in range(world):
+        plain = source(wide, (), share=(rank, world)).rows
+        even = source(wide, ("returns:1e9", "top:1"), share=(rank, world)).rows
+        assert abs(plain.offline - even.offline) <= len(wide.files)
+        assert torch.equal(plain.data, source(wide, ("top:1",), share=(rank, world)).rows.data)
+
+
+def epoch_of(found: OfflineRows, epoch: int) -> torch.Tensor:
+    """What streams in an epoch, read without Ray."""
+    items = [{key: np.array([value]) for key, value in item.items()} for item in found._epoch(epoch)]
+    return torch.from_numpy(np.concatenate([found.reader.shuffled(item)["row"] for item in items]))
+
+
+@pytest.mark.usefixtures("ray_session")
+@pytest.mark.parametrize("words", [("returns:0.2",), ("top:0.6", "returns:0.3"), ("top:0.5",)])
+def test_a_weighted_stream_brings_each_row_as_often_as_its_weight_says(wide: Shards, words: tuple[str, ...]):
+    found = source(wide, words, window=40)
+    assert found.streams
+    assert found.rows.edges is None
+    weight = per_row(words, wide)
+    assert found.rows.total == round(weight.sum())
+    scaled = weight * found.rows.total / weight.sum()
+    together = np.zeros(wide.rows)
+    for epoch in range(20):
+        rows = epoch_of(found, epoch)
+        assert len(rows) == found.rows.total
+        times = np.bincount(number_of(rows, wide), minlength=wide.rows)
+        assert (times >= np.floor(scaled - 1e-6)).all()
+        assert (times <= np.ceil(scaled + 1e-6)).all()
+        together += times
+    np.testing.assert_allclose(together / 20, scaled, atol=5 * 0.5 / np.sqrt(20))
+    assert together.sum() == 20 * found.rows.total
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_a_weighted_window_slides_and_is_found_again(wide: Shards):
+    words = ("top:0.6", "returns:0.3")
+    found = source(wide, words, window=40)
+    seen = [found.rows.data.clone()]
+    while found.streamed < found.rows.total:
+        position = found.slide(min(37, found.rows.total - found.streamed))
+        seen.append(found.rows.data[position].clone())
+    expected = number_of(epoch_of(found, 0), wide)
+    assert sorted(number_of(torch.cat(seen), wide)) == sorted(expected)
+    found.slide(30)  # into the next epoch
+    again = source(wide, words, window=40)
+    again.load(found.state())
+    assert torch.equal(again.rows.data, found.rows.data)
+    assert torch.equal(again.slide(25), found.slide(25))
+    assert torch.equal(again.rows.data, found.rows.data)
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_held_and_streamed_rows_agree_in_expectation(wide: Shards):
+    words = ("returns:0.25",)
+    resident, streamed = source(wide, words), source(wide, words, window=60)
+    drawn = offline_rows(resident.rows, (400_000,), generator())
+    one = np.bincount(number_of(resident.rows.data, wide)[drawn], minlength=wide.rows) / 400_000
+    rows = torch.cat([epoch_of(streamed, epoch) for epoch in range(60)])
+    other = np.bincount(number_of(rows, wide), minlength=wide.rows) / len(rows)
+    np.testing.assert_allclose(one, other, atol=2e-3)
+    episodes = np.repeat(np.arange(wide.episodes), wide.manifest.lengths)
+    np.testing.assert_allclose(np.bincount(episodes, one), np.bincount(episodes, other), atol=5e-3)
+
+
+def test_a_file_without_a_kept_episode_is_not_read(wide: Shards, monkeypatch: pytest.MonkeyPatch):
+    weights = np.zeros(wide.episodes)
+    weights[: wide.manifest.episodes_of(0).stop] = 1.0
+    read: list[Path] = []
+    true = Shards.read
+    monkeypatch.setattr(
+        Shards, "read", lambda self, file, *rest: read.append(file) or true(self, file, *rest)
+    )
+    transforms = Transforms.of(wide, IQL.Hyperparameters(normalise_obs=False))
+    given = {"share": (0, 1), "capacity": 0, "seed": 0, "device": CPU, "discount": 0.99, "budget": 10**9}
+    found = OfflineRows(wide, IQL.columns, transforms, weights=weights, **given)  # type: ignore[arg-type]
+    assert read == [wide.files[0]]
+    assert found.rows.offline == wide.manifest.rows_per_file[0]
+
+
+# The machine.
+
+NUMBERED = {
+    "top": "top:0.7",
+    "returns": "returns:0.5",
+    "noise": "noise:0.01",
+    "amplitude": "amplitude:0.1",
+    "bootstrap": "bootstrap:0.8",
+}
+
+
+def test_every_algorithm_learns_from_expanded_data(build_learner: Build, recipe: Any):
+    words = [NUMBERED.get(name, name) for name in CATALOGUE if unfit(find_expansion(name)[0], recipe) is None]
+    assert len(words) >= len(CATALOGUE) - 2  # all but the bootstrap and the mix-up fit every algorithm
+    learner = build_learner(recipe, expand=",".join(words))
+    assert [type(expansion) for expansion in learner.replay.changes] == [
+        kind for kind, _ in map(find_expansion, words) if issubclass(kind, BatchChange)
+    ]
+    assert learner.rows.offline < learner.replay.source.reader.shards.rows
+    assert learner.rows.weights is not None
+    if recipe.fitted:
+        learner.fit()
+    before = {name: flat.vector.clone() for name, flat in learner.flat.items()}
+    logged = learner.advance(2)
+    assert all(np.isfinite(value) for value in logged.values())
+    assert any(not torch.equal(flat.vector, before[name]) for name, flat in learner.flat.items())
+
+
+def test_a_mask_reaches_the_critics_of_every_algorithm_that_has_some(problem: Build, recipe: Any):
+    if unfit(Bootstrap, recipe):
+        return
+    case = problem(recipe)
+    members = getattr(case.nets.critic, "members", 1)
+    losses = []
+    for weight in (None, torch.ones(members, 64), torch.zeros(members, 64)):
+        case.batch.weight = weight
+        losses.append(case.loss("critic"))
+    assert torch.isclose(losses[0], losses[1])
+    assert not torch.isclose(losses[1], losses[2])
+
+
+def test_each_critic_learns_from_its_own_rows(problem: Build):
+    case = problem(IQL)
+    case.batch.weight = torch.zeros(2, 64)
+    case.batch.weight[1, 7] = 1.0
+    loss = case.loss("critic")
+    case.batch.reward[torch.arange(64) != 7] += 1.0
+    assert torch.equal(case.loss("critic"), loss)
+    case.batch.reward[7] += 1.0
+    assert not torch.isclose(case.loss("critic"), loss)
+    gradients = torch.autograd.grad(case.loss("critic"), list(case.nets.critic.parameters()))
+    assert all(gradient[0].abs().max() == 0 for gradient in gradients)
+    assert any(gradient[1].abs().max() > 0 for gradient in gradients)
+
+
+def test_the_same_seed_gives_the_same_expansions(build_learner: Build):
+    words = "noise:0.1,mixup,bootstrap,returns"
+    one, two, other = (build_learner(IQL, "wide", expand=words, seed=seed) for seed in (3, 3, 4))
+    torch.manual_seed(99)
+    assert one.advance(8) == two.advance(8) != other.advance(8)
+    assert (
+        one.replay.changes[2].about.seed
+        == two.replay.changes[2].about.seed
+        != other.replay.changes[2].about.seed
+    )
+
+
+class Watching(IQL):
+    """Keeps the batches that its losses see."""
+
+    seen: list[Batch] = []  # noqa: RUF012
+
+    @classmethod
+    def prepare(cls, nets: Any, batch: Batch, hp: Any) -> Batch:
+        cls.seen.append(Batch(**vars(batch)))
+        return super().prepare(nets, batch, hp)
+
+
+def test_losses_see_the_changed_batch_and_strategies_the_recorded_one(build_learner: Build):
+    used: list[Batch] = []
+
+    class Spy(Append):
+        def used(self, batch: Batch, position: Any, generator: Any) -> dict[str, torch.Tensor]:
+            used.append(batch)
+            return {}
+
+    Watching.seen.clear()
+    learner = build_learner(Watching, "wide", expand="amplitude:1,bootstrap", normalise_obs=False)
+    learner.replay.strategy = Spy(learner.rows, Options())
+    before = learner.rows.data.clone()
+    learner.advance(2)
+    for seen, recorded in zip(Watching.seen, used, strict=True):
+        assert not torch.equal(seen.obs, recorded.obs)
+        assert torch.equal(seen.reward, recorded.reward)
+        assert seen.weight.shape == (2, 32)
+    assert torch.equal(learner.rows.data, before)
+
+
+@pytest.mark.parametrize("words", ["returns:0.3,noise:0.01,bootstrap", "top:0.4", "bootstrap"])
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_crossing_with_expanded_data(data_root: Path, wide: Shards, name: str, words: str):
+    config = IQL.configure("wide").offline(10).online(60, strategy=name)
+    config.training(threads=1, hidden=(16, 16), batch_size=32, expand=words)
+    learner = config.get_default_learner_class()(config=config, module_spec=config.get_rl_module_spec())
+    learner.build()
+    learner.advance(10)
+    learner.cross()
+    columns = wide.read_all(["obs", "new_obs", "actions", "rewards", "terminateds", "truncateds"])
+    first = {name: values[:40] for name, values in columns.items()} | {"env": np.zeros(40, int)}
+    learner.add(first, 0)
+    logged = learner.advance(10)
+    assert all(np.isfinite(value) for value in logged.values())
+    assert 0 < logged["offline_share"] < 1
+    assert learner.rows.online == 40
