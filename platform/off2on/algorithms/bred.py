@@ -55,7 +55,7 @@ class BRED(CQL):
     """Several CQL agents, merged online."""
 
     Hyperparameters = BREDHyperparameters
-    objectives = ("temperature", "merged_temperature", "actor", "multiplier", "critic")  # type: ignore[assignment]
+    objectives = ("temperature", "merged_temperature", "actor", "multiplier", "critic")
 
     @classmethod
     def due(cls, objective: Objective, hp: Any, update: int, progress: float) -> bool:

@@ -64,7 +64,7 @@ class CQL(SAC):
     """SAC, pushed down where the data is silent."""
 
     Hyperparameters = CQLHyperparameters
-    objectives = ("temperature", "actor", "multiplier", "critic")  # type: ignore[assignment]
+    objectives: ClassVar[tuple[str | Objective, ...]] = ("temperature", "actor", "multiplier", "critic")
 
     @classmethod
     def due(cls, objective: Objective, hp: Any, update: int, progress: float) -> bool:

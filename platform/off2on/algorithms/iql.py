@@ -31,7 +31,7 @@ from off2on.algorithm import OfflineToOnline
 from off2on.batches import Batch
 from off2on.hyperparameters import NORMALISE, REWARD, REWARDS, Hyperparameters, hp
 from off2on.nets import Critic, Nets, Value
-from off2on.recipe import Loss, cosine
+from off2on.recipe import Loss, Objective, cosine
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class IQL(OfflineToOnline):
     """Values from the data's own actions, then copy the better ones."""
 
     Hyperparameters = IQLHyperparameters
-    objectives = ("value", "actor", "critic")
+    objectives: ClassVar[tuple[str | Objective, ...]] = ("value", "actor", "critic")
 
     @classmethod
     def build_nets(cls, obs_space: Any, action_space: Any, hp: IQLHyperparameters) -> Nets:

@@ -59,7 +59,7 @@ class PEX(IQL):
     """IQL whose policy is kept, and given a companion, when it goes online."""
 
     Hyperparameters = PEXHyperparameters
-    objectives = ("value", "actor", "critic", "expansion")  # type: ignore[assignment]
+    objectives = ("value", "actor", "critic", "expansion")
     acting = ("actor", "expansion", "critic")
 
     @classmethod

@@ -13,7 +13,7 @@ backbone of CQL and the ensembles; alone, offline, it is the example of what goe
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ from off2on.algorithm import OfflineToOnline
 from off2on.batches import Batch
 from off2on.hyperparameters import Hyperparameters, hp
 from off2on.nets import Critic, Nets, Scalar
-from off2on.recipe import Loss
+from off2on.recipe import Loss, Objective
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class SAC(OfflineToOnline):
     """Maximum-entropy actor-critic."""
 
     Hyperparameters = SACHyperparameters
-    objectives = ("temperature", "actor", "critic")
+    objectives: ClassVar[tuple[str | Objective, ...]] = ("temperature", "actor", "critic")
 
     @classmethod
     def build_nets(cls, obs_space: Any, action_space: Any, hp: SACHyperparameters) -> Nets:
