@@ -36,18 +36,20 @@ class Task:
     path: str | None
     updates: int
     hidden: tuple[int, ...]
+    epochs: int
+    """Of fitting dynamics."""
 
 
 HALFCHEETAH = Path(__file__).parents[3] / "shared" / "data" / "halfcheetah-medium.hdf5"
 TASKS = {
-    "toy-pendulum": Task(ToyPendulum(), None, 5000, (64, 64)),
-    "toy-cartpole": Task(ToyCartPole(), None, 5000, (64, 64)),
-    "halfcheetah-medium": Task(D4RL("HalfCheetah-v5"), str(HALFCHEETAH), 5000, (128, 128)),
+    "toy-pendulum": Task(ToyPendulum(), None, 5000, (64, 64), 20),
+    "toy-cartpole": Task(ToyCartPole(), None, 5000, (64, 64), 20),
+    "halfcheetah-medium": Task(D4RL("HalfCheetah-v5"), str(HALFCHEETAH), 5000, (128, 128), 5),
 }
 
 VAE = {"vae_hidden": (128, 128)}
 PROPOSALS = {"samples": 4, "hidden": (64, 64)}
-MODEL = {"dynamics_epochs": 5, "rollout_starts": 5000}
+MODEL = {"rollout_starts": 5000}
 SHORT: dict[str, dict[str, Any]] = {
     "awr": {"actor_lr": 5e-4},
     "awac": {"batch_size": 256},
@@ -82,6 +84,7 @@ STILL_BELOW = {
     ("halfcheetah-medium", "sac_n"): "not run longer",
     ("halfcheetah-medium", "edac"): "not run longer",
     ("halfcheetah-medium", "mopo"): "not run longer",
+    ("halfcheetah-medium", "awac"): "2,886 after 5,000 updates, so more of them do not help: not explained",
 }
 """What a short while is too short for, and what is known of it."""
 
@@ -121,6 +124,8 @@ def score(name: str, shards: Shards, updates: int, settings: dict[str, Any], see
 def test_it_beats_the_return_of_its_data(data: str, name: str, ingested: Any):
     shards, task = ingested(data), TASKS[data]
     settings = {"hidden": task.hidden} | SHORT.get(name, {})
+    if "dynamics_epochs" in find_algorithm(name).Hyperparameters.rules():
+        settings["dynamics_epochs"] = task.epochs
     updates = LONGER.get((data, name), task.updates)
     case = (data, name, " ".join(f"{key}={value}" for key, value in settings.items()), str(updates))
     if any(tuple(row[:4]) == case for row in table()):
