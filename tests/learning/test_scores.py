@@ -81,6 +81,7 @@ STILL_BELOW = {
     ("halfcheetah-medium", "ispi_c"): "each of its two agents makes half of the updates; not run longer",
     ("halfcheetah-medium", "bear"): "not run longer",
     ("halfcheetah-medium", "cql"): "not run longer",
+    ("halfcheetah-medium", "cal_ql"): "not run longer",
     ("halfcheetah-medium", "sac_n"): "not run longer",
     ("halfcheetah-medium", "edac"): "not run longer",
     ("halfcheetah-medium", "mopo"): "not run longer",
