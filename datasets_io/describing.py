@@ -1,6 +1,5 @@
 """The manifest of a data set that has just been written."""
 
-import hashlib
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from datasets_io.errors import BadValues
-from datasets_io.manifest import Manifest, space_to_json
+from datasets_io.flatten import nested_to_json
+from datasets_io.manifest import Generation, Manifest, content_hash, space_to_json
 from datasets_io.reports import PartReport
 from datasets_io.source import Source
 
@@ -36,33 +36,49 @@ def describe_data(
     Raises:
         BadValues: The spaces are not those of the data.
     """
-    hashes = "".join(file["sha256"] for file in report.files)
-    return Manifest(
-        name=name,
-        description=source.description,
-        licence=source.licence,
+    nested = source.nested_observation_space
+    generation = Generation(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
         source={
             "kind": type(source).__name__,
             "path": str(path) if isinstance(path, str | Path) else None,
             "sha256": sha256,
             "options": source.options(),
         },
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        observation_space=_observation_space(spaces[0], report),
-        action_space=_action_space(spaces[1], report),
-        env_id=source.env,
         rows=report.rows,
         episodes=len(report.lengths),
         terminated=report.terminated,
         truncated=report.truncated,
+        files=len(report.files),
+        scene_files=len(report.scene_files),
+        moments={column: moments.to_json() for column, moments in report.moments.items()},
+        faults=report.faults,
+    )
+    return Manifest(
+        name=name,
+        description=source.description,
+        licence=source.licence,
+        source=generation.source,
+        created=generation.created,
+        observation_space=_observation_space(spaces[0], report),
+        action_space=_action_space(spaces[1], report),
+        env_id=source.env,
+        env_options=dict(source.env_options),
+        rows=generation.rows,
+        episodes=generation.episodes,
+        terminated=generation.terminated,
+        truncated=generation.truncated,
         columns=report.columns,
         statistics={column: moments.summary() for column, moments in report.moments.items()},
         returns=report.returns,
         lengths=report.lengths,
         files=report.files,
-        content_hash=hashlib.sha256(hashes.encode()).hexdigest(),
+        scene_files=report.scene_files,
+        content_hash=content_hash(report.files),
         discount=discount,
         faults=report.faults,
+        generations=[generation],
+        nested_observation_space=None if nested is None else nested_to_json(nested),
     )
 
 

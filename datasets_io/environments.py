@@ -1,25 +1,76 @@
-"""Asking Gymnasium for an environment's spaces, without needing the simulator to be installed."""
+"""Making environments: the only place that does, so that data, evaluation and rollouts mean the same one."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
+
+from datasets_io.flatten import pick, select
+
+LEGACY = "gym:"
+"""Before the id of an environment of the old `gym` package."""
+
+OBSERVE = "observe"
+"""The option that names the parts of a dictionary of observations to keep."""
+
+
+def make(env_id: str, options: Mapping[str, Any] | None = None) -> Any:
+    """Makes an environment whose observations are one vector.
+
+    Args:
+        env_id: A Gymnasium id, ``module:Id``, or ``gym:Id`` for one of the old `gym` package.
+        options: For its constructor; but `observe`, a list of keys, says which parts of a dictionary of
+            observations to keep, in which order; a dot leads into a dictionary inside it.
+
+    Returns:
+        The environment. Nested observations are laid end to end, as `datasets_io.flatten` does with rows.
+
+    Raises:
+        Exception: Whatever the environment's package raises when it cannot be made.
+    """
+    import gymnasium as gym
+    from gymnasium.wrappers import FlattenObservation, TransformObservation
+
+    options = dict(options or {})
+    keys = options.pop(OBSERVE, None)
+    env: Any
+    if env_id.startswith(LEGACY):
+        from datasets_io.legacy_gym import adapt
+
+        env = adapt(env_id.removeprefix(LEGACY), options)
+    else:
+        env = gym.make(env_id, **options)
+    if keys is not None:
+        # Gymnasium's own FilterObservation puts the keys into the alphabet's order.
+        env = TransformObservation(env, lambda obs: pick(obs, keys), select(env.observation_space, keys))
+    if isinstance(env.observation_space, gym.spaces.Dict | gym.spaces.Tuple):
+        env = FlattenObservation(env)
+    return env
+
+
+def options_for(env_id: str, own_id: str | None, own: Mapping[str, Any]) -> dict[str, Any]:
+    """The data's options for an environment; for another than their own, only how it is observed."""
+    return {name: value for name, value in own.items() if env_id == own_id or name == OBSERVE}
 
 
 class Spaces(NamedTuple):
-    """An environment's spaces, or why it could not be made (both None then)."""
+    """An environment's spaces, or why it could not be made (all None then)."""
 
     observation: Any
     action: Any
     trouble: str
+    nested: Any = None
+    """The observations' before they were flattened; None: they are flat by themselves."""
 
 
-def spaces_of(env_id: str) -> Spaces:
-    """Makes an environment, looks, closes it."""
-    import gymnasium as gym
+def spaces_of(env_id: str, options: Mapping[str, Any] | None = None) -> Spaces:
+    """Makes an environment, looks, closes it. The options are those of `make`."""
+    from gymnasium.wrappers import FlattenObservation
 
     try:
-        env = gym.make(env_id)
+        env = make(env_id, options)
     except Exception as error:
         # Whatever the environment's own package raises. Data can be kept without their simulator.
         return Spaces(None, None, f"{error}".splitlines()[0] if f"{error}" else repr(error))
-    spaces = Spaces(env.observation_space, env.action_space, "")
+    nested = env.env.observation_space if isinstance(env, FlattenObservation) else None
+    spaces = Spaces(env.observation_space, env.action_space, "", nested)
     env.close()
     return spaces

@@ -27,6 +27,7 @@ class Episode:
         id: Unique in its data set; None lets the ingest number it.
         extras: Further columns, [T, …] each; `action_logp` is the behaviour's log-probability.
         row: Row of the source at which it begins, for messages about it.
+        scene: What a simulator needs to replay it: a name, which several episodes may share, and arrays.
     """
 
     obs: Array
@@ -37,6 +38,7 @@ class Episode:
     id: str | None = None
     extras: Mapping[str, Array] = field(default_factory=dict)
     row: int | None = None
+    scene: tuple[str, Mapping[str, Array]] | None = None
 
     def __post_init__(self) -> None:
         actions = np.asarray(self.actions)

@@ -6,7 +6,9 @@ UserError                 what is wrong, what was expected, a line to paste   ex
 ├── DataError             the data were refused                               exit code 3
 │   ├── MissingColumn     a column that was asked for is not there
 │   ├── Corrupt           a file is truncated or is not what its name says
-│   └── BadValues         NaN, shapes that disagree, actions outside their box
+│   ├── BadValues         NaN, shapes that disagree, actions outside their box
+│   ├── Unreachable       a bucket does not answer, or does not let us in
+│   └── NoSpace           the disk is full
 └── Offline               a download was needed and could not be made
 """
 
@@ -61,6 +63,14 @@ class Corrupt(DataError):
 
 class BadValues(DataError):
     """NaN, shapes that disagree, actions outside their box."""
+
+
+class Unreachable(DataError):
+    """A bucket does not answer, or does not let us in."""
+
+
+class NoSpace(DataError):
+    """The disk is full."""
 
 
 class Offline(UserError):

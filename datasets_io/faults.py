@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -9,7 +10,8 @@ class Fault:
     """One kind of oddity in one column.
 
     Args:
-        kind: A short key: `nan`, `outside`, `both_ends`, `no_timeouts`, `next_obs`, `no_final_obs`, `env`.
+        kind: A short key: `nan`, `outside`, `both_ends`, `no_timeouts`, `next_obs`, `no_final_obs`, `env`,
+            `quarantined`.
         column: The column as the source calls it, or "".
         detail: In words, to be read after the count: "values outside [-1, 1]".
         count: How many values, rows or episodes (the detail says which); 0 where counting means nothing.
@@ -34,6 +36,14 @@ class Fault:
         if self.first_row is not None:
             text += f", first at row {self.first_row:,}"
         return text
+
+
+class Quarantined(NamedTuple):
+    """A record of a source that cannot be read and was left out: its file, first byte, and why."""
+
+    file: str
+    offset: int
+    reason: str
 
 
 def merge(faults: Iterable[Fault]) -> list[Fault]:

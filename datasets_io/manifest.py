@@ -1,6 +1,8 @@
 """manifest.json: what a data set is, without opening a shard."""
 
+import hashlib
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
@@ -11,8 +13,37 @@ from datasets_io.episode import Array
 from datasets_io.errors import BadValues, Corrupt
 from datasets_io.faults import Fault
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 FILE = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One addition to a data set, in counts: its episodes and files follow those of the additions before.
+
+    Args:
+        created: ISO time, UTC.
+        source: kind, path (or url), sha256 (of what was read), options.
+        rows: Transitions.
+        episodes: Episodes.
+        terminated: Episodes ended by the task.
+        truncated: Episodes cut off.
+        files: Number of shards.
+        scene_files: Number of files of scenes.
+        moments: {column: `Moments` as plain values}, which add up where rounded statistics would not.
+        faults: Oddities that were found and let through.
+    """
+
+    created: str
+    source: dict[str, Any]
+    rows: int
+    episodes: int
+    terminated: int
+    truncated: int
+    files: int
+    scene_files: int
+    moments: dict[str, dict[str, Any]]
+    faults: list[Fault]
 
 
 @dataclass(frozen=True)
@@ -28,6 +59,7 @@ class Manifest:
         observation_space: A Box or Discrete as plain values, see `space_to_json`.
         action_space: Likewise.
         env_id: Gymnasium id, or None when nobody knows the simulator.
+        env_options: What `environments.make` is told about it.
         rows: Transitions.
         episodes: Episodes.
         terminated: Episodes ended by the task.
@@ -40,6 +72,9 @@ class Manifest:
         content_hash: SHA-256 over the files' hashes.
         discount: With which the stored column `ret` was computed, if there is one.
         faults: Oddities that were found and let through.
+        nested_observation_space: The space of which `observation_space` is the flat form, or None.
+        scene_files: As `files`, of the scenes.
+        generations: What was added when, the first time included.
         schema_version: Of this layout.
     """
 
@@ -63,6 +98,10 @@ class Manifest:
     content_hash: str
     discount: float | None = None
     faults: list[Fault] = field(default_factory=list)
+    env_options: dict[str, Any] = field(default_factory=dict)
+    nested_observation_space: dict[str, Any] | None = None
+    scene_files: list[dict[str, Any]] = field(default_factory=list)
+    generations: list[Generation] = field(default_factory=list)
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -93,15 +132,28 @@ class Manifest:
             version = plain["schema_version"]
             if version != SCHEMA_VERSION:
                 raise Corrupt(
-                    f"the manifest has schema version {version}.", f"This off2on reads {SCHEMA_VERSION}."
+                    f"the manifest has schema version {version}.",
+                    f"This off2on reads {SCHEMA_VERSION}.",
+                    f"off2on data add {plain['name']} --overwrite",
                 )
             plain["columns"] = [(name, dtype, shape) for name, dtype, shape in plain["columns"]]
             plain["faults"] = [Fault(**fault) for fault in plain["faults"]]
-            if any(Path(file["name"]).name != file["name"] for file in plain["files"]):
-                raise Corrupt("the manifest names a file outside its own folder.")
-            return cls(**{item.name: plain[item.name] for item in fields(cls)})
+            for part in plain["generations"]:
+                part["faults"] = [Fault(**fault) for fault in part["faults"]]
+            plain["generations"] = [Generation(**part) for part in plain["generations"]]
+            known = {item.name for item in fields(cls)}
+            manifest = cls(**{name: value for name, value in plain.items() if name in known})
+            for file in (*manifest.files, *manifest.scene_files):
+                if Path(file["name"]).name != file["name"]:
+                    raise Corrupt("the manifest names a file outside its own folder.")
+            return manifest
         except (ValueError, KeyError, TypeError) as error:
             raise Corrupt(f"the manifest cannot be read: {error!r}.") from None
+
+
+def content_hash(files: Iterable[Mapping[str, Any]]) -> str:
+    """SHA-256 over the hashes of shards."""
+    return hashlib.sha256("".join(file["sha256"] for file in files).encode()).hexdigest()
 
 
 def space_to_json(space: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from functools import reduce
 from typing import Any
 
 from datasets_io.errors import BadValues
-from datasets_io.faults import Fault, merge
+from datasets_io.faults import Fault, Quarantined, merge
 from datasets_io.moments import Moments
 
 MEASURED = ("obs", "actions", "rewards")
@@ -25,6 +25,8 @@ class PartReport:
     terminated: int = 0
     truncated: int = 0
     seen: int = 0
+    scene_files: list[dict[str, Any]] = field(default_factory=list)
+    quarantined: list[Quarantined] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
 
     @property
@@ -45,6 +47,7 @@ class PartReport:
         plain["columns"] = [(name, dtype, shape) for name, dtype, shape in plain["columns"]]
         plain["moments"] = {name: Moments.from_json(one) for name, one in plain["moments"].items()}
         plain["faults"] = [Fault(**fault) for fault in plain["faults"]]
+        plain["quarantined"] = [Quarantined(*record) for record in plain["quarantined"]]
         return cls(**plain)
 
     def refusal(self, path: Any) -> BadValues | None:
@@ -66,6 +69,7 @@ def combine(reports: list[PartReport], noted: list[Fault]) -> PartReport:
     """
     whole = PartReport(faults=merge([*noted, *(fault for one in reports for fault in one.faults)]))
     whole.seen = sum(report.seen for report in reports)
+    whole.quarantined = [record for report in reports for record in report.quarantined]
     for report in (report for report in reports if report.files):
         if whole.columns and whole.columns != report.columns:
             raise BadValues(
@@ -73,6 +77,7 @@ def combine(reports: list[PartReport], noted: list[Fault]) -> PartReport:
             )
         whole.columns = report.columns
         whole.files += report.files
+        whole.scene_files += report.scene_files
         whole.returns += report.returns
         whole.lengths += report.lengths
         whole.terminated += report.terminated

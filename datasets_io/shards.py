@@ -1,7 +1,7 @@
 """Reading a data set: `open_shards(name)`, then columns by name, stored or derived."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,11 @@ import pyarrow.parquet as pq
 from datasets_io.columns import final_rows, to_numpy
 from datasets_io.episode import Array
 from datasets_io.errors import Corrupt, MissingColumn, UnknownName, nearest
+from datasets_io.flatten import nested_from_json
+from datasets_io.generations import Range, parse, restrict
 from datasets_io.manifest import FILE, Manifest, space_from_json
 from datasets_io.returns import returns_to_go
+from datasets_io.scenes import FOLDER as SCENES
 from datasets_io.source import hash_path
 
 DERIVED = ("new_obs", "last", "ret", "new_actions")
@@ -29,18 +32,21 @@ class Shards:
 
     Args:
         path: Its folder.
+        generations: Which of its generations; None: all.
 
     Raises:
         Corrupt: The manifest cannot be read, or a shard is missing or has another size than it says.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, generations: Range | None = None) -> None:
         self.path = path
         self.manifest = Manifest.from_json((path / FILE).read_text())
+        if generations is not None:
+            self.manifest = restrict(self.manifest, generations)
         self.name = self.manifest.name
         self.folder = path / "shards"
         self.files = [self.folder / file["name"] for file in self.manifest.files]
-        for file, listed in zip(self.files, self.manifest.files, strict=True):
+        for file, listed in self._listed():
             size = file.stat().st_size if file.is_file() else 0
             if size != listed["bytes"]:
                 raise Corrupt(
@@ -48,6 +54,11 @@ class Shards:
                     f"The manifest says {listed['bytes']:,}: it was cut short or changed since.",
                     f"off2on data add {self.name} --overwrite",
                 )
+
+    def _listed(self) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """Every file of the data set, and what the manifest says of it."""
+        yield from zip(self.files, self.manifest.files, strict=True)
+        yield from ((self.path / SCENES / file["name"], file) for file in self.manifest.scene_files)
 
     def __repr__(self) -> str:
         return f"Shards({str(self.path)!r}, rows={self.rows}, episodes={self.episodes})"
@@ -68,6 +79,12 @@ class Shards:
         return self.manifest.env_id
 
     @property
+    def env_options(self) -> dict[str, Any]:
+        """What `environments.make` is told beside the id; where there are scenes, also their folder."""
+        scenes = {SCENES: str((self.path / SCENES).absolute())} if self.manifest.scene_files else {}
+        return {**self.manifest.env_options, **scenes}
+
+    @property
     def returns(self) -> Array:
         """Undiscounted return of each episode [episodes], float64."""
         return np.asarray(self.manifest.returns, np.float64)
@@ -76,6 +93,12 @@ class Shards:
     def observation_space(self) -> Any:
         """Gymnasium Box or Discrete."""
         return space_from_json(self.manifest.observation_space)
+
+    @property
+    def nested_observation_space(self) -> Any:
+        """The space whose flat form the observations are, see `flatten.unflatten_rows`; or None."""
+        nested = self.manifest.nested_observation_space
+        return None if nested is None else nested_from_json(nested)
 
     @property
     def action_space(self) -> Any:
@@ -94,7 +117,7 @@ class Shards:
         Raises:
             Corrupt: A shard's SHA-256 is another one.
         """
-        for file, listed in zip(self.files, self.manifest.files, strict=True):
+        for file, listed in self._listed():
             if hash_path(file) != listed["sha256"]:
                 raise Corrupt(f"{file} has changed since it was written.", "Its SHA-256 is another one.")
 
@@ -196,20 +219,24 @@ def data_folders(root: Path) -> list[Path]:
 def open_shards(name_or_path: str | Path) -> Shards:
     """Opens a data set by name (below `data_root`) or by its folder.
 
+    Args:
+        name_or_path: With `@1` behind it, as it was after generation 1; with `@1+`, what came since.
+
     Raises:
         UnknownName: There is none; says what is near and where it looked.
         Corrupt: It is there, but not whole.
     """
-    root, path = data_root(), Path(name_or_path)
+    generations = parse(str(name_or_path))
+    root, path = data_root(), Path(name_or_path if generations is None else generations.name)
     for folder in (path, root / path):
         # A folder *.partial is an ingest under way, whatever it already holds.
         if (folder / FILE).is_file() and folder.resolve().suffix != ".partial":
-            return Shards(folder)
+            return Shards(folder, generations)
     from datasets_io.catalogue import known_names
 
     there = [folder.name for folder in data_folders(root)]
     known = known_names()
-    name = str(name_or_path)
+    name = str(path)
     close = nearest(name, [*there, *known])
     raise UnknownName(
         f"no data set is called {name!r}.",

@@ -2,13 +2,14 @@
 
 import hashlib
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from datasets_io.episode import Episode
 from datasets_io.errors import UnknownName
-from datasets_io.faults import Fault
+from datasets_io.faults import Fault, Quarantined
 
 
 class Source:
@@ -19,15 +20,19 @@ class Source:
 
     Attributes:
         env: Gymnasium id of the environment the data were recorded in, or None.
+        env_options: What `environments.make` is told about it, as plain JSON values.
         licence: The data's licence.
         observation_space: Gymnasium space; None: the environment's, else taken from the data.
+        nested_observation_space: The space of which `observation_space` is the flat form, if it is one.
         action_space: Gymnasium space; None: the environment's, else taken from the data.
         rows_per_shard: About how many rows a part should have; set by the ingest before it asks for parts.
     """
 
     env: str | None = None
+    env_options: Mapping[str, Any] = MappingProxyType({})
     licence: str = "unknown"
     observation_space: Any = None
+    nested_observation_space: Any = None
     action_space: Any = None
     rows_per_shard: int = 100_000
 
@@ -56,7 +61,13 @@ class Source:
 
     def options(self) -> dict[str, Any]:
         """What it was told, for the manifest: its public attributes as plain values."""
-        elsewhere = ("observation_space", "action_space", "rows_per_shard")
+        elsewhere = (
+            "observation_space",
+            "nested_observation_space",
+            "action_space",
+            "env_options",
+            "rows_per_shard",
+        )
         return {
             name: value if isinstance(value, str | int | float | None) else str(value)
             for name, value in vars(self).items()
@@ -66,6 +77,24 @@ class Source:
     def note(self, kind: str, column: str, detail: str, **numbers: Any) -> None:
         """Reports an oddity of the data, to be counted in the manifest. See `Fault`."""
         self.faults.append(Fault(kind, column, detail, **numbers))
+
+    def quarantine(self, file: str, offset: int, reason: str) -> None:
+        """Reports a record that cannot be read and was left out.
+
+        Args:
+            file: Where it is.
+            offset: Of its first byte.
+            reason: Why.
+        """
+        records: list[Quarantined] = self.__dict__.setdefault("_quarantined", [])
+        records.append(Quarantined(file, offset, reason))
+        self.note("quarantined", "", "records cannot be read and were left out: see quarantine.csv", count=1)
+
+    @property
+    def quarantined(self) -> list[Quarantined]:
+        """Records left out so far by this instance."""
+        records: list[Quarantined] = self.__dict__.get("_quarantined", [])
+        return records
 
     @property
     def faults(self) -> list[Fault]:

@@ -19,6 +19,8 @@ from datasets_io.inspection import Rules, inspect
 from datasets_io.moments import Moments
 from datasets_io.reports import MEASURED, PartReport
 from datasets_io.returns import returns_to_go
+from datasets_io.scenes import FOLDER as SCENES
+from datasets_io.scenes import SceneWriter
 from datasets_io.source import hash_path
 
 # Rows a row group: large enough that a column of it is one read, small enough that a streaming reader which
@@ -31,11 +33,12 @@ class PartWriter:
     """Writes the episodes of one part into one or more files.
 
     Args:
-        folder: Where the files go.
+        folder: Of the data set: files go into its `shards/`, and into its `scenes/` if episodes have some.
         part: Number of the part; its file is part-00007.parquet.
         rules: What is refused, dropped, clipped.
         discount: Store a column `ret` computed with it.
         split: Rows after which a new file is begun (numbered on from `part`), or None for one file.
+        id_prefix: Of the ids of episodes that have none.
         progress: Called with the number of rows written so far.
     """
 
@@ -46,17 +49,20 @@ class PartWriter:
         rules: Rules,
         discount: float | None = None,
         split: int | None = None,
+        id_prefix: str = "",
         progress: Callable[[int], None] | None = None,
     ) -> None:
-        self._folder, self._part, self._rules, self._discount = folder, part, rules, discount
-        self._split, self._progress = split, progress
+        self._folder, self._part, self._rules, self._discount = folder / "shards", part, rules, discount
+        self._split, self._prefix, self._progress = split, id_prefix, progress
         # Row groups of equal size: a file of 100,000 rows is four of 25,000, not three and a crumb.
         self._group = ROW_GROUP if split is None else ceil(split / ceil(split / ROW_GROUP))
         self._buffer: list[Episode] = []
         self._buffered = self._row = self._number = 0
         self._file: pq.ParquetWriter | None = None
         self._file_rows = 0
-        self._temporary = folder / f".{uuid.uuid4().hex}.tmp"
+        self._temporary = self._folder / f".{uuid.uuid4().hex}.tmp"
+        self._scene_file = folder / SCENES / f"part-{part:05d}.parquet"
+        self._scenes = SceneWriter(self._scene_file.with_name(self._temporary.name))
         self.report = PartReport()
 
     def write(self, episodes: Iterable[Episode], noted: list[Fault]) -> PartReport:
@@ -74,10 +80,13 @@ class PartWriter:
                 self._add(episode)
             self._flush()
             self._finish_file()
+            self._finish_scenes()
         finally:
             if self._file is not None:
                 self._file.close()
+            self._scenes.close()
             self._temporary.unlink(missing_ok=True)
+            self._scenes.path.unlink(missing_ok=True)
         self.report.faults = merge([*noted, *self.report.faults])
         return self.report
 
@@ -92,9 +101,11 @@ class PartWriter:
             self._fault("no_final_obs", "obs", _NO_FINAL_OBS, where)
         if whole is None:
             return
-        name = episode.id or f"{self._part}-{self._number}"
+        name = episode.id or f"{self._prefix}{self._part}-{self._number}"
         self._number += 1
-        whole = replace(whole, id=name, row=row)
+        if whole.scene is not None:
+            self._scenes.add(*whole.scene)
+        whole = replace(whole, id=name, row=row, scene=None)
         self._same_layout(whole)
         self._buffer.append(whole)
         self._buffered += whole.length
@@ -181,15 +192,19 @@ class PartWriter:
         self._file = None
         final = self._folder / f"part-{self._part + len(self.report.files):05d}.parquet"
         os.replace(self._temporary, final)
-        self.report.files.append(
-            {
-                "name": final.name,
-                "rows": self._file_rows,
-                "bytes": final.stat().st_size,
-                "sha256": hash_path(final),
-            }
-        )
+        self.report.files.append(_listed(final, self._file_rows))
         self._file_rows = 0
+
+    def _finish_scenes(self) -> None:
+        self._scenes.close()
+        if len(self._scenes):
+            os.replace(self._scenes.path, self._scene_file)
+            self.report.scene_files.append(_listed(self._scene_file, len(self._scenes)))
+
+
+def _listed(file: Path, rows: int) -> dict[str, Any]:
+    """A file as the manifest lists it."""
+    return {"name": file.name, "rows": rows, "bytes": file.stat().st_size, "sha256": hash_path(file)}
 
 
 def _layout(episode: Episode) -> dict[str, tuple[int, ...]]:

@@ -1,6 +1,8 @@
 """What tests share: one small data root, one Ray, and recipes with or without the machine around them."""
 
 import gc
+import urllib.request
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from datasets_io import Episode, Shards, Source
+from datasets_io import Episode, Shards, Source, storage
 from datasets_io.ingest import ingest
 from datasets_io.toy import ToyCartPole, ToyPendulum
 from off2on.algorithms import CATALOGUE, find_algorithm
@@ -100,6 +102,32 @@ def ray_session(data_root: Path) -> Iterator[None]:
     yield
     gc.collect()  # unfinished streams of Ray Data complain if they outlive Ray
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The address of a local server that speaks S3."""
+    pytest.importorskip("moto", reason="moto[server] is not installed")
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> storage.Location:
+    """A new, empty bucket of that server, to which the environment leads."""
+    name = f"bucket-{uuid.uuid4().hex[:8]}"
+    for setting in ("AWS_ENDPOINT_URL_S3", "AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_REGION"):
+        monkeypatch.delenv(setting, raising=False)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "somebody")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a secret")
+    urllib.request.urlopen(urllib.request.Request(f"{s3_server}/{name}", method="PUT")).close()
+    return storage.Location("s3", name)
 
 
 @pytest.fixture(params=CATALOGUE)

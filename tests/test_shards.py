@@ -215,7 +215,7 @@ def test_a_missing_shard_does_not_open(shards):
         open_shards(shards.path)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema_version": 99}', '{"schema_version": 1}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema_version": 99}', '{"schema_version": 2}'])
 def test_a_broken_manifest_does_not_open(shards, text):
     (shards.path / "manifest.json").write_text(text)
     with pytest.raises(Corrupt, match="manifest"):

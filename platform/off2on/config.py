@@ -64,7 +64,7 @@ class OfflineToOnlineConfig(AlgorithmConfig):
             shards = open_shards(dataset)
             self.environment(observation_space=shards.observation_space, action_space=shards.action_space)
             if shards.env_id is not None and self.env is None:
-                self.environment(shards.env_id)
+                self.environment(shards.env_id, env_config=shards.env_options)
         if memory_budget is not None:
             self.memory_budget = memory_budget
         return self

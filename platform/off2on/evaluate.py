@@ -4,8 +4,9 @@ Every evaluation of a run resets the environment with the same seeds, so that tw
 same episodes, and the same policy twice gets the same score.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
+from datasets_io.environments import make
 from off2on.errors import SimulatorError
 
 Array = np.ndarray[Any, Any]
@@ -35,27 +37,36 @@ class Episode:
     seed: int
 
 
-def evaluate(act: Acts, env_id: str, *, episodes: int, seed: int, at_once: int = 20) -> list[Episode]:
+def evaluate(
+    act: Acts,
+    env_id: str,
+    *,
+    episodes: int,
+    seed: int,
+    at_once: int = 20,
+    options: Mapping[str, Any] | None = None,
+) -> list[Episode]:
     """Play episodes to their end.
 
     Args:
         act: The policy.
-        env_id: A Gymnasium id, or ``module:Id``.
+        env_id: What `datasets_io.environments.make` understands.
         episodes: How many.
         seed: Episode i is reset with seed + i.
         at_once: Most environments stepped together.
+        options: For the environments.
     """
     played: list[Episode] = []
     while len(played) < episodes:
         count = min(at_once, episodes - len(played))
-        played += _play(act, env_id, [seed + len(played) + index for index in range(count)])
+        seeds = [seed + len(played) + index for index in range(count)]
+        played += _play(act, partial(make, env_id, options), seeds)
     return played
 
 
-def _play(act: Acts, env_id: str, seeds: list[int]) -> list[Episode]:
+def _play(act: Acts, maker: Callable[[], Any], seeds: list[int]) -> list[Episode]:
     """One episode in each of so many environments."""
-    makers = [lambda: gym.make(env_id)] * len(seeds)
-    env = SyncVectorEnv(makers, autoreset_mode=AutoresetMode.NEXT_STEP)
+    env = SyncVectorEnv([maker] * len(seeds), autoreset_mode=AutoresetMode.NEXT_STEP)
     try:
         obs, _ = env.reset(seed=list(seeds))
         playing = np.ones(len(seeds), bool)
@@ -81,14 +92,20 @@ def acting(module: Any) -> Acts:
     return act
 
 
-def check_simulator(env_id: str, observation_space: Any, action_space: Any, data: str) -> None:
+def check_simulator(
+    env_id: str,
+    observation_space: Any,
+    action_space: Any,
+    data: str,
+    options: Mapping[str, Any] | None = None,
+) -> None:
     """That the environment can be made and has the data's spaces.
 
     Raises:
         SimulatorError: Otherwise, saying what differs.
     """
     try:
-        env: Any = gym.make(env_id)
+        env: Any = make(env_id, options)
     except (gym.error.Error, ImportError, ModuleNotFoundError) as error:
         raise SimulatorError(
             f"the environment {env_id} cannot be made: {str(error).strip().splitlines()[-1]}",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from datasets_io import Shards, open_shards
+from datasets_io.environments import options_for
 from off2on.algorithms import find_algorithm
 from off2on.batches import STORED
 from off2on.errors import MissingColumn, SimulatorError, UnknownName, UserError
@@ -32,6 +33,13 @@ class Checked(NamedTuple):
     strategy: Settings
     env: str | None
     start: Path | None
+
+    @property
+    def env_options(self) -> dict[str, Any]:
+        """What the environment is told."""
+        if self.env is None:
+            return {}
+        return options_for(self.env, self.shards.env_id, self.shards.env_options)
 
 
 @dataclass(frozen=True)
@@ -124,7 +132,7 @@ class Plan:
         gpus = 1 if torch.cuda.is_available() and enough else 0
         config = checked.recipe.configure(checked.shards.path).data(memory_budget=self.memory)
         if checked.env is not None:
-            config.environment(checked.env)
+            config.environment(checked.env, env_config=checked.env_options)
         return (
             config.training(threads=self.threads, **checked.hp.as_dict())
             .offline(self.updates)
@@ -175,7 +183,8 @@ class Plan:
         if env is None:
             return None
         try:
-            check_simulator(env, shards.observation_space, shards.action_space, shards.name)
+            options = options_for(env, shards.env_id, shards.env_options)
+            check_simulator(env, shards.observation_space, shards.action_space, shards.name, options)
         except SimulatorError:
             if self.env or self.online:
                 raise

@@ -6,12 +6,17 @@ the columns; everything else (workers, weights, restarts) is RLlib's.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from gymnasium import VectorizeMode
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
+from ray.tune.registry import ENV_CREATOR, _global_registry
 
+from datasets_io import environments
 from off2on.seeding import ROLLOUTS, seed_of
 from off2on.transforms import Array
 
@@ -37,10 +42,18 @@ class RecipeRunner(SingleAgentEnvRunner):
     """Steps a vector environment with the exploring policy."""
 
     def make_env(self) -> None:
-        """Make the vector environment, without RLlib's conversion of its info dictionaries."""
-        super().make_env()
-        self.env: Any = self.env.env
+        """Make the vector environment: of a name as everything else here does, else RLlib's way."""
         self._obs: Array | None = None
+        name, count = self.config.env, self.config.num_envs_per_env_runner
+        self.env: Any
+        if not isinstance(name, str) or _global_registry.contains(ENV_CREATOR, name):
+            super().make_env()
+            self.env = self.env.env  # without the conversion of its info dictionaries
+            return
+        maker = partial(environments.make, name, dict(self.config.env_config))
+        is_async = self.config.gym_env_vectorize_mode == VectorizeMode.ASYNC
+        self.env = (AsyncVectorEnv if is_async else SyncVectorEnv)([maker] * count)
+        self.num_envs = count
 
     def sample(self, *, num_timesteps: int, taken: int | None = None, **_: Any) -> Rollout:
         """Make at least this many steps over all environments.

@@ -83,6 +83,7 @@ class _Session:
     def __init__(self, plan: Plan, checked: Checked, run: Run, progress: Any, stop: Stop) -> None:
         self.plan, self.run, self.progress, self.stop = plan, run, progress, stop
         self.env = checked.env
+        self.env_options = checked.env_options
         self.algo = plan.config(checked).build_algo()
         self.data_name = checked.shards.name
         self.ceiling = run.about["data"]["return_to_go_max"]
@@ -172,7 +173,13 @@ class _Session:
         episodes: list[Row] = []
         if self.env is not None:
             seed = 1_000_000 * (1 + self.plan.seed)
-            played = evaluate(acting(algo.policy()), self.env, episodes=self.plan.eval_episodes, seed=seed)
+            played = evaluate(
+                acting(algo.policy()),
+                self.env,
+                episodes=self.plan.eval_episodes,
+                seed=seed,
+                options=self.env_options,
+            )
             scores = np.array([episode.ret for episode in played])
             scaled = mean_normalised(self.data_name, scores)
             row |= {
@@ -251,6 +258,7 @@ def _about(plan: Plan, checked: Checked) -> dict[str, Any]:
             **_returns_to_go(shards, Transforms.of(shards, hp), hp.discount),
         },
         "env": checked.env,
+        "env_options": checked.env_options,
         "seed": plan.seed,
         "strategy": plan.strategy if plan.online else None,
         "updates": plan.updates,

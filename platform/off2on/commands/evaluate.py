@@ -25,6 +25,7 @@ def evaluate(run: str, episodes: int, checkpoint: str, seed: int, env: str | Non
     """
     import numpy as np
 
+    from datasets_io.environments import options_for
     from off2on.records import find_run
 
     folder, about = find_run(run)
@@ -39,7 +40,8 @@ def evaluate(run: str, episodes: int, checkpoint: str, seed: int, env: str | Non
     from off2on.runs import policy_file
 
     policy = play.acting(load_policy(policy_file(folder, checkpoint)))
-    played = play.evaluate(policy, env, episodes=episodes, seed=seed)
+    options = options_for(env, about.get("env"), about.get("env_options") or {})
+    played = play.evaluate(policy, env, episodes=episodes, seed=seed, options=options)
     returns = np.array([episode.ret for episode in played])
     reference = about["data"].get("reference")
     normalised = None

@@ -1,0 +1,271 @@
+"""Nested observations as vectors, and back: many rows at once, exactly as Gymnasium does with one.
+
+A dictionary or tuple of spaces is laid end to end in its own order, a discrete choice as one 1 among zeros.
+The space that was flattened goes into the manifest as JSON, so that a row can be turned back.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from datasets_io.episode import Array
+from datasets_io.errors import BadValues, MissingColumn, UnknownName, nearest
+
+_KINDS = "Box, Discrete, MultiDiscrete, MultiBinary, and Dict or Tuple of these"
+
+
+def flat_space(space: Any) -> Any:
+    """The float32 Box [D] in which `flatten_rows` of a space lies.
+
+    Raises:
+        BadValues: The space, or one inside it, has no vector of fixed width.
+    """
+    from gymnasium.spaces import Box
+    from gymnasium.spaces.utils import flatten_space
+
+    _width(space)
+    flat = flatten_space(space)
+    return Box(_float32(flat.low), _float32(flat.high), dtype=np.float32)
+
+
+def flatten_rows(space: Any, values: Any) -> Array:
+    """Lays nested rows end to end; row by row what `gymnasium.spaces.utils.flatten` gives, as float32.
+
+    Args:
+        space: A Gymnasium space.
+        values: As nested as the space: dictionaries and tuples of arrays [T, …] of the shape of a row each.
+
+    Returns:
+        [T, D] float32.
+
+    Raises:
+        MissingColumn: A key of the space is not there.
+        BadValues: Arrays of other shapes than the space says, or a choice outside its range.
+    """
+    _width(space)
+    parts = _flatten(space, values, "observations")
+    if len({len(part) for part in parts}) != 1:
+        raise BadValues(
+            "the parts of the observations have different lengths.",
+            f"Rows: {', '.join(f'{len(part):,}' for part in parts)}",
+        )
+    return np.concatenate(parts, axis=1)
+
+
+def unflatten_rows(space: Any, rows: Array) -> Any:
+    """The inverse of `flatten_rows`.
+
+    Args:
+        space: That was flattened.
+        rows: [T, D].
+
+    Returns:
+        As nested as the space: dictionaries and tuples of arrays [T, …] of the space's own dtypes.
+
+    Raises:
+        BadValues: The rows are not as wide as the space, or a choice is nowhere 1.
+    """
+    width = _width(space)
+    if rows.ndim != 2 or rows.shape[1] != width:
+        raise BadValues(f"rows are {list(rows.shape)}.", f"[T, {width}] was expected: {space}")
+    return _unflatten(space, rows)
+
+
+def select(space: Any, keys: Sequence[str]) -> Any:
+    """Some parts of a dictionary of spaces, in the order of the keys.
+
+    Args:
+        space: A Dict.
+        keys: Its keys; a dot leads into a dictionary or tuple inside it: `arm.joints`.
+
+    Returns:
+        A Dict with those keys, as they were written.
+
+    Raises:
+        UnknownName: There is no such part.
+    """
+    from gymnasium.spaces import Dict
+
+    return Dict(list(pick(space, keys).items()))
+
+
+def pick(tree: Any, keys: Sequence[str]) -> dict[str, Any]:
+    """The parts of a dictionary, of spaces or of values, that `select` keeps."""
+    return {key: _follow(tree, key, key) for key in keys}
+
+
+def nested_to_json(space: Any) -> dict[str, Any]:
+    """A space as plain JSON values, exactly.
+
+    Raises:
+        BadValues: Another kind of space than `flatten_rows` takes.
+    """
+    from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
+
+    kind: dict[str, Any] = {"type": type(space).__name__}
+    match space:
+        case Dict():  # pairs, as the order matters
+            return {**kind, "spaces": [[str(key), nested_to_json(part)] for key, part in space.items()]}
+        case Tuple():
+            return {**kind, "spaces": [nested_to_json(part) for part in space]}
+        case MultiBinary():
+            return {**kind, "n": list(space.shape)}
+        case Discrete():
+            kind |= {"n": int(space.n), "start": int(space.start)}
+        case MultiDiscrete():
+            kind |= {"n": space.nvec.tolist(), "start": space.start.tolist()}
+        case Box():
+            kind |= {"shape": list(space.shape), "low": _bound(space.low), "high": _bound(space.high)}
+        case _:
+            raise _no_vector(space)
+    return {**kind, "dtype": str(space.dtype)}
+
+
+def nested_from_json(plain: Mapping[str, Any]) -> Any:
+    """The inverse of `nested_to_json`."""
+    from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
+
+    match plain["type"]:
+        case "Dict":
+            return Dict([(key, nested_from_json(part)) for key, part in plain["spaces"]])
+        case "Tuple":
+            return Tuple([nested_from_json(part) for part in plain["spaces"]])
+        case "MultiBinary":
+            shape = plain["n"]
+            return MultiBinary(shape if len(shape) > 1 else shape[0])
+        case "Discrete":
+            return Discrete(plain["n"], start=plain["start"], dtype=np.dtype(plain["dtype"]).type)
+        case "MultiDiscrete":
+            return MultiDiscrete(plain["n"], np.dtype(plain["dtype"]).type, start=plain["start"])
+    dtype, shape = np.dtype(plain["dtype"]), tuple(plain["shape"])
+    low, high = (
+        np.broadcast_to(np.asarray(plain[side]).astype(dtype), shape).copy() for side in ("low", "high")
+    )
+    return Box(low, high, shape, dtype.type)
+
+
+def _width(space: Any) -> int:
+    """Numbers a row, D, of a space that has a vector."""
+    from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
+
+    match space:
+        case Dict() | Tuple() if len(space):
+            return sum(_width(part) for part in _parts(space))
+        case Box() | MultiBinary():
+            return int(np.prod(space.shape))
+        case Discrete():
+            return int(space.n)
+        case MultiDiscrete():
+            return int(space.nvec.sum())
+    raise _no_vector(space)
+
+
+def _parts(nest: Any) -> list[Any]:
+    """What is directly inside a space, or inside a value that is nested like one."""
+    if isinstance(nest, Mapping):
+        return list(nest.values())
+    return list(nest) if isinstance(nest, Sequence) else []
+
+
+def _flatten(space: Any, values: Any, name: str) -> list[Array]:
+    """Flat columns [T, …] of each leaf; `name` says where we are, for messages."""
+    from gymnasium.spaces import Dict, Discrete, MultiDiscrete, Tuple
+
+    if isinstance(space, Dict | Tuple):
+        inside = _dictionary(space, values, name) if isinstance(space, Dict) else _tuple(space, values, name)
+        return [flat for key, part, value in inside for flat in _flatten(part, value, f"{name}.{key}")]
+    values = np.asarray(values)
+    if values.shape[1:] != space.shape or values.ndim == 0:
+        raise BadValues(f"{name} are {list(values.shape)}.", f"[T, …] with a row of {space} was expected.")
+    if isinstance(space, Discrete | MultiDiscrete):
+        return [_one_hot(space, values.reshape(len(values), -1), name)]
+    with np.errstate(over="ignore"):  # too large becomes infinite, which the ingest reports
+        own = values.astype(space.dtype)
+    return [_float32(own.reshape(len(own), _width(space)))]
+
+
+def _dictionary(space: Any, values: Any, name: str) -> list[tuple[Any, Any, Any]]:
+    """Key, space and values of each part."""
+    if not isinstance(values, Mapping):
+        raise BadValues(f"{name} are no dictionary but {type(values).__name__}.", f"Keys: {_keys(space)}")
+    if missing := [key for key in space if key not in values]:
+        raise MissingColumn(f"{name} have no {missing[0]!r}.", f"There are: {_keys(values)}")
+    return [(key, part, values[key]) for key, part in space.items()]
+
+
+def _tuple(space: Any, values: Any, name: str) -> list[tuple[Any, Any, Any]]:
+    if not isinstance(values, tuple | list) or len(values) != len(space):
+        raise BadValues(f"{name} are no tuple of {len(space)} parts, but {type(values).__name__}.")
+    return list(zip(range(len(space)), space, values, strict=True))
+
+
+def _one_hot(space: Any, values: Array, name: str) -> Array:
+    """Choices [T, K] as [T, n1 + … + nK] with one 1 each."""
+    choices, sizes = values - np.ravel(space.start), _sizes(space)
+    if values.dtype.kind not in "iu" or (choices < 0).any() or (choices >= sizes).any():
+        raise BadValues(f"{name} are no choices of {space}.", f"They reach from {_range(values)}.")
+    flat = np.zeros((len(values), sizes.sum()), np.float32)
+    flat[np.arange(len(values))[:, None], choices + np.cumsum(sizes) - sizes] = 1
+    return flat
+
+
+def _unflatten(space: Any, rows: Array) -> Any:
+    from gymnasium.spaces import Dict, Discrete, MultiDiscrete, Tuple
+
+    if isinstance(space, Dict | Tuple):
+        widths = [_width(part) for part in _parts(space)]
+        pieces = np.split(rows, np.cumsum(widths[:-1]), axis=1)
+        inside = [_unflatten(part, piece) for part, piece in zip(_parts(space), pieces, strict=True)]
+        return dict(zip(space, inside, strict=True)) if isinstance(space, Dict) else tuple(inside)
+    if isinstance(space, Discrete | MultiDiscrete):
+        hot = np.split(rows != 0, np.cumsum(_sizes(space))[:-1], axis=1)
+        if not all(choice.any(axis=1).all() for choice in hot):
+            raise BadValues(f"a row holds no choice of {space}.", "One of its numbers must be 1.")
+        choices = np.stack([choice.argmax(axis=1) for choice in hot], axis=1) + np.ravel(space.start)
+        return choices.reshape(len(rows), *space.shape).astype(space.dtype)
+    return rows.reshape(len(rows), *space.shape).astype(space.dtype)
+
+
+def _sizes(space: Any) -> Array:
+    """How many values each choice has [K]."""
+    sizes: Array = np.ravel(space.nvec if hasattr(space, "nvec") else space.n).astype(np.int64)
+    return sizes
+
+
+def _follow(tree: Any, path: str, whole: str) -> Any:
+    tree = getattr(tree, "spaces", tree)  # `in` a space asks something else
+    if isinstance(tree, Mapping) and path in tree:
+        return tree[path]
+    head, dot, rest = path.partition(".")
+    parts = tree if isinstance(tree, Mapping) else {str(i): part for i, part in enumerate(_parts(tree))}
+    if head not in parts or (isinstance(tree, Mapping) and not dot):
+        raise UnknownName(
+            f"the observations have no part {whole!r}.", f"{nearest(path, parts)}There are: {_keys(parts)}"
+        )
+    return _follow(parts[head], rest, whole) if dot else parts[head]
+
+
+def _no_vector(space: Any) -> BadValues:
+    return BadValues(f"{space} has no vector of fixed width.", f"Those that have: {_KINDS}.")
+
+
+def _keys(mapping: Any) -> str:
+    return " ".join(map(str, mapping)) or "none"
+
+
+def _range(values: Array) -> str:
+    return f"{values.min()} to {values.max()}" if values.size else "nothing"
+
+
+def _bound(values: Array) -> Any:
+    """A bound, exactly; one number where it is the same everywhere, and JSON has no infinity but as text."""
+    plain: Array = values.astype(object)
+    plain[~np.isfinite(values)] = values[~np.isfinite(values)].astype(str).astype(object)
+    same = values.size > 0 and (values == values.flat[0]).all()
+    return plain.flat[0] if same else plain.tolist()
+
+
+def _float32(values: Array) -> Array:
+    with np.errstate(over="ignore"):
+        return np.asarray(values).astype(np.float32)

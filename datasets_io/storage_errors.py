@@ -1,0 +1,109 @@
+"""What a disk or a bucket answers when it does not do as asked, said so that a user can mend it."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from datasets_io.errors import NoSpace, UnknownName, Unreachable
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_REFUSED = (
+    "ACCESS_DENIED",
+    "INVALID_ACCESS_KEY_ID",
+    "SIGNATURE",
+    "TOKEN",
+    "PERMISSION_DENIED",
+    "UNAUTHENTICATED",
+    "HTTP STATUS 401",
+    "HTTP STATUS 403",
+)
+
+
+@contextmanager
+def explained(place: Any) -> Iterator[None]:
+    """Turns an `OSError` about a place into one of ours; what is none of these passes as it is.
+
+    Raises:
+        UnknownName: There is no such file, folder or bucket.
+        NoSpace: The disk is full.
+        Unreachable: The bucket does not answer, or does not let us in.
+    """
+    try:
+        yield
+    except OSError as error:
+        found = _of(place, error)
+        if found is None:
+            raise
+        raise found from None
+
+
+@contextmanager
+def writing(place: Any) -> Iterator[None]:
+    """Turns a full disk into one of our errors, whatever else goes wrong meanwhile.
+
+    Raises:
+        NoSpace: The disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise _full(place, error) from None
+        raise
+
+
+def _full(place: Any, error: OSError) -> NoSpace:
+    return NoSpace(f"{place} cannot be written: {error.strerror}.", "Free some space and repeat.")
+
+
+def _of(place: Any, error: OSError) -> Exception | None:
+    if error.errno in _FULL:
+        return _full(place, error)
+    if isinstance(place, Path):
+        if isinstance(error, FileNotFoundError):
+            return UnknownName(
+                f"there is no file or folder {place}.", f"Looked in {place.absolute().parent}."
+            )
+        return Unreachable(f"{place}: {error.strerror}.") if isinstance(error, PermissionError) else None
+    text, bucket = str(error), place.key.partition("/")[0]
+    if isinstance(error, FileNotFoundError):
+        return UnknownName(f"there is no {place}.", f"Looked in {place.parent}.")
+    if "NO_SUCH_BUCKET" in text:
+        return UnknownName(f"there is no bucket {bucket!r}.", f"Asked {_server(place)}.")
+    if any(word in text.upper() for word in _REFUSED):
+        return Unreachable(
+            f"{_server(place)} does not let us at {place}.", _credentials(place), _example(place)
+        )
+    return Unreachable(
+        f"{place} cannot be reached.", f"Asked {_server(place)}: {_short(text)}", _example(place)
+    )
+
+
+def _server(place: Any) -> str:
+    if place.scheme == "gs":
+        return os.environ.get("STORAGE_EMULATOR_HOST") or "Google Cloud Storage"
+    address = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    return address.rpartition("@")[2] if address else "Amazon S3"  # a password may stand before the @
+
+
+def _credentials(place: Any) -> str:
+    """Which settings there are, never what they say."""
+    if place.scheme == "gs":
+        there = "is" if os.environ.get("GOOGLE_APPLICATION_CREDENTIALS") else "is not"
+        return f"GOOGLE_APPLICATION_CREDENTIALS {there} set."
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    return ", ".join(f"{name} is {'' if os.environ.get(name) else 'not '}set" for name in names) + "."
+
+
+def _example(place: Any) -> str:
+    if place.scheme == "gs":
+        return "export GOOGLE_APPLICATION_CREDENTIALS=key.json"
+    return "export AWS_ACCESS_KEY_ID=… AWS_SECRET_ACCESS_KEY=… AWS_REGION=us-east-1 AWS_ENDPOINT_URL=https://HOST"
+
+
+def _short(text: str) -> str:
+    """The part of a client library's message that says what happened."""
+    return text.rpartition("Details: ")[2].partition(" error_info=")[0].strip()[-200:].rstrip(".") + "."
