@@ -1,6 +1,7 @@
 """Data that grow: each addition is a generation of shards, and no generation ever changes.
 
-`NAME@1` is the data set as it was after generation 1, `NAME@1+` what has come since, generation 1 included.
+`NAME@1` is the data set as it was after generation 1, `NAME@1+` what has come since, generation 1 included,
+`NAME@1-3` what came then.
 """
 
 import re
@@ -24,12 +25,14 @@ class Range(NamedTuple):
 
 
 def parse(text: str) -> Range | None:
-    """What `NAME@1` or `NAME@1+` says; None for a plain name."""
-    match = re.fullmatch(r"(.+)@(\d+)(\+?)", text)
+    """What `NAME@1`, `NAME@1+` or `NAME@1-3` says; None for a plain name."""
+    match = re.fullmatch(r"(.+)@(\d+)(\+|-\d+)?", text)
     if match is None:
         return None
-    name, number, onwards = match[1], int(match[2]), bool(match[3])
-    return Range(name, number, None) if onwards else Range(name, 0, number)
+    name, number, rest = match[1], int(match[2]), match[3]
+    if rest is None:
+        return Range(name, 0, number)
+    return Range(name, number, None if rest == "+" else int(rest[1:]))
 
 
 def restrict(manifest: Manifest, wanted: Range) -> Manifest:
@@ -53,11 +56,9 @@ def restrict(manifest: Manifest, wanted: Range) -> Manifest:
         return list(values[start : start + sum(getattr(part, attribute) for part in chosen)])
 
     files = cut(manifest.files, "files")
-    shown = f"{wanted.first}+" if wanted.last is None else str(last)
     return replace(
         manifest,
         **totals(chosen),
-        name=f"{manifest.name}@{shown}",
         returns=cut(manifest.returns, "episodes"),
         lengths=cut(manifest.lengths, "episodes"),
         files=files,

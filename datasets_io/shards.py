@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -9,26 +10,31 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from datasets_io import storage
+from datasets_io.buckets import Location
 from datasets_io.columns import final_rows, to_numpy
 from datasets_io.episode import Array
 from datasets_io.errors import Corrupt, MissingColumn, UnknownName, nearest
 from datasets_io.flatten import nested_from_json
 from datasets_io.generations import Range, parse, restrict
 from datasets_io.manifest import FILE, Manifest, space_from_json
+from datasets_io.pieces import Piece, pieces_of
 from datasets_io.returns import returns_to_go
 from datasets_io.scenes import FOLDER as SCENES
 from datasets_io.source import hash_path
+from datasets_io.storage import Place, locate
+from datasets_io.storage_errors import explained
 
 DERIVED = ("new_obs", "last", "ret", "new_actions")
 
 
-def data_root() -> Path:
-    """Where data sets lie: $OFF2ON_DATA, else ./data."""
-    return Path(os.environ.get("OFF2ON_DATA") or "data")
+def data_root() -> Place:
+    """Where data sets lie: $OFF2ON_DATA (a folder or s3://BUCKET/FOLDER), else ./data."""
+    return locate(os.environ.get("OFF2ON_DATA") or "data")
 
 
 class Shards:
-    """A data set on disk: Parquet files of whole episodes, and a manifest.
+    """A data set on a disk or in a bucket: Parquet files of whole episodes, and a manifest.
 
     Args:
         path: Its folder.
@@ -36,18 +42,24 @@ class Shards:
 
     Raises:
         Corrupt: The manifest cannot be read, or a shard is missing or has another size than it says.
+        Unreachable: The bucket does not answer, or does not let us in.
     """
 
-    def __init__(self, path: Path, generations: Range | None = None) -> None:
+    def __init__(self, path: Place, generations: Range | None = None) -> None:
         self.path = path
-        self.manifest = Manifest.from_json((path / FILE).read_text())
+        self.manifest = Manifest.from_json(storage.read_text(path / FILE))
+        first = generations.first if generations is not None else 0
         if generations is not None:
             self.manifest = restrict(self.manifest, generations)
+        last = first + len(self.manifest.generations) - 1
+        self.pinned = f"{path}@{first}-{last}"
+        """What opens these very generations for ever, whatever is added to the data set."""
         self.name = self.manifest.name
         self.folder = path / "shards"
         self.files = [self.folder / file["name"] for file in self.manifest.files]
+        sizes = {folder: storage.sizes(folder) for folder in {file.parent for file, _ in self._listed()}}
         for file, listed in self._listed():
-            size = file.stat().st_size if file.is_file() else 0
+            size = sizes[file.parent].get(file.name, 0)
             if size != listed["bytes"]:
                 raise Corrupt(
                     f"{file} has {size:,} bytes.",
@@ -55,7 +67,7 @@ class Shards:
                     f"off2on data add {self.name} --overwrite",
                 )
 
-    def _listed(self) -> Iterator[tuple[Path, dict[str, Any]]]:
+    def _listed(self) -> Iterator[tuple[Place, dict[str, Any]]]:
         """Every file of the data set, and what the manifest says of it."""
         yield from zip(self.files, self.manifest.files, strict=True)
         yield from ((self.path / SCENES / file["name"], file) for file in self.manifest.scene_files)
@@ -81,7 +93,7 @@ class Shards:
     @property
     def env_options(self) -> dict[str, Any]:
         """What `environments.make` is told beside the id; where there are scenes, also their folder."""
-        scenes = {SCENES: str((self.path / SCENES).absolute())} if self.manifest.scene_files else {}
+        scenes = {SCENES: str(storage.absolute(self.path / SCENES))} if self.manifest.scene_files else {}
         return {**self.manifest.env_options, **scenes}
 
     @property
@@ -121,11 +133,18 @@ class Shards:
             if hash_path(file) != listed["sha256"]:
                 raise Corrupt(f"{file} has changed since it was written.", "Its SHA-256 is another one.")
 
-    def read(self, file: Path, columns: Sequence[str], discount: float | None = None) -> dict[str, Array]:
-        """Reads one shard file as columns.
+    @cached_property
+    def pieces(self) -> list[Piece]:
+        """All that can be read by itself, in order: row groups where they are known to be whole episodes."""
+        return pieces_of(self.manifest, self.files)
+
+    def read(
+        self, source: Place | Piece, columns: Sequence[str], discount: float | None = None
+    ) -> dict[str, Array]:
+        """Reads one shard file, or one piece of it, as columns.
 
         Args:
-            file: One of `files`.
+            source: One of `files` or of `pieces`.
             columns: Stored ones, and derived ones: `new_obs` [N, …], the observation after the action; `last`
                 [N] bool, the episode ends here for whatever reason; `ret` [N] float32, the discounted return
                 to go, which simply stops where the recording does; `new_actions`, the next action of the
@@ -138,13 +157,15 @@ class Shards:
         Raises:
             MissingColumn: A column is neither stored nor derivable.
             Corrupt: The file is not readable Parquet.
+            Unreachable: The bucket does not answer, or does not let us in.
         """
         if missing := [name for name in columns if name not in self.columns]:
             raise MissingColumn(
                 f"{self.name} has no column {missing[0]!r}.",
                 f"{nearest(missing[0], self.columns)}All: {' '.join(self.columns)}",
             )
-        table = self._table(file, self._needs(columns, discount))
+        file, group = source[:2] if isinstance(source, Piece) else (source, None)
+        table = _table(file, group, self._needs(columns, discount))
         given = {name: to_numpy(table[name]) for name in table.column_names if name != "final_obs"}
         if "final_obs" in table.column_names:
             last, final = final_rows(table["final_obs"], self._shape("obs"))
@@ -184,13 +205,6 @@ class Shards:
             needs |= {name} if name in stored else {"final_obs", *sources[name]}
         return [name for name in stored if name in needs]
 
-    def _table(self, file: Path, columns: list[str]) -> pa.Table:
-        try:
-            with pq.ParquetFile(file) as parquet:
-                return parquet.read(columns)
-        except (pa.ArrowException, OSError) as error:
-            raise Corrupt(f"{file} cannot be read as Parquet: {error}.") from None
-
     def _shape(self, column: str) -> list[int]:
         return next(shape for name, _, shape in self.manifest.columns if name == column)
 
@@ -203,6 +217,19 @@ class Shards:
         return discount
 
 
+def _table(file: Place, group: int | None, columns: list[str]) -> pa.Table:
+    system, path = storage.filesystem(file)
+    try:
+        # Of a bucket, all columns in a few large requests; of a disk, one after the other in less memory.
+        with (
+            explained(file),
+            pq.ParquetFile(path, filesystem=system, pre_buffer=isinstance(file, Location)) as parquet,
+        ):
+            return parquet.read(columns) if group is None else parquet.read_row_group(group, columns)
+    except (pa.ArrowException, OSError) as error:
+        raise Corrupt(f"{file} cannot be read as Parquet: {error}.") from None
+
+
 def _next(values: Array, last: Array, final: Any) -> Array:
     """The following row's values [N, …], and on the last row of an episode those of `final`."""
     following = np.empty_like(values)
@@ -211,26 +238,33 @@ def _next(values: Array, last: Array, final: Any) -> Array:
     return following
 
 
-def data_folders(root: Path) -> list[Path]:
+def data_folders(root: Place) -> list[Place]:
     """The data sets below a root, whether they open or not; an ingest under way is none."""
-    return [path.parent for path in sorted(root.glob(f"*/{FILE}")) if path.parent.suffix != ".partial"]
+    return [folder for folder in storage.list_folders(root) if _is_data(folder)]
 
 
-def open_shards(name_or_path: str | Path) -> Shards:
+def _is_data(folder: Place) -> bool:
+    # A folder *.partial is an ingest under way, whatever it already holds.
+    name = folder.resolve() if isinstance(folder, Path) else folder
+    return name.suffix != ".partial" and storage.is_file(folder / FILE)
+
+
+def open_shards(name_or_path: str | Place) -> Shards:
     """Opens a data set by name (below `data_root`) or by its folder.
 
     Args:
-        name_or_path: With `@1` behind it, as it was after generation 1; with `@1+`, what came since.
+        name_or_path: A folder may be in a bucket: `s3://BUCKET/FOLDER/NAME`. With `@1` behind it, as it was
+            after generation 1; with `@1+`, what came since.
 
     Raises:
         UnknownName: There is none; says what is near and where it looked.
         Corrupt: It is there, but not whole.
+        Unreachable: The bucket does not answer, or does not let us in.
     """
     generations = parse(str(name_or_path))
-    root, path = data_root(), Path(name_or_path if generations is None else generations.name)
-    for folder in (path, root / path):
-        # A folder *.partial is an ingest under way, whatever it already holds.
-        if (folder / FILE).is_file() and folder.resolve().suffix != ".partial":
+    root, path = data_root(), locate(name_or_path if generations is None else generations.name)
+    for folder in (path,) if isinstance(path, Location) else (path, root / str(path)):
+        if _is_data(folder):
             return Shards(folder, generations)
     from datasets_io.catalogue import known_names
 

@@ -18,9 +18,11 @@ from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.rllib.utils.checkpoints import Checkpointable
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, EPISODE_RETURN_MEAN, LEARNER_RESULTS
 
+from datasets_io import open_shards
 from off2on.config import OfflineToOnlineConfig
 from off2on.errors import LearnerDied
 from off2on.learner import RecipeLearner
+from off2on.logs import Logs
 from off2on.policy import Policy
 from off2on.recipe import Recipe
 from off2on.runner import Rollout
@@ -50,6 +52,8 @@ class OfflineToOnline(Recipe, Algorithm):
         """No step of `train` goes beyond this many updates (offline) or environment steps (online)."""
         self.latest: dict[str, float] = {}
         """The learners' metrics of the last step."""
+        self.logs: Logs | None = None
+        """What takes the environment's place after the handover, if anything does."""
         self.is_fitted = not self.config.recipe.fitted
         """Whether the recipe's first stage is done, or it has none."""
 
@@ -60,8 +64,8 @@ class OfflineToOnline(Recipe, Algorithm):
 
     @property
     def has_crossed(self) -> bool:
-        """Whether the runners exist."""
-        return self.env_runner_group is not None
+        """Whether the handover is behind: there are runners, or logs in their place."""
+        return self.env_runner_group is not None or self.logs is not None
 
     @property
     def finished(self) -> bool:
@@ -102,8 +106,7 @@ class OfflineToOnline(Recipe, Algorithm):
         names = dict.fromkeys(name for answer in answers for name in answer)
         self.latest = {name: float(np.mean([one[name] for one in answers if name in one])) for name in names}
         self.metrics.log_dict(self.latest, key=LEARNER_RESULTS, window=1)
-        if self.has_crossed:
-            self._sync_weights()
+        self._sync_weights()
 
     def _on_learners(self, function: Any, **kwargs: Any) -> list[Any]:
         """Call a method of every learner; all must answer."""
@@ -117,18 +120,23 @@ class OfflineToOnline(Recipe, Algorithm):
 
     def cross(self) -> None:
         """The handover: make the runners, and let the strategy make the batches."""
-        self.env_runner_group = EnvRunnerGroup(
-            env_creator=self.env_creator,
-            validate_env=self.validate_env,
-            config=self.config,
-            local_env_runner=self.config.num_env_runners == 0,
-            logdir=self.logdir,
-            tune_trial_id=self.trial_id,
-        )
+        if self.config.new_dataset is not None:
+            self.logs = Logs(open_shards(self.config.new_dataset))
+        else:
+            self.env_runner_group = EnvRunnerGroup(
+                env_creator=self.env_creator,
+                validate_env=self.validate_env,
+                config=self.config,
+                local_env_runner=self.config.num_env_runners == 0,
+                logdir=self.logdir,
+                tune_trial_id=self.trial_id,
+            )
         self._on_learners(RecipeLearner.cross)
         self._sync_weights()
 
     def _sync_weights(self) -> None:
+        if self.env_runner_group is None:
+            return
         self.env_runner_group.sync_weights(
             from_worker_or_learner_group=self.learner_group, inference_only=True, timeout_seconds=None
         )
@@ -142,19 +150,26 @@ class OfflineToOnline(Recipe, Algorithm):
 
     def _collect(self, steps: int) -> None:
         """At least so many environment steps, shared by the runners, into the learners' rows."""
+        if self.logs is not None:
+            self._enter(self.logs.take(self.env_steps, steps))
+            return
         runners = max(1, self.env_runner_group.num_healthy_remote_env_runners())
         each, taken = -(-steps // runners), self.env_steps
         rollouts: list[Rollout] = self.env_runner_group.foreach_env_runner(
             lambda runner: runner.sample(num_timesteps=each, taken=taken)
         )
         for rollout in rollouts:
-            columns = ray.put(rollout.columns) if self.learner_group.is_remote else rollout.columns
-            self._on_learners(_add, columns=columns, first=self.env_steps)
-            self.env_steps += len(rollout.columns["rewards"])
+            self._enter(rollout.columns)
         if returns := [ret for rollout in rollouts for ret in rollout.returns]:
             self.metrics.log_value(
                 (ENV_RUNNER_RESULTS, EPISODE_RETURN_MEAN), float(np.mean(returns)), window=10
             )
+
+    def _enter(self, columns: dict[str, Any]) -> None:
+        """Transitions into the learners' rows."""
+        sent = ray.put(columns) if self.learner_group.is_remote else columns
+        self._on_learners(_add, columns=sent, first=self.env_steps)
+        self.env_steps += len(columns["rewards"])
 
     def policy(self) -> Policy:
         """The policy as it is now, on its own: raw observations to actions of the environment."""
@@ -210,7 +225,7 @@ class OfflineToOnline(Recipe, Algorithm):
         """Take back what `save_to_path` wrote."""
         Checkpointable.restore_from_path(self, path, *args, **kwargs)
         self._on_learners(RecipeLearner.load_rows, folder=str(path))
-        if self.has_crossed:
+        if self.env_runner_group is not None:
             # Runners refuse weights with a smaller number than theirs, which a rollback's have.
             self.env_runner_group.foreach_env_runner(_forget_weights)
             self._sync_weights()

@@ -32,6 +32,7 @@ class OfflineToOnlineConfig(AlgorithmConfig):
     def __init__(self, algo_class: Any = None) -> None:
         super().__init__(algo_class=algo_class)
         self.dataset: str | None = None
+        self.new_dataset: str | None = None
         self.hyperparameters: dict[str, Any] = {}
         self.memory_budget = 4 * 2**30
         self.updates_per_step = 200
@@ -72,6 +73,16 @@ class OfflineToOnlineConfig(AlgorithmConfig):
     def offline(self, updates: int) -> Self:
         """Gradient updates before the handover; 0 starts online at once."""
         self.offline_updates = updates
+        return self
+
+    def new_data(self, dataset: str) -> Self:
+        """Recorded transitions that take the environment's place after the handover.
+
+        Args:
+            dataset: As for `data`; `NAME@1+` is what was added to a data set since its generation 1. Give
+                `online` as many steps as of it are to be gone through, in their order.
+        """
+        self.new_dataset = dataset
         return self
 
     def online(
@@ -164,11 +175,26 @@ class OfflineToOnlineConfig(AlgorithmConfig):
                 "which online transitions do not have.",
                 "Leave out the online phase.",
             )
-        if self.online_steps and self.env is None:
+        if self.new_dataset is not None:
+            self._check_logs(shards, open_shards(self.new_dataset))
+        elif self.online_steps and self.env is None:
             raise SimulatorError(
                 f"{shards.name} has no simulator, so there is nothing to be online with.",
-                "Leave out the online phase, or name an environment.",
+                "Leave out the online phase, name an environment, or bring new logs with --new-data.",
                 "--env my_lab.sim:Forklift-v0",
+            )
+
+    def _check_logs(self, shards: Shards, new: Shards) -> None:
+        """That the new logs are of the same kind as the data, and enough."""
+        for what in ("observations", "actions"):
+            there, here = (getattr(one, f"{what[:-1]}_space") for one in (shards, new))
+            if there.shape != here.shape or getattr(there, "n", None) != getattr(here, "n", None):
+                raise RecipeError(f"{new.name} has {what} in {here}, {shards.name} in {there}.")
+        if self.online_steps > new.rows:
+            raise RecipeError(
+                f"{new.name} has {new.rows:,} transitions, fewer than the {self.online_steps:,} asked for.",
+                "They are gone through once.",
+                f"--online {new.rows}",
             )
 
     def _check_actions(self, shards: Shards) -> None:

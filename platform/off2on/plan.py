@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from datasets_io import Shards, open_shards
 from datasets_io.environments import options_for
+from datasets_io.generations import parse
 from off2on.algorithms import find_algorithm
 from off2on.batches import STORED
 from off2on.errors import MissingColumn, SimulatorError, UnknownName, UserError
@@ -20,7 +21,7 @@ from off2on.strategies import find_strategy
 SMALLEST_WINDOW = 2**20
 """Bytes of data below which a window would hold too few rows to be a sample of anything."""
 
-CONTINUED = ("online", "strategy", "workers", "envs", "eval_every", "memory", "utd")
+CONTINUED = ("online", "strategy", "new_data", "workers", "envs", "eval_every", "memory", "utd")
 """The options besides the hyperparameters that a resumed run must share with the one it continues."""
 
 
@@ -33,6 +34,7 @@ class Checked(NamedTuple):
     strategy: Settings
     env: str | None
     start: Path | None
+    new: Shards | None
 
     @property
     def env_options(self) -> dict[str, Any]:
@@ -54,6 +56,8 @@ class Plan:
         online: Environment steps after it.
         strategy: What a batch is made of online.
         strategy_options: Its own.
+        new_data: Recorded transitions that take the environment's place after the handover: a data set's
+            name, `NAME@1+` for what was added to one since.
         source: A run whose handover to start from, instead of learning offline again.
         seed: Of everything random.
         learners: Learner processes; 0 learns in this one.
@@ -78,6 +82,7 @@ class Plan:
     online: int = 0
     strategy: str = "balanced"
     strategy_options: Mapping[str, object] = field(default_factory=dict)
+    new_data: str | None = None
     source: str | None = None
     seed: int = 0
     learners: int = 0
@@ -99,7 +104,11 @@ class Plan:
         """Where the run goes; its name is made of what is asked, not of the clock."""
         algorithm = self.algorithm.rpartition(":")[2]
         across = f"-{self.strategy.rpartition(':')[2]}" if self.online else ""
-        return Path(self.out) / Path(self.data).name / f"{algorithm}{across}-s{self.seed}"
+        if self.new_data is not None:
+            across += f"-{Path(self.new_data).name}"
+        generations = parse(self.data)
+        data = self.data if generations is None else generations.name
+        return Path(self.out) / Path(data).name / f"{algorithm}{across}-s{self.seed}"
 
     def check(self, resume: bool = False) -> Checked:
         """Find every name and check every value, before any process starts.
@@ -117,7 +126,8 @@ class Plan:
         start = self._start(shards, hp)
         if resume and (self.folder / "run.yaml").is_file():
             self._must_continue(self.folder, shards, hp, resume=True)
-        checked = Checked(recipe, shards, hp, strategy, env, start)
+        new = None if self.new_data is None else open_shards(self.new_data)
+        checked = Checked(recipe, shards, hp, strategy, env, start, new)
         self.config(checked).validate()
         if not resume:
             refuse_existing(self.folder)
@@ -130,9 +140,11 @@ class Plan:
         # Of a cluster's GPUs nothing is known yet; here, a learner that waits for one would wait for ever.
         enough = self.address is not None or torch.cuda.device_count() >= self.learners
         gpus = 1 if torch.cuda.is_available() and enough else 0
-        config = checked.recipe.configure(checked.shards.path).data(memory_budget=self.memory)
+        config = checked.recipe.configure(checked.shards.pinned).data(memory_budget=self.memory)
         if checked.env is not None:
             config.environment(checked.env, env_config=checked.env_options)
+        if checked.new is not None:
+            config.new_data(checked.new.pinned)
         return (
             config.training(threads=self.threads, **checked.hp.as_dict())
             .offline(self.updates)
@@ -255,4 +267,5 @@ class Plan:
                 raise UserError(
                     f"{run} was run with {name} {then[name]}, not {now[name]}.",
                     "Its checkpoints fit no other; say the same, or start anew with another --out.",
+                    f"off2on train {self.algorithm} {about['data']['pinned']}" if name == "data" else "",
                 )

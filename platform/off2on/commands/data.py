@@ -1,7 +1,6 @@
 """``off2on data``: recorded data as shards."""
 
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +11,7 @@ from off2on.errors import DataError, Exists, UserError
 
 if TYPE_CHECKING:
     from datasets_io import Manifest, Shards
+    from datasets_io.storage import Place
 
 
 @click.group()
@@ -24,7 +24,7 @@ def data() -> None:
 def list_(catalogue: bool) -> None:
     """The data sets that are there."""
     from datasets_io.catalogue import known_names
-    from datasets_io.scores import mean_normalised
+    from datasets_io.scores import key_of, mean_normalised
     from datasets_io.shards import Shards, data_folders, data_root
 
     if catalogue:
@@ -38,7 +38,7 @@ def list_(catalogue: bool) -> None:
         except DataError as error:
             rows.append((folder.name, "damaged", "", "", "", error.what))
             continue
-        returns, score = shards.returns, mean_normalised(shards.name, shards.returns)
+        returns, score = shards.returns, mean_normalised(key_of(shards.manifest), shards.returns)
         rows.append(
             (
                 folder.name,
@@ -62,6 +62,7 @@ def list_(catalogue: bool) -> None:
 @click.option("--name", metavar="NAME", help="Of the data set and its folder.  [the source's]")
 @click.option("--if-missing", is_flag=True, help="Do nothing if it is there already.")
 @click.option("--overwrite", is_flag=True, help="Replace it.")
+@click.option("--append", metavar="NAME", help="Add to that data set instead, as a new generation: NAME@1.")
 @click.option(
     "--nan",
     default="refuse",
@@ -88,6 +89,7 @@ def add(
     name: str | None,
     if_missing: bool,
     overwrite: bool,
+    append: str | None,
     nan: str,
     clip_actions: bool,
     env: str | None,
@@ -102,9 +104,11 @@ def add(
     .csv or .parquet; a name of your own with such a PATH; or package.module:Class. NAME=VALUE are
     options of the source, such as episodes=10 for toy-pendulum.
     """
+    from datasets_io.appending import append as add_generation
     from datasets_io.catalogue import resolve_source
     from datasets_io.ingest import ingest
     from datasets_io.shards import data_root
+    from off2on.stats import duration
 
     given = split(words)
     if len(given.alone) > 1:
@@ -120,34 +124,39 @@ def add(
     started = time.monotonic()
     root = data_root()
     likely = name or source.removeprefix("d4rl/")
-    if not overwrite and _is_there(root / likely, source, if_missing):  # before anything is downloaded
-        return
+    if append is None and not overwrite and _is_there(root / likely, source, if_missing):
+        return  # before anything is downloaded
     with Ticker() as ticker:
 
         def downloading(have: int, total: int) -> None:
             ticker.show(f"download   {size(have)} of {size(total)}")
 
         def writing(rows: int, parts: int, of: int) -> None:
-            ticker.show(f"writing    {rows:,} rows" + (f", {parts} of {of} parts" if of > 1 else ""))
+            left = (of - parts) * (time.monotonic() - started) / parts if parts else None
+            of_parts = f", {parts} of {of} parts" if of > 1 else ""
+            time_left = f", {duration(left)} left" if of > 1 and left else ""
+            ticker.show(f"writing    {rows:,} rows{of_parts}{time_left}")
 
         path = given.alone[0] if given.alone else None
         resolved = resolve_source(source, path, options, downloading)
-        final = root / (name or resolved.name)
-        if not overwrite and _is_there(final, source, if_missing):
-            return
-        shards = ingest(
-            resolved.source,
-            resolved.path,
-            root,
-            name=final.name if name is None else name,
-            rows_per_shard=rows_per_shard,
-            discount=discount,
-            nan=nan,
-            clip_actions=clip_actions,
-            store_new_obs=store_next_obs,
-            overwrite=overwrite,
-            progress=writing,
-        )
+        rules: dict[str, Any] = {"rows_per_shard": rows_per_shard, "nan": nan, "clip_actions": clip_actions}
+        if append is not None:
+            shards = add_generation(resolved.source, resolved.path, _open(append), progress=writing, **rules)
+        else:
+            final = root / (name or resolved.name)
+            if not overwrite and _is_there(final, source, if_missing):
+                return
+            shards = ingest(
+                resolved.source,
+                resolved.path,
+                root,
+                name=final.name if name is None else name,
+                discount=discount,
+                store_new_obs=store_next_obs,
+                overwrite=overwrite,
+                progress=writing,
+                **rules,
+            )
     _tell(shards, resolved.path, time.monotonic() - started)
 
 
@@ -188,12 +197,13 @@ def _columns(words: list[str]) -> Any:
     return parse_columns(" ".join(words))
 
 
-def _is_there(folder: Path, source: str, is_fine: bool) -> bool:
+def _is_there(folder: "Place", source: str, is_fine: bool) -> bool:
     """Whether a whole data set is there, said on stderr; raises unless that is fine."""
+    from datasets_io import storage
     from datasets_io.manifest import FILE
     from datasets_io.shards import Shards
 
-    if not (folder / FILE).is_file():
+    if not storage.is_file(folder / FILE):
         return False
     if not is_fine:
         raise Exists(
@@ -206,13 +216,14 @@ def _is_there(folder: Path, source: str, is_fine: bool) -> bool:
     return True
 
 
-def _tell(shards: "Shards", path: Path | None, seconds: float) -> None:
+def _tell(shards: "Shards", path: "Place | None", seconds: float) -> None:
     """The facts of what was just written."""
+    from datasets_io import storage
     from off2on.commands.describe import stored
 
     manifest = shards.manifest
-    if path is not None and path.is_file():
-        read = f"{path}   {size(path.stat().st_size)}, {manifest.rows:,} rows"
+    if path is not None and storage.is_file(path):
+        read = f"{path}   {size(storage.size(path))}, {manifest.rows:,} rows"
     else:
         read = f"{path or manifest.description}   {manifest.rows:,} rows"
     line("reading", read)
@@ -244,9 +255,10 @@ def _box(low: Any, high: Any) -> str:
 
 
 def _score(manifest: "Manifest") -> str:
-    from datasets_io.scores import mean_normalised
+    from datasets_io.scores import key_of, mean_normalised
     from off2on.commands.describe import scale
 
-    score, mean = mean_normalised(manifest.name, manifest.returns), sum(manifest.returns) / manifest.episodes
+    score = mean_normalised(key_of(manifest), manifest.returns)
+    mean = sum(manifest.returns) / manifest.episodes
     own = f"the data's own return is {mean:.1f} ({min(manifest.returns):.1f} … {max(manifest.returns):.1f})"
-    return own if score is None else f"{own}: {score:.1f} normalised {scale(manifest.name)}"
+    return own if score is None else f"{own}: {score:.1f} normalised {scale(manifest)}"

@@ -29,6 +29,7 @@ ASKED_OF_STRATEGY = "strategy."
 @click.option(
     "--strategy", metavar="NAME", help="Across: append, symmetric, balanced, or module:Class.  [balanced]"
 )
+@click.option("--new-data", metavar="NAME", help="New logs in the environment's place; NAME@1+: added since.")
 @click.option("--from", "source", metavar="RUN", help="Start at another run's handover.")
 @click.option("--seed", type=int, metavar="N", help="Of everything random.  [0]")
 @click.option(
@@ -72,6 +73,11 @@ def train(words: tuple[str, ...], seeds: int, resume: bool, dry_run: bool, **opt
     if "source" in asked:
         asked, values, origins = _from_run(asked, values, origins)
     _names_exist(asked)
+    if "new_data" in asked and "online" not in asked:
+        from datasets_io import open_shards
+
+        asked["online"] = open_shards(asked["new_data"]).rows
+        origins["online"] = f"all of {asked['new_data']}"
     with Ticker() as ticker:
         # Before torch and Ray are loaded, which takes seconds.
         ticker.show(f"checking {asked['algorithm']} on {asked['data']} …")
@@ -137,7 +143,11 @@ def _from_run(
     from off2on.records import find_run
 
     folder, about = find_run(asked["source"])
-    theirs = {"algorithm": about["algorithm"], "data": about["data"]["path"], "updates": about["updates"]}
+    theirs = {
+        "algorithm": about["algorithm"],
+        "data": about["data"]["pinned"],
+        "updates": about["updates"],
+    }
     theirs["learners"] = int(about["plan"]["learners"]["value"])
     said_by_preset = _in_preset(theirs | asked, values)
     settings = {

@@ -1,0 +1,142 @@
+"""Data that grow: what was there stays as it was, and every older state can be opened."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from gymnasium.spaces import Box
+
+from datasets_io import Episode, Shards, Source, open_shards
+from datasets_io.appending import append
+from datasets_io.errors import BadValues, Exists, UnknownName
+from datasets_io.generations import Range, parse
+from datasets_io.ingest import ingest
+
+
+class Trips(Source):
+    """Trips of one dimension whose rewards tell one from the other."""
+
+    def __init__(self, first: int = 0, width: int = 1) -> None:
+        self.first, self.width = first, width
+
+    def episodes(self, part: Any) -> Iterator[Episode]:
+        for number in range(self.first, self.first + 3):
+            obs = np.full((6, self.width), number, np.float32)
+            yield Episode(obs, np.linspace(-1, 1, 5), np.full(5, float(number)), terminated=number % 2 == 0)
+
+
+@pytest.fixture
+def grown(tmp_path: Path) -> Shards:
+    """Generations 0, 1 and 2 with the trips 0–2, 10–12 and 20–22."""
+    shards = ingest(Trips(0), None, tmp_path, name="trips", discount=0.9)
+    for first in (10, 20):
+        shards = append(Trips(first), None, shards)
+    return shards
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("trips", None),
+        ("trips@1", Range("trips", 0, 1)),
+        ("data/trips@0", Range("data/trips", 0, 0)),
+        ("trips@1+", Range("trips", 1, None)),
+        ("trips@1-2", Range("trips", 1, 2)),
+        ("me@home", None),
+    ],
+)
+def test_a_name_says_which_generations(text: str, wanted: Range | None):
+    assert parse(text) == wanted
+
+
+def test_every_older_state_can_be_opened(grown: Shards):
+    def trips(which: str) -> list[float]:
+        shards = open_shards(f"{grown.path}{which}")
+        rewards = shards.read_all(["rewards", "ret"])["rewards"]
+        assert shards.rows == len(rewards) == 5 * shards.episodes
+        assert shards.manifest.statistics["rewards"]["mean"] == pytest.approx(rewards.mean())
+        assert shards.manifest.statistics["rewards"]["std"] == pytest.approx(rewards.std())
+        assert shards.manifest.terminated == sum(number % 2 == 0 for number in set(rewards))
+        return sorted(set(rewards.tolist()))
+
+    assert trips("") == [0, 1, 2, 10, 11, 12, 20, 21, 22]
+    assert trips("@0") == [0, 1, 2]
+    assert trips("@1") == [0, 1, 2, 10, 11, 12]
+    assert trips("@1+") == [10, 11, 12, 20, 21, 22]
+    assert trips("@1-1") == [10, 11, 12]
+
+
+def test_what_was_there_stays_as_it_was(tmp_path: Path):
+    first = ingest(Trips(0), None, tmp_path, name="trips")
+    content = {file: file.read_bytes() for file in first.files}
+    append(Trips(10), None, first)
+    again = open_shards(first.pinned)
+    assert again.manifest.content_hash == first.manifest.content_hash
+    assert {file: file.read_bytes() for file in again.files} == content
+    assert open_shards(first.path).manifest.content_hash != first.manifest.content_hash
+
+
+def test_episodes_keep_names_of_their_own(grown: Shards):
+    names = {name for file in grown.files for name in grown.read(file, ["eps_id"])["eps_id"]}
+    assert len(names) == grown.episodes == 9
+
+
+def test_an_unknown_generation_is_refused(grown: Shards):
+    with pytest.raises(UnknownName, match="has no generation 3") as error:
+        open_shards(f"{grown.path}@3")
+    assert "It has 0 (" in error.value.expected
+
+
+def test_other_columns_are_refused_and_leave_nothing(grown: Shards):
+    before = sorted(path.name for path in grown.path.rglob("*"))
+    with pytest.raises(BadValues, match="other columns than trips"):
+        append(Trips(30, width=2), None, grown)
+    assert sorted(path.name for path in grown.path.rglob("*")) == before
+
+
+def test_another_action_space_is_refused(grown: Shards):
+    source = Trips(30)
+    source.action_space = Box(-7, 7, (1,))
+    with pytest.raises(BadValues, match="other action space than trips"):
+        append(source, None, grown)
+
+
+def test_the_same_file_twice_is_refused(tmp_path: Path):
+    from datasets_io.tabular import Table
+
+    for name, number in (("a.csv", 1), ("b.csv", 2)):
+        rows = [f"{number},{step / 9},1.0,{step == 9}" for step in range(10)]
+        (tmp_path / name).write_text("\n".join(["obs,actions,rewards,terminated", *rows]))
+    shards = ingest(Table(), tmp_path / "a.csv", tmp_path, name="table")
+    shards = append(Table(), tmp_path / "b.csv", shards)
+    for name, number in (("a.csv", 0), ("b.csv", 1)):
+        with pytest.raises(Exists, match="is in table already") as error:
+            append(Table(), tmp_path / name, shards)
+        assert f"generation {number}" in error.value.expected
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from datasets_io import Shards, appending
+from test_generations import Trips
+real = appending.write_text
+def dies(path, text):
+    os._exit(9)
+appending.write_text = dies
+appending.append(Trips(10), None, Shards(Path(sys.argv[1])))
+"""
+
+
+def test_a_death_before_the_commit_changes_nothing(tmp_path: Path):
+    first = ingest(Trips(0), None, tmp_path, name="trips")
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(first.path)], cwd=Path(__file__).parent)
+    assert killed.returncode == 9
+    assert (first.path / "shards" / "g0001-part-00000.parquet").is_file()  # it had come as far as that
+    assert Shards(first.path).rows == 15
+    assert append(Trips(10), None, first).rows == 30
+    assert not (first.path / "incoming").exists()

@@ -1,0 +1,105 @@
+"""Learning on from new logs, without an environment: as if they were happening."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from datasets_io import Shards
+from datasets_io.ingest import ingest
+from datasets_io.toy import ToyPendulum
+from off2on.algorithms.cal_ql import CalQL
+from off2on.algorithms.td3_bc import TD3BC
+from off2on.errors import RecipeError
+from off2on.logs import Logs
+
+TINY = {"hidden": (16, 16), "batch_size": 32, "threads": 1}
+
+
+@pytest.fixture(scope="module")
+def logs(tmp_path_factory: pytest.TempPathFactory) -> Shards:
+    """Three new episodes of the toy's task, 600 transitions in two files."""
+    root = tmp_path_factory.mktemp("logs")
+    return ingest(ToyPendulum(episodes=3, seed=7), None, root, name="logs", rows_per_shard=400)
+
+
+def test_logs_are_given_out_in_their_order(logs: Shards):
+    given, first = [], 0
+    while first < logs.rows:
+        columns = Logs(logs).take(first, 150)
+        assert 0 < len(columns["rewards"]) <= 150
+        given.append(columns)
+        first += len(columns["rewards"])
+    whole = logs.read_all(["obs", "new_obs", "actions", "rewards", "truncateds"])
+    for name, values in whole.items():
+        np.testing.assert_array_equal(np.concatenate([one[name] for one in given]), values)
+
+
+@pytest.fixture
+def config(toy: Shards, logs: Shards, ray_session: None) -> Any:
+    config = TD3BC.configure(toy.path).training(**TINY).offline(20)
+    return config.new_data(str(logs.path)).online(120, strategy="symmetric", rollout=30)
+
+
+def finish(algo: Any) -> Any:
+    while not algo.finished:
+        algo.train()
+    return algo
+
+
+def test_they_take_the_place_of_the_environment(config: Any, logs: Shards):
+    with config.build_algo() as algo:
+        finish(algo)
+        assert algo.env_runner_group is None
+        assert (algo.env_steps, algo.updates) == (120, 140)
+        (rows,) = algo._on_learners(lambda learner: learner.rows.data[learner.rows.offline :].clone())
+        (transforms,) = algo._on_learners(lambda learner: learner.replay.source.transforms)
+    recorded = logs.read_all(["obs", "rewards"])
+    entered = transforms.rows({name: values[:120] for name, values in recorded.items()})
+    np.testing.assert_array_equal(rows[:120, :3].numpy(), entered["obs"])
+    assert algo.latest["offline_share"] == pytest.approx(0.5)
+
+
+def weights(algo: Any) -> torch.Tensor:
+    (vector,) = algo._on_learners(lambda learner: learner.flat["actor"].vector.detach().clone())
+    return vector
+
+
+def test_a_resumed_run_goes_on_with_the_next_transition(config: Any, tmp_path: Path):
+    with config.build_algo() as algo:
+        while algo.env_steps < 60:
+            algo.train()
+        algo.save_to_path(tmp_path / "half")
+        whole = weights(finish(algo))
+    with config.build_algo() as other:
+        other.restore_from_path(tmp_path / "half")
+        assert other.env_steps == 60
+        torch.testing.assert_close(weights(finish(other)), whole, rtol=0, atol=0)
+
+
+def test_what_waits_for_an_episodes_end_gets_whole_episodes(toy: Shards, logs: Shards, ray_session: None):
+    config = CalQL.configure(toy.path).training(samples=2, **TINY).offline(2).new_data(str(logs.path))
+    with config.online(250, rollout=50, updates_per_env_step=0.02).build_algo() as algo:
+        finish(algo)
+        (entered,) = algo._on_learners(lambda learner: learner.rows.online)
+    assert entered == 200  # of the second episode, 50 are still waiting
+
+
+def test_data_without_a_simulator_can_go_on(wide: Shards, ray_session: None):
+    config = TD3BC.configure(wide.path).training(**TINY).offline(5).new_data(str(wide.path)).online(40)
+    with config.build_algo() as algo:
+        assert finish(algo).env_steps == 40
+
+
+@pytest.mark.parametrize("steps", [601, 10_000])
+def test_more_steps_than_there_are_is_refused(config: Any, steps: int):
+    with pytest.raises(RecipeError, match="has 600 transitions") as error:
+        config.online(steps).validate()
+    assert error.value.attempt == "--online 600"
+
+
+def test_logs_of_another_task_are_refused(config: Any, wide: Shards):
+    with pytest.raises(RecipeError, match="observations"):
+        config.new_data(str(wide.path)).validate()

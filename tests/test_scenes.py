@@ -1,0 +1,103 @@
+"""Scenes beside the shards: any arrays, each scene once, read back one at a time."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from datasets_io import Episode, Shards, Source
+from datasets_io.errors import BadValues, Corrupt, UnknownName
+from datasets_io.ingest import ingest
+from datasets_io.scenes import Scenes
+
+
+def arrays(number: int) -> dict[str, Any]:
+    return {
+        "tracks": np.arange(number * 6, dtype=np.float32).reshape(number, 3, 2),
+        "valid": np.arange(number) % 2 == 0,
+        "centre": np.array([1e6 + number, 2.0, 3.0]),
+        "current": np.array(10),
+    }
+
+
+class Drives(Source):
+    """Two episodes for each of the scenes s0 … s2, of which s0 has no track at all."""
+
+    def episodes(self, part: Any) -> Iterator[Episode]:
+        for number in range(3):
+            for car in range(2):
+                yield Episode(
+                    np.zeros((3, 1)),
+                    np.zeros((2, 1)),
+                    np.ones(2),
+                    terminated=False,
+                    id=f"s{number}/{car}",
+                    scene=(f"s{number}", arrays(number)),
+                )
+
+
+@pytest.fixture
+def drives(tmp_path: Path) -> Shards:
+    return ingest(Drives(), None, tmp_path, name="drives")
+
+
+def test_each_scene_is_kept_once_and_comes_back_as_it_was(drives: Shards):
+    scenes = Scenes(drives.env_options["scenes"])
+    assert scenes.ids == ["s0", "s1", "s2"]
+    for number in range(3):
+        read = scenes.read(f"s{number}")
+        assert list(read) == list(arrays(number))
+        for name, values in arrays(number).items():
+            np.testing.assert_array_equal(read[name], values)
+            assert (read[name].dtype, read[name].shape) == (values.dtype, values.shape)
+
+
+def test_an_unknown_scene_is_named(drives: Shards):
+    with pytest.raises(UnknownName, match="no scene 's7'"):
+        Scenes(drives.path / "scenes").read("s7")
+    with pytest.raises(UnknownName, match="holds no scene"):
+        Scenes(drives.path)
+
+
+def test_a_scene_file_that_was_cut_short_is_noticed(drives: Shards):
+    (file,) = (drives.path / "scenes").iterdir()
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(Corrupt, match="part-00000"):
+        Shards(drives.path)
+
+
+def test_scenes_of_different_arrays_are_refused(tmp_path: Path):
+    class Mixed(Drives):
+        def episodes(self, part: Any) -> Iterator[Episode]:
+            for name, extra in (("a", {}), ("b", {"more": np.zeros(1)})):
+                step = np.zeros((1, 1))
+                yield Episode(np.zeros((2, 1)), step, np.ones(1), True, scene=(name, arrays(1) | extra))
+
+    with pytest.raises(BadValues, match="scene b has other arrays"):
+        ingest(Mixed(), None, tmp_path, name="mixed")
+    assert not list(tmp_path.iterdir())
+
+
+class Leaky(Source):
+    """Two files of which one has a record that cannot be read."""
+
+    def parts(self, path: Any) -> list[Any]:
+        return ["good", "bad"]
+
+    def episodes(self, part: Any) -> Iterator[Episode]:
+        if part == "bad":
+            self.quarantine("bad.rec", 17, "the checksum, of all things, is wrong")
+        yield Episode(np.zeros((2, 1)), np.zeros((1, 1)), np.ones(1), True)
+
+
+def test_records_that_cannot_be_read_are_listed(tmp_path: Path):
+    shards = ingest(Leaky(), None, tmp_path, name="leaky")
+    assert shards.rows == 2
+    (fault,) = shards.manifest.faults
+    assert (fault.kind, fault.count) == ("quarantined", 1)
+    assert (shards.path / "quarantine.csv").read_text().splitlines() == [
+        "file,offset,reason",
+        'bad.rec,17,"the checksum, of all things, is wrong"',
+    ]
