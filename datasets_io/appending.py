@@ -1,21 +1,22 @@
 """Adding to a data set what has come since: a new generation of shards, whole or not at all."""
 
-import os
-import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from datasets_io.errors import BadValues, Exists, UserError
+from datasets_io import storage
+from datasets_io.errors import BadValues, Exists, NoSpace, Unreachable, UserError
 from datasets_io.generations import totals
-from datasets_io.ingest import Progress, exclusive, ingest, write_text
+from datasets_io.ingest import Progress, ingest
 from datasets_io.manifest import FILE, Manifest, content_hash
 from datasets_io.scenes import FOLDER as SCENES
 from datasets_io.shards import Shards
 from datasets_io.source import Source
+from datasets_io.storage import Place
+from datasets_io.workspace import exclusive
 
 INCOMING = "incoming"
 
@@ -33,7 +34,8 @@ def append(
     """Adds a source's episodes to a data set, as its newest generation.
 
     What is there stays as it is, byte for byte: a run that learns from it is not disturbed. Killed at any
-    moment, the data set is as it was, and the same call once more goes on.
+    moment, the data set is as it was, and the same call once more goes on. On a disk a lock keeps two
+    processes from adding at once; in a bucket nothing does.
 
     Args:
         source: Where the new episodes come from.
@@ -54,7 +56,8 @@ def append(
     folder, source = shards.path, copy(source)
     if source.action_space is None:
         source.action_space = shards.action_space
-    with exclusive(folder / "lock"), _swept(folder / INCOMING):
+    lock = exclusive(folder / "lock") if isinstance(folder, Path) else nullcontext()
+    with lock, _swept(folder / INCOMING):
         old = Shards(folder).manifest  # as it is now, whatever `shards` was opened as
         number = len(old.generations)
         _refuse_repeated(source.fingerprint(path), path, old)
@@ -74,22 +77,24 @@ def append(
         )
         _refuse_different(old, new.manifest)
         added = {
-            kind: [_link(new.path / kind, folder / kind, file, number) for file in files]
+            kind: [_copy(new.path / kind, folder / kind, file, number) for file in files]
             for kind, files in (("shards", new.manifest.files), (SCENES, new.manifest.scene_files))
         }
-        write_text(folder / FILE, _joined(old, new.manifest, added).to_json())
+        storage.write_text(folder / FILE, _joined(old, new.manifest, added).to_json())
     return Shards(folder)
 
 
 @contextmanager
-def _swept(folder: Path) -> Iterator[None]:
+def _swept(folder: Place) -> Iterator[None]:
     """Removes the folder when all is done or refused; a killed process leaves its finished parts in it."""
     try:
         yield
-    except UserError:
-        shutil.rmtree(folder, ignore_errors=True)
+    except (NoSpace, Unreachable):
         raise
-    shutil.rmtree(folder)
+    except UserError:
+        storage.delete(folder)
+        raise
+    storage.delete(folder)
 
 
 def _refuse_repeated(sha256: str, path: Any, old: Manifest) -> None:
@@ -111,17 +116,10 @@ def _refuse_different(old: Manifest, new: Manifest) -> None:
             )
 
 
-def _link(source: Path, target: Path, file: dict[str, Any], number: int) -> dict[str, Any]:
+def _copy(source: Place, target: Place, file: dict[str, Any], number: int) -> dict[str, Any]:
     """A file of the new generation among the others, under a name of its own; as the manifest lists it."""
     name = f"g{number:04d}-{file['name']}"
-    target.mkdir(exist_ok=True)
-    temporary = target / f".{name}.tmp"
-    temporary.unlink(missing_ok=True)
-    try:
-        os.link(source / file["name"], temporary)
-    except OSError:  # a file system without links
-        shutil.copyfile(source / file["name"], temporary)
-    os.replace(temporary, target / name)
+    storage.copy(source / file["name"], target / name)
     return {**file, "name": name}
 
 

@@ -7,52 +7,77 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from datasets_io import storage
 from datasets_io.errors import UnknownName, UserError, nearest
-from datasets_io.scores import find, registry
+from datasets_io.registry import MINARI, find, registry
 from datasets_io.source import Source
+from datasets_io.storage import Place
 
-TOYS = {"toy-pendulum": "ToyPendulum", "toy-cartpole": "ToyCartPole"}
-_SUFFIXES = {".hdf5": "d4rl:D4RL", ".h5": "d4rl:D4RL", ".csv": "tabular:Table", ".parquet": "tabular:Table"}
+MADE: Mapping[str, tuple[str, dict[str, Any]]] = {
+    "toy-pendulum": ("toy:ToyPendulum", {}),
+    "toy-cartpole": ("toy:ToyCartPole", {}),
+    "maze-umaze": ("mazes:PointMaze", {"maze": "umaze"}),
+    "maze-medium": ("mazes:PointMaze", {"maze": "medium"}),
+    "maze-large": ("mazes:PointMaze", {"maze": "large"}),
+}
+"""Data made on the spot: the source, and its options."""
+_SUFFIXES = {
+    ".hdf5": "d4rl:D4RL",
+    ".h5": "d4rl:D4RL",
+    ".csv": "tabular:Table",
+    ".parquet": "tabular:Table",
+    ".npz": "ogbench_data:OGBench",
+    ".tfrecord": "waymo:Waymo",
+}
 
 
 class Resolved(NamedTuple):
     """What a name stands for: hand `source` and `path` to `ingest`; `name` is a good name for the result."""
 
     source: Source
-    path: Path | None
+    path: Place | None
     name: str
 
 
 def known_names() -> list[str]:
     """Every name that can be added without a path."""
-    return [*TOYS, *registry()]
+    return [*MADE, *registry()]
 
 
 def resolve_source(
     text: str,
-    path: str | Path | None = None,
+    path: str | Place | None = None,
     options: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Resolved:
     """Finds the source that a text on the command line means.
 
     Args:
-        text: `toy-pendulum`; a D4RL id, with or without `d4rl/`; a file ending in .hdf5, .h5, .csv or
-            .parquet; `module:Class`; or a name of the user's choice, if `path` ends in one of these.
-        path: The data; a D4RL id without it is downloaded.
+        text: `toy-pendulum`; a D4RL id, with or without `d4rl/`; `minari/` and Minari's id; a file ending in
+            .hdf5, .h5, .csv, .parquet or .npz; `module:Class`; or a name of the user's choice, if `path` ends
+            in one of these.
+        path: The data, on this machine or in a bucket; an id of D4RL or Minari without it is downloaded.
         options: For the source's constructor, as typed or as text: `seed`, `episodes`, `env`, `columns`, ….
         progress: Told about a download, in bytes.
 
     Raises:
         UnknownName: Nothing is called so; says what is near and where it looked. Or an option is unknown.
-        UserError: A class is not a Source.
+        UserError: A class is not a Source, or a package is missing.
         Offline: A download was needed and could not be made.
     """
-    options, given = dict(options or {}), None if path is None else Path(path)
+    options, given = dict(options or {}), None if path is None else storage.locate(path)
     name = text.removeprefix("d4rl/")
-    if text in TOYS:
-        return Resolved(_make(f"toy:{TOYS[text]}", options), given, text)
-    if ":" in text:
+    if text in MADE:
+        where, own = MADE[text]
+        return Resolved(_make(where, {**own, **options}), given, text)
+    if text.startswith(MINARI):
+        name = text.removeprefix(MINARI)
+        if given is None:
+            from datasets_io import minari_server
+
+            given = minari_server.fetch(name)
+        return Resolved(_make("minari_sets:Minari", {"name": name, **options}), given, name.replace("/", "-"))
+    if ":" in text and "://" not in text:
         kind = _import(text)
         return Resolved(_construct(kind, options), given, kind.__name__.lower())
     if name in registry() or (given is not None and find(name) is not None):
@@ -61,10 +86,12 @@ def resolve_source(
 
             given = fetch(name, progress)
         return Resolved(_make("d4rl:D4RL", {"name": name, **options}), given, name)
-    if given is None and Path(text).suffix in _SUFFIXES:
-        given, name = Path(text), Path(text).stem
+    if given is None and _kind(text) in _SUFFIXES:
+        given, name = storage.locate(text), Path(text).stem
     if given is not None and _suffix(given) in _SUFFIXES:
-        return Resolved(_make(_SUFFIXES[_suffix(given)], options), given, Path(name).name)
+        name = Path(name).name
+        own = {"name": name} if _suffix(given) == ".npz" else {}  # which may say the task
+        return Resolved(_make(_SUFFIXES[_suffix(given)], {**own, **options}), given, name)
     if given is not None:
         raise UnknownName(
             f"{given} is of no known kind.",
@@ -78,11 +105,18 @@ def resolve_source(
     )
 
 
-def _suffix(path: Path) -> str:
-    """A folder is known by its first table."""
-    if not path.is_dir():
-        return path.suffix
-    return next((file.suffix for file in sorted(path.iterdir()) if file.suffix in (".csv", ".parquet")), "")
+def _suffix(place: Place) -> str:
+    """A folder is known by its first file of a kind that comes in folders."""
+    if not storage.is_folder(place):
+        return _kind(place.name)
+    kinds = (_kind(file) for file in storage.list_files(place))
+    return next((kind for kind in kinds if kind in (".csv", ".parquet", ".npz", ".tfrecord")), "")
+
+
+def _kind(name: str) -> str:
+    """The suffix; after that of a TFRecord file there may be a number: `training.tfrecord-00007-of-01000`."""
+    suffix = Path(name).suffix
+    return ".tfrecord" if suffix.startswith(".tfrecord") else suffix
 
 
 def _make(where: str, options: dict[str, Any]) -> Source:

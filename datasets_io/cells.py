@@ -1,28 +1,46 @@
 """Columns of a user's table as arrays of numbers, or a message that says which cell is not one."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
+from datasets_io import storage
 from datasets_io.episode import Array
 from datasets_io.errors import BadValues, UnknownName
+from datasets_io.storage import Place
 
 
 def open_table(part: Any) -> tuple[list[str], Any]:
     """Names of the columns, and a function that loads some of them."""
-    if not isinstance(part, str | Path):
+    if not isinstance(part, str | Place):
         return [str(name) for name in part], lambda names: {name: part[name] for name in names}
-    path = Path(part)
-    if not path.is_file():
-        raise UnknownName(f"there is no file {path}.", f"Looked in {path.absolute().parent}.")
-    if path.suffix == ".csv":
-        return list(pd.read_csv(path, nrows=0).columns), lambda names: pd.read_csv(path, usecols=names)
-    if path.suffix == ".parquet":
-        return pq.read_schema(path).names, lambda names: pd.read_parquet(path, columns=names)
-    raise UnknownName(f"{path.name} is not a table that is known.", "They end in .csv or .parquet.")
+    path = storage.locate(part)
+    if not storage.is_file(path):
+        raise UnknownName(f"there is no file {path}.", f"Looked in {storage.absolute(path).parent}.")
+    if path.suffix not in _READERS:
+        raise UnknownName(f"{path.name} is not a table that is known.", "They end in .csv or .parquet.")
+    names, load = _READERS[path.suffix]
+
+    def read(wanted: list[str]) -> Any:
+        with storage.open_input(path) as file:
+            return load(file, wanted)
+
+    with storage.open_input(path) as file:
+        return names(file), read
+
+
+_READERS: dict[str, tuple[Any, Any]] = {
+    ".csv": (
+        lambda file: list(pd.read_csv(file, nrows=0).columns),
+        lambda file, names: pd.read_csv(file, usecols=names),
+    ),
+    ".parquet": (
+        lambda file: pq.read_schema(file).names,
+        lambda file, names: pd.read_parquet(file, columns=names),
+    ),
+}
 
 
 def side_by_side(role: str, names: tuple[str, ...], table: Any) -> Array:

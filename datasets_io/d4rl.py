@@ -7,11 +7,13 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
+from datasets_io import storage
 from datasets_io.environments import Spaces, spaces_of
 from datasets_io.episode import Array, Episode
 from datasets_io.errors import BadValues, Corrupt, MissingColumn, UnknownName
-from datasets_io.scores import infer
+from datasets_io.registry import infer
 from datasets_io.source import Source
+from datasets_io.storage import Place
 
 _REQUIRED = ("observations", "actions", "rewards", "terminals")
 _BLOCK = 32_768  # rows read at once: whole HDF5 chunks, yet a few megabytes
@@ -47,7 +49,7 @@ class D4RL(Source):
             MissingColumn: A key is missing; says which are there.
             BadValues: Columns of different lengths.
         """
-        path = Path(path).absolute()  # a worker may have another current folder
+        path = storage.absolute(path)  # a worker may have another current folder
         with _open(path) as file:
             rows = self._check(file, path)
             self._spaces(file, path)
@@ -61,7 +63,7 @@ class D4RL(Source):
     def episodes(self, part: Any) -> Iterator[Episode]:
         """Reads a part block by block, each a few whole episodes."""
         path, start, stop = part
-        with _open(Path(path)) as file:
+        with _open(storage.locate(path)) as file:
             ends, terminal = self._ends(file, start, stop)
             block: list[tuple[int, int, bool]] = []
             for begin, end, is_terminal in zip([start, *ends[:-1]], ends, terminal, strict=True):
@@ -156,7 +158,7 @@ class D4RL(Source):
             jumps[first - start : last - start] = _differ(following, obs)
         return jumps
 
-    def _check(self, file: Any, path: Path) -> int:
+    def _check(self, file: Any, path: Place) -> int:
         """Number of rows, if the keys are there and agree in it."""
         there: list[str] = []
         file.visititems(lambda name, item: there.append(name) if isinstance(item, h5py.Dataset) else None)
@@ -171,7 +173,7 @@ class D4RL(Source):
             raise BadValues(f"{path}: columns of different lengths, or none.", listed)
         return rows
 
-    def _spaces(self, file: Any, path: Path) -> None:
+    def _spaces(self, file: Any, path: Place) -> None:
         """Fills in environment and spaces: the environment's where it can be made, else D4RL's [-1, 1]."""
         from gymnasium.spaces import Box
 
@@ -221,10 +223,10 @@ def _differ(one: Array, other: Array) -> Array:
     return rows
 
 
-def _open(path: Path) -> Any:
-    if not path.is_file():
-        raise UnknownName(f"there is no file {path}.", f"Looked in {path.absolute().parent}.")
+def _open(path: Place) -> Any:
+    if not storage.is_file(path):
+        raise UnknownName(f"there is no file {path}.", f"Looked in {storage.absolute(path).parent}.")
     try:
-        return h5py.File(path, "r")
+        return h5py.File(path if isinstance(path, Path) else storage.open_input(path), "r")
     except OSError as error:
         raise Corrupt(f"{path} cannot be read as HDF5.", f"{error}") from None

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from datasets_io.errors import Corrupt, Exists, Offline, UnknownName, nearest
-from datasets_io.scores import registry
+from datasets_io.registry import registry, twin
 
 SERVER = "http://rail.eecs.berkeley.edu/datasets/offline_rl"
 _ATTEMPTS = 5
@@ -111,9 +111,11 @@ def _download(
 
 
 def _ways(name: str) -> str:
+    pair = twin(name)
     return (
         f"With the file at hand: off2on data add {name} PATH. "
         "From another server: OFF2ON_D4RL_MIRROR=http://…/offline_rl."
+        + (f" From Minari ({pair.how}): off2on data add minari/{pair.minari}." if pair and pair.same else "")
     )
 
 

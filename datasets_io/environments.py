@@ -1,5 +1,6 @@
 """Making environments: the only place that does, so that data, evaluation and rollouts mean the same one."""
 
+import importlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -10,6 +11,12 @@ LEGACY = "gym:"
 
 OBSERVE = "observe"
 """The option that names the parts of a dictionary of observations to keep."""
+
+_HOMES = {
+    "gymnasium_robotics": ("AdroitHand", "AntMaze_", "Fetch", "FrankaKitchen", "Hand", "PointMaze_"),
+    "off2on.simulators": ("off2on/",),
+}
+"""Modules that make environments known when they are imported, and how the ids of these begin."""
 
 
 def make(env_id: str, options: Mapping[str, Any] | None = None) -> Any:
@@ -37,13 +44,37 @@ def make(env_id: str, options: Mapping[str, Any] | None = None) -> Any:
 
         env = adapt(env_id.removeprefix(LEGACY), options)
     else:
-        env = gym.make(env_id, **options)
+        env = gym.make(registered(env_id), **options)
     if keys is not None:
         # Gymnasium's own FilterObservation puts the keys into the alphabet's order.
         env = TransformObservation(env, lambda obs: pick(obs, keys), select(env.observation_space, keys))
     if isinstance(env.observation_space, gym.spaces.Dict | gym.spaces.Tuple):
         env = FlattenObservation(env)
     return env
+
+
+def registered(env_id: str) -> str:
+    """An id as Gymnasium knows it, once the package that registers it is imported.
+
+    Args:
+        env_id: A Gymnasium id, or ``module:Id``. Those of Gymnasium-Robotics and ours need no module.
+
+    Raises:
+        gymnasium.error.DependencyNotInstalled: There is no such module.
+    """
+    import gymnasium as gym
+
+    module, _, name = env_id.rpartition(":")
+    if not module and name not in gym.registry:
+        module = next((home for home, begins in _HOMES.items() if name.startswith(begins)), "")
+    if module:
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            extra = {"gymnasium_robotics": "robotics", "ogbench": "ogbench"}.get(module)
+            hint = f": pip install 'off2on[{extra}]'" if extra else ""
+            raise gym.error.DependencyNotInstalled(f"{error}{hint}") from None
+    return name
 
 
 def options_for(env_id: str, own_id: str | None, own: Mapping[str, Any]) -> dict[str, Any]:

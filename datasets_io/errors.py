@@ -7,6 +7,7 @@ UserError                 what is wrong, what was expected, a line to paste   ex
 │   ├── MissingColumn     a column that was asked for is not there
 │   ├── Corrupt           a file is truncated or is not what its name says
 │   ├── BadValues         NaN, shapes that disagree, actions outside their box
+│   ├── UnknownData       a data set that its server does not know either (an UnknownName too)
 │   ├── Unreachable       a bucket does not answer, or does not let us in
 │   └── NoSpace           the disk is full
 └── Offline               a download was needed and could not be made
@@ -63,6 +64,10 @@ class Corrupt(DataError):
 
 class BadValues(DataError):
     """NaN, shapes that disagree, actions outside their box."""
+
+
+class UnknownData(DataError, UnknownName):
+    """A data set that neither this machine nor its server has."""
 
 
 class Unreachable(DataError):

@@ -1,19 +1,14 @@
 """Source → shards: whole or not at all, in parallel through Ray Data, resumable after any death.
 
-Everything is written into NAME.partial/. Each finished part has its Parquet file there and a small JSON
-report, which is written last; a later run with the same data, code and options keeps those parts and does the
-rest.
-When all are there the manifest is written and the folder renamed to NAME, in one step.
+Each finished part has its Parquet file and a small JSON report, which is written last; a later run with the
+same data, code and options keeps those parts and does the rest. When all are there, the manifest is written
+and the data set appears in one step (see `workspace`).
 """
 
 import csv
-import fcntl
 import io
 import json
-import os
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from copy import copy
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,17 +16,20 @@ from typing import Any
 
 import pyarrow as pa
 
+from datasets_io import storage
 from datasets_io.describing import describe_data
 from datasets_io.environments import spaces_of
-from datasets_io.errors import BadValues, Exists, UserError
+from datasets_io.errors import BadValues
 from datasets_io.faults import Quarantined
 from datasets_io.inspection import Rules
-from datasets_io.manifest import FILE, SCHEMA_VERSION, space_to_json
+from datasets_io.manifest import SCHEMA_VERSION, space_to_json
 from datasets_io.parallel import run_parts
 from datasets_io.reports import PartReport, combine
 from datasets_io.scenes import FOLDER as SCENES
 from datasets_io.shards import Shards
 from datasets_io.source import Source
+from datasets_io.storage import Place
+from datasets_io.workspace import SHARDS, workspace
 from datasets_io.writing import PartWriter
 
 QUARANTINE = "quarantine.csv"
@@ -46,10 +44,12 @@ class Job:
     """What a worker needs to write any one part."""
 
     source: Source
-    folder: Path
+    folder: Place
+    reports: Place
     rules: Rules
     discount: float | None
     split: int | None
+    prefix: str = ""
     id_prefix: str = ""
 
     def write(self, index: int, part: Any, progress: Callable[[int], None] | None = None) -> PartReport:
@@ -57,30 +57,51 @@ class Job:
         source = copy(self.source)
         source.__dict__["_faults"], source.__dict__["_quarantined"] = [], []  # those of this part alone
         writer = PartWriter(
-            self.folder, index, self.rules, self.discount, self.split, self.id_prefix, progress
+            self.folder,
+            index,
+            self.rules,
+            discount=self.discount,
+            split=self.split,
+            prefix=self.prefix,
+            id_prefix=self.id_prefix,
+            progress=progress,
         )
         report = writer.write(source.episodes(part), source.faults)
         report.quarantined = source.quarantined
-        write_text(self.folder / "parts" / f"{index:05d}.json", report.to_json())
+        storage.write_text(self.reports / _report_name(index), report.to_json())
         return report
 
-    def finished(self, index: int) -> PartReport | None:
-        """The report of a part that is already there and whole, else None."""
-        path = self.folder / "parts" / f"{index:05d}.json"
-        if not path.is_file():
-            return None
-        report = PartReport.from_json(path.read_text())
-        listed = [("shards", file) for file in report.files]
-        listed += [(SCENES, file) for file in report.scene_files]
-        sizes = ((self.folder / kind / file["name"], file["bytes"]) for kind, file in listed)
-        whole = all(file.is_file() and file.stat().st_size == size for file, size in sizes)
-        return report if whole else None
+    def report(self, index: int) -> PartReport | None:
+        """What a part came to, if it was written."""
+        path = self.reports / _report_name(index)
+        return PartReport.from_json(storage.read_text(path)) if storage.is_file(path) else None
+
+    def finished(self, count: int) -> list[PartReport | None]:
+        """Of so many parts, the reports of those that are already there and whole."""
+        sizes = {
+            (kind, name): size
+            for kind in (SHARDS, SCENES)
+            for name, size in storage.sizes(self.folder / kind).items()
+        }
+        written = storage.sizes(self.reports)
+        found = [self.report(index) if _report_name(index) in written else None for index in range(count)]
+
+        def is_whole(report: PartReport) -> bool:
+            listed = [(SHARDS, file) for file in report.files]
+            listed += [(SCENES, file) for file in report.scene_files]
+            return all(sizes.get((kind, file["name"])) == file["bytes"] for kind, file in listed)
+
+        return [report if report is not None and is_whole(report) else None for report in found]
+
+
+def _report_name(index: int) -> str:
+    return f"{index:05d}.json"
 
 
 def ingest(
     source: Source,
     path: Any,
-    out: Path,
+    out: str | Place,
     *,
     name: str,
     rows_per_shard: int = 100_000,
@@ -97,7 +118,7 @@ def ingest(
     Args:
         source: Where the episodes come from.
         path: Handed to `source.parts`: a file, a folder, or None.
-        out: Folder of data sets (see `data_root`).
+        out: Folder of data sets (see `data_root`), on this machine or in a bucket.
         name: Of the data set and its folder.
         rows_per_shard: About how many rows a file has.
         discount: Store a column `ret` computed with it, for readers other than `Shards`, which derives it.
@@ -113,19 +134,18 @@ def ingest(
 
     Raises:
         Exists: There is a data set of that name, or another ingest is writing it.
+        NoSpace: The disk is full; what was finished is kept for the next attempt.
+        Unreachable: A bucket does not answer, or does not let us in; likewise.
         UnknownName: There is nothing at `path`.
         BadValues: The data were refused; nothing is left behind.
         Corrupt: A file is truncated or is not what its name says.
         MissingColumn: A column is not there.
     """
     rules = Rules(nan, clip_actions, store_new_obs)
-    final, folder, old = out / name, out / f"{name}.partial", out / f"{name}.old.partial"
     if not name or Path(name).name != name or name.endswith(".partial"):
         raise BadValues(f"{name!r} cannot name a data set.", "It names a folder: no slash, no '.partial'.")
-    if old.exists():  # an overwrite was killed between its two renamings, or after them
-        shutil.rmtree(old) if final.exists() else os.replace(old, final)
-    if final.exists() and not overwrite:
-        raise Exists(f"{final} exists.", "", f"off2on data add {name} --overwrite, or another --name")
+    final = storage.locate(out) / name
+    space = workspace(final, overwrite)
 
     source = copy(source)
     source.rows_per_shard = rows_per_shard
@@ -146,8 +166,8 @@ def ingest(
         "versions": [SCHEMA_VERSION, pa.__version__],
     }
     split = rows_per_shard if len(parts) == 1 else None
-    job = Job(source, folder.absolute(), rules, discount, split, id_prefix)
-    with _locked(folder, json.dumps(plan, sort_keys=True, default=str)):
+    with space.held(json.dumps(plan, sort_keys=True, default=str)):
+        job = Job(source, space.folder, space.reports, rules, discount, split, space.prefix, id_prefix)
         reports = run_parts(job, parts, progress)
         report = combine(reports, source.faults)
         if (refusal := report.refusal(path)) is not None:
@@ -155,68 +175,15 @@ def ingest(
         manifest = describe_data(
             source, path, name, report, (observation_space, action_space), sha256, discount
         )
-        if report.quarantined:
-            write_text(folder / QUARANTINE, _csv(report.quarantined))
-        write_text(folder / FILE, manifest.to_json())
-        shutil.rmtree(folder / "parts")
-        (folder / "plan.json").unlink()
-        if final.exists():
-            os.replace(final, old)
-        os.replace(folder, final)
-    (final / "lock").unlink(missing_ok=True)
-    shutil.rmtree(old, ignore_errors=True)
+        beside = {QUARANTINE: _csv(report.quarantined)} if report.quarantined else {}
+        space.commit(manifest.to_json(), beside)
     return Shards(final)
-
-
-@contextmanager
-def _locked(folder: Path, plan: str) -> Iterator[None]:
-    """Holds the partial folder for one process, emptied unless it was begun with the same plan."""
-    (folder / "shards").mkdir(parents=True, exist_ok=True)
-    with exclusive(folder / "lock"):
-        plan_file = folder / "plan.json"
-        if not plan_file.is_file() or plan_file.read_text() != plan:
-            for old in ("shards", SCENES, "parts"):
-                shutil.rmtree(folder / old, ignore_errors=True)
-        for fresh in ("shards", "parts"):
-            (folder / fresh).mkdir(exist_ok=True)
-        for kind in ("shards", SCENES):
-            for leftover in (folder / kind).glob(".*.tmp"):
-                leftover.unlink(missing_ok=True)
-        write_text(plan_file, plan)
-        try:
-            yield
-        except UserError:  # refused data leave nothing behind; a killed process leaves its finished parts
-            shutil.rmtree(folder)
-            raise
-
-
-@contextmanager
-def exclusive(path: Path) -> Iterator[None]:
-    """Holds a lock file for this process.
-
-    Raises:
-        Exists: Another one holds it.
-    """
-    with path.open("w") as lock:
-        try:
-            # The system lets go of it when the process dies, however it dies.
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Exists(f"another process is writing {path.parent}.", "Wait for it, or stop it.") from None
-        yield
 
 
 def _csv(records: list[Quarantined]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([Quarantined._fields, *records])
     return text.getvalue()
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file that is there as a whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
 
 
 def _spaces(source: Source) -> tuple[Any, Any]:

@@ -36,7 +36,7 @@ def run_parts(
     Raises:
         UserError: As a part raised it, in whatever process.
     """
-    reports = [job.finished(index) for index in range(len(parts))]
+    reports = job.finished(len(parts))
     todo = [index for index, report in enumerate(reports) if report is None]
     begun, done = time.monotonic(), 0
 
@@ -96,7 +96,7 @@ def _through_ray(
         for row in finished.iter_rows():
             if row["error"]:
                 raise getattr(errors, row["error"], errors.DataError)(*row["args"])
-            report = job.finished(row["index"])
+            report = job.report(row["index"])
             if report is None:
                 raise UserError(
                     f"a part was written on another machine, and {job.folder} does not show it.",

@@ -12,8 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from datasets_io import storage
 from datasets_io.episode import Array
 from datasets_io.errors import BadValues, UnknownName, nearest
+from datasets_io.storage import Place
 
 FOLDER = "scenes"
 _SHAPE = ".shape"
@@ -77,10 +79,11 @@ class Scenes:
         UnknownName: It holds none.
     """
 
-    def __init__(self, folder: str | Path) -> None:
-        self._where: dict[str, tuple[Path, int]] = {}
-        for file in sorted(Path(folder).glob("*.parquet")):
-            names = pq.read_table(file, columns=["id"])["id"].to_pylist()
+    def __init__(self, folder: str | Place) -> None:
+        self._where: dict[str, tuple[str, int]] = {}
+        for file in storage.list_files(folder, [".parquet"]):
+            with _open(file) as parquet:
+                names = parquet.read(["id"])["id"].to_pylist()
             self._where |= {name: (file, row) for row, name in enumerate(names)}
         if not self._where:
             raise UnknownName(f"{folder} holds no scene.", "A data set of driving scenes has them.")
@@ -104,7 +107,7 @@ class Scenes:
                 f"there is no scene {name!r}.", f"{nearest(name, self._where)}There are {len(self)}."
             )
         file, row = self._where[name]
-        with pq.ParquetFile(file) as parquet:
+        with _open(file) as parquet:
             table = parquet.read_row_group(row)
         arrays: dict[str, Any] = {}
         for key in table.column_names:
@@ -114,3 +117,8 @@ class Scenes:
                     table[key].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(shape)
                 )
         return arrays
+
+
+def _open(file: str) -> Any:
+    system, path = storage.filesystem(file)
+    return pq.ParquetFile(path, filesystem=system)

@@ -1,108 +1,201 @@
-"""D4RL's registry: ids, files, reference returns, and the score that they normalise.
+"""What a score belongs to, and what 0 and 100 are: by data, environment and horizon.
 
-The references are D4RL's own: mean returns of a random and of an expert policy in the environments and with
-the horizons of its v0 data, one pair a task, the same for every version. In Gymnasium's -v5 environments they
-are a convention, not a measurement.
+D4RL's references are mean returns of a random and of an expert policy in D4RL's own environments, with their
+horizons, one pair a task, the same for every version of its data. In a successor of such an environment
+(Gymnasium's -v5) with the same horizon they are a convention, not a measurement; anywhere else they mean
+nothing, and there is no normalised score.
 """
 
-import csv
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
-from types import MappingProxyType
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from datasets_io.episode import Array
+from datasets_io.errors import UserError
+from datasets_io.registry import D4RL, MINARI, Entry, find, registry, task, twin
+
+Standing = Literal["measured", "convention", "refused", "unknown"]
+"""Of D4RL's references: measured in this very environment, taken over into its successor, refused elsewhere;
+or there are none."""
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One data set of D4RL.
+class Key:
+    """What a score belongs to: two may stand side by side only if their keys agree, see `compare`.
 
     Args:
-        name: Its id, "hopper-medium-v2".
-        file: Path of its HDF5 file below the server's folder.
-        low: Return of a random policy; None where D4RL has no reference.
-        high: Return of an expert.
-        family: D4RL's own name of the environment, "gym_mujoco/hopper".
-        gymnasium: Gymnasium id of its successor, or None. (Mazes and the kitchen observe dictionaries there,
-            which D4RL's flat arrays are not.)
+        data: "d4rl/hopper-medium-v2", "minari/mujoco/hopper/medium-v0", or a name of one's own.
+        environment: In which the episodes were played, "Hopper-v5"; "d4rl/gym_mujoco/hopper" is D4RL's own.
+        horizon: Steps after which an episode is cut off there; None: never, or not known.
     """
 
-    name: str
-    file: str
-    low: float | None
-    high: float | None
-    family: str
-    gymnasium: str | None
+    data: str
+    environment: str | None = None
+    horizon: int | None = None
+
+    def __str__(self) -> str:
+        steps = "" if self.horizon is None else f", {self.horizon:,} steps"
+        return f"{self.data} in {self.environment or 'an unknown environment'}{steps}"
+
+    @property
+    def task(self) -> str:
+        """What a reader would take for the same task: without versions, and D4RL's name for Minari's."""
+        pair = twin(self.data)
+        name = pair.d4rl if pair else self.data.removeprefix(D4RL)
+        if name.startswith(MINARI):
+            name = "-".join(name.split("/")[-2:])
+        return task(name)
 
 
-@cache
-def registry() -> Mapping[str, Entry]:
-    """All 155 ids of D4RL."""
-    with (files("datasets_io") / "d4rl_ids.csv").open() as lines:
-        entries = [
-            Entry(
-                row["name"],
-                row["file"],
-                float(row["low"]) if row["low"] else None,
-                float(row["high"]) if row["high"] else None,
-                row["family"],
-                row["gymnasium"] or None,
-            )
-            for row in csv.DictReader(lines)
-        ]
-    return MappingProxyType({entry.name: entry for entry in entries})
+def key(data: str, env_id: str | None = None, horizon: int | None = None) -> Key:
+    """The key of scores on a data set.
+
+    Args:
+        data: Its id or name.
+        env_id: The environment in which they were earned; None: the one in which D4RL recorded its data.
+        horizon: Of that environment; of D4RL's own it is known.
+    """
+    name = data.removeprefix(D4RL)
+    entry = registry().get(name)
+    if entry is None:
+        return Key(data, env_id, horizon)
+    if env_id in (None, f"gym:{name}"):  # the real d4rl package registers its environments under such ids
+        return Key(D4RL + name, D4RL + entry.family, horizon or entry.horizon)
+    return Key(D4RL + name, env_id, horizon)
 
 
-@cache
-def _tasks() -> Mapping[str, Entry]:
-    return MappingProxyType({_task(name): entry for name, entry in registry().items()})
+def key_of(manifest: Any, env_id: str | None = None, options: Mapping[str, Any] | None = None) -> Key:
+    """The key of what is earned after learning from a data set.
+
+    Args:
+        manifest: Of the data set.
+        env_id: Where it is earned; None: the key of the returns that the data recorded themselves.
+        options: What the environment is told.
+    """
+    name = identity(manifest)
+    if env_id is not None:
+        return key(name, env_id, horizon(env_id, options))
+    if name.removeprefix(D4RL) in registry():
+        return key(name)
+    # Looking an environment up may import it: only where there are references to find.
+    steps = horizon(manifest.env_id, manifest.env_options) if _entry(name) else None
+    return key(name, manifest.env_id, steps)
 
 
-def _task(name: str) -> str:
-    return re.sub(r"-v\d+$", "", name)
+def identity(manifest: Any) -> str:
+    """What a data set is, whatever it is called here: its id if it came from Minari, else its name."""
+    source = manifest.source
+    return f"{MINARI}{source['options']['name']}" if source["kind"] == "Minari" else str(manifest.name)
 
 
-def find(name: str) -> Entry | None:
-    """The entry of an id, with or without its version and `d4rl/`; None for a name that is not D4RL's."""
-    name = name.removeprefix("d4rl/")
-    return registry().get(name) or _tasks().get(_task(name))
+def horizon(env_id: str | None, options: Mapping[str, Any] | None = None) -> int | None:
+    """Steps after which an environment cuts an episode off; None: never, or nobody here knows it.
 
-
-def infer(name: str) -> str | None:
-    """Gymnasium id for a name that begins as a D4RL id does: `halfcheetah_mine` is HalfCheetah-v5."""
-    entry = find(name)
-    if entry is not None:
-        return entry.gymnasium
-    first = re.split(r"[-_.]", name.lower())[0]
-    ids = {entry.gymnasium for entry in registry().values() if entry.name.split("-")[0] == first}
-    return ids.pop() if len(ids) == 1 else None
-
-
-def reference(name: str) -> tuple[float, float] | None:
-    """Returns of a random policy and of an expert on the task of a D4RL id, or None."""
-    entry = find(name)
-    if entry is None or entry.low is None or entry.high is None:
+    Args:
+        env_id: As `environments.make` takes it.
+        options: What it is told; its `max_episode_steps` is believed.
+    """
+    if env_id is None:
         return None
-    return entry.low, entry.high
+    steps: int | None = (options or {}).get("max_episode_steps")
+    if steps is None:
+        import gymnasium
+
+        from datasets_io.environments import LEGACY, registered
+
+        try:
+            if env_id.startswith(LEGACY):
+                from datasets_io.legacy_gym import time_limit
+
+                return time_limit(env_id.removeprefix(LEGACY))
+            steps = gymnasium.spec(registered(env_id)).max_episode_steps
+        except (gymnasium.error.Error, ImportError):
+            return None
+    return steps if steps is not None and steps > 0 else None  # -1 asks Gymnasium for none
 
 
-def normalised(name: str, returns: npt.ArrayLike) -> Array | None:
+def standing(of: Key) -> tuple[Standing, str]:
+    """Whether D4RL's references hold for a key, and a sentence that says why."""
+    entry, name = _entry(of.data), of.data.removeprefix(D4RL)
+    pair = twin(of.data)
+    if entry is None and pair is not None:
+        return "refused", f"{of.data} is not D4RL's {pair.d4rl} ({pair.how})"
+    if entry is None or entry.low is None:
+        return "unknown", f"no reference returns are known for {of.data}"
+    own = D4RL + entry.family
+    successor = entry.gymnasium or (pair.environment if pair and pair.same else None)
+    if of.environment not in (own, None) and _base(of.environment) != _base(successor):
+        return "refused", f"D4RL's references belong to {own}, and {of.environment} is not its successor"
+    # A name without a version says which task it is, not which data: its environment is then no question.
+    if of.horizon != entry.horizon and not (of.environment is None and name not in registry()):
+        steps = "no limit" if of.horizon is None else f"{of.horizon:,}"
+        return "refused", f"D4RL's references are for episodes of {entry.horizon:,} steps, not {steps}"
+    if of.environment == own:
+        return "measured", f"D4RL's references, measured in {own} with {entry.horizon:,} steps"
+    where = of.environment or "the environment of these data"
+    return "convention", f"a convention: D4RL's references were measured in {own}, not in {where}"
+
+
+def _entry(data: str) -> Entry | None:
+    """The entry whose references may hold for a data set."""
+    if not data.startswith(MINARI):
+        return find(data)
+    pair = twin(data)
+    return registry()[pair.d4rl] if pair and pair.same else None
+
+
+def _base(env_id: str | None) -> str:
+    """An environment's name without module, namespace and version."""
+    return task(re.split(r"[:/]", env_id or "")[-1])
+
+
+def reference(
+    data: str | Key, env_id: str | None = None, horizon: int | None = None
+) -> tuple[float, float] | None:
+    """Returns that count as 0 and 100, or None where there are none; `standing` tells why.
+
+    Args:
+        data: A data set's id or name, or a key.
+        env_id: As of `key`.
+        horizon: As of `key`.
+    """
+    of = data if isinstance(data, Key) else key(data, env_id, horizon)
+    entry = _entry(of.data)
+    if standing(of)[0] not in ("measured", "convention"):
+        return None
+    return None if entry is None or entry.low is None or entry.high is None else (entry.low, entry.high)
+
+
+def to_json(of: Key) -> dict[str, Any]:
+    """A key, and whether D4RL's references hold for it and why, as plain values."""
+    kind, why = standing(of)
+    return {**asdict(of), "standing": kind, "why": why}
+
+
+def from_json(plain: Mapping[str, Any]) -> Key:
+    """The inverse of `to_json`."""
+    return Key(plain["data"], plain["environment"], plain["horizon"])
+
+
+def normalised(
+    data: str | Key, returns: npt.ArrayLike, env_id: str | None = None, horizon: int | None = None
+) -> Array | None:
     """D4RL's score: 0 is the random policy, 100 the expert.
 
     Args:
-        name: A D4RL id, with or without version.
+        data: A data set's id or name, or a key.
         returns: Undiscounted returns of episodes, of any shape.
+        env_id: As of `key`.
+        horizon: As of `key`.
 
     Returns:
         Scores of the same shape, or None where there is no reference.
     """
-    pair = reference(name)
+    pair = reference(data, env_id, horizon)
     if pair is None:
         return None
     low, high = pair
@@ -110,7 +203,31 @@ def normalised(name: str, returns: npt.ArrayLike) -> Array | None:
     return scores
 
 
-def mean_normalised(name: str, returns: npt.ArrayLike) -> float | None:
+def mean_normalised(
+    data: str | Key, returns: npt.ArrayLike, env_id: str | None = None, horizon: int | None = None
+) -> float | None:
     """The mean of `normalised`."""
-    scores = normalised(name, returns)
+    scores = normalised(data, returns, env_id, horizon)
     return None if scores is None else float(scores.mean())
+
+
+def compare(one: Key, other: Key) -> None:
+    """Makes sure that two scores may be put side by side.
+
+    Raises:
+        UserError: They may not: the data, the environments or the horizons differ; says which.
+    """
+    reasons = []
+    pair = twin(one.data)
+    are_twins = pair is not None and pair == twin(other.data)
+    if one.data != other.data and not (are_twins and pair and pair.same):
+        why = f": {pair.how}" if are_twins and pair else ""
+        reasons.append(f"Different data: {one.data} and {other.data}{why}.")
+    if one.environment != other.environment:
+        places = " and ".join(place.environment or "an unknown one" for place in (one, other))
+        reasons.append(f"Different environments: {places}.")
+    if one.horizon != other.horizon:
+        steps = ["no known limit" if k.horizon is None else f"{k.horizon:,} steps" for k in (one, other)]
+        reasons.append(f"Different horizons: {' and '.join(steps)}, so returns are sums of other lengths.")
+    if reasons:
+        raise UserError(f"scores on {one} and on {other} cannot be compared.", "\n".join(reasons))

@@ -179,19 +179,16 @@ class Shards:
         return {name: given[name] for name in columns}
 
     def read_all(self, columns: Sequence[str], discount: float | None = None) -> dict[str, Array]:
-        """Reads all files as columns, one after the other, at the price of one file more than the result.
+        """Reads all pieces as columns, one after the other, at the price of one piece more than the result.
 
         See `read`; the arrays are the caller's own.
         """
         whole: dict[str, Array] = {}
-        row = 0
-        for file in self.files:
-            piece = self.read(file, columns, discount)
-            for name, values in piece.items():
+        for piece in self.pieces:
+            for name, values in self.read(piece, columns, discount).items():
                 if name not in whole:
                     whole[name] = np.empty((self.rows, *values.shape[1:]), values.dtype)
-                whole[name][row : row + len(values)] = values
-            row += len(next(iter(piece.values()), ()))
+                whole[name][piece.rows] = values
         return whole
 
     def _needs(self, columns: Iterable[str], discount: float | None) -> list[str]:

@@ -7,9 +7,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from datasets_io import storage
+from datasets_io.buckets import Location
 from datasets_io.episode import Episode
-from datasets_io.errors import UnknownName
 from datasets_io.faults import Fault, Quarantined
+from datasets_io.storage import Place
 
 
 class Source:
@@ -54,10 +56,16 @@ class Source:
     def fingerprint(self, path: Any) -> str:
         """A hash of what would be read: only finished parts of the same data are ever reused.
 
+        In a bucket it is made of names, sizes and times of change, which cannot stay when the content does
+        not: to read all of it would take as long as the ingest.
+
         Raises:
             UnknownName: There is no such file.
         """
-        return "" if path is None else hash_path(Path(path))
+        place = None if path is None else storage.locate(path)
+        if isinstance(place, Location):
+            return hashlib.sha256(repr(storage.versions(place)).encode()).hexdigest()
+        return "" if place is None else hash_path(place)
 
     def options(self) -> dict[str, Any]:
         """What it was told, for the manifest: its public attributes as plain values."""
@@ -118,19 +126,18 @@ class Source:
         return hash_path(Path(file)) if file and Path(file).is_file() else ""
 
 
-def hash_path(path: Path) -> str:
+def hash_path(path: Place) -> str:
     """SHA-256 of a file, or of all files below a folder with their names.
 
     Raises:
         UnknownName: There is nothing at `path`.
     """
-    if path.is_file():
-        with path.open("rb") as file:
+    files = storage.list_files(path, recursive=True)
+    if files == [str(path)]:
+        with storage.open_input(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    if not path.is_dir():
-        raise UnknownName(f"there is no file or folder {path}.", f"Looked in {path.absolute().parent}.")
     digest = hashlib.sha256()
-    for file_path in sorted(path.rglob("*")):
-        if file_path.is_file():
-            digest.update(f"{file_path.relative_to(path)} {hash_path(file_path)}\n".encode())
+    for name in files:
+        below = name.removeprefix(str(path)).removeprefix("/")
+        digest.update(f"{below} {hash_path(storage.locate(name))}\n".encode())
     return digest.hexdigest()

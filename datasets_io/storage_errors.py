@@ -10,6 +10,7 @@ from typing import Any
 from datasets_io.errors import NoSpace, UnknownName, Unreachable
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_CLIENTS = ("AWS Error", "google::cloud")
 _REFUSED = (
     "ACCESS_DENIED",
     "INVALID_ACCESS_KEY_ID",
@@ -56,7 +57,8 @@ def writing(place: Any) -> Iterator[None]:
 
 
 def _full(place: Any, error: OSError) -> NoSpace:
-    return NoSpace(f"{place} cannot be written: {error.strerror}.", "Free some space and repeat.")
+    reason = os.strerror(error.errno or errno.ENOSPC)  # pyarrow's own text is longer and says less
+    return NoSpace(f"{place} cannot be written: {reason}.", "Free some space and repeat.")
 
 
 def _of(place: Any, error: OSError) -> Exception | None:
@@ -73,6 +75,8 @@ def _of(place: Any, error: OSError) -> Exception | None:
         return UnknownName(f"there is no {place}.", f"Looked in {place.parent}.")
     if "NO_SUCH_BUCKET" in text:
         return UnknownName(f"there is no bucket {bucket!r}.", f"Asked {_server(place)}.")
+    if not any(client in text for client in _CLIENTS):
+        return None  # of a file that was reached
     if any(word in text.upper() for word in _REFUSED):
         return Unreachable(
             f"{_server(place)} does not let us at {place}.", _credentials(place), _example(place)

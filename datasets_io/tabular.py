@@ -2,15 +2,16 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from datasets_io import storage
 from datasets_io.cells import open_table, side_by_side
 from datasets_io.episode import Array, Episode
 from datasets_io.errors import BadValues, MissingColumn, UnknownName, nearest
 from datasets_io.source import Source
+from datasets_io.storage import Place
 
 ROLES: Mapping[str, tuple[str, ...]] = {
     "obs": ("obs", "observations"),
@@ -89,18 +90,16 @@ class Table(Source):
 
     def parts(self, path: Any) -> list[Any]:
         """The table itself, or each file of a folder."""
-        if not isinstance(path, str | Path) or not Path(path).is_dir():
+        if not isinstance(path, str | Place) or not storage.is_folder(path):
             return [path]
-        files = sorted(
-            file for file in Path(path).absolute().iterdir() if file.suffix in (".csv", ".parquet")
-        )
+        files = storage.list_files(storage.absolute(path), (".csv", ".parquet"))
         if not files:
             raise UnknownName(f"{path} holds no .csv or .parquet file.")
         return files
 
     def fingerprint(self, path: Any) -> str:
         """Of the file's bytes, or of the arrays'."""
-        if isinstance(path, str | Path):
+        if isinstance(path, str | Place):
             return super().fingerprint(path)
         digest = hashlib.sha256()
         for name in path:

@@ -1,8 +1,7 @@
 """Writing one part: episodes in, checked and counted, Parquet out; never more than a row group in memory."""
 
-import os
-import uuid
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from math import ceil
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from datasets_io import storage
 from datasets_io.columns import describe, pack, to_table
 from datasets_io.episode import Array, Episode
 from datasets_io.errors import BadValues
@@ -22,10 +22,13 @@ from datasets_io.returns import returns_to_go
 from datasets_io.scenes import FOLDER as SCENES
 from datasets_io.scenes import SceneWriter
 from datasets_io.source import hash_path
+from datasets_io.storage import Place
+from datasets_io.storage_errors import writing
 
-# Rows a row group: large enough that a column of it is one read, small enough that a streaming reader which
-# holds a few of them stays in tens of megabytes. 32k rows of HalfCheetah are 3.5 MB.
+# A row group is what a streaming reader reads, shuffles and holds a few of: large enough that a column of it
+# is one read, small enough that they stay in tens of megabytes. 32k rows of HalfCheetah are 3.5 MB.
 ROW_GROUP = 32_768
+ROW_GROUP_BYTES = 2**23
 _NO_FINAL_OBS = "cut-off episodes lost their last transition: the observation after it was not recorded"
 
 
@@ -38,31 +41,33 @@ class PartWriter:
         rules: What is refused, dropped, clipped.
         discount: Store a column `ret` computed with it.
         split: Rows after which a new file is begun (numbered on from `part`), or None for one file.
+        prefix: Of the files' names.
         id_prefix: Of the ids of episodes that have none.
         progress: Called with the number of rows written so far.
     """
 
     def __init__(
         self,
-        folder: Path,
+        folder: Place,
         part: int,
         rules: Rules,
+        *,
         discount: float | None = None,
         split: int | None = None,
+        prefix: str = "",
         id_prefix: str = "",
         progress: Callable[[int], None] | None = None,
     ) -> None:
-        self._folder, self._part, self._rules, self._discount = folder / "shards", part, rules, discount
-        self._split, self._prefix, self._progress = split, id_prefix, progress
+        self._folder, self._part, self._rules, self._discount = folder, part, rules, discount
+        self._split, self._prefix, self._id_prefix, self._progress = split, prefix, id_prefix, progress
         # Row groups of equal size: a file of 100,000 rows is four of 25,000, not three and a crumb.
         self._group = ROW_GROUP if split is None else ceil(split / ceil(split / ROW_GROUP))
         self._buffer: list[Episode] = []
-        self._buffered = self._row = self._number = 0
+        self._buffered = self._buffered_bytes = self._row = self._number = 0
         self._file: pq.ParquetWriter | None = None
-        self._file_rows = 0
-        self._temporary = self._folder / f".{uuid.uuid4().hex}.tmp"
-        self._scene_file = folder / SCENES / f"part-{part:05d}.parquet"
-        self._scenes = SceneWriter(self._scene_file.with_name(self._temporary.name))
+        self._groups: list[int] = []
+        self._temporary = storage.scratch_for(self._shard(0))
+        self._scenes = SceneWriter(storage.scratch_for(self._scene_file))
         self.report = PartReport()
 
     def write(self, episodes: Iterable[Episode], noted: list[Fault]) -> PartReport:
@@ -74,21 +79,26 @@ class PartWriter:
 
         Raises:
             BadValues: Arrays that disagree within or between episodes.
+            NoSpace: The disk is full.
         """
         try:
-            for episode in episodes:
-                self._add(episode)
-            self._flush()
-            self._finish_file()
-            self._finish_scenes()
+            with writing(self._temporary.parent):
+                for episode in episodes:
+                    self._add(episode)
+                self._flush()
+                self._finish_file()
+                self._finish_scenes()
         finally:
-            if self._file is not None:
-                self._file.close()
-            self._scenes.close()
-            self._temporary.unlink(missing_ok=True)
-            self._scenes.path.unlink(missing_ok=True)
+            self._discard()
         self.report.faults = merge([*noted, *self.report.faults])
         return self.report
+
+    def _shard(self, number: int) -> Place:
+        return self._folder / "shards" / f"{self._prefix}part-{self._part + number:05d}.parquet"
+
+    @property
+    def _scene_file(self) -> Place:
+        return self._folder / SCENES / f"{self._prefix}part-{self._part:05d}.parquet"
 
     def _add(self, episode: Episode) -> None:
         episode.check(finite=False)  # finite is looked at a row group at a time, which is far cheaper
@@ -101,7 +111,7 @@ class PartWriter:
             self._fault("no_final_obs", "obs", _NO_FINAL_OBS, where)
         if whole is None:
             return
-        name = episode.id or f"{self._prefix}{self._part}-{self._number}"
+        name = episode.id or f"{self._id_prefix}{self._part}-{self._number}"
         self._number += 1
         if whole.scene is not None:
             self._scenes.add(*whole.scene)
@@ -109,8 +119,9 @@ class PartWriter:
         self._same_layout(whole)
         self._buffer.append(whole)
         self._buffered += whole.length
-        full = self._split is not None and self._file_rows + self._buffered >= self._split
-        if self._buffered >= self._group or full:
+        self._buffered_bytes += _bytes(whole)
+        full = self._split is not None and sum(self._groups) + self._buffered >= self._split
+        if self._buffered >= self._group or self._buffered_bytes >= ROW_GROUP_BYTES or full:
             self._flush()
 
     def _fault(self, kind: str, column: str, detail: str, row: int) -> None:
@@ -140,10 +151,10 @@ class PartWriter:
             columns, _, _ = inspect(columns, starts, final, first_rows[~bad], self._rules)
         if self._buffer:
             self._write_group(columns, starts, final)
-        self._buffer, self._buffered = [], 0
+        self._buffer, self._buffered, self._buffered_bytes = [], 0, 0
         if self._progress is not None:
             self._progress(self.report.rows)
-        if self._split is not None and self._file_rows >= self._split:
+        if self._split is not None and sum(self._groups) >= self._split:
             self._finish_file()
 
     def _write_group(self, columns: dict[str, Array], starts: Array, final: Array) -> None:
@@ -171,8 +182,8 @@ class PartWriter:
                 use_dictionary=["eps_id"],
                 write_statistics=["eps_id", "t", "rewards"],
             )
-        self._file.write_table(table, row_group_size=2 * ROW_GROUP)
-        self._file_rows += len(table)
+        self._file.write_table(table, row_group_size=len(table))  # whole episodes: it is read by itself
+        self._groups.append(len(table))
         self._count(columns, starts, last)
 
     def _count(self, columns: dict[str, Array], starts: Array, last: Array) -> None:
@@ -190,21 +201,35 @@ class PartWriter:
             return
         self._file.close()
         self._file = None
-        final = self._folder / f"part-{self._part + len(self.report.files):05d}.parquet"
-        os.replace(self._temporary, final)
-        self.report.files.append(_listed(final, self._file_rows))
-        self._file_rows = 0
+        listed = {"rows": sum(self._groups), "groups": self._groups}
+        self.report.files.append(_publish(self._temporary, self._shard(len(self.report.files)), listed))
+        self._groups = []
+
+    def _discard(self) -> None:
+        """Removes what was begun and not finished."""
+        for unfinished in (self._file, self._scenes):
+            with suppress(OSError):  # a full disk has no room for the end of the file either
+                if unfinished is not None:
+                    unfinished.close()
+        for scratch in (self._temporary, self._scenes.path):
+            scratch.unlink(missing_ok=True)
 
     def _finish_scenes(self) -> None:
         self._scenes.close()
-        if len(self._scenes):
-            os.replace(self._scenes.path, self._scene_file)
-            self.report.scene_files.append(_listed(self._scene_file, len(self._scenes)))
+        if rows := len(self._scenes):
+            self.report.scene_files.append(_publish(self._scenes.path, self._scene_file, {"rows": rows}))
 
 
-def _listed(file: Path, rows: int) -> dict[str, Any]:
-    """A file as the manifest lists it."""
-    return {"name": file.name, "rows": rows, "bytes": file.stat().st_size, "sha256": hash_path(file)}
+def _publish(written: Path, file: Place, known: dict[str, Any]) -> dict[str, Any]:
+    """Puts a file in its place; what the manifest lists of it."""
+    listed = {"name": file.name, **known, "bytes": storage.size(written), "sha256": hash_path(written)}
+    storage.publish(written, file)
+    return listed
+
+
+def _bytes(episode: Episode) -> int:
+    """About how many it takes in memory."""
+    return int(episode.obs.nbytes + episode.actions.nbytes + sum(x.nbytes for x in episode.extras.values()))
 
 
 def _layout(episode: Episode) -> dict[str, tuple[int, ...]]:

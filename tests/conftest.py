@@ -1,6 +1,7 @@
 """What tests share: one small data root, one Ray, and recipes with or without the machine around them."""
 
 import gc
+import logging
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
@@ -110,6 +111,7 @@ def s3_server() -> Iterator[str]:
     pytest.importorskip("moto", reason="moto[server] is not installed")
     from moto.server import ThreadedMotoServer
 
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it tells of every request
     server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()

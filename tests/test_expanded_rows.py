@@ -168,12 +168,10 @@ def test_parts_of_equal_weight_are_the_parts_without_weights(wide: Shards, world
 
 
 def epoch_of(found: OfflineRows, epoch: int) -> torch.Tensor:
-    """What streams in an epoch, read without Ray."""
-    items = [{key: np.array([value]) for key, value in item.items()} for item in found._epoch(epoch)]
-    return torch.from_numpy(np.concatenate([found.reader.shuffled(item)["row"] for item in items]))
+    """What streams in an epoch."""
+    return torch.cat([found.reader.shuffled(item) for item in found.stream.epoch(epoch)])
 
 
-@pytest.mark.usefixtures("ray_session")
 @pytest.mark.parametrize("words", [("returns:0.2",), ("top:0.6", "returns:0.3"), ("top:0.5",)])
 def test_a_weighted_stream_brings_each_row_as_often_as_its_weight_says(wide: Shards, words: tuple[str, ...]):
     found = source(wide, words, window=40)
@@ -194,7 +192,6 @@ def test_a_weighted_stream_brings_each_row_as_often_as_its_weight_says(wide: Sha
     assert together.sum() == 20 * found.rows.total
 
 
-@pytest.mark.usefixtures("ray_session")
 def test_a_weighted_window_slides_and_is_found_again(wide: Shards):
     words = ("top:0.6", "returns:0.3")
     found = source(wide, words, window=40)
@@ -212,7 +209,6 @@ def test_a_weighted_window_slides_and_is_found_again(wide: Shards):
     assert torch.equal(again.rows.data, found.rows.data)
 
 
-@pytest.mark.usefixtures("ray_session")
 def test_held_and_streamed_rows_agree_in_expectation(wide: Shards):
     words = ("returns:0.25",)
     resident, streamed = source(wide, words), source(wide, words, window=60)
@@ -228,15 +224,15 @@ def test_held_and_streamed_rows_agree_in_expectation(wide: Shards):
 def test_a_file_without_a_kept_episode_is_not_read(wide: Shards, monkeypatch: pytest.MonkeyPatch):
     weights = np.zeros(wide.episodes)
     weights[: wide.manifest.episodes_of(0).stop] = 1.0
-    read: list[Path] = []
+    read: list[Any] = []
     true = Shards.read
     monkeypatch.setattr(
-        Shards, "read", lambda self, file, *rest: read.append(file) or true(self, file, *rest)
+        Shards, "read", lambda self, piece, *rest: read.append(piece) or true(self, piece, *rest)
     )
     transforms = Transforms.of(wide, IQL.Hyperparameters(normalise_obs=False))
     given = {"share": (0, 1), "capacity": 0, "seed": 0, "device": CPU, "discount": 0.99, "budget": 10**9}
     found = OfflineRows(wide, IQL.columns, transforms, weights=weights, **given)  # type: ignore[arg-type]
-    assert read == [wide.files[0]]
+    assert read == [wide.pieces[0]]
     assert found.rows.offline == wide.manifest.rows_per_file[0]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets_io import storage
+from datasets_io import buckets, storage
 from datasets_io.errors import UnknownName, Unreachable
 from datasets_io.storage import Location, locate
 
@@ -129,7 +129,7 @@ def silent():
 def test_a_bucket_out_of_reach_is_an_error_within_seconds(server, request, monkeypatch):
     address = {"refusing": "http://127.0.0.1:1", "unknown": "http://no-such-host.invalid"}.get(server)
     address = address or request.getfixturevalue("silent")
-    monkeypatch.setattr(storage, "_SILENCE_S", 1)
+    monkeypatch.setattr(buckets, "_SILENCE_S", 1)
     monkeypatch.setenv("AWS_ENDPOINT_URL", address)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "very-secret")
     started = time.monotonic()
@@ -155,7 +155,7 @@ def test_wrong_credentials_are_said_without_saying_them(bucket, monkeypatch):
 
 
 def test_google_s_buckets_out_of_reach_are_an_error_too(monkeypatch):
-    monkeypatch.setattr(storage, "_SILENCE_S", 0.4)
+    monkeypatch.setattr(buckets, "_SILENCE_S", 0.4)
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:1")
     with pytest.raises(Unreachable, match=r"Asked http://127.0.0.1:1") as caught:
         storage.read_text("gs://bucket/x")
@@ -165,7 +165,7 @@ def test_google_s_buckets_out_of_reach_are_an_error_too(monkeypatch):
 def test_a_full_disk_is_an_error_that_leaves_the_old_content(tmp_path):
     code = """
 import resource, signal, sys
-from datasets_io import storage
+from datasets_io import buckets, storage
 from datasets_io.errors import NoSpace
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))

@@ -1,16 +1,21 @@
-"""Data larger than memory: a window that slides, read by a real Ray Data."""
+"""Data larger than memory: a window that slides over a shuffled stream."""
 
+from collections.abc import Iterator
 from typing import Any
 
+import gymnasium as gym
+import numpy as np
 import pytest
 import torch
 
-from datasets_io import Shards
+from datasets_io import Episode, Shards, Source
+from datasets_io.ingest import ingest
+from off2on.algorithms.bc import BC
 from off2on.algorithms.iql import IQL
 from off2on.offline import OfflineRows
+from off2on.strategies.append import Append
+from off2on.strategies.base import Options
 from off2on.transforms import Transforms
-
-pytestmark = pytest.mark.usefixtures("ray_session")
 
 
 def windowed(shards: Shards, rows: int, **options: Any) -> OfflineRows:
@@ -78,3 +83,94 @@ def test_learners_stream_their_own_share(wide: Shards):
         shares.append(distinct(torch.cat(seen)))
     assert not shares[0] & shares[1]
     assert shares[0] | shares[1] == distinct(windowed(wide, 10**6).rows.data)
+
+
+def test_a_stream_goes_on_without_reading_what_lies_before(toy: Shards, monkeypatch: pytest.MonkeyPatch):
+    source = windowed(toy, 50)
+    source.slide(50)
+    later = {"streamed": 1000 * toy.rows + 3900}
+    read: list[Any] = []
+    true = Shards.read
+    monkeypatch.setattr(
+        Shards, "read", lambda self, piece, *rest: read.append(piece) or true(self, piece, *rest)
+    )
+    source.load(later)
+    # The newest rows of the window lie in the last of an epoch's four pieces; two more are read ahead.
+    assert read[0] == toy.pieces[source.stream.epoch(1000)[3].number]
+    assert len(read) <= 3
+
+
+# How far from uniform.
+
+BATCH = 128
+
+
+class Marked(Source):
+    """400 episodes of 25 steps; a row says which it is, what its episode is like, and how far it is."""
+
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (3,), np.float32)
+    action_space = gym.spaces.Box(-1, 1, (1,), np.float32)
+
+    def episodes(self, part: Any) -> Iterator[Episode]:
+        constant = np.random.default_rng(0).normal(size=400)
+        for number in range(400):
+            obs = np.zeros((26, 3), np.float32)
+            obs[:, 0], obs[:, 1] = np.arange(26) + 25 * number, constant[number]
+            obs[:, 2] = obs[:, 0] / 10_000
+            yield Episode(obs, np.zeros((25, 1)), np.zeros(25), terminated=True)
+
+
+@pytest.fixture(scope="module")
+def marked(tmp_path_factory: pytest.TempPathFactory) -> Shards:
+    return ingest(Marked(), None, tmp_path_factory.mktemp("marked"), name="marked", rows_per_shard=100)
+
+
+def batches(shards: Shards, window: int, epochs: int) -> Any:
+    """Observations [n, BATCH, 3] drawn as the learner draws them, two updates at a time."""
+    transforms = Transforms.of(shards, BC.Hyperparameters(normalise_obs=False))
+    source = OfflineRows(
+        shards,
+        BC.columns,
+        transforms,
+        discount=0.99,
+        budget=4 * 4 * window,
+        capacity=0,
+        share=(0, 1),
+        device=torch.device("cpu"),
+        seed=0,
+    )
+    strategy, generator = Append(source.rows, Options()), torch.Generator().manual_seed(0)
+    drawn = []
+    for _ in range(epochs * shards.rows // (2 * BATCH)):
+        source.slide(2 * BATCH)
+        drawn.append(source.rows.take(strategy.draw(2, BATCH, generator))[..., :3])
+    return torch.cat(drawn).numpy()
+
+
+def test_every_row_is_drawn_equally_often(marked: Shards):
+    epochs = 40
+    number = batches(marked, 1500, epochs)[..., 0].astype(int)
+    times = np.bincount(number.ravel() // 25, minlength=400)
+    expected = number.size / 400
+    # Pearson's statistic by episodes: 1 for independent draws.
+    assert ((times - expected) ** 2 / expected).mean() < 1.3
+    assert np.abs(times / expected - 1).max() < 0.15
+    assert np.bincount(number.ravel(), minlength=10_000).min() > 0
+
+
+@pytest.mark.parametrize("window", [1000, 2500, 5000])
+def test_a_batch_of_a_window_is_as_uniform_as_its_episodes_are_many(marked: Shards, window: int):
+    """Variance of a batch's mean, against that of rows drawn uniformly from all data.
+
+    What is the same in all rows of an episode is the worst there is: rows of a batch that share one bring
+    nothing new. With w rows of N in the window and T in an episode, that is 1 + (B - 1) T/w (1 - w/N).
+    """
+    drawn = batches(marked, window, 60)
+    uniform = marked.read_all(["obs"])["obs"].var(axis=0)[1:] / BATCH
+    worst, drift = drawn.mean(axis=1)[:, 1:].var(axis=0) / uniform
+    limit = 1 + (BATCH - 1) * 25 / window * (1 - window / marked.rows)
+    assert worst < 1.5 * limit
+    # Data that change from shard to shard do as little harm, because pieces come from everywhere: a window on
+    # neighbouring shards would have a variance of up to 1 + (B - 1), 128 times that of uniform rows.
+    pieces = 1 + (BATCH - 1) * 100 / window * (1 - window / marked.rows)
+    assert drift < 1.5 * pieces < 64

@@ -5,7 +5,6 @@ block of updates is a single gather. Offline rows come first, a ring of online r
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +13,9 @@ import torch
 from torch import Tensor
 
 from datasets_io import Shards
+from datasets_io.pieces import Piece
 from datasets_io.returns import returns_to_go
+from datasets_io.storage import Place
 from off2on.transforms import Array, Transforms
 
 STORED = {
@@ -159,13 +160,13 @@ class Rows:
 
 
 def columns_of(
-    shards: Shards, file: Path, names: Sequence[str], transforms: Transforms, discount: float
+    shards: Shards, source: Place | Piece, names: Sequence[str], transforms: Transforms, discount: float
 ) -> dict[str, Array]:
-    """One shard file as the learner's columns.
+    """One shard file, or a piece of one, as the learner's columns.
 
     Args:
         shards: The data.
-        file: One of its files.
+        source: One of its files or pieces.
         names: The learner's columns wanted.
         transforms: From the world's units to the learner's.
         discount: Gamma of ``ret``.
@@ -175,7 +176,7 @@ def columns_of(
     """
     needed = {"rewards", "last"} if "ret" in names else set()
     stored = {STORED.get(name, name) for name in names if name != "ret"} | needed
-    return made_of(shards.read(file, sorted(stored)), names, transforms, discount)
+    return made_of(shards.read(source, sorted(stored)), names, transforms, discount)
 
 
 def made_of(

@@ -72,7 +72,7 @@ def handover(
         floor, expert = reference
         scale = (lambda y: 100 * (y - floor) / (expert - floor), lambda n: floor + n * (expert - floor) / 100)
         normal = last.secondary_yaxis("right", functions=scale)
-        _clean(normal)
+        clean(normal)
         normal.set_ylabel("normalised score")
         normal.tick_params(colors=GREY)
     return figure
@@ -80,14 +80,14 @@ def handover(
 
 def drop_by_seed(curves: Sequence[Curve]) -> Figure:
     """The first 20 % of the online steps, each seed relative to its own handover, and their IQM."""
-    figure, axes = _half()
+    figure, axes = half()
     early = [curve.steps <= stats.EARLY * curve.planned for curve in curves]
     traces = [(c.steps[e], c.online[e] - c.handover) for c, e in zip(curves, early, strict=True)]
     _seeds(axes, traces, ORANGE)
     axes.axhline(0, color=INK, linewidth=1)
     axes.set_ylabel("change since the handover")
     window = max(stats.EARLY * curve.planned for curve in curves)
-    _count_axis(axes, window, "{}environment steps after the handover")
+    count_axis(axes, window, "{}environment steps after the handover")
     return figure
 
 
@@ -98,7 +98,7 @@ def batch_mix(traces: Traces) -> Figure:
         traces: Of each seed the environment steps of its online evaluations [n], and the share of offline
             rows in the batches since the one before, in [0, 1] [n].
     """
-    figure, axes = _half()
+    figure, axes = half()
     grid, shares = stats.together([x for x, _ in traces], [share for _, share in traces])
     mean = shares.mean(0)
     grid, mean = np.append(0.0, grid), np.append(mean[:1], mean)
@@ -109,7 +109,7 @@ def batch_mix(traces: Traces) -> Figure:
     axes.legend(fontsize=TEXT, **place)
     axes.set_ylim(0, 1)
     axes.set_ylabel("share of each batch")
-    _count_axis(axes, float(grid[-1]), "{}environment steps")
+    count_axis(axes, float(grid[-1]), "{}environment steps")
     return figure
 
 
@@ -159,7 +159,7 @@ def comparison(rows: Sequence[Bars]) -> Figure:
     axes = figure.add_axes((0.2, bottom, 0.4, top))
     drops = figure.add_axes((0.64, bottom, 0.3, top), sharey=axes)
     for panel in (axes, drops):
-        _clean(panel, "x")
+        clean(panel, "x")
     drops.tick_params(labelleft=False)
     for y, row in enumerate(rows):
         if row.final.interval is not None:
@@ -207,16 +207,16 @@ def _panels(figure: Figure, curves: Sequence[Curve]) -> list[tuple[Axes, bool]]:
     panels: list[tuple[Axes, bool]] = []
     if share:
         axes = figure.add_axes((left, bottom, share * width, height))
-        _clean(axes)
+        clean(axes)
         axes.set_facecolor(SHADE)
         axes.grid(color="white")
-        _count_axis(axes, updates, "offline: {}gradient updates")
+        count_axis(axes, updates, "offline: {}gradient updates")
         panels.append((axes, False))
     if share < 1:
         shared = panels[0][0] if panels else None
         axes = figure.add_axes((left + share * width, bottom, (1 - share) * width, height), sharey=shared)
-        _clean(axes)
-        _count_axis(axes, steps, "online: {}environment steps")
+        clean(axes)
+        count_axis(axes, steps, "online: {}environment steps")
         if shared is not None:
             axes.tick_params(labelleft=False)
             axes.spines["left"].set(visible=True, color="black", linewidth=1.5, zorder=5)
@@ -227,10 +227,11 @@ def _panels(figure: Figure, curves: Sequence[Curve]) -> list[tuple[Axes, bool]]:
     return panels
 
 
-def _half() -> tuple[Figure, Axes]:
+def half() -> tuple[Figure, Axes]:
+    """A figure of half the page's width."""
     figure = Figure(figsize=HALF)
     axes = figure.add_axes((0.17, 0.2, 0.79, 0.69))
-    _clean(axes)
+    clean(axes)
     return figure, axes
 
 
@@ -277,7 +278,8 @@ def _label(
     axes.annotate(text, at, offset, textcoords="offset points", zorder=7, **(usual | style))
 
 
-def _clean(axes: Any, grid: Literal["x", "y"] = "y") -> None:
+def clean(axes: Any, grid: Literal["x", "y"] = "y") -> None:
+    """Takes away what tells nothing, and leaves a pale grid along one axis."""
     axes.grid(axis=grid, color=PALE, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
@@ -288,7 +290,7 @@ def _clean(axes: Any, grid: Literal["x", "y"] = "y") -> None:
         axis.label.set(color=GREY, fontsize=TEXT)
 
 
-def _count_axis(axes: Axes, most: float, label: str) -> None:
+def count_axis(axes: Axes, most: float, label: str) -> None:
     """An x axis from zero to `most` in ones, thousands or millions, whichever reads best."""
     units = ((1e6, "million "), (1e3, "thousand "), (1.0, ""))
     size, word = next((size, word) for size, word in units if most >= 2 * size or size == 1)

@@ -3,11 +3,15 @@
 Everything here is text, not HTML: what comes from a run is escaped where it is put into the page.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
+from datasets_io.scores import compare
 from off2on import stats
+from off2on.errors import UserError
 from off2on.records import RunRecord
 from off2on.stats import Curve, Estimate, duration, points, short
 
@@ -24,7 +28,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class Group:
-    """The seeds of one algorithm and strategy on one data set: all of them are online, or none."""
+    """The seeds of one algorithm and strategy on one data set: all of them are online, or none.
+
+    Attributes:
+        data: The data set; where others of its name were scored otherwise, what these scores belong to.
+        name: Algorithm and strategy, in words.
+        runs: One a seed.
+    """
 
     data: str
     name: str
@@ -116,6 +126,9 @@ class Group:
                 told.append(f"{name} is {run.status}: its last evaluation stands for its final score.")
             if lost := int((~np.isfinite(run.metrics["score"])).sum()):
                 told.append(f"{name} has {lost} evaluations without a score; they are left out.")
+        score = self.runs[0].about.get("score") or {}
+        if score.get("standing") == "refused":
+            told.append(f"No normalised scores: {score['why']}.")
         if len({run.seed for run in self.runs}) < len(self.runs):
             told.append("Some of these runs have the same seed: the interval is narrower than it should be.")
         if len({run.about["data"].get("content_hash") for run in self.runs}) > 1:
@@ -128,6 +141,31 @@ class Group:
         if mixed:
             told.append(f"These runs are not seeds of one another: they differ in {', '.join(mixed)}.")
         return told
+
+
+def gather(runs: Sequence[RunRecord]) -> list[Group]:
+    """Groups the runs; scores that must not be compared are kept apart as if on other data."""
+
+    def data(run: RunRecord) -> str:
+        keys = {other.key for other in runs if other.data == run.data}
+        return run.data if len(keys) == 1 else str(run.key)
+
+    found: dict[tuple[str, str], list[RunRecord]] = {}
+    for run in sorted(runs, key=lambda run: (data(run), run.name, run.seed)):
+        found.setdefault((data(run), run.name), []).append(run)
+    return [Group(*key, seeds) for key, seeds in found.items()]
+
+
+def clashes(runs: Sequence[RunRecord]) -> list[str]:
+    """Why runs that a reader would put side by side must not be: what differs, for each two kinds of them."""
+    told = []
+    for one, other in combinations(sorted({run.key for run in runs}, key=str), 2):
+        try:
+            if one.task == other.task:
+                compare(one, other)
+        except UserError as error:
+            told.append(f"These {error.what} {error.expected}")
+    return told
 
 
 def _interval(amount: Estimate, seeds: int) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from datasets_io.scores import Key, from_json
 from off2on.errors import UnknownName, UserError, nearest
 from off2on.stats import Curve, FloatArray
 
@@ -36,7 +37,7 @@ class RunRecord:
         seed: Of the run.
         status: running, finished, interrupted or failed.
         data_return: The data's own mean return.
-        reference: The returns that count as 0 and 100, if the data set has them.
+        reference: The returns that count as 0 and 100, if there are any for its data in its environment.
         curve: Its scores on both sides of the handover.
         sides: offline, handover or online for each row of `metrics`.
         metrics: The numeric columns of metrics.csv [rows], NaN where a cell is empty.
@@ -60,6 +61,12 @@ class RunRecord:
     def name(self) -> str:
         """Algorithm and strategy, in words."""
         return f"{self.algorithm} × {self.strategy}" if self.strategy else self.algorithm
+
+    @property
+    def key(self) -> Key:
+        """What its scores belong to."""
+        told = self.about.get("score")
+        return from_json(told) if told else Key(self.data, self.about.get("env"))
 
     @property
     def hyperparameters(self) -> Mapping[str, Mapping[str, Any]]:

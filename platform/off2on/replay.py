@@ -17,6 +17,10 @@ from off2on.transforms import Array
 from off2on.unfinished import Unfinished
 
 
+BLOCK_BYTES = 2**25
+"""Most that is drawn at once, or wide rows would take more memory than the window that holds them."""
+
+
 class Replay:
     """Rows and what decides which of them make a batch.
 
@@ -56,7 +60,8 @@ class Replay:
 
     def block(self, update: int, most: int) -> int:
         """For how many updates, this one the first, rows can be drawn at once: none may await `refresh`."""
-        most = min(self.strategy.block, most)
+        fit = BLOCK_BYTES // (4 * self.size * self.rows.layout.width)
+        most = min(self.strategy.block, max(1, fit), most)
         if not (self.imagined or self.recipe.relabelled):
             return most
         return next((count for count in range(1, most) if self._is_stale(update + count)), most)

@@ -6,13 +6,12 @@
 import os
 from collections.abc import Sequence
 from html import escape
-from itertools import groupby
 from pathlib import Path
 from string import Template
 
 from off2on import sections, stats
 from off2on.errors import UserError
-from off2on.groups import Group
+from off2on.groups import Group, clashes, gather
 from off2on.records import NoEvaluationError, load_run
 from off2on.runs import write
 from off2on.sections import Sheet
@@ -47,9 +46,7 @@ def write_report(folders: Sequence[Path], out: Path | None = None) -> Path:
     home = folders[0] if alone else Path(os.path.commonpath([folder.absolute() for folder in folders]))
     page = home / "report.html" if out is None else out / "report.html" if out.is_dir() else out
     sheet = Sheet(home / "figures" if alone or out is None else page.with_name(f"{page.stem}-figures"))
-    runs.sort(key=lambda run: (run.data, run.name, run.seed))
-    groups = [Group(*key, list(seeds)) for key, seeds in groupby(runs, lambda run: (run.data, run.name))]
-    html = sheet.fill(_page(groups, [error.what for error in waiting], sheet))
+    html = sheet.fill(_page(gather(runs), [error.what for error in waiting], sheet))
     page.parent.mkdir(parents=True, exist_ok=True)
     write(page, html)
     return page
@@ -115,12 +112,12 @@ online step, the area under the handover's level and above the curve."""
 
 def _page(groups: list[Group], waiting: list[str], sheet: Sheet) -> str:
     runs = [run for group in groups for run in group.runs]
-    data, names = sorted({run.data for run in runs}), sorted({run.name for run in runs})
+    data, names = sorted({group.data for group in groups}), sorted({run.name for run in runs})
     title = escape(f"{_some(names, 'kinds of run')} on {_some(data, 'data sets')}")
     alone = len(groups) == 1
     quiet = f"<p class=quiet>{escape(groups[0].subtitle)}</p>" if alone else ""
     verdict = sections.verdict(groups[0]) if alone else sections.verdicts(groups)
-    parts = [f"<header><h1>{title}</h1>{quiet}</header><main>{verdict}"]
+    parts = [f"<header><h1>{title}</h1>{quiet}</header><main>{sections.warned(clashes(runs))}{verdict}"]
     parts += [sections.curves(group, sheet, len(groups)) for group in groups]
     for name in data:
         parts.append(sections.against(name, [group for group in groups if group.data == name], sheet))
@@ -128,6 +125,9 @@ def _page(groups: list[Group], waiting: list[str], sheet: Sheet) -> str:
     ends = {f"{run.data}: {' and '.join(map(points, run.reference))}" for run in runs if run.reference}
     told = escape("; ".join(sorted(ends)))
     normal = f"<b>Normalised</b>: 100 × (return − random) / (expert − random), {told}."
+    scores = [run.about.get("score") or {} for run in runs]
+    taken_over = {str(score["why"]) for score in scores if score.get("standing") == "convention"}
+    normal += "".join(f" This is {escape(why)}." for why in sorted(taken_over))
     notes = [METHOD, CROSSING if any(group.crossed for group in groups) else "", normal if ends else ""]
     body = "\n".join([*parts, "</main>", f"<footer><p>{' '.join(notes)}</p></footer>"])
     return PAGE.substitute(title=title, body=body)

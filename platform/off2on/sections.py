@@ -91,7 +91,7 @@ def curves(group: Group, sheet: Sheet, of: int) -> str:
     figure = figures.handover(lines, first.data_return, first.reference)
     mark = sheet.put(1, _file("handover", group, of), figure, f"{alt}.")
     words = "" if of == 1 else f"<p class=quiet>{escape(group.subtitle)}</p>"
-    parts = [f"<section><h2>{escape(heading)}</h2>{words}{_warned(group.cautions())}{mark}</section>"]
+    parts = [f"<section><h2>{escape(heading)}</h2>{words}{warned(group.cautions())}{mark}</section>"]
     pair = []
     if group.crossed:
         low = points(-max(curve.drop or 0.0 for curve in lines))
@@ -111,7 +111,8 @@ def _file(name: str, group: Group, of: int) -> str:
     return name if of == 1 else f"{group.data}-{group.name}-{name}"
 
 
-def _warned(cautions: list[str]) -> str:
+def warned(cautions: list[str]) -> str:
+    """What a reader must know first, a paragraph each."""
     return "".join(f"<p class=caution>{escape(text)}</p>" for text in cautions)
 
 
@@ -143,7 +144,7 @@ def health(groups: list[Group], sheet: Sheet) -> str:
     for group in groups:
         if len(groups) > 1:
             parts.append(f"<h3>{escape(group.name)} on {escape(group.data)}</h3>")
-        parts.append(_warned([warning for run in group.runs if (warning := q_warning(run)) is not None]))
+        parts.append(warned([warning for run in group.runs if (warning := q_warning(run)) is not None]))
         offline, online = (
             [trace for run in group.runs if len((trace := run.trace("q", *sides))[0])]
             for sides in (("offline",), ("handover", "online"))

@@ -16,7 +16,7 @@ import numpy as np
 
 from datasets_io import Shards
 from datasets_io.returns import returns_to_go
-from datasets_io.scores import mean_normalised, reference
+from datasets_io.scores import key_of, mean_normalised, reference, to_json
 from off2on.algorithms import CATALOGUE
 from off2on.evaluate import acting, evaluate
 from off2on.plan import Checked, Plan
@@ -85,7 +85,7 @@ class _Session:
         self.env = checked.env
         self.env_options = checked.env_options
         self.algo = plan.config(checked).build_algo()
-        self.data_name = checked.shards.name
+        self.key = key_of(checked.shards.manifest, self.env, self.env_options)
         self.ceiling = run.about["data"]["return_to_go_max"]
         self.warned = False
         self.speeds: dict[str, float] = {}
@@ -181,7 +181,7 @@ class _Session:
                 options=self.env_options,
             )
             scores = np.array([episode.ret for episode in played])
-            scaled = mean_normalised(self.data_name, scores)
+            scaled = mean_normalised(self.key, scores)
             row |= {
                 "score": scores.mean(),
                 "score_std": scores.std(),
@@ -237,7 +237,8 @@ def _about(plan: Plan, checked: Checked) -> dict[str, Any]:
     shards, hp = checked.shards, checked.hp
     entry = CATALOGUE.get(plan.algorithm)
     defaults, origins = checked.recipe.Hyperparameters().as_dict(), plan.set_by(checked)
-    pair = reference(shards.name)
+    scored = key_of(shards.manifest, checked.env, checked.env_options)
+    pair = reference(scored)
     return {
         "command": plan.command,
         "algorithm": plan.algorithm,
@@ -246,6 +247,7 @@ def _about(plan: Plan, checked: Checked) -> dict[str, Any]:
         "data": {
             "name": shards.name,
             "path": str(shards.path),
+            "pinned": shards.pinned,
             "content_hash": shards.manifest.content_hash,
             "rows": shards.rows,
             "episodes": shards.episodes,
@@ -253,12 +255,13 @@ def _about(plan: Plan, checked: Checked) -> dict[str, Any]:
             "return_std": float(shards.returns.std()),
             "return_min": float(shards.returns.min()),
             "return_max": float(shards.returns.max()),
-            "normalised_mean": mean_normalised(shards.name, shards.returns),
+            "normalised_mean": mean_normalised(key_of(shards.manifest), shards.returns),
             "reference": None if pair is None else list(pair),
             **_returns_to_go(shards, Transforms.of(shards, hp), hp.discount),
         },
         "env": checked.env,
         "env_options": checked.env_options,
+        "score": to_json(scored),
         "seed": plan.seed,
         "strategy": plan.strategy if plan.online else None,
         "updates": plan.updates,
@@ -279,8 +282,8 @@ def _about(plan: Plan, checked: Checked) -> dict[str, Any]:
 def _returns_to_go(shards: Shards, transforms: Transforms, discount: float) -> dict[str, float]:
     """What Q should be near: mean and largest discounted return to go of the transformed rewards."""
     total, largest = 0.0, -np.inf
-    for file in shards.files:
-        columns = shards.read(file, ["rewards", "last"])
+    for piece in shards.pieces:
+        columns = shards.read(piece, ["rewards", "last"])
         reward = transforms.rows({"rewards": columns["rewards"]})["reward"]
         returns = returns_to_go(reward, columns["last"], discount)
         total, largest = total + float(returns.sum()), max(largest, float(returns.max()))

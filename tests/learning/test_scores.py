@@ -69,6 +69,7 @@ SHORT: dict[str, dict[str, Any]] = {
 """What a paper spends its hours on, made smaller."""
 
 LONGER = {("halfcheetah-medium", name): 10_000 for name in ("td3_bc", "awac", "ispi_s", "plas")}
+LONGER |= {("toy-pendulum", "plas"): 20_000}
 """Those that were below the data after 5,000 updates and were given more; of AWAC it made less."""
 
 ONLINE_ONLY = {"ddpg", "td3", "sac", "redq", "dqn", "double_dqn", "discrete_sac"}

@@ -5,9 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from off2on.commands.asked import asked
+from off2on.commands.check import check
+from off2on.commands.export import export
 from off2on.commands.screen import Ticker, line, plural, size, table
-from off2on.commands.words import split, whole
-from off2on.errors import DataError, Exists, UserError
+from off2on.commands.words import whole
+from off2on.errors import DataError, Exists
 
 if TYPE_CHECKING:
     from datasets_io import Manifest, Shards
@@ -16,7 +19,10 @@ if TYPE_CHECKING:
 
 @click.group()
 def data() -> None:
-    """Recorded data: list, add, show, check."""
+    """Recorded data: list, add, show, check, export."""
+
+
+data.add_command(export)
 
 
 @data.command("list")
@@ -110,17 +116,7 @@ def add(
     from datasets_io.shards import data_root
     from off2on.stats import duration
 
-    given = split(words)
-    if len(given.alone) > 1:
-        raise UserError(
-            f"'{given.alone[1]}' is one path too many.", f"{source} is read from {given.alone[0]}."
-        )
-    options: dict[str, Any] = dict(given.values)
-    if columns:
-        # Words after the option's first value reach us as assignments of their own.
-        options = {"columns": _columns([*columns, *(f"{role}={names}" for role, names in options.items())])}
-    if env is not None:
-        options["env"] = env
+    given = asked(source, words, columns, env)
     started = time.monotonic()
     root = data_root()
     likely = name or source.removeprefix("d4rl/")
@@ -137,8 +133,7 @@ def add(
             time_left = f", {duration(left)} left" if of > 1 and left else ""
             ticker.show(f"writing    {rows:,} rows{of_parts}{time_left}")
 
-        path = given.alone[0] if given.alone else None
-        resolved = resolve_source(source, path, options, downloading)
+        resolved = resolve_source(source, given.path, given.options, downloading)
         rules: dict[str, Any] = {"rows_per_shard": rows_per_shard, "nan": nan, "clip_actions": clip_actions}
         if append is not None:
             shards = add_generation(resolved.source, resolved.path, _open(append), progress=writing, **rules)
@@ -170,31 +165,13 @@ def show(name: str, json_: bool) -> None:
     describe(_open(name), json_)
 
 
-@data.command()
-@click.argument("name")
-def check(name: str) -> None:
-    """Read every byte, compare it with the manifest, and list what is odd."""
-    from off2on.commands.describe import stored
-
-    shards = _open(name)
-    with Ticker() as ticker:
-        ticker.show(f"reading    {shards.path}")
-        shards.verify()
-    manifest = shards.manifest
-    line("whole", f"{shards.path}   {stored(manifest)}, every SHA-256 as written on {manifest.created[:10]}")
-    _tell_checked(manifest)
+data.add_command(check)
 
 
 def _open(name: str) -> "Shards":
     from datasets_io.shards import open_shards
 
     return open_shards(name)
-
-
-def _columns(words: list[str]) -> Any:
-    from datasets_io.tabular import parse_columns
-
-    return parse_columns(" ".join(words))
 
 
 def _is_there(folder: "Place", source: str, is_fine: bool) -> bool:
@@ -231,6 +208,15 @@ def _tell(shards: "Shards", path: "Place | None", seconds: float) -> None:
     content = f"sha256:{manifest.content_hash[:4]}…{manifest.content_hash[-3:]}"
     line("writing", f"{shards.path}   {stored(manifest)}, {seconds:.0f} s · {content}")
     line("score", _score(manifest))
+    _tell_known(manifest.name)
+
+
+def _tell_known(name: str) -> None:
+    """What was reported of data of this name."""
+    from datasets_io.diagnosis.known import known_defects
+
+    for number, known in enumerate(known_defects(name)):
+        line("" if number else "known", f"{known.what} ({known.issue}): {known.do}")
 
 
 def _tell_checked(manifest: "Manifest") -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from datasets_io.scores import mean_normalised, reference
+from datasets_io.scores import key_of, mean_normalised, reference, standing
 from off2on.commands.screen import as_json, line, plural, size, table
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def describe(shards: "Shards", json_: bool) -> None:
             there is no reference).
     """
     manifest, returns = shards.manifest, shards.returns
-    score = mean_normalised(manifest.name, returns)
+    score = mean_normalised(key_of(manifest), returns)
     if json_:
         quartiles = np.quantile(returns, (0, 0.25, 0.5, 0.75, 1)).tolist()
         about = {"mean": float(returns.mean()), "std": float(returns.std()), "quartiles": quartiles}
@@ -46,10 +46,14 @@ def stored(manifest: "Manifest") -> str:
     return f"{plural(len(manifest.files), 'shard')}, {size(sum(file['bytes'] for file in manifest.files))}"
 
 
-def scale(name: str) -> str:
-    """What 0 and 100 of a normalised score stand for; nothing where there is no reference."""
-    pair = reference(name)
-    return "" if pair is None else f"(random {pair[0]:g} is 0, expert {pair[1]:g} is 100)"
+def scale(manifest: "Manifest") -> str:
+    """What 0 and 100 of a normalised score stand for; where there is no reference, why."""
+    key = key_of(manifest)
+    pair, (kind, why) = reference(key), standing(key)
+    if pair is None:
+        return f"none: {why}"
+    told = f"; {why}" if kind == "convention" else ""
+    return f"(random {pair[0]:g} is 0, expert {pair[1]:g} is 100{told})"
 
 
 def _facts(shards: "Shards", score: float | None) -> Iterator[tuple[str, str]]:
@@ -66,8 +70,7 @@ def _facts(shards: "Shards", score: float | None) -> Iterator[tuple[str, str]]:
     yield "ended", f"{manifest.terminated:,} by the task, {manifest.truncated:,} cut off"
     yield "return", f"{returns.mean():.1f} ± {returns.std():.1f}"
     yield "", f"{least:.1f} least · {lower:.1f} · {middle:.1f} median · {upper:.1f} · {most:.1f} largest"
-    known = "no reference is known" if score is None else f"{score:.1f} {scale(manifest.name)}"
-    yield "normalised", known
+    yield "normalised", f"{'' if score is None else f'{score:.1f}'} {scale(manifest)}".strip()
     yield "columns", "  ".join(f"{name} {_kind(dtype, shape)}" for name, dtype, shape in manifest.columns)
     origin = manifest.source
     yield "source", " ".join(filter(None, (origin["kind"], origin["path"], _short(origin["sha256"]))))

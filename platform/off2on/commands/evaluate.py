@@ -43,7 +43,8 @@ def evaluate(run: str, episodes: int, checkpoint: str, seed: int, env: str | Non
     options = options_for(env, about.get("env"), about.get("env_options") or {})
     played = play.evaluate(policy, env, episodes=episodes, seed=seed, options=options)
     returns = np.array([episode.ret for episode in played])
-    reference = about["data"].get("reference")
+    # Of another environment the references say nothing.
+    reference = about["data"].get("reference") if env == about.get("env") else None
     normalised = None
     if reference is not None:
         low, high = reference

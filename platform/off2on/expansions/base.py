@@ -44,15 +44,14 @@ class Episodes:
     def first_obs(self) -> Array:
         """The observations they begin with, in the world's units: [episodes, D], float64.
 
-        The manifest does not hold them: this reads all the data's observations, file by file.
+        The manifest does not hold them: this reads all the data's observations, piece by piece.
         """
-        manifest = self.shards.manifest
-        starts = np.cumsum(manifest.lengths) - manifest.lengths
-        bounds = np.cumsum([0, *manifest.rows_per_file])
+        lengths = self.shards.manifest.lengths
+        starts = np.cumsum(lengths) - lengths
         first = []
-        for file, start, stop in zip(self.shards.files, bounds, bounds[1:], strict=False):
-            inside = starts[(start <= starts) & (starts < stop)] - start
-            first.append(self.shards.read(file, ["obs"])["obs"][inside])
+        for piece in self.shards.pieces:
+            inside = starts[piece.episodes] - piece.rows.start
+            first.append(self.shards.read(piece, ["obs"])["obs"][inside])
         return np.concatenate(first).astype(np.float64)[self.numbers]
 
 

@@ -1,0 +1,149 @@
+"""Whether each reward stands in the row of the step that earned it.
+
+r_t is predicted, on episodes held out, from (s, a, s') of its own row, of the row before and of the row
+after: where a neighbour's explains it clearly better, rewards are off by a row. A reward of two values that
+the state before the action tells, but the state after it does not, is paid a row after the goal was reached.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from datasets_io.diagnosis.finding import Fact, Finding
+from datasets_io.diagnosis.neighbours import tree
+from datasets_io.diagnosis.sample import Windows
+from datasets_io.diagnosis.survey import Survey
+from datasets_io.episode import Array
+
+FIT, TEST = 12_000, 4_000
+"""Rows at most to fit on and to test on."""
+BINS = 24
+"""Of the correlation ratio that chooses dimensions for the nearest neighbours."""
+NEAREST, DIMENSIONS = 5, 6
+
+
+def misaligned(survey: Survey) -> Iterator[Finding | Fact]:
+    """Rewards that belong to another row; needs the sample only."""
+    windows = survey.windows
+    if windows is None:
+        return
+    inner = windows.take(np.flatnonzero(windows.has.all(1)))
+    if len(inner) < 400 or np.ptp(inner.rewards) == 0:
+        return
+    fit, test = _split(inner)
+    if len(fit) < 200 or len(test) < 100:
+        return
+    steps = [_step(inner, shift, survey.actions.choices) for shift in (-1, 0, 1)]
+    rewards = inner.rewards.astype(np.float64)
+    before, own, after = (_explained(step, rewards, fit, test) for step in steps)
+    found = False
+    for word, where, other in (("before", -1, before), ("after", 1, after)):
+        if _better(other, own):
+            found = True
+            yield _shifted(word, where, other, own)
+    if not found and len(np.unique(inner.rewards)) == 2:
+        yield from _late(inner, rewards, fit, test)
+
+
+def _better(one: float, other: float) -> bool:
+    """Leaves less than half of what the other leaves unexplained, and explains something itself."""
+    return one > 0.3 and 1 - one < 0.5 * (1 - other) and one - other > 1e-4
+
+
+def _split(windows: Windows) -> tuple[Array, Array]:
+    """Rows to fit on and to test on, of different episodes where there are enough."""
+    rng = np.random.default_rng(2)
+    groups = windows.episode
+    if len(np.unique(groups)) < 10:
+        groups = np.arange(len(windows)) * 20 // len(windows)
+    held_out = rng.random(int(groups.max()) + 1)[groups] < 0.3
+    fit, test = np.flatnonzero(~held_out), np.flatnonzero(held_out)
+    return rng.permutation(fit)[:FIT], rng.permutation(test)[:TEST]
+
+
+def _step(windows: Windows, shift: int, choices: int | None) -> Array:
+    """(s, a, s') of the row `shift` rows away [n, …]."""
+    acts = windows.actions[:, 1 + shift]
+    if choices is not None and choices <= 32:
+        acts = np.eye(choices)[np.clip(acts[:, 0].astype(int), 0, choices - 1)]
+    step: Array = np.concatenate([windows.obs[:, 1 + shift], acts, windows.obs[:, 2 + shift]], 1)
+    return step.astype(np.float64)
+
+
+def _explained(inputs: Array, target: Array, fit: Array, test: Array) -> float:
+    """R² on the test rows of the better of two models; never below 0."""
+    centre, scale = inputs[fit].mean(0), inputs[fit].std(0)
+    varies = scale > 1e-8
+    if not varies.any():
+        return 0.0
+    standard = (inputs[:, varies] - centre[varies]) / scale[varies]
+    guesses = (_quadratic(standard, target, fit, test), _nearest(standard, target, fit, test))
+    spread = float(np.square(target[test] - target[fit].mean()).sum())
+    left = min(float(np.square(target[test] - guess).sum()) for guess in guesses)
+    return max(0.0, 1 - left / spread) if spread > 0 else 0.0
+
+
+def _quadratic(inputs: Array, target: Array, fit: Array, test: Array) -> Array:
+    """Ridge regression on the inputs and their squares."""
+    features = np.concatenate([inputs, np.square(inputs), np.ones((len(inputs), 1))], 1)
+    known = features[fit]
+    ridge = 1e-4 * len(known) * np.eye(known.shape[1])
+    weights = np.linalg.solve(known.T @ known + ridge, known.T @ target[fit])
+    guess: Array = features[test] @ weights
+    return guess
+
+
+def _nearest(inputs: Array, target: Array, fit: Array, test: Array) -> Array:
+    """Mean of the nearest neighbours in the dimensions that tell most by themselves."""
+    ratio = np.array([_correlation_ratio(column, target[fit]) for column in inputs[fit].T])
+    chosen = np.argsort(-ratio)[:DIMENSIONS]
+    chosen = chosen[ratio[chosen] >= 0.1 * ratio.max()]
+    weights = np.sqrt(np.maximum(ratio[chosen], 1e-6))
+    points = inputs[:, chosen] * weights
+    count = min(NEAREST, len(fit))
+    _, nearest = tree(points[fit]).query(points[test], count)
+    guess: Array = target[fit][nearest.reshape(len(test), count)].mean(1)
+    return guess
+
+
+def _correlation_ratio(column: Array, target: Array) -> float:
+    """Share of the target's variance between equally full bins of the column (Pearson's η²)."""
+    edges = np.unique(np.quantile(column, np.linspace(0, 1, BINS + 1)[1:-1]))
+    place = np.searchsorted(edges, column)
+    counts = np.bincount(place, minlength=1)
+    means = np.bincount(place, target) / np.maximum(counts, 1)
+    total = float(np.square(target - target.mean()).sum())
+    return float((counts * np.square(means - target.mean())).sum() / total) if total > 0 else 0.0
+
+
+def _shifted(word: str, where: int, other: float, own: float) -> Finding:
+    turn = "rewards[1:] against observations[:-1]" if where < 0 else "rewards[:-1] against observations[1:]"
+    return Finding(
+        "warning",
+        "alignment",
+        f"the step of the row {word} explains the rewards better than their own does: on episodes held "
+        f"out it leaves {100 * (1 - other):.2g} % of their variance, their own {100 * (1 - own):.2g} %",
+        "each action is credited with what the one beside it earned",
+        f"shift the rewards by one row within each episode ({turn}), and check the logger: is the reward "
+        "that of the step just taken?",
+    )
+
+
+def _late(windows: Windows, rewards: Array, fit: Array, test: Array) -> Iterator[Finding]:
+    """A reward of two values that goes with the state before the action rather than after it."""
+    now, new = (_explained(windows.obs[:, at].astype(np.float64), rewards, fit, test) for at in (1, 2))
+    if now < 0.5 or not _better(now, new):
+        return
+    rare = min(np.unique(windows.rewards), key=lambda value: (windows.rewards == value).sum())
+    yield Finding(
+        "warning",
+        "alignment",
+        f"reward {rare:g} goes with the state before the action, not with the one it leads to (they leave "
+        f"{100 * (1 - now):.2g} % and {100 * (1 - new):.2g} % of its variance): it is paid one row after "
+        "the goal was reached",
+        "the action that arrives earns nothing, the next one, whatever it is, everything; where the "
+        "environment pays on arrival, data and environment disagree by a row",
+        "rewards[:-1] = rewards[1:] within each episode, as for D4RL's maze2d; leave it if the task does "
+        "pay for being at the goal",
+        tuple(windows.row[windows.rewards == rare][:5]),
+    )

@@ -1,0 +1,102 @@
+"""How much the behaviour varies where states are alike: the room an algorithm has to do better."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from datasets_io.diagnosis.finding import Fact, Finding
+from datasets_io.diagnosis.neighbours import Projection, tree
+from datasets_io.diagnosis.survey import Survey
+from datasets_io.episode import Array
+
+QUERIES, NEAREST = 1000, 64
+"""States at which it is measured, and neighbours of each."""
+CERTAIN = 5e-3
+"""Noise, as a share of the box, below which a behaviour has nothing to compare with."""
+
+
+def behaviour(survey: Survey) -> Iterator[Finding | Fact]:
+    """Entropy of the actions among nearest neighbours; needs the sample only."""
+    windows = survey.windows
+    project = None if windows is None else Projection.of(windows.obs[:, 1])
+    if windows is None or project is None or len(windows) < 4 * NEAREST:
+        return
+    points = project(windows.obs[:, 1])
+    rng = np.random.default_rng(5)
+    queries = rng.permutation(len(points))[:QUERIES]
+    _, near = tree(points).query(points[queries], NEAREST)
+    if survey.discrete:
+        yield from _discrete(windows.actions[:, 1, 0][near].astype(int), survey.actions.choices or 1)
+    else:
+        yield from _continuous(points[near], windows.actions[:, 1].astype(np.float64)[near], survey)
+
+
+def _continuous(states: Array, actions: Array, survey: Survey) -> Iterator[Finding | Fact]:
+    """Gaussian entropy of what a local linear law leaves of the actions.
+
+    Args:
+        states: [q, k, s].
+        actions: [q, k, a].
+        survey: For the box.
+    """
+    inputs = states - states.mean(1, keepdims=True)
+    target = actions - actions.mean(1, keepdims=True)
+    gram = np.swapaxes(inputs, 1, 2) @ inputs
+    size = np.trace(gram, axis1=1, axis2=2)[:, None, None] + 1e-12
+    weights = np.linalg.solve(gram + 1e-3 * size * np.eye(gram.shape[1]), np.swapaxes(inputs, 1, 2) @ target)
+    left = target - inputs @ weights
+    freedom = max(1, inputs.shape[1] - inputs.shape[2] - 1)
+    noise = np.sqrt(np.square(left).sum(1) / freedom)
+    low, high = survey.actions.low, survey.actions.high
+    if low is None or high is None or len(low) != noise.shape[1] or not np.isfinite(high - low).all():
+        low, high = actions.min((0, 1)), actions.max((0, 1))
+    half = np.maximum(high - low, 1e-9) / 2
+    relative = noise / half
+    entropy = 0.5 * np.log(2 * np.pi * np.e * np.maximum(np.square(relative), 1e-12))
+    # A uniform action has log 2 nats in a box of half width 1.
+    nats = float((entropy - np.log(2)).mean())
+    usual = float(np.median(relative))
+    yield Fact(
+        "behaviour",
+        f"noise of {100 * usual:.2g} % of the half box at a given state; entropy {nats:+.2f} nats a "
+        "dimension against uniform",
+        {"noise": usual, "entropy_per_dimension_vs_uniform": nats, "estimator": "local linear Gaussian"},
+        f"Gaussian entropy of the residuals of a linear law fitted among the {NEAREST} nearest of the "
+        "sampled states, each dimension by itself: an upper bound. It counts as noise what bends the law "
+        "between neighbours, and two modes count as one wide one.",
+    )
+    if usual < CERTAIN:
+        yield Finding(
+            "note",
+            "behaviour",
+            f"the behaviour is all but certain: in like states actions differ by {100 * usual:.2g} % of "
+            "the half box",
+            "there is nothing to compare an action with: nothing better than the behaviour can be found "
+            "in the data, and likelihoods of actions grow without bound",
+            "imitate (bc), or record with exploration",
+        )
+
+
+def _discrete(actions: Array, choices: int) -> Iterator[Finding | Fact]:
+    """Plug-in entropy of the choices among neighbours [q, k], with Miller's and Madow's correction."""
+    counts = (actions[:, :, None] == np.arange(choices)).sum(1)
+    parts = counts / counts.sum(1, keepdims=True)
+    plain = -np.sum(np.where(parts > 0, parts * np.log(np.maximum(parts, 1e-12)), 0), axis=1)
+    nats = float((plain + ((counts > 0).sum(1) - 1) / (2 * actions.shape[1])).mean())
+    most = float(np.log(max(choices, 2)))
+    yield Fact(
+        "behaviour",
+        f"entropy {nats:.2f} of {most:.2f} nats at a given state ({100 * min(1.0, nats / most):.0f} % of "
+        "uniform)",
+        {"entropy": nats, "uniform": most, "estimator": "plug-in, Miller–Madow"},
+        f"Frequencies among the {NEAREST} nearest of the sampled states, with Miller's and Madow's "
+        "correction: what changes between neighbours counts as chance.",
+    )
+    if nats < 0.01 * most:
+        yield Finding(
+            "note",
+            "behaviour",
+            "the behaviour is certain: in like states it always makes the same choice",
+            "the values of all other choices are made up",
+            "imitate (discrete_bc), or record with exploration",
+        )

@@ -1,0 +1,246 @@
+"""Any data as blocks of whole episodes: what every check is fed, a few megabytes at a time."""
+
+from collections.abc import Callable, Iterator
+from copy import copy
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from datasets_io.diagnosis.finding import Finding
+from datasets_io.episode import Array, Episode
+from datasets_io.errors import DataError
+from datasets_io.shards import Shards
+from datasets_io.source import Source
+
+VALUES = 4_000_000
+"""About how many numbers of observations a block holds."""
+ROWS = 32_768
+"""About how many rows it has at most."""
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """E whole episodes laid end to end, N rows in all.
+
+    Args:
+        obs: [N, D] float32, flat.
+        actions: [N, A] float32, or [N] integers.
+        rewards: [N] float32.
+        starts: Rows of the block at which episodes start [E].
+        final_obs: Observations after the last actions [E, D]; whatever where they were not recorded.
+        has_final: Whether they were [E] bool.
+        terminated: [E] bool.
+        truncated: [E] bool.
+        rows: Rows of the source at which the episodes start [E].
+    """
+
+    obs: Array
+    actions: Array
+    rewards: Array
+    starts: Array
+    final_obs: Array
+    has_final: Array
+    terminated: Array
+    truncated: Array
+    rows: Array
+
+    def __len__(self) -> int:
+        return len(self.rewards)
+
+    @cached_property
+    def lengths(self) -> Array:
+        """Steps of each episode [E]."""
+        return np.diff(self.starts, append=len(self))
+
+    @cached_property
+    def last(self) -> Array:
+        """[N] bool: the episode's last row."""
+        flags = np.zeros(len(self), bool)
+        flags[self.starts + self.lengths - 1] = True
+        return flags
+
+    @cached_property
+    def episode(self) -> Array:
+        """Number of the episode within the block [N]."""
+        return np.repeat(np.arange(len(self.starts)), self.lengths)
+
+    @cached_property
+    def row(self) -> Array:
+        """Row of the source [N]."""
+        within: Array = np.arange(len(self)) - np.repeat(self.starts, self.lengths)
+        row: Array = within + np.repeat(self.rows, self.lengths)
+        return row
+
+    @cached_property
+    def new_obs(self) -> tuple[Array, Array]:
+        """The observation after each action [N, D], and whether it is known [N] bool."""
+        following = np.empty_like(self.obs)
+        following[:-1] = self.obs[1:]
+        following[self.last] = self.final_obs
+        known = np.ones(len(self), bool)
+        known[self.last] = self.has_final
+        return following, known
+
+    @cached_property
+    def finite(self) -> Array:
+        """[N] bool: every number of the row is one."""
+        finite: Array = _finite(self.obs) & _finite(self.actions) & _finite(self.rewards)
+        return finite
+
+
+def _finite(values: Array) -> Array:
+    if values.dtype.kind != "f":
+        return np.ones(len(values), bool)
+    rows: Array = np.logical_and.reduce(np.isfinite(values.reshape(len(values), -1)), axis=1)
+    return rows
+
+
+def of_shards(shards: Shards) -> Iterator[Block]:
+    """The blocks of a data set, piece by piece; rows are counted through all files."""
+    for piece in shards.pieces:
+        read = shards.read(
+            piece, ["obs", "actions", "rewards", "terminateds", "truncateds", "last", "new_obs"]
+        )
+        final = read.pop("new_obs")[read["last"]]
+        rows = len(read["last"])
+        ends = np.flatnonzero(read["last"])
+        starts = np.concatenate([[0], ends[:-1] + 1]) if len(ends) else ends
+        obs = read["obs"].reshape(rows, -1)
+        for first, stop in _pieces(starts, rows, obs.shape[1]):
+            begin = starts[first]
+            end = starts[stop] if stop < len(starts) else rows
+            yield Block(
+                obs[begin:end],
+                read["actions"][begin:end].reshape(end - begin, *read["actions"].shape[1:][:1]),
+                read["rewards"][begin:end],
+                starts[first:stop] - begin,
+                final[first:stop].reshape(stop - first, -1),
+                np.ones(stop - first, bool),
+                read["terminateds"][ends[first:stop]],
+                read["truncateds"][ends[first:stop]],
+                starts[first:stop] + piece.rows.start,
+            )
+
+
+def _pieces(starts: Array, rows: int, width: int) -> Iterator[tuple[int, int]]:
+    """Ranges of whole episodes of about as many rows as a block should have."""
+    size = rows_per_block(width)
+    marks = np.searchsorted(starts, np.arange(0, rows, size))
+    bounds = np.unique(np.append(marks, len(starts)))
+    yield from zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)
+
+
+def rows_per_block(width: int) -> int:
+    """How many rows of `width` numbers a block has."""
+    return int(np.clip(VALUES // max(width, 1), 256, ROWS))
+
+
+class SourceBlocks:
+    """The blocks of a source, read part by part in this process; nothing is written.
+
+    Args:
+        source: Where the episodes come from; a copy of it is read.
+        path: Handed to `source.parts`.
+        progress: Told how many rows have been read.
+
+    Attributes:
+        refusals: What kept (parts of) the data from being read, filled while they are.
+    """
+
+    def __init__(self, source: Source, path: Any, progress: Callable[[int], None] | None = None) -> None:
+        self.source, self._path, self._progress = copy(source), path, progress
+        self.source.__dict__["_faults"] = []
+        self.refusals: list[Finding] = []
+        self._row = 0
+        self._layout: dict[str, tuple[int, ...]] | None = None
+        self._misfits: list[int] = []
+
+    def __iter__(self) -> Iterator[Block]:
+        try:
+            parts = self.source.parts(self._path)
+        except DataError as error:
+            self._refuse(error)
+            return
+        for part in parts:
+            try:
+                yield from self._of_part(part)
+            except DataError as error:
+                self._refuse(error)
+        if self._misfits:
+            self.refusals.append(
+                Finding(
+                    "error",
+                    "schema",
+                    f"{len(self._misfits):,} episodes have other widths than the first one: {self._layout}",
+                    "an ingest refuses them: a network has one width of observations and of actions",
+                    "leave them out, or bring them to one width, in the source",
+                    tuple(self._misfits[:5]),
+                )
+            )
+
+    def _of_part(self, part: Any) -> Iterator[Block]:
+        buffer: list[tuple[Episode, int]] = []
+        held = 0
+        for episode in self.source.episodes(part):
+            row = self._row if episode.row is None else episode.row
+            self._row += episode.length
+            if not self._fits(episode, row):
+                continue
+            buffer.append((episode, row))
+            held += episode.length
+            if held >= rows_per_block(int(np.prod(episode.obs.shape[1:]))):
+                yield self._pack(buffer)
+                buffer, held = [], 0
+        if buffer:
+            yield self._pack(buffer)
+
+    def _fits(self, episode: Episode, row: int) -> bool:
+        try:
+            episode.check(finite=False)
+        except DataError as error:
+            self._refuse(error, row)
+            return False
+        layout = {"obs": episode.obs.shape[1:], "actions": episode.actions.shape[1:]}
+        self._layout = self._layout or layout
+        if layout != self._layout:
+            self._misfits.append(row)
+        return layout == self._layout
+
+    def _pack(self, buffer: list[tuple[Episode, int]]) -> Block:
+        episodes = [episode for episode, _ in buffer]
+        lengths = np.array([episode.length for episode in episodes])
+        actions = np.concatenate([episode.actions for episode in episodes])
+        starts = np.cumsum(lengths) - lengths
+        if self._progress is not None:
+            self._progress(self._row)
+        return Block(
+            _flat([episode.obs[: episode.length] for episode in episodes]),
+            actions if actions.ndim == 1 else _flat([episode.actions for episode in episodes]),
+            _float32(np.concatenate([episode.rewards for episode in episodes])),
+            starts,
+            _flat([episode.obs[-1:] for episode in episodes]),
+            np.array([len(episode.obs) > episode.length for episode in episodes]),
+            np.array([episode.terminated for episode in episodes]),
+            np.array([bool(episode.truncated) for episode in episodes]),
+            np.array([row for _, row in buffer]),
+        )
+
+    def _refuse(self, error: DataError, row: int | None = None) -> None:
+        if len(self.refusals) < 20:  # a source whose every episode is wrong need not say so a million times
+            what = error.what.rstrip(".")
+            rows = () if row is None else (row,)
+            means = " ".join(error.expected.split()) or "an ingest refuses it"
+            self.refusals.append(Finding("error", "schema", what, means, error.attempt, rows))
+
+
+def _flat(arrays: list[Array]) -> Array:
+    joined = np.concatenate(arrays)
+    return _float32(joined.reshape(len(joined), -1))
+
+
+def _float32(values: Array) -> Array:
+    # A float64 beyond float32's range becomes infinite here, as in a shard, and is reported as such.
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(values, dtype=np.float32)

@@ -1,0 +1,131 @@
+"""Rows and episodes that occur twice, and recordings that stand still."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from datasets_io.diagnosis.blocks import Block
+from datasets_io.diagnosis.finding import Fact, Finding, Severity, share
+from datasets_io.diagnosis.sample import watched
+from datasets_io.diagnosis.survey import Survey
+from datasets_io.episode import Array
+
+KEPT = 200_000
+"""Hashes that are kept; beyond that only those below a bound, so that equal rows stay or go together."""
+
+
+@dataclass(eq=False)
+class Copies:
+    """Hashes rows (their watched columns) and whole episodes, and counts observations that do not move."""
+
+    _rows: list[Array] = field(default_factory=list)
+    _numbers: list[Array] = field(default_factory=list)
+    _bound: int = 2**64 - 1
+    _count: int = 0
+    _episodes: list[Array] = field(default_factory=list)
+    _still: int = 0
+    _pairs: int = 0
+    _first_still: int | None = None
+
+    def add(self, block: Block) -> None:
+        """Takes the hashes of a block."""
+        obs = block.obs[:, watched(block.obs.shape[1])]
+        hashes = _hash(np.concatenate([obs, block.actions.reshape(len(obs), -1), block.rewards[:, None]], 1))
+        within = np.arange(len(hashes)) - np.repeat(block.starts, block.lengths)
+        self._episodes.append(np.add.reduceat(_mix(hashes + _mix(within.astype(np.uint64))), block.starts))
+        stay = hashes <= self._bound
+        self._rows.append(hashes[stay])
+        self._numbers.append(block.row[stay])
+        self._count += int(stay.sum())
+        while self._count > 2 * KEPT:
+            self._halve()
+        pairs = ~block.last[:-1]
+        still = (obs[1:] == obs[:-1]).all(1) & pairs
+        self._pairs += int(pairs.sum())
+        if still.any() and self._first_still is None:
+            self._first_still = int(block.row[np.argmax(still)])
+        self._still += int(still.sum())
+
+    def _halve(self) -> None:
+        self._bound //= 2
+        hashes, rows = np.concatenate(self._rows), np.concatenate(self._numbers)
+        stay = hashes <= self._bound
+        self._rows, self._numbers, self._count = [hashes[stay]], [rows[stay]], int(stay.sum())
+
+    def report(self, survey: Survey) -> Iterator[Finding | Fact]:
+        """Copies of rows, of episodes, and observations that repeat from step to step."""
+        few = survey.windows is not None and _few_states(survey.windows.obs[:, 1])
+        yield from self._rows_twice(few)
+        yield from self._episodes_twice(survey, few)
+        part = self._still / max(self._pairs, 1)
+        if part > 0.01 and not few:
+            yield Finding(
+                "warning" if part > 0.1 else "note",
+                "still",
+                f"in {share(self._still, self._pairs)} of the steps the observation does not change at all",
+                "a sensor slower than the steps, or a recording that hung: actions seem to have no effect",
+                "record at the sensor's rate, or leave those rows out",
+                () if self._first_still is None else (self._first_still,),
+            )
+
+    def _rows_twice(self, few: bool) -> Iterator[Finding]:
+        hashes, rows = np.concatenate(self._rows), np.concatenate(self._numbers)
+        order = np.argsort(hashes, kind="stable")
+        again = np.flatnonzero(hashes[order][1:] == hashes[order][:-1]) + 1
+        part = len(again) / max(len(hashes), 1)
+        if part < 1e-3:
+            return
+        severity: Severity = "note" if few or part < 0.02 else "warning"
+        yield Finding(
+            severity,
+            "copies",
+            f"{share(len(again), len(hashes))} of the rows are copies of an earlier one (observation, "
+            "action and reward, to the bit)",
+            "the states are few and come again"
+            if few
+            else (
+                "copies weigh as often as they occur, and a row in both halves of a split makes a test "
+                "of nothing"
+            ),
+            "" if few else "join logs once, and drop rows written twice",
+            tuple(np.sort(rows[order][again])[:5]),
+        )
+
+    def _episodes_twice(self, survey: Survey, few: bool) -> Iterator[Finding]:
+        hashes, lengths = np.concatenate(self._episodes), survey.episodes.lengths
+        long = np.flatnonzero(lengths >= 5)
+        order = long[np.argsort(hashes[long], kind="stable")]
+        again = order[1:][hashes[order][1:] == hashes[order][:-1]]
+        if not len(again):
+            return
+        again = np.sort(again)
+        yield Finding(
+            "note" if few else "warning",
+            "copies",
+            f"{len(again):,} of {len(lengths):,} episodes are copies of an earlier one, step by step",
+            "there are fewer independent episodes than it seems; intervals over episodes are too narrow",
+            "add each file once: the same log may lie in two folders",
+            tuple(survey.episodes.rows[again][:5]),
+        )
+
+
+def _few_states(obs: Array) -> bool:
+    """Whether observations are those of a table: far fewer than rows."""
+    sampled = obs[:: max(1, len(obs) // 5000)]
+    return len(np.unique(sampled, axis=0)) < 0.5 * len(sampled)
+
+
+def _hash(rows: Array) -> Array:
+    """[N] uint64 of [N, W] numbers, equal for equal float32s: a multilinear hash with odd multipliers."""
+    words = np.ascontiguousarray(rows.astype(np.float32) + 0.0).view(np.uint32).astype(np.uint64)
+    odd = np.random.default_rng(0).integers(2**63, size=words.shape[1], dtype=np.uint64) * 2 + 1
+    return _mix((words * odd).sum(1, dtype=np.uint64))
+
+
+def _mix(values: Array) -> Array:
+    """Spreads every bit over all (the finaliser of splitmix64; Steele, Lea & Flood 2014)."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mixed: Array = values ^ (values >> np.uint64(31))
+    return mixed

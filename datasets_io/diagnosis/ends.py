@@ -1,0 +1,140 @@
+"""How episodes end: terminal or cut off, at a horizon or anywhere, after one step or never."""
+
+from collections.abc import Iterator
+
+from datasets_io.diagnosis.finding import Fact, Finding, share
+from datasets_io.diagnosis.survey import Episodes, Survey
+
+_RECORDED = "mark the cut as truncated, not terminated: timeouts (D4RL), truncated= (a table or an Episode)"
+
+
+def ends(survey: Survey) -> Iterator[Finding | Fact]:
+    """The audit of terminals and timeouts; needs the table of episodes only."""
+    episodes = survey.episodes
+    done, cut = int(episodes.terminated.sum()), int((~episodes.terminated).sum())
+    low, high = int(episodes.lengths.min()), int(episodes.lengths.max())
+    spread = f"{low:,} steps" if low == high else f"{low:,} to {high:,} steps"
+    yield Fact(
+        "episodes",
+        f"{len(episodes):,} of {spread} · {done:,} ended by the task, {cut:,} cut off",
+        {"count": len(episodes), "shortest": low, "longest": high, "terminated": done, "cut": cut},
+    )
+    yield from _both(episodes)
+    yield from _no_end(survey)
+    yield from _too_long(survey)
+    yield from _horizon(survey)
+    yield from _one_step(episodes)
+    yield from _stops_early(episodes)
+
+
+def _both(episodes: Episodes) -> Iterator[Finding]:
+    both = episodes.terminated & episodes.truncated
+    if both.any():
+        yield Finding(
+            "warning",
+            "ends",
+            f"{int(both.sum()):,} of {len(both):,} episodes are marked as terminated and as truncated",
+            "the terminal is believed: nothing is bootstrapped from their last state, which is wrong if "
+            "only the time was up",
+            "mark an episode as terminated only where the task itself ended",
+            tuple(episodes.rows[both][:5]),
+        )
+
+
+def _no_end(survey: Survey) -> Iterator[Finding]:
+    if len(survey.episodes) == 1 and survey.rows >= 1000:
+        yield Finding(
+            "warning",
+            "ends",
+            f"no row before the last of {survey.rows:,} ends an episode",
+            "all of it counts as one attempt: there is one return, and every start but the first is "
+            "taken for the result of an action",
+            "mark ends by terminals or timeouts (D4RL), or by terminated=, truncated= or episode= (a table)",
+        )
+
+
+def _too_long(survey: Survey) -> Iterator[Finding]:
+    limit, lengths = survey.time_limit, survey.episodes.lengths
+    if limit is None or lengths.max() <= limit:
+        return
+    long = lengths > limit
+    yield Finding(
+        "warning",
+        "ends",
+        f"{int(long.sum()):,} episodes have more steps than the environment allows ({limit:,}); the "
+        f"longest has {int(lengths.max()):,}",
+        "ends are missing, so that episodes run into one another; or who recorded them had more time than a "
+        "policy will have, and returns do not compare",
+        "mark the missing ends; or name the environment with this limit (--env)",
+        tuple(survey.episodes.rows[long][:5]),
+    )
+
+
+def _horizon(survey: Survey) -> Iterator[Finding]:
+    """Terminals that all come after the same number of steps."""
+    episodes = survey.episodes
+    lengths = episodes.lengths[episodes.terminated]
+    if len(lengths) < 3 or episodes.lengths.max() < 2:
+        return
+    horizon = int(lengths.max())
+    at = int((lengths == horizon).sum())
+    known = survey.time_limit == horizon
+    # Falls and arrivals are spread out; ten that come at the very last step there is are a clock.
+    clock = at >= 0.9 * len(lengths) or (
+        at >= 10 and at > 10 * (lengths == horizon - 1).sum() + 0.02 * len(lengths)
+    )
+    later = (episodes.lengths[~episodes.terminated] > horizon).any()
+    if later or not (clock or (known and at >= 3)):
+        return
+    limit = ", which is the environment's time limit" if known else ""
+    yield Finding(
+        "warning",
+        "horizon",
+        f"{share(at, len(lengths))} of the {len(lengths):,} terminals come after exactly {horizon:,} "
+        f"steps{limit}, and no episode is longer: a time limit seems to be marked as terminal",
+        "values near the limit are learned as if nothing came after it, though the state does not say "
+        "how much time is left",
+        _RECORDED,
+        tuple(episodes.rows[episodes.terminated][lengths == horizon][:3] + horizon - 1),
+    )
+
+
+def _one_step(episodes: Episodes) -> Iterator[Finding]:
+    one = episodes.lengths == 1
+    if not one.any():
+        return
+    if one.all():
+        yield Finding(
+            "note" if episodes.terminated.all() else "warning",
+            "one step",
+            f"every one of the {len(one):,} episodes has one step",
+            "no action has a consequence beyond its own reward: this is a bandit, and discounts mean nothing",
+            "if rows do follow each other, do not mark each as terminal: name the column that tells "
+            "episodes apart",
+        )
+        return
+    yield Finding(
+        "warning" if one.sum() > 0.1 * len(one) else "note",
+        "one step",
+        f"{share(one.sum(), len(one))} of the episodes ({int(one.sum()):,}) have one step only",
+        "they begin where the task ends, or an end was marked twice, or in rows after the end",
+        "keep the first of several end marks in a row, and drop the rows after it",
+        tuple(episodes.rows[one][:5]),
+    )
+
+
+def _stops_early(episodes: Episodes) -> Iterator[Finding]:
+    """The last episode is shorter than the others that were cut off, which are all equally long."""
+    cut = episodes.lengths[:-1][~episodes.terminated[:-1]]
+    last = int(episodes.lengths[-1])
+    if episodes.terminated[-1] or len(cut) < 3 or (cut != cut.max()).any() or last >= cut.max():
+        return
+    yield Finding(
+        "note",
+        "ends",
+        f"the last episode stops after {last:,} steps, where all others that were cut off have "
+        f"{int(cut.max()):,}",
+        "the recording or the file ended there; its return is not that of a whole episode",
+        "",
+        (int(episodes.rows[-1]),),
+    )

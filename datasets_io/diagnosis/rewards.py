@@ -1,0 +1,180 @@
+"""Rewards and what they add up to: none at all, few, the same for all, and the scale of a value."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from datasets_io.diagnosis.blocks import Block
+from datasets_io.diagnosis.finding import Fact, Finding, share
+from datasets_io.diagnosis.survey import Survey
+from datasets_io.episode import Array
+from datasets_io.returns import returns_to_go
+
+DISCOUNT = 0.99
+"""Of the returns to go; the default of most algorithms."""
+FEW = 8
+"""Different rewards up to which each is counted."""
+
+
+class Rewards:
+    """Counts rewards by value, as long as there are few values, and follows returns to go."""
+
+    def __init__(self) -> None:
+        self._rows = self._zero = self._paid_episodes = 0
+        self._values: dict[float, int] | None = {}
+        self._at_end: dict[float, int] = {}
+        self._to_go: dict[float, tuple[float, float, float]] = {}
+
+    def add(self, block: Block) -> None:
+        """Takes a block's rewards; those that are no numbers count as zero in the returns."""
+        rewards = np.where(np.isfinite(block.rewards), block.rewards, 0).astype(np.float64)
+        self._rows += len(rewards)
+        self._zero += int((rewards == 0).sum())
+        self._paid_episodes += int((np.add.reduceat(rewards != 0, block.starts) > 0).sum())
+        self._count(rewards, block)
+        for discount in (DISCOUNT, 1.0):
+            to_go = returns_to_go(rewards, block.last, discount).astype(np.float64)
+            low, high, total = self._to_go.get(discount, (np.inf, -np.inf, 0.0))
+            self._to_go[discount] = (
+                min(low, float(to_go.min())),
+                max(high, float(to_go.max())),
+                total + float(to_go.sum()),
+            )
+
+    def _count(self, rewards: Array, block: Block) -> None:
+        if self._values is None:
+            return
+        values, counts = np.unique(rewards, return_counts=True)
+        for value, count in zip(values.tolist(), counts.tolist(), strict=True):
+            self._values[value] = self._values.get(value, 0) + count
+        if len(self._values) > FEW:
+            self._values = None
+            return
+        ends = rewards[block.last][block.terminated]
+        for value in np.unique(ends).tolist():
+            self._at_end[value] = self._at_end.get(value, 0) + int((ends == value).sum())
+
+    def report(self, survey: Survey) -> Iterator[Finding | Fact]:
+        """The scale of returns and values; rewards that teach nothing, or little."""
+        yield from self._scale(survey)
+        if self._zero == self._rows:
+            yield Finding(
+                "error",
+                "rewards",
+                f"all {self._rows:,} rewards are zero",
+                "every policy is as good as any other: values stay zero, and only imitation can be learned",
+                "check the column that was read (--columns rewards=NAME), and whether the loader lost "
+                "the rewards",
+            )
+            return
+        if self._values is not None and len(self._values) == 1:
+            yield from self._constant(survey)
+            return
+        yield from self._sparse(survey)
+        yield from self._terminals(survey)
+        returns = survey.episodes.returns
+        if len(returns) > 2 and np.ptp(returns) <= 1e-6 * max(1.0, float(np.abs(returns).max())):
+            alike = int(np.ptp(survey.episodes.lengths)) == 0
+            yield Finding(
+                "warning" if alike else "note",
+                "rewards",
+                f"every episode has the same return, {returns[0]:.4g}",
+                "no episode is better than another: filtering or weighting by return picks at random"
+                + ("" if alike else "; only how soon it comes makes a difference, through the discount"),
+                "check that rewards were not shared out evenly afterwards" if alike else "",
+            )
+
+    def _scale(self, survey: Survey) -> Iterator[Fact]:
+        returns = survey.episodes.returns
+        quartiles = np.quantile(returns, (0, 0.25, 0.5, 0.75, 1))
+        yield Fact(
+            "return",
+            f"{returns.mean():.4g} ± {returns.std():.4g}, {quartiles[0]:.4g} to {quartiles[4]:.4g}, median "
+            f"{quartiles[2]:.4g}",
+            {"mean": float(returns.mean()), "std": float(returns.std()), "quartiles": quartiles.tolist()},
+        )
+        low, high, total = self._to_go[DISCOUNT]
+        yield Fact(
+            "scale of Q",
+            f"{low:.4g} to {high:.4g}, mean {total / self._rows:.4g} (returns to go, discount {DISCOUNT:g}; "
+            f"{self._to_go[1.0][1]:.4g} at most without discount)",
+            {
+                "discount": DISCOUNT,
+                "least": low,
+                "largest": high,
+                "mean": total / self._rows,
+                "largest_undiscounted": self._to_go[1.0][1],
+            },
+            "Returns to go of the data, which stop where a recording was cut: a critic that passes the "
+            "largest by far is extrapolating.",
+        )
+
+    def _constant(self, survey: Survey) -> Iterator[Finding]:
+        (value,) = self._values or {0.0: 0}
+        episodes = survey.episodes
+        alike = not episodes.terminated.any() or bool((episodes.lengths == episodes.lengths[0]).all())
+        yield Finding(
+            "warning" if alike else "note",
+            "rewards",
+            f"every reward is {value:g}",
+            "and no episode ends earlier than another by itself: every policy is as good as any other"
+            if alike
+            else "only when an episode ends makes one policy better than another: terminals must be right",
+            "check the column that was read (--columns rewards=NAME)" if alike else "",
+        )
+
+    def _sparse(self, survey: Survey) -> Iterator[Finding | Fact]:
+        paid = self._rows - self._zero
+        part, episodes = paid / self._rows, len(survey.episodes)
+        if self._values is not None:
+            usual = max(self._values, key=lambda value: self._values[value] if self._values else 0)
+            paid = self._rows - self._values[usual]
+            part = paid / self._rows
+            told = ", ".join(
+                f"{value:g} ({share(n, self._rows)})" for value, n in sorted(self._values.items())
+            )
+            yield Fact("rewards", f"{len(self._values)} values: {told}", {"values": dict(self._values)})
+        else:
+            rows, some = share(paid, self._rows), share(self._paid_episodes, episodes)
+            text = f"other than zero in {rows} of the rows, {some} of the episodes"
+            yield Fact("rewards", text if self._zero else "none is zero", {"share": part})
+        if part < 0.01:
+            yield Finding(
+                "note",
+                "sparse",
+                f"only {share(paid, self._rows)} of the rows ({paid:,}) have another reward than the "
+                "usual one"
+                + (
+                    f", in {share(self._paid_episodes, episodes)} of the episodes"
+                    if self._zero > 0.5 * self._rows
+                    else ""
+                ),
+                "a batch of 256 holds "
+                + _in_a_batch(part)
+                + "; values travel back from there one update at a time",
+                "a discount near 1 and many updates; reward − 1, as is usual on AntMaze",
+            )
+
+    def _terminals(self, survey: Survey) -> Iterator[Finding]:
+        """Of two rewards, whether the rarer one and the terminal go together."""
+        if self._values is None or len(self._values) != 2:
+            return
+        rare = min(self._values, key=lambda value: self._values[value] if self._values else 0)
+        count, ended = self._values[rare], int(survey.episodes.terminated.sum())
+        both = self._at_end.get(rare, 0)
+        if not ended or count > 0.2 * self._rows or both < 0.05 * min(count, ended):
+            return
+        if both < count or both < ended:
+            yield Finding(
+                "warning" if 0.02 * count < count - both and both > 0.5 * ended else "note",
+                "goal",
+                f"reward {rare:g} and terminal disagree: {both:,} rows have both, {count - both:,} only "
+                f"the reward, {ended - both:,} only the terminal",
+                "if that reward means the goal, some goals end the task and others do not",
+                "end the task at every goal, or at none",
+            )
+
+
+def _in_a_batch(part: float) -> str:
+    rows = 256 * part
+    return f"{rows:.2g} of them" if rows >= 1 else f"one of them in every {1 / rows:.0f} batches"

@@ -1,0 +1,170 @@
+"""Numbers as such: NaN, huge values, columns that never change."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from datasets_io.diagnosis.blocks import Block
+from datasets_io.diagnosis.finding import Fact, Finding, listed
+from datasets_io.diagnosis.sample import watched
+from datasets_io.diagnosis.survey import Survey
+from datasets_io.episode import Array
+from datasets_io.moments import Moments
+
+HUGE = 1e6
+"""A value beyond this is worth a word: losses grow with its square."""
+OVERFLOWS = 1.8e19
+"""Its square is no float32."""
+OUTLIER = 100.0
+"""Times the central 99.8 % of the values that the furthest may be from their middle."""
+OFFSET = 1e5
+"""A mean of this many standard deviations: float32 holds seven digits, so two of the spread are left."""
+
+
+class Values:
+    """Counts values that are no numbers, and keeps each column's moments and first offenders."""
+
+    def __init__(self) -> None:
+        self._moments: dict[str, Moments] = {}
+        self._bad: dict[str, tuple[int, int, set[int]]] = {}
+        self._largest: dict[str, tuple[float, int]] = {}
+
+    def add(self, block: Block) -> None:
+        """Looks at a block's columns."""
+        for name in ("obs", "actions", "rewards"):
+            values = getattr(block, name)
+            self._count_bad(name, values, block.row)
+            finite = values[block.finite]
+            if len(finite):
+                moments = Moments.of(finite)
+                known = self._moments.get(name)
+                self._moments[name] = moments if known is None else known.merge(moments)
+                self._note_largest(name, finite, block)
+        ends = block.has_final
+        self._count_bad("obs", block.final_obs[ends], block.row[block.last][ends])
+
+    def _count_bad(self, name: str, values: Array, row: Array) -> None:
+        if values.dtype.kind != "f" or not len(values):
+            return
+        bad = ~np.isfinite(values).reshape(len(values), -1)
+        rows = bad.any(1)
+        if not rows.any():
+            return
+        count, first, columns = self._bad.get(name, (0, int(row[np.argmax(rows)]), set()))
+        columns |= set(np.flatnonzero(bad.any(0)).tolist()) if values.ndim > 1 else set()
+        self._bad[name] = count + int(rows.sum()), first, columns
+
+    def _note_largest(self, name: str, finite: Array, block: Block) -> None:
+        size = np.abs(finite.astype(np.float64)).reshape(len(finite), -1).max(1)
+        row = int(np.argmax(size))
+        if size[row] > self._largest.get(name, (-1.0, 0))[0]:
+            self._largest[name] = float(size[row]), int(block.row[block.finite][row])
+
+    def report(self, survey: Survey) -> Iterator[Finding | Fact]:
+        """What is no number, what is too large, what is constant."""
+        yield from self._bad_rows(survey)
+        for name in self._moments:
+            yield from self._huge(name)
+        yield from self._outliers(survey)
+        yield from self._offsets()
+        yield from self._constant(survey)
+
+    def _bad_rows(self, survey: Survey) -> Iterator[Finding]:
+        for name, (count, first, columns) in self._bad.items():
+            where = f" (columns {listed([str(column) for column in sorted(columns)])})" if columns else ""
+            yield Finding(
+                "error",
+                "finite",
+                f"{name} hold NaN or infinity in {count:,} of {survey.rows:,} rows{where}",
+                "one of them in a batch makes every weight NaN; nothing is learned from then on",
+                f"{survey.again} --nan drop-episode",
+                (first,),
+            )
+
+    def _huge(self, name: str) -> Iterator[Finding]:
+        largest, row = self._largest[name]
+        if largest < HUGE:
+            return
+        sizes = np.maximum(np.abs(self._moments[name].low), np.abs(self._moments[name].high))
+        columns = np.flatnonzero(np.ravel(sizes) >= HUGE)
+        where = f" (columns {listed([str(column) for column in columns])})" if sizes.ndim else ""
+        square = largest >= OVERFLOWS
+        yield Finding(
+            "error" if square else "warning",
+            "huge",
+            f"{name} reach {largest:.3g}{where}",
+            "its square is beyond float32: the first loss is NaN"
+            if square
+            else (
+                "losses grow with its square: a few such rows drown all others, and float32 keeps seven "
+                "digits of them"
+            ),
+            "bring the column to a range near 1: another unit, a logarithm, a difference to the first "
+            "value; or leave it out",
+            (row,),
+        )
+
+    def _outliers(self, survey: Survey) -> Iterator[Finding]:
+        if survey.windows is None or len(survey.windows) < 1000:
+            return
+        columns = watched(np.size(self._moments["obs"].mean))
+        sampled = survey.windows.obs[:, 1].astype(np.float64)
+        low, middle, high = np.quantile(sampled, (0.001, 0.5, 0.999), axis=0)
+        moments = self._moments["obs"]
+        reach = np.maximum(moments.high[columns] - middle, middle - moments.low[columns])
+        times = reach / np.maximum(high - low, 1e-12)
+        out = (times > OUTLIER) & (high - low > 1e-6) & (reach < HUGE)
+        if out.any():
+            worst = int(np.argmax(np.where(out, times, 0)))
+            yield Finding(
+                "warning",
+                "outliers",
+                f"obs column {columns[worst]} reaches {times[worst]:,.0f} times as far out as all but 0.2 "
+                f"% of its values ({int(out.sum())} columns do so)",
+                "normalised by mean and deviation, the usual values become nearly equal, and the rare "
+                "ones huge",
+                "clip the column, or drop the episodes that hold a sensor's error value",
+            )
+
+    def _offsets(self) -> Iterator[Finding]:
+        moments = self._moments.get("obs")
+        if moments is None:
+            return
+        std = np.sqrt(moments.m2 / moments.count)
+        lost = (std > 0) & (np.abs(moments.mean) > OFFSET * std)
+        if lost.any():
+            columns = [str(column) for column in np.flatnonzero(lost)]
+            yield Finding(
+                "warning",
+                "offset",
+                f"obs columns {listed(columns)} vary by less than 1/100,000 of their value",
+                "float32 keeps seven digits: their changes are rounded away (a time stamp, a world "
+                "coordinate)",
+                "subtract the first value of the episode, in float64, before the rows are handed over",
+            )
+
+    def _constant(self, survey: Survey) -> Iterator[Finding]:
+        if survey.rows < 2:
+            return
+        for name, severity in (("obs", "note"), ("actions", "warning")):
+            moments = self._moments.get(name)
+            if moments is None:
+                continue
+            same = np.atleast_1d(moments.low == moments.high)
+            if not same.any():
+                continue
+            columns = listed([str(column) for column in np.flatnonzero(same)])
+            every = bool(same.all())
+            yield Finding(
+                "error" if every and name == "obs" else "warning" if severity == "warning" else "note",
+                "constant",
+                f"{name}: "
+                f"{'every column is' if every else f'{int(same.sum())} of {len(same)} columns are'} the "
+                f"same in all rows ({columns})",
+                "no state can be told from another"
+                if every and name == "obs"
+                else "they say nothing, and normalising them divides by zero"
+                if name == "obs"
+                else "what another action would do is not in the data",
+                "leave them out, unless they will differ online",
+            )

@@ -1,0 +1,166 @@
+"""Shards → a data set of Minari, whole or not at all; what Minari has no place for goes into its metadata."""
+
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datasets_io.columns import FIXED
+from datasets_io.environments import OBSERVE, registered
+from datasets_io.episode import Array
+from datasets_io.errors import BadValues, Exists, UserError
+from datasets_io.flatten import unflatten_rows
+from datasets_io.minari_server import folder_of, minari
+from datasets_io.minari_sets import OURS
+from datasets_io.scores import horizon
+from datasets_io.shards import Shards
+from datasets_io.storage_errors import writing
+
+_DERIVED = ("new_obs", "ret")  # made again when the data are read
+
+
+def export_minari(
+    shards: Shards,
+    dataset_id: str,
+    data_format: str = "hdf5",
+    progress: Callable[[int], None] | None = None,
+) -> Path:
+    """Writes a data set into Minari's own folder ($MINARI_DATASETS_PATH).
+
+    Observations that were flattened are nested again. Columns beyond Minari's are kept as `infos`, whose
+    first row, which Minari gives to the reset, is zero. `Minari`, the source, gives the same rows back, with
+    other episode ids.
+
+    Args:
+        shards: What to write.
+        dataset_id: "namespace/name-v0".
+        data_format: "hdf5", "arrow" or "parquet".
+        progress: Told how many rows are written.
+
+    Returns:
+        The new folder.
+
+    Raises:
+        Exists: Minari has a data set of that id.
+        UserError: It is no id, or Minari is not installed.
+        BadValues: The rows do not follow each other, which Minari cannot express.
+        NoSpace: The disk is full.
+    """
+    package, final = minari(), _place(dataset_id)
+    extras = [name for name, _, _ in shards.manifest.columns if name not in (*FIXED, *_DERIVED)]
+    scratch = folder_of("") / f".{uuid.uuid4().hex}.partial"
+    try:
+        with writing(final):
+            scratch.mkdir(parents=True)
+            storage = _storage(scratch / "data", shards, data_format)
+            rows = 0
+            for piece in shards.pieces:
+                buffers = list(_episodes(shards, piece, extras))
+                storage.update_episodes(buffers)
+                rows += sum(len(buffer) for buffer in buffers)
+                if progress is not None:
+                    progress(rows)
+            ours = {
+                "env": shards.env_id,
+                "env_options": shards.manifest.env_options,
+                "columns": extras,
+                "nested": shards.manifest.nested_observation_space,
+            }
+            storage.update_metadata(
+                {
+                    "dataset_id": dataset_id,
+                    "minari_version": package.__version__,
+                    "description": shards.manifest.description,
+                    OURS: ours,
+                }
+            )
+            final.parent.mkdir(parents=True, exist_ok=True)
+            os.rename(scratch, final)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return final
+
+
+def _place(dataset_id: str) -> Path:
+    """Where the data set will be, of an id that is free."""
+    from minari.dataset.minari_dataset import parse_dataset_id
+
+    try:
+        parse_dataset_id(dataset_id)
+    except (ValueError, TypeError):  # TypeError: no version
+        raise UserError(f"{dataset_id!r} is no id of Minari.", "It is NAMESPACE/NAME-v0.") from None
+    final = folder_of(dataset_id)
+    if final.exists():
+        name, _, version = dataset_id.rpartition("-v")
+        raise Exists(f"{final} exists.", "", f"off2on data export NAME {name}-v{int(version) + 1}")
+    return final
+
+
+def _storage(folder: Path, shards: Shards, data_format: str) -> Any:
+    from minari.dataset.minari_storage import MinariStorage
+
+    space = shards.nested_observation_space or shards.observation_space
+    return MinariStorage.new(
+        folder,
+        observation_space=space,
+        action_space=shards.action_space,
+        env_spec=_spec(shards.env_id, shards.manifest.env_options),
+        data_format=data_format,
+        jpeg_encoding=False,  # which would lose something
+    )
+
+
+def _spec(env_id: str | None, options: dict[str, Any]) -> Any:
+    """What Minari makes the environment from; without our own options, which its constructor has not."""
+    import gymnasium
+
+    if env_id is None:
+        return None
+    kwargs = {name: value for name, value in options.items() if name not in ("max_episode_steps", OBSERVE)}
+    name, entry = env_id, None
+    try:
+        known = gymnasium.spec(registered(env_id))
+        name, kwargs = known.id, {**known.kwargs, **kwargs}
+        entry = known.entry_point if isinstance(known.entry_point, str) else None
+    except (gymnasium.error.Error, ImportError):
+        pass  # not here: whoever reads the data may have it
+    limit = horizon(env_id, options)
+    return gymnasium.envs.registration.EnvSpec(name, entry, kwargs=kwargs, max_episode_steps=limit)
+
+
+def _episodes(shards: Shards, piece: Any, extras: list[str]) -> Iterator[Any]:
+    """The episodes of one piece as Minari takes them."""
+    from minari.data_collector.episode_buffer import EpisodeBuffer
+
+    names = ["obs", "new_obs", "actions", "rewards", "terminateds", "truncateds", "last", *extras]
+    columns = shards.read(piece, names)
+    ends = np.flatnonzero(columns["last"]) + 1
+    inside = ~columns["last"][:-1]
+    if (columns["new_obs"][:-1][inside] != columns["obs"][1:][inside]).any():
+        raise BadValues(
+            f"rows of {shards.name} do not follow each other.",
+            "Minari keeps one observation a step: the next one must be that of the following row.",
+        )
+    for first, stop in zip([0, *ends[:-1]], ends, strict=True):
+        rows = slice(first, stop)
+        obs = np.concatenate([columns["obs"][rows], columns["new_obs"][stop - 1 : stop]])
+        nested = shards.nested_observation_space
+        yield EpisodeBuffer(
+            observations=obs if nested is None else unflatten_rows(nested, obs),
+            actions=columns["actions"][rows],
+            rewards=columns["rewards"][rows],
+            terminations=columns["terminateds"][rows],
+            truncations=columns["truncateds"][rows],
+            infos={name: _info(columns[name][rows]) for name in extras},
+        )
+
+
+def _info(values: Array) -> Any:
+    """A column [T, …] as Minari keeps infos [T+1, …]."""
+    padded = np.concatenate([np.zeros_like(values[:1]), values])
+    # Minari's Arrow format reads an array of single numbers wrongly, and a list of them well.
+    return list(padded) if padded.ndim == 1 else padded

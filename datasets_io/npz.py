@@ -1,0 +1,90 @@
+"""NumPy's .npz archives as columns that are read a block of rows at a time, none of them ever held whole."""
+
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from datasets_io import storage
+from datasets_io.episode import Array
+from datasets_io.errors import BadValues, Corrupt
+
+
+class Column:
+    """One array of an archive, read from its first row on.
+
+    Args:
+        file: The archive's member, at its beginning.
+        name: For messages.
+
+    Raises:
+        BadValues: It is no array of numbers laid out row by row.
+    """
+
+    def __init__(self, file: Any, name: str) -> None:
+        self._file, self._name = file, name
+        version = np.lib.format.read_magic(file)
+        header = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }.get(version)
+        if header is None:
+            raise BadValues(f"{name} is in NumPy's format {version}.", "1.0 or 2.0 was expected.")
+        self.shape, by_columns, self.dtype = header(file)
+        if self.dtype.kind not in "fiub" or not self.shape:
+            raise BadValues(
+                f"{name} holds {self.dtype} {list(self.shape)}.", "Numbers, a row a step, are expected."
+            )
+        if by_columns and len(self.shape) > 1:
+            raise BadValues(f"{name} is laid out column by column.", "Write np.ascontiguousarray of it.")
+
+    @property
+    def rows(self) -> int:
+        """Rows in all."""
+        return int(self.shape[0])
+
+    def read(self, rows: int) -> Array:
+        """The next rows, [rows, …].
+
+        Raises:
+            Corrupt: They are not there, or not as they were written.
+        """
+        wanted = rows * int(np.prod(self.shape[1:])) * self.dtype.itemsize
+        with _whole(self._name):
+            data = self._file.read(wanted)
+            if len(data) < wanted:
+                raise EOFError(f"{wanted - len(data):,} bytes are missing")
+        return np.frombuffer(data, self.dtype).reshape(rows, *self.shape[1:])
+
+
+@contextmanager
+def open_npz(path: Any) -> Iterator[dict[str, Column]]:
+    """The columns of an archive by name, while the block lasts.
+
+    Args:
+        path: A file on this machine or in a bucket.
+
+    Raises:
+        UnknownName: There is no such file.
+        Corrupt: It is no .npz file, or cut short.
+        BadValues: An array is not one of numbers, a row a step.
+    """
+    with storage.open_input(path) as file:
+        with _whole(path):
+            archive = zipfile.ZipFile(file)
+            members = [(name.removesuffix(".npy"), archive.open(name)) for name in archive.namelist()]
+            columns = {name: Column(member, f"{path}: {name}") for name, member in members}
+        with archive:
+            yield columns
+
+
+@contextmanager
+def _whole(name: Any) -> Iterator[None]:
+    """What zip and NumPy raise on damaged files, as `Corrupt`."""
+    try:
+        yield
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError) as error:
+        raise Corrupt(f"{name} cannot be read as .npz.", f"{error}") from None

@@ -1,0 +1,118 @@
+"""Facts about D4RL: ids, files, references, horizons, and which data sets of Minari were made after them."""
+
+import csv
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from types import MappingProxyType
+from typing import NamedTuple
+
+MINARI = "minari/"
+"""Before the id of a data set of Minari."""
+D4RL = "d4rl/"
+"""Before the id of a data set of D4RL, and before the name of one of its environments."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One data set of D4RL.
+
+    Args:
+        name: Its id, "hopper-medium-v2".
+        file: Path of its HDF5 file below the server's folder.
+        low: Return of a random policy; None where D4RL has no reference.
+        high: Return of an expert.
+        horizon: Steps after which D4RL's environment cuts an episode off.
+        family: D4RL's own name of the environment, "gym_mujoco/hopper".
+        gymnasium: Gymnasium id of its successor, or None. (Mazes and the kitchen observe dictionaries there,
+            which D4RL's flat arrays are not.)
+    """
+
+    name: str
+    file: str
+    low: float | None
+    high: float | None
+    horizon: int
+    family: str
+    gymnasium: str | None
+
+
+@cache
+def registry() -> Mapping[str, Entry]:
+    """All 155 ids of D4RL."""
+    with (files("datasets_io") / "d4rl_ids.csv").open() as lines:
+        entries = [
+            Entry(
+                row["name"],
+                row["file"],
+                float(row["low"]) if row["low"] else None,
+                float(row["high"]) if row["high"] else None,
+                int(row["horizon"]),
+                row["family"],
+                row["gymnasium"] or None,
+            )
+            for row in csv.DictReader(lines)
+        ]
+    return MappingProxyType({entry.name: entry for entry in entries})
+
+
+@cache
+def _tasks() -> Mapping[str, Entry]:
+    return MappingProxyType({task(name): entry for name, entry in registry().items()})
+
+
+def task(name: str) -> str:
+    """An id without its version."""
+    return re.sub(r"-v\d+$", "", name)
+
+
+def find(name: str) -> Entry | None:
+    """The entry of an id, with or without its version and `d4rl/`; None for a name that is not D4RL's."""
+    name = name.removeprefix("d4rl/")
+    return registry().get(name) or _tasks().get(task(name))
+
+
+def infer(name: str) -> str | None:
+    """Gymnasium id for a name that begins as a D4RL id does: `halfcheetah_mine` is HalfCheetah-v5."""
+    entry = find(name)
+    if entry is not None:
+        return entry.gymnasium
+    first = re.split(r"[-_.]", name.lower())[0]
+    ids = {entry.gymnasium for entry in registry().values() if entry.name.split("-")[0] == first}
+    return ids.pop() if len(ids) == 1 else None
+
+
+class Twin(NamedTuple):
+    """A data set of Minari that was made after one of D4RL.
+
+    Attributes:
+        d4rl: D4RL's id.
+        minari: Minari's.
+        environment: Gymnasium id of the environment it was made in.
+        same: Whether it is the same data, with D4RL's actions, and not another recording.
+        how: How it was made, in words.
+    """
+
+    d4rl: str
+    minari: str
+    environment: str
+    same: bool
+    how: str
+
+
+@cache
+def twins() -> tuple[Twin, ...]:
+    """All of them; D4RL's locomotion data (Hopper, …) have none."""
+    with (files("datasets_io") / "d4rl_minari.csv").open() as lines:
+        return tuple(
+            Twin(row["d4rl"], row["minari"], row["environment"], row["same"] == "yes", row["how"])
+            for row in csv.DictReader(lines)
+        )
+
+
+def twin(data: str) -> Twin | None:
+    """The twins of which a data set is one, by its id with or without `d4rl/` or `minari/`; else None."""
+    name = data.removeprefix(D4RL).removeprefix(MINARI)
+    return next((pair for pair in twins() if name in (pair.d4rl, pair.minari)), None)

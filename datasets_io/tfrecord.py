@@ -1,0 +1,76 @@
+"""TFRecord files: frames of length, CRC of the length, data, CRC of the data. No TensorFlow."""
+
+import struct
+from collections.abc import Callable, Iterator
+
+from datasets_io import storage
+from datasets_io.errors import Corrupt
+
+_HEADER, _FOOTER = struct.Struct("<QI"), struct.Struct("<I")
+_LENGTH = struct.Struct("<Q")
+_MASK_DELTA = 0xA282EAD8
+
+Damaged = Callable[[int, str], None]
+"""Called with the offset of a record that cannot be read, and the reason."""
+
+
+def read_records(path: str | storage.Place, damaged: Damaged | None = None) -> Iterator[tuple[int, bytes]]:
+    """Reads a file record by record, both CRCs checked.
+
+    Args:
+        path: The file, on this machine or in a bucket.
+        damaged: Told about a record that cannot be read, instead of the exception. If the data are wrong the
+            next record follows; if the length is, nobody knows where that begins, and the file ends there.
+
+    Yields:
+        The offset of the record in the file; its data.
+
+    Raises:
+        UnknownName: There is no such file.
+        Corrupt: The file is truncated, a CRC is wrong or a length impossible.
+    """
+
+    def report(offset: int, reason: str) -> None:
+        if damaged is None:
+            raise Corrupt(f"{path} is damaged at byte {offset:,}.", reason)
+        damaged(offset, reason)
+
+    with storage.open_input(path) as file:
+        size = file.seek(0, 2)
+        file.seek(0)
+        offset = 0
+        while offset < size:
+            header = file.read(_HEADER.size)
+            if len(header) < _HEADER.size:
+                report(offset, f"the file ends {len(header)} bytes into a record's header of {_HEADER.size}.")
+                return
+            length, length_crc = _HEADER.unpack(header)
+            if masked_crc(header[: _LENGTH.size]) != length_crc:
+                hint = " It is gzip: unpack it first." if not offset and header[:2] == b"\x1f\x8b" else ""
+                report(offset, f"the CRC of the record's length is wrong.{hint}")
+                return
+            left = size - offset - _HEADER.size - _FOOTER.size
+            if length > left:
+                report(offset, f"a record of {length:,} bytes begins here, but only {max(left, 0):,} follow.")
+                return
+            data = file.read(length)
+            (data_crc,) = _FOOTER.unpack(file.read(_FOOTER.size))
+            if masked_crc(data) == data_crc:
+                yield offset, data
+            else:
+                report(offset, f"the CRC of the record's {length:,} bytes of data is wrong.")
+            offset += _HEADER.size + length + _FOOTER.size
+
+
+def frame(data: bytes) -> bytes:
+    """A record as it stands in a file, which is nothing but such records."""
+    length = _LENGTH.pack(len(data))
+    return length + _FOOTER.pack(masked_crc(length)) + data + _FOOTER.pack(masked_crc(data))
+
+
+def masked_crc(data: bytes) -> int:
+    """CRC-32C, rotated right by 15 bits plus a constant: the CRC of data that hold CRCs would be weak."""
+    import google_crc32c
+
+    crc: int = google_crc32c.value(data)
+    return ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF

@@ -1,0 +1,96 @@
+"""A motion record in the tf.Example format → a scene.
+
+Arrays of fixed sizes, in float32: 128 objects, 16 lights, 20,000 or (from version 1.2 on) 30,000 road points.
+Places that are not needed are filled up with what is not valid.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from datasets_io.driving.scene import Scene
+from datasets_io.episode import Array
+from datasets_io.errors import Corrupt
+from datasets_io.waymo.building import CURRENT, Lights, Objects, Road, along, build
+from datasets_io.waymo.features import Features
+from datasets_io.waymo.schema import EXAMPLE
+
+
+def decode_example(data: bytes) -> Scene:
+    """Decodes one record.
+
+    Args:
+        data: A serialised `Example`.
+
+    Raises:
+        Corrupt: It is none, is not of the motion format, or contradicts itself.
+    """
+    features = Features(data)
+    if "state/id" not in features:
+        other = (
+            "" if data[:1] == EXAMPLE else "A Scenario perhaps: decode_scenario reads those, decode either."
+        )
+        raise Corrupt("it is no motion record in the tf.Example format.", other)
+    try:
+        objects, road, lights = _objects(features), _road(features), _lights(features)
+    except (ValueError, IndexError) as error:  # of NumPy, about shapes
+        raise Corrupt(f"its features do not fit together: {error}.") from None
+    return build(features.text("scenario/id"), CURRENT, objects, road, lights)
+
+
+def _times(features: Features) -> tuple[str, ...]:
+    """A record of a test split has no future."""
+    return ("past", "current", "future") if "state/future/valid" in features else ("past", "current")
+
+
+def _objects(features: Features) -> Objects:
+    count = features.floats("state/id").size
+    times = _times(features)
+
+    def whole(read: Callable[[str], Array], name: str) -> Array:
+        return np.concatenate([read(f"state/{time}/{name}").reshape(count, -1) for time in times], 1)
+
+    valid = whole(features.integers, "valid") == 1
+    there = np.flatnonzero(valid.any(1))
+
+    def seen(name: str) -> Array:
+        return whole(features.floats, name)[there]
+
+    ego = np.flatnonzero(features.integers("state/is_sdc")[there] == 1)
+    if len(ego) != 1:
+        raise Corrupt(f"it has {len(ego)} recording cars.")
+    return Objects(
+        ids=features.floats("state/id")[there],
+        kinds=features.floats("state/type")[there],
+        position=[seen("x"), seen("y"), seen("z")],
+        size=[seen("length"), seen("width"), seen("height")],
+        heading=seen("bbox_yaw"),
+        velocity=[seen("velocity_x"), seen("velocity_y")],
+        valid=valid[there],
+        ego=int(ego[0]),
+        predict=np.flatnonzero(features.integers("state/tracks_to_predict")[there] == 1),
+    )
+
+
+def _road(features: Features) -> Road:
+    valid, ids, kinds = (features.integers(f"roadgraph_samples/{name}") for name in ("valid", "id", "type"))
+    xyz, steps = (features.floats(f"roadgraph_samples/{name}").reshape(-1, 3) for name in ("xyz", "dir"))
+    rows = np.flatnonzero(valid == 1)
+    rows = rows[np.argsort(ids[rows], kind="stable")]  # the points of a feature together
+    ids = ids[rows]
+    _, counts = np.unique(ids, return_counts=True)
+    directions = along(steps[rows, :2].astype(np.float64), counts)
+    return Road([xyz[rows, 0], xyz[rows, 1]], directions, kinds[rows], ids)
+
+
+def _lights(features: Features) -> Lights:
+    times = [f"traffic_light_state/{time}" for time in _times(features)]
+    steps = [features.integers(f"{time}/timestamp_micros").size for time in times]
+
+    def whole(read: Callable[[str], Array], name: str) -> Array:
+        parts = zip(times, steps, strict=True)
+        return np.concatenate([read(f"{time}/{name}").reshape(count, -1) for time, count in parts])
+
+    position = [whole(features.floats, "x"), whole(features.floats, "y")]
+    states, lanes, valid = (whole(features.integers, name) for name in ("state", "id", "valid"))
+    return Lights(position, states, lanes, valid == 1)

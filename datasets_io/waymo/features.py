@@ -1,0 +1,67 @@
+"""The features of a tf.Example as arrays."""
+
+from typing import Any
+
+import numpy as np
+
+from datasets_io.episode import Array
+from datasets_io.errors import Corrupt
+from datasets_io.waymo.schema import message
+
+
+class Features:
+    """The features of a tf.Example by their names.
+
+    Args:
+        data: The record.
+
+    Raises:
+        Corrupt: It is no tf.Example.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        from google.protobuf.message import DecodeError
+
+        try:
+            record = message("Example").FromString(data)
+            self._features = {entry.key: entry.value for entry in record.features.feature}
+        except (DecodeError, UnicodeDecodeError):
+            raise Corrupt("it is no tf.Example.") from None
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._features
+
+    def floats(self, name: str) -> Array:
+        """A list of numbers [n], float32.
+
+        Raises:
+            Corrupt: There is none of this name.
+        """
+        return np.asarray(self._values(name, "float_list"), np.float32)
+
+    def integers(self, name: str) -> Array:
+        """A list of integers [n], int64.
+
+        Raises:
+            Corrupt: There is none of this name.
+        """
+        return np.asarray(self._values(name, "int64_list"), np.int64)
+
+    def text(self, name: str) -> str:
+        """The first of a list of texts.
+
+        Raises:
+            Corrupt: There is none of this name, or it is empty.
+        """
+        texts = self._values(name, "bytes_list")
+        if not texts:
+            raise Corrupt(f"its feature {name!r} is empty.")
+        return str(texts[0].decode(errors="replace"))
+
+    def _values(self, name: str, kind: str) -> Any:
+        if name not in self._features:
+            raise Corrupt(f"it has no feature {name!r}.")
+        there = self._features[name].WhichOneof("data")
+        if there != kind:
+            raise Corrupt(f"its feature {name!r} is of {there}, not of {kind}.")
+        return getattr(self._features[name], kind).value

@@ -1,0 +1,29 @@
+"""Records of either format, told apart by themselves."""
+
+from collections.abc import Iterator
+
+from datasets_io.driving.scene import Scene
+from datasets_io.storage import Place
+from datasets_io.tfrecord import read_records
+from datasets_io.waymo.example import decode_example
+from datasets_io.waymo.scenario import decode_scenario
+from datasets_io.waymo.schema import EXAMPLE
+
+
+def decode(data: bytes) -> Scene:
+    """Decodes a record of either format.
+
+    Raises:
+        Corrupt: It is of neither, or contradicts itself.
+    """
+    return decode_example(data) if data[:1] == EXAMPLE else decode_scenario(data)
+
+
+def read_scenes(path: str | Place) -> Iterator[Scene]:
+    """The scenes of a TFRecord file, one at a time.
+
+    Raises:
+        UnknownName: There is no such file.
+        Corrupt: A record cannot be read.
+    """
+    return (decode(data) for _, data in read_records(path))

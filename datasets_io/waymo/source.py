@@ -1,0 +1,172 @@
+"""Shards of the Waymo Open Motion Dataset → episodes of driving."""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from fnmatch import fnmatch
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datasets_io import storage
+from datasets_io.driving.dynamics import find_controller, limits
+from datasets_io.driving.episodes import episodes as driven
+from datasets_io.driving.observation import View, columns
+from datasets_io.driving.scene import Scene
+from datasets_io.driving.situation import WHICH
+from datasets_io.episode import Episode
+from datasets_io.errors import BadValues, Corrupt, DataError, UnknownName
+from datasets_io.source import Source, hash_path
+from datasets_io.tfrecord import read_records
+from datasets_io.waymo.records import decode
+
+SHARD = re.compile(r"\.tfrecords?(-\d+-of-\d+)?$")
+"""How the name of a shard ends; one that is still being downloaded has something after it."""
+_WILD = frozenset("*?[")
+_ENV_OPTIONS = ("vehicles", "controller", "nearest", "end_on_collision")
+# A file whose first records are all of another kind is a mistake; one or two among others are damage.
+_ALIEN = 3
+
+
+class Waymo(Source):
+    """Cars of the Waymo Open Motion Dataset: what their drivers saw and did, at 10 Hz.
+
+    Reads TFRecord files of `Scenario` records or of tf.Examples: one, those of a folder, or those that fit a
+    pattern such as `training/*-of-01000`; on this machine or in a bucket; record by record.
+    `datasets_io.driving` says what an observation, an action and a reward are.
+
+    Args:
+        vehicles: Who is driven: `ego`, the recording car; `moving` or `all` vehicles.
+        controller: `bicycle` (acceleration, curvature) or `delta` (displacement and turn in a step).
+        nearest: Objects that a driver sees.
+        end_on_collision: The first overlap with another's box ends an episode.
+        strict: Refuse data with a record that cannot be read; otherwise it is left out and listed.
+        keep_scenes: Store the scenes with the episodes. The simulator needs them.
+
+    Raises:
+        BadValues: An option has a value that it cannot have.
+        UnknownName: There is no such controller.
+    """
+
+    licence = "the Waymo Open Dataset's own terms (waymo.com/open/terms): do not redistribute"
+
+    def __init__(
+        self,
+        vehicles: str = "ego",
+        controller: str = "bicycle",
+        nearest: int = 8,
+        end_on_collision: bool = False,
+        strict: bool = False,
+        keep_scenes: bool = True,
+    ) -> None:
+        from gymnasium.spaces import Box
+
+        if vehicles not in WHICH:
+            raise BadValues(f"vehicles is {vehicles!r}.", f"One of: {' '.join(WHICH)}")
+        if nearest < 0:
+            raise BadValues(f"nearest is {nearest}.", "A number of objects was expected.")
+        model = find_controller(controller)
+        self.vehicles, self.controller, self.nearest = vehicles, controller, nearest
+        self.end_on_collision, self.strict, self.keep_scenes = end_on_collision, strict, keep_scenes
+        self.env = "off2on/WaymoReplay-v0" if keep_scenes else None
+        self.env_options = {name: value for name, value in vars(self).items() if name in _ENV_OPTIONS}
+        width = len(columns(model, View(nearest=nearest)))
+        self.observation_space = Box(-np.inf, np.inf, (width,), np.float32)
+        self.action_space = Box(-limits(model), limits(model), dtype=np.float32)
+
+    def parts(self, path: Any) -> list[str]:
+        """The shards, in the order of their names.
+
+        Raises:
+            UnknownName: There are none.
+        """
+        return [file for file, _, _ in _shards(path)]
+
+    def fingerprint(self, path: Any) -> str:
+        """Of the shards' names, sizes and times: reading a terabyte twice would take as long as using it."""
+        return hashlib.sha256(repr(_shards(path)).encode()).hexdigest()
+
+    @property
+    def code_hash(self) -> str:
+        """A hash of the code that makes episodes of records."""
+        here = Path(__file__).parent
+        files = sorted(file for folder in (here, here.parent / "driving") for file in folder.glob("*.py"))
+        return hashlib.sha256("".join(map(hash_path, files)).encode()).hexdigest()
+
+    def episodes(self, part: str) -> Iterator[Episode]:
+        """Reads a shard record by record.
+
+        Raises:
+            BadValues: It is of a test split.
+            Corrupt: Its first records are of another kind; or, if `strict`, one of them cannot be used.
+        """
+        used = unused = 0
+        for offset, data in read_records(part, None if self.strict else partial(self.quarantine, part)):
+            try:
+                scene = decode(data)
+                episodes = self._drive(scene) if _has_future(scene) else None
+            except DataError as error:
+                if self.strict:
+                    raise Corrupt(
+                        f"{part}: the record at byte {offset:,} cannot be used.", error.what
+                    ) from None
+                self.quarantine(part, offset, error.what)
+                unused += 1
+                if not used and unused == _ALIEN:
+                    raise _alien(part, error) from None
+                continue
+            if episodes is None:
+                raise _without_future(part, scene)
+            used += 1
+            yield from episodes
+
+    def _drive(self, scene: Scene) -> list[Episode]:
+        episodes = driven(
+            scene,
+            vehicles=self.vehicles,
+            controller=self.controller,
+            nearest=self.nearest,
+            end_on_collision=self.end_on_collision,
+        )
+        return [episode if self.keep_scenes else replace(episode, scene=None) for episode in episodes]
+
+
+def _has_future(scene: Scene) -> bool:
+    return bool(scene.valid[:, scene.current + 1 :].any())
+
+
+def _without_future(part: str, scene: Scene) -> BadValues:
+    return BadValues(
+        f"{part} is of a test split: scene {scene.id} ends with its warm-up, step {scene.current}.",
+        "The splits testing and testing_interactive hide what happened next, so nothing can be learned.\n"
+        "Use training, training_20s, validation or validation_interactive.",
+    )
+
+
+def _alien(part: str, error: DataError) -> Corrupt:
+    return Corrupt(
+        f"{part} is not of the Waymo Open Motion Dataset: none of its first {_ALIEN} records is.",
+        f"The last: {error.what}\n"
+        "Known are its Scenario and tf.Example files, not those of the Perception or End-to-End data sets.",
+    )
+
+
+def _shards(path: str | storage.Place) -> list[tuple[str, int, int]]:
+    """Name, bytes and time of change of each shard, in the order of the names."""
+    wanted = storage.absolute(path)
+    root = wanted
+    while _WILD & set(root.name):
+        root = root.parent
+    found = [(f"{root}{name}", size, changed) for name, size, changed in storage.versions(root)]
+    if root != wanted:
+        found = [file for file in found if fnmatch(file[0], str(wanted))]
+    elif [file for file, _, _ in found] != [str(root)]:
+        found = [file for file in found if SHARD.search(file[0])]
+    if not found:
+        raise UnknownName(
+            f"{path} holds no TFRecord file.", "Their names are like training.tfrecord-00000-of-01000."
+        )
+    return found

@@ -1,0 +1,39 @@
+"""``off2on data export``: shards as a data set of Minari."""
+
+import time
+
+import click
+
+from off2on.commands.screen import Ticker, line, plural, size
+
+
+@click.command("export")
+@click.argument("name")
+@click.argument("minari_id")
+@click.option(
+    "--format",
+    "data_format",
+    default="hdf5",
+    show_default=True,
+    type=click.Choice(["hdf5", "arrow", "parquet"]),
+    help="Minari's.",
+)
+def export(name: str, minari_id: str, data_format: str) -> None:
+    """Write the data set NAME as MINARI_ID, such as my-lab/forklifts-v0.
+
+    It goes into Minari's own folder: $MINARI_DATASETS_PATH, else ~/.minari/datasets.
+    """
+    from datasets_io.export import export_minari
+    from datasets_io.shards import open_shards
+
+    shards, started = open_shards(name), time.monotonic()
+    with Ticker() as ticker:
+        folder = export_minari(
+            shards,
+            minari_id,
+            data_format,
+            lambda rows: ticker.show(f"writing    {rows:,} of {shards.rows:,} rows"),
+        )
+    written = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    facts = f"{shards.rows:,} rows, {plural(shards.episodes, 'episode')}, {size(written)}"
+    line("writing", f"{folder}   {facts}, {time.monotonic() - started:.0f} s")

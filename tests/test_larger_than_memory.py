@@ -1,0 +1,102 @@
+"""Learning from data ten times as large as the memory that the process is allowed."""
+
+import json
+import os
+import subprocess
+import sys
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from datasets_io import Episode, Shards, Source
+from datasets_io.ingest import ingest
+
+WIDTH, ALLOWED = 1000, 600 * 2**20
+
+
+class WideRows(Source):
+    """20,000 rows of 1,000 numbers, of which little is left when they are compressed."""
+
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (WIDTH,), np.float32)
+    action_space = gym.spaces.Box(-1, 1, (2,), np.float32)
+
+    def episodes(self, part):
+        rng = np.random.default_rng(0)
+        for _ in range(40):
+            obs = np.repeat(rng.normal(size=(501, 10)).round(1), WIDTH // 10, axis=1).astype(np.float32)
+            yield Episode(obs, rng.uniform(-1, 1, (500, 2)), obs[:-1, 0], False)
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """200 links to the same shard: 32 GB for a learner, on 300 kB of disk."""
+    root = tmp_path_factory.mktemp("large")
+    one = ingest(WideRows(), None, root, name="one")
+    copies, folder = 200, root / "large"
+    plain = json.loads((one.path / "manifest.json").read_text())
+    (listed,) = plain["files"]
+    plain["files"] = [listed | {"name": f"part-{number:05d}.parquet"} for number in range(copies)]
+    plain["returns"], plain["lengths"] = plain["returns"] * copies, plain["lengths"] * copies
+    for counts in (plain, *plain["generations"]):
+        for name in ("rows", "episodes", "terminated", "truncated"):
+            counts[name] *= copies
+    plain["generations"][0]["files"] = copies
+    (folder / "shards").mkdir(parents=True)
+    for file in plain["files"]:
+        os.link(one.files[0], folder / "shards" / file["name"])
+    (folder / "manifest.json").write_text(json.dumps(plain))
+    return Shards(folder)
+
+
+# The limit is on what the process may have written to (RLIMIT_DATA: heap, anonymous maps, stacks), whatever
+# its libraries took before; an address-space limit would count the gigabytes that they only map.
+LEARN = """
+import resource, sys
+import ray, torch
+from datasets_io import open_shards
+from off2on.algorithms.iql import IQL
+from off2on.train import _returns_to_go
+from off2on.transforms import Transforms
+
+def held(kind="VmData"):
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith(kind))
+
+data, allowed, budget = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="error",
+         object_store_memory=2**27)
+limit = held() + allowed
+resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+shards = open_shards(data)
+config = IQL.configure(data).data(memory_budget=budget).offline(1000)
+config.training(hidden=(32, 32), threads=1, updates_per_step=100)
+with config.build_algo() as algo:
+    for _ in range(2):
+        algo.train()
+    _returns_to_go(shards, Transforms.of(shards, config.hp), 0.99)
+    rows = algo.learner_group._learner.rows
+    print(algo.updates, limit, 4 * rows.layout.width * rows.total, rows.offline, held("VmHWM"))
+"""
+
+
+def learn(shards, budget):
+    command = [sys.executable, "-c", LEARN, str(shards.path), str(ALLOWED), str(budget)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA binds on Linux alone")
+def test_a_learner_learns_from_ten_times_its_memory(large):
+    done = learn(large, 150 * 2**20)
+    assert done.returncode == 0, done.stderr[-2000:]
+    updates, limit, size, window, peak = map(int, done.stdout.split()[-5:])
+    assert updates == 200
+    assert size >= 10 * limit > 10 * peak
+    assert window * 4 * (2 * WIDTH + 4) == pytest.approx(150 * 2**20, rel=1e-3)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA binds on Linux alone")
+def test_the_limit_is_one(large):
+    done = learn(large, 2 * ALLOWED)
+    assert done.returncode != 0
+    assert "allocate memory" in done.stderr

@@ -1,0 +1,453 @@
+"""Waymo records as scenes: equal to what protobuf reads field by field, however the bytes are laid out."""
+
+import random
+import struct
+from dataclasses import fields
+
+import numpy as np
+import pytest
+from google.protobuf.message import DecodeError
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from naive_waymo import decode as naive
+from waymo_records import made, real_record
+
+from datasets_io.driving.scene import Scene
+from datasets_io.errors import Corrupt
+from datasets_io.waymo import decode, decode_example, decode_scenario
+from datasets_io.waymo.building import along, wrap
+from datasets_io.waymo.features import Features
+from datasets_io.waymo.frames import walk
+from datasets_io.waymo.schema import fields as fields_of
+from datasets_io.waymo.schema import message
+from datasets_io.waymo.wire import columns
+
+
+def same(one: Scene, other: Scene) -> None:
+    """Names, types, shapes and every bit of the values."""
+    assert one.id == other.id
+    for field in fields(Scene)[1:]:
+        a, b = (np.asarray(getattr(scene, field.name)) for scene in (one, other))
+        assert (a.dtype, a.shape) == (b.dtype, b.shape), field.name
+        np.testing.assert_array_equal(a, b, field.name)
+
+
+# --- real records
+
+
+def test_the_message_class_writes_the_real_record_back_byte_for_byte():
+    data = real_record("scenario")
+    assert message("Scenario").FromString(data).SerializeToString() == data
+
+
+def test_the_real_scenario_is_what_protobuf_reads():
+    scene = decode_scenario(real_record("scenario"))
+    same(scene, naive(real_record("scenario")))
+    assert (scene.id, scene.current, scene.ego, scene.valid.shape) == ("637f20cafde22ff8", 10, 82, (83, 91))
+    np.testing.assert_array_equal(scene.xy[scene.ego, 10], [0, 0])
+    assert not scene.xy[~scene.valid].any()
+    assert not scene.z[~scene.valid].any()  # of which the record says something
+    assert scene.steps == 91
+
+
+def test_the_real_example_is_what_protobuf_reads():
+    data = real_record("example")
+    features = Features(data)
+    for entry in message("Example").FromString(data).features.feature:
+        kind = entry.value.WhichOneof("data")
+        listed = list(getattr(entry.value, kind).value)
+        if kind == "bytes_list":
+            assert features.text(entry.key) == listed[0].decode()
+        else:
+            found = features.floats(entry.key) if kind == "float_list" else features.integers(entry.key)
+            assert found.dtype == (np.float32 if kind == "float_list" else np.int64)
+            np.testing.assert_array_equal(found, listed)
+
+
+def test_the_real_example_as_a_scene():
+    data = real_record("example")
+    scene, features = decode_example(data), Features(data)
+    assert (scene.id, scene.current, scene.ego, scene.valid.shape) == ("a3bb37c25ce56418", 10, 8, (128, 91))
+    assert scene.predict.tolist() == list(range(8))
+    at = np.stack([features.floats(f"state/future/{axis}").reshape(128, 80) for axis in "xy"], -1)
+    here = [features.floats(f"state/current/{axis}")[8].astype(np.float64) for axis in "xy"]
+    seen = scene.valid[:, 11:]
+    np.testing.assert_array_equal(scene.xy[:, 11:][seen], (at - here)[seen].astype(np.float32))
+    assert scene.light_valid.any(1).all()
+    assert set(scene.light_state[scene.light_valid].tolist()) <= set(range(9))
+    # What it says of directions is what the points themselves say, to their centimetre on half a metre.
+    inside = (scene.road_id[1:] == scene.road_id[:-1]) & (np.hypot(*np.diff(scene.road_xy, axis=0).T) > 0.4)
+    steps = np.diff(scene.road_xy, axis=0)[inside]
+    dots = (steps / np.hypot(*steps.T)[:, None] * scene.road_dir[:-1][inside]).sum(1)
+    assert np.median(dots) > 0.9999
+
+
+@pytest.mark.parametrize("name", ["scenario", "example"])
+def test_both_real_records_make_sense(name):
+    scene = decode(real_record(name))
+    starts = np.flatnonzero(np.diff(scene.road_id, prepend=-1))
+    assert len(starts) == len(np.unique(scene.road_id))  # the points of a feature are together
+    lengths = np.hypot(*scene.road_dir.T)
+    assert (np.isclose(lengths, 1, atol=1e-5) | (lengths == 0)).all()
+    # Where a car is a step later is where its velocity takes it.
+    both = scene.valid[:, 1:] & scene.valid[:, :-1] & (scene.kinds == 1)[:, None]
+    missed = np.diff(scene.xy, axis=1) - scene.velocity[:, :-1] * scene.dt
+    assert np.median(np.hypot(*missed[both].T)) < 0.05
+    same(Scene.from_arrays(scene.id, scene.arrays()), scene)
+
+
+# --- any record, in any layout
+
+KINDS = ["lane", "road_line", "road_edge", "stop_sign", "crosswalk", "speed_bump", "driveway"]
+
+
+class Writer(random.Random):
+    """Serialises messages of random content: fields in any order, some missing.
+
+    `odd` is the share of fields that are written as no protobuf library would but any must read: twice, with
+    more bytes than needed, beside fields that nobody knows.
+    """
+
+    def __init__(self, seed, odd=0.0):
+        super().__init__(seed)
+        self.odd = odd
+
+    def is_odd(self):
+        return self.random() < self.odd
+
+    def varint(self, number):
+        number %= 2**64
+        data = bytearray()
+        while number > 127:
+            data.append(number & 127 | 128)
+            number >>= 7
+        if len(data) < 8 and self.is_odd():
+            return bytes([*data, number | 128, 0])
+        return bytes([*data, number])
+
+    def field(self, number, kind, value=None):
+        """A field of random content, or of this one."""
+        if kind in ("double", "float"):
+            value = (
+                self.choice([0.0, 1.5, np.pi, -np.pi, self.uniform(-9e3, 9e3)]) if value is None else value
+            )
+            packed = struct.pack("<d" if kind == "double" else "<f", value)
+            return self.varint(number << 3 | (1 if kind == "double" else 5)) + packed
+        if kind in ("int32", "int64", "bool"):
+            value = self.choice([0, 1, 2, 3, 8, 12, 300, -1, 2**31 + 5]) if value is None else value
+            return self.varint(number << 3) + self.varint(value)
+        return self.varint(number << 3 | 2) + self.varint(len(value)) + value
+
+    def message(self, name, always=0.8, **given):
+        """A message; given fields are lists of serialised values, or numbers."""
+        parts = []
+        for field in fields_of(name):
+            if field.name in given:
+                values = given[field.name]
+                values = values if isinstance(values, list) else [values]
+                parts.append([self.field(field.number, field.kind, value) for value in values])
+            elif field.kind in ("double", "float", "int32", "int64", "bool") and not field.repeated:
+                times = 2 if self.is_odd() else int(self.random() < always)
+                parts += [[self.field(field.number, field.kind)] for _ in range(times)]
+        if self.is_odd():
+            parts.append([self.field(*self.choice([(15, "double"), (14, "int64"), (99, "bool")]))])
+        order = [number for number, part in enumerate(parts) for _ in part]
+        if self.is_odd():
+            self.shuffle(order)  # a repeated field's values among others, in their order
+        else:
+            numbers = self.sample(range(len(parts)), len(parts))
+            order.sort(key=numbers.__getitem__)
+        values = [iter(part) for part in parts]
+        return b"".join(next(values[number]) for number in order)
+
+    def points(self, most=5):
+        shared = self.random() < 0.2  # points that lie where the one before does
+        several = [self.message("MapPoint") for _ in range(self.randint(0, most))]
+        return [several[0]] * len(several) if several and shared else several
+
+    def feature(self):
+        chosen = self.sample(KINDS, 2 if self.is_odd() else self.randint(0, 8) > 0)
+        given = {}
+        for kind in chosen:
+            if kind == "stop_sign":
+                position = [
+                    self.message("MapPoint") for _ in range(2 if self.is_odd() else self.randint(0, 1))
+                ]
+                shape = self.message("StopSign", position=position)
+            else:
+                name = {field.name: field.kind for field in fields_of("MapFeature")}[kind]
+                repeated = "polyline" if kind in KINDS[:3] else "polygon"
+                more = {"left_boundaries": [self.message("BoundarySegment")]} if kind == "lane" else {}
+                shape = self.message(name, **{repeated: self.points()}, **more)
+            given[kind] = [shape] * (2 if self.is_odd() else 1)
+        return self.message("MapFeature", **given)
+
+    def scenario(self):
+        tracks, steps = self.randint(1, 3), self.randint(2, 5)
+        current, ego = self.randrange(steps), self.randrange(tracks)
+
+        def states(track):
+            for step in range(steps):
+                sure = {"valid": 1} if (track, step) == (ego, current) else {}
+                yield self.message("ObjectState", always=self.choice([1.0, 1.0, 0.5]), **sure)
+
+        lights = [
+            self.message(
+                "TrafficSignalLaneState",
+                **({"stop_point": [self.message("MapPoint")]} if self.random() < 0.8 else {}),
+            )
+            for _ in range(self.randint(0, 3))
+        ]
+        return self.message(
+            "Scenario",
+            scenario_id=b"any",
+            timestamps_seconds=[0.1 * step for step in range(steps)],
+            current_time_index=current,
+            sdc_track_index=ego,
+            tracks=[self.message("Track", states=list(states(track))) for track in range(tracks)],
+            dynamic_map_states=[
+                self.message("DynamicMapState", lane_states=lights[: self.randint(0, 3)])
+                for _ in range(self.randint(0, steps + 2))
+            ],
+            map_features=[self.feature() for _ in range(self.randint(0, 6))],
+            tracks_to_predict=[self.message("RequiredPrediction", track_index=ego)],
+        )
+
+
+@settings(max_examples=300)
+@given(st.integers(0, 2**32), st.sampled_from([0.0, 0.0, 0.02, 0.2]))
+def test_any_scenario_is_what_protobuf_reads(seed, odd):
+    data = Writer(seed, odd).scenario()
+    same(decode_scenario(data), naive(data))
+
+
+@settings(max_examples=200)
+@given(
+    st.integers(0, 2**32),
+    st.sampled_from([0.0, 0.02, 0.1]),
+    st.sampled_from(["ObjectState", "MapPoint", "TrafficSignalLaneState"]),
+)
+def test_any_small_messages_are_what_protobuf_reads(seed, odd, name):
+    writer = Writer(seed, odd)
+    inner = {"stop_point": [writer.message("MapPoint")]} if name == "TrafficSignalLaneState" else {}
+    blobs = [writer.message(name, writer.choice([1.0, 0.9]), **inner) for _ in range(writer.randint(0, 40))]
+    assume(max(map(len, blobs), default=0) < 128)
+    runs = []
+    _, count = walk(b"".join(b"\x0a" + bytes([len(blob)]) + blob for blob in blobs), 1, runs)
+    assert count == len(blobs) == sum(run.number for run in runs)
+    found = columns(name, runs)
+    for row, parsed in enumerate(map(message(name).FromString, blobs)):
+        for column, values in found.items():
+            outer, _, last = column.rpartition(".")
+            assert values[row] == getattr(getattr(parsed, outer) if outer else parsed, last), column
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_damage_that_protobuf_survives_is_read_as_protobuf_reads_it(data):
+    """Bytes changed anywhere: the same scene, or refused; never another exception, never other numbers."""
+    record = bytearray(SMALL)
+    for _ in range(data.draw(st.integers(1, 2))):
+        record[data.draw(st.integers(0, len(record) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        scene = decode_scenario(bytes(record))
+    except Corrupt as error:
+        if error.what == "it is no Scenario.":
+            with pytest.raises((DecodeError, UnicodeDecodeError)):
+                naive(bytes(record))
+        return
+    try:
+        expected = naive(bytes(record))
+    except DecodeError:  # in a part that no scene needs
+        return
+    same(scene, expected)
+
+
+SMALL = made(cars=2, steps=12).SerializeToString()
+
+
+def test_cut_anywhere_it_is_refused_or_whole():
+    whole = decode_scenario(SMALL)
+    for length in range(0, len(SMALL), 7):
+        try:
+            scene = decode_scenario(SMALL[:length])
+        except Corrupt:
+            continue
+        assert scene.valid.shape == whole.valid.shape  # only the map, which comes last, may be shorter
+        assert len(scene.road_id) <= len(whole.road_id)
+
+
+# --- what a scene says
+
+
+def test_a_made_scenario():
+    scene = decode_scenario(made().SerializeToString())
+    assert (scene.id, scene.ego, scene.current, scene.dt) == ("made", 1, 10, 0.1)
+    assert scene.centre.tolist() == [-6990, 5004, 30]  # 1 s at 10 m/s from -7000
+    assert scene.ids.tolist() == [100, 101, 102]
+    assert scene.kinds.tolist() == [1, 1, 1]
+    assert scene.predict.tolist() == [2]
+    np.testing.assert_allclose(scene.xy[:, 0], [[-10, -4], [-10, 0], [-10, 4]], atol=1e-6)
+    np.testing.assert_allclose(scene.xy[1, :, 0], np.arange(-10, 81) * 1.0, atol=1e-5)
+    assert (scene.velocity == [10, 0]).all()
+    assert (scene.size == np.float32([4.5, 2, 1.5])).all()
+    assert (scene.z == 0).all()
+    assert scene.light_xy[0].tolist() == [[40, 0]]
+    assert (scene.light_state == 6).all()
+    assert (scene.light_lane == 7).all()
+    assert np.unique(scene.road_kind).tolist() == [2, 15]
+    assert (scene.road_dir == [1, 0]).all()
+    assert scene.road_xy[0].tolist() == [-60, 0]
+
+
+def test_far_from_the_origin_a_centimetre_stays_a_centimetre():
+    record = made()
+    record.tracks[0].states[10].center_x = -6990 + 0.01  # float32 at 7 km: steps of half a millimetre
+    record.tracks[0].states[11].center_x = -6990 + 0.0101
+    scene = decode_scenario(record.SerializeToString())
+    np.testing.assert_allclose(scene.xy[0, 10:12, 0], [0.01, 0.0101], rtol=1e-6, atol=2e-12)
+
+
+def test_what_is_not_valid_is_nought_and_may_be_anything():
+    record = made()
+    record.tracks[0].states[5].CopyFrom(message("ObjectState")(center_x=np.nan, heading=np.inf, valid=False))
+    scene = decode_scenario(record.SerializeToString())
+    assert not scene.valid[0, 5]
+    assert not np.concatenate([scene.xy[0, 5], scene.velocity[0, 5], scene.size[0, 5]]).any()
+    assert scene.heading[0, 5] == 0
+
+
+def test_directions_by_hand():
+    # Two features: an open one that stands still first and last, and a point by itself.
+    steps = np.array([[0, 0], [3, 4], [0, 0], [0, 2], [0, 0], [0, 0]], float)
+    expected = [[0.6, 0.8], [0.6, 0.8], [0.6, 0.8], [0, 1], [0, 1], [0, 0]]
+    np.testing.assert_allclose(along(steps, np.array([5, 1])), expected)
+    np.testing.assert_allclose(along(steps[:0], np.array([], int)), np.zeros((0, 2)))
+
+
+def test_angles_are_wrapped_and_otherwise_left_alone():
+    inside = np.float32([-3.1415925, 0.1, 3.1415925])
+    np.testing.assert_array_equal(wrap(inside), inside)
+    beyond = np.float32(np.pi)  # by 9e-8
+    np.testing.assert_allclose(wrap(np.array([beyond])), [float(beyond) - 2 * np.pi])
+    np.testing.assert_allclose(wrap(np.float64([-np.pi, 3 * np.pi, 7])), [np.pi, np.pi, 7 - 2 * np.pi])
+
+
+def test_without_its_current_index_the_window_s_is_taken():
+    record = made()
+    record.ClearField("current_time_index")
+    assert decode_scenario(record.SerializeToString()).current == 10
+
+
+def test_kinds_of_road():
+    record = made()
+    for kind in KINDS:
+        shape = getattr(record.map_features.add(id=50), kind)
+        if kind != "stop_sign":
+            getattr(shape, "polyline" if kind in KINDS[:3] else "polygon").add(x=1.0, y=2.0)
+        if kind in KINDS[:3]:
+            shape.type = 1
+    record.map_features[-4].stop_sign.position.x = 3.0
+    scene = decode_scenario(record.SerializeToString())
+    assert scene.road_kind[scene.road_id == 50].tolist() == [1, 6, 15, 17, 18, 19, 20]
+
+
+# --- what is refused
+
+
+def test_one_format_as_the_other_is_recognised():
+    scenario, example = made().SerializeToString(), real_record("example")
+    with pytest.raises(Corrupt, match=r"it is no Scenario but a tf.Example.\n.*decode_example reads it"):
+        decode_scenario(example)
+    with pytest.raises(
+        Corrupt, match=r"(?s)no motion record in the tf.Example format.*decode_scenario reads"
+    ):
+        decode_example(scenario)
+    assert decode(scenario).id == "made"
+    assert decode(example).id == "a3bb37c25ce56418"
+
+
+@pytest.mark.parametrize("decoder", [decode, decode_example, decode_scenario])
+@pytest.mark.parametrize("data", [b"", b"no message at all", b"\x0a\x03abc", bytes(50)])
+def test_other_bytes_are_refused(decoder, data):
+    with pytest.raises(Corrupt):
+        decoder(data)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda record: record.ClearField("scenario_id"), "no scenario_id"),
+        (lambda record: record.ClearField("tracks"), r"tracks have \[\] states"),
+        (lambda record: record.tracks[0].states.pop(), r"tracks have \[90, 91\] states"),
+        (lambda record: setattr(record, "sdc_track_index", 3), "object 3 of 3"),
+        (lambda record: setattr(record, "current_time_index", 91), "step is 91 of 91"),
+        (lambda record: setattr(record.tracks[1].states[10], "valid", False), "was not seen"),
+        (lambda record: record.tracks_to_predict.add(track_index=-1), r"predict objects \[2, -1\] of 3"),
+        (lambda record: setattr(record.tracks[0].states[3], "center_x", np.nan), "its xy holds NaN"),
+        (lambda record: setattr(record.tracks[1].states[10], "center_y", np.inf), "its xy holds NaN"),
+        (lambda record: setattr(record.tracks[1].states[9], "velocity_x", np.inf), "its velocity holds"),
+        (lambda record: setattr(record.map_features[0].lane.polyline[4], "x", 1e300), "its road_xy holds"),
+    ],
+)
+def test_a_record_that_contradicts_itself_is_refused(change, reason):
+    record = made()
+    change(record)
+    with pytest.raises(Corrupt, match=reason):
+        decode_scenario(record.SerializeToString())
+
+
+# --- tf.Example
+
+
+def rewritten(data, change):
+    """A tf.Example with other lists: `change(key, list)` gives the bytes of each."""
+    record = message("Example").FromString(data)
+    entries = b""
+    writer = Writer(0)
+    for entry in record.features.feature:
+        kind = entry.value.WhichOneof("data")
+        listed = change(entry.key, getattr(entry.value, kind))
+        if listed is not None:
+            number = {"bytes_list": 1, "float_list": 2, "int64_list": 3}[kind]
+            feature = writer.field(number, "bytes", listed)
+            pair = writer.field(1, "bytes", entry.key.encode()) + writer.field(2, "bytes", feature)
+            entries += writer.field(1, "bytes", pair)
+    return writer.field(1, "bytes", entries)
+
+
+def test_integers_of_any_length():
+    values = [0, 1, 127, 128, 300, -1, 2**40, -(2**63), 2**63 - 1]
+    lists = message("Int64List")(value=values).SerializeToString()
+    writer = Writer(0)
+    entry = writer.field(1, "bytes", b"state/id") + writer.field(2, "bytes", writer.field(3, "bytes", lists))
+    features = Features(writer.field(1, "bytes", writer.field(1, "bytes", entry)))
+    assert features.integers("state/id").tolist() == values
+    with pytest.raises(Corrupt, match="of int64_list, not of float_list"):
+        features.floats("state/id")
+    with pytest.raises(Corrupt, match="has no feature 'state/x'"):
+        features.floats("state/x")
+
+
+def test_an_example_whose_lists_do_not_fit_is_refused():
+    data = real_record("example")
+
+    def shorter(key, listed):
+        if key == "state/future/x":
+            listed.value.pop()
+        return listed.SerializeToString()
+
+    with pytest.raises(Corrupt, match="do not fit together"):
+        decode_example(rewritten(data, shorter))
+
+
+def test_places_of_an_example_that_nobody_takes_are_left_out():
+    def fewer(key, listed):
+        if key.startswith("state/") and key.endswith("/valid"):
+            steps = len(listed.value) // 128
+            listed.value[20 * steps :] = [0] * (108 * steps)
+        return listed.SerializeToString()
+
+    scene = decode_example(rewritten(real_record("example"), fewer))
+    assert scene.valid.shape == (20, 91)
+    assert scene.ego == 8

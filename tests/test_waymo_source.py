@@ -1,0 +1,323 @@
+"""Waymo shards as a data set: what is read, what is left out, what is refused; killed and resumed."""
+
+import csv
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import fields
+
+import numpy as np
+import pytest
+from waymo_records import made, real, real_record
+
+from datasets_io import open_shards, parallel
+from datasets_io.catalogue import resolve_source
+from datasets_io.driving.scene import Scene
+from datasets_io.errors import BadValues, Corrupt, UnknownName
+from datasets_io.ingest import ingest
+from datasets_io.scenes import Scenes
+from datasets_io.tfrecord import frame
+from datasets_io.waymo import Waymo, read_scenes
+from datasets_io.waymo.schema import message
+
+
+def shard(path, *records):
+    """A TFRecord file of serialised records."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"".join(map(frame, records)))
+    return path
+
+
+def record(name, **options):
+    return made(name, **options).SerializeToString()
+
+
+def damaged(data):
+    """A framed record with one byte changed."""
+    whole = bytearray(frame(data))
+    whole[100] ^= 1
+    return bytes(whole)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three shards of two scenes each, and what else may lie there."""
+    for number in range(3):
+        scenes = [record(f"scene{number}{letter}", speed=5.0 + number) for letter in "ab"]
+        shard(tmp_path / "training" / f"training.tfrecord-0000{number}-of-00003", *scenes)
+    (tmp_path / "training" / "training.tfrecord-00003-of-00003_.gstmp").write_bytes(b"half a download")
+    (tmp_path / "training" / "LICENSE").write_text("terms")
+    return tmp_path / "training"
+
+
+def names(shards):
+    """The scenes of its episodes, in order."""
+    return [
+        name.rpartition("/")[0]
+        for file in shards.files
+        for name in dict.fromkeys(shards.read(file, ["eps_id"])["eps_id"])
+    ]
+
+
+# --- what is read
+
+
+def test_parts_are_the_shards_in_order(folder):
+    source = Waymo()
+    files = [str(folder / f"training.tfrecord-0000{number}-of-00003") for number in range(3)]
+    assert source.parts(folder) == source.parts(f"file://{folder}") == files
+    assert source.parts(folder / "*-0000[12]-of-*") == files[1:]
+    assert source.parts(str(folder.parent / "*" / "*-of-00003")) == files
+    assert source.parts(files[1]) == files[1:2]
+    for nothing in (folder / "*.csv", folder.parent / "none"):
+        with pytest.raises(UnknownName):
+            source.parts(nothing)
+    (folder.parent / "empty").mkdir()
+    with pytest.raises(UnknownName, match=r"holds no TFRecord file.\n.*training.tfrecord-00000-of-01000"):
+        source.parts(folder.parent / "empty")
+
+
+def test_the_fingerprint_follows_the_shards_and_nothing_else(folder):
+    before = Waymo().fingerprint(folder)
+    (folder / "LICENSE").write_text("other terms")
+    assert Waymo().fingerprint(folder) == before
+    shard(folder / "training.tfrecord-00001-of-00003", record("changed"))
+    assert Waymo().fingerprint(folder) != before
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("training/training.tfrecord-00000-of-00003", None),
+        ("mine", "training"),
+        ("x", "training/training.tfrecord-*"),
+    ],
+)
+def test_the_catalogue_knows_tfrecords(folder, monkeypatch, text, path):
+    monkeypatch.chdir(folder.parent)
+    resolved = resolve_source(text, path, {"vehicles": "all", "nearest": "3", "strict": "true"})
+    assert isinstance(resolved.source, Waymo)
+    assert (resolved.source.vehicles, resolved.source.nearest, resolved.source.strict) == ("all", 3, True)
+    assert resolved.source.parts(resolved.path)
+    assert resolved.name == {"mine": "mine", "x": "x"}.get(text, "training")
+
+
+def test_a_folder_as_a_data_set(folder, tmp_path):
+    shards = ingest(
+        Waymo(vehicles="all", controller="delta", nearest=2), folder, tmp_path / "data", name="cars"
+    )
+    assert (shards.episodes, shards.rows) == (18, 18 * 80)  # 3 files, 2 scenes, 3 cars; 80 decisions
+    assert [len(list(shards.read(file, ["t"])["t"])) for file in shards.files] == [480] * 3
+    assert shards.env_id == "off2on/WaymoReplay-v0"
+    assert shards.action_space.shape == (3,)
+    assert shards.observation_space.shape == shards.read_all(["obs"])["obs"].shape[1:]
+    asked = {"vehicles": "all", "controller": "delta", "nearest": 2, "end_on_collision": False}
+    assert shards.env_options == {**asked, "scenes": str(shards.path / "scenes")}
+    assert "waymo.com/open/terms" in shards.manifest.licence
+    assert not shards.manifest.faults
+    scenes = Scenes(shards.path / "scenes")
+    assert scenes.ids == [f"scene{number}{letter}" for number in range(3) for letter in "ab"]
+    for file in Waymo().parts(folder):
+        for scene in read_scenes(file):
+            stored = Scene.from_arrays(scene.id, scenes.read(scene.id))
+            for field in fields(Scene):
+                np.testing.assert_array_equal(getattr(stored, field.name), getattr(scene, field.name))
+
+
+def test_both_formats_in_one_folder(tmp_path):
+    shard(tmp_path / "in" / "a.tfrecord", real_record("scenario"))
+    shard(tmp_path / "in" / "b.tfrecord", real_record("example"), record("made"))
+    shards = ingest(Waymo(), tmp_path / "in", tmp_path, name="both")
+    assert names(shards) == ["637f20cafde22ff8", "a3bb37c25ce56418", "made"]
+    assert not shards.manifest.faults
+
+
+def test_without_scenes_there_is_no_environment(folder, tmp_path):
+    shards = ingest(Waymo(keep_scenes=False), folder, tmp_path / "data", name="cars")
+    assert shards.env_id is None
+    assert not (shards.path / "scenes").exists()
+
+
+def test_a_source_travels_to_workers(folder):
+    source = pickle.loads(pickle.dumps(Waymo(nearest=3)))
+    assert [episode.id for episode in source.episodes(source.parts(folder)[0])] == [
+        "scene0a/101",
+        "scene0b/101",
+    ]
+
+
+# --- what is left out or refused
+
+
+def test_records_that_cannot_be_read_are_left_out_and_listed(folder, tmp_path):
+    first, second = folder / "training.tfrecord-00000-of-00003", folder / "training.tfrecord-00001-of-00003"
+    alone = made("alone")
+    alone.tracks[1].states[10].valid = False
+    good, contradictory = record("good"), alone.SerializeToString()
+    first.write_bytes(
+        frame(good) + damaged(good) + frame(contradictory) + frame(b"\xff") + frame(record("late"))
+    )
+    whole = second.read_bytes()
+    second.write_bytes(whole[: len(whole) - 1000])
+    shards = ingest(Waymo(), folder, tmp_path / "data", name="cars")
+    assert names(shards) == ["good", "late", "scene1a", "scene2a", "scene2b"]
+    (fault,) = shards.manifest.faults
+    assert (fault.kind, fault.count) == ("quarantined", 4)
+    with (shards.path / "quarantine.csv").open() as file:
+        listed = [(row["file"], int(row["offset"]), row["reason"]) for row in csv.DictReader(file)]
+    step = len(frame(good))
+    assert [(file, offset) for file, offset, _ in listed] == [
+        (str(first), step),
+        (str(first), 2 * step),
+        (str(first), 2 * step + len(frame(contradictory))),
+        (str(second), len(whole) // 2),
+    ]
+    for (_, _, reason), said in zip(listed, ["CRC", "was not seen", "no Scenario", "only"], strict=True):
+        assert said in reason
+
+
+@pytest.mark.parametrize("bad", [damaged(record("x")), frame(b"\xff"), frame(record("x"))[:-3]])
+def test_strict_refuses_them(folder, tmp_path, bad):
+    last = folder / "training.tfrecord-00002-of-00003"
+    last.write_bytes(frame(record("x")) + bad)
+    with pytest.raises(Corrupt, match=rf"{last}.* byte {len(frame(record('x'))):,}") as caught:
+        ingest(Waymo(strict=True), folder, tmp_path / "data", name="cars")
+    assert caught.value.exit_code == 3
+    assert not list((tmp_path / "data").iterdir())
+
+
+def test_test_splits_are_refused(tmp_path):
+    warm_up = shard(tmp_path / "in" / "testing.tfrecord-00000-of-00150", record("hidden", steps=11))
+    with pytest.raises(BadValues, match=r"testing.tfrecord-00000-of-00150 is of a test split") as caught:
+        ingest(Waymo(), warm_up, tmp_path / "data", name="cars")
+    assert "validation" in caught.value.expected
+    assert not list((tmp_path / "data").iterdir())
+
+
+@pytest.mark.parametrize("how", ["left out", "not valid"])
+def test_so_are_those_of_tf_examples(tmp_path, how):
+    example = message("Example").FromString(real_record("example"))
+    for entry in list(example.features.feature):
+        if "/future/" in entry.key and how == "left out":
+            example.features.feature.remove(entry)
+        elif entry.key == "state/future/valid":
+            entry.value.int64_list.value[:] = [-1] * len(entry.value.int64_list.value)
+    path = shard(tmp_path / "in" / "testing_tfexample.tfrecord-00000-of-00150", example.SerializeToString())
+    with pytest.raises(BadValues, match="is of a test split"):
+        list(Waymo().episodes(str(path)))
+
+
+def test_files_of_another_kind_are_refused(tmp_path):
+    """Three records that are none of it are no accident; one or two might be."""
+    frames = shard(tmp_path / "in" / "frames.tfrecord", *[b"\x0a\x04abcd\x10\x05"] * 3)
+    with pytest.raises(Corrupt, match=r"frames.tfrecord is not of the Waymo Open Motion Dataset"):
+        ingest(Waymo(), frames, tmp_path / "data", name="cars")
+    shard(frames, *[b"\x0a\x04abcd\x10\x05"] * 2, record("good"))
+    assert names(ingest(Waymo(), frames, tmp_path / "data", name="cars")) == ["good"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"vehicles": "some"}, "vehicles is 'some'.\n.*ego"),
+        ({"controller": "wheel"}, "wheel"),
+        ({"nearest": -1}, "nearest is -1"),
+    ],
+)
+def test_options_that_cannot_be(options, said):
+    with pytest.raises((BadValues, UnknownName), match=said):
+        Waymo(**options)
+
+
+# --- processes
+
+RUN = """
+import sys
+from pathlib import Path
+from datasets_io.ingest import ingest
+from datasets_io.waymo import Waymo
+ingest(Waymo(vehicles="moving"), sys.argv[1], Path(sys.argv[2]), name="cars")
+"""
+
+
+def renamed(data, name):
+    changed = message("Scenario").FromString(data)
+    changed.scenario_id = name
+    return changed.SerializeToString()
+
+
+def wait_for(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.005)
+
+
+def test_killed_in_the_middle_and_run_again_it_is_the_same(tmp_path, monkeypatch):
+    """The real scene under other names in 6 shards, one record damaged; killed after at least two."""
+    data = real_record("scenario")
+    for number in range(6):
+        shard(
+            tmp_path / "in" / f"t.tfrecord-0000{number}-of-00006",
+            *(renamed(data, f"{number}-{k}") for k in range(2)),
+        )
+    third = tmp_path / "in" / "t.tfrecord-00003-of-00006"
+    third.write_bytes(damaged(data) + third.read_bytes())
+    out = tmp_path / "data"
+    command = [sys.executable, "-c", RUN, str(tmp_path / "in"), str(out)]
+    child = subprocess.Popen(command, start_new_session=True)
+    finished = out / "cars.partial" / "parts"
+    wait_for(lambda: len(list(finished.glob("0*.json"))) >= 2)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    assert not (out / "cars").exists()
+    kept = {path.name: path.stat().st_mtime_ns for path in finished.glob("0*.json")}
+    assert 2 <= len(kept) < 6
+
+    monkeypatch.setattr(parallel, "PATIENCE_S", 0)  # the rest through Ray
+    written = []
+    source = Waymo(vehicles="moving")
+    resumed = ingest(source, tmp_path / "in", out, name="cars", progress=lambda *call: written.append(call))
+    monkeypatch.setattr(parallel, "PATIENCE_S", float("inf"))
+    whole = ingest(source, tmp_path / "in", tmp_path / "other", name="cars")
+    assert written[0][1] >= len(kept)  # those were not read again
+    assert resumed.manifest.files == whole.manifest.files
+    assert resumed.manifest.scene_files == whole.manifest.scene_files
+    assert resumed.manifest.content_hash == whole.manifest.content_hash
+    assert (resumed.path / "quarantine.csv").read_text() == (whole.path / "quarantine.csv").read_text()
+    assert sorted(path.name for path in resumed.path.iterdir()) == [
+        "manifest.json",
+        "quarantine.csv",
+        "scenes",
+        "shards",
+    ]
+    shards = open_shards(out / "cars")
+    assert list(dict.fromkeys(names(shards))) == [f"{number}-{k}" for number in range(6) for k in range(2)]
+    assert (
+        len({name for file in shards.files for name in shards.read(file, ["eps_id"])["eps_id"]})
+        == shards.episodes
+    )
+    resumed.verify()
+
+
+def test_memory_does_not_grow_with_a_shard(tmp_path):
+    """A shard of 40 records of 1 MB goes through a process that may not hold half of them."""
+    data = real("scenario").read_bytes()
+    few, many = tmp_path / "few.tfrecord", tmp_path / "many.tfrecord"
+    few.write_bytes(data * 6)
+    many.write_bytes(data * 40)
+    code = """
+import resource, sys
+from datasets_io.waymo import Waymo
+def peak(file):
+    for episode in Waymo().episodes(file):
+        pass
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+before = peak(sys.argv[1])
+print(peak(sys.argv[2]) - before)
+"""
+    command = [sys.executable, "-c", code, str(few), str(many)]
+    out = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(out.stdout) < 20, f"{out.stdout} MB more for 40 records than for 6"
