@@ -122,13 +122,15 @@ def test_the_same_file_twice_is_refused(tmp_path: Path):
 KILLED = """
 import os, sys
 from pathlib import Path
-from datasets_io import Shards, appending
+from datasets_io import Shards, appending, storage
 from test_generations import Trips
-real = appending.write_text
+folder, real = Path(sys.argv[1]), storage.write_text
 def dies(path, text):
-    os._exit(9)
-appending.write_text = dies
-appending.append(Trips(10), None, Shards(Path(sys.argv[1])))
+    if path == folder / "manifest.json":
+        os._exit(9)
+    real(path, text)
+storage.write_text = dies
+appending.append(Trips(10), None, Shards(folder))
 """
 
 

@@ -1,15 +1,14 @@
 """Learning from data ten times as large as the memory that the process is allowed."""
 
-import json
-import os
 import subprocess
 import sys
 
 import gymnasium as gym
 import numpy as np
 import pytest
+from linked import linked
 
-from datasets_io import Episode, Shards, Source
+from datasets_io import Episode, Source
 from datasets_io.ingest import ingest
 
 WIDTH, ALLOWED = 1000, 600 * 2**20
@@ -32,21 +31,7 @@ class WideRows(Source):
 def large(tmp_path_factory):
     """200 links to the same shard: 32 GB for a learner, on 300 kB of disk."""
     root = tmp_path_factory.mktemp("large")
-    one = ingest(WideRows(), None, root, name="one")
-    copies, folder = 200, root / "large"
-    plain = json.loads((one.path / "manifest.json").read_text())
-    (listed,) = plain["files"]
-    plain["files"] = [listed | {"name": f"part-{number:05d}.parquet"} for number in range(copies)]
-    plain["returns"], plain["lengths"] = plain["returns"] * copies, plain["lengths"] * copies
-    for counts in (plain, *plain["generations"]):
-        for name in ("rows", "episodes", "terminated", "truncated"):
-            counts[name] *= copies
-    plain["generations"][0]["files"] = copies
-    (folder / "shards").mkdir(parents=True)
-    for file in plain["files"]:
-        os.link(one.files[0], folder / "shards" / file["name"])
-    (folder / "manifest.json").write_text(json.dumps(plain))
-    return Shards(folder)
+    return linked(ingest(WideRows(), None, root, name="one"), root / "large", 200)
 
 
 # The limit is on what the process may have written to (RLIMIT_DATA: heap, anonymous maps, stacks), whatever

@@ -1,7 +1,5 @@
 """Waymo records as scenes: equal to what protobuf reads field by field, however the bytes are laid out."""
 
-import random
-import struct
 from dataclasses import fields
 
 import numpy as np
@@ -10,7 +8,7 @@ from google.protobuf.message import DecodeError
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from naive_waymo import decode as naive
-from waymo_records import made, real_record
+from waymo_records import KINDS, Writer, made, real_record
 
 from datasets_io.driving.scene import Scene
 from datasets_io.errors import Corrupt
@@ -18,7 +16,6 @@ from datasets_io.waymo import decode, decode_example, decode_scenario
 from datasets_io.waymo.building import along, wrap
 from datasets_io.waymo.features import Features
 from datasets_io.waymo.frames import walk
-from datasets_io.waymo.schema import fields as fields_of
 from datasets_io.waymo.schema import message
 from datasets_io.waymo.wire import columns
 
@@ -98,121 +95,6 @@ def test_both_real_records_make_sense(name):
 
 # --- any record, in any layout
 
-KINDS = ["lane", "road_line", "road_edge", "stop_sign", "crosswalk", "speed_bump", "driveway"]
-
-
-class Writer(random.Random):
-    """Serialises messages of random content: fields in any order, some missing.
-
-    `odd` is the share of fields that are written as no protobuf library would but any must read: twice, with
-    more bytes than needed, beside fields that nobody knows.
-    """
-
-    def __init__(self, seed, odd=0.0):
-        super().__init__(seed)
-        self.odd = odd
-
-    def is_odd(self):
-        return self.random() < self.odd
-
-    def varint(self, number):
-        number %= 2**64
-        data = bytearray()
-        while number > 127:
-            data.append(number & 127 | 128)
-            number >>= 7
-        if len(data) < 8 and self.is_odd():
-            return bytes([*data, number | 128, 0])
-        return bytes([*data, number])
-
-    def field(self, number, kind, value=None):
-        """A field of random content, or of this one."""
-        if kind in ("double", "float"):
-            value = (
-                self.choice([0.0, 1.5, np.pi, -np.pi, self.uniform(-9e3, 9e3)]) if value is None else value
-            )
-            packed = struct.pack("<d" if kind == "double" else "<f", value)
-            return self.varint(number << 3 | (1 if kind == "double" else 5)) + packed
-        if kind in ("int32", "int64", "bool"):
-            value = self.choice([0, 1, 2, 3, 8, 12, 300, -1, 2**31 + 5]) if value is None else value
-            return self.varint(number << 3) + self.varint(value)
-        return self.varint(number << 3 | 2) + self.varint(len(value)) + value
-
-    def message(self, name, always=0.8, **given):
-        """A message; given fields are lists of serialised values, or numbers."""
-        parts = []
-        for field in fields_of(name):
-            if field.name in given:
-                values = given[field.name]
-                values = values if isinstance(values, list) else [values]
-                parts.append([self.field(field.number, field.kind, value) for value in values])
-            elif field.kind in ("double", "float", "int32", "int64", "bool") and not field.repeated:
-                times = 2 if self.is_odd() else int(self.random() < always)
-                parts += [[self.field(field.number, field.kind)] for _ in range(times)]
-        if self.is_odd():
-            parts.append([self.field(*self.choice([(15, "double"), (14, "int64"), (99, "bool")]))])
-        order = [number for number, part in enumerate(parts) for _ in part]
-        if self.is_odd():
-            self.shuffle(order)  # a repeated field's values among others, in their order
-        else:
-            numbers = self.sample(range(len(parts)), len(parts))
-            order.sort(key=numbers.__getitem__)
-        values = [iter(part) for part in parts]
-        return b"".join(next(values[number]) for number in order)
-
-    def points(self, most=5):
-        shared = self.random() < 0.2  # points that lie where the one before does
-        several = [self.message("MapPoint") for _ in range(self.randint(0, most))]
-        return [several[0]] * len(several) if several and shared else several
-
-    def feature(self):
-        chosen = self.sample(KINDS, 2 if self.is_odd() else self.randint(0, 8) > 0)
-        given = {}
-        for kind in chosen:
-            if kind == "stop_sign":
-                position = [
-                    self.message("MapPoint") for _ in range(2 if self.is_odd() else self.randint(0, 1))
-                ]
-                shape = self.message("StopSign", position=position)
-            else:
-                name = {field.name: field.kind for field in fields_of("MapFeature")}[kind]
-                repeated = "polyline" if kind in KINDS[:3] else "polygon"
-                more = {"left_boundaries": [self.message("BoundarySegment")]} if kind == "lane" else {}
-                shape = self.message(name, **{repeated: self.points()}, **more)
-            given[kind] = [shape] * (2 if self.is_odd() else 1)
-        return self.message("MapFeature", **given)
-
-    def scenario(self):
-        tracks, steps = self.randint(1, 3), self.randint(2, 5)
-        current, ego = self.randrange(steps), self.randrange(tracks)
-
-        def states(track):
-            for step in range(steps):
-                sure = {"valid": 1} if (track, step) == (ego, current) else {}
-                yield self.message("ObjectState", always=self.choice([1.0, 1.0, 0.5]), **sure)
-
-        lights = [
-            self.message(
-                "TrafficSignalLaneState",
-                **({"stop_point": [self.message("MapPoint")]} if self.random() < 0.8 else {}),
-            )
-            for _ in range(self.randint(0, 3))
-        ]
-        return self.message(
-            "Scenario",
-            scenario_id=b"any",
-            timestamps_seconds=[0.1 * step for step in range(steps)],
-            current_time_index=current,
-            sdc_track_index=ego,
-            tracks=[self.message("Track", states=list(states(track))) for track in range(tracks)],
-            dynamic_map_states=[
-                self.message("DynamicMapState", lane_states=lights[: self.randint(0, 3)])
-                for _ in range(self.randint(0, steps + 2))
-            ],
-            map_features=[self.feature() for _ in range(self.randint(0, 6))],
-            tracks_to_predict=[self.message("RequiredPrediction", track_index=ego)],
-        )
-
 
 @settings(max_examples=300)
 @given(st.integers(0, 2**32), st.sampled_from([0.0, 0.0, 0.02, 0.2]))
@@ -275,6 +157,26 @@ def test_cut_anywhere_it_is_refused_or_whole():
             continue
         assert scene.valid.shape == whole.valid.shape  # only the map, which comes last, may be shorter
         assert len(scene.road_id) <= len(whole.road_id)
+
+
+def test_parts_that_are_there_twice_are_merged_as_protobuf_merges_them():
+    """A lane in two pieces; a stop sign's position in two; of two kinds the last counts."""
+    writer, whole = Writer(0), made().SerializeToString()
+    pieces = [message("MapPoint")(x=4.0, y=9.0), message("MapPoint")(y=5.0)]
+    sign = b"".join(writer.field(2, "bytes", piece.SerializeToString()) for piece in pieces)
+    sign = writer.field(7, "bytes", sign)
+    lanes = []
+    for kind in (1, 3):
+        lane = message("LaneCenter")(type=kind)
+        lane.polyline.add(x=4.0 * kind, y=9.0)
+        lanes.append(writer.field(3, "bytes", lane.SerializeToString()))
+    scenes = []
+    for feature in (lanes[0] + lanes[1], sign, lanes[0] + sign):
+        data = whole + writer.field(8, "bytes", writer.field(1, "int64", 77) + feature)
+        scenes.append(decode_scenario(data))
+        same(scenes[-1], naive(data))
+    assert [scene.road_kind[scene.road_id == 77].tolist() for scene in scenes] == [[3, 3], [17], [17]]
+    np.testing.assert_array_equal(scenes[1].road_xy[-1], np.float32([4 + 6990, 5 - 5004]))
 
 
 # --- what a scene says
@@ -451,3 +353,19 @@ def test_places_of_an_example_that_nobody_takes_are_left_out():
     scene = decode_example(rewritten(real_record("example"), fewer))
     assert scene.valid.shape == (20, 91)
     assert scene.ego == 8
+
+
+def test_points_of_an_example_that_are_not_in_order_of_features_are_put_together():
+    data = real_record("example")
+    ids = Features(data).integers("roadgraph_samples/id")
+    places = np.random.default_rng(0).permutation(ids)  # of which feature each point is to be
+    rows = np.empty(len(ids), int)
+    rows[np.argsort(places, kind="stable")] = np.argsort(ids, kind="stable")
+
+    def scattered(key, listed):
+        if key.startswith("roadgraph_samples/"):
+            values = np.array(listed.value).reshape(len(ids), -1)[rows]
+            listed.value[:] = values.ravel().tolist()
+        return listed.SerializeToString()
+
+    same(decode_example(rewritten(data, scattered)), decode_example(data))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from waymo_records import made, real, real_record
 
-from datasets_io import open_shards, parallel
+from datasets_io import open_shards, parallel, storage
 from datasets_io.catalogue import resolve_source
 from datasets_io.driving.scene import Scene
 from datasets_io.errors import BadValues, Corrupt, UnknownName
@@ -69,7 +69,7 @@ def test_parts_are_the_shards_in_order(folder):
     files = [str(folder / f"training.tfrecord-0000{number}-of-00003") for number in range(3)]
     assert source.parts(folder) == source.parts(f"file://{folder}") == files
     assert source.parts(folder / "*-0000[12]-of-*") == files[1:]
-    assert source.parts(str(folder.parent / "*" / "*-of-00003")) == files
+    assert source.parts(str(folder.parent.parent / "*" / folder.name / "*-of-00003")) == files
     assert source.parts(files[1]) == files[1:2]
     for nothing in (folder / "*.csv", folder.parent / "none"):
         with pytest.raises(UnknownName):
@@ -132,6 +132,19 @@ def test_both_formats_in_one_folder(tmp_path):
     shards = ingest(Waymo(), tmp_path / "in", tmp_path, name="both")
     assert names(shards) == ["637f20cafde22ff8", "a3bb37c25ce56418", "made"]
     assert not shards.manifest.faults
+
+
+def test_shards_in_a_bucket(folder, bucket, tmp_path):
+    for file in folder.iterdir():
+        with storage.open_output(bucket / "womd" / "training" / file.name) as copy:
+            copy.write(file.read_bytes())
+    source = Waymo()
+    there = bucket / "womd" / "training"
+    assert source.parts(f"{there}/*-0000[12]-of-00003") == source.parts(there)[1:]
+    far = ingest(source, there, tmp_path / "far", name="cars")
+    near = ingest(source, folder, tmp_path / "near", name="cars")
+    assert far.manifest.files == near.manifest.files
+    assert far.manifest.scene_files == near.manifest.scene_files
 
 
 def test_without_scenes_there_is_no_environment(folder, tmp_path):

@@ -7,7 +7,7 @@ Treiber, Hennecke & Helbing 2000, arXiv:cond-mat/0002177:
 
 A, B and s₀ are Waymax's. Its T = 2 s and v₀ = 30 m/s are not: recorded drivers keep about a second, and the
 model with T = 2 s brakes for them at once. v₀ is a fifth above what was recorded at the place, since a driver
-of the model never gets there while he follows another.
+of the model never gets there while he follows another. Both were chosen on the same few recordings.
 """
 
 import numpy as np

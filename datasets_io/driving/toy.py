@@ -86,7 +86,7 @@ def _straight(start: tuple[float, float], velocity: tuple[float, float]) -> Arra
 def _road(centre: Array) -> tuple[Array, Array, Array, Array]:
     """Points, directions, kinds and features of lanes, the line between them, edges and a crosswalk."""
     west, east = -80.0, 240.0
-    lines = [
+    lines: list[tuple[int, list[tuple[float, float]]]] = [
         (2, [(west, 0), (east, 0)]),
         (2, [(west, 3.5), (east, 3.5)]),
         (6, [(west, 1.75), (east, 1.75)]),

@@ -74,13 +74,15 @@ def _objects(features: Features) -> Objects:
 
 def _road(features: Features) -> Road:
     valid, ids, kinds = (features.integers(f"roadgraph_samples/{name}") for name in ("valid", "id", "type"))
-    xyz, steps = (features.floats(f"roadgraph_samples/{name}").reshape(-1, 3) for name in ("xyz", "dir"))
     rows = np.flatnonzero(valid == 1)
     rows = rows[np.argsort(ids[rows], kind="stable")]  # the points of a feature together
     ids = ids[rows]
-    _, counts = np.unique(ids, return_counts=True)
-    directions = along(steps[rows, :2].astype(np.float64), counts)
-    return Road([xyz[rows, 0], xyz[rows, 1]], directions, kinds[rows], ids)
+    counts = np.diff(np.flatnonzero(np.diff(ids)) + 1, prepend=0, append=len(ids))
+
+    def at(name: str) -> Array:
+        return features.floats(f"roadgraph_samples/{name}").reshape(-1, 3).T[:2, rows]
+
+    return Road(list(at("xyz")), along(at("dir").T.astype(np.float64), counts), kinds[rows], ids)
 
 
 def _lights(features: Features) -> Lights:

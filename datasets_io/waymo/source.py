@@ -91,10 +91,11 @@ class Waymo(Source):
 
     @property
     def code_hash(self) -> str:
-        """A hash of the code that makes episodes of records."""
+        """A hash of all the code that makes episodes of records."""
         here = Path(__file__).parent
         files = sorted(file for folder in (here, here.parent / "driving") for file in folder.glob("*.py"))
-        return hashlib.sha256("".join(map(hash_path, files)).encode()).hexdigest()
+        hashes = [super().code_hash, *map(hash_path, files)]
+        return hashlib.sha256("".join(hashes).encode()).hexdigest()
 
     def episodes(self, part: str) -> Iterator[Episode]:
         """Reads a shard record by record.
@@ -158,7 +159,7 @@ def _shards(path: str | storage.Place) -> list[tuple[str, int, int]]:
     """Name, bytes and time of change of each shard, in the order of the names."""
     wanted = storage.absolute(path)
     root = wanted
-    while _WILD & set(root.name):
+    while _WILD & set(str(root)):
         root = root.parent
     found = [(f"{root}{name}", size, changed) for name, size, changed in storage.versions(root)]
     if root != wanted:

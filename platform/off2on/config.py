@@ -15,6 +15,7 @@ from off2on.batches import LATE, ONLINE
 from off2on.errors import HyperparameterError, RecipeError, SimulatorError
 from off2on.expansions import check_fit
 from off2on.hyperparameters import PRESET, Hyperparameters, Settings
+from off2on.memory import default_budget
 from off2on.module import RecipeModule
 from off2on.offline import layout_of
 from off2on.runner import RecipeRunner
@@ -34,7 +35,7 @@ class OfflineToOnlineConfig(AlgorithmConfig):
         self.dataset: str | None = None
         self.new_dataset: str | None = None
         self.hyperparameters: dict[str, Any] = {}
-        self.memory_budget = 4 * 2**30
+        self.memory_budget = default_budget()
         self.updates_per_step = 200
         self.offline_updates = 1_000_000
         self.online_steps = 0
@@ -58,7 +59,8 @@ class OfflineToOnlineConfig(AlgorithmConfig):
 
         Args:
             dataset: A name or a folder of shards, as `datasets_io.open_shards` takes it.
-            memory_budget: Bytes that a learner may hold; larger data stream through a window.
+            memory_budget: Bytes that a learner may hold, a quarter of this machine's memory unless it is
+                said; larger data stream through a window.
         """
         if dataset is not None:
             self.dataset = str(dataset)

@@ -4,6 +4,7 @@ import importlib
 import os
 import platform
 import shutil
+import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,9 @@ def _data() -> dict[str, Any]:
     from datasets_io.shards import data_folders, data_root
 
     root = data_root()
-    there = next((place for place in (root, *root.absolute().parents) if place.is_dir()), Path("/"))
+    # Into a bucket, files go by way of this machine's folder for temporary ones.
+    here = root if isinstance(root, Path) else Path(tempfile.gettempdir())
+    there = next((place for place in (here, *here.absolute().parents) if place.is_dir()), Path("/"))
     return {
         "folder": str(root),
         "sets": len(data_folders(root)),

@@ -14,6 +14,7 @@ from off2on.batches import STORED
 from off2on.errors import MissingColumn, SimulatorError, UnknownName, UserError
 from off2on.evaluate import check_simulator
 from off2on.hyperparameters import PRESET, Hyperparameters, Settings
+from off2on.memory import default_budget
 from off2on.records import read_about
 from off2on.runs import HANDOVER, refuse_existing
 from off2on.strategies import find_strategy
@@ -67,7 +68,7 @@ class Plan:
         eval_every: Updates (or environment steps) between evaluations; None is 5 %.
         eval_episodes: Episodes per evaluation.
         out: Where runs go.
-        memory: Bytes of data a learner may hold; larger data stream.
+        memory: Bytes of data a learner may hold; larger data stream. 0: see `memory.default_budget`.
         threads: Threads of a learner; None measures which number is fastest.
         address: An existing Ray cluster.
         utd: Gradient updates per environment step.
@@ -92,12 +93,16 @@ class Plan:
     eval_every: int | None = None
     eval_episodes: int = 10
     out: str = "runs"
-    memory: int = 4 * 2**30
+    memory: int = 0
     threads: int | None = None
     address: str | None = None
     utd: float = 1.0
     command: str = ""
     origins: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.memory == 0:
+            object.__setattr__(self, "memory", default_budget(self.learners))
 
     @property
     def folder(self) -> Path:

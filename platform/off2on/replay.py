@@ -16,7 +16,6 @@ from off2on.strategies.base import Options, Strategy
 from off2on.transforms import Array
 from off2on.unfinished import Unfinished
 
-
 BLOCK_BYTES = 2**25
 """Most that is drawn at once, or wide rows would take more memory than the window that holds them."""
 

@@ -103,12 +103,12 @@ class Reader:
 
     def shuffled(self, item: Item) -> Tensor:
         """The rows of a piece in this epoch's order: [rows, W]."""
-        rows = self.packed(item.number)
+        rows = self.packed(item.number).numpy()  # torch would use all cores for this, and training has them
         index = np.arange(len(rows))
         if item.line is not None:
             index = np.repeat(index, _copies(self.weighed(item.number), *item.line))
         order = np.random.default_rng((self.seed, item.epoch, item.number))
-        return rows[torch.from_numpy(order.permutation(index))]
+        return torch.from_numpy(rows[order.permutation(index)])
 
 
 class Stream:

@@ -1,18 +1,29 @@
-"""Rows per second into shards, against reading the same file with h5py and writing it with minari."""
+"""Rows per second into and out of shards against h5py, minari, pandas; batches per second against d3rlpy."""
 
 import time
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from harness import in_turns, report
 
 from datasets_io.d4rl import D4RL
 from datasets_io.ingest import ingest
+from datasets_io.tabular import Table
+from off2on.algorithms.iql import IQL
+from off2on.offline import OfflineRows
+from off2on.strategies.append import Append
+from off2on.strategies.base import Options
+from off2on.transforms import Transforms
 
 h5py = pytest.importorskip("h5py")
 pytestmark = pytest.mark.bench
+
+WHOLE = ["obs", "actions", "rewards", "new_obs", "terminateds"]
+SPACES = {"obs": 17, "actions": 6}
 
 
 def timed(work):
@@ -44,8 +55,9 @@ def test_ingestion_against_reading_with_h5py(ours, halfcheetah, halfcheetah_file
     report("ingested rows / h5py read", in_turns(ours, timed(read), halfcheetah.rows))
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning:minari")  # about links it would like to have
-def test_ingestion_against_writing_with_minari(ours, halfcheetah, tmp_path, monkeypatch):
+@pytest.fixture
+def write_with_minari(halfcheetah, tmp_path, monkeypatch):
+    """write(): the same episodes as a data set of minari."""
     minari = pytest.importorskip("minari")
     from minari.data_collector.episode_buffer import EpisodeBuffer
 
@@ -54,7 +66,7 @@ def test_ingestion_against_writing_with_minari(ours, halfcheetah, tmp_path, monk
     bounds = [0, *(np.flatnonzero(columns["last"]) + 1)]
     count = iter(range(1000))
 
-    def write() -> None:
+    def write():
         buffers = [
             EpisodeBuffer(
                 id=number,
@@ -66,23 +78,105 @@ def test_ingestion_against_writing_with_minari(ours, halfcheetah, tmp_path, monk
             )
             for number, (a, b) in enumerate(pairwise(bounds))
         ]
-        minari.create_dataset_from_buffers(
+        return minari.create_dataset_from_buffers(
             f"bench/cheetah-{next(count)}-v0",
             buffers,
             observation_space=halfcheetah.observation_space,
             action_space=halfcheetah.action_space,
         )
 
-    report("ingested rows / minari write", in_turns(ours, timed(write), halfcheetah.rows, rounds=3))
+    return write
+
+
+MINARI_LINKS = "ignore::UserWarning:minari"  # about links it would like to have
+
+
+@pytest.mark.filterwarnings(MINARI_LINKS)
+def test_ingestion_against_writing_with_minari(ours, halfcheetah, write_with_minari):
+    ratio = in_turns(ours, timed(write_with_minari), halfcheetah.rows, rounds=3)
+    report("ingested rows / minari write", ratio)
+
+
+@pytest.mark.filterwarnings(MINARI_LINKS)
+def test_reading_shards_against_minari(halfcheetah, write_with_minari):
+    dataset = write_with_minari()
+
+    def read() -> None:
+        for episode in dataset.iterate_episodes():
+            np.asarray(episode.observations), np.asarray(episode.actions), np.asarray(episode.rewards)
+
+    ratio = in_turns(timed(lambda: halfcheetah.read_all(WHOLE)), timed(read), halfcheetah.rows)
+    report("rows read from shards / minari", ratio)
+
+
+@pytest.fixture
+def table(halfcheetah, tmp_path):
+    """The rows as CSV, one column for each number."""
+    columns = halfcheetah.read_all(["obs", "actions", "rewards", "last"])
+    frame = pd.DataFrame(columns["obs"], columns=[f"o{i}" for i in range(17)])
+    frame[[f"a{i}" for i in range(6)]] = columns["actions"]
+    frame["r"], frame["last"] = columns["rewards"], columns["last"]
+    frame.to_csv(tmp_path / "rows.csv", index=False)
+    return tmp_path / "rows.csv"
+
+
+def test_a_table_against_reading_it_with_pandas(table, halfcheetah, tmp_path):
+    count = iter(range(1000))
+    names = {role: ",".join(f"{role[0]}{i}" for i in range(width)) for role, width in SPACES.items()}
+    source = Table(f"obs={names['obs']} actions={names['actions']} rewards=r truncated=last")
+    ours = timed(lambda: ingest(source, table, tmp_path, name=f"table-{next(count)}"))
+    ratio = in_turns(ours, timed(lambda: pd.read_csv(table)), halfcheetah.rows, rounds=3)
+    report("ingested CSV rows / pandas read", ratio)
+
+
+def test_reading_shards_against_pandas(halfcheetah):
+    def read() -> None:
+        frame = pd.read_parquet(halfcheetah.files[0], columns=["obs", "actions", "rewards", "terminateds"])
+        np.stack(frame["obs"]), np.stack(frame["actions"])
+
+    ratio = in_turns(timed(lambda: halfcheetah.read_all(WHOLE)), timed(read), halfcheetah.rows)
+    report("rows read from shards / pandas", ratio)
+
+
+def test_batches_against_the_buffer_of_d3rlpy(halfcheetah):
+    d3rlpy = pytest.importorskip("d3rlpy")
+    names = ["obs", "actions", "rewards", "terminateds", "truncateds"]
+    peer = d3rlpy.dataset.MDPDataset(*halfcheetah.read_all(names).values())
+    transforms = Transforms.of(halfcheetah, IQL.Hyperparameters())
+    source = OfflineRows(
+        halfcheetah,
+        IQL.columns,
+        transforms,
+        discount=0.99,
+        budget=2**30,
+        capacity=0,
+        share=(0, 1),
+        device=torch.device("cpu"),
+        seed=0,
+    )
+    strategy, generator = Append(source.rows, Options()), torch.Generator().manual_seed(0)
+
+    def draw() -> None:
+        for _ in range(40):
+            for _batch in source.rows.gather(strategy.draw(50, 256, generator)):
+                pass
+
+    def sample() -> None:
+        for _ in range(20):
+            peer.sample_transition_batch(256)
+
+    once = timed(draw)
+    ratio = in_turns(lambda _: once(0) / 100, timed(sample), 20)  # 2,000 batches against 20
+    report("batches drawn / d3rlpy's buffer", ratio)
 
 
 def test_reading_shards_against_h5py(halfcheetah, halfcheetah_file):
-    def shards() -> None:
-        halfcheetah.read_all(["obs", "actions", "rewards", "new_obs", "terminateds"])
-
     def plain() -> None:
         with h5py.File(Path(halfcheetah_file)) as file:
             for name in ("observations", "actions", "rewards", "next_observations", "terminals"):
                 np.asarray(file[name])
 
-    report("rows read from shards / h5py", in_turns(timed(shards), timed(plain), halfcheetah.rows))
+    report(
+        "rows read from shards / h5py",
+        in_turns(timed(lambda: halfcheetah.read_all(WHOLE)), timed(plain), halfcheetah.rows),
+    )

@@ -42,7 +42,7 @@ def test_decoding_scenarios_against_a_loop():
 
 
 def test_decoding_examples_against_lists():
-    """The peer makes an array of each feature; ours makes the scene as well."""
+    """The peer makes an array of each feature, which is the least that anyone must do; ours makes a scene."""
     data = real_record("example")
 
     def lists() -> None:

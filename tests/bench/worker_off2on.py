@@ -1,19 +1,24 @@
 """A worker that makes gradient updates with off2on: one number of updates per line in, seconds out.
 
-usage: python worker_off2on.py ALGORITHM SHARDS bare|train
+usage: python worker_off2on.py ALGORITHM SHARDS bare|train [BYTES]
+
+With BYTES, what the data may take in memory, updates run in one thread: how many are fastest is measured, and
+two workers that are to differ in their data alone must not differ in that.
 """
 
 import sys
 import time
 
 
-def updater(name: str, shards: str, how: str):
+def updater(name: str, shards: str, how: str, memory: str | None = None):
     """A function that makes n updates: the bare losses in a loop, or RLlib's `train()`."""
     import ray
 
     from off2on.algorithms import find_algorithm
 
     config = find_algorithm(name).configure(shards).offline(10_000_000)
+    if memory is not None:
+        config.data(memory_budget=int(memory)).training(threads=1)
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
     algo = config.training(updates_per_step=100).build_algo()
     algo.pause_at = 1

@@ -48,7 +48,10 @@ ASKED_OF_STRATEGY = "strategy."
 @click.option("--eval-episodes", type=int, metavar="N", help="Episodes per evaluation.  [10]")
 @click.option("--out", metavar="DIR", help="Where runs go.  [runs]")
 @click.option(
-    "--memory", type=memory, metavar="SIZE", help="Data that a learner holds; larger data stream.  [4G]"
+    "--memory",
+    type=memory,
+    metavar="SIZE",
+    help="Data that a learner holds; larger data stream.  [a quarter of this machine's]",
 )
 @click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Of a learner.  [measured]")
 @click.option("--address", metavar="HOST:PORT", help="Of a Ray cluster to join.")
