@@ -17,7 +17,7 @@ from datasets_io.storage_errors import explained
 SCHEMES = ("s3", "gs")
 
 # Three attempts of these many seconds: what does not answer is reported within about 15 s.
-_CONNECT_S, _SILENCE_S, _ATTEMPTS = 3, 5, 3
+_CONNECT_S, _SILENCE_S, _ATTEMPTS = 3, 4, 3
 _ENDPOINTS, _REGIONS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"), ("AWS_REGION", "AWS_DEFAULT_REGION")
 _IDENTITY = ("AWS_ACCESS_KEY_ID", "AWS_PROFILE")
 _EMULATOR = "STORAGE_EMULATOR_HOST"

@@ -46,8 +46,11 @@ def allowed(rule: Rule, default: Any, kind: Any) -> st.SearchStrategy[Any]:
         return st.lists(st.integers(1, 4096), **same).map(tuple)
     low = rule.above if rule.above is not None else rule.least
     high = rule.below if rule.below is not None else rule.most
+    whole = st.integers(math.ceil(low or 0), int(high or 10**9))
+    if kind == int | None:
+        return st.none() | whole
     if isinstance(default, int):
-        return st.integers(math.ceil(low or 0), int(high or 10**9))
+        return whole
     bounds = {"exclude_min": rule.above is not None, "exclude_max": rule.below is not None}
     floats = st.floats(low, high, allow_nan=False, allow_infinity=False, **bounds)
     return floats if default is not None else st.none() | floats
