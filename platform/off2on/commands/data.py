@@ -106,9 +106,10 @@ def add(
 ) -> None:
     """Read SOURCE, check it, and write it as shards.
 
-    SOURCE is toy-pendulum; an id of D4RL, downloaded unless PATH is given; a file ending in .hdf5, .h5,
-    .csv or .parquet; a name of your own with such a PATH; or package.module:Class. NAME=VALUE are
-    options of the source, such as episodes=10 for toy-pendulum.
+    SOURCE is toy-pendulum or maze-umaze; an id of D4RL, downloaded unless PATH is given; minari/ and an id
+    of Minari; a file, folder or pattern ending in .hdf5, .h5, .csv, .parquet, .npz or .tfrecord, here or in
+    s3:// or gs://; a name of your own with such a PATH; or package.module:Class. NAME=VALUE are options of
+    the source, such as episodes=10 for toy-pendulum.
     """
     from datasets_io.appending import append as add_generation
     from datasets_io.catalogue import resolve_source
