@@ -31,7 +31,6 @@ check: $(VENV)/ready        ## what a commit must pass: format, lint, types, flo
 	$(MAKE) test
 
 bench: $(VENV)/ready        ## speed, as ratios against peers in the same run
-	$(BIN)/pip install --quiet -c $(CONSTRAINTS) minari
 	$(BIN)/python -m pytest -m bench -s
 
 learn: $(VENV)/ready        ## scores: every algorithm against its data's return, several seeds (hours)

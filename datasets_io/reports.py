@@ -55,7 +55,10 @@ class PartReport:
         refused = [fault for fault in self.faults if fault.refused]
         faults = "\n".join(map(str, self.faults))
         if not refused:
-            return None if self.rows else BadValues(f"{path} holds no episode.", faults)
+            left_out = [f"{one.file}, byte {one.offset:,}: {one.reason}" for one in self.quarantined[:3]]
+            return (
+                None if self.rows else BadValues(f"{path} holds no episode.", "\n".join(left_out) or faults)
+            )
         attempt = "--nan drop-episode" if any(fault.kind == "nan" for fault in refused) else ""
         count = f"{len(refused)} fault{'s' if len(refused) > 1 else ''}"
         return BadValues(f"refused {path}: {count} in {self.seen:,} rows.", faults, attempt)

@@ -101,3 +101,15 @@ def test_records_that_cannot_be_read_are_listed(tmp_path: Path):
         "file,offset,reason",
         'bad.rec,17,"the checksum, of all things, is wrong"',
     ]
+
+
+def test_when_no_record_can_be_read_the_reasons_are_told(tmp_path: Path):
+    class Ruined(Source):
+        def episodes(self, part: Any) -> Iterator[Episode]:
+            self.quarantine("bad.rec", 1700, "cut short")
+            return iter(())
+
+    with pytest.raises(BadValues, match="holds no episode") as error:
+        ingest(Ruined(), None, tmp_path, name="ruined")
+    assert error.value.expected == "bad.rec, byte 1,700: cut short"
+    assert not list(tmp_path.iterdir())
