@@ -1,5 +1,6 @@
 """Data that grow: what was there stays as it was, and every older state can be opened."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -142,3 +143,20 @@ def test_a_death_before_the_commit_changes_nothing(tmp_path: Path):
     assert Shards(first.path).rows == 15
     assert append(Trips(10), None, first).rows == 30
     assert not (first.path / "incoming").exists()
+
+
+def test_the_command_line_appends_and_refuses_what_append_cannot_mean(tmp_path: Path):
+    def off2on(*words: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [str(Path(sys.executable).with_name("off2on")), "data", *words],
+            env={**os.environ, "OFF2ON_DATA": str(tmp_path)},
+            capture_output=True,
+            text=True,
+        )
+
+    assert off2on("add", "toy-pendulum", "episodes=2").returncode == 0
+    assert off2on("add", "toy-pendulum", "episodes=1", "seed=5", "--append", "toy-pendulum").returncode == 0
+    assert open_shards(tmp_path / "toy-pendulum").manifest.generations[1].episodes == 1
+    refused = off2on("add", "toy-pendulum", "--append", "toy-pendulum", "--overwrite")
+    assert refused.returncode == 2
+    assert "--overwrite says nothing beside --append" in refused.stderr

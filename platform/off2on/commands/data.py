@@ -10,7 +10,7 @@ from off2on.commands.check import check
 from off2on.commands.export import export
 from off2on.commands.screen import Ticker, line, plural, size, table
 from off2on.commands.words import whole
-from off2on.errors import DataError, Exists
+from off2on.errors import DataError, Exists, UserError
 
 if TYPE_CHECKING:
     from datasets_io import Manifest, Shards
@@ -117,6 +117,14 @@ def add(
     from datasets_io.shards import data_root
     from off2on.stats import duration
 
+    if append is not None:
+        _refuse_beside_append(
+            name=name,
+            overwrite=overwrite,
+            if_missing=if_missing,
+            discount=discount,
+            store_next_obs=store_next_obs,
+        )
     given = asked(source, words, columns, env)
     started = time.monotonic()
     root = data_root()
@@ -173,6 +181,15 @@ def _open(name: str) -> "Shards":
     from datasets_io.shards import open_shards
 
     return open_shards(name)
+
+
+def _refuse_beside_append(**options: Any) -> None:
+    """A generation is as the data set is that it is added to."""
+    for option in (name for name, value in options.items() if value):
+        raise UserError(
+            f"--{option.replace('_', '-')} says nothing beside --append.",
+            "A generation goes into the data set that --append names, and is stored as the others are.",
+        )
 
 
 def _is_there(folder: "Place", source: str, is_fine: bool) -> bool:
