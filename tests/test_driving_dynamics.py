@@ -79,9 +79,10 @@ def test_the_deltas_inverse_finds_the_action(x, y, heading, dx, dy, turn):
 @given(st.integers(0, 10_000), st.sampled_from(["bicycle", "delta"]))
 def test_tracked_actions_lead_to_the_tracked_states_and_stay_near(seed, name):
     rng = np.random.default_rng(seed)
-    pushes = np.repeat(rng.uniform(-1.5, 1.5, (4, 8)), 10, axis=1)
-    turns = np.repeat(rng.uniform(-0.05, 0.05, (4, 8)), 10, axis=1)
-    start = np.concatenate([state(*rng.normal(size=3), rng.uniform(3, 15)) for _ in range(4)])
+    cars = 200  # one of four of them may be 0.2 m away: the claim is about the middle of many
+    pushes = np.repeat(rng.uniform(-1.5, 1.5, (cars, 8)), 10, axis=1)
+    turns = np.repeat(rng.uniform(-0.05, 0.05, (cars, 8)), 10, axis=1)
+    start = np.concatenate([state(*rng.normal(size=3), rng.uniform(3, 15)) for _ in range(cars)])
     recorded = [start]
     for action in np.stack([pushes, turns], -1).swapaxes(0, 1):
         recorded.append(BICYCLE.forward(recorded[-1], action, DT))
@@ -96,7 +97,7 @@ def test_tracked_actions_lead_to_the_tracked_states_and_stay_near(seed, name):
     assert tracked.actions.dtype == np.float32
     assert (np.abs(tracked.actions) <= limits(model)).all()
     away = np.hypot(*(tracked.states - recorded)[..., :2].transpose(2, 0, 1)).mean(1)
-    assert np.median(away) <= 0.1  # m, though pedal and wheel jump every second
+    assert np.median(away) <= 0.06  # m, though pedal and wheel jump every second
     assert not tracked.clipped.any()
 
 
