@@ -299,7 +299,7 @@ def test_the_policy_is_the_same_just_before_and_just_after_the_handover(toy: Sha
 
 
 def test_online_steps_and_updates_keep_pace():
-    with crossing(IQL, updates_per_env_step=0.25).build_algo() as algo:
+    with crossing(IQL, utd=0.25).build_algo() as algo:
         algo.train()
         algo.pause_at = 1
         seen = []

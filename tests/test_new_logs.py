@@ -81,7 +81,7 @@ def test_a_resumed_run_goes_on_with_the_next_transition(config: Any, tmp_path: P
 
 def test_what_waits_for_an_episodes_end_gets_whole_episodes(toy: Shards, logs: Shards, ray_session: None):
     config = CalQL.configure(toy.path).training(samples=2, **TINY).offline(2).new_data(str(logs.path))
-    with config.online(250, rollout=50, updates_per_env_step=0.02).build_algo() as algo:
+    with config.online(250, rollout=50, utd=0.02).build_algo() as algo:
         finish(algo)
         (entered,) = algo._on_learners(lambda learner: learner.rows.online)
     assert entered == 200  # of the second episode, 50 are still waiting

@@ -46,6 +46,7 @@ class OfflineToOnline(Recipe, Algorithm):
     def setup(self, config: Any) -> None:
         """Build the learners, which read their data."""
         super().setup(config)
+        self.crossing = self.config.crossing
         self.updates = 0
         self.env_steps = 0
         self.pause_at: int | None = None
@@ -84,10 +85,9 @@ class OfflineToOnline(Recipe, Algorithm):
         elif not self.finished:
             if not self.has_crossed:
                 self.cross()
-            before = self.env_steps
-            self._collect(min(self.config.rollout, self._room(self.env_steps, self.config.online_steps)))
-            ratio = self.config.updates_per_env_step
-            self._learn(int(self.env_steps * ratio) - int(before * ratio))
+            crossing, before = self.crossing, self.env_steps
+            self._collect(min(crossing.rollout, self._room(self.env_steps, self.config.online_steps)))
+            self._learn(crossing.updates_due(self.env_steps) - crossing.updates_due(before))
 
     def step(self) -> Any:
         """One iteration, as Tune counts it; the result says when all is done."""

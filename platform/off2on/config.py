@@ -7,11 +7,13 @@ algo = config.build_algo()
 from typing import Any, Self
 
 import numpy as np
+import torch
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from datasets_io import Shards, open_shards
 from off2on.batches import LATE, ONLINE
+from off2on.crossing import Crossing, adapted, online_hyperparameters, split
 from off2on.errors import HyperparameterError, RecipeError, SimulatorError
 from off2on.expansions import check_fit
 from off2on.hyperparameters import PRESET, Hyperparameters, Settings
@@ -41,8 +43,7 @@ class OfflineToOnlineConfig(AlgorithmConfig):
         self.online_steps = 0
         self.strategy_name = "append"
         self.strategy_options: dict[str, Any] = {}
-        self.rollout = 50
-        self.updates_per_env_step = 1.0
+        self.factors: dict[str, object] = {}
         self.replay_capacity = 1_000_000
         self.threads: int | None = None
         self.seed = 0
@@ -93,9 +94,8 @@ class OfflineToOnlineConfig(AlgorithmConfig):
         *,
         strategy: str = "append",
         options: dict[str, Any] | None = None,
-        rollout: int | None = None,
-        updates_per_env_step: float | None = None,
         replay_capacity: int | None = None,
+        **factors: object,
     ) -> Self:
         """What happens after the handover.
 
@@ -103,15 +103,13 @@ class OfflineToOnlineConfig(AlgorithmConfig):
             steps: Environment steps.
             strategy: What a batch is made of; a name of the catalogue or ``module:Class``.
             options: The strategy's own.
-            rollout: Environment steps between two visits to the learner.
-            updates_per_env_step: Gradient updates per environment step.
             replay_capacity: Most online rows held.
+            **factors: Factors of the crossing (see `crossing.Crossing`: ``warm_up``, ``utd``,
+                ``exploration`` …), and hyperparameters of the recipe that have another value online.
         """
         self.online_steps, self.strategy_name = steps, strategy
         self.strategy_options = dict(options or {})
-        self.rollout = rollout or self.rollout
-        if updates_per_env_step is not None:
-            self.updates_per_env_step = updates_per_env_step
+        self.factors = dict(factors)
         self.replay_capacity = replay_capacity or self.replay_capacity
         return self
 
@@ -125,11 +123,12 @@ class OfflineToOnlineConfig(AlgorithmConfig):
             updates_per_step: Gradient updates per call of ``train()`` before the handover.
             **kwargs: Hyperparameters of the recipe; RLlib's other settings pass through.
         """
-        names = {*self.recipe.Hyperparameters.rules(), PRESET}
+        names = {*self.algo_class.Hyperparameters.rules(), PRESET}
         known = {name: kwargs.pop(name) for name in list(kwargs) if name in names}
         foreign = [name for name in kwargs if not hasattr(self, name)]
         if foreign:
-            self.recipe.Hyperparameters.parse({foreign[0]: kwargs[foreign[0]]}, self.recipe.__name__)
+            recipe = self.algo_class
+            recipe.Hyperparameters.parse({foreign[0]: kwargs[foreign[0]]}, recipe.__name__)
         self.hyperparameters.update(known)
         self.threads = threads or self.threads
         self.updates_per_step = updates_per_step or self.updates_per_step
@@ -138,16 +137,29 @@ class OfflineToOnlineConfig(AlgorithmConfig):
 
     @property
     def recipe(self) -> Any:
-        """The algorithm's class."""
-        return self.algo_class
+        """The algorithm's class, changed as the crossing says."""
+        return adapted(self.algo_class, self.crossing)
 
     @property
     def hp(self) -> Hyperparameters:
         """The hyperparameters, checked, with what they leave to the data taken from it."""
         assert self.dataset is not None  # validate() has refused it
-        parsed = self.recipe.Hyperparameters.parse(self.hyperparameters, self.recipe.__name__)
-        settled: Hyperparameters = self.recipe.settle(parsed, open_shards(self.dataset))
+        recipe = self.algo_class
+        parsed = recipe.Hyperparameters.parse(self.hyperparameters, recipe.__name__)
+        settled: Hyperparameters = recipe.settle(parsed, open_shards(self.dataset))
         return settled
+
+    @property
+    def crossing(self) -> Crossing:
+        """What else happens at the handover, checked."""
+        said, _ = split(self.factors, self.algo_class)
+        return Crossing.of(find_strategy(self.strategy_name), said, self.algo_class)
+
+    @property
+    def online_hp(self) -> Hyperparameters:
+        """The hyperparameters after the handover, checked."""
+        _, said = split(self.factors, self.algo_class)
+        return online_hyperparameters(self.algo_class, self.hp, said, self.crossing.pull)
 
     @property
     def strategy_settings(self) -> Settings:
@@ -162,6 +174,7 @@ class OfflineToOnlineConfig(AlgorithmConfig):
                 "no data set is given.", "", f"{self.recipe.__name__}.configure('toy-pendulum')"
             )
         shards, _ = open_shards(self.dataset), (self.hp, self.strategy_settings)
+        self._check_networks(shards)
         self._check_actions(shards)
         self._check_order(shards)
         check_fit(self.hp.expand, self.recipe)
@@ -184,6 +197,24 @@ class OfflineToOnlineConfig(AlgorithmConfig):
                 f"{shards.name} has no simulator, so there is nothing to be online with.",
                 "Leave out the online phase, name an environment, or bring new logs with --new-data.",
                 "--env my_lab.sim:Forklift-v0",
+            )
+
+    def _check_networks(self, shards: Shards) -> None:
+        """That what differs online fits the networks, which are built before."""
+        if self.online_hp == self.hp:
+            return
+        spaces = shards.observation_space, shards.action_space
+
+        def shapes(hp: Hyperparameters) -> dict[str, Any]:
+            with torch.random.fork_rng(devices=[]):
+                nets = self.algo_class.build_nets(*spaces, hp)
+            return {name: value.shape for name, value in nets.state_dict().items()}
+
+        if shapes(self.hp) != shapes(self.online_hp):
+            _, said = split(self.factors, self.algo_class)
+            raise HyperparameterError(
+                f"the networks would be others online: {', '.join(said)}.",
+                "They are built before the offline side; set there what shapes them.",
             )
 
     def _check_logs(self, shards: Shards, new: Shards) -> None:
@@ -236,6 +267,7 @@ class OfflineToOnlineConfig(AlgorithmConfig):
             model_config={
                 "recipe": self.recipe,
                 "hp": self.hp,
+                "online_hp": self.online_hp,
                 "transforms": Transforms.of(shards, self.hp),
                 "seed": self.seed,
             },

@@ -34,6 +34,11 @@ class Flat:
         self.vector.grad = torch.cat([gradient.reshape(-1) for gradient in gradients])
         return self.vector.grad
 
+    @torch.no_grad()
+    def take(self, network: nn.Module) -> None:
+        """Take over the values of another network of the same shapes."""
+        torch.cat([parameter.flatten() for parameter in network.parameters()], out=self.vector)
+
     def stepped(self) -> None:
         """Tell autograd that the parameters changed, so that an outdated graph is an error."""
         torch.autograd.graph.increment_version(self.parameters)

@@ -27,7 +27,7 @@ from off2on.flat import Flat
 from off2on.offline import OfflineRows
 from off2on.recipe import Objective
 from off2on.replay import Replay
-from off2on.seeding import MASKS, POSITIONS, UPDATES, seed_of
+from off2on.seeding import MASKS, POSITIONS, RESETS, UPDATES, seed_of
 from off2on.speed import fastest_threads, ready_memory
 from off2on.strategies import find_strategy
 from off2on.transforms import Array
@@ -40,7 +40,8 @@ class RecipeLearner(TorchLearner):
         """Build the networks and optimisers, and read this learner's share of the data."""
         ready_memory()
         super().build()
-        self.recipe, self.hp = self.config.recipe, self.config.hp
+        self.recipe, self.hp, self.online_hp = self.config.recipe, self.config.hp, self.config.online_hp
+        self.crossing = self.config.crossing
         self.rank = torch.distributed.get_rank() if self.distributed else 0
         self.world = max(1, self.config.num_learners)
         self.updates = 0
@@ -115,6 +116,7 @@ class RecipeLearner(TorchLearner):
         torch.set_num_threads(self.threads)
         logged: dict[str, list[Tensor]] = defaultdict(list)
         replay, last = self.replay, self.updates + updates
+        self._loosen()
         with self._randomness() as generator:
             replay.strategy.replaced(replay.source.slide(updates * replay.size))
             while self.updates < last:
@@ -124,6 +126,8 @@ class RecipeLearner(TorchLearner):
                 logged["offline_share"].append((position < self.rows.offline).float().mean())
                 for block, drawn in zip(blocks, position, strict=True):
                     self.updates += 1
+                    if self._starts_afresh():
+                        self._reset_values()
                     batch = replay.batch(block, drawn, self._progress(), generator)
                     for name, value in self._update_once(batch).items():
                         logged[name].append(value)
@@ -183,7 +187,7 @@ class RecipeLearner(TorchLearner):
         done = max(0, self.updates - 1)
         if done < offline:
             return float(done / offline)
-        online = self.config.online_steps * self.config.updates_per_env_step
+        online = self.crossing.updates_due(self.config.online_steps)
         return float(1 + min(1.0, (done - offline) / max(online, 1)))
 
     @contextmanager
@@ -202,9 +206,36 @@ class RecipeLearner(TorchLearner):
     # The online side.
 
     def cross(self) -> None:
-        """Go online: from now on the configured strategy makes the batches."""
+        """Go online: from now on the configured strategy makes the batches, with the online settings."""
         strategy = find_strategy(self.config.strategy_name)
         self.replay.strategy = strategy(self.rows, self.config.strategy_settings)
+        self.hp = self.replay.hp = self.online_hp
+        with torch.no_grad():
+            self.recipe.handed_over(self.nets, self.hp)
+
+    def _loosen(self) -> None:
+        """Keep as much of the pull towards the data as the strategy now wants."""
+        pull = self.replay.strategy.pull
+        if pull is not None:
+            self.hp = self.replay.hp = self.recipe.loosen(self.online_hp, pull)
+
+    def _starts_afresh(self) -> bool:
+        """Whether the values begin anew before the update that comes next."""
+        every, online = self.crossing.resets, self.updates - 1 - self.config.offline_updates
+        return bool(every > 0 and online > 0 and online % every == 0)
+
+    def _reset_values(self) -> None:
+        """Values, their following copies and optimisers begin again, from other random weights."""
+        space = self.module[DEFAULT_MODULE_ID]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_of(RESETS, self.config.seed, self.updates))
+            fresh = self.recipe.build_nets(space.observation_space, space.action_space, self.hp)
+        for name in set(self.recipe.values) & set(self.nets.names()):
+            self.flat[name].take(getattr(fresh, name))
+            self.get_optimizer(DEFAULT_MODULE_ID, name).state.clear()
+        for target, network in self.following:
+            if network in [self.flat.get(name) for name in self.recipe.values]:
+                target.follow(network, 1.0)
 
     def add(self, columns: dict[str, Array], first: int) -> None:
         """Take this learner's share of online transitions; see `Replay.add`."""

@@ -13,8 +13,8 @@ from off2on.policy import Policy
 class RecipeModule(TorchRLModule, InferenceOnlyAPI):
     """Holds a `Policy`; on runners only with the networks that acting needs.
 
-    ``model_config`` has the recipe (a class), its ``hp``, the ``transforms`` and the ``seed`` of
-    the initial weights, so that every process starts from the same ones.
+    ``model_config`` has the recipe (a class), its ``hp``, those it acts with online (``online_hp``), the
+    ``transforms`` and the ``seed`` of the initial weights, so that every process starts from the same ones.
     """
 
     def setup(self) -> None:
@@ -28,7 +28,7 @@ class RecipeModule(TorchRLModule, InferenceOnlyAPI):
         self.dropped.append("policy.nets.target")
         if self.inference_only:
             nets.keep(recipe.acting)
-        self.policy = Policy(recipe, nets, hp, given["transforms"])
+        self.policy = Policy(recipe, nets, given["online_hp"], given["transforms"])
 
     def get_non_inference_attributes(self) -> list[str]:
         """Prefixes of the weights that runners do without."""

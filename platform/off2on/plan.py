@@ -11,6 +11,7 @@ from datasets_io.environments import options_for
 from datasets_io.generations import parse
 from off2on.algorithms import find_algorithm
 from off2on.batches import STORED
+from off2on.crossing import Crossing, online_hyperparameters, split
 from off2on.errors import MissingColumn, SimulatorError, UnknownName, UserError
 from off2on.evaluate import check_simulator
 from off2on.hyperparameters import PRESET, Hyperparameters, Settings
@@ -22,7 +23,7 @@ from off2on.strategies import find_strategy
 SMALLEST_WINDOW = 2**20
 """Bytes of data below which a window would hold too few rows to be a sample of anything."""
 
-CONTINUED = ("online", "strategy", "new_data", "workers", "envs", "eval_every", "memory", "utd")
+CONTINUED = ("online", "strategy", "new_data", "workers", "envs", "eval_every", "memory")
 """The options besides the hyperparameters that a resumed run must share with the one it continues."""
 
 
@@ -33,6 +34,8 @@ class Checked(NamedTuple):
     shards: Shards
     hp: Hyperparameters
     strategy: Settings
+    crossing: Crossing
+    online_hp: Hyperparameters
     env: str | None
     start: Path | None
     new: Shards | None
@@ -71,7 +74,7 @@ class Plan:
         memory: Bytes of data a learner may hold; larger data stream. 0: see `memory.default_budget`.
         threads: Threads of a learner; None measures which number is fastest.
         address: An existing Ray cluster.
-        utd: Gradient updates per environment step.
+        crossing: Factors of the crossing and hyperparameters that differ online, by name; values may be text.
         command: The command line, for the record.
         origins: Option to where its value came from, if it is not the default.
     """
@@ -96,7 +99,7 @@ class Plan:
     memory: int = 0
     threads: int | None = None
     address: str | None = None
-    utd: float = 1.0
+    crossing: Mapping[str, object] = field(default_factory=dict)
     command: str = ""
     origins: Mapping[str, str] = field(default_factory=dict)
 
@@ -125,14 +128,18 @@ class Plan:
         self._check_numbers()
         recipe = find_algorithm(self.algorithm)
         hp = recipe.settle(recipe.Hyperparameters.parse(self.hyperparameters, self.algorithm), shards)
-        strategy = find_strategy(self.strategy).Options.parse(self.strategy_options, self.strategy)
+        kind = find_strategy(self.strategy)
+        strategy = kind.Options.parse(self.strategy_options, self.strategy)
+        factors, online = split(self.crossing, recipe)
+        crossing = Crossing.of(kind, factors, recipe)
+        online_hp = online_hyperparameters(recipe, hp, online, crossing.pull)
         self._check_columns(recipe.columns, shards)
         env = self._simulator(shards)
         start = self._start(shards, hp)
         if resume and (self.folder / "run.yaml").is_file():
-            self._must_continue(self.folder, shards, hp, resume=True)
+            self._must_continue(self.folder, shards, hp, crossing, online_hp)
         new = None if self.new_data is None else open_shards(self.new_data)
-        checked = Checked(recipe, shards, hp, strategy, env, start, new)
+        checked = Checked(recipe, shards, hp, strategy, crossing, online_hp, env, start, new)
         self.config(checked).validate()
         if not resume:
             refuse_existing(self.folder)
@@ -157,7 +164,7 @@ class Plan:
                 self.online,
                 strategy=self.strategy,
                 options=checked.strategy.as_dict(),
-                updates_per_env_step=self.utd,
+                **self.crossing,
             )
             .learners(num_learners=self.learners, num_gpus_per_learner=gpus)
             .env_runners(num_env_runners=self.workers, num_envs_per_env_runner=self.envs)
@@ -166,7 +173,7 @@ class Plan:
 
     def describe(self) -> list[tuple[str, str, str]]:
         """Every option with its value and where it came from."""
-        hidden = {"command", "origins", "hyperparameters", "strategy_options"}
+        hidden = {"command", "origins", "hyperparameters", "strategy_options", "crossing"}
         rows = [
             (option.name, getattr(self, option.name)) for option in fields(self) if option.name not in hidden
         ]
@@ -181,6 +188,20 @@ class Plan:
             name: origins.get(name, "default" if value == defaults[name] else "the data")
             for name, value in checked.hp.as_dict().items()
         }
+
+    def otherwise(self, checked: Checked) -> list[tuple[str, Any, str]]:
+        """What is otherwise online: every factor, and the hyperparameters that change, with its origin."""
+        papers, hp = find_strategy(self.strategy).crossing, checked.hp.as_dict()
+
+        def origin(name: str) -> str:
+            if name in self.crossing:
+                return self.origins.get(f"online.{name}", "given")
+            return self.strategy if name in papers or name not in factors else "default"
+
+        factors = checked.crossing.as_dict()
+        changed = {name: value for name, value in checked.online_hp.as_dict().items() if value != hp[name]}
+        both = (factors | changed).items()
+        return [(f"online.{name}", value, origin(name)) for name, value in both]
 
     def evaluations(self) -> tuple[list[int], list[int]]:
         """The updates and the environment steps after which the policy is evaluated.
@@ -256,21 +277,34 @@ class Plan:
         self._must_continue(Path(self.source), shards, hp)
         return checkpoint
 
-    def _must_continue(self, run: Path, shards: Shards, hp: Hyperparameters, resume: bool = False) -> None:
-        """That the plan goes on from what the run did, and not from something else."""
+    def _must_continue(self, run: Path, shards: Shards, hp: Hyperparameters, *online: Settings) -> None:
+        """That the plan goes on from what the run did, and not from something else.
+
+        Args:
+            run: The folder.
+            shards: The data.
+            hp: The hyperparameters.
+            online: Where a run is resumed, what must be the same on its online side too.
+        """
         about = read_about(run)
         then: dict[str, object] = {"data": about["data"]["content_hash"]}
         then |= {name: known["value"] for name, known in about["hyperparameters"].items()}
-        now: dict[str, object] = {"data": shards.manifest.content_hash}
-        now |= {
-            name: list(value) if isinstance(value, tuple) else value for name, value in hp.as_dict().items()
-        }
-        for name in ("algorithm", "updates", "learners", *(CONTINUED if resume else ())):
+        now: dict[str, object] = {"data": shards.manifest.content_hash} | plain(hp)
+        for name in ("algorithm", "updates", "learners", *(CONTINUED if online else ())):
             then[name], now[name] = about["plan"][name]["value"], str(getattr(self, name))
-        for name in then.keys() & now.keys():
-            if now[name] != then[name]:
+        if online:
+            then |= about["online_side"]
+            now |= {f"online.{name}": value for each in online for name, value in plain(each).items()}
+        for name in now:
+            if name in then and now[name] != then[name]:
                 raise UserError(
                     f"{run} was run with {name} {then[name]}, not {now[name]}.",
                     "Its checkpoints fit no other; say the same, or start anew with another --out.",
                     f"off2on train {self.algorithm} {about['data']['pinned']}" if name == "data" else "",
                 )
+
+
+def plain(settings: Settings) -> dict[str, object]:
+    """Names to values as YAML keeps them."""
+    values = settings.as_dict().items()
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values}

@@ -15,7 +15,7 @@ anything on. Sampling, optimisers, targets, devices and checkpoints are `off2on.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -73,6 +73,10 @@ class Recipe:
     """The following copies move on every so-many-th update."""
     acting: ClassVar[tuple[str, ...]] = ("actor",)
     """The networks that `act` needs; runners have no others."""
+    values: ClassVar[tuple[str, ...]] = ("critic", "value")
+    """What it calls the networks that estimate values, if it has them."""
+    pull: ClassVar[tuple[str, ...]] = ()
+    """The hyperparameters that weigh its pull towards the data; see `loosen`."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -137,6 +141,18 @@ class Recipe:
     def lr(cls, objective: str, hp: Any, progress: float) -> float:
         """The step size of an objective."""
         return float(getattr(hp, f"{objective}_lr"))
+
+    # The handover.
+
+    @classmethod
+    def loosen(cls, hp: Any, share: float) -> Any:
+        """The hyperparameters with so much left of the pull towards the data: 1 as it is, 0 none."""
+        weights = {name: getattr(hp, name) for name in cls.pull}
+        return replace(hp, **{name: share * weight for name, weight in weights.items() if weight is not None})
+
+    @classmethod
+    def handed_over(cls, nets: Nets, hp: Any) -> None:
+        """Called once, when learning goes online, without gradient: what to do with the networks then."""
 
     # What comes before, and beside.
 

@@ -36,13 +36,16 @@ class Replay:
     ) -> None:
         self.source, self.recipe, self.hp, self.share, self.changes = source, recipe, hp, share, changes
         self.rows = source.rows
-        self.size = int(hp.batch_size // share[1])
-        """Rows of a batch that are this learner's to draw."""
         self.strategy: Strategy = Append(self.rows, Options())
         plan = recipe.imagination(hp)
         self.imagined = Imagined(plan, self.rows, share[1]) if plan else None
         self.unfinished = Unfinished() if set(recipe.columns) & set(LATE) else None
         self.episodes = 0
+
+    @property
+    def size(self) -> int:
+        """Rows of a batch that are this learner's to draw."""
+        return int(self.hp.batch_size // self.share[1])
 
     # Drawing.
 
@@ -98,6 +101,7 @@ class Replay:
             first: How many transitions came before them.
         """
         rank, world = self.share
+        self.strategy.observed(columns)
         if self.unfinished is None:
             mine = (first + np.arange(len(columns["rewards"]))) % world == rank
             if mine.any():

@@ -2,8 +2,9 @@
 
 import numpy as np
 
-UPDATES, POSITIONS, ROLLOUTS, MASKS = 0, 1, 2, 3
-"""What random numbers are for: noise in losses, rows drawn, steps in environments, bootstrap masks."""
+UPDATES, POSITIONS, ROLLOUTS, MASKS, RESETS = 0, 1, 2, 3, 4
+"""What random numbers are for: noise in losses, rows drawn, steps in environments, bootstrap masks,
+fresh weights."""
 
 
 def seed_of(use: int, *parts: int) -> int:

@@ -19,7 +19,7 @@ from datasets_io.returns import returns_to_go
 from datasets_io.scores import key_of, mean_normalised, reference, to_json
 from off2on.algorithms import CATALOGUE
 from off2on.evaluate import acting, evaluate
-from off2on.plan import Checked, Plan
+from off2on.plan import Checked, Plan, plain
 from off2on.process import Stop, interruptible, quiet, ray_started
 from off2on.progress import open_progress
 from off2on.report import write_report
@@ -236,7 +236,7 @@ def _about(plan: Plan, checked: Checked) -> dict[str, Any]:
     """What run.yaml says from the start."""
     shards, hp = checked.shards, checked.hp
     entry = CATALOGUE.get(plan.algorithm)
-    defaults, origins = checked.recipe.Hyperparameters().as_dict(), plan.set_by(checked)
+    defaults, origins = plain(checked.recipe.Hyperparameters()), plan.set_by(checked)
     scored = key_of(shards.manifest, checked.env, checked.env_options)
     pair = reference(scored)
     return {
@@ -268,12 +268,13 @@ def _about(plan: Plan, checked: Checked) -> dict[str, Any]:
         "online": plan.online,
         "plan": {name: {"value": value, "origin": origin} for name, value, origin in plan.describe()},
         "hyperparameters": {
-            name: {
-                "value": list(value) if isinstance(value, tuple) else value,
-                "default": list(defaults[name]) if isinstance(defaults[name], tuple) else defaults[name],
-                "origin": origins[name],
-            }
-            for name, value in hp.as_dict().items()
+            name: {"value": value, "default": defaults[name], "origin": origins[name]}
+            for name, value in plain(hp).items()
+        },
+        "online_side": {
+            f"online.{name}": value
+            for each in (checked.crossing, checked.online_hp)
+            for name, value in plain(each).items()
         },
         **provenance(),
     }

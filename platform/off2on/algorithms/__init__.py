@@ -161,6 +161,12 @@ CATALOGUE = {
         "Lee et al. 2021, arXiv:2107.00591",
         "several CQL agents, merged online into one that all their critics improve",
     ),
+    "rlpd": Entry(
+        "off2on.algorithms.rlpd:RLPD",
+        "offline-to-online",
+        "Ball et al. 2023, arXiv:2302.02948",
+        "SAC from scratch, recorded data in every batch, normalised critics",
+    ),
     "sac": Entry(
         "off2on.algorithms.sac:SAC",
         "backbone",

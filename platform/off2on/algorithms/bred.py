@@ -16,17 +16,17 @@ and online all of them learn through it, by SAC, with P_e = min(Q_e1, Q_e2), a~ 
     critic              L_Q     = sum_e CQL's;  online
                         sum_ei E[ (r + gamma (P'_e(s', a') - alpha log pi(a'|s')) - Q_ei(s, a))^2 ]
 
-The other half of the method is ``--strategy balanced``. Order as in CQL.
+The other half of the method is ``--strategy balanced``; five to ten times as many updates after the first
+thousand steps are ``online.burst=5``. Order as in CQL.
 
 Differences: the agents share their batches (and a multiplier, if any) and differ by their first weights
 and by chance; the authors train them one by one. The merged policy is scored offline too. At the
 handover the authors copy the critics into the targets and begin with new optimisers; here both go on,
-and only the temperature is new, from 1. The authors make five to ten times as many updates after the
-first thousand steps, and compute all losses before the first is followed.
+and only the temperature is new, from 1. They compute all losses before the first is followed.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -56,6 +56,7 @@ class BRED(CQL):
 
     Hyperparameters = BREDHyperparameters
     objectives = ("temperature", "merged_temperature", "actor", "multiplier", "critic")
+    target_value: ClassVar[Any] = None  # each agent asks its own: `soft_target`
 
     @classmethod
     def due(cls, objective: Objective, hp: Any, update: int, progress: float) -> bool:
@@ -79,7 +80,7 @@ class BRED(CQL):
     @classmethod
     def new_critic(cls, obs: int, action: int, hp: Any) -> Critic:
         """The critics: every agent's first one, then every agent's second."""
-        return Critic(obs, action, hp.hidden, hp.critics * hp.agents)
+        return super().new_critic(obs, action, replace(hp, critics=hp.critics * hp.agents))
 
     @classmethod
     def prepare(cls, nets: Nets, batch: Batch, hp: Any) -> Batch:

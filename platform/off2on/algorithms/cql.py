@@ -14,8 +14,8 @@ The target has no entropy term (the authors' deterministic backup). As in CORL, 
 of an update are drawn before the policy steps, and no gradient reaches the policy through them.
 
 Differences: tau is inside the bracket (CORL, d3rlpy); the authors' is w times this one. The critics
-take the multiplier just updated (d3rlpy). Of several ``backup_actions`` the target is max_n min_j Q'_j
-(CORL, d3rlpy), the authors' min_j max_n. Presets are CORL's, whose cloning takes log pi of fresh actions.
+take the multiplier just updated (d3rlpy). Of ``backup_actions`` the target is max_n min_j Q'_j (CORL,
+d3rlpy), the authors' min_j max_n. Presets are CORL's, whose cloning takes log pi of fresh actions.
 """
 
 import math
@@ -65,6 +65,7 @@ class CQL(SAC):
 
     Hyperparameters = CQLHyperparameters
     objectives: ClassVar[tuple[str | Objective, ...]] = ("temperature", "actor", "multiplier", "critic")
+    pull: ClassVar[tuple[str, ...]] = ("conservative_weight",)
 
     @classmethod
     def due(cls, objective: Objective, hp: Any, update: int, progress: float) -> bool:
@@ -86,10 +87,7 @@ class CQL(SAC):
 
     @classmethod
     def prepare(cls, nets: Nets, batch: Batch, hp: Any) -> Batch:
-        """SAC's sample and, from the same pass of the policy, actions with their log densities.
-
-        Adds ``next_sample`` ([B, A], [B]), several as [n, …], and ``proposals`` ([3n, B, A], [3n, B]).
-        """
+        """Add SAC's sample, ``next_sample`` ([B, A], [B]; or [n, …]), ``proposals`` ([3n, B, A], [3n, B])."""
         if hp.conservative_weight == 0:
             return super().prepare(nets, batch, hp)
         size, width = batch.action.shape

@@ -40,6 +40,7 @@ class SACHyperparameters(Hyperparameters):
         "log", "loss in log alpha (rlkit, CORL) or in alpha (paper)", choices=("log", "alpha")
     )
     entropy_backup: bool = hp(True, "subtract alpha log pi from the critics' target")
+    layer_norm: bool = hp(False, "normalise the critics' hidden layers, before the ReLU (RLPD, WSRL)")
 
 
 class SAC(OfflineToOnline):
@@ -67,7 +68,7 @@ class SAC(OfflineToOnline):
     @classmethod
     def new_critic(cls, obs: int, action: int, hp: Any) -> Critic:
         """The critics, before their first update."""
-        return Critic(obs, action, hp.hidden, hp.critics)
+        return Critic(obs, action, hp.hidden, hp.critics, layer_norm="before" if hp.layer_norm else None)
 
     @classmethod
     def prepare(cls, nets: Nets, batch: Batch, hp: SACHyperparameters) -> Batch:

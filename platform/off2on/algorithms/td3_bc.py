@@ -12,7 +12,7 @@ Differences: none from the authors' code, where the second term is a mean over a
 no gradient flows through lambda.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -39,6 +39,12 @@ class TD3BC(TD3):
     """TD3, pulled towards the data's actions."""
 
     Hyperparameters = TD3BCHyperparameters
+    pull = ("alpha",)
+
+    @classmethod
+    def loosen(cls, hp: Any, share: float) -> Any:
+        """Weigh Q more: with Adam, only the ratio of the two terms counts."""
+        return replace(hp, alpha=hp.alpha / max(share, 1e-6))
 
     @classmethod
     def compute_actor_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:

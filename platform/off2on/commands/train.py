@@ -19,7 +19,9 @@ from off2on.hyperparameters import PRESET
 if TYPE_CHECKING:
     from off2on.plan import Checked, Plan
 
-ASKED_OF_STRATEGY = "strategy."
+ASKED_OF_STRATEGY, OTHERWISE_ONLINE = "strategy.", "online."
+FACTORS = ("warm_up", "utd", "exploration")
+"""The factors of a crossing that have an option of their own."""
 
 
 @click.command(short_help="Learn offline, and with --online N across the handover.")
@@ -27,8 +29,13 @@ ASKED_OF_STRATEGY = "strategy."
 @click.option("--updates", type=whole, metavar="N", help="Gradient updates before the handover.  [1M]")
 @click.option("--online", type=whole, metavar="N", help="Environment steps after it; 0 stays offline.  [0]")
 @click.option(
-    "--strategy", metavar="NAME", help="Across: append, symmetric, balanced, or module:Class.  [balanced]"
+    "--strategy", metavar="NAME", help="What online batches are made of; `off2on strategies`.  [balanced]"
 )
+@click.option(
+    "--warm-up", type=whole, metavar="N", help="Steps with the policy as handed over, no updates.  [0]"
+)
+@click.option("--utd", type=float, metavar="X", help="Gradient updates per environment step.  [1.0]")
+@click.option("--exploration", metavar="NAME", help="Who collects: own, noisy, optimistic, expansion.  [own]")
 @click.option("--new-data", metavar="NAME", help="New logs in the environment's place; NAME@1+: added since.")
 @click.option("--from", "source", metavar="RUN", help="Start at another run's handover.")
 @click.option("--seed", type=int, metavar="N", help="Of everything random.  [0]")
@@ -43,7 +50,6 @@ ASKED_OF_STRATEGY = "strategy."
 @click.option("--workers", type=int, metavar="N", help="Processes that step environments; 0: this one.  [0]")
 @click.option("--envs", type=int, metavar="N", help="Environments per worker.  [1]")
 @click.option("--env", metavar="ID", help="Another environment than the data's; module:Id imports it.")
-@click.option("--utd", type=float, metavar="X", help="Gradient updates per environment step.  [1.0]")
 @click.option("--eval-every", type=whole, metavar="N", help="Updates (or steps) between evaluations.  [5 %]")
 @click.option("--eval-episodes", type=int, metavar="N", help="Episodes per evaluation.  [10]")
 @click.option("--out", metavar="DIR", help="Where runs go.  [runs]")
@@ -63,15 +69,17 @@ def train(words: tuple[str, ...], seeds: int, resume: bool, dry_run: bool, **opt
     ALGO is one of `off2on algos`, or package.module:Class. DATA is one of `off2on data list`, or a
     folder of shards. With --from RUN, what is left out is that run's.
 
-    NAME=VALUE are hyperparameters (`off2on algos ALGO` explains them) and, as strategy.NAME=VALUE,
-    options of the strategy. preset=NAME takes those that ALGO's paper has for a family of data,
-    where they are not said. @FILE.yaml reads hyperparameters from lines NAME: VALUE.
+    NAME=VALUE are hyperparameters (`off2on algos ALGO` explains them); strategy.NAME=VALUE are options
+    of the strategy, and online.NAME=VALUE is what is otherwise online: a factor of the crossing
+    (`off2on strategies`) or a hyperparameter. preset=NAME takes those that ALGO's paper has for a
+    family of data, where they are not said. @FILE.yaml reads the same from lines NAME: VALUE.
     """
     given = {name: value for name, value in options.items() if value is not None}
     said = split(words)
     if len(said.alone) > 2:
         raise UserError(f"'{said.alone[2]}' is one word too many.", "Expected ALGO DATA, then NAME=VALUE.")
     asked = dict(zip(("algorithm", "data"), said.alone, strict=False)) | given
+    said.values.update({OTHERWISE_ONLINE + name: asked.pop(name) for name in FACTORS if name in asked})
     values, origins = said.values, {**said.origins, **dict.fromkeys(asked, COMMAND_LINE)}
     if "source" in asked:
         asked, values, origins = _from_run(asked, values, origins)
@@ -101,14 +109,15 @@ def _plans(
     """A plan for each seed, all checked: the last one's mistake must not be found out after a night."""
     from off2on.plan import Plan
 
-    ours = {name: value for name, value in values.items() if not name.startswith(ASKED_OF_STRATEGY)}
-    across = {
-        name.removeprefix(ASKED_OF_STRATEGY): value for name, value in values.items() if name not in ours
-    }
+    def of(prefix: str) -> dict[str, object]:
+        return {name.removeprefix(prefix): values[name] for name in values if name.startswith(prefix)}
+
+    prefixes = (ASKED_OF_STRATEGY, OTHERWISE_ONLINE)
     plan = Plan(
         **asked,
-        hyperparameters=ours,
-        strategy_options=across,
+        hyperparameters={name: value for name, value in values.items() if not name.startswith(prefixes)},
+        strategy_options=of(ASKED_OF_STRATEGY),
+        crossing=of(OTHERWISE_ONLINE),
         command=shlex.join(["off2on", *(word for word in sys.argv[1:] if word != "--resume")]),
         origins=origins,
     )
@@ -187,6 +196,7 @@ def _describe(checked: "Checked", plans: list["Plan"]) -> None:
     for option, value in checked.strategy.as_dict().items():
         name = ASKED_OF_STRATEGY + option
         rows.append((name, plain(value), plan.origins.get(name, "default")))
+    rows += [(name, plain(value), origin) for name, value, origin in plan.otherwise(checked)]
     table(rows)
     folders = ", ".join(str(each.folder) for each in plans)
     click.echo(f"all is well; nothing was started. It would write {folders}", err=True)

@@ -14,9 +14,29 @@ if TYPE_CHECKING:
 CATALOGUE = {
     "append": ("off2on.strategies.append:Append", "offline and online rows, all equally likely"),
     "symmetric": ("off2on.strategies.symmetric:Symmetric", "a fixed share of each batch is offline"),
+    "annealed": ("off2on.strategies.annealed:Annealed", "a share that falls as online rows come in"),
     "balanced": (
         "off2on.strategies.balanced:Balanced",
         "offline rows by how much they look like online ones",
+    ),
+    "online_only": ("off2on.strategies.online_only:OnlineOnly", "online rows alone, from the first one on"),
+    "warm_start": (
+        "off2on.strategies.warm_start:WarmStart",
+        "online rows alone, after a while with the frozen policy (WSRL)",
+    ),
+    "policy_expansion": (
+        "off2on.strategies.policy_expansion:PolicyExpansion",
+        "half and half; the old policy goes on acting where it is better (PEX)",
+    ),
+    "ensemble": (
+        "off2on.strategies.ensemble:Ensemble",
+        "online rows alone; optimism, and pairs of critics as targets (E2O)",
+    ),
+    "rlpd": ("off2on.strategies.rlpd:RLPDWay", "half and half, twenty updates per step (RLPD)"),
+    "so2": ("off2on.strategies.so2:SO2", "perturbed targets, ten updates per step (SO2)"),
+    "adaptive": (
+        "off2on.strategies.adaptive:Adaptive",
+        "all rows; the pull towards the data follows the returns",
     ),
 }
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from off2on.batches import Batch, Rows
 from off2on.hyperparameters import Settings
+from off2on.transforms import Array
 
 
 @dataclass(frozen=True)
@@ -27,13 +28,22 @@ class Strategy:
     Options: ClassVar[type[Settings]] = Options
     block: ClassVar[int] = 50
     """How many updates' rows are drawn at once."""
+    needs_pull: ClassVar[bool] = False
+    """Whether it has nothing to do for a recipe without a pull towards the data."""
+    crossing: ClassVar[Mapping[str, object]] = {}
+    """What its paper does besides, where nothing is said: factors of a `crossing.Crossing`."""
 
     def __init__(self, rows: Rows, options: Any) -> None:
         self.rows, self.options = rows, options
+        self.pull: float | None = None
+        """Share of the recipe's pull towards the data to keep from now on; None leaves it as it is."""
 
     def draw(self, updates: int, size: int, generator: torch.Generator) -> Tensor:
         """Positions [updates, size] in the matrix of rows."""
         raise NotImplementedError
+
+    def observed(self, columns: Mapping[str, Array]) -> None:
+        """Transitions were collected: RLlib's columns and ``env`` [n, …], in the world's units."""
 
     def entered(self, position: Tensor) -> None:
         """Online rows were written at these positions [n]."""

@@ -10,6 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from off2on.batches import Rows
 from off2on.hyperparameters import Settings, hp
 from off2on.strategies.base import Strategy, offline_rows, uniform
 
@@ -28,10 +29,14 @@ class Symmetric(Strategy):
 
     def draw(self, updates: int, size: int, generator: torch.Generator) -> Tensor:
         """Positions [updates, size], the offline ones first."""
-        rows = self.rows
-        count = size if rows.online == 0 else round(self.options.offline_share * size)
-        offline = offline_rows(rows, (updates, count), generator)
-        if count == size:
-            return offline
-        online = uniform(rows.offline, rows.online, (updates, size - count), generator)
-        return torch.cat((offline, online), 1)
+        return mixed(self.rows, self.options.offline_share, updates, size, generator)
+
+
+def mixed(rows: Rows, share: float, updates: int, size: int, generator: torch.Generator) -> Tensor:
+    """Positions [updates, size], a share of each batch offline and first; all of it before any online row."""
+    count = size if rows.online == 0 else round(share * size)
+    offline = offline_rows(rows, (updates, count), generator)
+    if count == size:
+        return offline
+    online = uniform(rows.offline, rows.online, (updates, size - count), generator)
+    return torch.cat((offline, online), 1)

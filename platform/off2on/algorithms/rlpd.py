@@ -1,0 +1,59 @@
+"""RLPD: SAC from scratch with recorded data in every batch; normalised critics keep it from running away.
+
+Ball, Smith, Kostrikov & Levine, "Efficient Online Reinforcement Learning with Offline Data", ICML 2023,
+arXiv:2302.02948, algorithm 1.
+
+    critic       L_Q     = sum_i E[ (y - Q_i(s, a))^2 ]
+                 y       = r + gamma (min_{j in M} Q'_j(s', a') - alpha log pi(a'|s')),  |M| members of N
+    temperature  L_alpha = -E[ log alpha (log pi(a~|s) + H) ],  H = -(action dimensions) / 2
+    actor        L_pi    = E[ alpha log pi(a~|s) - mean_i Q_i(s, a~) ]
+
+These are REDQ's losses, with its order and its 20 updates of the critics per update of the policy; what is
+new is a normalisation of the critics' hidden layers (section 4.2), half as much entropy, and that every
+batch is half recorded: ``--updates 0 --strategy rlpd``.
+
+Differences: the authors draw the members with replacement, and average the critics' losses where here they
+are summed, which Adam does not see. No entropy in the target on AntMaze and Adroit:
+``preset=antmaze``, ``preset=adroit``, with the authors' depths and M.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any, ClassVar
+
+from off2on.algorithms.redq import REDQ, REDQHyperparameters
+from off2on.batches import Batch
+from off2on.hyperparameters import hp
+from off2on.nets import Nets
+from off2on.recipe import Loss
+
+
+@dataclass(frozen=True)
+class RLPDHyperparameters(REDQHyperparameters):
+    """The paper's table 2, and the authors' configurations."""
+
+    layer_norm: bool = hp(True, "normalise the critics' hidden layers, before the ReLU")
+    target_entropy: float | None = hp(None, "H; none stands for minus half the number of action dimensions")
+
+    presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
+        "antmaze": {"hidden": (256,) * 3, "subset": 1, "entropy_backup": False, "reward": "minus_one"},
+        "adroit": {"hidden": (256,) * 3, "entropy_backup": False},
+    }
+
+
+class RLPD(REDQ):
+    """REDQ with normalised critics and recorded data."""
+
+    Hyperparameters = RLPDHyperparameters
+
+    @classmethod
+    def compute_temperature_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
+        """SAC's, towards half the entropy."""
+        return super().compute_temperature_loss(nets, batch, with_entropy(hp, batch.action.shape[-1]))
+
+
+@cache
+def with_entropy(hp: Any, width: int) -> Any:
+    """The hyperparameters with the wanted entropy filled in, of actions so wide."""
+    return hp if hp.target_entropy is not None else replace(hp, target_entropy=-width / 2)

@@ -1,0 +1,40 @@
+"""What changes a recipe online: classes that override one hook, as a user's subclass would.
+
+A `Change` is put in front of a recipe (`crossing.adapted`), so that ``super()`` is the recipe's own way.
+Offline it does nothing. Explorations and targets are changes; what is worth no file of its own is here.
+"""
+
+from typing import Any, ClassVar
+
+from off2on.recipe import Objective, Recipe
+
+
+class Change(Recipe):
+    """The base of all changes."""
+
+    crossing: ClassVar[Any]
+    """The settings, a `crossing.Crossing`."""
+    asks: ClassVar[tuple[str, ...]] = ()
+    """Networks that acting needs besides the recipe's own."""
+
+    @classmethod
+    def check(cls, recipe: type[Recipe]) -> None:
+        """Refuse a recipe that cannot be changed so.
+
+        Raises:
+            RecipeError: Says what it lacks.
+        """
+
+
+class PolicyDelay(Change):
+    """Values move on every online update, all else on every so-many-th.
+
+    Many updates per environment step are for the values; a policy that moved as often would run after
+    their errors (Ball et al., RLPD, arXiv:2302.02948, algorithm 1; Chen et al., REDQ, arXiv:2101.05982).
+    """
+
+    @classmethod
+    def due(cls, objective: Objective, hp: Any, update: int, progress: float) -> bool:
+        """Whether an update, counted from 1, moves an objective's network."""
+        waits = progress >= 1 and objective.name not in cls.values and update % cls.crossing.policy_delay
+        return not waits and super().due(objective, hp, update, progress)

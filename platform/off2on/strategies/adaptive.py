@@ -1,0 +1,81 @@
+"""Adaptive: the pull towards the data is let go while there is more to win, and taken back when returns fall.
+
+Zhao, Boney, Ilin, Kannala & Pajarinen, "Adaptive Behavior Cloning Regularization for Stable
+Offline-to-Online Reinforcement Learning", arXiv:2210.13846. After every episode a
+proportional-derivative controller moves the weight of what holds the policy to the data:
+
+    pull <- clip( pull - K_P (R_target - R_last) + K_D max(0, R_last - R_now), 0, 1 )
+
+Differences: the paper's weight lies in [0, 0.4], and its gains multiply the episode's length and D4RL's
+normalised returns. Here `pull` is the share of the recipe's own weight and returns are in units of the
+target's size, so that one pair of gains serves tasks of any scale.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from off2on.batches import Rows
+from off2on.hyperparameters import Settings, hp
+from off2on.strategies.append import Append
+from off2on.transforms import Array
+
+
+@dataclass(frozen=True)
+class AdaptiveOptions(Settings):
+    """The controller's."""
+
+    target: float | None = hp(None, "R_target; none: half as much again as the first episode's return")
+    proportional: float = hp(0.05, "K_P: how fast the pull falls while the target is ahead", least=0)
+    derivative: float = hp(0.5, "K_D: how far a drop from one episode to the next raises it", least=0)
+
+
+class Adaptive(Append):
+    """All rows equally likely, under a pull that follows the returns."""
+
+    Options: ClassVar[type[Settings]] = AdaptiveOptions
+    needs_pull = True
+
+    def __init__(self, rows: Rows, options: AdaptiveOptions) -> None:
+        super().__init__(rows, options)
+        self.pull = 1.0
+        self.running: dict[int, float] = {}
+        """Return so far of the episode of each environment."""
+        self.target = options.target
+        self.last: float | None = None
+
+    def observed(self, columns: Mapping[str, Array]) -> None:
+        """Let the controller see the episodes that ended, in the order of their ends."""
+        ended = columns["terminateds"] | columns["truncateds"]
+        finished: list[tuple[int, float]] = []
+        for env in map(int, np.unique(columns["env"])):
+            (mine,) = np.nonzero(columns["env"] == env)
+            total = np.cumsum(columns["rewards"][mine]) + self.running.get(env, 0.0)
+            ends = np.flatnonzero(ended[mine])
+            returns = np.diff(total[ends], prepend=0.0)
+            finished += zip(mine[ends].tolist(), returns.tolist(), strict=True)
+            self.running[env] = float(total[-1] - (total[ends[-1]] if len(ends) else 0.0))
+        for _, episode_return in sorted(finished):
+            self._control(episode_return)
+
+    def _control(self, now: float) -> None:
+        """One step of the controller, after an episode with this return."""
+        if self.target is None:
+            self.target = now + 0.5 * abs(now)
+        if self.last is not None:
+            size = abs(self.target) or 1.0
+            short, drop = (self.target - self.last) / size, max(0.0, self.last - now) / size
+            change = self.options.derivative * drop - self.options.proportional * short
+            self.pull = float(np.clip((self.pull or 0.0) + change, 0.0, 1.0))
+        self.last = now
+
+    def state(self) -> dict[str, Any]:
+        """The controller's."""
+        return {"pull": self.pull, "target": self.target, "last": self.last, "running": dict(self.running)}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state` gave."""
+        self.pull, self.target, self.last = state["pull"], state["target"], state["last"]
+        self.running = dict(state["running"])
