@@ -54,8 +54,8 @@ def test_they_take_the_place_of_the_environment(config: Any, logs: Shards):
         finish(algo)
         assert algo.env_runner_group is None
         assert (algo.env_steps, algo.updates) == (120, 140)
-        (rows,) = algo._on_learners(lambda learner: learner.rows.data[learner.rows.offline :].clone())
-        (transforms,) = algo._on_learners(lambda learner: learner.replay.source.transforms)
+        (rows,) = algo.ask(lambda learner: learner.rows.data[learner.rows.offline :].clone())
+        (transforms,) = algo.ask(lambda learner: learner.replay.source.transforms)
     recorded = logs.read_all(["obs", "rewards"])
     entered = transforms.rows({name: values[:120] for name, values in recorded.items()})
     np.testing.assert_array_equal(rows[:120, :3].numpy(), entered["obs"])
@@ -63,7 +63,7 @@ def test_they_take_the_place_of_the_environment(config: Any, logs: Shards):
 
 
 def weights(algo: Any) -> torch.Tensor:
-    (vector,) = algo._on_learners(lambda learner: learner.flat["actor"].vector.detach().clone())
+    (vector,) = algo.ask(lambda learner: learner.flat["actor"].vector.detach().clone())
     return vector
 
 
@@ -83,7 +83,7 @@ def test_what_waits_for_an_episodes_end_gets_whole_episodes(toy: Shards, logs: S
     config = CalQL.configure(toy.path).training(samples=2, **TINY).offline(2).new_data(str(logs.path))
     with config.online(250, rollout=50, utd=0.02).build_algo() as algo:
         finish(algo)
-        (entered,) = algo._on_learners(lambda learner: learner.rows.online)
+        (entered,) = algo.ask(lambda learner: learner.rows.online)
     assert entered == 200  # of the second episode, 50 are still waiting
 
 

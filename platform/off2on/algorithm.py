@@ -76,7 +76,7 @@ class OfflineToOnline(Recipe, Algorithm):
     def training_step(self) -> None:
         """A block of updates; online, after a rollout. The first of all is the recipe's first stage."""
         if not self.is_fitted:
-            self.latest = self._on_learners(RecipeLearner.fit)[0]
+            self.latest = self.ask(RecipeLearner.fit)[0]
             self.metrics.log_dict(self.latest, key=LEARNER_RESULTS, window=1)
             self.is_fitted = True
         elif self.is_offline:
@@ -101,15 +101,15 @@ class OfflineToOnline(Recipe, Algorithm):
         if updates <= 0:
             return
         self.updates += updates
-        answers = self._on_learners(RecipeLearner.advance, updates=updates)
+        answers = self.ask(RecipeLearner.advance, updates=updates)
         # The first online row is one learner's alone, and so are then the metrics that need one.
         names = dict.fromkeys(name for answer in answers for name in answer)
         self.latest = {name: float(np.mean([one[name] for one in answers if name in one])) for name in names}
         self.metrics.log_dict(self.latest, key=LEARNER_RESULTS, window=1)
         self._sync_weights()
 
-    def _on_learners(self, function: Any, **kwargs: Any) -> list[Any]:
-        """Call a method of every learner; all must answer."""
+    def ask(self, function: Any, **kwargs: Any) -> list[Any]:
+        """Call a function of a learner on every learner; all must answer."""
         results = list(self.learner_group.foreach_learner(function, **kwargs))
         for result in results:
             if not result.ok:
@@ -131,7 +131,7 @@ class OfflineToOnline(Recipe, Algorithm):
                 logdir=self.logdir,
                 tune_trial_id=self.trial_id,
             )
-        self._on_learners(RecipeLearner.cross)
+        self.ask(RecipeLearner.cross)
         self._sync_weights()
 
     def _sync_weights(self) -> None:
@@ -168,7 +168,7 @@ class OfflineToOnline(Recipe, Algorithm):
     def _enter(self, columns: dict[str, Any]) -> None:
         """Transitions into the learners' rows."""
         sent = ray.put(columns) if self.learner_group.is_remote else columns
-        self._on_learners(_add, columns=sent, first=self.env_steps)
+        self.ask(_add, columns=sent, first=self.env_steps)
         self.env_steps += len(columns["rewards"])
 
     def policy(self) -> Policy:
@@ -185,12 +185,12 @@ class OfflineToOnline(Recipe, Algorithm):
     def network(self, name: str) -> bytes:
         """A network's weights as a file's content, which torch reads with ``weights_only``."""
         content = io.BytesIO()
-        torch.save(self._on_learners(_weights, name=name)[0], content)
+        torch.save(self.ask(_weights, name=name)[0], content)
         return content.getvalue()
 
     def machine(self) -> dict[str, Any]:
         """What the learners run on: device and threads of the first."""
-        device, threads = self._on_learners(RecipeLearner.machine)[0]
+        device, threads = self.ask(RecipeLearner.machine)[0]
         return {"device": device, "threads": threads}
 
     # Checkpoints: RLlib's, and beside them what only we know.
@@ -218,13 +218,13 @@ class OfflineToOnline(Recipe, Algorithm):
     def save_to_path(self, path: Any = None, **kwargs: Any) -> str:
         """Save everything, the learners' online rows and strategies included."""
         folder = str(super().save_to_path(path, **kwargs))
-        self._on_learners(RecipeLearner.save_rows, folder=folder)
+        self.ask(RecipeLearner.save_rows, folder=folder)
         return folder
 
     def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
         """Take back what `save_to_path` wrote."""
         Checkpointable.restore_from_path(self, path, *args, **kwargs)
-        self._on_learners(RecipeLearner.load_rows, folder=str(path))
+        self.ask(RecipeLearner.load_rows, folder=str(path))
         if self.env_runner_group is not None:
             # Runners refuse weights with a smaller number than theirs, which a rollback's have.
             self.env_runner_group.foreach_env_runner(_forget_weights)

@@ -5,7 +5,7 @@ same episodes, and the same policy twice gets the same score.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -21,6 +21,9 @@ Array = np.ndarray[Any, Any]
 Acts = Callable[[Array], Array]
 """From observations [B, D] to actions [B, A], or [B] if discrete, in the environment's units."""
 
+KEPT = ("obs", "actions", "rewards", "new_obs", "terminateds", "truncateds")
+"""The columns of an episode whose transitions are kept."""
+
 
 @dataclass(frozen=True)
 class Episode:
@@ -30,11 +33,13 @@ class Episode:
         ret: Undiscounted return.
         length: Steps.
         seed: What the environment was reset with.
+        columns: Its transitions in RLlib's columns [length, …], in the world's units, if they were kept.
     """
 
     ret: float
     length: int
     seed: int
+    columns: Mapping[str, Array] | None = None
 
 
 def evaluate(
@@ -44,6 +49,7 @@ def evaluate(
     episodes: int,
     seed: int,
     at_once: int = 20,
+    keep: bool = False,
     options: Mapping[str, Any] | None = None,
 ) -> list[Episode]:
     """Play episodes to their end.
@@ -54,31 +60,45 @@ def evaluate(
         episodes: How many.
         seed: Episode i is reset with seed + i.
         at_once: Most environments stepped together.
+        keep: Have the transitions in what is returned.
         options: For the environments.
     """
     played: list[Episode] = []
     while len(played) < episodes:
         count = min(at_once, episodes - len(played))
         seeds = [seed + len(played) + index for index in range(count)]
-        played += _play(act, partial(make, env_id, options), seeds)
+        played += _play(act, partial(make, env_id, options), seeds, keep)
     return played
 
 
-def _play(act: Acts, maker: Callable[[], Any], seeds: list[int]) -> list[Episode]:
+def _play(act: Acts, maker: Callable[[], Any], seeds: list[int], keep: bool) -> list[Episode]:
     """One episode in each of so many environments."""
     env = SyncVectorEnv([maker] * len(seeds), autoreset_mode=AutoresetMode.NEXT_STEP)
     try:
         obs, _ = env.reset(seed=list(seeds))
         playing = np.ones(len(seeds), bool)
         ret, length = np.zeros(len(seeds)), np.zeros(len(seeds), int)
+        steps: list[tuple[Array, ...]] = []
         while playing.any():
-            obs, reward, terminated, truncated, _ = env.step(act(np.asarray(obs, np.float32)))
+            before, action = obs, act(np.asarray(obs, np.float32))
+            obs, reward, terminated, truncated, _ = env.step(action)
+            if keep:
+                steps.append((before, action, reward, obs, terminated, truncated))
             ret += np.where(playing, reward, 0.0)
             length += playing
             playing &= ~(terminated | truncated)
     finally:
         env.close()
-    return [Episode(float(r), int(n), s) for r, n, s in zip(ret, length, seeds, strict=True)]
+    played = [Episode(float(r), int(n), s) for r, n, s in zip(ret, length, seeds, strict=True)]
+    if not keep:
+        return played
+    whole = [np.stack(column) for column in zip(*steps, strict=True)]  # [time, environment, …]
+    return [
+        replace(
+            one, columns={name: part[: one.length, index] for name, part in zip(KEPT, whole, strict=True)}
+        )
+        for index, one in enumerate(played)
+    ]
 
 
 def acting(module: Any) -> Acts:

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from datasets_io import Shards
 from off2on.batches import Batch
+from off2on.discrete import of_action
 from off2on.errors import RecipeError, nearest
 from off2on.hyperparameters import Hyperparameters
 from off2on.nets import Nets
@@ -111,6 +112,14 @@ class Recipe:
     def act(cls, nets: Nets, obs: Tensor, hp: Any, explore: bool) -> Tensor:
         """Actions at transformed observations [B, D]: [B, A] in [-1, 1], or whole numbers [B]."""
         raise NotImplementedError
+
+    @classmethod
+    def q(cls, nets: Nets, obs: Tensor, action: Tensor) -> Tensor | None:
+        """What each critic says of actions [B, A], or [B], at [B, D]: [E, B]; None if there is no critic."""
+        if "critic" not in nets.names():
+            return None
+        discrete = cls.actions == "discrete"
+        return of_action(nets.critic(obs), action) if discrete else nets.critic(obs, action)
 
     @classmethod
     def prepare(cls, nets: Nets, batch: Batch, hp: Any) -> Batch:

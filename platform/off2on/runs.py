@@ -3,6 +3,7 @@
     run.yaml        the resolved plan, versions, status        metrics.csv    one row per evaluation
     checkpoints/    handover, the newest, last -> the newest   episodes.csv   one row per episode
     policy.pt       the policy alone                           log.txt        all that was said
+    handover.yaml   what changed there, and what was checked
 
 Every file is written under another name first and then renamed, so that none is ever half there.
 """

@@ -14,18 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from datasets_io import Shards
-from datasets_io.returns import returns_to_go
-from datasets_io.scores import key_of, mean_normalised, reference, to_json
-from off2on.algorithms import CATALOGUE
-from off2on.evaluate import acting, evaluate
-from off2on.plan import Checked, Plan, plain
+from datasets_io.scores import key_of, mean_normalised
+from off2on.about import about
+from off2on.evaluate import Episode, acting, evaluate
+from off2on.handover import report
+from off2on.plan import Checked, Plan
 from off2on.process import Stop, interruptible, quiet, ray_started
 from off2on.progress import open_progress
 from off2on.report import write_report
 from off2on.runs import HANDOVER, Row, Run, write
-from off2on.transforms import Transforms
-from off2on.versions import provenance
 
 
 def train(plan: Plan, resume: bool = False) -> Path:
@@ -45,7 +42,7 @@ def train(plan: Plan, resume: bool = False) -> Path:
     checked = plan.check(resume)
     run = Run.resume(plan.folder) if resume else Run.create(plan.folder)
     started = run.about.get("started", _now())
-    run.describe(_about(plan, checked) | {"started": started, "status": "running"})
+    run.describe(about(plan, checked) | {"started": started, "status": "running"})
     with ExitStack() as stack:
         terminal = stack.enter_context(quiet(run.folder / "log.txt"))
         score = run.about["data"]["return_mean"]
@@ -81,7 +78,8 @@ class _Session:
     """A run under way."""
 
     def __init__(self, plan: Plan, checked: Checked, run: Run, progress: Any, stop: Stop) -> None:
-        self.plan, self.run, self.progress, self.stop = plan, run, progress, stop
+        self.plan, self.checked, self.run = plan, checked, run
+        self.progress, self.stop = progress, stop
         self.env = checked.env
         self.env_options = checked.env_options
         self.algo = plan.config(checked).build_algo()
@@ -122,7 +120,7 @@ class _Session:
                 if not (run.checkpoints / HANDOVER).exists():
                     self._keep(HANDOVER)
                 algo.cross()
-                self._evaluate("handover")
+                self._hand_over(self._evaluate("handover"))
             for mark in online:
                 if algo.env_steps < mark:
                     self._advance(mark)
@@ -165,12 +163,23 @@ class _Session:
             side = "online" if algo.has_crossed else "offline"
             self.progress.advance(side, algo.updates, algo.env_steps, self.speeds)
 
-    def _evaluate(self, side: str) -> None:
-        """Score the policy as it is, and write everything down."""
+    def _hand_over(self, played: list[Episode]) -> None:
+        """Say what changes now, and whether what must not change has not."""
+        before = [
+            float(row["score"]) for row in self.run.metrics if row["side"] == "offline" and row["score"] != ""
+        ]
+        told = report(self.plan, self.checked, self.algo, before[-1] if before else None, played)
+        for line in told.lines():
+            self.progress.note(line)
+        write(self.run.folder / "handover.yaml", told.dump())
+
+    def _evaluate(self, side: str) -> list[Episode]:
+        """Score the policy as it is, and write everything down; the episodes, at the handover whole ones."""
         algo = self.algo
         where = {"side": side, "updates": algo.updates, "env_steps": algo.env_steps}
         row: Row = where | dict.fromkeys(("score", "score_std", "episodes", "normalised"), "")
         episodes: list[Row] = []
+        played: list[Episode] = []
         if self.env is not None:
             seed = 1_000_000 * (1 + self.plan.seed)
             played = evaluate(
@@ -178,6 +187,7 @@ class _Session:
                 self.env,
                 episodes=self.plan.eval_episodes,
                 seed=seed,
+                keep=side == "handover",
                 options=self.env_options,
             )
             scores = np.array([episode.ret for episode in played])
@@ -205,6 +215,7 @@ class _Session:
         self.events.flush()
         self.progress.evaluated(row)
         self._warn_of_extrapolation(row["q"])
+        return played
 
     def _warn_of_extrapolation(self, q: Any) -> None:
         """Say once that the critic's values have left what the data can explain."""
@@ -230,65 +241,6 @@ class _Session:
                 write(Path(folder) / "policy.pt", self.algo.policy().export())
 
         self.run.checkpoint(name, save)
-
-
-def _about(plan: Plan, checked: Checked) -> dict[str, Any]:
-    """What run.yaml says from the start."""
-    shards, hp = checked.shards, checked.hp
-    entry = CATALOGUE.get(plan.algorithm)
-    defaults, origins = plain(checked.recipe.Hyperparameters()), plan.set_by(checked)
-    scored = key_of(shards.manifest, checked.env, checked.env_options)
-    pair = reference(scored)
-    return {
-        "command": plan.command,
-        "algorithm": plan.algorithm,
-        "family": entry.family if entry else None,
-        "paper": entry.paper if entry else None,
-        "data": {
-            "name": shards.name,
-            "path": str(shards.path),
-            "pinned": shards.pinned,
-            "content_hash": shards.manifest.content_hash,
-            "rows": shards.rows,
-            "episodes": shards.episodes,
-            "return_mean": float(shards.returns.mean()),
-            "return_std": float(shards.returns.std()),
-            "return_min": float(shards.returns.min()),
-            "return_max": float(shards.returns.max()),
-            "normalised_mean": mean_normalised(key_of(shards.manifest), shards.returns),
-            "reference": None if pair is None else list(pair),
-            **_returns_to_go(shards, Transforms.of(shards, hp), hp.discount),
-        },
-        "env": checked.env,
-        "env_options": checked.env_options,
-        "score": to_json(scored),
-        "seed": plan.seed,
-        "strategy": plan.strategy if plan.online else None,
-        "updates": plan.updates,
-        "online": plan.online,
-        "plan": {name: {"value": value, "origin": origin} for name, value, origin in plan.describe()},
-        "hyperparameters": {
-            name: {"value": value, "default": defaults[name], "origin": origins[name]}
-            for name, value in plain(hp).items()
-        },
-        "online_side": {
-            f"online.{name}": value
-            for each in (checked.crossing, checked.online_hp)
-            for name, value in plain(each).items()
-        },
-        **provenance(),
-    }
-
-
-def _returns_to_go(shards: Shards, transforms: Transforms, discount: float) -> dict[str, float]:
-    """What Q should be near: mean and largest discounted return to go of the transformed rewards."""
-    total, largest = 0.0, -np.inf
-    for piece in shards.pieces:
-        columns = shards.read(piece, ["rewards", "last"])
-        reward = transforms.rows({"rewards": columns["rewards"]})["reward"]
-        returns = returns_to_go(reward, columns["last"], discount)
-        total, largest = total + float(returns.sum()), max(largest, float(returns.max()))
-    return {"return_to_go_mean": total / shards.rows, "return_to_go_max": largest}
 
 
 def _now() -> str:
