@@ -15,6 +15,7 @@ import click
 
 from off2on import __version__
 from off2on.commands.algos import algos
+from off2on.commands.compare import compare
 from off2on.commands.data import data
 from off2on.commands.doctor import doctor
 from off2on.commands.evaluate import evaluate
@@ -41,7 +42,7 @@ def off2on() -> None:
     """Learn policies from recorded data, then keep improving them in the world."""
 
 
-for verb in (data, algos, train, evaluate, report, doctor):
+for verb in (data, algos, train, evaluate, compare, report, doctor):
     off2on.add_command(verb)
 
 

@@ -70,7 +70,7 @@ def verdicts(groups: list[Group]) -> str:
         cells = {cell.title: _amount(cell) for cell in group.verdict()}
         name = f"{escape(group.name)}<small>{escape(group.data)} · {group.seeds}</small>"
         rows.append([name, *(cells.get(title, "–") for title in titles)])
-    return _table(["", *titles], rows, "verdict")
+    return table(["", *titles], rows, "verdict")
 
 
 def _amount(cell: Cell) -> str:
@@ -192,14 +192,14 @@ def table_of_runs(groups: list[Group], waiting: list[str]) -> str:
             _cell(run.about.get("wall_s"), duration), escape(run.status),
         ])  # fmt: skip
     late = "".join(f"<p class=quiet>Left out: {escape(what)}.</p>" for what in waiting)
-    return f"<section><h2>Runs</h2>{_table([*HEADS, 'time', 'status'], rows)}{late}</section>"
+    return f"<section><h2>Runs</h2>{table([*HEADS, 'time', 'status'], rows)}{late}</section>"
 
 
 def _cell(value: float | None, form: Callable[[float], str] = points) -> str:
     return "–" if value is None else form(float(value))
 
 
-def _table(heads: list[str], rows: list[list[str]], kind: str = "") -> str:
+def table(heads: list[str], rows: list[list[str]], kind: str = "") -> str:
     """A table of cells that are HTML already, without the columns in which no row says anything."""
     kept = [i for i in range(len(heads)) if any(row[i] != "–" for row in rows)]
     head = "".join(f"<th scope=col>{heads[i]}</th>" for i in kept)
@@ -219,7 +219,7 @@ def again(runs: list[RunRecord]) -> str:
         if hp.get("origin", "default") != "default"
     )
     heads = ["run of", "hyperparameter", "value", "default", "set by"]
-    differs = _table(heads, [[escape(cell) for cell in row] for row in changed], "text")
+    differs = table(heads, [[escape(cell) for cell in row] for row in changed], "text")
     nothing = "<p class=quiet>Nothing: every hyperparameter has its default.</p>"
     lines = escape("\n".join(commands))
     return (

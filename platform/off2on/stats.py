@@ -79,6 +79,14 @@ def probability_of_improvement(x: npt.ArrayLike, y: npt.ArrayLike, *, seed: int 
     return Estimate(value, _percentiles(wins(_resample(xs, rng), _resample(ys, rng))))
 
 
+def profile(scores: npt.ArrayLike, levels: npt.ArrayLike) -> FloatArray:
+    """The performance profile: the share of runs [N] that score above each level [L], [L].
+
+    Agarwal et al., arXiv:2108.13264, section 4.2, with runs of all tasks together.
+    """
+    return np.asarray((np.asarray(scores)[:, None] > np.asarray(levels)[None, :]).mean(0))
+
+
 def together(xs: Sequence[FloatArray], ys: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray]:
     """Curves on one grid.
 
@@ -189,6 +197,15 @@ class Curve:
     def made_good(self) -> int | None:
         """See `made_good`."""
         return made_good(self.handover, self.steps, self.online, self.planned) if self.crossed else None
+
+    @cached_property
+    def area(self) -> float | None:
+        """The mean score over the online steps, by trapezoids; None if the run stays offline."""
+        if not self.crossed:
+            return None
+        if len(self.steps) < 2:
+            return float(self.online[0])
+        return float(np.trapezoid(self.online, self.steps) / (self.steps[-1] - self.steps[0]))
 
     @cached_property
     def regret(self) -> float | None:

@@ -165,13 +165,20 @@ class _Session:
 
     def _hand_over(self, played: list[Episode]) -> None:
         """Say what changes now, and whether what must not change has not."""
-        before = [
-            float(row["score"]) for row in self.run.metrics if row["side"] == "offline" and row["score"] != ""
-        ]
-        told = report(self.plan, self.checked, self.algo, before[-1] if before else None, played)
+        told = report(self.plan, self.checked, self.algo, self._score_before(), played)
         for line in told.lines():
             self.progress.note(line)
         write(self.run.folder / "handover.yaml", told.dump())
+
+    def _score_before(self) -> float | None:
+        """The last offline score, of this run or of the one it starts from, if it met the same episodes."""
+        rows, source = self.run.metrics, self.plan.source
+        if source is not None:
+            there = Run.resume(Path(source))
+            asked = [there.about["plan"][name]["value"] for name in ("seed", "eval_episodes")]
+            rows = there.metrics if asked == [str(self.plan.seed), str(self.plan.eval_episodes)] else []
+        scores = [float(row["score"]) for row in rows if row["side"] == "offline" and row["score"] != ""]
+        return scores[-1] if scores else None
 
     def _evaluate(self, side: str) -> list[Episode]:
         """Score the policy as it is, and write everything down; the episodes, at the handover whole ones."""

@@ -4,7 +4,7 @@ import logging
 import shlex
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,6 +74,35 @@ def train(words: tuple[str, ...], seeds: int, resume: bool, dry_run: bool, **opt
     (`off2on strategies`) or a hyperparameter. preset=NAME takes those that ALGO's paper has for a
     family of data, where they are not said. @FILE.yaml reads the same from lines NAME: VALUE.
     """
+    with Ticker() as ticker:
+        # Before torch and Ray are loaded, which takes seconds.
+        ticker.show(f"checking {' '.join(words[:2])} …")
+        plans, checked = planned(words, options, _command(), seeds, resume)
+    if dry_run:
+        _describe(checked, plans)
+        return
+    for each in plans:
+        # Of several seeds, some may not have begun.
+        run(each, resume and (seeds == 1 or (each.folder / "run.yaml").is_file()))
+    if seeds > 1:
+        line("together", shlex.join(["off2on", "report", *(str(each.folder) for each in plans)]))
+
+
+def planned(
+    words: Sequence[str], options: Mapping[str, Any], command: str, seeds: int = 1, resume: bool = False
+) -> "tuple[list[Plan], Checked]":
+    """What a command line asks for: a plan for each seed, all checked, and what was found for the first.
+
+    Args:
+        words: ALGO DATA NAME=VALUE ….
+        options: Options by name; None was not said.
+        command: The command line, for the record.
+        seeds: How many.
+        resume: Whether the runs go on.
+
+    Raises:
+        UserError: What cannot be; nothing was started.
+    """
     given = {name: value for name, value in options.items() if value is not None}
     said = split(words)
     if len(said.alone) > 2:
@@ -89,24 +118,6 @@ def train(words: tuple[str, ...], seeds: int, resume: bool, dry_run: bool, **opt
 
         asked["online"] = open_shards(asked["new_data"]).rows
         origins["online"] = f"all of {asked['new_data']}"
-    with Ticker() as ticker:
-        # Before torch and Ray are loaded, which takes seconds.
-        ticker.show(f"checking {asked['algorithm']} on {asked['data']} …")
-        plans, checked = _plans(asked, values, origins, seeds, resume)
-    if dry_run:
-        _describe(checked, plans)
-        return
-    for each in plans:
-        # Of several seeds, some may not have begun.
-        _run(each, resume and (seeds == 1 or (each.folder / "run.yaml").is_file()))
-    if seeds > 1:
-        line("together", shlex.join(["off2on", "report", *(str(each.folder) for each in plans)]))
-
-
-def _plans(
-    asked: dict[str, Any], values: dict[str, object], origins: dict[str, str], seeds: int, resume: bool
-) -> "tuple[list[Plan], Checked]":
-    """A plan for each seed, all checked: the last one's mistake must not be found out after a night."""
     from off2on.plan import Plan
 
     def of(prefix: str) -> dict[str, object]:
@@ -118,14 +129,18 @@ def _plans(
         hyperparameters={name: value for name, value in values.items() if not name.startswith(prefixes)},
         strategy_options=of(ASKED_OF_STRATEGY),
         crossing=of(OTHERWISE_ONLINE),
-        command=shlex.join(["off2on", *(word for word in sys.argv[1:] if word != "--resume")]),
+        command=command,
         origins=origins,
     )
     plans = [replace(plan, seed=plan.seed + index) for index in range(seeds)]
     # RLlib's advice on a configuration that users do not write.
     logging.getLogger("ray.rllib.algorithms.algorithm_config").setLevel(logging.ERROR)
-    first, *_ = [each.check(resume) for each in plans]
+    first, *_ = [each.check(resume) for each in plans]  # a last one's mistake must not be found after a night
     return plans, first
+
+
+def _command() -> str:
+    return shlex.join(["off2on", *(word for word in sys.argv[1:] if word != "--resume")])
 
 
 def _names_exist(asked: dict[str, Any]) -> None:
@@ -202,7 +217,7 @@ def _describe(checked: "Checked", plans: list["Plan"]) -> None:
     click.echo(f"all is well; nothing was started. It would write {folders}", err=True)
 
 
-def _run(plan: "Plan", resume: bool) -> None:
+def run(plan: "Plan", resume: bool) -> None:
     """One run, and what came of it on stdout."""
     from off2on.stats import duration
     from off2on.train import train as start

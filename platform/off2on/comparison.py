@@ -1,0 +1,216 @@
+"""Ways across from the same handovers: run folders in, one page and one table out.
+
+The table, scores.csv, has a row per run, and every number of the page can be computed from it. Scores of
+different tasks are put together only where their scale does not matter: in the probability of improvement,
+and in the performance profile of gains over the data's own return.
+"""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from off2on import comparison_figures as figures
+from off2on import sections, stats
+from off2on.errors import UserError
+from off2on.groups import Group
+from off2on.records import NoEvaluationError, RunRecord, load_run
+from off2on.report import CROSSING, METHOD, PAGE
+from off2on.runs import write
+from off2on.sections import Sheet
+from off2on.stats import Estimate, points, short
+
+Cells = Mapping[tuple[str, str], Sequence[Path]]
+"""(handover, way) to the folders of its seeds."""
+
+MEASURES = ("after", "lowest", "drop", "made_good", "area", "regret", "final")
+COLUMNS = (
+    *("handover", "way", "data", "algorithm", "strategy", "seed", "data_return", "score"),
+    *MEASURES,
+    *("env_steps", "updates", "wall_s", "status", "command"),
+)
+
+
+def write_comparison(out: Path, cells: Cells, left_out: Mapping[tuple[str, str], str]) -> tuple[Path, Path]:
+    """Writes report.html, its figures and scores.csv.
+
+    Args:
+        out: Their folder.
+        cells: The runs.
+        left_out: The pairs that were not run, and why.
+
+    Returns:
+        Where the page and the table are.
+
+    Raises:
+        UserError: No run has an evaluation yet.
+    """
+    found: dict[tuple[str, str], list[RunRecord]] = {}
+    missing = []
+    for pair, folders in cells.items():
+        for folder in folders:
+            try:
+                found.setdefault(pair, []).append(load_run(folder))
+            except (NoEvaluationError, UserError):
+                missing.append(f"{' × '.join(pair)}: {folder} has no evaluation yet")
+    if not found:
+        raise UserError(f"no run below {out} has an evaluation yet.")
+    table = out / "scores.csv"
+    write(table, _csv([_row(*pair, run) for pair, runs in found.items() for run in runs]))
+    sheet = Sheet(out / "figures")
+    notes = missing + [f"{' × '.join(pair)}: {why}" for pair, why in left_out.items()]
+    write(out / "report.html", sheet.fill(_page(found, notes, sheet)))
+    return out / "report.html", table
+
+
+def _row(handover: str, way: str, run: RunRecord) -> dict[str, Any]:
+    curve = run.curve
+    early = curve.online[curve.steps <= stats.EARLY * curve.planned]
+    return {
+        "handover": handover,
+        "way": way,
+        "data": run.data,
+        "algorithm": run.algorithm,
+        "strategy": run.strategy,
+        "seed": run.seed,
+        "data_return": run.data_return,
+        "score": curve.handover,
+        "after": curve.after,
+        "lowest": float(early.min()) if len(early) else None,
+        "drop": curve.drop,
+        "made_good": curve.made_good,
+        "area": curve.area,
+        "regret": curve.regret,
+        "final": float(curve.scores[-1]),
+        "env_steps": int(curve.steps[-1]) if curve.crossed else 0,
+        "updates": int(run.metrics["updates"][-1]),
+        "wall_s": run.about.get("wall_s"),
+        "status": run.status,
+        "command": run.about.get("command"),
+    }
+
+
+def _csv(rows: list[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _page(found: Mapping[tuple[str, str], list[RunRecord]], notes: list[str], sheet: Sheet) -> str:
+    ways = list(dict.fromkeys(way for _, way in found))
+    tasks = {
+        handover: {
+            way: Group(handover, way, found[handover, way]) for way in ways if (handover, way) in found
+        }
+        for handover in dict.fromkeys(handover for handover, _ in found)
+    }
+    seeds = max(len(runs) for runs in found.values())
+    title = f"{len(ways)} ways across from {len(tasks)} handovers"
+    parts = [f"<header><h1>{title}</h1><p class=quiet>{seeds} seeds of each</p></header><main>"]
+    parts += [_together(tasks, ways, sheet)] if len(tasks) > 1 else []
+    parts += [_task(name, groups, sheet) for name, groups in tasks.items()]
+    left = "".join(f"<li>{escape(note)}</li>" for note in notes)
+    parts += [f"<section><h2>Left out</h2><ul class=quiet>{left}</ul></section>"] if notes else []
+    made = "All runs with their numbers and commands are in scores.csv."
+    body = "\n".join([*parts, f"</main><footer><p>{made} {METHOD} {CROSSING}</p></footer>"])
+    return PAGE.substitute(title=title, body=body)
+
+
+def verdict(groups: Mapping[str, Group]) -> str:
+    """Who won and who lost, in words, and what these seeds cannot tell apart."""
+    if len(groups) < 2:
+        return "There is only one way to speak of."
+    first, *others = sorted(groups.values(), key=lambda group: -group.final.value)
+    told = [f"{first.name} ends highest, at {points(first.final.value)}"]
+    beaten: list[str] = []
+    level: list[str] = []
+    for other in others:
+        low = _chance(first, other).interval
+        (beaten if low is not None and low[0] > 0.5 else level).append(other.name)
+    told += [f"above {_list(beaten)}"] if beaten else []
+    told += [f"{len(first.runs)} seeds do not tell it apart from {_list(level)}"] if level else []
+    drops = {group.name: group.drop.value for group in groups.values() if group.drop is not None}
+    if drops:
+        most, least = max(drops, key=drops.__getitem__), min(drops, key=drops.__getitem__)
+        told.append(f"{most} drops most ({points(drops[most])}), {least} least ({points(drops[least])})")
+    return "; ".join(told) + f". {others[-1].name} ends lowest, at {points(others[-1].final.value)}."
+
+
+def _task(name: str, groups: Mapping[str, Group], sheet: Sheet) -> str:
+    """One handover: its words, its table, its figures."""
+    one = next(iter(groups.values()))
+    base, run = next(iter(groups)), one.runs[0]
+    rows = []
+    for way, group in groups.items():
+        better = None if way == base else _chance(group, groups[base])
+        back = sum(curve.made_good is not None for curve in group.curves)
+        numbers = [group.final, group.drop, *(_measured(group, what) for what in ("area", "regret"))]
+        chance = _amount(better, "{:.0%}".format)
+        rows.append([escape(way), *map(_amount, numbers), f"{back} of {len(group.runs)}", chance])
+    heads = ["way", "final", "drop", "mean score online", "regret per step", "made good", f"P(above {base})"]
+    steps = short(max(float(curve.steps[-1]) for curve in one.curves))
+    before = stats.estimate([curve.handover for curve in one.curves])
+    told = f"{run.algorithm} on {run.data}, {steps} environment steps from {points(before.value)}"
+    told += "" if run.data_return is None else f"; the data's own return is {points(run.data_return)}"
+    bars = figures.bars(list(groups.values()))
+    courses = figures.courses(list(groups.values()), run.data_return)
+    marks = sheet.put(0, f"{name}-bars", bars, f"Final scores and drops of {_list(list(groups))}.")
+    marks += sheet.put(1, f"{name}-courses", courses, f"Scores online of {_list(list(groups))}.")
+    table = sections.table([escape(head) for head in heads], rows)
+    words = f"<p class=quiet>{escape(told)}.</p><p>{escape(verdict(groups))}</p>"
+    return f"<section><h2>{escape(name)}</h2>{words}{table}{marks}</section>"
+
+
+def _together(tasks: Mapping[str, Mapping[str, Group]], ways: list[str], sheet: Sheet) -> str:
+    """All handovers: how often each way is above the first one, and the profile of gains."""
+    base, rows, gains = ways[0], [], {}
+    for way in ways:
+        there = [groups for groups in tasks.values() if way in groups]
+        gains[way] = np.concatenate([_gains(groups[way]) for groups in there])
+        held = [groups for groups in there if base in groups and way != base]
+        chances = [_chance(groups[way], groups[base]).value for groups in held]
+        mean = f"{np.mean(chances):.0%} over {len(chances)}" if chances else "–"
+        gain = stats.estimate(*(_gains(groups[way]) for groups in there))
+        rows.append([escape(way), _amount(gain, "{:.2f}".format), mean])
+    heads = ["way", "gain over the data", f"P(above {base}), mean over handovers"]
+    mark = sheet.put(2, "profile", figures.profiles(gains), "Performance profiles of the gains.")
+    what = "<b>Gain</b>: 1 + (final − data's own return) / |data's own return|, of all runs of a way."
+    parts = f"{sections.table(heads, rows)}{mark}<p class=quiet>{what}</p>"
+    return f"<section><h2>All handovers</h2>{parts}</section>"
+
+
+def _gains(group: Group) -> stats.FloatArray:
+    """Final scores in sizes of the data's own return, which is 1 [seeds]."""
+    finals = np.array([curve.scores[-1] for curve in group.curves])
+    own = np.array([run.data_return or np.nan for run in group.runs])
+    return np.asarray(1 + (finals - own) / np.abs(own))
+
+
+def _measured(group: Group, what: str) -> Estimate | None:
+    values = [getattr(curve, what) for curve in group.curves]
+    return None if None in values else stats.estimate(values)
+
+
+def _chance(one: Group, other: Group) -> Estimate:
+    return stats.probability_of_improvement(
+        *([curve.scores[-1] for curve in each.curves] for each in (one, other))
+    )
+
+
+def _amount(amount: Estimate | None, form: Any = points) -> str:
+    """A number above its interval."""
+    if amount is None:
+        return "–"
+    low_high = amount.interval
+    below = "" if low_high is None else f"<small>[{form(low_high[0])}, {form(low_high[1])}]</small>"
+    return f"{form(amount.value)}{below}"
+
+
+def _list(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
