@@ -95,6 +95,33 @@ def test_probabilities_of_improvement_add_up(x: list[float], y: list[float]) -> 
     assert stats.probability_of_improvement(x, x).value == pytest.approx(0.5)
 
 
+@given(st.floats(-1e4, 1e4), st.integers(3, 12))
+def test_scores_without_spread_have_an_interval_without_width(score: float, seeds: int) -> None:
+    amount = stats.estimate([score] * seeds)
+    assert (amount.value, amount.interval) == (pytest.approx(score), pytest.approx((score, score)))
+
+
+def test_a_profile_is_the_share_of_runs_above_each_level() -> None:
+    # A run at a level is not above it: at 2, of 1, 2, 2 and 3 only the 3 counts.
+    assert stats.profile([1, 2, 2, 3], [0, 1, 2, 2.5, 3]).tolist() == [1, 0.75, 0.25, 0.25, 0]
+
+
+@given(SCORES)
+def test_a_profile_falls_from_all_to_none(scores: list[float]) -> None:
+    shares = stats.profile(scores, np.linspace(min(scores) - 1, max(scores), 20))
+    assert (shares[0], shares[-1]) == (1, 0)
+    assert (np.diff(shares) <= 0).all()
+
+
+def test_the_area_is_the_mean_score_over_steps_not_over_evaluations() -> None:
+    # Trapezoids up to 15 k: 65.5 × 1 + 60 × 4,999 + 57.5 × 5,000 + 65 × 5,000 = 912,505.5. The mean of the
+    # five evaluations is 63.2: the two at the start lie one step apart and count for as little.
+    assert curve(ONLINE[:5]).area == pytest.approx(912_505.5 / 15_000)
+    assert curve(ONLINE[:1]).area == 66
+    assert curve(np.full(9, 7.0)).area == pytest.approx(7)
+    assert Curve(np.array([1.0]), np.array([5.0]), np.array([]), np.array([]), 0).area is None
+
+
 def test_the_drop_is_that_of_the_first_fifth_only() -> None:
     assert curve().drop == 11  # 66 − 55; 26 if the 40 at 20 k counted
     assert curve(planned=100_000).drop == 26  # now 20 k is within the first fifth
