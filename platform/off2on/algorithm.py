@@ -6,6 +6,7 @@ compose the batches, and alternates between collecting and updating.
 """
 
 import io
+import logging
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,6 +29,10 @@ from off2on.recipe import Recipe
 from off2on.runner import Rollout
 
 STATE = "off2on"
+EPISODES_FILE = "episodes.pt"
+"""What a checkpoint keeps of the simulators; see `runner.RecipeRunner`."""
+
+logger = logging.getLogger(__name__)
 
 
 class OfflineToOnline(Recipe, Algorithm):
@@ -118,8 +123,12 @@ class OfflineToOnline(Recipe, Algorithm):
             raise LearnerDied(f"only {len(results)} of {self.config.num_learners} learners answered")
         return [result.get() for result in results]
 
-    def cross(self) -> None:
-        """The handover: make the runners, and let the strategy make the batches."""
+    def cross(self, again: bool = False) -> None:
+        """The handover: make the runners, and let the strategy make the batches.
+
+        Args:
+            again: A checkpoint from after the handover is being restored: the networks have been through it.
+        """
         if self.config.new_dataset is not None:
             self.logs = Logs(open_shards(self.config.new_dataset))
         else:
@@ -131,7 +140,7 @@ class OfflineToOnline(Recipe, Algorithm):
                 logdir=self.logdir,
                 tune_trial_id=self.trial_id,
             )
-        self.ask(RecipeLearner.cross)
+        self.ask(RecipeLearner.cross, again=again)
         self._sync_weights()
 
     def _sync_weights(self) -> None:
@@ -212,13 +221,16 @@ class OfflineToOnline(Recipe, Algorithm):
         self.updates, self.env_steps, self.latest = own["updates"], own["env_steps"], own["latest"]
         self.is_fitted = own["fitted"]
         if own["crossed"] and not self.has_crossed:
-            self.cross()
+            self.cross(again=True)
         super().set_state(state)
 
     def save_to_path(self, path: Any = None, **kwargs: Any) -> str:
         """Save everything, the learners' online rows and strategies included."""
         folder = str(super().save_to_path(path, **kwargs))
         self.ask(RecipeLearner.save_rows, folder=folder)
+        if self.env_runner_group is not None:
+            states = self.env_runner_group.foreach_env_runner(_episodes)
+            torch.save(dict(states), Path(folder) / EPISODES_FILE)
         return folder
 
     def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
@@ -229,6 +241,16 @@ class OfflineToOnline(Recipe, Algorithm):
             # Runners refuse weights with a smaller number than theirs, which a rollback's have.
             self.env_runner_group.foreach_env_runner(_forget_weights)
             self._sync_weights()
+            self._go_on(Path(path) / EPISODES_FILE)
+
+    def _go_on(self, file: Path) -> None:
+        """Bring the simulators to where they were."""
+        states = torch.load(file, weights_only=True) if file.is_file() else {}
+        lost = self.env_runner_group.foreach_env_runner(
+            lambda runner: runner.go_on(states.get(runner.worker_index or 0, {}))
+        )
+        if sum(lost):
+            logger.warning("%d episodes could not be brought to where they were and begin anew", sum(lost))
 
     def __enter__(self) -> Self:
         return self
@@ -243,6 +265,10 @@ def _add(learner: RecipeLearner, columns: Any, first: int) -> None:
 
 def _weights(learner: RecipeLearner, name: str) -> dict[str, torch.Tensor]:
     return {key: value.cpu() for key, value in getattr(learner.nets, name).state_dict().items()}
+
+
+def _episodes(runner: Any) -> tuple[int, dict[str, Any]]:
+    return runner.worker_index or 0, runner.episodes()
 
 
 def _forget_weights(runner: Any) -> None:

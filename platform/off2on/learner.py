@@ -205,13 +205,18 @@ class RecipeLearner(TorchLearner):
 
     # The online side.
 
-    def cross(self) -> None:
-        """Go online: from now on the configured strategy makes the batches, with the online settings."""
+    def cross(self, again: bool = False) -> None:
+        """Go online: from now on the configured strategy makes the batches, with the online settings.
+
+        Args:
+            again: The networks have been handed over before, and are restored.
+        """
         strategy = find_strategy(self.config.strategy_name)
         self.replay.strategy = strategy(self.rows, self.config.strategy_settings)
         self.hp = self.replay.hp = self.online_hp
-        with torch.no_grad():
-            self.recipe.handed_over(self.nets, self.hp)
+        if not again:
+            with torch.no_grad():
+                self.recipe.handed_over(self.nets, self.hp)
 
     def _loosen(self) -> None:
         """Keep as much of the pull towards the data as the strategy now wants."""

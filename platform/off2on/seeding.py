@@ -2,9 +2,9 @@
 
 import numpy as np
 
-UPDATES, POSITIONS, ROLLOUTS, MASKS, RESETS = 0, 1, 2, 3, 4
+UPDATES, POSITIONS, ROLLOUTS, MASKS, RESETS, EPISODES = range(6)
 """What random numbers are for: noise in losses, rows drawn, steps in environments, bootstrap masks,
-fresh weights."""
+fresh weights, episodes of environments."""
 
 
 def seed_of(use: int, *parts: int) -> int:
