@@ -1,12 +1,14 @@
 """Ways across from the same handovers: run folders in, one page and one table out.
 
-The table, scores.csv, has a row per run, and every number of the page can be computed from it. Scores of
-different tasks are put together only where their scale does not matter: in the probability of improvement,
-and in the performance profile of gains over the data's own return.
+The table, scores.csv, has a row per run, and every number of the page can be computed from those that are
+finished: where a run is on its way says nothing about where it ends. Scores of different tasks are put
+together only where their scale does not matter: in the probability of improvement, and in the performance
+profile of gains over the data's own return.
 """
 
 import csv
 import io
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -47,23 +49,29 @@ def write_comparison(out: Path, cells: Cells, left_out: Mapping[tuple[str, str],
         Where the page and the table are.
 
     Raises:
-        UserError: No run has an evaluation yet.
+        UserError: No run is finished yet.
     """
     found: dict[tuple[str, str], list[RunRecord]] = {}
-    missing = []
+    finished: dict[tuple[str, str], list[RunRecord]] = {}
+    notes = [f"{' × '.join(pair)}: {why}" for pair, why in left_out.items()]
     for pair, folders in cells.items():
         for folder in folders:
             try:
-                found.setdefault(pair, []).append(load_run(folder))
+                run = load_run(folder)
             except (NoEvaluationError, UserError):
-                missing.append(f"{' × '.join(pair)}: {folder} has no evaluation yet")
-    if not found:
-        raise UserError(f"no run below {out} has an evaluation yet.")
+                notes.append(f"{' × '.join(pair)}: {folder} has no evaluation yet")
+                continue
+            found.setdefault(pair, []).append(run)
+            if run.status == "finished":
+                finished.setdefault(pair, []).append(run)
+            else:
+                notes.append(f"{' × '.join(pair)}: seed {run.seed} is {run.status}")
+    if not finished:
+        raise UserError(f"no run below {out} is finished yet.", "", "leave out --report-only")
     table = out / "scores.csv"
     write(table, _csv([_row(*pair, run) for pair, runs in found.items() for run in runs]))
     sheet = Sheet(out / "figures")
-    notes = missing + [f"{' × '.join(pair)}: {why}" for pair, why in left_out.items()]
-    write(out / "report.html", sheet.fill(_page(found, notes, sheet)))
+    write(out / "report.html", sheet.fill(_page(finished, notes, sheet)))
     return out / "report.html", table
 
 
@@ -110,14 +118,26 @@ def _page(found: Mapping[tuple[str, str], list[RunRecord]], notes: list[str], sh
         }
         for handover in dict.fromkeys(handover for handover, _ in found)
     }
+    # Means over different handovers are no comparison; a gain is counted in sizes of the data's own return.
+    shared, apart = {}, []
+    for name, groups in tasks.items():
+        if len(groups) < len(ways):
+            apart.append(f"{name} × {_list([way for way in ways if way not in groups])} is missing")
+        elif not all(run.data_return for group in groups.values() for run in group.runs):
+            apart.append(f"the data of {name} have no return of their own")
+        else:
+            shared[name] = groups
+    notes = notes + [f"{why}: its runs count nothing where handovers are put together" for why in apart]
     seeds = max(len(runs) for runs in found.values())
     title = f"{len(ways)} ways across from {len(tasks)} handovers"
     parts = [f"<header><h1>{title}</h1><p class=quiet>{seeds} seeds of each</p></header><main>"]
-    parts += [_together(tasks, ways, sheet)] if len(tasks) > 1 else []
+    parts += [_together(shared, ways, sheet)] if len(shared) > 1 else []
     parts += [_task(name, groups, sheet) for name, groups in tasks.items()]
     left = "".join(f"<li>{escape(note)}</li>" for note in notes)
     parts += [f"<section><h2>Left out</h2><ul class=quiet>{left}</ul></section>"] if notes else []
-    made = "All runs with their numbers and commands are in scores.csv."
+    made = f"""All runs with their numbers and commands are in scores.csv. <b>P(above)</b>: the probability
+that a seed ends above one of the other way. That all of {seeds} seeds end above all of {seeds} others happens
+once in {math.comb(2 * seeds, seeds)} pairs of ways that are equally good."""
     body = "\n".join([*parts, f"</main><footer><p>{made} {METHOD} {CROSSING}</p></footer>"])
     return PAGE.substitute(title=title, body=body)
 
@@ -135,11 +155,16 @@ def verdict(groups: Mapping[str, Group]) -> str:
         (beaten if low is not None and low[0] > 0.5 else level).append(other.name)
     told += [f"above {_list(beaten)}"] if beaten else []
     told += [f"{len(first.runs)} seeds do not tell it apart from {_list(level)}"] if level else []
-    drops = {group.name: group.drop.value for group in groups.values() if group.drop is not None}
-    if drops:
-        most, least = max(drops, key=drops.__getitem__), min(drops, key=drops.__getitem__)
-        told.append(f"{most} drops most ({points(drops[most])}), {least} least ({points(drops[least])})")
-    return "; ".join(told) + f". {others[-1].name} ends lowest, at {points(others[-1].final.value)}."
+    words = "; ".join(told) + f". {others[-1].name} ends lowest, at {points(others[-1].final.value)}."
+    least, *_, most = sorted(groups.values(), key=lambda group: group.drop.value if group.drop else 0.0)
+    if least.drop is None or most.drop is None or most.drop.value == least.drop.value:
+        return words
+    deeper = stats.probability_of_improvement(
+        *([curve.drop or 0.0 for curve in each.curves] for each in (most, least))
+    ).interval
+    sure = "" if deeper is not None and deeper[0] > 0.5 else ", which these seeds do not tell apart"
+    words += f" {most.name} drops most, by {points(most.drop.value)}, {least.name} least, by "
+    return f"{words}{points(least.drop.value)}{sure}."
 
 
 def _task(name: str, groups: Mapping[str, Group], sheet: Sheet) -> str:
@@ -168,21 +193,19 @@ def _task(name: str, groups: Mapping[str, Group], sheet: Sheet) -> str:
 
 
 def _together(tasks: Mapping[str, Mapping[str, Group]], ways: list[str], sheet: Sheet) -> str:
-    """All handovers: how often each way is above the first one, and the profile of gains."""
-    base, rows, gains = ways[0], [], {}
+    """Handovers that every way set out from: how often each is above the first, and the profile of gains."""
+    base, rows = ways[0], []
+    gains = {way: [_gains(groups[way]) for groups in tasks.values()] for way in ways}
     for way in ways:
-        there = [groups for groups in tasks.values() if way in groups]
-        gains[way] = np.concatenate([_gains(groups[way]) for groups in there])
-        held = [groups for groups in there if base in groups and way != base]
-        chances = [_chance(groups[way], groups[base]).value for groups in held]
-        mean = f"{np.mean(chances):.0%} over {len(chances)}" if chances else "–"
-        gain = stats.estimate(*(_gains(groups[way]) for groups in there))
-        rows.append([escape(way), _amount(gain, "{:.2f}".format), mean])
-    heads = ["way", "gain over the data", f"P(above {base}), mean over handovers"]
-    mark = sheet.put(2, "profile", figures.profiles(gains), "Performance profiles of the gains.")
+        chances = [_chance(groups[way], groups[base]).value for groups in tasks.values()]
+        mean = "–" if way == base else f"{np.mean(chances):.0%}"
+        rows.append([escape(way), _amount(stats.estimate(*gains[way])), mean])
+    heads = ["way", "gain over the data", escape(f"P(above {base}), mean over handovers")]
+    figure = figures.profiles({way: np.concatenate(each) for way, each in gains.items()})
+    mark = sheet.put(2, "profile", figure, "Performance profiles of the gains.")
     what = "<b>Gain</b>: 1 + (final − data's own return) / |data's own return|, of all runs of a way."
     parts = f"{sections.table(heads, rows)}{mark}<p class=quiet>{what}</p>"
-    return f"<section><h2>All handovers</h2>{parts}</section>"
+    return f"<section><h2>{escape(_list(list(tasks)))} together</h2>{parts}</section>"
 
 
 def _gains(group: Group) -> stats.FloatArray:

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from off2on import stats
-from off2on.figures import BLUE, GREY, INK, WIDE, Bars, clean, comparison, count_axis
+from off2on.figures import BLUE, GREY, INK, TEXT, WIDE, Bars, clean, comparison, count_axis
 from off2on.groups import Group
 from off2on.stats import FloatArray
 
@@ -30,7 +30,7 @@ def bars(groups: Sequence[Group]) -> Figure:
 def courses(groups: Sequence[Group], data_return: float | None) -> Figure:
     """The interquartile mean over the seeds of each group, against environment steps."""
     figure = Figure(figsize=(WIDE[0], WIDE[1] + 0.4))
-    axes = figure.add_axes((0.09, 0.16, 0.68, 0.8))
+    axes = figure.add_axes((0.09, 0.16, 0.66, 0.8))
     clean(axes)
     longest = 0.0
     for number, group in enumerate(groups):
@@ -46,15 +46,15 @@ def courses(groups: Sequence[Group], data_return: float | None) -> Figure:
     if data_return is not None:
         axes.axhline(data_return, color=GREY, linewidth=1, label="the data's own return")
     axes.set_ylabel("return: IQM over seeds")
-    count_axis(axes, longest, "environment steps")
-    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, handlelength=3)
+    count_axis(axes, longest, "{}environment steps")
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, handlelength=3, fontsize=TEXT)
     return figure
 
 
 def profiles(gains: Mapping[str, FloatArray]) -> Figure:
     """For each way, the share of its runs whose gain is above a level."""
     figure = Figure(figsize=WIDE)
-    axes = figure.add_axes((0.09, 0.18, 0.68, 0.78))
+    axes = figure.add_axes((0.09, 0.18, 0.66, 0.78))
     clean(axes)
     every = np.concatenate(list(gains.values()))
     room = 0.05 * (np.ptp(every) or 1.0)
@@ -68,5 +68,5 @@ def profiles(gains: Mapping[str, FloatArray]) -> Figure:
     axes.axvline(1, color=GREY, linewidth=1, label="the data's own return")
     axes.set_xlabel("gain over the data's own return (1)")
     axes.set_ylabel("share of runs above it")
-    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, handlelength=3)
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, handlelength=3, fontsize=TEXT)
     return figure
