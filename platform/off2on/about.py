@@ -8,7 +8,8 @@ from datasets_io import Shards
 from datasets_io.returns import returns_to_go
 from datasets_io.scores import key_of, mean_normalised, reference, to_json
 from off2on.algorithms import CATALOGUE
-from off2on.plan import Checked, Plan, plain
+from off2on.continuing import plain
+from off2on.plan import Checked, Plan
 from off2on.transforms import Transforms
 from off2on.versions import provenance
 
@@ -54,7 +55,8 @@ def about(plan: Plan, checked: Checked) -> dict[str, Any]:
         },
         "online_side": {
             f"online.{name}": value
-            for each in (checked.crossing, checked.online_hp)
+            for each in (checked.crossing, checked.online_hp, checked.guard)
+            if each is not None
             for name, value in plain(each).items()
         },
         **provenance(),

@@ -14,7 +14,7 @@ import numpy as np
 import ray
 import torch
 from ray.rllib.algorithms.algorithm import Algorithm
-from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
+from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_LEARNER_GROUP, COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.rllib.utils.checkpoints import Checkpointable
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, EPISODE_RETURN_MEAN, LEARNER_RESULTS
@@ -58,6 +58,10 @@ class OfflineToOnline(Recipe, Algorithm):
         """No step of `train` goes beyond this many updates (offline) or environment steps (online)."""
         self.latest: dict[str, float] = {}
         """The learners' metrics of the last step."""
+        self.is_held = False
+        """Whether runners go on with the weights they have, until `serve`."""
+        self.returns: list[float] = []
+        """Of the episodes that runners finished; whoever reads them may empty the list."""
         self.logs: Logs | None = None
         """What takes the environment's place after the handover, if anything does."""
         self.is_fitted = not self.config.recipe.fitted
@@ -143,8 +147,21 @@ class OfflineToOnline(Recipe, Algorithm):
         self.ask(RecipeLearner.cross, again=again)
         self._sync_weights()
 
+    def serve(self) -> None:
+        """Let the runners act with the policy as it is now, older than theirs perhaps."""
+        if self.env_runner_group is not None:
+            held, self.is_held = self.is_held, False
+            self.env_runner_group.foreach_env_runner(_forget_weights)
+            self._sync_weights()
+            self.is_held = held
+
+    def roll_back(self, folder: Path) -> None:
+        """Take networks and optimisers from a checkpoint of this run; counters and collected rows stay."""
+        self.learner_group.restore_from_path(str(folder / COMPONENT_LEARNER_GROUP))
+        self.ask(_count, updates=self.updates)
+
     def _sync_weights(self) -> None:
-        if self.env_runner_group is None:
+        if self.env_runner_group is None or self.is_held:
             return
         self.env_runner_group.sync_weights(
             from_worker_or_learner_group=self.learner_group, inference_only=True, timeout_seconds=None
@@ -170,6 +187,7 @@ class OfflineToOnline(Recipe, Algorithm):
         for rollout in rollouts:
             self._enter(rollout.columns)
         if returns := [ret for rollout in rollouts for ret in rollout.returns]:
+            self.returns += returns
             self.metrics.log_value(
                 (ENV_RUNNER_RESULTS, EPISODE_RETURN_MEAN), float(np.mean(returns)), window=10
             )
@@ -238,9 +256,8 @@ class OfflineToOnline(Recipe, Algorithm):
         Checkpointable.restore_from_path(self, path, *args, **kwargs)
         self.ask(RecipeLearner.load_rows, folder=str(path))
         if self.env_runner_group is not None:
-            # Runners refuse weights with a smaller number than theirs, which a rollback's have.
-            self.env_runner_group.foreach_env_runner(_forget_weights)
-            self._sync_weights()
+            if not self.is_held:
+                self.serve()
             self._go_on(Path(path) / EPISODES_FILE)
 
     def _go_on(self, file: Path) -> None:
@@ -263,6 +280,10 @@ def _add(learner: RecipeLearner, columns: Any, first: int) -> None:
     learner.add(ray.get(columns) if isinstance(columns, ray.ObjectRef) else columns, first)
 
 
+def _count(learner: RecipeLearner, updates: int) -> None:
+    learner.updates = updates
+
+
 def _weights(learner: RecipeLearner, name: str) -> dict[str, torch.Tensor]:
     return {key: value.cpu() for key, value in getattr(learner.nets, name).state_dict().items()}
 
@@ -272,4 +293,5 @@ def _episodes(runner: Any) -> tuple[int, dict[str, Any]]:
 
 
 def _forget_weights(runner: Any) -> None:
+    # Runners refuse weights with a smaller number than theirs, which older ones have.
     runner._weights_seq_no = 0

@@ -11,20 +11,18 @@ from datasets_io.environments import options_for
 from datasets_io.generations import parse
 from off2on.algorithms import find_algorithm
 from off2on.batches import STORED
+from off2on.continuing import must_continue
 from off2on.crossing import Crossing, online_hyperparameters, split
 from off2on.errors import MissingColumn, SimulatorError, UnknownName, UserError
 from off2on.evaluate import check_simulator
+from off2on.guard import GuardOptions
 from off2on.hyperparameters import PRESET, Hyperparameters, Settings
 from off2on.memory import default_budget
-from off2on.records import read_about
 from off2on.runs import HANDOVER, refuse_existing
 from off2on.strategies import find_strategy
 
 SMALLEST_WINDOW = 2**20
 """Bytes of data below which a window would hold too few rows to be a sample of anything."""
-
-CONTINUED = ("online", "strategy", "new_data", "workers", "envs", "eval_every", "memory")
-"""The options besides the hyperparameters that a resumed run must share with the one it continues."""
 
 
 class Checked(NamedTuple):
@@ -36,6 +34,7 @@ class Checked(NamedTuple):
     strategy: Settings
     crossing: Crossing
     online_hp: Hyperparameters
+    guard: GuardOptions | None
     env: str | None
     start: Path | None
     new: Shards | None
@@ -75,6 +74,7 @@ class Plan:
         threads: Threads of a learner; None measures which number is fastest.
         address: An existing Ray cluster.
         crossing: Factors of the crossing and hyperparameters that differ online, by name; values may be text.
+        guard: Settings of the guard; None does without.
         command: The command line, for the record.
         origins: Option to where its value came from, if it is not the default.
     """
@@ -100,6 +100,7 @@ class Plan:
     threads: int | None = None
     address: str | None = None
     crossing: Mapping[str, object] = field(default_factory=dict)
+    guard: Mapping[str, object] | None = None
     command: str = ""
     origins: Mapping[str, str] = field(default_factory=dict)
 
@@ -114,6 +115,7 @@ class Plan:
         across = f"-{self.strategy.rpartition(':')[2]}" if self.online else ""
         if self.new_data is not None:
             across += f"-{Path(self.new_data).name}"
+        across += "-guarded" if self.guard is not None else ""
         generations = parse(self.data)
         data = self.data if generations is None else generations.name
         return Path(self.out) / Path(data).name / f"{algorithm}{across}-s{self.seed}"
@@ -136,10 +138,11 @@ class Plan:
         self._check_columns(recipe.columns, shards)
         env = self._simulator(shards)
         start = self._start(shards, hp)
+        guard = self._guard(env)
         if resume and (self.folder / "run.yaml").is_file():
-            self._must_continue(self.folder, shards, hp, crossing, online_hp)
+            must_continue(self, self.folder, shards, hp, crossing, online_hp, *([guard] if guard else []))
         new = None if self.new_data is None else open_shards(self.new_data)
-        checked = Checked(recipe, shards, hp, strategy, crossing, online_hp, env, start, new)
+        checked = Checked(recipe, shards, hp, strategy, crossing, online_hp, guard, env, start, new)
         self.config(checked).validate()
         if not resume:
             refuse_existing(self.folder)
@@ -173,7 +176,7 @@ class Plan:
 
     def describe(self) -> list[tuple[str, str, str]]:
         """Every option with its value and where it came from."""
-        hidden = {"command", "origins", "hyperparameters", "strategy_options", "crossing"}
+        hidden = {"command", "origins", "hyperparameters", "strategy_options", "crossing", "guard"}
         rows = [
             (option.name, getattr(self, option.name)) for option in fields(self) if option.name not in hidden
         ]
@@ -214,6 +217,17 @@ class Plan:
         early = {step for step in (1, 1000, 2000, 5000, 10_000) if step <= self.online}
         online = sorted({*early, *range(every, self.online, every), self.online} - {0})
         return offline, online
+
+    def _guard(self, env: str | None) -> GuardOptions | None:
+        """How careful a guard is to be, if one is asked for."""
+        if self.guard is None:
+            return None
+        if env is None or self.new_data is not None or self.online == 0:
+            raise UserError(
+                "a guard tries policies in the environment, and here nothing is collected from one.",
+                "Say --online N with an environment, or leave out --guard.",
+            )
+        return GuardOptions.parse(self.guard, "the guard")
 
     def _simulator(self, shards: Shards) -> str | None:
         """The environment to score and collect in; learning offline can do without."""
@@ -274,37 +288,5 @@ class Plan:
                 f"{self.source} has no handover to start from.",
                 f"Looked for {checkpoint}. A run keeps one when its offline side is done.",
             )
-        self._must_continue(Path(self.source), shards, hp)
+        must_continue(self, Path(self.source), shards, hp)
         return checkpoint
-
-    def _must_continue(self, run: Path, shards: Shards, hp: Hyperparameters, *online: Settings) -> None:
-        """That the plan goes on from what the run did, and not from something else.
-
-        Args:
-            run: The folder.
-            shards: The data.
-            hp: The hyperparameters.
-            online: Where a run is resumed, what must be the same on its online side too.
-        """
-        about = read_about(run)
-        then: dict[str, object] = {"data": about["data"]["content_hash"]}
-        then |= {name: known["value"] for name, known in about["hyperparameters"].items()}
-        now: dict[str, object] = {"data": shards.manifest.content_hash} | plain(hp)
-        for name in ("algorithm", "updates", "learners", *(CONTINUED if online else ())):
-            then[name], now[name] = about["plan"][name]["value"], str(getattr(self, name))
-        if online:
-            then |= about["online_side"]
-            now |= {f"online.{name}": value for each in online for name, value in plain(each).items()}
-        for name in now:
-            if name in then and now[name] != then[name]:
-                raise UserError(
-                    f"{run} was run with {name} {then[name]}, not {now[name]}.",
-                    "Its checkpoints fit no other; say the same, or start anew with another --out.",
-                    f"off2on train {self.algorithm} {about['data']['pinned']}" if name == "data" else "",
-                )
-
-
-def plain(settings: Settings) -> dict[str, object]:
-    """Names to values as YAML keeps them."""
-    values = settings.as_dict().items()
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in values}

@@ -3,7 +3,7 @@
     run.yaml        the resolved plan, versions, status        metrics.csv    one row per evaluation
     checkpoints/    handover, the newest, last -> the newest   episodes.csv   one row per episode
     policy.pt       the policy alone                           log.txt        all that was said
-    handover.yaml   what changed there, and what was checked
+    handover.yaml   what changed there, and what was checked   guard.yaml     what the guard decided
 
 Every file is written under another name first and then renamed, so that none is ever half there.
 """
@@ -23,6 +23,7 @@ from off2on.records import read_about
 
 Row = dict[str, Any]
 HANDOVER = "handover"
+GUARD = "guard.yaml"
 
 
 class Run:
@@ -39,6 +40,8 @@ class Run:
         self.about: dict[str, Any] = {}
         self.metrics: list[Row] = []
         self.episodes: list[Row] = []
+        self.protected = {HANDOVER}
+        """Names of checkpoints that are not replaced by newer ones."""
 
     @classmethod
     def create(cls, folder: Path) -> Self:
@@ -97,7 +100,7 @@ class Run:
                 (self.folder / name).unlink(missing_ok=True)
 
     def checkpoint(self, name: str, save: Callable[[str], object]) -> Path:
-        """Keep a checkpoint; of those not called handover, only the newest stays.
+        """Keep a checkpoint; of those not protected, only the newest stays.
 
         Args:
             name: The folder's name; the same name is the same state.
@@ -116,7 +119,7 @@ class Run:
         link.symlink_to(name, target_is_directory=True)
         link.rename(self.checkpoints / "last")
         for other in self.checkpoints.iterdir():
-            if other.name not in (name, HANDOVER, "last"):
+            if other.name not in (name, "last", *self.protected):
                 shutil.rmtree(other)
         return target
 

@@ -17,12 +17,13 @@ import numpy as np
 from datasets_io.scores import key_of, mean_normalised
 from off2on.about import about
 from off2on.evaluate import Episode, acting, evaluate
+from off2on.guard import ACCEPT, ROLL_BACK, Guard
 from off2on.handover import report
 from off2on.plan import Checked, Plan
 from off2on.process import Stop, interruptible, quiet, ray_started
 from off2on.progress import open_progress
 from off2on.report import write_report
-from off2on.runs import HANDOVER, Row, Run, write
+from off2on.runs import GUARD, HANDOVER, Row, Run, write
 
 
 def train(plan: Plan, resume: bool = False) -> Path:
@@ -88,6 +89,7 @@ class _Session:
         self.warned = False
         self.speeds: dict[str, float] = {}
         self.began = time.monotonic() - float(run.about.get("wall_s", 0.0))
+        self.guard = self._guard_before()
         start = run.last_checkpoint or checked.start
         if start is not None:
             self.algo.restore_from_path(str(start))
@@ -120,13 +122,16 @@ class _Session:
                 if not (run.checkpoints / HANDOVER).exists():
                     self._keep(HANDOVER)
                 algo.cross()
-                self._hand_over(self._evaluate("handover"))
+                played = self._evaluate("handover")
+                self._hand_over(played)
+                self._stand_guard(played)
             for mark in online:
-                if algo.env_steps < mark:
+                if algo.env_steps < mark and not (self.guard and self.guard.has_stopped):
                     self._advance(mark)
-                    self._evaluate("online")
+                    self._try(self._evaluate("online"))
                     self._keep(self._place)
-        run.save_policy(algo.policy().export())
+        if self.guard is None:
+            run.save_policy(algo.policy().export())
 
     def _fit(self) -> None:
         """The recipe's first stage; what it trained is kept in files of its own, for other runs to use."""
@@ -169,6 +174,45 @@ class _Session:
         for line in told.lines():
             self.progress.note(line)
         write(self.run.folder / "handover.yaml", told.dump())
+
+    def _guard_before(self) -> Guard | None:
+        """The guard of a run that goes on; the policy that served last is then the runners'."""
+        file = self.run.folder / GUARD
+        if self.run.last_checkpoint is None or not file.is_file():
+            return None
+        self.algo.restore_from_path(str(self.run.last_checkpoint))
+        guard = Guard.load(file.read_text(encoding="utf-8"))
+        guard.forget_after(self.algo.env_steps)
+        self.run.protected = {HANDOVER, guard.serving}
+        self.algo.restore_from_path(str(self.run.checkpoints / guard.serving))
+        if not self.algo.has_crossed:
+            self.algo.cross()
+        self.algo.is_held = True
+        return guard
+
+    def _stand_guard(self, played: list[Episode]) -> None:
+        """Have the policy of the handover collect until another has shown that it is no worse."""
+        if self.checked.guard is not None:
+            self.guard = Guard(self.checked.guard, [episode.ret for episode in played], HANDOVER)
+            self.algo.is_held = True
+            write(self.run.folder / GUARD, self.guard.dump())
+            self.run.save_policy(self.algo.policy().export())
+
+    def _try(self, played: list[Episode]) -> None:
+        """Let the guard, if there is one, decide about the policy that has just been scored."""
+        if self.guard is None:
+            return
+        returns, collected = [episode.ret for episode in played], list(self.algo.returns)
+        self.algo.returns.clear()
+        trial = self.guard.judge(self.algo.env_steps, self._place, returns, collected)
+        write(self.run.folder / GUARD, self.guard.dump())
+        self.progress.note(self.guard.say(trial))
+        if trial.decision == ACCEPT:
+            self.algo.serve()
+            self.run.save_policy(self.algo.policy().export())
+            self.run.protected = {HANDOVER, self._place}
+        elif trial.decision == ROLL_BACK:
+            self.algo.roll_back(self.run.checkpoints / self.guard.serving)
 
     def _score_before(self) -> float | None:
         """The last offline score, of this run or of the one it starts from, if it met the same episodes."""

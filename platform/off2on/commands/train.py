@@ -19,7 +19,7 @@ from off2on.hyperparameters import PRESET
 if TYPE_CHECKING:
     from off2on.plan import Checked, Plan
 
-ASKED_OF_STRATEGY, OTHERWISE_ONLINE = "strategy.", "online."
+ASKED_OF_STRATEGY, OTHERWISE_ONLINE, OF_THE_GUARD = "strategy.", "online.", "guard."
 FACTORS = ("warm_up", "utd", "exploration")
 """The factors of a crossing that have an option of their own."""
 
@@ -36,6 +36,9 @@ FACTORS = ("warm_up", "utd", "exploration")
 )
 @click.option("--utd", type=float, metavar="X", help="Gradient updates per environment step.  [1.0]")
 @click.option("--exploration", metavar="NAME", help="Who collects: own, noisy, optimistic, expansion.  [own]")
+@click.option(
+    "--guard", is_flag=True, default=None, help="A policy collects only once a trial shows it is no worse."
+)
 @click.option("--new-data", metavar="NAME", help="New logs in the environment's place; NAME@1+: added since.")
 @click.option("--from", "source", metavar="RUN", help="Start at another run's handover.")
 @click.option("--seed", type=int, metavar="N", help="Of everything random.  [0]")
@@ -70,9 +73,10 @@ def train(words: tuple[str, ...], seeds: int, resume: bool, dry_run: bool, **opt
     folder of shards. With --from RUN, what is left out is that run's.
 
     NAME=VALUE are hyperparameters (`off2on algos ALGO` explains them); strategy.NAME=VALUE are options
-    of the strategy, and online.NAME=VALUE is what is otherwise online: a factor of the crossing
-    (`off2on strategies`) or a hyperparameter. preset=NAME takes those that ALGO's paper has for a
-    family of data, where they are not said. @FILE.yaml reads the same from lines NAME: VALUE.
+    of the strategy, online.NAME=VALUE is what is otherwise online: a factor of the crossing (`off2on
+    strategies`) or a hyperparameter; guard.NAME=VALUE are the guard's settings. preset=NAME takes the
+    hyperparameters that ALGO's paper has for a family of data, where they are not said. @FILE.yaml
+    reads the same from lines NAME: VALUE.
     """
     with Ticker() as ticker:
         # Before torch and Ray are loaded, which takes seconds.
@@ -123,12 +127,14 @@ def planned(
     def of(prefix: str) -> dict[str, object]:
         return {name.removeprefix(prefix): values[name] for name in values if name.startswith(prefix)}
 
-    prefixes = (ASKED_OF_STRATEGY, OTHERWISE_ONLINE)
+    prefixes = (ASKED_OF_STRATEGY, OTHERWISE_ONLINE, OF_THE_GUARD)
+    guard = of(OF_THE_GUARD) if asked.pop("guard", False) or of(OF_THE_GUARD) else None
     plan = Plan(
         **asked,
         hyperparameters={name: value for name, value in values.items() if not name.startswith(prefixes)},
         strategy_options=of(ASKED_OF_STRATEGY),
         crossing=of(OTHERWISE_ONLINE),
+        guard=guard,
         command=command,
         origins=origins,
     )
