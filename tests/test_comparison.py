@@ -44,14 +44,3 @@ def test_drops_that_overlap_are_said_to() -> None:
 def test_two_seeds_beat_nobody() -> None:
     told = verdict({each.name: each for each in (group("append", [1, 2]), group("balanced", [90, 91]))})
     assert "2 seeds do not tell it apart from append" in told
-
-
-def test_a_way_that_learns_nothing_yet_is_not_praised_for_its_drop() -> None:
-    still = group("warm", [70, 71, 72], lowest=66)
-    for run in still.runs:
-        run.about["online_side"] = {"online.warm_up": 2}  # a fifth of the ten steps
-    told = verdict({each.name: each for each in (group("append", [70, 71, 72]), still)})
-    assert "drops" not in told
-    assert "append drops most, by 6.00, other least, by 1.00." in verdict(
-        {"append": group("append", [70, 71, 72]), "warm": still, "other": group("other", [70, 71, 72], 65)}
-    )

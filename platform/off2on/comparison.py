@@ -77,7 +77,7 @@ def write_comparison(out: Path, cells: Cells, left_out: Mapping[tuple[str, str],
 
 def _row(handover: str, way: str, run: RunRecord) -> dict[str, Any]:
     curve = run.curve
-    early = curve.online[curve.steps <= stats.EARLY * curve.planned]
+    early = curve.online[curve.steps <= curve.window]
     return {
         "handover": handover,
         "way": way,
@@ -157,10 +157,7 @@ def verdict(groups: Mapping[str, Group]) -> str:
     count = "one seed does" if len(first.runs) == 1 else f"{len(first.runs)} seeds do"
     told += [f"{count} not tell it apart from {_list(level)}"] if level else []
     words = "; ".join(told) + f". {others[-1].name} ends lowest, at {points(others[-1].final.value)}."
-    learning = [group for group in groups.values() if not _still(group)]
-    if len(learning) < 2:
-        return words
-    least, *_, most = sorted(learning, key=lambda group: group.drop.value if group.drop else 0.0)
+    least, *_, most = sorted(groups.values(), key=lambda group: group.drop.value if group.drop else 0.0)
     if least.drop is None or most.drop is None or most.drop.value == least.drop.value:
         return words
     deeper = stats.probability_of_improvement(
@@ -169,13 +166,6 @@ def verdict(groups: Mapping[str, Group]) -> str:
     sure = "" if deeper is not None and deeper[0] > 0.5 else ", which these seeds do not tell apart"
     words += f" {most.name} drops most, by {points(most.drop.value)}, {least.name} least, by "
     return f"{words}{points(least.drop.value)}{sure}."
-
-
-def _still(group: Group) -> bool:
-    """Whether its warm-up lasts all of the steps in which a drop is looked for, so that there can be none."""
-    run = group.runs[0]
-    warm_up = (run.about.get("online_side") or {}).get("online.warm_up", 0)
-    return bool(warm_up >= stats.EARLY * run.curve.planned)
 
 
 def _task(name: str, groups: Mapping[str, Group], sheet: Sheet) -> str:
@@ -199,13 +189,7 @@ def _task(name: str, groups: Mapping[str, Group], sheet: Sheet) -> str:
     marks = sheet.put(0, f"{name}-bars", bars, f"Final scores and drops of {_list(list(groups))}.")
     marks += sheet.put(1, f"{name}-courses", courses, f"Scores online of {_list(list(groups))}.")
     table = sections.table([escape(head) for head in heads], rows)
-    still = [way for way, group in groups.items() if _still(group)]
-    early = short(stats.EARLY * run.curve.planned)
-    cautions = ""
-    if still:
-        why = f"The warm-up of {_list(still)} lasts all of the {early} steps in which a drop is looked for"
-        cautions = sections.warned([f"{why}: there can be none. Regret counts every step."])
-    words = f"<p class=quiet>{escape(told)}.</p>{cautions}<p>{escape(verdict(groups))}</p>"
+    words = f"<p class=quiet>{escape(told)}.</p><p>{escape(verdict(groups))}</p>"
     return f"<section><h2>{escape(name)}</h2>{words}{table}{marks}</section>"
 
 

@@ -79,14 +79,14 @@ def handover(
 
 
 def drop_by_seed(curves: Sequence[Curve]) -> Figure:
-    """The first 20 % of the online steps, each seed relative to its own handover, and their IQM."""
+    """The window in which a drop is looked for, each seed relative to its own handover, and their IQM."""
     figure, axes = half()
-    early = [curve.steps <= stats.EARLY * curve.planned for curve in curves]
+    early = [curve.steps <= curve.window for curve in curves]
     traces = [(c.steps[e], c.online[e] - c.handover) for c, e in zip(curves, early, strict=True)]
     _seeds(axes, traces, ORANGE)
     axes.axhline(0, color=INK, linewidth=1)
     axes.set_ylabel("change since the handover")
-    window = max(stats.EARLY * curve.planned for curve in curves)
+    window = max(curve.window for curve in curves)
     count_axis(axes, window, "{}environment steps after the handover")
     return figure
 
@@ -252,7 +252,7 @@ def _drop_arrow(axes: Axes, curves: Sequence[Curve]) -> None:
     """The drop as an arrow from the handover's level down, where the IQM is lowest, its size in words."""
     loss = stats.iqm([curve.drop or 0.0 for curve in curves])
     level = stats.iqm([curve.handover for curve in curves])
-    window = stats.EARLY * max(curve.planned for curve in curves)
+    window = max(curve.window for curve in curves)
     if loss == 0:
         _label(axes, f"no drop in the first {short(window)} steps", (0.02, 0.04), xycoords="axes fraction")
         return

@@ -45,7 +45,8 @@ class RecipeLearner(TorchLearner):
         self.rank = torch.distributed.get_rank() if self.distributed else 0
         self.world = max(1, self.config.num_learners)
         self.updates = 0
-        self.threads: int | None = self.config.threads
+        self.threads: int | None = None
+        self._use(self.config.threads)
         self.replay = self._replay()
 
     def _replay(self) -> Replay:
@@ -111,9 +112,7 @@ class RecipeLearner(TorchLearner):
         Returns:
             The losses and the recipe's metrics, averaged over the updates, and ``offline_share``.
         """
-        if self.threads is None:
-            self.threads = self._measured_threads()
-        torch.set_num_threads(self.threads)
+        self._use(self.threads or self._measured_threads())
         logged: dict[str, list[Tensor]] = defaultdict(list)
         replay, last = self.replay, self.updates + updates
         self._loosen()
@@ -164,6 +163,12 @@ class RecipeLearner(TorchLearner):
     def _loss(self, objective: Objective, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         compute = getattr(self.recipe, f"compute_{objective.name}_loss")
         return compute(self.nets, batch, self.hp)  # type: ignore[no-any-return]
+
+    def _use(self, threads: int | None) -> None:
+        """From now on so many threads, for scores too: another number takes sums in another order."""
+        self.threads = threads
+        if threads is not None:
+            torch.set_num_threads(threads)
 
     def _measured_threads(self) -> int:
         """The number of threads with which this recipe's gradients take least time."""
@@ -256,8 +261,7 @@ class RecipeLearner(TorchLearner):
         """Take back what `get_state` gave."""
         super().set_state(state)
         self.updates = state.get("updates", self.updates)
-        # As many threads as before: sums would be taken in another order by another number.
-        self.threads = state.get("threads") or self.threads
+        self._use(state.get("threads") or self.threads)
 
     def save_rows(self, folder: str) -> None:
         """Write what only this learner knows: its online rows, the strategy, the window, what it made up."""

@@ -37,6 +37,7 @@ def open_progress(
     updates: int,
     online: int,
     data_score: float | None,
+    warm_up: int = 0,
 ) -> "Progress":
     """The progress of one run.
 
@@ -47,11 +48,14 @@ def open_progress(
         updates: Gradient updates before the handover.
         online: Environment steps after it; 0 stays offline.
         data_score: The data's own mean return.
+        warm_up: Environment steps before the first online update.
     """
     stream = stream or sys.stderr
     able = stream.isatty() and os.environ.get("TERM") != "dumb" and "utf" in (stream.encoding or "").lower()
     kind = Screen if able else Lines
-    return kind(stream, title, str(folder), updates, online, data_score)
+    progress = kind(stream, title, str(folder), updates, online, data_score)
+    progress.window = warm_up + EARLY * online
+    return progress
 
 
 class Progress(ABC):
@@ -68,6 +72,8 @@ class Progress(ABC):
         self.scores: dict[str, list[float]] = {"offline": [], "online": []}
         self.handover: float | None = None
         self.lowest: float | None = None
+        self.window = EARLY * online
+        """Environment steps in which a drop is looked for."""
         self._began: tuple[str, int, float] | None = None
         self.open()
 
@@ -101,7 +107,7 @@ class Progress(ABC):
         self.scores[self.side].append(score)
         if side == "offline" or (side == "handover" and self.handover is None):
             self.handover = score  # just before the switch, if no other offline one comes
-        if side != "offline" and steps <= EARLY * self.planned["online"]:
+        if side != "offline" and steps <= self.window:
             self.lowest = score if self.lowest is None else min(self.lowest, score)
 
     @abstractmethod

@@ -112,6 +112,7 @@ def load_run(folder: Path) -> RunRecord:
             metrics["env_steps"][online],
             metrics["score"][online],
             planned=int(about.get("online") or 0),
+            warm_up=int((about.get("online_side") or {}).get("online.warm_up", 0)),
         ),
         sides=sides,
         metrics=metrics,

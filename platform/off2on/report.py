@@ -104,10 +104,11 @@ to resample. <b>Score</b>: the mean undiscounted return of the deterministic pol
 evaluation, never the best."""
 
 CROSSING = """<b>At the handover</b>: the score of the policy that is handed over, just before the switch.
-<b>Drop</b>: that score less the lowest in the first 20&nbsp;% of the online steps, the evaluation just after
-the switch among them. <b>Made good</b>: the first step at which the mean of three evaluations in a row, from
-the lowest on, is back at the handover's score; of several seeds, the median. <b>Regret</b>: score lost per
-online step, the area under the handover's level and above the curve."""
+<b>Drop</b>: that score less the lowest in the first 20&nbsp;% of the online steps, after a warm-up if
+there is one, the evaluation just after the switch among them. <b>Made good</b>: the first step at which
+the mean of three evaluations in a row, from the lowest on, is back at the handover's score; of several
+seeds, the median. <b>Regret</b>: score lost per online step, the area under the handover's level and
+above the curve."""
 
 
 def _page(groups: list[Group], waiting: list[str], sheet: Sheet) -> str:

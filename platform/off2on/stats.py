@@ -108,20 +108,20 @@ def iqm_curve(values: FloatArray) -> FloatArray:
     return _iqm_rows(values.T)
 
 
-def drop(handover: float, steps: FloatArray, scores: FloatArray, planned: int) -> float:
-    """The handover's score less the lowest in the first 20 % of the planned steps, never negative."""
-    return max(0.0, handover - float(scores[steps <= EARLY * planned].min(initial=np.inf)))
+def drop(handover: float, steps: FloatArray, scores: FloatArray, window: float) -> float:
+    """The handover's score less the lowest in the steps of a window, never negative."""
+    return max(0.0, handover - float(scores[steps <= window].min(initial=np.inf)))
 
 
-def made_good(handover: float, steps: FloatArray, scores: FloatArray, planned: int) -> int | None:
+def made_good(handover: float, steps: FloatArray, scores: FloatArray, window: float) -> int | None:
     """The first step at which the mean of three evaluations in a row is back at the handover's score.
 
     The three begin at the lowest evaluation of the drop or later, and the step is that of the last of them,
     when it can be known. 0 if there was no drop, None if it is not made good by the last evaluation.
     """
-    if drop(handover, steps, scores, planned) == 0:
+    if drop(handover, steps, scores, window) == 0:
         return 0
-    lowest = int(scores[steps <= EARLY * planned].argmin())
+    lowest = int(scores[steps <= window].argmin())
     if len(scores) < lowest + RUNNING:
         return None
     means = np.convolve(scores[lowest:], np.ones(RUNNING) / RUNNING, "valid")
@@ -152,6 +152,7 @@ class Curve:
         steps: Environment steps at each evaluation from the switch on [M]; the first is 0, just after it.
         online: Scores there [M]; none if the run stays offline.
         planned: The online steps that were asked for.
+        warm_up: Those of them before the first online update.
     """
 
     updates: FloatArray
@@ -159,6 +160,7 @@ class Curve:
     steps: FloatArray
     online: FloatArray
     planned: int
+    warm_up: int = 0
 
     def __post_init__(self) -> None:
         if not len(self.offline) + len(self.online):
@@ -188,15 +190,20 @@ class Curve:
         """The scores of the last side reached."""
         return self.online if self.crossed else self.offline
 
+    @property
+    def window(self) -> float:
+        """The steps in which a drop is looked for: 20 % of those planned, after the warm-up."""
+        return self.warm_up + EARLY * self.planned
+
     @cached_property
     def drop(self) -> float | None:
         """See `drop`; None if the run stays offline."""
-        return drop(self.handover, self.steps, self.online, self.planned) if self.crossed else None
+        return drop(self.handover, self.steps, self.online, self.window) if self.crossed else None
 
     @cached_property
     def made_good(self) -> int | None:
         """See `made_good`."""
-        return made_good(self.handover, self.steps, self.online, self.planned) if self.crossed else None
+        return made_good(self.handover, self.steps, self.online, self.window) if self.crossed else None
 
     @cached_property
     def area(self) -> float | None:

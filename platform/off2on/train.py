@@ -54,6 +54,7 @@ def train(plan: Plan, resume: bool = False) -> Path:
                 folder=plan.folder,
                 updates=plan.updates,
                 online=plan.online,
+                warm_up=checked.crossing.warm_up,
                 data_score=score,
             )
         )

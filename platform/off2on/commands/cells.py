@@ -12,6 +12,7 @@
 Words are those of ``off2on train``. Each handover is learned once per seed, and every way sets out from it.
 """
 
+import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -71,7 +72,7 @@ class Comparison:
         return refused
 
     def _place(self, handover: str, way: str, seed: int) -> list[str]:
-        return ["--out", str(self.out / handover / way.replace(" ", "-")), "--seed", str(seed)]
+        return ["--out", str(self.out / _slug(handover) / _slug(way)), "--seed", str(seed)]
 
     def _plan(self, words: list[str], line: int) -> "Plan":
         """The plan of a command line of the file, checked."""
@@ -152,3 +153,7 @@ def _whole(path: Path, node: Any, line: int) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise UserError(f"{path}:{line}: seeds must be a whole number from 1 on: got {text}.")
     return int(text)
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^\w.]+", "-", name)
