@@ -1,0 +1,133 @@
+"""The handover report: it says what changes, and finds what must not have changed."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from off2on import probe
+from off2on.evaluate import acting, evaluate
+from off2on.handover import report
+from off2on.plan import Plan
+from off2on.train import train
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+SMALL = {"hidden": (16, 16), "batch_size": 16}
+
+
+def plan(**said: Any) -> Plan:
+    said = {"online": 40, "updates": 20, "eval_episodes": 2, "threads": 1} | said
+    return Plan("iql", "toy-pendulum", SMALL, **said)
+
+
+def crossed(asked: Plan) -> Any:
+    algo = asked.config(asked.check()).build_algo()
+    while algo.is_offline:
+        algo.train()
+    algo.cross()
+    return algo
+
+
+def played(algo: Any, episodes: int = 2) -> list[Any]:
+    return evaluate(acting(algo.policy()), "Pendulum-v1", episodes=episodes, seed=0, keep=True)
+
+
+def test_a_run_keeps_what_changed_and_what_was_checked(tmp_path: Path):
+    folder = train(
+        plan(strategy="warm_start", crossing={"warm_up": 10, "critic_lr": 1e-5}, out=str(tmp_path))
+    )
+    kept = yaml.safe_load((folder / "handover.yaml").read_text())
+    changes = {change["what"]: (change["offline"], change["online"]) for change in kept["changes"]}
+    assert changes["batches"] == ("4 k recorded rows", "warm_start")
+    assert changes["updates"][1] == "4 per step, from step 10 on"
+    assert changes["actor"] == ("step size 7.4e-22", "step size 0.0003") or changes["actor"][0].startswith(
+        "step"
+    )
+    assert changes["critic"] == ("step size 0.0003", "step size 1e-05")
+    assert changes["critic_lr"] == ("0.0003", "1e-05")
+    assert changes["reward"] == ("return_scale", "return_scale")
+    checks = {check["what"]: check for check in kept["checks"]}
+    assert [checks[name]["passed"] for name in ("transforms", "score", "who collects")] == [True] * 3
+    assert checks["exploration"]["found"].startswith("standard deviation 0.")
+
+
+def test_transforms_that_differ_an_old_policy_and_a_moved_score_are_found():
+    asked = plan()
+    with crossed(asked) as algo:
+        episodes = played(algo)
+        score = float(np.mean([episode.ret for episode in episodes]))
+        fine = {check.what: check for check in report(asked, asked.check(), algo, score, episodes).checks}
+        assert fine["transforms"].passed
+        assert fine["score"].passed
+        assert fine["who collects"].passed
+
+        (learner,) = algo.ask(lambda learner: learner)
+        source = learner.replay.source
+        before = source.transforms
+        source.transforms = type(before)(**{**vars(before), "reward_scale": 2 * before.reward_scale})
+        algo.env_runner_group.local_env_runner.module.policy.nets.actor.mlp[0].bias.data += 1.0
+        bad = {check.what: check for check in report(asked, asked.check(), algo, score + 1, episodes).checks}
+    assert bad["transforms"].passed is False
+    assert "reward by up to" in bad["transforms"].found
+    assert "obs" not in bad["transforms"].found
+    assert bad["score"].passed is False
+    assert bad["who collects"].passed is False
+
+
+def test_values_are_held_against_what_the_episodes_returned():
+    """With critics that say c everywhere, returns are hand-made: rewards to the limit, then c."""
+    asked = plan()
+    with crossed(asked) as algo:
+        (learner,) = algo.ask(lambda learner: learner)
+        for parameter in learner.nets.critic.parameters():
+            parameter.data.zero_()
+        learner.nets.critic.layers[-1].bias.data.fill_(7.0)
+        scale = learner.replay.source.transforms.reward_scale
+        reward = np.array([1.0, 2.0, 3.0, -1.0])
+        columns = {
+            "obs": np.zeros((4, 3), np.float32),
+            "new_obs": np.zeros((4, 3), np.float32),
+            "actions": np.zeros((4, 1), np.float32),
+            "rewards": reward,
+            "terminateds": np.array([False, True, False, False]),
+            "truncateds": np.array([False, False, False, True]),
+            "last": np.array([False, True, False, True]),
+        }
+        (said,) = algo.ask(probe.judge, columns=columns)
+    scaled, gamma = scale * reward, 0.99
+    end = scaled[3] + gamma * 7
+    expected = [scaled[0] + gamma * scaled[1], scaled[1], scaled[2] + gamma * end, end]
+    assert said["q"] == pytest.approx(7.0)
+    assert said["return"] == pytest.approx(np.mean(expected), rel=1e-5)
+    assert np.isnan(said["correlation"]), "a constant goes with nothing"
+
+
+def test_kept_episodes_are_what_was_played():
+    with crossed(plan()) as algo:
+        first, second = played(algo)
+    for episode in (first, second):
+        assert episode.columns is not None
+        assert episode.columns["rewards"].sum() == pytest.approx(episode.ret, rel=1e-5)
+        assert len(episode.columns["obs"]) == episode.length == 200
+        np.testing.assert_array_equal(episode.columns["new_obs"][:-1], episode.columns["obs"][1:])
+        assert episode.columns["truncateds"].tolist() == [False] * 199 + [True]
+    assert not np.array_equal(first.columns["obs"], second.columns["obs"])
+
+
+def test_how_random_exploring_is_in_halves_of_the_box():
+    with crossed(plan()) as algo:
+        (learner,) = algo.ask(lambda learner: learner)
+        actor = learner.nets.actor
+        obs = np.zeros((500, 3), np.float32)
+        with torch.no_grad():
+            for parameter in actor.mlp.parameters():
+                parameter.zero_()
+            actor.log_std.fill_(np.log(0.1))
+            (narrow,) = algo.ask(probe.spread, obs=obs)
+            actor.log_std.fill_(-5.0)
+            (none,) = algo.ask(probe.spread, obs=obs)
+    assert narrow["std"] == pytest.approx(0.1, rel=0.05)
+    assert none["std"] < 0.01
