@@ -22,7 +22,7 @@ class Change(Recipe):
         """Refuse a recipe that cannot be changed so.
 
         Raises:
-            RecipeError: Says what it lacks.
+            CrossingError: Says what it lacks.
         """
 
 

@@ -20,8 +20,9 @@ from off2on.commands.data import data
 from off2on.commands.doctor import doctor
 from off2on.commands.evaluate import evaluate
 from off2on.commands.report import report
+from off2on.commands.strategies import strategies
 from off2on.commands.train import train
-from off2on.errors import HyperparameterError, LearnerDied, RecipeError, UserError, nearest
+from off2on.errors import CrossingError, HyperparameterError, LearnerDied, RecipeError, UserError, nearest
 
 
 class Verbs(click.Group):
@@ -42,7 +43,7 @@ def off2on() -> None:
     """Learn policies from recorded data, then keep improving them in the world."""
 
 
-for verb in (data, algos, train, evaluate, compare, report, doctor):
+for verb in (data, algos, strategies, train, evaluate, compare, report, doctor):
     off2on.add_command(verb)
 
 
@@ -111,6 +112,8 @@ def _where_to_look(error: UserError, arguments: Sequence[str]) -> str:
     verb, *rest = [argument for argument in arguments if not argument.startswith("-")] or [""]
     if verb == "train" and isinstance(error, HyperparameterError) and rest:
         return _line(["algos", rest[0]])
+    if isinstance(error, CrossingError):
+        return _line(["strategies"])
     if isinstance(error, RecipeError):
         return _line(["algos", "iql"])  # one whose names agree, and its file
     if verb == "data" and rest and rest[0] in data.commands:

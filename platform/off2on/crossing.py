@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 from off2on.changes import PolicyDelay
-from off2on.errors import HyperparameterError, RecipeError, nearest
+from off2on.errors import CrossingError, HyperparameterError, nearest
 from off2on.explorations import EXPLORATIONS
 from off2on.hyperparameters import Hyperparameters, Settings, hp
 from off2on.recipe import Recipe
@@ -66,14 +66,14 @@ class Crossing(Settings):
 
         Raises:
             HyperparameterError: A value out of range.
-            RecipeError: The recipe cannot do it.
+            CrossingError: The recipe cannot do it.
         """
         papers = {name: value for name, value in strategy.crossing.items() if name != "pull" or recipe.pull}
         crossing = cls.parse({**papers, **said}, "the online side")
         for change in crossing.changes():
             change.check(recipe)
         if (crossing.pull != 1 or strategy.needs_pull) and not recipe.pull:
-            raise RecipeError(
+            raise CrossingError(
                 f"{recipe.__name__} has no pull towards the data that could be loosened.",
                 "CQL, TD3+BC, ReBRAC and their kin have one.",
             )

@@ -4,6 +4,7 @@ UserError
 ├── UnknownName, Exists, DataError, Offline      from datasets_io
 ├── HyperparameterError      no such hyperparameter, or a value out of range
 ├── RecipeError              an algorithm whose class contradicts itself
+│   └── CrossingError        an algorithm cannot cross in the way that was asked for
 └── SimulatorError           an environment that is missing, or does not fit the data
 LearnerDied                  a learner process is gone and was not replaced    exit code 4
 """
@@ -11,6 +12,7 @@ LearnerDied                  a learner process is gone and was not replaced    e
 from datasets_io.errors import DataError, Exists, MissingColumn, UnknownName, UserError, nearest
 
 __all__ = [
+    "CrossingError",
     "DataError",
     "Exists",
     "HyperparameterError",
@@ -30,6 +32,10 @@ class HyperparameterError(UserError):
 
 class RecipeError(UserError):
     """An algorithm's class contradicts itself: an objective without a loss, for example."""
+
+
+class CrossingError(RecipeError):
+    """The algorithm cannot cross so: it lacks what the strategy or a factor of the crossing needs."""
 
 
 class SimulatorError(UserError):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from off2on.changes import Change
-from off2on.errors import RecipeError
+from off2on.errors import CrossingError
 from off2on.nets import Nets
 from off2on.recipe import Recipe
 
@@ -23,7 +23,7 @@ class Noisy(Change):
     def check(cls, recipe: type[Recipe]) -> None:
         """Refuses whole numbers."""
         if recipe.actions == "discrete":
-            raise RecipeError(f"exploration 'noisy' adds noise to actions; {recipe.__name__} has choices.")
+            raise CrossingError(f"exploration 'noisy' adds noise to actions; {recipe.__name__} has choices.")
 
     @classmethod
     def act(cls, nets: Nets, obs: Tensor, hp: Any, explore: bool) -> Tensor:
@@ -44,7 +44,7 @@ class Judged(Change):
     def check(cls, recipe: type[Recipe]) -> None:
         """Refuses a recipe without critics of an action."""
         if recipe.actions == "discrete" or "critic" not in [objective.name for objective in recipe.plan()]:
-            raise RecipeError(
+            raise CrossingError(
                 f"exploration '{cls.__name__.lower()}' asks critics Q(s, a) of continuous actions, "
                 f"which {recipe.__name__} has not.",
                 "own and noisy need none.",
@@ -89,7 +89,7 @@ class Expansion(Judged):
         super().check(recipe)
         names = [objective.name for objective in recipe.plan()]
         if "expansion" in names or "actor" not in names or recipe.acting != ("actor",):
-            raise RecipeError(
+            raise CrossingError(
                 f"exploration 'expansion' keeps a copy of the one network that acts; {recipe.__name__} acts "
                 f"with {' and '.join(recipe.acting)}."
             )

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from off2on.batches import Batch
 from off2on.changes import Change
-from off2on.errors import RecipeError
+from off2on.errors import CrossingError
 from off2on.nets import Nets
 from off2on.recipe import Recipe
 
@@ -23,7 +23,7 @@ class Asked(Change):
     def check(cls, recipe: type[Recipe]) -> None:
         """Refuses a recipe whose targets are not made in `target_value`."""
         if getattr(recipe, "target_value", None) is None:
-            raise RecipeError(
+            raise CrossingError(
                 f"the targets of {recipe.__name__} are not made of its critics' values of one action.",
                 "SAC, TD3 and their kin combine them; 'own' leaves the recipe as it is.",
             )

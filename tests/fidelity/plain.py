@@ -37,7 +37,22 @@ def perceptron(layers: Layers, x: Tensor) -> Tensor:
 def values(critic: Any, obs: Tensor, action: Tensor) -> list[Tensor]:
     """Each member's Q_i(s, a) of one row."""
     row = torch.cat((obs.double(), action.double()))
+    if critic.layer_norm == "before":
+        return [normalised(critic, number, layers, row) for number, layers in enumerate(members_of(critic))]
     return [perceptron(layers, row).squeeze() for layers in members_of(critic)]
+
+
+def normalised(critic: Any, number: int, layers: Layers, x: Tensor) -> Tensor:
+    """One member's value of one row, each hidden layer normalised over its units and then cut off at 0."""
+    *hidden, (last, offset) = layers
+    for norm, (weight, bias) in zip(critic.norms, hidden, strict=True):
+        x = weight @ x + bias
+        spread = ((x - x.mean()) ** 2).mean()
+        x = (x - x.mean()) / (spread + 1e-5).sqrt() * norm.weight[number, 0].double() + norm.bias[
+            number, 0
+        ].double()
+        x = torch.where(x > 0, x, 0.0)
+    return (last @ x + offset).squeeze()
 
 
 def least(numbers: list[Tensor]) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 from off2on.algorithms.e2o import E2O
 from off2on.algorithms.edac import EDAC
 from off2on.algorithms.redq import REDQ
+from off2on.algorithms.rlpd import RLPD
 from off2on.algorithms.sac_n import SACN
 
 Make = Callable[..., Any]
@@ -92,8 +93,8 @@ def check_actor(
     )
 
 
-def check_temperature(fidelity: Any, name: str, case: Any, seed: int) -> None:
-    """-E[ log alpha (log pi + H) ] with H = -3."""
+def check_temperature(fidelity: Any, name: str, case: Any, seed: int, wanted: float = -3.0) -> None:
+    """-E[ log alpha (log pi + H) ]."""
     batch, noise = case.prepared(seed), noise_of(seed)
     log_prob = [plain.squashed(case.nets.actor, batch.obs[k], noise[k])[1].detach() for k in ROWS]
     log_alpha = case.nets.temperature.value[0].double()
@@ -102,7 +103,7 @@ def check_temperature(fidelity: Any, name: str, case: Any, seed: int) -> None:
         "temperature",
         reference=LOOPS,
         ours=case.loss("temperature", batch),
-        theirs=plain.average(-log_alpha * (one - 3) for one in log_prob),
+        theirs=plain.average(-log_alpha * (one + wanted) for one in log_prob),
         network=case.nets.temperature,
     )
 
@@ -225,6 +226,25 @@ def test_redq(problem: Make, fidelity: Any, seed: int):
     )
     check_actor(fidelity, "redq", case, seed, plain.average)
     check_temperature(fidelity, "redq", case, seed)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_rlpd(problem: Make, fidelity: Any, seed: int):
+    case = lively(problem(RLPD, seed=seed, critics=6))
+    batch = case.prepared(seed)
+    noise = noise_of(seed + 1)
+    chosen = torch.randperm(6)[:2].tolist()
+    target = soft_target(case, batch, noise, lambda q: plain.least([q[member] for member in chosen]))
+    fidelity.compare(
+        "rlpd",
+        "critic",
+        reference=LOOPS,
+        ours=case.loss("critic", batch, seed),
+        theirs=squares(case, batch, target),
+        network=case.nets.critic,
+    )
+    check_actor(fidelity, "rlpd", case, seed, plain.average)
+    check_temperature(fidelity, "rlpd", case, seed, wanted=-1.5)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

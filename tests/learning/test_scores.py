@@ -63,6 +63,7 @@ SHORT: dict[str, dict[str, Any]] = {
     "e2o": PROPOSALS | {"critics": 4},
     "bred": PROPOSALS | {"agents": 3},
     "redq": {"policy_every": 2},
+    "rlpd": {"policy_every": 2},
     "mopo": MODEL,
     "combo": MODEL | PROPOSALS,
 }
@@ -72,7 +73,7 @@ LONGER = {("halfcheetah-medium", name): 10_000 for name in ("td3_bc", "awac", "i
 LONGER |= {("toy-pendulum", "plas"): 20_000}
 """Those that were below the data after 5,000 updates and were given more; of AWAC it made less."""
 
-ONLINE_ONLY = {"ddpg", "td3", "sac", "redq", "dqn", "double_dqn", "discrete_sac"}
+ONLINE_ONLY = {"ddpg", "td3", "sac", "redq", "rlpd", "dqn", "double_dqn", "discrete_sac"}
 """Made for learning online: the papers do not say that they beat a recording from it alone."""
 
 STILL_BELOW = {

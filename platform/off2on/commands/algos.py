@@ -3,10 +3,8 @@
 import csv
 import inspect
 import os
-import shutil
 import sys
-import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
@@ -14,7 +12,7 @@ from typing import Any
 
 import click
 
-from off2on.commands.screen import as_json, table
+from off2on.commands.screen import as_json, folded
 
 OTHERS = "other packages"
 """The family under which the algorithms of other packages are listed."""
@@ -40,7 +38,7 @@ def algos(name: str | None, json_: bool) -> None:
     click.echo(f"  {'name':<{name_width}}  lines  {'paper':<{paper_width}}  one line")
     for family, group in groupby(rows, key=lambda row: row["family"]):
         click.echo(family)
-        _fold(
+        folded(
             [
                 f"  {row['name']:<{name_width}}",
                 f"{row['lines'] or '–':>5}",
@@ -152,43 +150,31 @@ def _show(page: dict[str, Any]) -> None:
     click.echo()
     known = page["hyperparameters"]
     head = ("hyperparameter", "default", "range", "search", "meaning")
-    _fold([head, *((key, *_hyperparameter(about)) for key, about in known.items())])
+    folded([head, *((key, *hyperparameter(about)) for key, about in known.items())])
     if page["presets"]:
         click.echo()
         said = [
             (preset, " ".join(f"{key}={plain(value)}" for key, value in values.items()))
             for preset, values in page["presets"].items()
         ]
-        _fold([("preset=", "values"), *said])
+        folded([("preset=", "values"), *said])
     if page["fidelity"]:
         click.echo()
         head = ("loss", "loss error", "gradient error", "relation", "held against")
         keys = ("loss", "loss_error", "gradient_error", "relation", "reference")
-        _fold([head, *([row[key] or "–" for key in keys] for row in page["fidelity"])])
+        folded([head, *([row[key] or "–" for key in keys] for row in page["fidelity"])])
     click.echo()
     words = [
         (f"{word['name']}:{word['default']:g}", word["range"], f"{word['summary']}; {word['number']}")
         for word in page["expansions"]
     ]
-    _fold([("expand=", "range", "meaning"), *words])
+    folded([("expand=", "range", "meaning"), *words])
     data = "toy-cartpole" if page["actions"] == "discrete" else "toy-pendulum"
     click.echo(f"\nfile  {page['file']}" + (f" ({page['lines']} lines)" if page["lines"] else ""))
     click.echo(f"try   off2on train {page['name']} {data} --updates 10k --online 5k")
 
 
-def _fold(rows: Iterable[Sequence[str]]) -> None:
-    """A table whose last column is broken into lines that fit the screen."""
-    rows = list(rows)
-    used = sum(2 + max(map(len, column)) for column in list(zip(*rows, strict=True))[:-1])
-    room = max(min(max(shutil.get_terminal_size((120, 24)).columns, 80), 140) - used, 30)
-    folded: list[list[str]] = []
-    for *cells, last in rows:
-        first, *more = textwrap.wrap(last, room, break_on_hyphens=False) or [""]
-        folded += [[*cells, first], *([*[""] * len(cells), line] for line in more)]
-    table(folded)
-
-
-def _hyperparameter(about: Mapping[str, Any]) -> tuple[str, ...]:
+def hyperparameter(about: Mapping[str, Any]) -> tuple[str, ...]:
     """Default, range, search range and meaning; the first three are short."""
     default, allowed, meaning = about["default"], about["range"], about["meaning"]
     if isinstance(default, bool):

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from off2on.commands.train import planned, train
-from off2on.errors import RecipeError, UserError, nearest
+from off2on.errors import CrossingError, UserError, nearest
 
 if TYPE_CHECKING:
     from off2on.plan import Plan
@@ -67,7 +67,7 @@ class Comparison:
             for way, (words, at) in self.ways.items():
                 try:
                     self._plan([*start, *words, *self._place(handover, way, 0)], at)
-                except RecipeError as error:
+                except CrossingError as error:
                     refused[handover, way] = error.what.removeprefix(f"{self.path}:{at}: ")
         return refused
 
@@ -133,6 +133,11 @@ def _items(path: Path, node: Any, where: object) -> Iterator[tuple[str, tuple[An
         if key.value in seen:
             raise UserError(
                 f"{path}:{line}: '{key.value}' is said twice.", f"First in line {seen[key.value]}."
+            )
+        if (other := next((name for name in seen if _slug(name) == _slug(key.value)), None)) is not None:
+            raise UserError(
+                f"{path}:{line}: '{key.value}' would have the folder of '{other}'.",
+                "Names must differ in letters.",
             )
         seen[key.value] = line
         yield str(key.value), (value, line)

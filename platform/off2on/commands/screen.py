@@ -1,7 +1,9 @@
 """How the verbs print: results on stdout, the rest on stderr."""
 
 import json
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -24,6 +26,18 @@ def table(rows: Iterable[Sequence[object]], right: Sequence[int] = ()) -> None:
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         click.echo("  ".join(cells).rstrip())
+
+
+def folded(rows: Iterable[Sequence[str]]) -> None:
+    """A table whose last column is broken into lines that fit the screen."""
+    rows = list(rows)
+    used = sum(2 + max(map(len, column)) for column in list(zip(*rows, strict=True))[:-1])
+    room = max(min(max(shutil.get_terminal_size((120, 24)).columns, 80), 140) - used, 30)
+    lines: list[list[str]] = []
+    for *cells, last in rows:
+        first, *more = textwrap.wrap(last, room, break_on_hyphens=False) or [""]
+        lines += [[*cells, first], *([*[""] * len(cells), line] for line in more)]
+    table(lines)
 
 
 def line(label: str, text: str) -> None:

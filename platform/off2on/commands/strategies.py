@@ -1,0 +1,78 @@
+"""``off2on strategies``: the ways across and the factors of a crossing; with NAME, a strategy's page."""
+
+import inspect
+import os
+import sys
+from typing import Any
+
+import click
+
+from off2on.commands.algos import hyperparameter, plain
+from off2on.commands.screen import as_json, folded, table
+
+HEAD = ("default", "range", "search", "meaning")
+
+
+@click.command(short_help="The ways across; with NAME, that one's page.")
+@click.argument("name", required=False)
+@click.option("--json", "json_", is_flag=True)
+def strategies(name: str | None, json_: bool) -> None:
+    """What online batches can be made of, and what else can be set for the online side alone.
+
+    NAME is one of the list, or package.module:Class.
+    """
+    if name is not None:
+        page = _page(name)
+        as_json(page) if json_ else _show(page)
+        return
+    from off2on.crossing import Crossing
+    from off2on.strategies import CATALOGUE
+
+    factors = _settings(Crossing)
+    if json_:
+        rows = [{"name": key, "summary": summary} for key, (_, summary) in CATALOGUE.items()]
+        as_json({"strategies": rows, "factors": factors})
+        return
+    table([("--strategy", "batches of"), *((key, summary) for key, (_, summary) in CATALOGUE.items())])
+    click.echo()
+    folded([("online.NAME=", *HEAD), *((key, *hyperparameter(about)) for key, about in factors.items())])
+    click.echo("\nHyperparameters can differ online too: online.actor_lr=1e-4.")
+    click.echo("off2on strategies NAME prints a strategy's page.")
+
+
+def _page(name: str) -> dict[str, Any]:
+    """All there is to say of one."""
+    from off2on.strategies import find_strategy
+
+    kind = find_strategy(name)
+    module = sys.modules[kind.__module__]
+    return {
+        "name": name,
+        "file": os.path.relpath(inspect.getsourcefile(kind) or ""),
+        "description": inspect.getdoc(module) or inspect.getdoc(kind) or "",
+        "options": _settings(kind.Options),
+        "crossing": dict(kind.crossing),
+    }
+
+
+def _settings(kind: Any) -> dict[str, dict[str, Any]]:
+    """What is known of each setting."""
+    defaults = kind().as_dict()
+    return {
+        key: {"default": defaults[key], "range": rule.range(), "search": rule.search, "meaning": rule.meaning}
+        for key, rule in kind.rules().items()
+    }
+
+
+def _show(page: dict[str, Any]) -> None:
+    """The page on stdout."""
+    click.echo(page["description"])
+    if page["options"]:
+        click.echo()
+        rows = [(key, *hyperparameter(about)) for key, about in page["options"].items()]
+        folded([("strategy.NAME=", *HEAD), *rows])
+    if page["crossing"]:
+        said = " ".join(f"online.{key}={plain(value)}" for key, value in page["crossing"].items())
+        click.echo(f"\nwhere nothing is said: {said}")
+    click.echo(f"\nfile  {page['file']}")
+    click.echo(f"try   off2on train cql toy-pendulum --updates 10k --online 5k --strategy {page['name']}")
