@@ -99,11 +99,12 @@ def test_only_the_serving_policy_collects_and_a_collapsed_learner_begins_again(
     from off2on.algorithm import OfflineToOnline
 
     served: list[torch.Tensor] = []
+    seen = torch.randn(50, 3)
     collect = OfflineToOnline._collect
 
     def watched(self: Any, steps: int) -> None:
         runner = self.env_runner_group.local_env_runner
-        served.append(runner.module.policy(torch.ones(1, 3)).detach().clone())
+        served.append(runner.module.policy(seen).detach().clone())
         collect(self, steps)
 
     monkeypatch.setattr(OfflineToOnline, "_collect", watched)

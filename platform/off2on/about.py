@@ -9,6 +9,7 @@ from datasets_io.returns import returns_to_go
 from datasets_io.scores import key_of, mean_normalised, reference, to_json
 from off2on.algorithms import CATALOGUE
 from off2on.continuing import plain
+from off2on.guard import GuardOptions
 from off2on.plan import Checked, Plan
 from off2on.transforms import Transforms
 from off2on.versions import provenance
@@ -53,13 +54,28 @@ def about(plan: Plan, checked: Checked) -> dict[str, Any]:
             name: {"value": value, "default": defaults[name], "origin": origins[name]}
             for name, value in plain(hp).items()
         },
-        "online_side": {
-            f"online.{name}": value
-            for each in (checked.crossing, checked.online_hp, checked.guard)
-            if each is not None
-            for name, value in plain(each).items()
-        },
+        "online_side": online_side(plan, checked),
         **provenance(),
+    }
+
+
+def online_side(plan: Plan, checked: Checked) -> dict[str, dict[str, Any]]:
+    """Value, default and origin of what may be otherwise online, and of the guard's settings, by name.
+
+    The default of a hyperparameter is its value offline.
+    """
+    kept = {
+        name: {"value": value, "default": default, "origin": origin}
+        for name, value, default, origin in plan.otherwise(checked)
+    }
+    guard, usual = plain(checked.guard) if checked.guard else {}, plain(GuardOptions())
+    return kept | {
+        f"guard.{name}": {
+            "value": value,
+            "default": usual[name],
+            "origin": plan.origins.get(f"guard.{name}", "default"),
+        }
+        for name, value in guard.items()
     }
 
 

@@ -29,7 +29,7 @@ def must_continue(plan: Any, run: Path, shards: Shards, hp: Hyperparameters, *on
     for name in ("algorithm", "updates", "learners", *(CONTINUED if online else ())):
         then[name], now[name] = about["plan"][name]["value"], str(getattr(plan, name))
     if online:
-        then |= about["online_side"]
+        then |= {name: known["value"] for name, known in about["online_side"].items()}
         now |= {f"online.{name}": value for each in online for name, value in plain(each).items()}
     for name in now:
         if name in then and now[name] != then[name]:

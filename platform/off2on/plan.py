@@ -11,7 +11,7 @@ from datasets_io.environments import options_for
 from datasets_io.generations import parse
 from off2on.algorithms import find_algorithm
 from off2on.batches import STORED
-from off2on.continuing import must_continue
+from off2on.continuing import must_continue, plain
 from off2on.crossing import Crossing, online_hyperparameters, split
 from off2on.errors import MissingColumn, SimulatorError, UnknownName, UserError
 from off2on.evaluate import check_simulator
@@ -192,19 +192,25 @@ class Plan:
             for name, value in checked.hp.as_dict().items()
         }
 
-    def otherwise(self, checked: Checked) -> list[tuple[str, Any, str]]:
-        """What is otherwise online: every factor, and the hyperparameters that change, with its origin."""
-        papers, hp = find_strategy(self.strategy).crossing, checked.hp.as_dict()
+    def otherwise(self, checked: Checked) -> list[tuple[str, Any, Any, str]]:
+        """What can be otherwise online, factors and hyperparameters: name, value, default, origin.
 
-        def origin(name: str) -> str:
+        The default of a hyperparameter is its value offline.
+        """
+        papers, offline, factors = (
+            find_strategy(self.strategy).crossing,
+            plain(checked.hp),
+            plain(checked.crossing),
+        )
+        defaults = plain(Crossing()) | offline
+
+        def origin(name: str, value: Any) -> str:
             if name in self.crossing:
                 return self.origins.get(f"online.{name}", "given")
-            return self.strategy if name in papers or name not in factors else "default"
+            return "default" if value == defaults[name] else self.strategy if name in papers else "pull"
 
-        factors = checked.crossing.as_dict()
-        changed = {name: value for name, value in checked.online_hp.as_dict().items() if value != hp[name]}
-        both = (factors | changed).items()
-        return [(f"online.{name}", value, origin(name)) for name, value in both]
+        both = (factors | plain(checked.online_hp)).items()
+        return [(f"online.{name}", value, defaults[name], origin(name, value)) for name, value in both]
 
     def evaluations(self) -> tuple[list[int], list[int]]:
         """The updates and the environment steps after which the policy is evaluated.

@@ -10,7 +10,7 @@ import csv
 import glob
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ class RunRecord:
         sides: offline, handover or online for each row of `metrics`.
         metrics: The numeric columns of metrics.csv [rows], NaN where a cell is empty.
         about: The whole of run.yaml.
+        handover: The whole of handover.yaml: ``changes`` and ``checks``; empty if there is none.
     """
 
     folder: Path
@@ -56,6 +57,7 @@ class RunRecord:
     sides: list[str]
     metrics: Mapping[str, FloatArray]
     about: Mapping[str, Any]
+    handover: Mapping[str, list[Mapping[str, Any]]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -70,8 +72,9 @@ class RunRecord:
 
     @property
     def hyperparameters(self) -> Mapping[str, Mapping[str, Any]]:
-        """Value, default and origin of each."""
-        return self.about.get("hyperparameters") or {}
+        """Value, default and origin of each, and of what may be otherwise online."""
+        online = self.about.get("online_side") if self.strategy else None
+        return {**(self.about.get("hyperparameters") or {}), **(online or {})}
 
     def trace(self, name: str, *sides: str) -> tuple[FloatArray, FloatArray]:
         """Where a column has values on these sides, in updates or, online, environment steps; and those."""
@@ -112,12 +115,17 @@ def load_run(folder: Path) -> RunRecord:
             metrics["env_steps"][online],
             metrics["score"][online],
             planned=int(about.get("online") or 0),
-            warm_up=int((about.get("online_side") or {}).get("online.warm_up", 0)),
+            warm_up=int((about.get("online_side") or {}).get("online.warm_up", {"value": 0})["value"]),
         ),
         sides=sides,
         metrics=metrics,
         about=about,
+        handover=_handover(folder / "handover.yaml"),
     )
+
+
+def _handover(path: Path) -> dict[str, Any]:
+    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def find_runs(patterns: Iterable[str], root: Path = Path("runs")) -> list[Path]:

@@ -120,6 +120,7 @@ def _page(groups: list[Group], waiting: list[str], sheet: Sheet) -> str:
     verdict = sections.verdict(groups[0]) if alone else sections.verdicts(groups)
     parts = [f"<header><h1>{title}</h1>{quiet}</header><main>{sections.warned(clashes(runs))}{verdict}"]
     parts += [sections.curves(group, sheet, len(groups)) for group in groups]
+    parts += [sections.changed(runs[0])] if alone else []
     for name in data:
         parts.append(sections.against(name, [group for group in groups if group.data == name], sheet))
     parts += [sections.health(groups, sheet), sections.table_of_runs(groups, waiting), sections.again(runs)]

@@ -107,6 +107,24 @@ def curves(group: Group, sheet: Sheet, of: int) -> str:
     return "".join([*parts, f"<div class=pair>{''.join(pair)}</div>" if pair and of <= DETAILED else ""])
 
 
+def changed(run: RunRecord) -> str:
+    """What a run's handover changed, and what was found there; nothing if that was not kept."""
+    if not run.handover:
+        return ""
+    moved = [each for each in run.handover["changes"] if each["offline"] != each["online"]]
+    rows = [[escape(str(each[key])) for key in ("what", "offline", "online")] for each in moved]
+    marks = {True: "as it must be", False: "not as it should be", None: "to be known"}
+    found = [
+        [escape(str(each["what"])), marks[each["passed"]], escape(str(each["found"]))]
+        for each in run.handover["checks"]
+    ]
+    changes, checks = (
+        table(["", "offline", "online"], rows, "text"),
+        table(["checked", "", ""], found, "text"),
+    )
+    return f"<section><h2>What changed at the handover of seed {run.seed}</h2>{changes}{checks}</section>"
+
+
 def _file(name: str, group: Group, of: int) -> str:
     return name if of == 1 else f"{group.data}-{group.name}-{name}"
 

@@ -217,7 +217,11 @@ def _describe(checked: "Checked", plans: list["Plan"]) -> None:
     for option, value in checked.strategy.as_dict().items():
         name = ASKED_OF_STRATEGY + option
         rows.append((name, plain(value), plan.origins.get(name, "default")))
-    rows += [(name, plain(value), origin) for name, value, origin in plan.otherwise(checked)]
+    rows += [
+        (name, plain(value), origin)
+        for name, value, default, origin in plan.otherwise(checked)
+        if value != default or name.removeprefix(OTHERWISE_ONLINE) not in checked.hp.rules()
+    ]
     table(rows)
     folders = ", ".join(str(each.folder) for each in plans)
     click.echo(f"all is well; nothing was started. It would write {folders}", err=True)
