@@ -106,7 +106,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 def balanced(held: Rows) -> Balanced:
     strategy = Balanced(held, BalancedOptions())
-    strategy.priority[held.offline : held.offline + held.online] = 1.0
+    strategy.tree.set(held.offline + torch.arange(held.online), 1.0)
     return strategy
 
 
@@ -131,7 +131,7 @@ def test_balanced_stays_uniform_while_the_densities_are_equal():
     for position in strategy.draw(5, 32, source):
         (batch,) = held.gather(position.unsqueeze(0))
         strategy.used(batch, position, source)
-    assert strategy.priority[:100].tolist() == pytest.approx([1.0] * 100)
+    assert strategy.tree.priority[:100].tolist() == pytest.approx([1.0] * 100)
 
 
 @pytest.mark.parametrize(("share", "offline"), [(1.0, 32), (0.0, 0), (0.25, 8)])

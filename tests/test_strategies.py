@@ -194,10 +194,10 @@ def test_balanced_draws_where_numpys_cumulative_sum_says(
 ):
     rows = held(len(priorities), (online,) if online else ())
     strategy = crossed(Balanced, rows)
-    strategy.priority[: rows.offline] = torch.tensor(priorities, dtype=torch.float64)
+    strategy.tree.set(torch.arange(rows.offline), torch.tensor(priorities, dtype=torch.float64))
     position = strategy.draw(3, size, generator(seed)).numpy()
 
-    mass = strategy.priority[: rows.offline + rows.online].numpy()
+    mass = strategy.tree.priority[: rows.offline + rows.online].numpy()
     uniforms = torch.rand((3, size), generator=generator(seed), dtype=torch.float64).numpy()
     edges = np.cumsum(mass)
     expected = np.searchsorted(edges, (np.arange(size) + uniforms) / size * edges[-1], side="right")
@@ -214,7 +214,7 @@ def test_balanced_draws_each_row_in_proportion_to_its_priority():
     rows = held(5, (3,))
     strategy = crossed(Balanced, rows)
     priority = torch.tensor([0.001, 0.5, 1.0, 4.0, 10.0, 2.0, 2.0, 7.5], dtype=torch.float64)
-    strategy.priority[:8] = priority
+    strategy.tree.set(torch.arange(8), priority)
     counts = np.bincount(strategy.draw(4000, 16, generator()).flatten(), minlength=8)
     expected = (priority / priority.sum() * 64_000).numpy()
     assert np.abs(counts - expected).max() < 5 * np.sqrt(expected.max())
@@ -226,7 +226,7 @@ def test_the_first_thousand_online_rows_get_their_share_of_the_mass():
     strategy = Balanced(rows, BalancedOptions(online_share=0.75))
     strategy.entered(rows.offline + torch.arange(1000))
     # p_new = M f / ((1 - f) 1000) = 5000 · 3 / 1000
-    assert strategy.priority[5000:6000].unique().tolist() == [15.0]
+    assert strategy.tree.priority[5000:6000].unique().tolist() == [15.0]
     online = (strategy.draw(200, 256, generator()) >= 5000).double().mean().item()
     assert online == pytest.approx(0.75, abs=5e-3)
 
@@ -234,7 +234,7 @@ def test_the_first_thousand_online_rows_get_their_share_of_the_mass():
 def test_new_rows_enter_at_the_largest_priority_ever_given():
     rows = held(20, (5,))
     strategy = crossed(Balanced, rows)
-    assert strategy.priority[20:25].unique().tolist() == pytest.approx(
+    assert strategy.tree.priority[20:25].unique().tolist() == pytest.approx(
         [20 / 1000]
     )  # p_new: M / 1000 at f = 1/2
     go_on(strategy, 3, seed=0)
@@ -242,7 +242,7 @@ def test_new_rows_enter_at_the_largest_priority_ever_given():
     assert largest > 20 / 1000  # priorities about 1 were given by now
     (_, new) = blocks(25, 4)
     strategy.entered(rows.add(new))
-    assert strategy.priority[25:29].unique().tolist() == [largest]
+    assert strategy.tree.priority[25:29].unique().tolist() == [largest]
     # It never falls again, whatever is given later.
     strategy.largest = torch.tensor(500.0, dtype=torch.float64)
     go_on(strategy, 3, seed=1)
@@ -252,12 +252,12 @@ def test_new_rows_enter_at_the_largest_priority_ever_given():
 def test_only_the_rows_just_used_get_another_priority():
     rows = held(30, (10,))
     strategy = crossed(Balanced, rows)
-    before = strategy.priority.clone()
+    before = strategy.tree.priority.clone()
     (position,) = go_on(strategy, 1, seed=0)
-    changed = (strategy.priority != before).nonzero().flatten()
+    changed = (strategy.tree.priority != before).nonzero().flatten()
     assert set(changed.tolist()) <= set(position.tolist())
     assert len(changed) > 0
-    used = strategy.priority[position]
+    used = strategy.tree.priority[position]
     assert used.min() >= 1e-3
     assert used.max() <= 1e3
 
@@ -277,7 +277,7 @@ def test_a_priority_is_the_normalised_root_of_the_density_ratio():
         )
     # The mean over 4,096 offline draws is the mean over all 30 rows, nearly.
     torch.testing.assert_close(
-        strategy.priority[position].float(), w / w_offline.mean(), rtol=0.02, atol=1e-3
+        strategy.tree.priority[position].float(), w / w_offline.mean(), rtol=0.02, atol=1e-3
     )
 
 
@@ -288,12 +288,14 @@ def test_priorities_are_bounded(temperature: float):
     rows.add(torch.randn(10, 4) + 3.0)
     # So cold that a row is either nothing or everything: w^50; w^1000 by itself would overflow.
     strategy = Balanced(rows, BalancedOptions(temperature=temperature, ratio_lr=1e-3))
-    strategy.priority[30:] = 1.0
+    strategy.tree.set(torch.arange(30, len(strategy.tree.priority)), 1.0)
     go_on(strategy, 40, seed=0)
-    assert strategy.priority.isfinite().all()
-    assert strategy.priority.min() == pytest.approx(1e-3)
+    assert strategy.tree.priority.isfinite().all()
+    assert strategy.tree.priority.min() == pytest.approx(1e-3)
     assert (
-        strategy.priority.max() == pytest.approx(1e3) if temperature == 0.02 else strategy.priority.max() > 1
+        strategy.tree.priority.max() == pytest.approx(1e3)
+        if temperature == 0.02
+        else strategy.tree.priority.max() > 1
     )
 
 
@@ -307,7 +309,7 @@ def test_the_density_ratio_tells_online_rows_from_offline_ones():
     strategy = Balanced(rows, BalancedOptions(ratio_lr=3e-3))
     strategy.entered(400 + torch.arange(400))
     go_on(strategy, 150, seed=0)
-    alike, other = strategy.priority[:100].mean(), strategy.priority[100:400].mean()
+    alike, other = strategy.tree.priority[:100].mean(), strategy.tree.priority[100:400].mean()
     assert alike > 1.2 * other
     (everything,) = rows.gather(torch.arange(800).unsqueeze(0))
     with torch.no_grad():
@@ -329,16 +331,16 @@ def test_the_density_ratio_is_stepped_by_adam():
 def test_rows_that_slide_into_the_window_start_at_one():
     rows = held(30, (10,))
     strategy = crossed(Balanced, rows)
-    strategy.priority[:30] = 9.0
+    strategy.tree.set(torch.arange(30), 9.0)
     strategy.replaced(torch.tensor([3, 4]))
-    assert strategy.priority[:6].tolist() == [9, 9, 9, 1, 1, 9]
+    assert strategy.tree.priority[:6].tolist() == [9, 9, 9, 1, 1, 9]
 
 
 def test_balanced_does_nothing_to_priorities_before_the_first_online_row():
     rows = held(30)
     strategy = Balanced(rows, BalancedOptions())
     assert go_on(strategy, 2, seed=0).max() < 30
-    assert strategy.priority[:30].unique().tolist() == [1.0]
+    assert strategy.tree.priority[:30].unique().tolist() == [1.0]
 
 
 def test_two_learners_begin_with_the_same_density_ratio():

@@ -9,13 +9,12 @@ Q-Ensemble", CoRL 2021, arXiv:2107.00591, section 4.1 and algorithm 1.
 
 A row's priority is refreshed when an update has used it. New online rows enter with a priority
 that gives the first thousand of them the share f of all mass, M being the number of offline rows.
-There is no importance correction. If the offline rows have weights (`off2on.expansions`), these are
+One sum tree holds all rows, every batch is drawn from what the one before it left, in strata of equal mass,
+and there is no importance correction. If the offline rows have weights (`off2on.expansions`), these are
 their first priorities, M is the weights' sum, and p_offline is the weighted distribution.
 
-Differences from the authors' code: the rows of `block` consecutive updates are drawn from one
-cumulative sum of the priorities instead of a sum tree (no drift, and priorities are at most
-`block` updates old). With several learners each does all this on the rows it holds, so that the
-share f is reached after a thousand online rows of its own.
+With several learners each does all this on the rows it holds, so that the share f is reached after a
+thousand online rows of its own.
 """
 
 from collections.abc import Mapping
@@ -31,6 +30,7 @@ from off2on.batches import Batch, Rows
 from off2on.hyperparameters import Settings, hp
 from off2on.nets import MLP
 from off2on.strategies.base import Strategy, offline_rows, uniform
+from off2on.sum_tree import SumTree
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,14 @@ class Balanced(Strategy):
     """Density-ratio prioritised replay over offline and online rows."""
 
     Options: ClassVar[type[Settings]] = BalancedOptions
-    block: ClassVar[int] = 10
+    block: ClassVar[int] = 1
 
     def __init__(self, rows: Rows, options: BalancedOptions) -> None:
         super().__init__(rows, options)
         device = rows.data.device
-        self.priority = torch.zeros(len(rows.data), dtype=torch.float64, device=device)
-        self.priority[: rows.offline] = 1.0 if rows.weights is None else rows.weights
+        self.tree = SumTree(len(rows.data), device)
+        first = torch.ones(rows.offline, dtype=torch.float64, device=device)
+        self.tree.fill(first if rows.weights is None else rows.weights)
         layout = rows.layout
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
@@ -74,20 +75,19 @@ class Balanced(Strategy):
 
     def draw(self, updates: int, size: int, generator: torch.Generator) -> Tensor:
         """Positions [updates, size] in proportion to priority, stratified within each batch."""
-        held = self.rows.offline + self.rows.online
-        mass = self.priority[:held].cumsum(0)
+        mass = self.tree.mass
         stratum = torch.arange(size, device=mass.device) + torch.rand(
             (updates, size), generator=generator, device=mass.device, dtype=mass.dtype
         )
-        return torch.searchsorted(mass, stratum / size * mass[-1], right=True).clamp_(max=held - 1)
+        return self.tree.find((stratum / size * mass).flatten()).view(updates, size)
 
     def entered(self, position: Tensor) -> None:
         """New online rows get the largest priority so far."""
-        self.priority[position] = self.largest
+        self.tree.set(position, self.largest)
 
     def replaced(self, position: Tensor) -> None:
         """Offline rows start at priority 1; a stream has taken their weights into account."""
-        self.priority[position] = 1.0
+        self.tree.set(position, 1.0)
 
     def used(self, batch: Batch, position: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """One step of the density ratio, then new priorities for the rows just used."""
@@ -104,7 +104,7 @@ class Balanced(Strategy):
         with torch.no_grad():
             mean = self._root(drawn)[: size[0]].mean()
             fresh = (self._root(batch) / mean.clamp(min=1e-10)).clamp(1e-3, 1e3)
-        self.priority[position] = fresh.to(self.priority.dtype)
+        self.tree.set(position, fresh)
         self.largest = torch.maximum(self.largest, fresh.max().to(self.largest))
         return {"balanced/ratio_loss": loss.detach(), "balanced/priority": fresh.mean()}
 
@@ -121,7 +121,7 @@ class Balanced(Strategy):
     def state(self) -> dict[str, Any]:
         """Priorities, the density ratio and its optimiser."""
         return {
-            "priority": self.priority[: self.rows.offline + self.rows.online].cpu().clone(),
+            "priority": self.tree.priority[: self.rows.offline + self.rows.online].cpu().clone(),
             "largest": float(self.largest),
             "ratio": self.ratio.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -129,8 +129,7 @@ class Balanced(Strategy):
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Take back what `state` gave."""
-        held = state["priority"]
-        self.priority[: len(held)] = held.to(self.priority)
+        self.tree.fill(state["priority"].to(self.tree.priority))
         self.largest = torch.full_like(self.largest, state["largest"])
         self.ratio.load_state_dict(state["ratio"])
         self.optimizer.load_state_dict(state["optimizer"])
