@@ -40,7 +40,8 @@ def test_after_any_changes_the_tree_is_the_one_built_from_its_leaves(leaves: int
     tree = SumTree(leaves)
     wanted = torch.zeros(leaves, dtype=torch.float64)
     for _ in range(20):
-        position = torch.randint(leaves, (30,), generator=generator).unique()
+        count = int(torch.randint(1, 30, (), generator=generator))
+        position = torch.randint(leaves, (count,), generator=generator).unique()
         priority = torch.rand(len(position), generator=generator, dtype=torch.float64) * 1e3
         tree.set(position, priority)
         wanted[position] = priority

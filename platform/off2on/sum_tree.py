@@ -46,7 +46,8 @@ class SumTree:
             priority.to(self.levels[0]) if isinstance(priority, Tensor) else float(priority)
         )
         for below, above in zip(self.levels, self.levels[1:], strict=False):
-            position = position // WIDTH
+            # Neighbours, as in a slice of rows that stream in, share their node: it is summed once.
+            position = torch.unique_consecutive(position // WIDTH)
             above[position] = below.view(-1, WIDTH)[position].sum(1)
 
     def fill(self, priority: Tensor) -> None:
@@ -65,10 +66,10 @@ class SumTree:
         for level in reversed(self.levels):
             sums = level.view(-1, WIDTH)[node]
             edges = sums.cumsum(1)
-            # Rounding may put a point at or beyond the last edge: the last child that has any mass takes it.
-            last = WIDTH - 1 - (sums > 0).flip(1).int().argmax(1)
-            child = (edges <= point.unsqueeze(1)).sum(1).minimum(last)
-            before = edges.gather(1, child.unsqueeze(1)) - sums.gather(1, child.unsqueeze(1))
-            point = (point - before.squeeze(1)).clamp(min=0)
-            node = node * WIDTH + child
+            child = torch.searchsorted(edges, point.unsqueeze(1), right=True).clamp_(max=WIDTH - 1)
+            # Rounding may put a point at or beyond the last edge, on nothing: the largest child takes it.
+            child = torch.where(sums.gather(1, child) > 0, child, sums.argmax(1, keepdim=True))
+            before = edges.gather(1, child) - sums.gather(1, child)
+            point = (point - before.squeeze(1)).clamp_(min=0)
+            node = node * WIDTH + child.squeeze(1)
         return node

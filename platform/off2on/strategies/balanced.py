@@ -90,20 +90,21 @@ class Balanced(Strategy):
         self.tree.set(position, 1.0)
 
     def used(self, batch: Batch, position: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """One step of the density ratio, then new priorities for the rows just used."""
+        """New priorities for the rows just used; then the density ratio's step, as in the authors' code."""
         if self.rows.online == 0:
             return {}
         size = (self.options.ratio_batch,)
         offline = offline_rows(self.rows, size, generator)
         online = uniform(self.rows.offline, self.rows.online, size, generator)
         (drawn,) = self.rows.gather(torch.cat((offline, online)).unsqueeze(0))
-        loss = losses.density_ratio(*self._ratio(drawn).chunk(2))
+        ratio_offline, ratio_online = self._ratio(drawn).chunk(2)
+        with torch.no_grad():
+            mean = self._root(ratio_offline).mean().clamp(min=1e-10)
+            fresh = (self._root(self._ratio(batch)) / mean).clamp(1e-3, 1e3)
+        loss = losses.density_ratio(ratio_offline, ratio_online)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
-        with torch.no_grad():
-            mean = self._root(drawn)[: size[0]].mean()
-            fresh = (self._root(batch) / mean.clamp(min=1e-10)).clamp(1e-3, 1e3)
         self.tree.set(position, fresh)
         self.largest = torch.maximum(self.largest, fresh.max().to(self.largest))
         return {"balanced/ratio_loss": loss.detach(), "balanced/priority": fresh.mean()}
@@ -114,9 +115,9 @@ class Balanced(Strategy):
         action = F.one_hot(batch.action.long(), choices) if choices else batch.action
         return F.relu(self.ratio(torch.cat((batch.obs, action), -1))).squeeze(-1)
 
-    def _root(self, batch: Batch) -> Tensor:
-        """w(s, a)^(1/T): [B], bounded, because a temperature near 0 would make it infinite."""
-        return self._ratio(batch).pow(1 / self.options.temperature).clamp(max=1e30)
+    def _root(self, ratio: Tensor) -> Tensor:
+        """w^(1/T) of ratios w [B]: bounded, because a temperature near 0 would make it infinite."""
+        return ratio.pow(1 / self.options.temperature).clamp(max=1e30)
 
     def state(self) -> dict[str, Any]:
         """Priorities, the density ratio and its optimiser."""
