@@ -6,7 +6,7 @@ compose the batches, and alternates between collecting and updating.
 """
 
 import io
-import logging
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,6 +20,7 @@ from ray.rllib.utils.checkpoints import Checkpointable
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, EPISODE_RETURN_MEAN, LEARNER_RESULTS
 
 from datasets_io import open_shards
+from off2on.collecting import Runners
 from off2on.config import OfflineToOnlineConfig
 from off2on.errors import LearnerDied
 from off2on.learner import RecipeLearner
@@ -29,10 +30,6 @@ from off2on.recipe import Recipe
 from off2on.runner import Rollout
 
 STATE = "off2on"
-EPISODES_FILE = "episodes.pt"
-"""What a checkpoint keeps of the simulators; see `runner.RecipeRunner`."""
-
-logger = logging.getLogger(__name__)
 
 
 class OfflineToOnline(Recipe, Algorithm):
@@ -50,6 +47,7 @@ class OfflineToOnline(Recipe, Algorithm):
 
     def setup(self, config: Any) -> None:
         """Build the learners, which read their data."""
+        config.check_runners()
         super().setup(config)
         self.crossing = self.config.crossing
         self.updates = 0
@@ -58,8 +56,10 @@ class OfflineToOnline(Recipe, Algorithm):
         """No step of `train` goes beyond this many updates (offline) or environment steps (online)."""
         self.latest: dict[str, float] = {}
         """The learners' metrics of the last step."""
-        self.is_held = False
-        """Whether runners go on with the weights they have, until `serve`."""
+        self.runners: Runners | None = None
+        """Who collects after the handover, if anybody does."""
+        self.staleness: dict[str, float] = {}
+        """By how many updates the weights of the last rollouts were behind, if they are collected beside."""
         self.returns: list[float] = []
         """Of the episodes that runners finished; whoever reads them may empty the list."""
         self.logs: Logs | None = None
@@ -75,7 +75,7 @@ class OfflineToOnline(Recipe, Algorithm):
     @property
     def has_crossed(self) -> bool:
         """Whether the handover is behind: there are runners, or logs in their place."""
-        return self.env_runner_group is not None or self.logs is not None
+        return self.runners is not None or self.logs is not None
 
     @property
     def finished(self) -> bool:
@@ -94,9 +94,9 @@ class OfflineToOnline(Recipe, Algorithm):
         elif not self.finished:
             if not self.has_crossed:
                 self.cross()
-            crossing, before = self.crossing, self.env_steps
-            self._collect(min(crossing.rollout, self._room(self.env_steps, self.config.online_steps)))
-            self._learn(crossing.updates_due(self.env_steps) - crossing.updates_due(before))
+            self._collect(min(self.crossing.rollout, self._room(self.env_steps, self.config.online_steps)))
+            due = self.config.offline_updates + self.crossing.updates_due(self.env_steps)
+            self._learn(due - self.updates)
 
     def step(self) -> Any:
         """One iteration, as Tune counts it; the result says when all is done."""
@@ -114,8 +114,10 @@ class OfflineToOnline(Recipe, Algorithm):
         # The first online row is one learner's alone, and so are then the metrics that need one.
         names = dict.fromkeys(name for answer in answers for name in answer)
         self.latest = {name: float(np.mean([one[name] for one in answers if name in one])) for name in names}
+        self.latest |= self.staleness
         self.metrics.log_dict(self.latest, key=LEARNER_RESULTS, window=1)
-        self._sync_weights()
+        if self.runners is not None:
+            self.runners.sync(self.updates)
 
     def ask(self, function: Any, **kwargs: Any) -> list[Any]:
         """Call a function of a learner on every learner; all must answer."""
@@ -144,53 +146,41 @@ class OfflineToOnline(Recipe, Algorithm):
                 logdir=self.logdir,
                 tune_trial_id=self.trial_id,
             )
+            staleness = self.crossing.staleness if self.crossing.asynchronous else None
+            self.runners = Runners(self.env_runner_group, self.learner_group, staleness)
         self.ask(RecipeLearner.cross, again=again)
-        self._sync_weights()
-
-    def serve(self) -> None:
-        """Let the runners act with the policy as it is now, older than theirs perhaps."""
-        if self.env_runner_group is not None:
-            held, self.is_held = self.is_held, False
-            self.env_runner_group.foreach_env_runner(_forget_weights)
-            self._sync_weights()
-            self.is_held = held
+        if self.runners is not None:
+            self.runners.sync(self.updates)
 
     def roll_back(self, folder: Path) -> None:
         """Take networks and optimisers from a checkpoint of this run; counters and collected rows stay."""
         self.learner_group.restore_from_path(str(folder / COMPONENT_LEARNER_GROUP))
         self.ask(_count, updates=self.updates)
 
-    def _sync_weights(self) -> None:
-        if self.env_runner_group is None or self.is_held:
-            return
-        self.env_runner_group.sync_weights(
-            from_worker_or_learner_group=self.learner_group, inference_only=True, timeout_seconds=None
-        )
-
     def restore_env_runners(self, env_runner_group: Any) -> list[int]:
-        """Bring back runners that died, with the current weights."""
-        restored = env_runner_group.probe_unhealthy_env_runners() if env_runner_group else []
-        if restored:
-            self._sync_weights()
-        return list(restored)
+        """Bring back runners that died; RLlib calls it between two steps."""
+        return [] if self.runners is None else self.runners.restore(self.updates)
 
     def _collect(self, steps: int) -> None:
-        """At least so many environment steps, shared by the runners, into the learners' rows."""
+        """At least so many environment steps, or those that have arrived, into the learners' rows."""
         if self.logs is not None:
             self._enter(self.logs.take(self.env_steps, steps))
-            return
-        runners = max(1, self.env_runner_group.num_healthy_remote_env_runners())
-        each, taken = -(-steps // runners), self.env_steps
-        rollouts: list[Rollout] = self.env_runner_group.foreach_env_runner(
-            lambda runner: runner.sample(num_timesteps=each, taken=taken)
-        )
-        for rollout in rollouts:
+        elif self.runners is not None:
+            self._take(self.runners.collect(steps, self.env_steps, self.updates))
+
+    def _take(self, arriving: Iterable[tuple[Rollout, int]]) -> None:
+        """Rollouts into the learners' rows, with what is to be said of them."""
+        behind, returns = [], []
+        for rollout, updates in arriving:
             self._enter(rollout.columns)
-        if returns := [ret for rollout in rollouts for ret in rollout.returns]:
+            returns += rollout.returns
+            behind.append(updates)
+        if behind and self.crossing.asynchronous:
+            self.staleness = {"staleness": float(np.mean(behind)), "staleness_most": float(max(behind))}
+        if returns:
             self.returns += returns
-            self.metrics.log_value(
-                (ENV_RUNNER_RESULTS, EPISODE_RETURN_MEAN), float(np.mean(returns)), window=10
-            )
+            mean = float(np.mean(returns))
+            self.metrics.log_value((ENV_RUNNER_RESULTS, EPISODE_RETURN_MEAN), mean, window=10)
 
     def _enter(self, columns: dict[str, Any]) -> None:
         """Transitions into the learners' rows."""
@@ -244,30 +234,22 @@ class OfflineToOnline(Recipe, Algorithm):
 
     def save_to_path(self, path: Any = None, **kwargs: Any) -> str:
         """Save everything, the learners' online rows and strategies included."""
+        if self.runners is not None:  # what is under way belongs to the steps that are saved
+            self._take(self.runners.rest(self.updates))
         folder = str(super().save_to_path(path, **kwargs))
         self.ask(RecipeLearner.save_rows, folder=folder)
-        if self.env_runner_group is not None:
-            states = self.env_runner_group.foreach_env_runner(_episodes)
-            torch.save(dict(states), Path(folder) / EPISODES_FILE)
+        if self.runners is not None:
+            self.runners.save(Path(folder))
         return folder
 
     def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
         """Take back what `save_to_path` wrote."""
         Checkpointable.restore_from_path(self, path, *args, **kwargs)
         self.ask(RecipeLearner.load_rows, folder=str(path))
-        if self.env_runner_group is not None:
-            if not self.is_held:
-                self.serve()
-            self._go_on(Path(path) / EPISODES_FILE)
-
-    def _go_on(self, file: Path) -> None:
-        """Bring the simulators to where they were."""
-        states = torch.load(file, weights_only=True) if file.is_file() else {}
-        lost = self.env_runner_group.foreach_env_runner(
-            lambda runner: runner.go_on(states.get(runner.worker_index or 0, {}))
-        )
-        if sum(lost):
-            logger.warning("%d episodes could not be brought to where they were and begin anew", sum(lost))
+        if self.runners is not None:
+            if not self.runners.is_held:
+                self.runners.serve(self.updates)
+            self.runners.go_on(Path(path))
 
     def __enter__(self) -> Self:
         return self
@@ -286,12 +268,3 @@ def _count(learner: RecipeLearner, updates: int) -> None:
 
 def _weights(learner: RecipeLearner, name: str) -> dict[str, torch.Tensor]:
     return {key: value.cpu() for key, value in getattr(learner.nets, name).state_dict().items()}
-
-
-def _episodes(runner: Any) -> tuple[int, dict[str, Any]]:
-    return runner.worker_index or 0, runner.episodes()
-
-
-def _forget_weights(runner: Any) -> None:
-    # Runners refuse weights with a smaller number than theirs, which older ones have.
-    runner._weights_seq_no = 0

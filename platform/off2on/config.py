@@ -14,7 +14,7 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from datasets_io import Shards, open_shards
 from off2on.batches import LATE, ONLINE
 from off2on.crossing import Crossing, adapted, online_hyperparameters, split
-from off2on.errors import HyperparameterError, RecipeError, SimulatorError
+from off2on.errors import CrossingError, HyperparameterError, RecipeError, SimulatorError
 from off2on.expansions import check_fit
 from off2on.hyperparameters import PRESET, Hyperparameters, Settings
 from off2on.memory import default_budget
@@ -197,6 +197,15 @@ class OfflineToOnlineConfig(AlgorithmConfig):
                 f"{shards.name} has no simulator, so there is nothing to be online with.",
                 "Leave out the online phase, name an environment, or bring new logs with --new-data.",
                 "--env my_lab.sim:Forklift-v0",
+            )
+
+    def check_runners(self) -> None:
+        """That there are processes to collect in; not in `validate`, which is asked of a runner's part too."""
+        if self.crossing.asynchronous and self.online_steps and self.num_env_runners == 0:
+            raise CrossingError(
+                "asynchronous collecting needs processes of its own to collect in: workers is 0.",
+                "In one process, collecting and updating take turns.",
+                "--workers 1",
             )
 
     def _check_networks(self, shards: Shards) -> None:

@@ -53,6 +53,10 @@ class Crossing(Settings):
     )
     target_jitter: float = hp(0.0, "sigma of noise on the targets' actions, cut at two sigma (SO2)", least=0)
     pull: float = hp(1.0, "share that is left of the recipe's pull towards the data", least=0)
+    asynchronous: bool = hp(False, "collect while the learner updates; needs workers")
+    staleness: int = hp(
+        1000, "asynchronous: most updates by which the weights of what is collected may be behind", least=0
+    )
     resets: int = hp(0, "updates between two fresh starts of the values (arXiv:2205.07802); 0: none", least=0)
 
     def updates_due(self, env_steps: int) -> int:

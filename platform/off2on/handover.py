@@ -145,7 +145,7 @@ def _checks(algo: Any, before: float | None, played: Sequence[Episode]) -> list[
     columns["last"] = np.zeros(len(columns["rewards"]), bool)
     columns["last"][np.cumsum([episode.length for episode in played]) - 1] = True
     some = columns["obs"][:: max(1, len(columns["obs"]) // 256)]
-    if algo.env_runner_group is not None:
+    if algo.runners is not None:
         acts = algo.policy()(probe.tensor(some)).detach().numpy()
         theirs = algo.env_runner_group.foreach_env_runner(lambda runner: probe.decide(runner, some))
         agree = all(np.array_equal(acts, each) for each in theirs)

@@ -143,7 +143,9 @@ class Plan:
             must_continue(self, self.folder, shards, hp, crossing, online_hp, *([guard] if guard else []))
         new = None if self.new_data is None else open_shards(self.new_data)
         checked = Checked(recipe, shards, hp, strategy, crossing, online_hp, guard, env, start, new)
-        self.config(checked).validate()
+        config = self.config(checked)
+        config.validate()
+        config.check_runners()
         if not resume:
             refuse_existing(self.folder)
         return checked

@@ -7,23 +7,29 @@ for each evaluation point online:   collect and update, evaluate, keep a checkpo
 
 import time
 import traceback
+from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ray.exceptions import RayActorError
 
 from datasets_io.scores import key_of, mean_normalised
+from off2on import guarding
 from off2on.about import about
+from off2on.errors import LearnerDied
 from off2on.evaluate import Episode, acting, evaluate
-from off2on.guard import ACCEPT, ROLL_BACK, Guard
 from off2on.handover import report
 from off2on.plan import Checked, Plan
 from off2on.process import Stop, interruptible, quiet, ray_started
 from off2on.progress import open_progress
 from off2on.report import write_report
-from off2on.runs import GUARD, HANDOVER, Row, Run, write
+from off2on.runs import HANDOVER, Row, Run, write
+
+DEATHS = 4
+"""Deaths of learners after which a run gives up."""
 
 
 def train(plan: Plan, resume: bool = False) -> Path:
@@ -62,9 +68,8 @@ def train(plan: Plan, resume: bool = False) -> Path:
             with (
                 ray_started(plan.address, plan.learners + plan.workers),
                 interruptible() as stop,  # only now: ray.init puts its own answer to SIGTERM in place
-                _Session(plan, checked, run, progress, stop) as session,
             ):
-                session.go()
+                _go(lambda: _Session(plan, checked, run, progress, stop), progress.note)
         except BaseException as error:
             status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
             run.describe({"status": status})
@@ -74,6 +79,20 @@ def train(plan: Plan, resume: bool = False) -> Path:
         if checked.env is not None:  # otherwise there is no score to draw
             write_report([plan.folder])
     return plan.folder
+
+
+def _go(session: Callable[[], "_Session"], note: Callable[[str], None]) -> None:
+    """A session to its end; where learners die, another from the last checkpoint, a few times."""
+    for deaths in range(1, DEATHS + 1):
+        try:
+            with session() as one:
+                one.go()
+            return
+        except (LearnerDied, RayActorError) as error:
+            traceback.print_exc()  # into log.txt
+            if deaths == DEATHS:
+                raise LearnerDied(f"learners died {DEATHS} times, the last time: {error}") from error
+            note(f"a learner died; going on from the last checkpoint ({deaths} of {DEATHS - 1} times)")
 
 
 class _Session:
@@ -90,7 +109,7 @@ class _Session:
         self.warned = False
         self.speeds: dict[str, float] = {}
         self.began = time.monotonic() - float(run.about.get("wall_s", 0.0))
-        self.guard = self._guard_before()
+        self.guard = guarding.take_up(run, self.algo)
         start = run.last_checkpoint or checked.start
         if start is not None:
             self.algo.restore_from_path(str(start))
@@ -125,11 +144,14 @@ class _Session:
                 algo.cross()
                 played = self._evaluate("handover")
                 self._hand_over(played)
-                self._stand_guard(played)
+                if self.checked.guard is not None:
+                    self.guard = guarding.stand(self.checked.guard, run, algo, played)
             for mark in online:
                 if algo.env_steps < mark and not (self.guard and self.guard.has_stopped):
                     self._advance(mark)
-                    self._try(self._evaluate("online"))
+                    played = self._evaluate("online")
+                    if self.guard is not None:
+                        self.progress.note(guarding.try_out(self.guard, run, algo, self._place, played))
                     self._keep(self._place)
         if self.guard is None:
             run.save_policy(algo.policy().export())
@@ -175,45 +197,6 @@ class _Session:
         for line in told.lines():
             self.progress.note(line)
         write(self.run.folder / "handover.yaml", told.dump())
-
-    def _guard_before(self) -> Guard | None:
-        """The guard of a run that goes on; the policy that served last is then the runners'."""
-        file = self.run.folder / GUARD
-        if self.run.last_checkpoint is None or not file.is_file():
-            return None
-        self.algo.restore_from_path(str(self.run.last_checkpoint))
-        guard = Guard.load(file.read_text(encoding="utf-8"))
-        guard.forget_after(self.algo.env_steps)
-        self.run.protected = {HANDOVER, guard.serving}
-        self.algo.restore_from_path(str(self.run.checkpoints / guard.serving))
-        if not self.algo.has_crossed:
-            self.algo.cross()
-        self.algo.is_held = True
-        return guard
-
-    def _stand_guard(self, played: list[Episode]) -> None:
-        """Have the policy of the handover collect until another has shown that it is no worse."""
-        if self.checked.guard is not None:
-            self.guard = Guard(self.checked.guard, [episode.ret for episode in played], HANDOVER)
-            self.algo.is_held = True
-            write(self.run.folder / GUARD, self.guard.dump())
-            self.run.save_policy(self.algo.policy().export())
-
-    def _try(self, played: list[Episode]) -> None:
-        """Let the guard, if there is one, decide about the policy that has just been scored."""
-        if self.guard is None:
-            return
-        returns, collected = [episode.ret for episode in played], list(self.algo.returns)
-        self.algo.returns.clear()
-        trial = self.guard.judge(self.algo.env_steps, self._place, returns, collected)
-        write(self.run.folder / GUARD, self.guard.dump())
-        self.progress.note(self.guard.say(trial))
-        if trial.decision == ACCEPT:
-            self.algo.serve()
-            self.run.save_policy(self.algo.policy().export())
-            self.run.protected = {HANDOVER, self._place}
-        elif trial.decision == ROLL_BACK:
-            self.algo.roll_back(self.run.checkpoints / self.guard.serving)
 
     def _score_before(self) -> float | None:
         """The last offline score, of this run or of the one it starts from, if it met the same episodes."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from off2on.plan import Checked, Plan
 
 ASKED_OF_STRATEGY, OTHERWISE_ONLINE, OF_THE_GUARD = "strategy.", "online.", "guard."
-FACTORS = ("warm_up", "utd", "exploration")
+FACTORS = ("warm_up", "utd", "exploration", "asynchronous")
 """The factors of a crossing that have an option of their own."""
 
 
@@ -52,6 +52,7 @@ FACTORS = ("warm_up", "utd", "exploration")
 @click.option("--learners", type=int, metavar="N", help="Learner processes; 0 learns in this one.  [0]")
 @click.option("--workers", type=int, metavar="N", help="Processes that step environments; 0: this one.  [0]")
 @click.option("--envs", type=int, metavar="N", help="Environments per worker.  [1]")
+@click.option("--asynchronous", is_flag=True, default=None, help="Collect while the learner updates.")
 @click.option("--env", metavar="ID", help="Another environment than the data's; module:Id imports it.")
 @click.option("--eval-every", type=whole, metavar="N", help="Updates (or steps) between evaluations.  [5 %]")
 @click.option("--eval-episodes", type=int, metavar="N", help="Episodes per evaluation.  [10]")

@@ -1,0 +1,125 @@
+"""Runners in other processes: in step and beside the learner, killed or not, steps come in once, and all."""
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from ray.tune.registry import register_env
+
+from off2on.algorithms.iql import IQL
+from off2on.errors import CrossingError
+from off2on.plan import Plan
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+
+
+class Counter(gym.Env[Any, Any]):
+    """Observations say in which process they were made, and how many steps that process made before."""
+
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (3,), np.float32)
+    action_space = gym.spaces.Box(-2, 2, (1,), np.float32)
+
+    def __init__(self) -> None:
+        self.steps = self.length = 0
+
+    def reset(self, **_: Any) -> Any:
+        self.length = 0
+        return self.seen(), {}
+
+    def step(self, action: Any) -> Any:
+        self.steps, self.length = self.steps + 1, self.length + 1
+        return self.seen(), -1.0, False, self.length == 70, {}
+
+    def seen(self) -> Any:
+        return np.array([os.getpid(), self.steps, self.length], np.float32)
+
+
+def counting(steps: int, **factors: Any) -> Any:
+    register_env("counter", lambda _: Counter())
+    config = IQL.configure("toy-pendulum").training(
+        hidden=(16, 16), batch_size=16, threads=1, normalise_obs=False
+    )
+    config.environment("counter").env_runners(num_env_runners=2).offline(10)
+    return config.online(steps, strategy="append", rollout=20, **factors)
+
+
+def rows_by_process(algo: Any) -> dict[int, list[int]]:
+    """Process to the numbers of its steps that are among the online rows, in the order they came in."""
+    (learner,) = algo.ask(lambda learner: learner)
+    held = learner.rows.data[learner.rows.offline : learner.rows.offline + learner.rows.online]
+    obs = learner.rows.layout.split(held).obs
+    found: dict[int, list[int]] = {}
+    for process, step, _ in obs.tolist():
+        found.setdefault(int(process), []).append(int(step))
+    assert learner.rows.added == algo.env_steps
+    return found
+
+
+@pytest.mark.parametrize("factors", [{}, {"asynchronous": True}], ids=["in step", "beside"])
+def test_every_step_of_every_runner_comes_in_once_and_in_order(factors: dict[str, Any]):
+    with counting(400, **factors).build_algo() as algo:
+        while algo.env_steps < 300:  # beyond 400 the oldest rows would be overwritten
+            algo.train()
+        found = rows_by_process(algo)
+        assert len(found) == 2
+        for steps in found.values():
+            assert steps == list(range(len(steps)))
+        assert algo.updates == 10 + algo.env_steps
+        assert 300 <= algo.env_steps <= 300 + 2 * 20
+        if factors:
+            assert 0 <= algo.latest["staleness"] <= algo.latest["staleness_most"] <= 1000
+
+
+@pytest.mark.parametrize("factors", [{}, {"asynchronous": True}], ids=["in step", "beside"])
+def test_a_runner_that_is_killed_is_replaced_and_what_it_had_handed_in_stays(factors: dict[str, Any]):
+    with counting(20_000, utd=0.1, **factors).build_algo() as algo:
+        while algo.env_steps < 200:
+            algo.train()
+        first, second = rows_by_process(algo)
+        os.kill(first, signal.SIGKILL)
+        deadline = time.monotonic() + 120
+        while len(found := rows_by_process(algo)) < 3 and time.monotonic() < deadline:
+            algo.train()
+            time.sleep(0.1)  # the one in its place takes seconds to come up
+        assert len(found) == 3, "nobody came in its place"
+        for steps in found.values():
+            assert steps == list(range(len(steps)))
+        assert second in found
+
+
+def test_weights_are_no_further_behind_than_is_said():
+    config = counting(300, asynchronous=True, staleness=0, utd=3)
+    with config.build_algo() as algo:
+        worst = 0.0
+        while not algo.finished:
+            algo.train()
+            worst = max(worst, algo.staleness.get("staleness_most", 0.0))
+    # Each waits until all that had fallen behind have arrived; so none is behind by more than a block.
+    assert worst <= 3 * 2 * 20
+
+
+def test_a_checkpoint_leaves_nothing_that_is_under_way_out(tmp_path: Path):
+    with counting(400, asynchronous=True).build_algo() as algo:
+        while algo.env_steps < 100:
+            algo.train()
+        algo.save_to_path(str(tmp_path / "checkpoint"))
+        assert not algo.runners.under_way
+        at, found = algo.env_steps, rows_by_process(algo)
+    with counting(400, asynchronous=True).build_algo() as algo:
+        algo.restore_from_path(str(tmp_path / "checkpoint"))
+        assert algo.env_steps == at
+        assert rows_by_process(algo) == found
+        while not algo.finished:
+            algo.train()
+        assert algo.updates == 10 + algo.env_steps
+
+
+def test_beside_the_learner_needs_other_processes(data_root: Path):
+    plan = Plan("iql", "toy-pendulum", online=100, crossing={"asynchronous": True})
+    with pytest.raises(CrossingError, match="workers is 0"):
+        plan.check()
