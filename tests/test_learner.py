@@ -1,7 +1,11 @@
 """The machine on a real Ray: resuming, several learners, the online side, Tune."""
 
+import os
+import signal
 import sys
+import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -257,6 +261,32 @@ def test_two_learners_are_one_with_the_joined_batch_and_a_dead_one_is_noticed(wi
         ray.kill(two.learner_group._workers[0])
         with pytest.raises(LearnerDied):
             two.train()
+
+
+def test_a_learner_does_not_wait_half_an_hour_for_one_that_is_silent():
+    with configured(BC).learners(num_learners=2).build_algo() as algo:
+        algo.train()
+        group = algo.learner_group
+        for result in group.foreach_learner(hasty):
+            assert result.ok
+        first = next(iter(group.foreach_learner(lambda learner: os.getpid()))).get()
+        os.kill(first, signal.SIGSTOP)
+        try:
+            began = time.monotonic()
+            (answer,) = group.foreach_learner(
+                RecipeLearner.advance, updates=1, remote_actor_ids=group._worker_manager.actor_ids()[1:]
+            )
+            assert not answer.ok
+            assert 2 <= time.monotonic() - began < 60
+        finally:
+            os.kill(first, signal.SIGKILL)
+
+
+def hasty(learner: RecipeLearner) -> None:
+    """From the next updates on, the other learners are waited for two seconds long."""
+    import off2on.learner
+
+    off2on.learner.PATIENCE = timedelta(seconds=2)
 
 
 def test_a_run_on_a_window_learns_and_resumes_bit_for_bit(tmp_path: Path):

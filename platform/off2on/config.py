@@ -54,6 +54,8 @@ class OfflineToOnlineConfig(AlgorithmConfig):
         self._is_online = False
         self._dont_auto_sync_env_runner_states = True
         self.restart_failed_env_runners = True
+        # RLlib has whoever failed wait a minute before it ends: learners too, whose run waits with them.
+        self.delay_between_env_runner_restarts_s = 1.0
 
     def data(self, dataset: str | None = None, *, memory_budget: int | None = None) -> Self:
         """The data to learn from.
@@ -200,7 +202,7 @@ class OfflineToOnlineConfig(AlgorithmConfig):
             )
 
     def check_runners(self) -> None:
-        """That there are processes to collect in; not in `validate`, which is asked of a runner's part too."""
+        """That there are processes to collect in; RLlib asks `validate` of a runner's own part, too."""
         if self.crossing.asynchronous and self.online_steps and self.num_env_runners == 0:
             raise CrossingError(
                 "asynchronous collecting needs processes of its own to collect in: workers is 0.",

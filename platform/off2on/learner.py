@@ -12,6 +12,7 @@ with the numbers an uninterrupted one would have drawn.
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,9 @@ from off2on.seeding import MASKS, POSITIONS, RESETS, UPDATES, seed_of
 from off2on.speed import fastest_threads, ready_memory
 from off2on.strategies import find_strategy
 from off2on.transforms import Array
+
+PATIENCE = timedelta(minutes=3)
+"""With a learner that does not send its gradient; RLlib's process group has half an hour."""
 
 
 class RecipeLearner(TorchLearner):
@@ -115,6 +119,8 @@ class RecipeLearner(TorchLearner):
         self._use(self.threads or self._measured_threads())
         logged: dict[str, list[Tensor]] = defaultdict(list)
         replay, last = self.replay, self.updates + updates
+        if self.world > 1:  # not before: a first stage takes as long as it takes
+            torch.distributed.distributed_c10d._set_pg_timeout(PATIENCE)
         self._loosen()
         with self._randomness() as generator:
             replay.strategy.replaced(replay.source.slide(updates * replay.size))
