@@ -9,6 +9,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import ray
+import torch
 from ray.tune.registry import register_env
 
 from off2on.algorithms.iql import IQL
@@ -90,6 +92,37 @@ def test_a_runner_that_is_killed_is_replaced_and_what_it_had_handed_in_stays(fac
         for steps in found.values():
             assert steps == list(range(len(steps)))
         assert second in found
+
+
+@pytest.mark.parametrize("factors", [{}, {"asynchronous": True}], ids=["in step", "beside"])
+def test_who_comes_in_a_dead_ones_place_acts_as_that_one_did_even_if_nobody_noticed(factors: dict[str, Any]):
+    with counting(20_000, **factors).env_runners(num_env_runners=1).build_algo() as algo:
+        while algo.env_steps < 100:
+            algo.train()
+        algo.runners.serve(algo.updates)
+        algo.runners.is_held = True
+        obs = torch.randn(8, 3)
+        held = algo.policy()(obs)
+        algo.train()
+        assert not torch.equal(algo.policy()(obs), held)
+        actor = algo.env_runner_group._worker_manager.actors()[1]
+        (dead,) = rows_by_process(algo)
+        os.kill(dead, signal.SIGKILL)
+        deadline = time.monotonic() + 120
+        while process_of(actor) in (dead, None) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        while len(rows_by_process(algo)) < 2 and time.monotonic() < deadline:
+            algo.train()
+        (answer,) = algo.env_runner_group.foreach_env_runner(lambda runner: runner.module.policy(obs))
+        assert torch.equal(answer, held)
+
+
+def process_of(actor: Any) -> int | None:
+    """The process that an actor is in; None while it has none."""
+    try:
+        return int(ray.get(actor.apply.remote(lambda _: os.getpid())))
+    except ray.exceptions.RayActorError:
+        return None
 
 
 def test_weights_are_no_further_behind_than_is_said():

@@ -159,7 +159,7 @@ class OfflineToOnline(Recipe, Algorithm):
 
     def restore_env_runners(self, env_runner_group: Any) -> list[int]:
         """Bring back runners that died; RLlib calls it between two steps."""
-        return [] if self.runners is None else self.runners.restore(self.updates)
+        return [] if self.runners is None else self.runners.restore()
 
     def _collect(self, steps: int) -> None:
         """At least so many environment steps, or those that have arrived, into the learners' rows."""

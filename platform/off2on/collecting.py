@@ -2,8 +2,9 @@
 
 In step, every runner makes its share of a rollout with the same weights, then the learner updates. Beside it
 (asynchronous), every runner has one request under way while the learner updates; results are taken as
-they come, and a request knows how many updates its weights had. Runners are other processes that may
-die: what a dead one had under way was not counted, and is collected again by the one in its place.
+they come. Weights travel with the request, so that whoever answers it acts with them, and it is known how
+many updates they had. Runners are other processes that may die: what a dead one had under way was not
+counted, and is collected again by the one in its place.
 """
 
 import logging
@@ -12,15 +13,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import ray
 import torch
+from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE
 
 from off2on.runner import Rollout
 
 EPISODES = "episodes.pt"
 """What a checkpoint keeps of the simulators; see `runner.RecipeRunner`."""
 
-TICK = 0.02
-"""Seconds between two looks at what has arrived."""
+TICK = 0.005
+"""Seconds that a look at what has arrived waits for the last to arrive."""
 
 logger = logging.getLogger(__name__)
 
@@ -40,27 +43,31 @@ class Runners:
         """Whether runners go on with the weights they have, until `serve`."""
         self.under_way: dict[int, int] = {}
         """Of each runner with a request: how many updates the weights had that it acts with."""
+        self.weights: Any = None
+        """Those that runners in other processes are to act with: a reference into Ray's store."""
         self.synced = 0
-        """How many updates the weights had that were sent last."""
+        """How many updates they had."""
 
     # Weights.
 
     def sync(self, updates: int) -> None:
-        """Send the learners' weights, which have had so many updates, unless the runners' are held."""
-        if self.is_held:
-            return
-        self.synced = updates
-        wait = None if self.staleness is None else 0.0
-        self.group.sync_weights(
-            from_worker_or_learner_group=self.learners, inference_only=True, timeout_seconds=wait
-        )
+        """Let the runners act with the learners' policy, after so many updates, unless theirs is held."""
+        if not self.is_held:
+            self.serve(updates)
 
     def serve(self, updates: int) -> None:
         """Let the runners act with the learners' policy as it is, older than theirs perhaps."""
-        held, self.is_held = self.is_held, False
-        self.group.foreach_env_runner(_forget_weights)
-        self.sync(updates)
-        self.is_held = held
+        path = f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}"
+        state = self.learners.get_state(components=path, inference_only=True)[COMPONENT_LEARNER]
+        # Without the number of the weights: RLlib's runners refuse a smaller one than theirs.
+        state = {COMPONENT_RL_MODULE: state[COMPONENT_RL_MODULE]}
+        self.synced = updates
+        if self.group.local_env_runner is not None:
+            self.group.local_env_runner.set_state(state)
+            return
+        self.weights = ray.put(state)
+        if not self.under_way:  # otherwise with the next request: a busy runner is not waited for
+            self.group.foreach_env_runner(partial(_act_with, weights=self.weights))
 
     # Collecting.
 
@@ -76,25 +83,27 @@ class Runners:
             A rollout, and by how many updates its weights were behind.
         """
         each = -(-steps // max(1, self.group.num_healthy_remote_env_runners()))
-        sample = partial(_sample, steps=each, taken=taken)
         if self.staleness is None:
+            sample = partial(_sample, steps=each, taken=taken, weights=self.weights)
             yield from ((rollout, updates - self.synced) for rollout in self.group.foreach_env_runner(sample))
             return
-        self._request(sample)
+        self._request(each, taken)
         while self.under_way:
             arrived = list(self.arrived(updates))
+            taken += sum(len(rollout.columns["rewards"]) for rollout, _ in arrived)
             yield from arrived
             oldest = min(self.under_way.values(), default=updates)
             if arrived and updates - oldest <= self.staleness:
                 break
-        self._request(partial(_sample, steps=each, taken=taken + 1))
+        self._request(each, taken)
 
-    def _request(self, sample: Any) -> None:
+    def _request(self, steps: int, taken: int) -> None:
         """Ask every living runner without a request for one more rollout."""
         alive = set(self.group.healthy_worker_ids())
         self.under_way = {worker: then for worker, then in self.under_way.items() if worker in alive}
         idle = sorted(alive - self.under_way.keys())
         if idle:
+            sample = partial(_sample, steps=steps, taken=taken, weights=self.weights)
             self.group.foreach_env_runner_async(sample, tag=EPISODES, remote_worker_ids=idle)
             self.under_way |= dict.fromkeys(idle, self.synced)
 
@@ -112,11 +121,12 @@ class Runners:
 
     # Faults, and checkpoints.
 
-    def restore(self, updates: int) -> list[int]:
-        """Bring back runners that died, with the weights the others have; their numbers."""
+    def restore(self) -> list[int]:
+        """Take those that came up in the place of dead ones into the group; their numbers."""
         back = list(self.group.probe_unhealthy_env_runners())
-        if back and not self.is_held:
-            self.sync(updates)
+        if back:
+            give = partial(_act_with, weights=self.weights)
+            self.group.foreach_env_runner(give, remote_worker_ids=back, local_env_runner=False)
         return back
 
     def save(self, folder: Path) -> None:
@@ -134,15 +144,17 @@ class Runners:
             logger.warning("%d episodes could not be brought to where they were and begin anew", sum(lost))
 
 
-def _sample(runner: Any, steps: int, taken: int) -> Rollout:
+def _act_with(runner: Any, weights: Any) -> None:
+    if weights is not None and runner.acts_with != weights:
+        runner.set_state(ray.get(weights))
+        runner.acts_with = weights
+
+
+def _sample(runner: Any, steps: int, taken: int, weights: Any) -> Rollout:
+    _act_with(runner, weights)
     rollout: Rollout = runner.sample(num_timesteps=steps, taken=taken)
     return rollout
 
 
 def _episodes(runner: Any) -> tuple[int, dict[str, Any]]:
     return runner.worker_index or 0, runner.episodes()
-
-
-def _forget_weights(runner: Any) -> None:
-    # Runners refuse weights with a smaller number than theirs, which older ones have.
-    runner._weights_seq_no = 0

@@ -46,7 +46,12 @@ class RecipeRunner(SingleAgentEnvRunner):
     Every episode of every environment begins with a seed of its own, a function of the run's seed, the
     environment and the number of the episode. An episode under way is then known by its number and
     its actions so far, which is what a checkpoint keeps of a simulator.
+
+    Attributes:
+        acts_with: The weights it took last, as a reference into Ray's store; see `collecting`.
     """
+
+    acts_with: Any = None
 
     def make_env(self) -> None:
         """Make the vector environment, whose resets are ours to ask for."""
