@@ -135,8 +135,6 @@ def test_only_the_serving_policy_collects_and_a_collapsed_learner_begins_again(
 @pytest.mark.usefixtures("ray_session")
 def test_a_guarded_run_goes_on_with_the_policy_that_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Stopped after any trial and resumed, a run makes the same decisions as one that was not."""
-    import off2on.train as module
-
     plan = Plan(
         "iql",
         "toy-pendulum",
@@ -158,7 +156,7 @@ def test_a_guarded_run_goes_on_with_the_policy_that_served(tmp_path: Path, monke
             raise OSError("the plug was pulled")
         return judge(self, *args)
 
-    monkeypatch.setattr(module.Guard, "judge", interrupted)
+    monkeypatch.setattr(Guard, "judge", interrupted)
     again = replace(plan, out=str(tmp_path / "again"))
     with pytest.raises(OSError, match="plug"):
         train(again)
