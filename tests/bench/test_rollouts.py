@@ -1,4 +1,4 @@
-"""Environment steps per second of SAC online against RLlib's own SAC, and collected beside the learner against in step.
+"""Environment steps per second of SAC online: against RLlib's own, and beside the learner against in step.
 
 Two runners in other processes, one environment each; one update of 256 transitions per step, the same
 networks, one learner in this process. RLlib replays uniformly here, and its fragments are as long as ours.
