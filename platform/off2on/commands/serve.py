@@ -1,0 +1,100 @@
+"""``off2on serve``: a run's policy over HTTP."""
+
+import signal
+import socket
+from pathlib import Path
+from typing import Any
+
+import click
+
+from off2on.commands.screen import line
+from off2on.errors import RecipeError, UnknownName, UserError
+
+
+@click.command(short_help="A run's policy over HTTP, and what it did as new data.")
+@click.argument("run")
+@click.option("--checkpoint", type=click.Choice(["handover", "last"]), default="last", show_default=True)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
+@click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True)
+@click.option("--replicas", type=click.IntRange(min=1), default=1, show_default=True, help="Processes.")
+@click.option("--log", "name", metavar="NAME", help="Remember episodes, and add them to this data set.")
+@click.option(
+    "--every", type=click.IntRange(min=1), default=10, show_default=True, help="Episodes a generation."
+)
+def serve(
+    run: str, checkpoint: str, host: str, port: int, replicas: int, name: str | None, every: int
+) -> None:
+    """Answer POST /act with the deterministic actions of RUN's policy.
+
+    RUN is a folder, or a name with only one match below ./runs. A policy that is replaced while it is
+    served is read again. With --log, /act takes an 'episode' and answers an 'id', by which POST
+    /reward says what came of the action; whole episodes become generations of the data set NAME,
+    for `off2on train --from RUN --new-data NAME`.
+    """
+    from datasets_io.shards import open_shards
+    from off2on.records import find_run
+    from off2on.runs import policy_file
+
+    folder, about = find_run(run)
+    file = policy_file(folder, checkpoint)
+    shards = open_shards(about["data"]["pinned"])
+    logbook = None if name is None else _logbook(folder, about, shards, name, every)
+    _check_port(host, port)
+    try:
+        from off2on.serving import service
+    except ImportError:
+        raise UserError("Ray Serve is not installed.", "", "pip install 'off2on[serve]'") from None
+    import ray
+
+    asked: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: asked.append(number))
+    ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="error")
+    told = {"run": str(folder), "checkpoint": checkpoint, "algorithm": about["algorithm"]}
+    width = int(shards.observation_space.shape[0])
+    keeper = service.start(
+        host, port, replicas, {"file": str(file.absolute()), "width": width, "about": told}, logbook
+    )
+    for number in (signal.SIGINT, signal.SIGTERM):  # Ray puts its own answers in place
+        signal.signal(number, lambda number, _: asked.append(number))
+    if host not in ("127.0.0.1", "localhost", "::1"):
+        click.echo("warning: others than this machine can ask, and nobody is asked who they are.", err=True)
+    line("serving", f"http://{host}:{port}/act   {folder} ({checkpoint})")
+    while not asked:
+        signal.pause()
+    service.stop(keeper)
+    ray.shutdown()
+    click.echo("stopped", err=True)
+
+
+def _logbook(folder: Path, about: dict[str, Any], shards: Any, name: str, every: int) -> dict[str, Any]:
+    """How to remember, checked: a data set of that name must have the run's spaces."""
+    from datasets_io.shards import open_shards
+    from off2on.serving.journal import ServedEpisodes
+
+    try:
+        there = open_shards(name)
+    except UnknownName:
+        there = None
+    if there is not None:
+        for what in ("observation_space", "action_space"):
+            if getattr(there, what).shape != getattr(shards, what).shape:
+                raise RecipeError(
+                    f"the {what.replace('_', ' ')} of {name} is {getattr(there, what)}, "
+                    f"that of the run {getattr(shards, what)}.",
+                    "Served episodes cannot go into it.",
+                )
+    source = ServedEpisodes(about.get("env"), shards.observation_space, shards.action_space)
+    journal = folder.absolute() / "served" / name
+    return {"folder": str(journal), "name": name, "source": source, "every": every}
+
+
+def _check_port(host: str, port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that linger do not count
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise UserError(
+                f"{host}:{port} cannot be listened at: {error.strerror}.", "", f"--port {port + 1}"
+            ) from None

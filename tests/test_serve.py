@@ -1,0 +1,254 @@
+"""A real service on this machine: answers, refusals, and episodes that become data to learn on from."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from datasets_io.shards import Shards
+from off2on.policy import load_policy
+from off2on.serving.journal import Journal, ServedEpisodes
+
+pytest.importorskip("ray.serve", reason="ray[serve] is not installed")
+
+OFF2ON = Path(sys.executable).with_name("off2on")
+PATIENCE = 200
+
+
+class Service:
+    """A process that serves, and what is asked of it."""
+
+    def __init__(self, lab: Path, data: Path, *words: str) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.lab, self.words = lab, [*words, "--port", str(self.port)]
+        self.environment = os.environ | {"OFF2ON_DATA": str(data)}
+        self.start()
+
+    def start(self) -> None:
+        with (self.lab / "said").open("w") as said:
+            self.process = subprocess.Popen(
+                [OFF2ON, "serve", *self.words], cwd=self.lab, env=self.environment,
+                stdout=said, stderr=said, start_new_session=True,
+            )  # fmt: skip
+        deadline = time.monotonic() + PATIENCE
+        while "serving " not in (self.lab / "said").read_text():
+            assert self.process.poll() is None, (self.lab / "said").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        while self.ask("/health")[0] != 200:
+            time.sleep(0.2)
+
+    def wait_for_the_port(self) -> None:
+        """Ray's own processes outlive a killed one for a moment."""
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if probe.connect_ex(("127.0.0.1", self.port)) != 0:
+                    return
+            time.sleep(0.2)
+
+    def ask(self, path: str, body: Any = None, method: str | None = None) -> tuple[int, Any]:
+        """Status and answer; a body that is bytes goes out as it is."""
+        data = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data=data, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            with error:
+                text = error.read().decode()
+            return error.code, json.loads(text) if text.startswith("{") else text
+
+    def end(self, number: int) -> int:
+        os.killpg(self.process.pid, number) if number == signal.SIGKILL else self.process.send_signal(number)
+        return self.process.wait(PATIENCE)
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Path:
+    """A folder with a short run."""
+    place = tmp_path_factory.mktemp("lab")
+    words = ["train", "td3_bc", "toy-pendulum", "hidden=16,16", "batch_size=16", "--updates", "40"]
+    words += ["--eval-episodes", "1", "--eval-every", "40", "--threads", "1"]
+    environment = os.environ | {"OFF2ON_DATA": str(data_root)}
+    subprocess.run([OFF2ON, *words], cwd=place, env=environment, check=True, capture_output=True)
+    return place
+
+
+@pytest.fixture(scope="module")
+def service(lab: Path, data_root: Path) -> Iterator[Service]:
+    found = Service(lab, data_root, "runs/toy-pendulum/td3_bc-s0", "--log", "served", "--every", "2")
+    yield found
+    if found.process.poll() is None:
+        found.end(signal.SIGKILL)
+
+
+def policy(lab: Path) -> Any:
+    return load_policy(lab / "runs/toy-pendulum/td3_bc-s0/policy.pt")
+
+
+def test_answers_are_the_policys_alone_in_lists_and_many_at_once(service: Service, lab: Path):
+    obs = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+    expected = policy(lab)(torch.from_numpy(obs)).detach().numpy()
+    status, answer = service.ask("/act", {"obs": obs.tolist()})
+    assert status == 200
+    np.testing.assert_allclose(answer["actions"], expected, rtol=1e-5, atol=1e-6)
+    assert answer["log_prob"] is None, "a deterministic policy has no density"
+    with ThreadPoolExecutor(8) as pool:
+        alone = list(pool.map(lambda one: service.ask("/act", {"obs": one})[1], obs.tolist()))
+    np.testing.assert_allclose([each["actions"] for each in alone], expected, rtol=1e-5, atol=1e-6)
+    assert {each["version"] for each in alone} == {answer["version"]}
+    told = service.ask("/version")[1]
+    assert (told["version"], told["algorithm"]) == (answer["version"], "td3_bc")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "words"),
+    [
+        ("/act", b"{", 400, "no JSON"),
+        ("/act", {}, 400, "no 'obs'"),
+        ("/act", {"obs": [1, 2]}, 400, "shape (2,)"),
+        ("/act", {"obs": []}, 400, "shape"),
+        ("/act", {"obs": [[1, 2, 3], [1, 2]]}, 400, "different lengths"),
+        ("/act", {"obs": ["a", "b", "c"]}, 400, "no number"),
+        ("/act", b'{"obs": [NaN, 0, 0]}', 400, "NaN"),
+        ("/act", {"obs": [1, 2, 3], "episde": "x"}, 400, "unknown: episde"),
+        ("/act", {"obs": [[1, 2, 3]], "episode": "x"}, 400, "one observation at a time"),
+        ("/act", {"obs": [[0, 0, 0]] * 5000}, 413, "5,000 observations"),
+        ("/reward", {"id": "nobody", "reward": 1.0}, 404, "no action has the id"),
+        ("/reward", {"id": "x", "reward": "much"}, 400, "'reward' must be"),
+        ("/reward", {"id": "x", "reward": 1, "terminated": True}, 400, "needs 'next_obs'"),
+        ("/nowhere", {"obs": [1, 2, 3]}, 404, "nothing at /nowhere"),
+    ],
+)
+def test_bad_requests_are_told_why(service: Service, path: str, body: Any, status: int, words: str):
+    found, answer = service.ask(path, body)
+    assert (found, words in answer["error"]) == (status, True), answer
+
+
+def test_a_wrong_method_is_told_the_right_one(service: Service):
+    assert service.ask("/act")[0] == 405
+
+
+def play(service: Service, episode: str, steps: int, ends: bool = True) -> list[float]:
+    """An episode of its own making: observations count, rewards too."""
+    actions = []
+    for step in range(steps):
+        status, answer = service.ask("/act", {"obs": [step, 0.5, 0.0], "episode": episode})
+        assert status == 200, answer
+        actions.append(answer["actions"][0])
+        outcome = {"id": answer["id"], "reward": float(step), "next_obs": [step + 1, 0.5, 0.0]}
+        status, told = service.ask("/reward", outcome | {"truncated": ends and step == steps - 1})
+        assert status == 200, told
+    return actions
+
+
+def test_episodes_become_a_data_set_that_learning_goes_on_from(service: Service, lab: Path, data_root: Path):
+    first, second = play(service, "one", 4), play(service, "two", 3)
+    shards = Shards(data_root / "served")
+    assert shards.manifest.lengths == [4, 3]
+    rows = shards.read_all(["obs", "actions", "rewards", "truncateds", "new_obs"])
+    np.testing.assert_allclose(rows["actions"][:, 0], [*first, *second], rtol=1e-5)
+    assert rows["rewards"].tolist() == [0, 1, 2, 3, 0, 1, 2]
+    assert rows["new_obs"][:, 0].tolist() == [1, 2, 3, 4, 1, 2, 3]
+    assert rows["truncateds"].tolist() == [False] * 3 + [True, False, False, True]
+
+    # Killed between two episodes and in the middle of one: nothing that was told is lost.
+    play(service, "three", 2)
+    play(service, "four", 2, ends=False)
+    service.end(signal.SIGKILL)
+    service.wait_for_the_port()
+    service.start()
+    assert service.ask("/act", {"obs": [9, 9, 9]})[0] == 200
+    play(service, "five", 2)
+    assert Shards(data_root / "served").manifest.lengths == [4, 3, 2, 2]
+    play(service, "six", 1)
+    assert service.end(signal.SIGINT) == 0
+    assert Shards(data_root / "served").manifest.lengths == [4, 3, 2, 2, 1], (
+        "what is whole is written at the end"
+    )
+
+    words = [
+        "train",
+        "--from",
+        "runs/toy-pendulum/td3_bc-s0",
+        "--new-data",
+        "served@1+",
+        "--strategy",
+        "symmetric",
+    ]
+    subprocess.run(
+        [OFF2ON, *words, "--eval-episodes", "1"],
+        cwd=lab,
+        env=service.environment,
+        check=True,
+        capture_output=True,
+    )
+
+
+def test_a_kill_between_shards_and_journal_adds_nothing_twice(tmp_path: Path, toy: Shards, monkeypatch: Any):
+    monkeypatch.setenv("OFF2ON_DATA", str(tmp_path / "data"))
+    source = ServedEpisodes(None, toy.observation_space, toy.action_space)
+    journal = Journal(tmp_path / "journal", "again", source)
+
+    def episode(name: str) -> None:
+        step = {"episode": name, "obs": [0.0, 0.0, 0.0], "action": [1.0], "log_prob": -0.5, "version": "v"}
+        known = journal.served(step)
+        from off2on.serving.requests import Outcome
+
+        journal.came([Outcome(known, 1.0, True, False, [1.0, 1.0, 1.0])])
+
+    episode("a")
+    kept = journal.lines.read_text()
+    assert journal.flush() == 1
+    journal.close()
+    assert Shards(tmp_path / "data/again").manifest.lengths == [1]
+    # As if killed before the journal was written anew: the batch and its lines are still there.
+    merged: dict[str, Any] = {}
+    for line in kept.splitlines():
+        merged |= json.loads(line)
+    (tmp_path / "journal/batch.jsonl").write_text(json.dumps([merged]) + "\n")
+    (tmp_path / "journal/journal.jsonl").write_text(kept + '{"id": "cut o')
+    journal = Journal(tmp_path / "journal", "again", source)
+    assert not journal.steps
+    assert Shards(tmp_path / "data/again").manifest.lengths == [1]
+    episode("b")
+    journal.close()
+    shards = Shards(tmp_path / "data/again")
+    assert shards.manifest.lengths == [1, 1]
+    assert shards.read_all(["action_logp"])["action_logp"].tolist() == [-0.5, -0.5]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["runs/nobody"], "no run is called"),
+        (
+            ["runs/toy-pendulum/td3_bc-s0", "--checkpoint", "handover", "--log", "wide"],
+            "observation space of wide",
+        ),
+        (["runs/toy-pendulum/td3_bc-s0", "--port", "0"], "0"),
+    ],
+)
+def test_mistakes_are_told_before_anything_starts(lab: Path, data_root: Path, words: list[str], told: str):
+    environment = os.environ | {"OFF2ON_DATA": str(data_root)}
+    done = subprocess.run([OFF2ON, "serve", *words], cwd=lab, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
