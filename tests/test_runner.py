@@ -11,6 +11,7 @@ import torch
 
 from datasets_io import Shards
 from off2on.algorithms.iql import IQL
+from off2on.runner import RecipeRunner
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -52,6 +53,15 @@ def test_runners_record_honest_transitions(envs: int):
     per_env = [columns["rewards"][env::envs] for env in range(envs)]
     sums = [rewards[start : start + 200].sum() for start in (0, 200) for rewards in per_env]
     np.testing.assert_allclose([ret for ret, _ in ended], sums, rtol=1e-5)
+
+
+def test_one_in_a_dead_ones_place_does_not_begin_with_the_same_episodes():
+    def first(taken: int) -> Any:
+        config = crossing().copy(copy_frozen=False)
+        return RecipeRunner(config=config, worker_index=1).sample(num_timesteps=1, taken=taken).columns["obs"]
+
+    np.testing.assert_array_equal(first(0), first(0))
+    assert not np.array_equal(first(0), first(40))
 
 
 def wait_until(done: Callable[[], bool]) -> None:
