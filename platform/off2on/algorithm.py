@@ -13,6 +13,7 @@ from typing import Any, Self
 import numpy as np
 import ray
 import torch
+from ray.exceptions import RayTaskError
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_LEARNER_GROUP, COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
@@ -94,9 +95,8 @@ class OfflineToOnline(Recipe, Algorithm):
         elif not self.finished:
             if not self.has_crossed:
                 self.cross()
-            self._collect(min(self.crossing.rollout, self._room(self.env_steps, self.config.online_steps)))
-            due = self.config.offline_updates + self.crossing.updates_due(self.env_steps)
-            self._learn(due - self.updates)
+            self._collect(self._room(self.env_steps, self.config.online_steps))
+            self._learn(self._due(self.env_steps) - self.updates)
 
     def step(self) -> Any:
         """One iteration, as Tune counts it; the result says when all is done."""
@@ -105,6 +105,10 @@ class OfflineToOnline(Recipe, Algorithm):
     def _room(self, now: int, end: int) -> int:
         pause = self.pause_at
         return (min(end, pause) if pause is not None and pause > now else end) - now
+
+    def _due(self, env_steps: int) -> int:
+        """All updates, of both sides, that are due after so many environment steps."""
+        return int(self.config.offline_updates + self.crossing.updates_due(env_steps))
 
     def _learn(self, updates: int) -> None:
         if updates <= 0:
@@ -120,13 +124,21 @@ class OfflineToOnline(Recipe, Algorithm):
             self.runners.sync(self.updates)
 
     def ask(self, function: Any, **kwargs: Any) -> list[Any]:
-        """Call a function of a learner on every learner; all must answer."""
+        """Call a function of a learner on every learner; all must answer.
+
+        Raises:
+            LearnerDied: The process of one is gone.
+            Exception: What the function raised: it would do so again.
+        """
         results = list(self.learner_group.foreach_learner(function, **kwargs))
-        for result in results:
-            if not result.ok:
-                raise LearnerDied(f"a learner failed: {result.get()}") from result.get()
+        failed = [result.get() for result in results if not result.ok]
+        for error in failed:
+            if not isinstance(error, RayTaskError):
+                raise LearnerDied(f"a learner is gone: {error}") from error
         if len(results) < max(1, self.config.num_learners):
             raise LearnerDied(f"only {len(results)} of {self.config.num_learners} learners answered")
+        for error in failed:
+            raise error.cause from error
         return [result.get() for result in results]
 
     def cross(self, again: bool = False) -> None:
@@ -147,7 +159,7 @@ class OfflineToOnline(Recipe, Algorithm):
                 tune_trial_id=self.trial_id,
             )
             staleness = self.crossing.staleness if self.crossing.asynchronous else None
-            self.runners = Runners(self.env_runner_group, self.learner_group, staleness)
+            self.runners = Runners(self.env_runner_group, self.learner_group, self._due, staleness)
         self.ask(RecipeLearner.cross, again=again)
         if self.runners is not None:
             self.runners.sync(self.updates)
@@ -161,12 +173,13 @@ class OfflineToOnline(Recipe, Algorithm):
         """Bring back runners that died; RLlib calls it between two steps."""
         return [] if self.runners is None else self.runners.restore()
 
-    def _collect(self, steps: int) -> None:
-        """At least so many environment steps, or those that have arrived, into the learners' rows."""
+    def _collect(self, room: int) -> None:
+        """A rollout, or what has arrived of it, into the learners' rows; there is room for so many steps."""
+        steps = self.crossing.rollout
         if self.logs is not None:
-            self._enter(self.logs.take(self.env_steps, steps))
+            self._enter(self.logs.take(self.env_steps, min(steps, room)))
         elif self.runners is not None:
-            self._take(self.runners.collect(steps, self.env_steps, self.updates))
+            self._take(self.runners.collect(steps, room, self.env_steps, self.updates))
 
     def _take(self, arriving: Iterable[tuple[Rollout, int]]) -> None:
         """Rollouts into the learners' rows, with what is to be said of them."""

@@ -4,11 +4,15 @@ In step, every runner makes its share of a rollout with the same weights, then t
 (asynchronous), every runner has one request under way while the learner updates; results are taken as
 they come. Weights travel with the request, so that whoever answers it acts with them, and it is known how
 many updates they had. Runners are other processes that may die: what a dead one had under way was not
-counted, and is collected again by the one in its place.
+counted, and is collected again by the one in its place. So are environments that fail in them; when
+nothing but failures comes back, the run ends with what failed.
 """
 
 import logging
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +29,25 @@ EPISODES = "episodes.pt"
 TICK = 0.005
 """Seconds that a look at what has arrived waits for the last to arrive."""
 
+FAILURES = 3
+"""Failures per runner, and no step in between, after which a run gives up."""
+
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Request:
+    """A rollout that was asked for: how many steps, with weights of how many updates."""
+
+    steps: int
+    updates: int
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What a runner hands in whose environment failed, and is made anew: the traceback."""
+
+    told: str
 
 
 class Runners:
@@ -34,19 +56,25 @@ class Runners:
     Args:
         group: RLlib's group.
         learners: RLlib's learners, where weights come from.
+        due: Environment steps to all updates that are due after them.
         staleness: Most updates by which weights may be behind when a rollout arrives; None collects in step.
     """
 
-    def __init__(self, group: Any, learners: Any, staleness: int | None) -> None:
-        self.group, self.learners, self.staleness = group, learners, staleness
+    def __init__(
+        self, group: Any, learners: Any, due: Callable[[int], int], staleness: int | None = None
+    ) -> None:
+        self.group, self.learners, self.due = group, learners, due
+        self.is_asynchronous, self.staleness = staleness is not None, staleness or 0
         self.is_held = False
         """Whether runners go on with the weights they have, until `serve`."""
-        self.under_way: dict[int, int] = {}
-        """Of each runner with a request: how many updates the weights had that it acts with."""
+        self.under_way: dict[int, Request] = {}
+        """Of each runner that was asked and has not answered."""
         self.weights: Any = None
         """Those that runners in other processes are to act with: a reference into Ray's store."""
         self.synced = 0
         """How many updates they had."""
+        self.failures = 0
+        """Of runners, since the last rollout arrived."""
 
     # Weights.
 
@@ -71,55 +99,89 @@ class Runners:
 
     # Collecting.
 
-    def collect(self, steps: int, taken: int, updates: int) -> Iterator[tuple[Rollout, int]]:
+    def collect(self, steps: int, room: int, taken: int, updates: int) -> Iterator[tuple[Rollout, int]]:
         """Rollouts of at least so many steps in all, or, asynchronous, those that have arrived.
 
         Args:
-            steps: How many.
+            steps: How many, of all runners together.
+            room: Most steps that are wanted at all, those under way included.
             taken: Steps taken before, which choose the random numbers.
             updates: Updates made so far.
 
         Yields:
             A rollout, and by how many updates its weights were behind.
+
+        Raises:
+            RuntimeError: Nothing but failures comes back.
         """
-        each = -(-steps // max(1, self.group.num_healthy_remote_env_runners()))
-        if self.staleness is None:
+        each = -(-min(steps, room) // max(1, self.group.num_healthy_remote_env_runners()))
+        if not self.is_asynchronous:
             sample = partial(_sample, steps=each, taken=taken, weights=self.weights)
-            yield from ((rollout, updates - self.synced) for rollout in self.group.foreach_env_runner(sample))
+            for answer in self.group.foreach_env_runner(sample):
+                yield from self._rollout(answer, updates - self.synced)
             return
-        self._request(each, taken)
-        while self.under_way:
-            arrived = list(self.arrived(updates))
-            taken += sum(len(rollout.columns["rewards"]) for rollout, _ in arrived)
-            yield from arrived
-            oldest = min(self.under_way.values(), default=updates)
-            if arrived and updates - oldest <= self.staleness:
+        end = taken + room
+        self._request(each, end, taken)
+        has_some = False
+        while self.under_way and not (has_some and self._is_timely(self._oldest(), taken)):
+            for rollout, behind in self.arrived(updates):
+                has_some = True
+                taken += len(rollout.columns["rewards"])
+                yield rollout, behind
+        if self._is_timely(self.synced, taken):
+            self._request(each, end, taken)  # otherwise once they can have newer weights
+
+    def _oldest(self) -> int:
+        return min(asked.updates for asked in self.under_way.values())
+
+    def _is_timely(self, weights: int, taken: int) -> bool:
+        """Whether what such weights collect may arrive after the updates that are due now."""
+        return self.is_held or self.due(taken) - weights <= self.staleness
+
+    def _request(self, steps: int, end: int, taken: int) -> None:
+        """Ask living runners without a request for one more rollout each, for no step beyond the end."""
+        self._forget_dead()
+        left = end - taken - sum(request.steps for request in self.under_way.values())
+        for worker in sorted(set(self.group.healthy_worker_ids()) - self.under_way.keys()):
+            if left <= 0:
                 break
-        self._request(each, taken)
+            share = min(steps, left)
+            sample = partial(_sample, steps=share, taken=taken, weights=self.weights)
+            if self.group.foreach_env_runner_async(sample, tag=EPISODES, remote_worker_ids=[worker]):
+                self.under_way[worker] = Request(share, self.synced)
+                left -= share
 
-    def _request(self, steps: int, taken: int) -> None:
-        """Ask every living runner without a request for one more rollout."""
-        alive = set(self.group.healthy_worker_ids())
-        self.under_way = {worker: then for worker, then in self.under_way.items() if worker in alive}
-        idle = sorted(alive - self.under_way.keys())
-        if idle:
-            sample = partial(_sample, steps=steps, taken=taken, weights=self.weights)
-            self.group.foreach_env_runner_async(sample, tag=EPISODES, remote_worker_ids=idle)
-            self.under_way |= dict.fromkeys(idle, self.synced)
-
-    def arrived(self, updates: int, wait: float = TICK) -> Iterator[tuple[Rollout, int]]:
+    def arrived(self, updates: int) -> Iterator[tuple[Rollout, int]]:
         """What has arrived of the requests under way; those of runners that died are forgotten."""
-        for worker, rollout in self.group.fetch_ready_async_reqs(tags=EPISODES, timeout_seconds=wait):
-            yield rollout, updates - self.under_way.pop(worker, self.synced)
-        alive = self.group.healthy_worker_ids()
-        self.under_way = {worker: then for worker, then in self.under_way.items() if worker in alive}
+        for worker, answer in self.group.fetch_ready_async_reqs(tags=EPISODES, timeout_seconds=TICK):
+            yield from self._rollout(answer, updates - self.under_way.pop(worker).updates)
+        self._forget_dead()
 
     def rest(self, updates: int) -> Iterator[tuple[Rollout, int]]:
         """All that is under way, until nothing is: what a checkpoint must not leave out."""
         while self.under_way:
             yield from self.arrived(updates)
 
-    # Faults, and checkpoints.
+    # Faults.
+
+    def _rollout(self, answer: Rollout | Failure, behind: int) -> Iterator[tuple[Rollout, int]]:
+        if isinstance(answer, Failure):
+            self._failed(answer.told)
+        else:
+            self.failures = 0
+            yield answer, behind
+
+    def _failed(self, told: str) -> None:
+        """Say what happened to a runner; too often in a row, and it is no accident."""
+        logger.warning("%s", told)
+        self.failures += 1
+        if self.failures > FAILURES * max(1, self.group.num_remote_env_runners()):
+            last = told.strip().splitlines()[-1]
+            raise RuntimeError(f"no runner makes a step, {self.failures} failed in a row; the last: {last}")
+
+    def _forget_dead(self) -> None:
+        alive = set(self.group.healthy_worker_ids())
+        self.under_way = {worker: asked for worker, asked in self.under_way.items() if worker in alive}
 
     def restore(self) -> list[int]:
         """Take those that came up in the place of dead ones into the group; their numbers."""
@@ -127,7 +189,11 @@ class Runners:
         if back:
             give = partial(_act_with, weights=self.weights)
             self.group.foreach_env_runner(give, remote_worker_ids=back, local_env_runner=False)
+        for worker in back:
+            self._failed(f"the process of runner {worker} ended; another is in its place")
         return back
+
+    # Checkpoints.
 
     def save(self, folder: Path) -> None:
         """Write where the simulators are."""
@@ -150,9 +216,18 @@ def _act_with(runner: Any, weights: Any) -> None:
         runner.acts_with = weights
 
 
-def _sample(runner: Any, steps: int, taken: int, weights: Any) -> Rollout:
+def _sample(runner: Any, steps: int, taken: int, weights: Any) -> Rollout | Failure:
     _act_with(runner, weights)
-    rollout: Rollout = runner.sample(num_timesteps=steps, taken=taken)
+    try:
+        rollout: Rollout = runner.sample(num_timesteps=steps, taken=taken)
+    except Exception:
+        if not runner.worker_index:  # here, an error is one as any other
+            raise
+        told = f"the environment of runner {runner.worker_index} failed:\n{traceback.format_exc()}"
+        with suppress(Exception):  # what has failed may fail at this, too
+            runner.env.close()
+        runner.make_env()
+        return Failure(told)
     return rollout
 
 

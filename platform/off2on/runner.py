@@ -99,6 +99,7 @@ class RecipeRunner(SingleAgentEnvRunner):
         """
         before = self.num_env_steps_sampled_lifetime if taken is None else taken
         if self._obs is None:
+            self._number += before  # one in a dead one's place must not repeat its episodes either
             self._begin(np.ones(self.num_envs, bool))
         steps: list[tuple[Array, ...]] = []
         returns: list[float] = []
