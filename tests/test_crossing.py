@@ -13,7 +13,6 @@ from off2on import targets
 from off2on.algorithms import CATALOGUE, find_algorithm
 from off2on.algorithms.cal_ql import CalQL
 from off2on.algorithms.cql import CQL
-from off2on.algorithms.e2o import weighted_pair
 from off2on.algorithms.iql import IQL
 from off2on.algorithms.rebrac import ReBRAC
 from off2on.algorithms.sac import SAC
@@ -223,8 +222,6 @@ def test_weighted_pairs_are_the_mean_over_all_pairs(members: int, seed: int):
     pairs = [torch.minimum(q[i], q[j]) for i, j in combinations(range(members), 2)]
     expected = torch.stack(pairs).mean(0) if pairs else q[0]
     torch.testing.assert_close(targets.WeightedPair.combine(q), expected)
-    if members > 1:
-        torch.testing.assert_close(targets.WeightedPair.combine(q[:, 0]), weighted_pair(q[:, 0]))
 
 
 def test_a_random_pair_is_drawn_among_all():

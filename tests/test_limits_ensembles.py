@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, tensor
 
 from off2on.algorithms.cql import CQL
-from off2on.algorithms.e2o import E2O, weighted_pair
+from off2on.algorithms.e2o import E2O
 from off2on.algorithms.edac import EDAC, ensemble_similarity
 from off2on.algorithms.redq import REDQ
 from off2on.algorithms.sac import SAC
 from off2on.algorithms.sac_n import SACN
 from off2on.batches import Batch
 from off2on.errors import HyperparameterError
+from off2on.losses import weighted_pair
 from off2on.nets import Critic
 from off2on.recipe import Objective
 

@@ -159,3 +159,14 @@ def multiplier(log_alpha: Tensor, violation: Tensor, low: float, high: float) ->
     outwards = (log_alpha - inside) * violation > 0
     passing = log_alpha + (inside - log_alpha).detach()
     return -torch.where(outwards, inside, passing).exp() * violation
+
+
+def weighted_pair(q: Tensor) -> Tensor:
+    """The mean over all pairs of members of the smaller value: [N, …] to […]; of one member, its own.
+
+    Of N sorted values the k-th is the smaller one of N - k pairs (E2O, arXiv:2306.06871, WeightedMinPair).
+    """
+    if len(q) == 1:
+        return q[0]
+    pairs = torch.arange(len(q) - 1, -1, -1, device=q.device, dtype=q.dtype)
+    return torch.tensordot(pairs / pairs.sum(), q.sort(0).values, 1)  # type: ignore[no-any-return]

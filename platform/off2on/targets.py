@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from off2on import losses
 from off2on.batches import Batch
 from off2on.changes import Change
 from off2on.errors import CrossingError
@@ -77,11 +78,8 @@ class WeightedPair(Combined):
 
     @classmethod
     def combine(cls, q: Tensor) -> Tensor:
-        """One value of every [E, …]: the k-th smallest of E values is the smaller one of E - k pairs."""
-        pairs = torch.arange(len(q) - 1, -1, -1, device=q.device, dtype=q.dtype)
-        if len(q) == 1:
-            return q[0]
-        return torch.tensordot(pairs / pairs.sum(), q.sort(0).values, 1)  # type: ignore[no-any-return]
+        """One value of every [E, …]."""
+        return losses.weighted_pair(q)
 
 
 class Jitter(Asked):

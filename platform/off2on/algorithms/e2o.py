@@ -31,6 +31,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from off2on import losses
 from off2on.algorithms.cql import CQL, CQLHyperparameters
 from off2on.batches import Batch
 from off2on.hyperparameters import hp
@@ -101,7 +102,7 @@ class E2O(CQL):
         if hp.online_target == "rem":
             share = torch.rand(hp.critics, device=q.device)
             return share / share.sum() @ q  # type: ignore[no-any-return]
-        return weighted_pair(q) if hp.online_target == "weighted_pair" else q.mean(0)
+        return losses.weighted_pair(q) if hp.online_target == "weighted_pair" else q.mean(0)
 
     @classmethod
     def act(cls, nets: Nets, obs: Tensor, hp: Any, explore: bool) -> Tensor:
@@ -118,12 +119,3 @@ class E2O(CQL):
 def as_sac(hp: Any) -> Any:
     """The hyperparameters with which CQL is SAC."""
     return replace(hp, conservative_weight=0.0, entropy_backup=True)
-
-
-def weighted_pair(q: Tensor) -> Tensor:
-    """The mean over all pairs of members of the smaller value: [N, B] to [B].
-
-    The k-th smallest of N values is the smaller one of N - k pairs.
-    """
-    pairs = torch.arange(len(q) - 1, -1, -1, device=q.device, dtype=q.dtype)
-    return pairs / pairs.sum() @ q.sort(0).values
