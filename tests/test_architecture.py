@@ -15,7 +15,7 @@ from off2on.strategies.base import Strategy
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "platform" / "off2on"
-KNOW_RLLIB = {"module.py", "learner.py", "runner.py", "config.py", "algorithm.py"}
+KNOW_RLLIB = {"module.py", "learner.py", "runner.py", "config.py", "algorithm.py", "collecting.py"}
 
 
 def imported(file: Path) -> set[str]:
