@@ -13,7 +13,6 @@ import yaml
 
 OFF2ON = Path(sys.executable).with_name("off2on")
 PATIENCE = 300
-CLOCK = {"wall_s", "updates_per_s", "steps_per_s"}
 
 
 def learners(data: Path) -> list[int]:
@@ -29,21 +28,26 @@ def learners(data: Path) -> list[int]:
     return found
 
 
-def metrics(run: Path) -> list[dict[str, str]]:
+def marks(run: Path, side: str, counter: str) -> list[int]:
+    """Where the run was evaluated on this side."""
     path = run / "metrics.csv"
     if not path.is_file():
         return []
     with path.open(newline="") as file:
-        return [
-            {key: value for key, value in row.items() if key not in CLOCK} for row in csv.DictReader(file)
-        ]
+        return [int(row[counter]) for row in csv.DictReader(file) if row["side"] == side]
 
 
-@pytest.mark.parametrize("count", [1, 2])
-def test_a_run_whose_learner_is_killed_goes_on_by_itself(tmp_path: Path, data_root: Path, count: int):
+@pytest.mark.parametrize(
+    ("count", "side", "beside"),
+    [(1, "offline", []), (2, "online", []), (1, "online", ["--workers", "1", "--asynchronous"])],
+    ids=["one offline", "one of two online", "one online beside a runner"],
+)
+def test_a_run_whose_learner_is_killed_goes_on_by_itself(
+    tmp_path: Path, data_root: Path, count: int, side: str, beside: list[str]
+):
     words = ["train", "iql", "toy-pendulum", "hidden=16,16", "batch_size=16", "--threads", "1"]
-    words += ["--updates", "3000", "--eval-every", "500", "--eval-episodes", "1", "--learners", str(count)]
-    words += ["--online", "500", "--strategy", "append"]
+    words += ["--updates", "2000", "--eval-every", "500", "--eval-episodes", "1", "--learners", str(count)]
+    words += ["--online", "1500", "--strategy", "append", *beside]
     run = tmp_path / "runs/toy-pendulum/iql-append-s0"
     with (tmp_path / "said").open("wb") as said:
         process = subprocess.Popen(
@@ -52,7 +56,7 @@ def test_a_run_whose_learner_is_killed_goes_on_by_itself(tmp_path: Path, data_ro
         )  # fmt: skip
         try:
             deadline = time.monotonic() + PATIENCE
-            while len(metrics(run)) < 2 and time.monotonic() < deadline:
+            while len(marks(run, side, "updates")) < 2 and time.monotonic() < deadline:
                 time.sleep(0.1)
             there = learners(data_root)
             assert len(there) == count
@@ -65,7 +69,26 @@ def test_a_run_whose_learner_is_killed_goes_on_by_itself(tmp_path: Path, data_ro
     told = (tmp_path / "said").read_text()
     assert "a learner died; going on from the last checkpoint (1 of 3 times)" in told
     assert yaml.safe_load((run / "run.yaml").read_text())["status"] == "finished"
-    rows = metrics(run)
-    assert [int(row["updates"]) for row in rows if row["side"] == "offline"] == list(range(500, 3001, 500))
-    assert int(rows[-1]["env_steps"]) == 500
-    assert int(rows[-1]["updates"]) == 3500
+    assert marks(run, "offline", "updates") == [500, 1000, 1500, 2000]
+    assert marks(run, "online", "env_steps") == [1, 500, 1000, 1500]
+    assert marks(run, "online", "updates") == [2001, 2500, 3000, 3500]
+
+
+def test_a_loss_that_fails_is_no_learner_that_died(tmp_path: Path, data_root: Path):
+    (tmp_path / "sharp.py").write_text(
+        "from off2on.algorithms.iql import IQL\n\n\n"
+        "class Sharp(IQL):\n"
+        '    """IQL whose actor has no loss."""\n\n'
+        "    @classmethod\n"
+        "    def compute_actor_loss(cls, nets, batch, hp):\n"
+        '        raise ValueError("no such loss")\n'
+    )
+    words = ["train", "sharp:Sharp", "toy-pendulum", "hidden=16,16", "batch_size=16", "--threads", "1"]
+    words += ["--updates", "100", "--learners", "1", "--out", "runs"]
+    done = subprocess.run(
+        [OFF2ON, *words], cwd=tmp_path, env=os.environ | {"OFF2ON_DATA": str(data_root)},
+        capture_output=True, text=True, timeout=PATIENCE,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "error: ValueError: no such loss" in done.stderr
+    assert "died" not in done.stderr

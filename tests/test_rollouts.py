@@ -175,10 +175,14 @@ def test_an_environment_that_only_fails_ends_the_run_with_what_failed(factors: d
     register_env("stuck", lambda _: Stuck(0))
     with (
         counting(120, **factors).environment("stuck").build_algo() as algo,
-        pytest.raises(RuntimeError, match="no runner makes a step, 7 failed in a row; .* forklift is stuck"),
+        pytest.raises(RuntimeError, match=r"no runner makes a step, 7 failed in a row; .* forklift is stuck"),
     ):
-        for _ in range(100):
-            algo.train()
+        train_often(algo)
+
+
+def train_often(algo: Any) -> None:
+    for _ in range(100):
+        algo.train()
 
 
 def test_a_checkpoint_leaves_nothing_that_is_under_way_out(tmp_path: Path):
