@@ -38,10 +38,10 @@ def drifting(**_: Any) -> gym.Env[Any, Any]:
 gym.register("off2on-tests/Drifting-v0", drifting, max_episode_steps=200)
 
 
-def crossing(recipe: Any, strategy: str, envs: int = 2, **factors: Any) -> Any:
+def crossing(recipe: Any, strategy: str, envs: int = 2, workers: int = 0, **factors: Any) -> Any:
     config = recipe.configure("toy-pendulum").training(threads=1, **SMALL).offline(20).debugging(seed=3)
-    return config.online(600, strategy=strategy, rollout=20, **factors).env_runners(
-        num_envs_per_env_runner=envs
+    return config.online(900, strategy=strategy, rollout=20, **factors).env_runners(
+        num_env_runners=workers, num_envs_per_env_runner=envs
     )
 
 
@@ -63,7 +63,9 @@ def everything(algo: Any) -> dict[str, Any]:
         "strategy": strategy.state(),
         "nets": {name: value.clone() for name, value in learner.nets.state_dict().items()},
         "optimisers": {name: flat.vector.clone() for name, flat in learner.flat.items()},
-        "simulators": algo.env_runner_group.local_env_runner.episodes(),
+        "simulators": dict(
+            algo.env_runner_group.foreach_env_runner(lambda runner: (runner.worker_index, runner.episodes()))
+        ),
     }
 
 
@@ -90,22 +92,23 @@ def same(ours: Any, theirs: Any, where: str = "") -> None:
         (CalQL, "symmetric", {}),
         (TD3BC, "adaptive", {}),
         (TD3BC, "policy_expansion", {"warm_up": 100, "resets": 150}),
+        (CalQL, "balanced", {"workers": 2, "envs": 1}),
     ],
-    ids=["balanced", "late columns", "controller", "kept policy and resets"],
+    ids=["balanced", "late columns", "controller", "kept policy and resets", "in other processes"],
 )
 def test_what_comes_after_a_checkpoint_comes_after_its_restoration(
     tmp_path: Path, recipe: Any, strategy: str, factors: dict[str, Any]
 ):
-    # 250 steps of each environment: a checkpoint in the middle of the second episode.
+    # 250 steps of each environment: a checkpoint in the middle of the second episode; the end in the third.
     with crossing(recipe, strategy, **factors).build_algo() as algo:
-        until(algo, 300)
+        until(algo, 500)
         algo.save_to_path(str(tmp_path / "checkpoint"))
-        until(algo, 600)
+        until(algo, 900)
         through = everything(algo)
     with crossing(recipe, strategy, **factors).build_algo() as algo:
         algo.restore_from_path(str(tmp_path / "checkpoint"))
-        assert algo.env_steps == 300
-        until(algo, 600)
+        assert algo.env_steps == 500
+        until(algo, 900)
         same(through, everything(algo))
 
 
