@@ -41,7 +41,7 @@ import resource, sys
 import ray, torch
 from datasets_io import open_shards
 from off2on.algorithms.iql import IQL
-from off2on.train import _returns_to_go
+from off2on.about import _returns_to_go
 from off2on.transforms import Transforms
 
 def held(kind="VmData"):
