@@ -13,6 +13,7 @@ import ray
 import torch
 from ray.tune.registry import register_env
 
+from off2on import collecting
 from off2on.algorithms.iql import IQL
 from off2on.errors import CrossingError
 from off2on.plan import Plan
@@ -176,6 +177,19 @@ def test_an_environment_that_only_fails_ends_the_run_with_what_failed(factors: d
     with (
         counting(120, **factors).environment("stuck").build_algo() as algo,
         pytest.raises(RuntimeError, match=r"no runner makes a step, 7 failed in a row; .* forklift is stuck"),
+    ):
+        train_often(algo)
+
+
+def test_runners_that_do_not_come_up_end_the_run(monkeypatch: pytest.MonkeyPatch):
+    def nowhere(_: Any) -> Any:
+        raise RuntimeError("there is no simulator on this machine")
+
+    monkeypatch.setattr(collecting, "PATIENCE", 3)
+    register_env("nowhere", nowhere)
+    with (
+        counting(120).environment("nowhere").build_algo() as algo,
+        pytest.raises(RuntimeError, match=r"no runner is left, and none came up in 3 s"),
     ):
         train_often(algo)
 

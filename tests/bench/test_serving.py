@@ -61,6 +61,8 @@ def test_requests_against_the_bare_policy(toy, tmp_path):
     finally:
         service.send_signal(signal.SIGINT)
         service.wait(120)
+        if service.stdout is not None:
+            service.stdout.close()
     policy, obs = ServedPolicy(run / "policy.pt"), np.zeros((1, 3), np.float32)
     started = time.perf_counter()
     for _ in range(500):
