@@ -9,6 +9,7 @@ nothing but failures comes back, the run ends with what failed.
 """
 
 import logging
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -31,6 +32,9 @@ TICK = 0.005
 
 FAILURES = 3
 """Failures per runner, and no step in between, after which a run gives up."""
+
+PATIENCE = 600
+"""Seconds of waiting for any runner after which it does: a cluster may take minutes to find a machine."""
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +79,8 @@ class Runners:
         """How many updates they had."""
         self.failures = 0
         """Of runners, since the last rollout arrived."""
+        self.waited = 0
+        """Seconds, for any runner to come up."""
 
     # Weights.
 
@@ -184,14 +190,28 @@ class Runners:
         self.under_way = {worker: asked for worker, asked in self.under_way.items() if worker in alive}
 
     def restore(self) -> list[int]:
-        """Take those that came up in the place of dead ones into the group; their numbers."""
+        """Take those that came up in the place of dead ones into the group; their numbers.
+
+        Raises:
+            RuntimeError: None comes up.
+        """
         back = list(self.group.probe_unhealthy_env_runners())
         if back:
             give = partial(_act_with, weights=self.weights)
             self.group.foreach_env_runner(give, remote_worker_ids=back, local_env_runner=False)
         for worker in back:
             self._failed(f"the process of runner {worker} ended; another is in its place")
+        self._wait_for_life()
         return back
+
+    def _wait_for_life(self) -> None:
+        if self.group.num_healthy_remote_env_runners() or not self.group.num_remote_env_runners():
+            self.waited = 0
+        elif self.waited >= PATIENCE:
+            raise RuntimeError(f"no runner is left, and none came up in {PATIENCE} s")
+        else:
+            time.sleep(1)  # RLlib logs every attempt to reach one
+            self.waited += 1
 
     # Checkpoints.
 
