@@ -28,7 +28,7 @@ class ActionValues(nn.Module):
 
     def __init__(self, obs: int, actions: int, hidden: Sequence[int], members: int = 1) -> None:
         super().__init__()
-        self.members = members
+        self.members, self.actions = members, actions
         self.layers = nn.ModuleList(
             EnsembleLinear(members, *pair) for pair in pairwise((obs, *hidden, actions))
         )
@@ -109,3 +109,9 @@ def epsilon_greedy(action: Tensor, actions: int, epsilon: float) -> Tensor:
     """Each of the actions [B] replaced, with probability `epsilon`, by any of all `actions`."""
     anything = torch.randint(actions, action.shape, device=action.device)
     return torch.where(torch.rand(action.shape, device=action.device) < epsilon, anything, action)
+
+
+def epsilon_soft(action: Tensor, actions: int, epsilon: float) -> Categorical:
+    """What `epsilon_greedy` draws from."""
+    best = F.one_hot(action, actions)
+    return Categorical((epsilon / actions + (1 - epsilon) * best).log())

@@ -24,6 +24,7 @@ from torch import Tensor
 from datasets_io import Shards
 from off2on.batches import Batch
 from off2on.discrete import of_action
+from off2on.distributions import Distribution
 from off2on.errors import RecipeError, nearest
 from off2on.hyperparameters import Hyperparameters
 from off2on.nets import Nets
@@ -109,9 +110,23 @@ class Recipe:
         raise NotImplementedError
 
     @classmethod
+    def distribution(cls, nets: Nets, obs: Tensor, hp: Any) -> Distribution | None:
+        """What `act` draws from when it explores, at transformed [B, D]; None if that has no density."""
+        return None
+
+    @classmethod
+    def density(cls, nets: Nets, obs: Tensor, hp: Any) -> Distribution | None:
+        """The `distribution`, unless a subclass of whoever said it acts otherwise: then None."""
+        last = next(kind for kind in cls.__mro__ if {"act", "distribution"} & vars(kind).keys())
+        return cls.distribution(nets, obs, hp) if "distribution" in vars(last) else None
+
+    @classmethod
     def act(cls, nets: Nets, obs: Tensor, hp: Any, explore: bool) -> Tensor:
         """Actions at transformed observations [B, D]: [B, A] in [-1, 1], or whole numbers [B]."""
-        raise NotImplementedError
+        policy = cls.distribution(nets, obs, hp)
+        if policy is None:
+            raise NotImplementedError(f"{cls.__name__} must say `distribution` or `act`")
+        return policy.draw() if explore else policy.mode
 
     @classmethod
     def q(cls, nets: Nets, obs: Tensor, action: Tensor) -> Tensor | None:

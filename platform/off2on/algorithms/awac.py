@@ -30,6 +30,7 @@ from off2on import losses
 from off2on.actors import GaussianActor
 from off2on.algorithm import OfflineToOnline
 from off2on.batches import Batch
+from off2on.distributions import Normal
 from off2on.hyperparameters import Hyperparameters, hp
 from off2on.nets import Critic, Nets
 from off2on.recipe import Loss
@@ -113,7 +114,6 @@ class AWAC(OfflineToOnline):
         return torch.optim.Adam([vector], lr=cls.lr(objective, hp, 0.0), weight_decay=decay, fused=True)
 
     @classmethod
-    def act(cls, nets: Nets, obs: Tensor, hp: AWACHyperparameters, explore: bool) -> Tensor:
-        """The mean, or a sample when exploring."""
-        policy = nets.actor(obs)
-        return policy.sample() if explore else policy.mean  # type: ignore[no-any-return]
+    def distribution(cls, nets: Nets, obs: Tensor, hp: AWACHyperparameters) -> Normal:
+        """The Gaussian of its actions."""
+        return nets.actor(obs)  # type: ignore[no-any-return]

@@ -132,9 +132,3 @@ class AWR(OfflineToOnline):
     def optimizer(cls, objective: str, hp: AWRHyperparameters, vector: Tensor) -> torch.optim.Optimizer:
         """Gradient descent with momentum."""
         return torch.optim.SGD([vector], lr=cls.lr(objective, hp, 0.0), momentum=hp.momentum)
-
-    @classmethod
-    def act(cls, nets: Nets, obs: Tensor, hp: AWRHyperparameters, explore: bool) -> Tensor:
-        """The mean, or a sample when exploring."""
-        policy = cls.distribution(nets, obs, hp)
-        return policy.sample() if explore else policy.mean.clamp(-1, 1)

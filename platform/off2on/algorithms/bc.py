@@ -19,6 +19,7 @@ from torch.nn import functional as F  # noqa: N812
 from off2on.actors import DeterministicActor, StateGaussianActor
 from off2on.algorithm import OfflineToOnline
 from off2on.batches import Batch
+from off2on.distributions import Normal
 from off2on.hyperparameters import Hyperparameters, hp
 from off2on.nets import Nets
 from off2on.recipe import Loss
@@ -57,9 +58,13 @@ class BC(OfflineToOnline):
         return -policy.log_prob(batch.action).mean(), {"actor/sigma": policy.std.detach().mean()}
 
     @classmethod
+    def distribution(cls, nets: Nets, obs: Tensor, hp: BCHyperparameters) -> Normal | None:
+        """The Gaussian of its actions, if it is one."""
+        return None if hp.policy == "deterministic" else nets.actor(obs)
+
+    @classmethod
     def act(cls, nets: Nets, obs: Tensor, hp: BCHyperparameters, explore: bool) -> Tensor:
         """The policy's action; a Gaussian's mean, or a sample when exploring."""
-        policy = nets.actor(obs)
         if hp.policy == "deterministic":
-            return policy  # type: ignore[no-any-return]
-        return policy.sample() if explore else policy.mean  # type: ignore[no-any-return]
+            return nets.actor(obs)  # type: ignore[no-any-return]
+        return super().act(nets, obs, hp, explore)

@@ -35,6 +35,7 @@ from off2on import losses
 from off2on.actors import EnsembleActor
 from off2on.algorithms.cql import CQL, CQLHyperparameters
 from off2on.batches import Batch
+from off2on.distributions import TanhNormal
 from off2on.hyperparameters import hp
 from off2on.nets import Critic, Nets, Scalar
 from off2on.recipe import Loss, Objective
@@ -130,10 +131,9 @@ class BRED(CQL):
         return torch.cat([target] * hp.critics, -2)
 
     @classmethod
-    def act(cls, nets: Nets, obs: Tensor, hp: Any, explore: bool) -> Tensor:
-        """The merged policy's squashed mean, or a sample when exploring."""
-        policy = nets.actor(obs).merged()
-        return policy.sample()[0] if explore else policy.mean  # type: ignore[no-any-return]
+    def distribution(cls, nets: Nets, obs: Tensor, hp: Any) -> TanhNormal:
+        """The squashed Gaussian that the agents together are."""
+        return nets.actor(obs).merged()  # type: ignore[no-any-return]
 
 
 def to_critics(each: Tensor, hp: Any) -> Tensor:

@@ -23,6 +23,7 @@ from off2on import losses
 from off2on.actors import DeterministicActor
 from off2on.algorithm import OfflineToOnline
 from off2on.batches import Batch
+from off2on.distributions import Normal, around
 from off2on.hyperparameters import Hyperparameters, hp
 from off2on.nets import Critic, Nets
 from off2on.recipe import Loss, Objective
@@ -90,6 +91,11 @@ class DDPG(OfflineToOnline):
     def compute_actor_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
         """The first critic's value of the policy's action."""
         return -nets.critic.first(batch.obs, nets.actor(batch.obs)).mean(), {}
+
+    @classmethod
+    def distribution(cls, nets: Nets, obs: Tensor, hp: Any) -> Normal | None:
+        """Its action with Gaussian noise."""
+        return around(cls.act(nets, obs, hp, explore=False), hp.exploration_noise)
 
     @classmethod
     def act(cls, nets: Nets, obs: Tensor, hp: Any, explore: bool) -> Tensor:

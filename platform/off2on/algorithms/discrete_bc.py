@@ -19,6 +19,7 @@ from torch import Tensor
 from off2on.algorithm import OfflineToOnline
 from off2on.batches import Batch
 from off2on.discrete import CategoricalActor
+from off2on.distributions import Categorical
 from off2on.hyperparameters import Hyperparameters, hp
 from off2on.nets import Nets
 from off2on.recipe import Loss
@@ -54,7 +55,6 @@ class DiscreteBC(OfflineToOnline):
         return loss, {"actor/clone": clone.detach(), "actor/accuracy": hits}
 
     @classmethod
-    def act(cls, nets: Nets, obs: Tensor, hp: DiscreteBCHyperparameters, explore: bool) -> Tensor:
-        """The most probable action, or a sample when exploring."""
-        policy = nets.actor(obs)
-        return policy.sample() if explore else policy.mode  # type: ignore[no-any-return]
+    def distribution(cls, nets: Nets, obs: Tensor, hp: DiscreteBCHyperparameters) -> Categorical:
+        """The probabilities of all actions."""
+        return nets.actor(obs)  # type: ignore[no-any-return]

@@ -27,7 +27,7 @@ from torch import Tensor
 from off2on.algorithms.double_dqn import DoubleDQN
 from off2on.algorithms.dqn import ATARI, DQNHyperparameters
 from off2on.batches import Batch
-from off2on.discrete import ImitatedValues, epsilon_greedy, greedy_within
+from off2on.discrete import ImitatedValues, epsilon_greedy, epsilon_soft, greedy_within
 from off2on.distributions import Categorical
 from off2on.hyperparameters import hp
 from off2on.nets import Nets
@@ -83,6 +83,11 @@ class DiscreteBCQ(DoubleDQN):
         """The critics' best actions [B] at s' among those that the data might have taken."""
         values, logits = nets.critic.both(batch.next_obs)
         return greedy_within(values, logits, hp.tau)
+
+    @classmethod
+    def distribution(cls, nets: Nets, obs: Tensor, hp: Any) -> Categorical:
+        """The best action mostly, any one with probability epsilon."""
+        return epsilon_soft(cls.act(nets, obs, hp, explore=False), nets.critic.actions, hp.epsilon)
 
     @classmethod
     def act(cls, nets: Nets, obs: Tensor, hp: Any, explore: bool) -> Tensor:

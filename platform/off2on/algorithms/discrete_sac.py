@@ -30,6 +30,7 @@ from off2on import losses
 from off2on.algorithm import OfflineToOnline
 from off2on.batches import Batch
 from off2on.discrete import ActionValues, CategoricalActor, of_action
+from off2on.distributions import Categorical
 from off2on.hyperparameters import Hyperparameters, hp
 from off2on.nets import Nets, Scalar
 from off2on.recipe import Loss
@@ -119,7 +120,6 @@ class DiscreteSAC(OfflineToOnline):
         return update % hp.target_every == 0
 
     @classmethod
-    def act(cls, nets: Nets, obs: Tensor, hp: DiscreteSACHyperparameters, explore: bool) -> Tensor:
-        """The most probable action [B], or a sample when exploring."""
-        policy = nets.actor(obs)
-        return policy.sample() if explore else policy.mode  # type: ignore[no-any-return]
+    def distribution(cls, nets: Nets, obs: Tensor, hp: DiscreteSACHyperparameters) -> Categorical:
+        """The probabilities of all actions."""
+        return nets.actor(obs)  # type: ignore[no-any-return]

@@ -28,7 +28,8 @@ from torch import Tensor
 from off2on import losses
 from off2on.algorithm import OfflineToOnline
 from off2on.batches import Batch
-from off2on.discrete import ActionValues, epsilon_greedy, greedy, of_action
+from off2on.discrete import ActionValues, epsilon_greedy, epsilon_soft, greedy, of_action
+from off2on.distributions import Categorical
 from off2on.hyperparameters import Hyperparameters, hp
 from off2on.nets import Nets
 from off2on.recipe import Loss
@@ -108,6 +109,11 @@ class DQN(OfflineToOnline):
     def optimizer(cls, objective: str, hp: Any, vector: Tensor) -> torch.optim.Optimizer:
         """Adam with the wanted epsilon."""
         return torch.optim.Adam([vector], cls.lr(objective, hp, 0.0), eps=hp.adam_epsilon, fused=True)
+
+    @classmethod
+    def distribution(cls, nets: Nets, obs: Tensor, hp: Any) -> Categorical:
+        """The best action mostly, any one with probability epsilon."""
+        return epsilon_soft(cls.act(nets, obs, hp, explore=False), nets.critic.actions, hp.epsilon)
 
     @classmethod
     def act(cls, nets: Nets, obs: Tensor, hp: Any, explore: bool) -> Tensor:

@@ -29,6 +29,7 @@ from off2on import losses
 from off2on.actors import GaussianActor
 from off2on.algorithm import OfflineToOnline
 from off2on.batches import Batch
+from off2on.distributions import Normal
 from off2on.hyperparameters import NORMALISE, REWARD, REWARDS, Hyperparameters, hp
 from off2on.nets import Critic, Nets, Value
 from off2on.recipe import Loss, Objective, cosine
@@ -114,7 +115,6 @@ class IQL(OfflineToOnline):
         return decay * super().lr(objective, hp, progress)
 
     @classmethod
-    def act(cls, nets: Nets, obs: Tensor, hp: IQLHyperparameters, explore: bool) -> Tensor:
-        """The mean, or a sample when exploring."""
-        policy = nets.actor(obs)
-        return policy.sample() if explore else policy.mean  # type: ignore[no-any-return]
+    def distribution(cls, nets: Nets, obs: Tensor, hp: IQLHyperparameters) -> Normal:
+        """The Gaussian of its actions."""
+        return nets.actor(obs)  # type: ignore[no-any-return]

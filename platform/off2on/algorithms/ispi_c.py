@@ -29,6 +29,7 @@ from torch import Tensor
 
 from off2on.algorithms.td3_bc import TD3BC, TD3BCHyperparameters
 from off2on.batches import Batch
+from off2on.distributions import Normal, around
 from off2on.hyperparameters import hp
 from off2on.nets import Nets
 from off2on.recipe import Loss, Objective
@@ -109,6 +110,11 @@ class ISPIC(TD3BC):
     def lr(cls, objective: str, hp: Any, progress: float) -> float:
         """Rivals take steps of the same size."""
         return super().lr(objective.removeprefix("rival_"), hp, progress)
+
+    @classmethod
+    def distribution(cls, nets: Nets, obs: Tensor, hp: Any) -> Normal | None:
+        """Its action with Gaussian noise."""
+        return around(cls.act(nets, obs, hp, explore=False), hp.exploration_noise)
 
     @classmethod
     def act(cls, nets: Nets, obs: Tensor, hp: Any, explore: bool) -> Tensor:

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from off2on import losses
 from off2on.algorithm import OfflineToOnline
 from off2on.batches import Batch
+from off2on.distributions import Normal, around
 from off2on.generative import Autoencoder, Perturbation, mixture
 from off2on.hyperparameters import Hyperparameters, hp
 from off2on.nets import MLP, Critic, Nets
@@ -123,6 +124,11 @@ class PLAS(OfflineToOnline):
     def compute_actor_loss(cls, nets: Nets, batch: Batch, hp: PLASHyperparameters) -> Loss:
         """Deterministic policy gradient through the decoder."""
         return -nets.critic.first(batch.obs, nets.actor(batch.obs, nets.vae)).mean(), {}
+
+    @classmethod
+    def distribution(cls, nets: Nets, obs: Tensor, hp: PLASHyperparameters) -> Normal | None:
+        """Its action with Gaussian noise."""
+        return around(cls.act(nets, obs, hp, explore=False), hp.exploration_noise)
 
     @classmethod
     def act(cls, nets: Nets, obs: Tensor, hp: PLASHyperparameters, explore: bool) -> Tensor:

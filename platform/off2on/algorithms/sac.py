@@ -22,6 +22,7 @@ from off2on import losses
 from off2on.actors import SquashedGaussianActor
 from off2on.algorithm import OfflineToOnline
 from off2on.batches import Batch
+from off2on.distributions import TanhNormal
 from off2on.hyperparameters import Hyperparameters, hp
 from off2on.nets import Critic, Nets, Scalar
 from off2on.recipe import Loss, Objective
@@ -122,7 +123,6 @@ class SAC(OfflineToOnline):
         return nets.target.critic(batch.next_obs, action).amin(0)  # type: ignore[no-any-return]
 
     @classmethod
-    def act(cls, nets: Nets, obs: Tensor, hp: SACHyperparameters, explore: bool) -> Tensor:
-        """The squashed mean, or a sample when exploring."""
-        policy = nets.actor(obs)
-        return policy.sample()[0] if explore else policy.mean  # type: ignore[no-any-return]
+    def distribution(cls, nets: Nets, obs: Tensor, hp: Any) -> TanhNormal:
+        """The squashed Gaussian of its actions."""
+        return nets.actor(obs)  # type: ignore[no-any-return]
