@@ -76,7 +76,7 @@ def test_a_categorical_distribution():
     assert policy.log_prob(tensor([1.0, 0.0])).exp().tolist() == pytest.approx([0.75, 0.5])
     assert policy.mode[0] == 1
     assert policy.expect(tensor([[4.0, 8.0], [1.0, 3.0]])).tolist() == pytest.approx([7.0, 2.0])
-    drawn = Categorical(tensor([[0.0, math.log(3)]]).expand(20_000, 2)).sample()
+    drawn = Categorical(tensor([[0.0, math.log(3)]]).expand(20_000, 2)).draw()
     assert drawn.dtype == torch.int64
     assert drawn.float().mean().item() == pytest.approx(0.75, abs=0.02)
 

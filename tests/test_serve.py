@@ -20,7 +20,8 @@ import torch
 
 from datasets_io.shards import Shards
 from off2on.policy import load_policy
-from off2on.serving.journal import Journal, ServedEpisodes
+from off2on.serving.journal import EXTRAS, Journal, Refused, ServedEpisodes
+from off2on.serving.requests import LARGEST, BadRequest, Outcome
 
 pytest.importorskip("ray.serve", reason="ray[serve] is not installed")
 
@@ -109,7 +110,7 @@ def test_answers_are_the_policys_alone_in_lists_and_many_at_once(service: Servic
     status, answer = service.ask("/act", {"obs": obs.tolist()})
     assert status == 200
     np.testing.assert_allclose(answer["actions"], expected, rtol=1e-5, atol=1e-6)
-    assert answer["log_prob"] is None, "a deterministic policy has no density"
+    assert answer["log_prob"] is None, "nothing was drawn"
     with ThreadPoolExecutor(8) as pool:
         alone = list(pool.map(lambda one: service.ask("/act", {"obs": one})[1], obs.tolist()))
     np.testing.assert_allclose([each["actions"] for each in alone], expected, rtol=1e-5, atol=1e-6)
@@ -140,6 +141,14 @@ def test_answers_are_the_policys_alone_in_lists_and_many_at_once(service: Servic
 def test_bad_requests_are_told_why(service: Service, path: str, body: Any, status: int, words: str):
     found, answer = service.ask(path, body)
     assert (found, words in answer["error"]) == (status, True), answer
+
+
+def test_a_body_that_is_too_large_is_not_taken_in(service: Service):
+    with socket.create_connection(("127.0.0.1", service.port)) as client:
+        said = f"POST /act HTTP/1.1\r\nHost: x\r\nContent-Length: {LARGEST + 1}\r\n\r\n"
+        client.sendall(said.encode())
+        client.settimeout(60)
+        assert client.recv(64).startswith(b"HTTP/1.1 413"), "answered before it came"
 
 
 def test_a_wrong_method_is_told_the_right_one(service: Service):
@@ -202,16 +211,46 @@ def test_episodes_become_a_data_set_that_learning_goes_on_from(service: Service,
     )
 
 
+def test_drawn_actions_come_with_their_density_and_are_kept_with_it(lab: Path, data_root: Path):
+    run = "runs/toy-pendulum/td3_bc-s0"
+    service = Service(lab, data_root, run, "--explore", "--log", "explored", "--every", "1")
+    obs = [[0.1, 0.2, 0.3]] * 300
+    _, answer = service.ask("/act", {"obs": obs})
+    actions, said = np.array(answer["actions"]), np.array(answer["log_prob"])
+    assert actions.std() > 0.05, "it draws"
+    middle = policy(lab)(torch.tensor(obs)).detach().numpy()
+    inside = np.abs(actions) < 2  # the noise has a sigma of 0.1 in [-1, 1], of 0.2 in [-2, 2]
+    expected = -0.5 * ((actions - middle) / 0.2) ** 2 - np.log(0.2 * np.sqrt(2 * np.pi))
+    np.testing.assert_allclose(said[inside[:, 0]], expected[inside], atol=1e-3)
+    play(service, "drawn", 3)
+    assert service.end(signal.SIGTERM) == 0
+    rows = Shards(data_root / "explored").read_all(["action_logp", "policy_version", "served_at"])
+    assert np.isfinite(rows["action_logp"]).all()
+    assert {f"{number:012x}" for number in rows["policy_version"].tolist()} == {answer["version"]}
+    assert (np.diff(rows["served_at"]) >= 0).all()
+
+
+def test_asked_to_end_while_it_starts_it_ends_without_a_word_of_ray(lab: Path, data_root: Path):
+    for wait in (2.5, 5.0):
+        process = subprocess.Popen(
+            [OFF2ON, "serve", "runs/toy-pendulum/td3_bc-s0", "--port", "28431"],
+            cwd=lab, env=os.environ | {"OFF2ON_DATA": str(data_root)}, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        time.sleep(wait)
+        process.send_signal(signal.SIGTERM)
+        _, told = process.communicate(timeout=PATIENCE)
+        assert "Traceback" not in told, told
+        assert process.returncode in (0, -signal.SIGTERM), "before Ray is there, by the signal"
+
+
 def test_a_kill_between_shards_and_journal_adds_nothing_twice(tmp_path: Path, toy: Shards, monkeypatch: Any):
     monkeypatch.setenv("OFF2ON_DATA", str(tmp_path / "data"))
-    source = ServedEpisodes(None, toy.observation_space, toy.action_space)
+    source = ServedEpisodes(None, toy.observation_space, toy.action_space, EXTRAS)
     journal = Journal(tmp_path / "journal", "again", source)
 
     def episode(name: str) -> None:
-        step = {"episode": name, "obs": [0.0, 0.0, 0.0], "action": [1.0], "log_prob": -0.5, "version": "v"}
+        step = {"episode": name, "obs": [0.0, 0.0, 0.0], "action": [1.0], "log_prob": -0.5, "version": "ab"}
         known = journal.served(step)
-        from off2on.serving.requests import Outcome
-
         journal.came([Outcome(known, 1.0, True, False, [1.0, 1.0, 1.0])])
 
     episode("a")
@@ -232,7 +271,53 @@ def test_a_kill_between_shards_and_journal_adds_nothing_twice(tmp_path: Path, to
     journal.close()
     shards = Shards(tmp_path / "data/again")
     assert shards.manifest.lengths == [1, 1]
-    assert shards.read_all(["action_logp"])["action_logp"].tolist() == [-0.5, -0.5]
+    rows = shards.read_all(["action_logp", "policy_version", "served_at"])
+    assert rows["action_logp"].tolist() == [-0.5, -0.5]
+    assert rows["policy_version"].tolist() == [0xAB, 0xAB]
+    assert abs(rows["served_at"] / 1000 - time.time()).max() < 600
+
+
+def outcome(known: str, reward: float = 1.0, ends: bool = True) -> Outcome:
+    return Outcome(known, reward, ends, False, [1.0, 1.0, 1.0] if ends else None)
+
+
+def test_what_cannot_go_into_the_data_set_is_set_aside_and_serving_goes_on(
+    tmp_path: Path, toy: Shards, monkeypatch: Any
+):
+    monkeypatch.setenv("OFF2ON_DATA", str(tmp_path / "data"))
+    source = ServedEpisodes(None, toy.observation_space, toy.action_space, EXTRAS)
+    journal = Journal(tmp_path / "journal", "mixed", source)
+    step = {"episode": "a", "obs": [0.0] * 3, "action": [1.0], "version": "ab"}
+    journal.came([outcome(journal.served(step | {"log_prob": None}))])  # of a time without exploration
+    with pytest.raises(Refused, match="NaN"):
+        journal.flush()
+    (kept,) = (tmp_path / "journal").glob("refused-*.jsonl")
+    assert json.loads(kept.read_text())[0]["obs"] == [0.0] * 3
+    assert not journal.steps
+    journal.came([outcome(journal.served(step | {"log_prob": -1.0}))])
+    assert journal.flush() == 1
+    # The same, when it is found at the start: killed after the batch, before it was looked at.
+    journal.came([outcome(journal.served(step | {"log_prob": None}))])
+    (tmp_path / "journal/batch.jsonl").write_text(json.dumps(journal.whole()[0]) + "\n")
+    journal = Journal(tmp_path / "journal", "mixed", source)
+    assert not journal.steps
+    assert len(list((tmp_path / "journal").glob("refused-*.jsonl"))) == 2
+    journal.close()
+    assert Shards(tmp_path / "data/mixed").manifest.lengths == [1]
+
+
+def test_an_outcome_may_be_said_again_but_not_otherwise(tmp_path: Path, toy: Shards):
+    journal = Journal(tmp_path, "told", ServedEpisodes(None, toy.observation_space, toy.action_space))
+    step = {"episode": "a", "obs": [0.0] * 3, "action": [1.0], "log_prob": None, "version": "ab"}
+    first, second = journal.served(step), journal.served(step)
+    for _ in range(2):
+        assert journal.came([outcome(first, ends=False)]) == 0
+    with pytest.raises(BadRequest) as told:
+        journal.came([outcome(second), outcome(first, reward=2.0)])
+    assert told.value.status == 409
+    assert "reward" not in journal.steps[second], "all of a request, or nothing"
+    assert journal.came([outcome(second)]) == 1
+    journal.close()
 
 
 @pytest.mark.parametrize(
@@ -244,6 +329,8 @@ def test_a_kill_between_shards_and_journal_adds_nothing_twice(tmp_path: Path, to
             "observation space of wide",
         ),
         (["runs/toy-pendulum/td3_bc-s0", "--port", "0"], "0"),
+        (["runs/toy-pendulum/td3_bc-s0", "--log", "toy-cartpole"], "observation space of toy-cartpole"),
+        (["runs/toy-pendulum/td3_bc-s0", "--host", "no.such.host"], "cannot be listened at"),
     ],
 )
 def test_mistakes_are_told_before_anything_starts(lab: Path, data_root: Path, words: list[str], told: str):

@@ -20,7 +20,7 @@ def stand(options: GuardOptions, run: Run, algo: Any, played: Sequence[Episode])
     guard = Guard(options, [episode.ret for episode in played], HANDOVER)
     algo.runners.is_held = True
     write(run.folder / GUARD, guard.dump())
-    run.save_policy(algo.policy().export())
+    run.save_policy(algo.policy())
     return guard
 
 
@@ -59,7 +59,7 @@ def try_out(guard: Guard, run: Run, algo: Any, place: str, played: Sequence[Epis
     write(run.folder / GUARD, guard.dump())
     if trial.decision == ACCEPT:
         algo.runners.serve(algo.updates)
-        run.save_policy(algo.policy().export())
+        run.save_policy(algo.policy())
         run.protected = {HANDOVER, place}
     elif trial.decision == ROLL_BACK:
         algo.roll_back(run.checkpoints / guard.serving)

@@ -2,8 +2,9 @@
 
     run.yaml        the resolved plan, versions, status        metrics.csv    one row per evaluation
     checkpoints/    handover, the newest, last -> the newest   episodes.csv   one row per episode
-    policy.pt       the policy alone                           log.txt        all that was said
+    policy.pt       the policy alone                           exploring.pt   the same, drawing its actions
     handover.yaml   what changed there, and what was checked   guard.yaml     what the guard decided
+    log.txt         all that was said
 
 Every file is written under another name first and then renamed, so that none is ever half there.
 """
@@ -24,6 +25,7 @@ from off2on.records import read_about
 Row = dict[str, Any]
 HANDOVER = "handover"
 GUARD = "guard.yaml"
+POLICY, EXPLORING = "policy.pt", "exploring.pt"
 
 
 class Run:
@@ -129,18 +131,30 @@ class Run:
         last = self.checkpoints / "last"
         return last.resolve() if last.exists() else None
 
-    def save_policy(self, content: bytes) -> None:
+    def save_policy(self, policy: Any) -> None:
         """The policy as it is now."""
-        write(self.folder / "policy.pt", content)
+        write_policy(self.folder, policy)
 
 
-def policy_file(folder: Path, which: str = "last") -> Path:
+def write_policy(folder: Path, policy: Any) -> None:
+    """What acts, and, if that has a density, what explores."""
+    if policy.has_density:
+        write(folder / EXPLORING, policy.export(explore=True))
+    write(folder / POLICY, policy.export())
+
+
+def policy_file(folder: Path, which: str = "last", explore: bool = False) -> Path:
     """Where the policy of the end (``last``) or of the ``handover`` lies.
+
+    Args:
+        folder: The run's.
+        which: Of the two.
+        explore: The one that draws its actions, and says how likely they were.
 
     Raises:
         UnknownName: It was not kept.
     """
-    path = folder / "policy.pt" if which == "last" else folder / "checkpoints" / which / "policy.pt"
+    path = (folder if which == "last" else folder / "checkpoints" / which) / POLICY
     if not path.is_file():
         kept = [str(found.relative_to(folder)) for found in folder.glob("**/policy.pt")]
         raise UnknownName(
@@ -148,7 +162,13 @@ def policy_file(folder: Path, which: str = "last") -> Path:
             f"Looked for {path.relative_to(folder)}; there is {', '.join(kept) or 'none yet'}.",
             f"off2on eval {folder} --checkpoint handover" if which != HANDOVER else "",
         )
-    return path
+    if explore and not path.with_name(EXPLORING).is_file():
+        raise UnknownName(
+            f"what the run {folder} explores with has no density.",
+            f"Looked for {path.relative_to(folder).with_name(EXPLORING)}; policies whose actions are drawn "
+            "from a distribution have one.",
+        )
+    return path.with_name(EXPLORING) if explore else path
 
 
 def refuse_existing(folder: Path) -> None:

@@ -26,7 +26,7 @@ from off2on.plan import Checked, Plan
 from off2on.process import Stop, interruptible, quiet, ray_started
 from off2on.progress import open_progress
 from off2on.report import write_report
-from off2on.runs import HANDOVER, Row, Run, write
+from off2on.runs import HANDOVER, Row, Run, write, write_policy
 
 DEATHS = 4
 """Deaths of learners after which a run gives up."""
@@ -154,7 +154,7 @@ class _Session:
                         self.progress.note(guarding.try_out(self.guard, run, algo, self._place, played))
                     self._keep(self._place)
         if self.guard is None:
-            run.save_policy(algo.policy().export())
+            run.save_policy(algo.policy())
 
     def _fit(self) -> None:
         """The recipe's first stage; what it trained is kept in files of its own, for other runs to use."""
@@ -273,7 +273,7 @@ class _Session:
         def save(folder: str) -> None:
             self.algo.save_to_path(folder)
             if name == HANDOVER:
-                write(Path(folder) / "policy.pt", self.algo.policy().export())
+                write_policy(Path(folder), self.algo.policy())
 
         self.run.checkpoint(name, save)
 

@@ -17,14 +17,24 @@ from off2on.errors import RecipeError, UnknownName, UserError
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
 @click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True)
 @click.option("--replicas", type=click.IntRange(min=1), default=1, show_default=True, help="Processes.")
+@click.option(
+    "--explore", is_flag=True, help="Draw actions as when collecting, and say how likely they were."
+)
 @click.option("--log", "name", metavar="NAME", help="Remember episodes, and add them to this data set.")
 @click.option(
     "--every", type=click.IntRange(min=1), default=10, show_default=True, help="Episodes a generation."
 )
 def serve(
-    run: str, checkpoint: str, host: str, port: int, replicas: int, name: str | None, every: int
+    run: str,
+    checkpoint: str,
+    host: str,
+    port: int,
+    replicas: int,
+    explore: bool,
+    name: str | None,
+    every: int,
 ) -> None:
-    """Answer POST /act with the deterministic actions of RUN's policy.
+    """Answer POST /act with the actions of RUN's policy, the deterministic ones unless it is to --explore.
 
     RUN is a folder, or a name with only one match below ./runs. A policy that is replaced while it is
     served is read again. With --log, /act takes an 'episode' and answers an 'id', by which POST
@@ -36,9 +46,9 @@ def serve(
     from off2on.runs import policy_file
 
     folder, about = find_run(run)
-    file = policy_file(folder, checkpoint)
+    file = policy_file(folder, checkpoint, explore)
     shards = open_shards(about["data"]["pinned"])
-    logbook = None if name is None else _logbook(folder, about, shards, name, every)
+    logbook = None if name is None else _logbook(folder, about, shards, name, every, explore)
     _check_port(host, port)
     try:
         from off2on.serving import service
@@ -47,16 +57,23 @@ def serve(
     import ray
 
     asked: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, _: asked.append(number))
-    ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="error")
+
+    def listen() -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda number, _: asked.append(number))
+
+    try:
+        ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="error")
+    except (SystemExit, KeyboardInterrupt):  # Ray's own answer to SIGTERM is the first
+        click.echo("stopped", err=True)
+        return
+    listen()
     told = {"run": str(folder), "checkpoint": checkpoint, "algorithm": about["algorithm"]}
     width = int(shards.observation_space.shape[0])
     keeper = service.start(
         host, port, replicas, {"file": str(file.absolute()), "width": width, "about": told}, logbook
     )
-    for number in (signal.SIGINT, signal.SIGTERM):  # Ray puts its own answers in place
-        signal.signal(number, lambda number, _: asked.append(number))
+    listen()  # Ray has put its own answers in place again
     if host not in ("127.0.0.1", "localhost", "::1"):
         click.echo("warning: others than this machine can ask, and nobody is asked who they are.", err=True)
     line("serving", f"http://{host}:{port}/act   {folder} ({checkpoint})")
@@ -67,34 +84,50 @@ def serve(
     click.echo("stopped", err=True)
 
 
-def _logbook(folder: Path, about: dict[str, Any], shards: Any, name: str, every: int) -> dict[str, Any]:
-    """How to remember, checked: a data set of that name must have the run's spaces."""
+def _logbook(
+    folder: Path, about: dict[str, Any], shards: Any, name: str, every: int, explore: bool
+) -> dict[str, Any]:
+    """How to remember, checked: a data set of that name must be one that served episodes can go into."""
+    from datasets_io.columns import FIXED
     from datasets_io.shards import open_shards
-    from off2on.serving.journal import ServedEpisodes
+    from off2on.serving.journal import EXTRAS, ServedEpisodes
 
+    known = [it for it in EXTRAS if explore or it != "action_logp"]
     try:
         there = open_shards(name)
     except UnknownName:
-        there = None
-    if there is not None:
-        for what in ("observation_space", "action_space"):
-            if getattr(there, what).shape != getattr(shards, what).shape:
-                raise RecipeError(
-                    f"the {what.replace('_', ' ')} of {name} is {getattr(there, what)}, "
-                    f"that of the run {getattr(shards, what)}.",
-                    "Served episodes cannot go into it.",
-                )
-    source = ServedEpisodes(about.get("env"), shards.observation_space, shards.action_space)
+        extras = known
+    else:
+        if shards.observation_space.shape != there.observation_space.shape:
+            _refuse(name, "observation space", there.observation_space, shards.observation_space)
+        if shards.action_space != there.action_space:
+            _refuse(name, "action space", there.action_space, shards.action_space)
+        extras = [it for it, _, _ in there.manifest.columns if it not in (*FIXED, "new_obs")]
+        if unknown := [it for it in extras if it not in known]:
+            raise RecipeError(
+                f"{name} has a column '{unknown[0]}', which served episodes have not.",
+                f"Theirs: {' '.join(known)}." + ("" if explore else " With --explore also action_logp."),
+            )
+    source = ServedEpisodes(about.get("env"), shards.observation_space, shards.action_space, extras)
     journal = folder.absolute() / "served" / name
     return {"folder": str(journal), "name": name, "source": source, "every": every}
 
 
+def _refuse(name: str, what: str, theirs: Any, ours: Any) -> None:
+    raise RecipeError(
+        f"the {what} of {name} is {theirs}, that of the run {ours}.", "Served episodes cannot go into it."
+    )
+
+
 def _check_port(host: str, port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that linger do not count
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise UserError(
-                f"{host}:{port} cannot be listened at: {error.strerror}.", "", f"--port {port + 1}"
-            ) from None
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(
+                socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+            )  # connections that linger do not count
+            probe.bind(address)
+    except OSError as error:
+        raise UserError(
+            f"{host}:{port} cannot be listened at: {error.strerror}.", "", f"--port {port + 1}"
+        ) from None

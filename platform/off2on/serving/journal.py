@@ -7,8 +7,9 @@ moment, what is there says how to go on: a batch that is in the data set already
 
 import json
 import os
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
@@ -17,7 +18,7 @@ import numpy as np
 
 from datasets_io import Episode, Source
 from datasets_io.appending import append
-from datasets_io.errors import Exists, UnknownName
+from datasets_io.errors import Exists, NoSpace, UnknownName, Unreachable, UserError
 from datasets_io.ingest import ingest
 from datasets_io.shards import data_root, open_shards
 from off2on.runs import write
@@ -25,27 +26,51 @@ from off2on.serving.requests import BadRequest, Outcome
 
 Step = dict[str, Any]
 
+EXTRAS: dict[str, tuple[Callable[[Step], Any], Any]] = {
+    "action_logp": (lambda step: step["log_prob"], np.float32),
+    "policy_version": (lambda step: int(step["version"], 16), np.int64),
+    "served_at": (lambda step: step["at"], np.int64),
+}
+"""Columns that served episodes have besides the common ones: how likely the action was, the version of the
+policy as a number (of /version the hexadecimal one), and when it was asked, in milliseconds since 1970."""
+
+
+class Refused(UserError):
+    """Episodes that cannot go into the data set; they are kept in a file of their own."""
+
 
 class ServedEpisodes(Source):
-    """Episodes that a served policy played."""
+    """Episodes that a served policy played.
 
-    def __init__(self, env: str | None, observation_space: Any, action_space: Any) -> None:
+    Args:
+        env: Their environment, if it is known.
+        observation_space: Of the run that is served.
+        action_space: Likewise.
+        extras: Those of `EXTRAS` that they are to have.
+    """
+
+    def __init__(
+        self, env: str | None, observation_space: Any, action_space: Any, extras: Sequence[str] = ()
+    ) -> None:
         self.env, self.observation_space, self.action_space = env, observation_space, action_space
+        self.extras = tuple(extras)
 
     def episodes(self, part: Any) -> Iterator[Episode]:
         """One a line of the batch."""
         for line in Path(part).read_text(encoding="utf-8").splitlines():
             steps = json.loads(line)
             last = steps[-1]
-            probabilities = [np.nan if step["log_prob"] is None else step["log_prob"] for step in steps]
-            extras = {"action_logp": np.array(probabilities, np.float32)}
             yield Episode(
                 obs=np.array([*(step["obs"] for step in steps), last["next_obs"]], np.float32),
                 actions=np.array([step["action"] for step in steps]),
                 rewards=np.array([step["reward"] for step in steps], np.float32),
                 terminated=last["terminated"],
                 truncated=last["truncated"],
-                extras={} if np.isnan(extras["action_logp"]).any() else extras,
+                extras={
+                    name: np.array([read(step) for step in steps], kind)
+                    for name, (read, kind) in EXTRAS.items()
+                    if name in self.extras
+                },
             )
 
 
@@ -68,7 +93,7 @@ class Journal:
         # Anew: what is written after half a line, which a killed process left, would be lost with it.
         self._file = self._written_anew()
         if self.batch.is_file():
-            with suppress(Exists):  # another process is adding to the data set: with the next flush
+            with suppress(Exists, Refused):  # another process is adding: with the next flush; or set aside
                 self._into_shards()
 
     def _read(self) -> None:
@@ -93,7 +118,7 @@ class Journal:
     def served(self, said: Step) -> str:
         """An action was given: ``episode``, ``obs``, ``action``, ``log_prob``, ``version``; its id."""
         name = uuid.uuid4().hex
-        self._say({"id": name, **said})
+        self._say({"id": name, "at": time.time_ns() // 1_000_000, **said})
         return name
 
     def came(self, outcomes: list[Outcome]) -> int:
@@ -102,12 +127,26 @@ class Journal:
         Raises:
             BadRequest: An id is not known, or not any more.
         """
-        unknown = [outcome.id for outcome in outcomes if outcome.id not in self.steps]
-        if unknown:
-            raise BadRequest(f"no action has the id '{unknown[0]}'.", "An id that /act gave, once.", 404)
+        for outcome in outcomes:
+            if outcome.id not in self.steps:
+                raise BadRequest(
+                    f"no action has the id '{outcome.id}'.",
+                    "One that /act gave, and is not in shards yet.",
+                    404,
+                )
+            if self._other_outcome(outcome):
+                raise BadRequest(
+                    f"another outcome of '{outcome.id}' is known.",
+                    "One for each id; the same again does no harm.",
+                    409,
+                )
         for outcome in outcomes:
             self._say(outcome._asdict())
         return len(self.whole())
+
+    def _other_outcome(self, outcome: Outcome) -> bool:
+        known = self.steps[outcome.id]
+        return "reward" in known and any(known[name] != value for name, value in outcome._asdict().items())
 
     def whole(self) -> list[list[Step]]:
         """The episodes whose every action has an outcome, and the last one an end.
@@ -127,6 +166,7 @@ class Journal:
 
         Raises:
             Exists: Another process is adding to the data set; nothing is lost, the next flush tries again.
+            Refused: They cannot go into it, and lie in a file of their own now.
         """
         whole = self.whole()
         if whole:
@@ -137,13 +177,27 @@ class Journal:
     def _into_shards(self) -> None:
         """Make the batch a generation, then forget its steps."""
         try:
+            self._add()
+        except (Exists, NoSpace, Unreachable):  # may go better another time
+            raise
+        except UserError as fault:
+            kept = self.folder / f"refused-{time.time_ns()}.jsonl"
+            kept.hardlink_to(self.batch)
+            self._forget_batch()
+            raise Refused(f"{fault.what} The episodes are kept in {kept}.", fault.expected) from fault
+        self._forget_batch()
+
+    def _add(self) -> None:
+        try:
             there = open_shards(self.name)
         except UnknownName:
             ingest(self.source, self.batch, data_root(), name=self.name)
-        else:
-            added = [part.source["sha256"] for part in there.manifest.generations]
-            if self.source.fingerprint(self.batch) not in added:  # it is, if we were killed just after
-                append(self.source, self.batch, there)
+            return
+        added = [part.source["sha256"] for part in there.manifest.generations]
+        if self.source.fingerprint(self.batch) not in added:  # it is, if we were killed just after
+            append(self.source, self.batch, there)
+
+    def _forget_batch(self) -> None:
         done = [json.loads(line) for line in self.batch.read_text(encoding="utf-8").splitlines()]
         for steps in done:
             for step in steps:
@@ -154,6 +208,6 @@ class Journal:
 
     def close(self) -> None:
         """Flush what is whole."""
-        with suppress(Exists):  # the journal keeps it until serving starts again
+        with suppress(Exists, Refused):  # the journal keeps it until serving starts again
             self.flush()
         self._file.close()

@@ -52,14 +52,32 @@ class Outcome(NamedTuple):
     next_obs: list[float] | None
 
 
+async def body_of(request: Any) -> bytes:
+    """The body of a request of HTTP, of which no more is taken in than is allowed.
+
+    Raises:
+        BadRequest: It is too large.
+    """
+    said = request.headers.get("content-length", "")
+    size, pieces = int(said) if said.isdecimal() else 0, []
+    if size <= LARGEST:
+        size = 0
+        async for piece in request.stream():
+            pieces.append(piece)
+            size += len(piece)
+            if size > LARGEST:
+                break
+    if size > LARGEST:
+        raise BadRequest(f"the body has {size:,} bytes or more.", f"At most {LARGEST:,}.", 413)
+    return b"".join(pieces)
+
+
 def parsed(body: bytes) -> Any:
     """A body as JSON.
 
     Raises:
-        BadRequest: It is too large, or no JSON.
+        BadRequest: It is no JSON.
     """
-    if len(body) > LARGEST:
-        raise BadRequest(f"the body has {len(body):,} bytes.", f"At most {LARGEST:,}.", 413)
     try:
         return json.loads(body)
     except (ValueError, RecursionError) as error:

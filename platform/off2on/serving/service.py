@@ -1,7 +1,7 @@
 """The service itself: Ray Serve's deployments. It batches requests, keeps replicas, restarts what dies."""
 
 import asyncio
-from contextlib import suppress
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,17 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from datasets_io.errors import Exists
-from off2on.serving.journal import Journal, ServedEpisodes, Step
-from off2on.serving.policies import ServedPolicy
-from off2on.serving.requests import BadRequest, Outcome, asked, outcomes, parsed
+from off2on.serving.journal import Journal, Refused, ServedEpisodes, Step
+from off2on.serving.policies import Acted, ServedPolicy
+from off2on.serving.requests import BadRequest, Outcome, asked, body_of, outcomes, parsed
 from off2on.transforms import Array
 
 ROUTES = {"/act": "POST", "/reward": "POST", "/health": "GET", "/version": "GET"}
+AT_ONCE = 1024
+"""Requests under way in a process; Ray Serve's own 5 keep its batches small and all others waiting."""
 
 
-@serve.deployment(num_replicas=1)
+@serve.deployment(num_replicas=1, max_ongoing_requests=AT_ONCE)
 class Logbook:
     """The one process that writes what was served; see `journal.Journal`.
 
@@ -43,18 +45,22 @@ class Logbook:
             whole = self.journal.came(found)
         except BadRequest as fault:
             return {"error": fault.error, "expected": fault.expected, "status": fault.status}
-        written = 0
+        answer: dict[str, Any] = {"taken": len(found), "written": 0}
         if whole >= self.every:
-            with suppress(Exists):  # another process is adding: with the next outcome
-                written = self.journal.flush()
-        return {"taken": len(found), "written": written}
+            try:
+                answer["written"] = self.journal.flush()
+            except Exists:  # another process is adding: with the next outcome
+                pass
+            except Refused as fault:
+                answer["refused"] = str(fault)
+        return answer
 
     def close(self) -> None:
         """Write what is whole."""
         self.journal.close()
 
 
-@serve.deployment
+@serve.deployment(max_ongoing_requests=AT_ONCE)
 class Service:
     """Answers requests with a policy.
 
@@ -69,11 +75,14 @@ class Service:
         self.policy, self.width, self.about, self.logbook = ServedPolicy(Path(file)), width, about, logbook
 
     @serve.batch(max_batch_size=256, batch_wait_timeout_s=0.002)  # type: ignore[untyped-decorator]
-    async def act(self, each: list[Array]) -> list[tuple[Array, str]]:
+    async def act(self, each: list[Array]) -> list[Acted]:
         """Actions for the observations of many requests at once."""
-        actions, version = self.policy.act(np.concatenate(each))
+        made = self.policy.act(np.concatenate(each))
         ends = np.cumsum([len(obs) for obs in each])[:-1]
-        return [(part, version) for part in np.split(actions, ends)]
+        actions = np.split(made.actions, ends)
+        drawn = made.log_probs is not None
+        said = np.split(made.log_probs, ends) if drawn else [None] * len(each)  # type: ignore[arg-type]
+        return [Acted(*both, made.version) for both in zip(actions, said, strict=True)]
 
     async def __call__(self, request: Request) -> JSONResponse:
         """One request of HTTP."""
@@ -88,23 +97,24 @@ class Service:
             if path == "/version":
                 self.policy.refresh()
                 return JSONResponse({"version": self.policy.version, **self.about})
-            said = parsed(await request.body())
+            said = parsed(await body_of(request))
             return await (self._acted(said) if path == "/act" else self._rewarded(said))
         except BadRequest as fault:
             return JSONResponse({"error": fault.error, "expected": fault.expected}, fault.status)
 
     async def _acted(self, said: Any) -> JSONResponse:
         want = asked(said, self.width)
-        actions, version = await self.act(want.obs)
-        answer: dict[str, Any] = {"actions": actions.tolist(), "log_prob": None, "version": version}
-        if want.episode is not None:
-            if self.logbook is None:
-                raise BadRequest("nothing is remembered here.", "Leave out 'episode', or serve with --log.")
-            step = {"episode": want.episode, "obs": want.obs[0].tolist(), "action": actions[0].tolist()}
-            step |= {"log_prob": None, "version": version}
-            answer["id"] = await self.logbook.served.remote(step)
+        if want.episode is not None and self.logbook is None:
+            raise BadRequest("nothing is remembered here.", "Leave out 'episode', or serve with --log.")
+        made = await self.act(want.obs)
+        said = None if made.log_probs is None else made.log_probs.tolist()
+        answer = {"actions": made.actions.tolist(), "log_prob": said, "version": made.version}
         if want.alone:
-            answer["actions"] = answer["actions"][0]
+            answer |= {"actions": answer["actions"][0], "log_prob": None if said is None else said[0]}
+        if want.episode is not None:
+            step = {"episode": want.episode, "obs": want.obs[0].tolist(), "action": answer["actions"]}
+            step |= {name: answer[name] for name in ("log_prob", "version")}
+            answer["id"] = await self.logbook.served.remote(step)
         return JSONResponse(answer)
 
     async def _rewarded(self, said: Any) -> JSONResponse:
@@ -118,6 +128,7 @@ def start(
     host: str, port: int, replicas: int, service: dict[str, Any], logbook: dict[str, Any] | None
 ) -> Any:
     """Serve until `stop`; the handle of who remembers, if anybody does."""
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)  # it tells of every step of its start
     serve.start(http_options={"host": host, "port": port})
     keeper = None if logbook is None else Logbook.bind(**logbook)  # type: ignore[attr-defined]
     app = Service.options(num_replicas=replicas).bind(**service, logbook=keeper)  # type: ignore[attr-defined]
