@@ -221,14 +221,17 @@ def test_balanced_draws_each_row_in_proportion_to_its_priority():
     assert abs(counts[0] - expected[0]) < 5
 
 
-def test_the_first_thousand_online_rows_get_their_share_of_the_mass():
-    rows = held(5000, (1000,))
+@pytest.mark.parametrize("learners", [1, 2, 4])
+def test_the_first_thousand_online_rows_get_their_share_of_the_mass(learners: int):
+    offline, online = 5000 // learners, 1000 // learners
+    rows = held(offline, (online,))
+    rows.learners = learners
     strategy = Balanced(rows, BalancedOptions(online_share=0.75))
-    strategy.entered(rows.offline + torch.arange(1000))
+    strategy.entered(offline + torch.arange(online))
     # p_new = M f / ((1 - f) 1000) = 5000 · 3 / 1000
-    assert strategy.tree.priority[5000:6000].unique().tolist() == [15.0]
-    online = (strategy.draw(200, 256, generator()) >= 5000).double().mean().item()
-    assert online == pytest.approx(0.75, abs=5e-3)
+    assert strategy.tree.priority[offline : offline + online].unique().tolist() == [15.0]
+    share = (strategy.draw(200, 256, generator()) >= offline).double().mean().item()
+    assert share == pytest.approx(0.75, abs=5e-3)
 
 
 def test_new_rows_enter_at_the_largest_priority_ever_given():

@@ -97,6 +97,8 @@ class Rows:
         self.layout, self.offline, self.total, self.capacity = layout, offline, total, capacity
         self.data = torch.empty((offline + capacity, layout.width), device=device)
         self.added = 0
+        self.learners = 1
+        """How many learners share out the data and what is collected; these rows are one's."""
         self.mass = float(total)
         """How many online rows the offline ones count for."""
         self.weights: Tensor | None = None

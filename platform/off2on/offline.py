@@ -64,6 +64,7 @@ class OfflineRows:
         uneven = weights is not None and len(set(weights[weights > 0])) > 1
         self.stream = Stream(self.reader, self.counts, uneven and self.streams)
         self.rows = Rows(layout, window, self.stream.total, capacity, device)
+        self.rows.learners = share[1]
         if uneven and not self.streams:
             weighed = [self.reader.weighed(number) for number in numbers]
             self.rows.weigh(torch.from_numpy(np.concatenate(weighed)))

@@ -13,8 +13,8 @@ One sum tree holds all rows, every batch is drawn from what the one before it le
 and there is no importance correction. If the offline rows have weights (`off2on.expansions`), these are
 their first priorities, M is the weights' sum, and p_offline is the weighted distribution.
 
-With several learners each does all this on the rows it holds, so that the share f is reached after a
-thousand online rows of its own.
+With several learners each does all this on its share of the rows; M is that of all of them together, so that
+a thousand online rows, which they share too, have the share f.
 """
 
 from collections.abc import Mapping
@@ -67,11 +67,9 @@ class Balanced(Strategy):
         nn.init.ones_(last.bias)
         self.optimizer = torch.optim.Adam(self.ratio.parameters(), lr=options.ratio_lr, fused=True)
         share = options.online_share
-        self.largest = torch.tensor(
-            (rows.offline if rows.weights is None else rows.mass) * share / ((1 - share) * 1000),
-            dtype=torch.float64,
-            device=device,
-        )
+        held = rows.offline if rows.weights is None else rows.mass
+        first_online = rows.learners * held * share / ((1 - share) * 1000)
+        self.largest = torch.tensor(first_online, dtype=torch.float64, device=device)
 
     def draw(self, updates: int, size: int, generator: torch.Generator) -> Tensor:
         """Positions [updates, size] in proportion to priority, stratified within each batch."""
