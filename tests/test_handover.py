@@ -52,6 +52,7 @@ def test_a_run_keeps_what_changed_and_what_was_checked(tmp_path: Path):
     checks = {check["what"]: check for check in kept["checks"]}
     assert [checks[name]["passed"] for name in ("transforms", "score", "who collects")] == [True] * 3
     assert checks["exploration"]["found"].startswith("standard deviation 0.")
+    assert checks["exploration"]["found"].endswith(" nats")
 
 
 def test_transforms_that_differ_an_old_policy_and_a_moved_score_are_found():
@@ -130,4 +131,6 @@ def test_how_random_exploring_is_in_halves_of_the_box():
             actor.log_std.fill_(-5.0)
             (none,) = algo.ask(probe.spread, obs=obs)
     assert narrow["std"] == pytest.approx(0.1, rel=0.05)
+    # ½ ln(2πe σ²) of a sigma that is 0.2 in the environment's box [-2, 2]
+    assert narrow["entropy"] == pytest.approx(0.5 * np.log(2 * np.pi * np.e * 0.2**2), abs=0.03)
     assert none["std"] < 0.01

@@ -161,6 +161,8 @@ def _checks(algo: Any, before: float | None, played: Sequence[Episode]) -> list[
         )
         said += f" (correlation {values['correlation']:.2f})"
         found.append(Check("Q", None if abs(gap) <= 0.5 * size else False, said))
-    random = algo.ask(probe.spread, obs=some)[0]["std"]
-    found.append(Check("exploration", None, f"standard deviation {random:.2g} of half the action box"))
+    random = algo.ask(probe.spread, obs=some)[0]
+    said = f"standard deviation {random['std']:.2g} of half the action box"
+    said += f", entropy {random['entropy']:.2f} nats" if "entropy" in random else ""
+    found.append(Check("exploration", None, said))
     return found

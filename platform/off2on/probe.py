@@ -57,17 +57,21 @@ def spread(learner: RecipeLearner, obs: Array, samples: int = 16) -> dict[str, f
 
     Returns:
         ``std``, of its actions in units of half the action box, 0 if it always does the same; of whole
-        numbers, the share that is not the most frequent.
+        numbers, the share that is not the most frequent. ``entropy`` in nats, of the density in the
+        environment's units, if it has one.
     """
     policy = learner.module["default_policy"].policy
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         seen = torch.from_numpy(np.asarray(obs, np.float32)).to(learner.rows.data)
         actions = torch.stack([policy(seen, explore=True) for _ in range(samples)])
+        found = {}
+        if policy.has_density:
+            found["entropy"] = -float(policy.sampled(seen.repeat(samples, 1))[1].mean())
     if policy.discrete:
-        return {"std": float((actions != actions.mode(0).values).float().mean())}
+        return found | {"std": float((actions != actions.mode(0).values).float().mean())}
     half = (policy.get_buffer("action_high") - policy.get_buffer("action_low")) / 2
-    return {"std": float((actions / half).std(0).mean())}
+    return found | {"std": float((actions / half).std(0).mean())}
 
 
 def decide(runner: Any, obs: Array) -> Array:
