@@ -1,16 +1,16 @@
 """What a run is to do: every option, its value and where it came from; checked before it starts."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from datasets_io import Shards, open_shards
+from datasets_io import Shards, open_shards, storage
 from datasets_io.environments import options_for
 from datasets_io.generations import parse
 from off2on.algorithms import find_algorithm
 from off2on.batches import STORED
+from off2on.bounds import check_numbers
 from off2on.continuing import must_continue, plain
 from off2on.crossing import Crossing, online_hyperparameters, split
 from off2on.errors import MissingColumn, SimulatorError, UnknownName, UserError
@@ -18,11 +18,9 @@ from off2on.evaluate import check_simulator
 from off2on.guard import GuardOptions
 from off2on.hyperparameters import PRESET, Hyperparameters, Settings
 from off2on.memory import default_budget
+from off2on.process import cluster_address
 from off2on.runs import HANDOVER, refuse_existing
 from off2on.strategies import find_strategy
-
-SMALLEST_WINDOW = 2**20
-"""Bytes of data below which a window would hold too few rows to be a sample of anything."""
 
 
 class Checked(NamedTuple):
@@ -72,7 +70,8 @@ class Plan:
         out: Where runs go.
         memory: Bytes of data a learner may hold; larger data stream. 0: see `memory.default_budget`.
         threads: Threads of a learner; None measures which number is fastest.
-        address: An existing Ray cluster.
+        address: An existing Ray cluster; $RAY_ADDRESS, if that is set, as it is in a cluster's jobs.
+        wait: Minutes to wait for a cluster to have room.
         crossing: Factors of the crossing and hyperparameters that differ online, by name; values may be text.
         guard: Settings of the guard; None does without.
         command: The command line, for the record.
@@ -99,6 +98,7 @@ class Plan:
     memory: int = 0
     threads: int | None = None
     address: str | None = None
+    wait: int = 0
     crossing: Mapping[str, object] = field(default_factory=dict)
     guard: Mapping[str, object] | None = None
     command: str = ""
@@ -107,6 +107,7 @@ class Plan:
     def __post_init__(self) -> None:
         if self.memory == 0:
             object.__setattr__(self, "memory", default_budget(self.learners))
+        object.__setattr__(self, "address", cluster_address(self.address))
 
     @property
     def folder(self) -> Path:
@@ -127,7 +128,7 @@ class Plan:
             UserError: What is wrong, what was expected, and what to do.
         """
         shards = open_shards(self.data)
-        self._check_numbers()
+        check_numbers(self)
         recipe = find_algorithm(self.algorithm)
         hp = recipe.settle(recipe.Hyperparameters.parse(self.hyperparameters, self.algorithm), shards)
         kind = find_strategy(self.strategy)
@@ -150,18 +151,23 @@ class Plan:
             refuse_existing(self.folder)
         return checked
 
-    def config(self, checked: Checked) -> Any:
-        """The plan as RLlib's configuration."""
+    def config(self, checked: Checked, gpus: int | None = None) -> Any:
+        """The plan as RLlib's configuration.
+
+        Args:
+            checked: What was found for it.
+            gpus: Of each learner; None: one, if this machine has as many.
+        """
         import torch
 
-        # Of a cluster's GPUs nothing is known yet; here, a learner that waits for one would wait for ever.
-        enough = self.address is not None or torch.cuda.device_count() >= self.learners
-        gpus = 1 if torch.cuda.is_available() and enough else 0
-        config = checked.recipe.configure(checked.shards.pinned).data(memory_budget=self.memory)
+        if gpus is None:  # a learner that waits for one would wait for ever
+            gpus = 1 if torch.cuda.is_available() and torch.cuda.device_count() >= self.learners else 0
+        # Learners and runners are elsewhere, and may have another current folder.
+        config = checked.recipe.configure(everywhere(checked.shards)).data(memory_budget=self.memory)
         if checked.env is not None:
             config.environment(checked.env, env_config=checked.env_options)
         if checked.new is not None:
-            config.new_data(checked.new.pinned)
+            config.new_data(everywhere(checked.new))
         return (
             config.training(threads=self.threads, **checked.hp.as_dict())
             .offline(self.updates)
@@ -251,33 +257,6 @@ class Plan:
             return None
         return env
 
-    def _check_numbers(self) -> None:
-        least = {
-            "updates": 0,
-            "online": 0,
-            "seed": 0,
-            "learners": 0,
-            "workers": 0,
-            "envs": 1,
-            "eval_episodes": 1,
-        }
-        for name, bound in least.items():
-            if getattr(self, name) < bound:
-                raise UserError(
-                    f"--{name.replace('_', '-')} must be at least {bound}: got {getattr(self, name)}."
-                )
-        if self.memory < SMALLEST_WINDOW:
-            raise UserError(f"--memory must be at least {SMALLEST_WINDOW:,} bytes: got {self.memory:,}.")
-        if self.updates == 0 and self.online == 0:
-            raise UserError("there is nothing to do: --updates and --online are both 0.")
-        cores = os.cpu_count() or 1
-        if self.address is None and self.learners > cores:
-            raise UserError(
-                f"{self.learners} learners need {self.learners} cores; this machine has {cores}.",
-                "",
-                "--learners 1, or join a cluster: --address HEAD:6379",
-            )
-
     def _check_columns(self, columns: tuple[str, ...], shards: Shards) -> None:
         for name in columns:
             if name != "ret" and STORED.get(name, name) not in shards.columns:
@@ -298,3 +277,8 @@ class Plan:
             )
         must_continue(self, Path(self.source), shards, hp)
         return checkpoint
+
+
+def everywhere(shards: Shards) -> str:
+    """What opens these very data in a process with another current folder."""
+    return str(storage.absolute(shards.pinned))

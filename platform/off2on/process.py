@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -10,15 +11,57 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
 
+from off2on.errors import UserError
+
+PATIENCE_S = 10
+"""Seconds for a cluster's head to answer."""
+
+
+def cluster_address(said: str | None) -> str | None:
+    """The cluster to join: the one that was said, or a job's; None: a Ray of our own.
+
+    Raises:
+        UserError: It is an address of another kind.
+    """
+    address = said or os.environ.get("RAY_ADDRESS") or None
+    if address is not None and "://" in address:
+        where = "--address" if said else "$RAY_ADDRESS"
+        raise UserError(
+            f"{where} is {address}, and a run joins a cluster as one of its processes, not through a server.",
+            "Expected HOST:PORT of the cluster's head, on a machine of the cluster; or send the run there.",
+            "ray job submit --address http://HEAD:8265 -- off2on train …",
+        )
+    return None if address == "local" else address
+
+
+def _must_answer(address: str) -> None:
+    """That somebody listens there: Ray itself finds out after minutes."""
+    host, _, port = address.rpartition(":")
+    if address == "auto":  # Ray knows which cluster this machine is of
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), PATIENCE_S).close()
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"no Ray cluster answers at {address}.",
+            f"Expected HOST:PORT of its head: {error}.",
+            "ray start --head --port 6379, and then --address HOST:6379",
+        ) from None
+
 
 @contextmanager
 def ray_started(address: str | None, actors: int) -> Iterator[None]:
-    """A Ray of our own unless one runs already or an address is given."""
+    """A Ray of our own, unless one runs already, an address is given, or a job says which (see above).
+
+    Raises:
+        UserError: No cluster answers there, or not to this machine.
+    """
     import ray
 
     if ray.is_initialized():
         yield
         return
+    address = cluster_address(address)
     os.environ.setdefault("RAY_worker_niceness", "0")
     paths = os.pathsep.join([os.getcwd(), os.environ.get("PYTHONPATH", "")])
     options: dict[str, Any] = {"runtime_env": {"env_vars": {"PYTHONPATH": paths}}}
@@ -33,8 +76,19 @@ def ray_started(address: str | None, actors: int) -> Iterator[None]:
             "object_store_memory": 2**30,
         }
     else:
+        _must_answer(address)
         options |= {"address": address}
-    ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+    try:
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        if address is None:
+            raise
+        told = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"the Ray cluster at {address} cannot be joined from here.",
+            f"Ray says: {told}",
+            f"ray start --address {address}, if this machine is to be one of the cluster",
+        ) from None
     try:
         yield
     finally:
