@@ -5,28 +5,23 @@ at the handover:                    keep its checkpoint for ever, cross, evaluat
 for each evaluation point online:   collect and update, evaluate, keep a checkpoint
 """
 
-import time
 import traceback
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TextIO
 
-import numpy as np
 from ray.exceptions import RayActorError
 
-from datasets_io.scores import key_of, mean_normalised
-from off2on import guarding
 from off2on.about import about
 from off2on.errors import LearnerDied
-from off2on.evaluate import Episode, acting, evaluate
-from off2on.handover import report
 from off2on.plan import Checked, Plan
 from off2on.process import Stop, interruptible, quiet, ray_started
 from off2on.progress import open_progress
 from off2on.report import write_report
-from off2on.runs import HANDOVER, Row, Run, write, write_policy
+from off2on.runs import Run
+from off2on.session import Session
 
 DEATHS = 4
 """Deaths of learners after which a run gives up."""
@@ -46,236 +41,86 @@ def train(plan: Plan, resume: bool = False) -> Path:
         UserError: The plan cannot work; nothing was started.
         KeyboardInterrupt: Ctrl-C; a checkpoint was kept.
     """
-    checked = plan.check(resume)
-    run = Run.resume(plan.folder) if resume else Run.create(plan.folder)
-    started = run.about.get("started", _now())
-    run.describe(about(plan, checked) | {"started": started, "status": "running"})
-    with ExitStack() as stack:
-        terminal = stack.enter_context(quiet(run.folder / "log.txt"))
-        score = run.about["data"]["return_mean"]
-        progress = stack.enter_context(
-            open_progress(
-                terminal,
-                title=f"{plan.algorithm} · {checked.shards.name} · seed {plan.seed}",
-                folder=plan.folder,
-                updates=plan.updates,
-                online=plan.online,
-                warm_up=checked.crossing.warm_up,
-                data_score=score,
-            )
-        )
-        try:
-            with (
-                ray_started(plan.address, plan.learners + plan.workers),
-                interruptible() as stop,  # only now: ray.init puts its own answer to SIGTERM in place
-            ):
-                _go(lambda: _Session(plan, checked, run, progress, stop), progress.note)
-        except BaseException as error:
-            status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-            run.describe({"status": status})
-            traceback.print_exc()  # into log.txt
-            raise
-        run.describe({"status": "finished", "finished": _now()})
+    checked, run = _begin(plan, resume)
+    with quiet(run.folder / "log.txt") as terminal:
+        for _ in _under_way(plan, checked, run, terminal, _process(plan)):
+            pass
         if checked.env is not None:  # otherwise there is no score to draw
             write_report([plan.folder])
     return plan.folder
 
 
-def _go(session: Callable[[], "_Session"], note: Callable[[str], None]) -> None:
+def evaluations(plan: Plan, resume: bool = False) -> Iterator[Run]:
+    """The same an evaluation at a time, so that several runs of one process go forward together.
+
+    Ray must have been started. What the run says goes to its log.txt alone; there is no report at the end.
+    Closing the iterator interrupts the run, at its last checkpoint.
+
+    Yields:
+        The run, as it is taken up and after each evaluation.
+    """
+    checked, run = _begin(plan, resume)
+    with (run.folder / "log.txt").open("a", buffering=1, encoding="utf-8") as log:
+        yield from _under_way(plan, checked, run, log, nullcontext(Stop()))
+
+
+def _begin(plan: Plan, resume: bool) -> tuple[Checked, Run]:
+    """The plan, checked, and the folder of its run."""
+    checked = plan.check(resume)
+    run = Run.resume(plan.folder) if resume else Run.create(plan.folder)
+    started = run.about.get("started", _now())
+    run.describe(about(plan, checked) | {"started": started, "status": "running"})
+    return checked, run
+
+
+@contextmanager
+def _process(plan: Plan) -> Iterator[Stop]:
+    """A process for this run alone."""
+    with (
+        ray_started(plan.address, plan.learners + plan.workers),
+        interruptible() as stop,  # only now: ray.init puts its own answer to SIGTERM in place
+    ):
+        yield stop
+
+
+def _under_way(
+    plan: Plan, checked: Checked, run: Run, terminal: TextIO, process: AbstractContextManager[Stop]
+) -> Iterator[Run]:
+    """A run from where it stands to its end, which its run.yaml says how it came to."""
+    progress = open_progress(
+        terminal,
+        title=f"{plan.algorithm} · {checked.shards.name} · seed {plan.seed}",
+        folder=plan.folder,
+        updates=plan.updates,
+        online=plan.online,
+        warm_up=checked.crossing.warm_up,
+        data_score=run.about["data"]["return_mean"],
+    )
+    with progress:
+        try:
+            with process as stop:
+                yield from _go(lambda: Session(plan, checked, run, progress, stop), progress.note)
+        except BaseException as error:
+            asked = isinstance(error, KeyboardInterrupt | GeneratorExit)
+            run.describe({"status": "interrupted" if asked else "failed"})
+            if not isinstance(error, GeneratorExit):
+                traceback.print_exc()  # into log.txt
+            raise
+        run.describe({"status": "finished", "finished": _now()})
+
+
+def _go(session: Callable[[], "Session"], note: Callable[[str], None]) -> Iterator[Run]:
     """A session to its end; where learners die, another from the last checkpoint, a few times."""
     for deaths in range(1, DEATHS + 1):
         try:
             with session() as one:
-                one.go()
+                yield from one.go()
             return
         except (LearnerDied, RayActorError) as error:
             traceback.print_exc()  # into log.txt
             if deaths == DEATHS:
                 raise LearnerDied(f"learners died {DEATHS} times, the last time: {error}") from error
             note(f"a learner died; going on from the last checkpoint ({deaths} of {DEATHS - 1} times)")
-
-
-class _Session:
-    """A run under way."""
-
-    def __init__(self, plan: Plan, checked: Checked, run: Run, progress: Any, stop: Stop) -> None:
-        self.plan, self.checked, self.run = plan, checked, run
-        self.progress, self.stop = progress, stop
-        self.env = checked.env
-        self.env_options = checked.env_options
-        self.algo = plan.config(checked).build_algo()
-        self.key = key_of(checked.shards.manifest, self.env, self.env_options)
-        self.ceiling = run.about["data"]["return_to_go_max"]
-        self.warned = False
-        self.speeds: dict[str, float] = {}
-        self.began = time.monotonic() - float(run.about.get("wall_s", 0.0))
-        self.guard = guarding.take_up(run, self.algo)
-        start = run.last_checkpoint or checked.start
-        if start is not None:
-            self.algo.restore_from_path(str(start))
-        if run.metrics:  # even without a checkpoint: a run may be killed between its first record and that
-            run.forget_after(self.algo.updates, self.algo.env_steps, self.algo.has_crossed)
-
-    def __enter__(self) -> "_Session":
-        from tensorboardX import SummaryWriter
-
-        self.events = SummaryWriter(str(self.run.folder))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.events.close()
-        self.algo.stop()
-
-    def go(self) -> None:
-        """Everything that is still to do."""
-        offline, online = self.plan.evaluations()
-        algo, run = self.algo, self.run
-        if not algo.is_fitted:
-            self._fit()
-        for mark in offline:
-            if algo.updates < mark:
-                self._advance(mark)
-                self._evaluate("offline")
-                self._keep(HANDOVER if mark == self.plan.updates else self._place)
-        if self.plan.online:
-            if not algo.has_crossed:
-                if not (run.checkpoints / HANDOVER).exists():
-                    self._keep(HANDOVER)
-                algo.cross()
-                played = self._evaluate("handover")
-                self._hand_over(played)
-                if self.checked.guard is not None:
-                    self.guard = guarding.stand(self.checked.guard, run, algo, played)
-            for mark in online:
-                if algo.env_steps < mark and not (self.guard and self.guard.has_stopped):
-                    self._advance(mark)
-                    played = self._evaluate("online")
-                    if self.guard is not None:
-                        self.progress.note(guarding.try_out(self.guard, run, algo, self._place, played))
-                    self._keep(self._place)
-        if self.guard is None:
-            run.save_policy(algo.policy())
-
-    def _fit(self) -> None:
-        """The recipe's first stage; what it trained is kept in files of its own, for other runs to use."""
-        algo, run = self.algo, self.run
-        names = " and ".join(algo.config.recipe.fitted)
-        self.progress.note(f"first stage: fitting the {names}")
-        algo.train()
-        self.progress.note(", ".join(f"{name} {value:.4g}" for name, value in algo.latest.items()))
-        run.describe({"first_stage": algo.latest})
-        for name in algo.config.recipe.fitted:
-            write(run.folder / f"{name}.pt", algo.network(name))
-        self._keep(self._place)
-
-    def _advance(self, mark: int) -> None:
-        """Train up to a mark, in updates or in environment steps."""
-        algo = self.algo
-        algo.pause_at = mark
-        started, updates, steps = time.perf_counter(), algo.updates, algo.env_steps
-
-        def position() -> int:
-            return int(algo.updates if algo.is_offline or not algo.has_crossed else algo.env_steps)
-
-        while position() < mark:
-            if self.stop.asked:  # asked before a block, because one that reaches its mark is evaluated first
-                self._keep(self._place)
-                self.run.describe({"wall_s": round(time.monotonic() - self.began, 1)})
-                raise KeyboardInterrupt
-            algo.train()
-            took = time.perf_counter() - started
-            self.speeds = {
-                "updates_per_s": (algo.updates - updates) / took,
-                "steps_per_s": (algo.env_steps - steps) / took,
-            }
-            side = "online" if algo.has_crossed else "offline"
-            self.progress.advance(side, algo.updates, algo.env_steps, self.speeds)
-
-    def _hand_over(self, played: list[Episode]) -> None:
-        """Say what changes now, and whether what must not change has not."""
-        told = report(self.plan, self.checked, self.algo, self._score_before(), played)
-        for line in told.lines():
-            self.progress.note(line)
-        write(self.run.folder / "handover.yaml", told.dump())
-
-    def _score_before(self) -> float | None:
-        """The last offline score, of this run or of the one it starts from, if it met the same episodes."""
-        rows, source = self.run.metrics, self.plan.source
-        if source is not None:
-            there = Run.resume(Path(source))
-            asked = [there.about["plan"][name]["value"] for name in ("seed", "eval_episodes")]
-            rows = there.metrics if asked == [str(self.plan.seed), str(self.plan.eval_episodes)] else []
-        scores = [float(row["score"]) for row in rows if row["side"] == "offline" and row["score"] != ""]
-        return scores[-1] if scores else None
-
-    def _evaluate(self, side: str) -> list[Episode]:
-        """Score the policy as it is, and write everything down; the episodes, at the handover whole ones."""
-        algo = self.algo
-        where = {"side": side, "updates": algo.updates, "env_steps": algo.env_steps}
-        row: Row = where | dict.fromkeys(("score", "score_std", "episodes", "normalised"), "")
-        episodes: list[Row] = []
-        played: list[Episode] = []
-        if self.env is not None:
-            seed = 1_000_000 * (1 + self.plan.seed)
-            played = evaluate(
-                acting(algo.policy()),
-                self.env,
-                episodes=self.plan.eval_episodes,
-                seed=seed,
-                keep=side == "handover",
-                options=self.env_options,
-            )
-            scores = np.array([episode.ret for episode in played])
-            scaled = mean_normalised(self.key, scores)
-            row |= {
-                "score": scores.mean(),
-                "score_std": scores.std(),
-                "episodes": len(played),
-                "normalised": "" if scaled is None else scaled,
-            }
-            episodes = [
-                {**where, "episode": number, "seed": one.seed, "return": one.ret, "length": one.length}
-                for number, one in enumerate(played)
-            ]
-        latest = dict(algo.latest)
-        row |= {"q": latest.pop("q", ""), "ret": self.run.about["data"]["return_to_go_mean"]}
-        row |= {"offline_share": latest.pop("offline_share", "")}
-        row |= {name: self.speeds.get(name, "") for name in ("updates_per_s", "steps_per_s")}
-        row |= {"wall_s": round(time.monotonic() - self.began, 1)} | latest
-        self.run.record(row, episodes)
-        self.run.describe({"wall_s": row["wall_s"], **algo.machine()})
-        for name, value in row.items():
-            if isinstance(value, float):
-                self.events.add_scalar(name, value, algo.updates)
-        self.events.flush()
-        self.progress.evaluated(row)
-        self._warn_of_extrapolation(row["q"])
-        return played
-
-    def _warn_of_extrapolation(self, q: Any) -> None:
-        """Say once that the critic's values have left what the data can explain."""
-        if isinstance(q, float) and q > self.ceiling and not self.warned and not self.algo.has_crossed:
-            self.warned = True
-            self.progress.note(
-                f"warning: q has passed the largest return to go of the data ({q:.4g} > {self.ceiling:.4g}) "
-                f"at update {self.algo.updates:,}: the critic is extrapolating. Training goes on."
-            )
-
-    @property
-    def _place(self) -> str:
-        """Where the run is, as a checkpoint's name: updates and, online, environment steps."""
-        steps = f"-{self.algo.env_steps:09d}" if self.algo.has_crossed else ""
-        return f"{self.algo.updates:09d}{steps}"
-
-    def _keep(self, name: str) -> None:
-        """A checkpoint; the handover's has its policy beside it, to be evaluated for ever."""
-
-        def save(folder: str) -> None:
-            self.algo.save_to_path(folder)
-            if name == HANDOVER:
-                write_policy(Path(folder), self.algo.policy())
-
-        self.run.checkpoint(name, save)
 
 
 def _now() -> str:
