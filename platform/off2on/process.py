@@ -13,6 +13,9 @@ from typing import Any, TextIO
 
 from off2on.errors import UserError
 
+OWN_STORE = 2**30
+"""Bytes of object store of a Ray of our own."""
+
 PATIENCE_S = 10
 """Seconds for a cluster's head to answer."""
 
@@ -73,7 +76,7 @@ def ray_started(address: str | None, actors: int) -> Iterator[None]:
             "address": "local",
             "num_cpus": cpus,
             "include_dashboard": False,
-            "object_store_memory": 2**30,
+            "object_store_memory": OWN_STORE,
         }
     else:
         _must_answer(address)

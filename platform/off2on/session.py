@@ -11,7 +11,9 @@ from datasets_io.scores import key_of, mean_normalised
 from off2on import guarding
 from off2on.evaluate import Episode, acting, evaluate
 from off2on.handover import report
+from off2on.placement import placed
 from off2on.plan import Checked, Plan
+from off2on.preflight import graphics, room, whereabouts
 from off2on.process import Stop
 from off2on.runs import HANDOVER, Row, Run, write, write_policy
 
@@ -24,7 +26,9 @@ class Session:
         self.progress, self.stop = progress, stop
         self.env = checked.env
         self.env_options = checked.env_options
-        self.algo = plan.config(checked).build_algo()
+        # A cluster that has lost a node may have to make another.
+        gpus = None if plan.address is None else graphics(plan, room(plan, progress.note))
+        self.algo = plan.config(checked, gpus).build_algo()
         self.key = key_of(checked.shards.manifest, self.env, self.env_options)
         self.ceiling = run.about["data"]["return_to_go_max"]
         self.warned = False
@@ -36,6 +40,7 @@ class Session:
             self.algo.restore_from_path(str(start))
         if run.metrics:  # even without a checkpoint: a run may be killed between its first record and that
             run.forget_after(self.algo.updates, self.algo.env_steps, self.algo.has_crossed)
+        self._say_where()
 
     def __enter__(self) -> "Session":
         from tensorboardX import SummaryWriter
@@ -65,6 +70,7 @@ class Session:
                 if not (run.checkpoints / HANDOVER).exists():
                     self._keep(HANDOVER)
                 algo.cross()
+                self._say_where()
                 played = self._evaluate("handover")
                 self._hand_over(played)
                 if self.checked.guard is not None:
@@ -80,6 +86,12 @@ class Session:
                     yield run
         if self.guard is None:
             run.save_policy(algo.policy())
+
+    def _say_where(self) -> None:
+        """Write down on which nodes of a cluster learners and runners are."""
+        if self.plan.address is not None and (layout := whereabouts(self.algo)):
+            self.run.describe({"placement": layout})
+            self.progress.note(placed(layout))
 
     def _fit(self) -> None:
         """The recipe's first stage; what it trained is kept in files of its own, for other runs to use."""

@@ -5,6 +5,7 @@ at the handover:                    keep its checkpoint for ever, cross, evaluat
 for each evaluation point online:   collect and update, evaluate, keep a checkpoint
 """
 
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -17,6 +18,7 @@ from ray.exceptions import RayActorError
 from off2on.about import about
 from off2on.errors import LearnerDied
 from off2on.plan import Checked, Plan
+from off2on.preflight import board
 from off2on.process import Stop, interruptible, quiet, ray_started
 from off2on.progress import open_progress
 from off2on.report import write_report
@@ -41,12 +43,14 @@ def train(plan: Plan, resume: bool = False) -> Path:
         UserError: The plan cannot work; nothing was started.
         KeyboardInterrupt: Ctrl-C; a checkpoint was kept.
     """
-    checked, run = _begin(plan, resume)
-    with quiet(run.folder / "log.txt") as terminal:
-        for _ in _under_way(plan, checked, run, terminal, _process(plan)):
-            pass
-        if checked.env is not None:  # otherwise there is no score to draw
-            write_report([plan.folder])
+    checked = plan.check(resume)
+    with _cluster(plan, checked):
+        run = _begin(plan, checked, resume)
+        with quiet(run.folder / "log.txt") as terminal:
+            for _ in _under_way(plan, checked, run, terminal, _process(plan)):
+                pass
+            if checked.env is not None:  # otherwise there is no score to draw
+                write_report([plan.folder])
     return plan.folder
 
 
@@ -59,18 +63,33 @@ def evaluations(plan: Plan, resume: bool = False) -> Iterator[Run]:
     Yields:
         The run, as it is taken up and after each evaluation.
     """
-    checked, run = _begin(plan, resume)
+    checked = plan.check(resume)
+    run = _begin(plan, checked, resume)
     with (run.folder / "log.txt").open("a", buffering=1, encoding="utf-8") as log:
         yield from _under_way(plan, checked, run, log, nullcontext(Stop()))
 
 
-def _begin(plan: Plan, resume: bool) -> tuple[Checked, Run]:
-    """The plan, checked, and the folder of its run."""
-    checked = plan.check(resume)
+@contextmanager
+def _cluster(plan: Plan, checked: Checked) -> Iterator[None]:
+    """The cluster of the plan, joined; what has no room there is refused before anything is written."""
+    if plan.address is None:
+        yield
+        return
+    with ray_started(plan.address, 0):
+        board(plan, checked, _say)
+        yield
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+
+
+def _begin(plan: Plan, checked: Checked, resume: bool) -> Run:
+    """The folder of the plan's run."""
     run = Run.resume(plan.folder) if resume else Run.create(plan.folder)
     started = run.about.get("started", _now())
     run.describe(about(plan, checked) | {"started": started, "status": "running"})
-    return checked, run
+    return run
 
 
 @contextmanager

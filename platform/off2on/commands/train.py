@@ -1,6 +1,7 @@
 """``off2on train``: offline, and with --online N across the handover."""
 
 import logging
+import os
 import shlex
 import sys
 import time
@@ -64,7 +65,8 @@ FACTORS = ("warm_up", "utd", "exploration", "asynchronous")
     help="Data that a learner holds; larger data stream.  [a quarter of this machine's]",
 )
 @click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Of a learner.  [measured]")
-@click.option("--address", metavar="HOST:PORT", help="Of a Ray cluster to join.")
+@click.option("--address", metavar="HOST:PORT", help="Of a Ray cluster to join.  [$RAY_ADDRESS]")
+@click.option("--wait", type=whole, metavar="N", help="Minutes for a cluster to have room for it all.  [0]")
 @click.option("--resume", is_flag=True, help="Go on where the run of this name stopped.")
 @click.option("--dry-run", is_flag=True, help="Check everything, print the plan, start nothing.")
 def train(words: tuple[str, ...], seeds: int, resume: bool, dry_run: bool, **options: Any) -> None:
@@ -85,6 +87,7 @@ def train(words: tuple[str, ...], seeds: int, resume: bool, dry_run: bool, **opt
         plans, checked = planned(words, options, _command(), seeds, resume)
     if dry_run:
         _describe(checked, plans)
+        _describe_room(checked, plans[0])
         return
     for each in plans:
         # Of several seeds, some may not have begun.
@@ -115,6 +118,8 @@ def planned(
     asked = dict(zip(("algorithm", "data"), said.alone, strict=False)) | given
     said.values.update({OTHERWISE_ONLINE + name: asked.pop(name) for name in FACTORS if name in asked})
     values, origins = said.values, {**said.origins, **dict.fromkeys(asked, COMMAND_LINE)}
+    if "address" not in asked and "RAY_ADDRESS" in os.environ:
+        origins["address"] = "$RAY_ADDRESS"
     if "source" in asked:
         asked, values, origins = _from_run(asked, values, origins)
     _names_exist(asked)
@@ -225,7 +230,21 @@ def _describe(checked: "Checked", plans: list["Plan"]) -> None:
     ]
     table(rows)
     folders = ", ".join(str(each.folder) for each in plans)
-    click.echo(f"all is well; nothing was started. It would write {folders}", err=True)
+    click.echo(f"it would write {folders}", err=True)
+
+
+def _describe_room(checked: "Checked", plan: "Plan") -> None:
+    """What there is to run it on, what it needs and who goes where, on stdout; a cluster is joined to see."""
+    from off2on.preflight import board, machine, told
+    from off2on.process import ray_started
+
+    if plan.address is None:
+        for text in told(plan, checked, [machine()]):
+            click.echo(text)
+    else:
+        with ray_started(plan.address, 0):
+            board(plan, checked, click.echo)
+    click.echo("all is well; nothing was started.", err=True)
 
 
 def run(plan: "Plan", resume: bool) -> None:
