@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from datasets_io import errors
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 
 
 # Ray and its first worker are up after 5-10 s, in which one process writes about a million rows. So parts are
-# written here for as long as the rest, at the speed seen so far, will take no longer.
+# written here for as long as the rest, at the speed seen so far, will take no longer. $RAY_ADDRESS names a
+# cluster that is up already.
 PATIENCE_S = 10.0
 
 
@@ -39,6 +41,7 @@ def run_parts(
     reports = job.finished(len(parts))
     todo = [index for index, report in enumerate(reports) if report is None]
     begun, done = time.monotonic(), 0
+    patience = 0.0 if os.environ.get("RAY_ADDRESS") else PATIENCE_S
 
     def tell(more: int = 0) -> None:
         if progress is not None:
@@ -47,7 +50,7 @@ def run_parts(
 
     while todo:
         left = len(todo) * (time.monotonic() - begun) / done if done else 0.0
-        if len(todo) > 1 and left >= PATIENCE_S:
+        if len(todo) > 1 and left >= patience:
             _through_ray(job, parts, todo, reports, tell)
             break
         index = todo.pop(0)
@@ -78,15 +81,20 @@ def _through_ray(
         ray.data.DataContext.get_current().enable_progress_bars = False
         logging.getLogger("ray.data").setLevel(logging.WARNING)  # it announces each step it plans
         # Bytes, not objects: a worker must extend its path before it can import a user's source.
-        payload = ray.put((sys.path, cloudpickle.dumps((job, parts))))
+        payload = ray.put((os.getcwd(), sys.path, cloudpickle.dumps((job, parts))))
 
         def task(row: dict[str, Any]) -> dict[str, Any]:
-            path, pickled = ray.get(payload)
+            folder, path, pickled = ray.get(payload)
+            with suppress(
+                OSError
+            ):  # a machine that has no such folder needs none, or will say what it misses
+                os.chdir(folder)
             sys.path.extend(entry for entry in path if entry not in sys.path)
             its_job, its_parts = cloudpickle.loads(pickled)
             index = int(row["index"])
             try:
-                its_job.write(index, its_parts[index])
+                if its_job.report(index) is None:  # else one that wrote it died before it could say so
+                    its_job.write(index, its_parts[index])
             except UserError as error:  # as data: Ray would wrap it in a traceback of its own
                 return {"index": index, "error": type(error).__name__, "args": [str(x) for x in error.args]}
             return {"index": index, "error": "", "args": [""]}

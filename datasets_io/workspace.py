@@ -126,12 +126,17 @@ class _OnDisk(Workspace):
         for fresh in (self.folder / SHARDS, self.reports):
             with explained(fresh):
                 fresh.mkdir(exist_ok=True)
+        self._sweep()
+        storage.write_text(self._plan, plan)
+
+    def _sweep(self) -> None:
+        """Removes what processes that died, here or on other machines, had begun to write."""
         for kind in (SHARDS, SCENES):
             for leftover in (self.folder / kind).glob(".*.tmp"):
                 leftover.unlink(missing_ok=True)
-        storage.write_text(self._plan, plan)
 
     def commit(self, manifest: str, beside: Mapping[str, str]) -> None:
+        self._sweep()
         for name, text in {**beside, FILE: manifest}.items():
             storage.write_text(self.folder / name, text)
         shutil.rmtree(self.reports)

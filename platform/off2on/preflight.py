@@ -75,6 +75,24 @@ def graphics(plan: Plan, nodes: Sequence[Node]) -> int | None:
     return int(sum(node.gpus for node in nodes) >= plan.learners)
 
 
+def readers() -> str:
+    """What the joined cluster has for an ingest, whose readers take a CPU each, wherever one is free.
+
+    Raises:
+        UserError: There is no CPU at all.
+    """
+    nodes = cluster()
+    count = int(sum(node.cpus for node in nodes))
+    if count == 0:
+        raise UserError(
+            f"the cluster has no CPU to read data with: {several(len(nodes), 'node')}.",
+            "Every part of the data is read by a process that takes one.",
+            "ray start --address HEAD:6379 --num-cpus 4, on another machine",
+        )
+    where = ", ".join(f"{node.name} ({node.cpus:g})" for node in nodes if node.cpus)
+    return f"there is   {several(len(nodes), 'node')}: {several(count, 'part')} at a time, on {where}"
+
+
 def board(plan: Plan, checked: Checked, say: Callable[[str], None]) -> None:
     """Check that the joined cluster has room for the plan and that its nodes see what they need.
 
@@ -121,7 +139,7 @@ def room(plan: Plan, say: Callable[[str], None], patience: float = AGAIN_S) -> l
                 raise _no_room(plan, roles, nodes, fits)
             if not waits:
                 waits = True
-                say(f"waiting for {'others to end' if fits else 'nodes'}: {all_of(roles)}")
+                say(f"waiting for room for {all_of(roles)}{'' if fits else ': there are too few nodes'}")
                 # An autoscaler, if there is one, makes them.
                 request_resources(bundles=[role.takes for role in roles for _ in range(role.count)])
             time.sleep(1)

@@ -1,6 +1,9 @@
 """``off2on data``: recorded data as shards."""
 
+import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -89,6 +92,7 @@ def list_(catalogue: bool) -> None:
 )
 @click.option("--rows-per-shard", type=whole, metavar="N", default="100k", show_default=True)
 @click.option("--store-next-obs", is_flag=True, help="With every row, for other readers; ours derives it.")
+@click.option("--address", metavar="HOST:PORT", help="Of a Ray cluster to read it on.  [$RAY_ADDRESS]")
 def add(
     source: str,
     words: tuple[str, ...],
@@ -103,6 +107,7 @@ def add(
     columns: tuple[str, ...],
     rows_per_shard: int,
     store_next_obs: bool,
+    address: str | None,
 ) -> None:
     """Read SOURCE, check it, and write it as shards.
 
@@ -131,7 +136,7 @@ def add(
     likely = name or source.removeprefix("d4rl/")
     if append is None and not overwrite and _is_there(root / likely, source, if_missing):
         return  # before anything is downloaded
-    with Ticker() as ticker:
+    with Ticker() as ticker, _cluster(address):
 
         def downloading(have: int, total: int) -> None:
             ticker.show(f"download   {size(have)} of {size(total)}")
@@ -162,6 +167,22 @@ def add(
                 **rules,
             )
     _tell(shards, resolved.path, time.monotonic() - started)
+
+
+@contextmanager
+def _cluster(address: str | None) -> Iterator[None]:
+    """The cluster that is named, joined, with a word about it on stderr; or nothing."""
+    from off2on.process import cluster_address, ray_started
+
+    if (where := cluster_address(address)) is None:
+        yield
+        return
+    from off2on.preflight import readers
+
+    os.environ["RAY_ADDRESS"] = where  # an ingest begins by itself where there is none
+    with ray_started(where, 0):
+        click.echo(readers(), err=True)
+        yield
 
 
 @data.command()
