@@ -23,6 +23,7 @@ from off2on.commands.report import report
 from off2on.commands.serve import serve
 from off2on.commands.strategies import strategies
 from off2on.commands.train import train
+from off2on.commands.tune import tune
 from off2on.errors import CrossingError, HyperparameterError, LearnerDied, RecipeError, UserError, nearest
 
 
@@ -44,7 +45,7 @@ def off2on() -> None:
     """Learn policies from recorded data, then keep improving them in the world."""
 
 
-for verb in (data, algos, strategies, train, evaluate, compare, report, serve, doctor):
+for verb in (data, algos, strategies, train, tune, evaluate, compare, report, serve, doctor):
     off2on.add_command(verb)
 
 

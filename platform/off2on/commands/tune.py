@@ -1,0 +1,84 @@
+"""``off2on tune``: a search, and what came of it."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import click
+
+from off2on.commands.screen import Ticker, line, table
+from off2on.commands.words import split
+
+
+@click.command(short_help="Search for hyperparameters, strategies, algorithms.")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("words", nargs=-1, metavar="[NAME=VALUE …]")
+@click.option("--jobs", type=click.IntRange(min=1), default=1, metavar="N", help="Trials at a time.  [1]")
+@click.option("--address", metavar="HOST:PORT", help="Of a Ray cluster to join.")
+@click.option("--resume", is_flag=True, help="Go on where the search of this file stopped.")
+@click.option("--dry-run", is_flag=True, help="Check everything, print the search, start nothing.")
+def tune(
+    file: Path, words: tuple[str, ...], jobs: int, address: str | None, resume: bool, dry_run: bool
+) -> None:
+    """Run the trials that FILE describes, and say which is best.
+
+    FILE is YAML: what to train, what varies, and what to maximise; see tune_configs. NAME=VALUE are keys of
+    the file (trials=8), or hyperparameters that are to be fixed. Ends with trials.csv, best.yaml and a page.
+    """
+    from off2on.search.file import Said
+    from off2on.search.reading import read
+
+    said = split(words)
+    given = {name: Said(str(value), said.origins[name]) for name, value in said.values.items()}
+    with Ticker() as ticker:
+        ticker.show(f"checking {file} …")
+        search = read(file, given, address)
+        from off2on.search.asking import must_have
+        from off2on.search.checks import check
+
+        # RLlib's advice on a configuration that users do not write.
+        logging.getLogger("ray.rllib.algorithms.algorithm_config").setLevel(logging.ERROR)
+        check(search, jobs)
+        must_have(search)
+    runs = search.trials * search.seeds * len(search.data)
+    if dry_run:
+        table(_rows(search.as_dict()))
+        click.echo(
+            f"all is well; nothing was started. It would make {runs} runs in {search.folder}", err=True
+        )
+        return
+    from off2on.search.run import run
+
+    try:
+        trials = run(search, jobs, resume)
+    except KeyboardInterrupt:
+        click.echo("interrupted; to go on, without what has ended:", err=True)
+        click.echo(f"  off2on tune {file} --resume", err=True)
+        raise click.exceptions.Exit(130) from None
+    line("trials", str(search.folder / "trials.csv"))
+    if not any(trial.outcome["status"] == "finished" for trial in trials):
+        click.echo(f"no trial finished; why is in {search.folder / 'trials'}/*/log.txt", err=True)
+        raise click.exceptions.Exit(1)
+    from off2on.findings import write_findings
+
+    page, best = write_findings(search.folder)
+    line("best", str(best))
+    line("report", str(page))
+
+
+def _rows(told: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Every key of a search with its value and where that was said."""
+    rows = [("key", "value", "origin")]
+    for name, each in told.items():
+        if name in ("with", "search"):
+            rows += [(f"{name}.{key}", _words(one["value"]), one["origin"]) for key, one in each.items()]
+        elif name != "file":
+            rows.append((name, _words(each["value"]), each["origin"]))
+    return rows
+
+
+def _words(value: Any) -> str:
+    """Lists with commas; a range as in the file."""
+    if isinstance(value, dict):
+        return ", ".join(f"{word} {_words(values)}" for word, values in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,278 @@
+"""A search from start to end: Ray Tune runs the trials that are not there yet."""
+
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, TextIO
+
+import ray
+import yaml
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, PopulationBasedTraining, TrialScheduler
+
+from off2on.errors import Exists, UserError
+from off2on.process import quiet, ray_started
+from off2on.runs import write
+from off2on.search.asking import SCORE, Asking, domain
+from off2on.search.book import COUNTED, FAILED, FINISHED, SEARCH, STOPPED, Book, Trial
+from off2on.search.checks import marks
+from off2on.search.spec import Search
+from off2on.search.trial import MARK, SeedsTogether
+from off2on.stats import duration, points
+
+MAY_CHANGE = ("file", "trials")
+"""What another search that goes on in the same folder may say otherwise."""
+
+DEATHS = 3
+"""Deaths of its process after which a trial has failed."""
+
+SILENCE = 30
+"""Seconds after which it is said how far a trial is."""
+
+SETTINGS = {
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # paths are told from where the command was given
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # runs write their own
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # nobody reads what Tune keeps: see `book`
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
+
+
+def run(search: Search, jobs: int, resume: bool) -> list[Trial]:
+    """Runs every trial that has not ended.
+
+    Args:
+        search: The search, checked.
+        jobs: Trials at a time.
+        resume: Go on with what is in its folder.
+
+    Returns:
+        All trials.
+
+    Raises:
+        UserError: The folder holds a search already, or another, or one that is under way.
+        KeyboardInterrupt: Ctrl-C.
+    """
+    _check_folder(search, resume)
+    folder = search.folder
+    with _alone(folder):
+        write(folder / SEARCH, yaml.safe_dump(search.as_dict(), sort_keys=False, allow_unicode=True))
+        book = Book(folder, search.names)
+        asking = Asking(search, book)
+        if asking.left:
+            with quiet(folder / "log.txt") as terminal:
+                _tune(search, asking, jobs, terminal)
+        book.tabulate()
+    if len(book.trials) < search.trials or not all(trial.outcome for trial in book.trials):
+        raise KeyboardInterrupt
+    return book.trials
+
+
+def _tune(search: Search, asking: Asking, jobs: int, terminal: TextIO) -> None:
+    """Ray Tune, until every trial has ended."""
+    actors = search.seeds * len(search.data) * sum(search.options.get(n, 0) for n in ("learners", "workers"))
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    kept = (search.folder / ".tune").absolute()
+    shutil.rmtree(kept, ignore_errors=True)
+    with ray_started(search.address, jobs * (1 + actors)):
+        trainable = tune.with_parameters(SeedsTogether, search=search, home=os.getcwd())
+        population = search.by == "pbt"
+        tuner = tune.Tuner(
+            tune.with_resources(trainable, _resources(jobs, actors, population)),
+            tune_config=tune.TuneConfig(
+                num_samples=asking.left,
+                search_alg=asking,
+                scheduler=_scheduler(search, asking.book.trials),
+                max_concurrent_trials=None if population else jobs,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name=search.folder.name,
+                storage_path=str(kept),
+                verbose=0,
+                callbacks=[Following(search, asking.book, terminal)],
+                failure_config=tune.FailureConfig(max_failures=DEATHS),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            ),
+        )
+        tuner.fit()
+    shutil.rmtree(kept, ignore_errors=True)
+
+
+def _resources(jobs: int, actors: int, population: bool) -> Any:
+    """What a trial takes: a core for itself and one for each of its processes, and its share of the GPUs."""
+    there = ray.cluster_resources()
+    gpu = min(1.0, there.get("GPU", 0.0) / jobs)
+    # All of a population wait at once, so that it is its share of the cores that leaves room for no more.
+    cores = max(1, int(there["CPU"] // jobs) - actors) if population else 1
+    own = {"CPU": cores} | ({"GPU": gpu} if gpu else {})
+    return tune.PlacementGroupFactory([own, *([{"CPU": 1}] * actors)])
+
+
+def _scheduler(search: Search, known: list[Trial]) -> TrialScheduler:
+    """Who stops trials early, or copies them; told of what has happened already."""
+    every, unscored = marks(search)
+    scored = every - unscored
+    if search.by == "pbt":
+        return PopulationBasedTraining(
+            time_attr=MARK,
+            metric=SCORE,
+            mode="max",
+            perturbation_interval=max(1, scored // 10),
+            hyperparam_mutations={"drawn": {d.name: _mutation(d) for d in search.dimensions}},
+            custom_explore_fn=lambda config: _within(search, config),
+        )
+    if search.stop_early == "none":
+        return FIFOScheduler()
+    asha = ASHAScheduler(
+        time_attr=MARK,
+        metric=SCORE,
+        mode="max",
+        max_t=scored,
+        grace_period=max(1, scored // 9),
+        reduction_factor=3,
+    )
+    for trial in known:
+        told: Any = SimpleNamespace(trial_id=trial.name)
+        asha.on_trial_add(None, told)
+        for mark, value in trial.scores:
+            asha.on_trial_result(None, told, {MARK: mark, SCORE: value})
+    return asha
+
+
+def _mutation(dimension: Any) -> Any:
+    return list(dimension.values) if dimension.kind == "one_of" else domain(dimension)
+
+
+def _within(search: Search, config: dict[str, Any]) -> dict[str, Any]:
+    """What a population tries next, held inside its range."""
+    for d in search.dimensions:
+        if d.kind != "one_of":
+            low, high = d.bounds
+            config["drawn"][d.name] = min(max(config["drawn"][d.name], low), high)
+    return config
+
+
+class Following(tune.Callback):
+    """Writes down how trials go and end, and says it."""
+
+    def __init__(self, search: Search, book: Book, terminal: TextIO) -> None:
+        self.search, self.book, self.terminal = search, book, terminal
+        self.began, self.before = time.monotonic(), self._ended
+        self.spoke = self.began
+        every, unscored = marks(search)
+        self.marks = every - unscored
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune keeps what it needs to go on, and what we need is in the book."""
+        return {}
+
+    @property
+    def _ended(self) -> int:
+        return sum(1 for trial in self.book.trials if trial.outcome)
+
+    def on_trial_result(self, *, trial: Any, result: Mapping[str, Any], **_: Any) -> None:
+        """A score on the way."""
+        ours = self.book[trial.trial_id]
+        if "failed" not in result:
+            before = [kept for kept in ours.scores if kept[0] < result[MARK]]  # one may be told twice
+            ours.scores = [*before, [result[MARK], result[SCORE]]]
+            ours.drawn = dict(trial.config["drawn"])
+            ours.values = self.search.settled(ours.drawn)
+            self.book.keep(ours)
+            self._on_the_way(ours)
+
+    def on_trial_complete(self, *, trial: Any, **_: Any) -> None:
+        """The end of a trial, of itself or because it did badly."""
+        last, ours = trial.last_result, self.book[trial.trial_id]
+        counted = {name: last[name] for name in COUNTED}
+        if "failed" in last:
+            self._end(ours, {"status": FAILED, SCORE: "", **counted}, last["failed"])
+            return
+        status = FINISHED if last.get("finished") else STOPPED
+        measured = {name: last[name] for name in (SCORE, "low", "high")}
+        self._end(ours, {"status": status, **measured, **counted}, f"score {_told(measured)}")
+
+    def on_trial_error(self, *, trial: Any, **_: Any) -> None:
+        """Its process died too often."""
+        outcome = {"status": FAILED, SCORE: "", "seeds": self.search.seeds}
+        self._end(self.book[trial.trial_id], outcome, "its process died")
+
+    def _end(self, trial: Trial, outcome: dict[str, Any], told: str) -> None:
+        self.book.end(trial, outcome)
+        values = " ".join(f"{name}={value}" for name, value in trial.values.items())
+        self._say(f"{outcome['status']:<8}  {trial.name}  {told}  {values}{self._left()}")
+
+    def _on_the_way(self, trial: Trial) -> None:
+        """Says where a trial is, if nothing was said for a while."""
+        if time.monotonic() - self.spoke > SILENCE:
+            mark, value = trial.scores[-1]
+            self._say(f"running   {trial.name}  score {points(value)} at {mark} of {self.marks} evaluations")
+
+    def _say(self, text: str) -> None:
+        self.spoke = time.monotonic()
+        self.terminal.write(f"{text}\n")
+
+    def _left(self) -> str:
+        """How long it all still takes, at the pace of this command so far."""
+        ahead = self.search.trials - self._ended
+        seconds = (time.monotonic() - self.began) * ahead / max(1, self._ended - self.before)
+        return f"  about {duration(seconds)} left" if ahead > 0 else ""
+
+
+def _told(measured: Mapping[str, Any]) -> str:
+    """A score with its interval."""
+    within = f" [{points(measured['low'])}, {points(measured['high'])}]" if measured["low"] != "" else ""
+    return f"{points(measured[SCORE])}{within}"
+
+
+def _check_folder(search: Search, resume: bool) -> None:
+    """That the folder is free, or holds this search."""
+    path = search.folder / SEARCH
+    if not path.is_file():
+        return
+    if not resume:
+        raise Exists(
+            f"{search.folder} holds a search already.",
+            "",
+            f"off2on tune {search.path} --resume to go on · out={search.folder}-again to keep both",
+        )
+    then, now = yaml.safe_load(path.read_text(encoding="utf-8")), search.as_dict()
+    for name in [name for name in {**then, **now} if name not in MAY_CHANGE]:
+        before, after = _value(then.get(name)), _value(now.get(name))
+        if before != after:
+            raise UserError(
+                f"the search in {search.folder} has {name} {before}, not {after}.",
+                "What is there fits no other; say the same, or search in another folder.",
+                f"off2on tune {search.path} out={search.folder}-again",
+            )
+
+
+def _value(told: Any) -> Any:
+    """Without where it was said."""
+    if isinstance(told, dict):
+        return _value(told["value"]) if "value" in told else {name: _value(told[name]) for name in told}
+    return told
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Locks a folder for one search.
+
+    Raises:
+        UserError: Another search is under way there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"another search is under way in {folder}.", "Its end will be told there."
+            ) from None
+        yield

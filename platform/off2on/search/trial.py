@@ -1,0 +1,181 @@
+"""A trial: its seeds go forward together, from evaluation to evaluation, and their mean is reported."""
+
+import math
+import os
+import shutil
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ray import tune
+
+from off2on.plan import Plan
+from off2on.process import quiet
+from off2on.records import read_about
+from off2on.runs import Run, write
+from off2on.search.asking import SCORE
+from off2on.search.book import COUNTED, Book, find
+from off2on.search.checks import marks
+from off2on.search.scoring import score
+from off2on.search.spec import Search
+
+MARK = "mark"
+"""Evaluations so far that have a score."""
+
+
+class SeedsTogether(tune.Trainable):
+    """One trial of a search; a step of it ends with an evaluation of all seeds that has a score."""
+
+    def setup(self, config: dict[str, Any], search: Search, home: str) -> None:
+        """Finds out which trial it is; runs begin with the first step.
+
+        Args:
+            config: What was drawn.
+            search: The search.
+            home: Where the command was given, from which paths are told.
+        """
+        os.chdir(home)
+        self.search = search
+        self._begin(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """The process goes on with another trial."""
+        self.cleanup()
+        self._begin(new_config)
+        return True
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        self.name = find(self.search.folder, self.trial_id).name
+        self.folder = self.search.folder / "trials" / self.name
+        self.values = self.search.settled(config["drawn"])
+        self.plans = self.search.plans(self.values, self.name)
+        self.every, self.unscored = marks(self.search)
+        self.runs: list[Run] = []
+        self.going: list[Iterator[Run]] = []
+        self.stack = ExitStack()
+        self.stack.enter_context(quiet(self.folder / "log.txt"))
+
+    def step(self) -> dict[str, Any]:
+        """To the next evaluation of all seeds that has a score."""
+        try:
+            if not self.runs:
+                self._take_up()
+            self._next_mark()
+            while not self._is_scored:
+                self._next_mark()
+            done = self._mark == self.every
+            if done:
+                for runs in self.going:
+                    for _ in runs:
+                        pass
+            found = score(self.search.maximise, self._tasks)
+        except Exception as error:  # of a setting, not of the search: others go on
+            traceback.print_exc(file=sys.stderr)
+            why = f"{type(error).__name__}: {error}"
+            return {SCORE: math.nan, MARK: 0, "done": True, "failed": why, **self._spent()}
+        low, high = found.interval or ("", "")
+        told = {SCORE: found.value, "low": low, "high": high, MARK: self._mark - self.unscored}
+        return {**told, "done": done, "finished": done, **self._spent()}
+
+    def _take_up(self) -> None:
+        """Every run, where it stands; those that are finished are left as they are."""
+        for plan in self.plans:
+            there = (plan.folder / "run.yaml").is_file()
+            if there and read_about(plan.folder)["status"] == "finished":
+                self.runs.append(Run.resume(plan.folder))
+                self.going.append(iter(()))
+            else:
+                going = _evaluations(plan, there)
+                self.runs.append(next(going))
+                self.going.append(going)
+
+    def _next_mark(self) -> None:
+        """The runs that are behind, an evaluation further."""
+        mark = min(self.every, self._mark + 1)
+        for run, going in zip(self.runs, self.going, strict=True):
+            if len(run.metrics) < mark:
+                next(going, None)
+
+    @property
+    def _mark(self) -> int:
+        """Evaluations that all runs have."""
+        return min(len(run.metrics) for run in self.runs)
+
+    @property
+    def _is_scored(self) -> bool:
+        """Whether the runs can be compared: all at one evaluation, which has a score."""
+        return self._mark > self.unscored and all(len(run.metrics) == self._mark for run in self.runs)
+
+    @property
+    def _tasks(self) -> list[list[Path]]:
+        """The folders of the seeds, for each data set."""
+        seeds = self.search.seeds
+        folders = [run.folder for run in self.runs]
+        return [folders[start : start + seeds] for start in range(0, len(folders), seeds)]
+
+    def _spent(self) -> dict[str, Any]:
+        """What all seeds together have cost."""
+        last = [run.metrics[-1] for run in self.runs if run.metrics]
+        counts = {name: sum(int(row[name]) for row in last) for name in ("updates", "env_steps")}
+        episodes = sum(len(run.episodes) for run in self.runs)
+        seconds = max((float(row["wall_s"]) for row in last), default=0.0)
+        found = (len(self.plans), counts["updates"], counts["env_steps"], episodes, round(seconds, 1))
+        return dict(zip(COUNTED, found, strict=True))
+
+    def cleanup(self) -> None:
+        """Runs that are not at their end are interrupted; their checkpoints stay."""
+        for going in self.going:
+            if hasattr(going, "close"):
+                going.close()
+        self.stack.close()
+
+    # For a population: who does badly goes on from a checkpoint of who does well.
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """The runs as they are."""
+        for index, run in enumerate(self.runs):
+            shutil.copytree(run.folder, Path(checkpoint_dir) / str(index), symlinks=True)
+        write(Path(checkpoint_dir) / "trial.yaml", yaml.safe_dump({"name": self.name}))
+
+    def load_checkpoint(self, checkpoint_dir: str) -> None:
+        """Another trial's runs, with the values of this one; its own are still there."""
+        donor = yaml.safe_load((Path(checkpoint_dir) / "trial.yaml").read_text())["name"]
+        if donor == self.name:
+            return
+        book = Book(self.search.folder, self.search.names)
+        trial = book[self.trial_id]
+        trial.values, trial.drawn = self.values, dict(self.config["drawn"])
+        for going in self.going:
+            if hasattr(going, "close"):
+                going.close()
+        self.runs, self.going = [], []
+        for index, plan in enumerate(self.plans):
+            _take_over(plan, Path(checkpoint_dir) / str(index), donor)
+        book.keep(trial)
+
+
+def _take_over(plan: Plan, donor: Path, name: str) -> None:
+    """Puts a copy of another run in a run's place; from here on it has its own hyperparameters."""
+    from dataclasses import replace
+
+    from off2on.about import about
+
+    partial = plan.folder.with_name(f"{plan.folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(donor, partial, symlinks=True)
+    run = Run.resume(partial)
+    elsewhere = replace(plan, out=str(Path(plan.out) / "elsewhere"))
+    taken = [*run.about.get("taken_over", []), {"from": f"trial {name}", "evaluations": len(run.metrics)}]
+    run.describe(about(plan, elsewhere.check()) | {"status": "interrupted", "taken_over": taken})
+    shutil.rmtree(plan.folder, ignore_errors=True)
+    partial.rename(plan.folder)
+
+
+def _evaluations(plan: Plan, resume: bool) -> Iterator[Run]:
+    from off2on.train import evaluations
+
+    return evaluations(plan, resume)
