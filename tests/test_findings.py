@@ -1,0 +1,437 @@
+"""What is made of a search: made folders in, the page and best.yaml out."""
+
+import csv
+import math
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from off2on.commands.words import split
+from off2on.errors import UserError
+from off2on.findings import write_findings
+from off2on.findings.best import best_yaml
+from off2on.findings.importance import importance
+from off2on.findings.policies import policies
+from off2on.findings.reading import KNOWN, Search, Trial, load_search
+from off2on.sections import LARGEST
+
+OFF2ON = Path(sys.executable).with_name("off2on")
+
+SEARCH: dict[str, Any] = {
+    "algorithm": "iql",
+    "data": ["toy-pendulum"],
+    "updates": {"value": 300, "origin": "smoke.yaml:3"},
+    "maximise": {"value": "final_score", "origin": "default"},
+    "seeds": 3,
+    "search": {
+        "expectile": {"between": [0.5, 0.95]},
+        "beta": {"log_between": [0.5, 10]},
+        "actor_lr": {"one_of": [1e-4, 3e-4, 1e-3]},
+        "reward": {"one_of": ["raw", "return_scale"]},
+    },
+}
+DEFAULTS = {"expectile": 0.7, "beta": 3.0, "actor_lr": 3e-4, "reward": "raw"}
+
+
+def make_search(folder: Path, rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any] = SEARCH) -> Path:
+    """search.yaml and trials.csv; `rows` say what differs from a finished trial with three seeds."""
+    folder.mkdir(parents=True)
+    (folder / "search.yaml").write_text(yaml.safe_dump(dict(about)))
+    usual = {"status": "finished", "seeds": 3, "updates": 900, "env_steps": 0, "episodes": 30, "seconds": 60}
+    names = [name for row in rows for name in row if name not in KNOWN]
+    with (folder / "trials.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, [*KNOWN, *dict.fromkeys(names)])
+        writer.writeheader()
+        for number, row in enumerate(rows):
+            writer.writerow({"trial": f"{number:04d}", **usual, **row})
+    return folder
+
+
+def make_seeds(search: Path, trial: str, returns: Sequence[Sequence[float]], **values: Any) -> None:
+    """The run folders of a trial, one for each row of returns at the last evaluation."""
+    for seed, each in enumerate(returns):
+        folder = search / "trials" / trial / f"iql-s{seed}"
+        folder.mkdir(parents=True)
+        told = {
+            "algorithm": "iql", "seed": seed, "status": "finished", "updates": 300, "online": 0,
+            "data": {"name": "toy-pendulum", "return_mean": -780.0},
+            "hyperparameters": {
+                name: {"value": values.get(name, value), "default": value, "origin": "given"}
+                for name, value in DEFAULTS.items()
+            },
+        }  # fmt: skip
+        (folder / "run.yaml").write_text(yaml.safe_dump(told))
+        early, last = "offline,150,0", "offline,300,0"
+        (folder / "metrics.csv").write_text(
+            f"side,updates,env_steps,score\n{early},-1000\n{last},{np.mean(each)}\n"
+        )
+        lines = [f"{early},0,1,-1000,200", *(f"{last},{n},{n},{value},200" for n, value in enumerate(each))]
+        head = "side,updates,env_steps,episode,seed,return,length"
+        (folder / "episodes.csv").write_text("\n".join([head, *lines, ""]))
+
+
+def made(folder: Path, trials: int = 24, stopped: int = 6) -> Path:
+    """A search in which beta matters most, expectile has its optimum inside, and the rest does nothing."""
+    rng = np.random.default_rng(3)
+    rows: list[dict[str, Any]] = []
+    seeds = []
+    for number in range(trials):
+        values: dict[str, Any] = dict(DEFAULTS) if number == 1 else {
+            "expectile": round(float(rng.uniform(0.5, 0.95)), 3),
+            "beta": round(float(10 ** rng.uniform(math.log10(0.5), 1)), 3),
+            "actor_lr": float(rng.choice([1e-4, 3e-4, 1e-3])),
+            "reward": str(rng.choice(["raw", "return_scale"])),
+        }  # fmt: skip
+        true = -700 + 250 * math.log10(values["beta"]) - 900 * (values["expectile"] - 0.75) ** 2
+        returns = true + rng.normal(0, 8, 3)[:, None] + rng.normal(0, 120, (3, 10))
+        scores = returns.mean(1)
+        row: dict[str, Any] = {"score": scores.mean(), "low": scores.min(), "high": scores.max(), **values}
+        if number >= trials - stopped:
+            row |= {"status": "stopped", "updates": 300, "score": -300.0}  # would win, if it could
+        rows.append(row)
+        seeds.append((returns, values))
+    rows.append({"status": "failed", "score": "", "updates": 10, "episodes": 0, **DEFAULTS})
+    make_search(folder, rows)
+    for number, (returns, values) in enumerate(seeds):
+        make_seeds(folder, f"{number:04d}", returns.tolist(), **values)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A made search with its page."""
+    folder = made(tmp_path_factory.mktemp("search") / "runs" / "tune" / "iql-made")
+    write_findings(folder)
+    return folder
+
+
+class Page(HTMLParser):
+    """What is on a page: its words, its tags, and where it leads."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.words, self.tags, self.leads = "", set[str](), list[str]()
+        self.feed(path.read_text())
+        self.words = " ".join(self.words.split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.leads += [value or "" for name, value in attrs if name in ("src", "href")]
+
+    def handle_data(self, data: str) -> None:
+        self.words += data + " "
+
+
+def test_the_page_says_what_was_found_and_what_it_cost(whole: Path) -> None:
+    page = Page(whole / "report.html")
+    assert (whole / "report.html").stat().st_size <= LARGEST
+    assert not page.tags & {"script", "link", "iframe", "object"}
+    assert all(lead.startswith("data:image/png;base64,") for lead in page.leads)
+    assert len(page.leads) == 4
+    search = load_search(whole)
+    best, second = search.finished[:2]
+    assert best.score == max(trial.score for trial in search.trials if trial.status == "finished")
+    assert best.score < -300, "those that were stopped would win"
+    for words in (
+        "25 trials (18 finished, 6 stopped, 1 failed) · maximised: final_score",
+        f"trial {best.name}",
+        f"the second best, trial {second.name}",
+        "these seeds do not tell the two apart",
+        "Pre-deployment policy selection with an online budget (2a)",
+        "8 of 54 policies (the seeds of the finished trials) are drawn",
+        "The defaults return −",
+        "that of 10 episodes, which is hardly a true one",
+    ):
+        assert words in page.words, words
+    assert {path.name for path in (whole / "figures").iterdir()} == {
+        "parallel.png", "parameters.png", "importance.png", "choosing.png"
+    }  # fmt: skip
+
+
+def test_the_cost_is_the_sum_over_all_trials(whole: Path) -> None:
+    words = Page(whole / "report.html").words
+    # 18 × 900 updates, 6 × 900 that stopped after 300, and 10 of the failed one; every run played an episode
+    # of 200 steps half-way and ten at the end, three runs a trial.
+    assert "finished 18 16,200 0 540 118,800 18 min 0 s" in words
+    assert "stopped 6 1,800 0 180 39,600 6 min 0 s" in words
+    assert "failed 1 10 0 0 – 1 min 0 s" in words
+    assert "together 25 18,010 0 720 158,400 25 min 0 s" in words
+
+
+def test_the_folder_alone_is_enough_anywhere_and_again(whole: Path, tmp_path: Path) -> None:
+    there = whole.rename(tmp_path / "elsewhere")
+    try:
+        before = (there / "report.html").read_bytes().replace(str(whole).encode(), str(there).encode())
+        page, best = write_findings(there)
+        assert page.read_bytes() == before
+        assert best.read_text().splitlines()[-4:] == (there / "best.yaml").read_text().splitlines()[-4:]
+        assert not list(there.rglob("*.partial"))
+    finally:
+        there.rename(whole)
+
+
+def test_the_best_can_be_trained_as_its_header_says(
+    data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path("runs/tune/with spaces")
+    monkeypatch.chdir(tmp_path)
+    values = {
+        "expectile": "0.8",
+        "hidden": "16,16",
+        "reward": "return_scale",
+        "actor_lr": "1e-4",
+        "expand": "",
+    }
+    rows = [
+        {"score": 5, "low": 4, "high": 6, **dict.fromkeys(values, "")},
+        {"score": 9, "low": 7, "high": 11, **values},
+        {"score": 99, "status": "stopped", **values, "expectile": "0.6"},
+        {"score": 99, "status": "failed", **values, "expectile": "0.6"},
+    ]
+    make_search(folder, rows)
+    _, best = write_findings(folder)
+    (line,) = re.findall(r"^#   off2on (.*)", best.read_text(), re.MULTILINE)
+    command = [OFF2ON, *shlex.split(line), "--dry-run", "--threads", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    shown = {row.split()[0]: row.split(maxsplit=2)[1:] for row in done.stdout.splitlines()}
+    assert shown["updates"] == ["300", "command line"]
+    assert shown["expectile"][0] == "0.8"
+    assert shown["hidden"][0] == "16,16"
+    assert shown["actor_lr"][0] == "0.0001"
+    assert re.fullmatch(r".*best.yaml:\d+", shown["reward"][1])
+
+
+SECONDS = {
+    "overlap": ({"low": 8, "high": 10.5}, "overlaps that of the second best, trial 0000"),
+    "touch": ({"low": 8, "high": 10}, "overlaps that of the second best"),
+    "apart": ({"low": 8, "high": 9.5}, "is above that of the second best, trial 0000 (9.00 [8.00, 9.50])"),
+    "no interval": ({"low": "", "high": ""}, "fewer than three seeds there is no interval"),
+}
+
+
+@pytest.mark.parametrize("case", SECONDS)
+def test_whether_the_second_is_worse_is_said_in_the_header_and_on_the_page(tmp_path: Path, case: str) -> None:
+    ends, words = SECONDS[case]
+    rows = [{"score": 9, "beta": 1, **ends}, {"score": 11, "low": 10, "high": 12, "beta": 2}]
+    page, best = write_findings(make_search(tmp_path / "search", rows))
+    assert words in best.read_text()
+    assert "trial 0001, final_score 11.0 [10.0, 12.0], seeds: 3" in best.read_text()
+    assert words in Page(page).words
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=12))
+def test_whatever_a_value_is_training_reads_it_from_best_yaml(
+    tmp_path_factory: pytest.TempPathFactory, text: str
+) -> None:
+    trial = Trial("0\n0", "finished", 1.0, None, "1", {"beta": text}, {}, Path())
+    folder = tmp_path_factory.mktemp("best")
+    path = folder / "best.yaml"
+    path.write_text(best_yaml(Search(folder, {"algorithm": text, "data": "toy"}, ["beta"], [trial])))
+    assert split([f"@{path}"]).values == ({"beta": text} if text else {})
+
+
+def test_what_is_no_hyperparameter_is_in_the_command(tmp_path: Path) -> None:
+    about = {"algorithm": ["iql", "td3_bc"], "data": "toy-pendulum", "online": "20k", "threads": 1}
+    about |= {
+        "strategy": ["append", "balanced"],
+        "with": {"hidden": {"value": "16,16", "origin": "a.yaml:3"}},
+    }
+    row = {
+        "score": 1,
+        "algorithm": "td3_bc",
+        "strategy": "balanced",
+        "online.utd": 2,
+        "alpha": 2.5,
+        "beta": "",
+    }
+    _, best = write_findings(make_search(tmp_path / "search", [row], about))
+    told = best.read_text()
+    assert "off2on train td3_bc toy-pendulum --online 20k --strategy balanced --threads 1 @" in told
+    lines = [line for line in told.splitlines() if not line.startswith("#")]
+    assert lines == ["hidden: 16,16", "online.utd: 2", "alpha: 2.5"]
+
+
+def test_what_the_best_trials_algorithm_does_not_know_is_left_out(tmp_path: Path) -> None:
+    fixed = {"hidden": [16, 16], "expectile": 0.6}
+    folder = tmp_path / "search"
+    make_search(folder, [{"score": 1, "algorithm": "bc", "actor_lr": 1e-3}], {**SEARCH, "with": fixed})
+    make_seeds(folder, "0000", [[1, 2]])
+    path = next(folder.rglob("run.yaml"))
+    command = "off2on train bc toy-pendulum hidden=16,16 actor_lr=0.001 --updates 300"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"command": command}))
+    lines = write_findings(folder)[1].read_text().splitlines()
+    assert [line for line in lines if not line.startswith("#")] == ["hidden: 16,16", "actor_lr: 0.001"]
+
+
+statuses = st.sampled_from(["finished", "stopped", "failed", "running"])
+cells = st.one_of(st.just(""), st.floats(-1e6, 1e6), st.sampled_from(["nan", "inf", "-inf"]))
+made_rows = st.lists(
+    st.fixed_dictionaries(
+        {"status": statuses, "score": cells, "low": cells, "high": cells, "updates": cells},
+        optional={"beta": cells, "reward": st.sampled_from(["", "raw", "<b>", "a,b"]), "seeds": st.just("")},
+    ),
+    max_size=8,
+)
+
+
+@settings(max_examples=30)
+@given(made_rows)
+def test_any_table_of_trials_gives_a_page_or_says_why_not(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]]
+) -> None:
+    folder = make_search(tmp_path_factory.mktemp("any") / "search", rows)
+    scores = [
+        float(row["score"])
+        for row in rows
+        if row["status"] == "finished" and row["score"] != "" and math.isfinite(float(row["score"]))
+    ]
+    if not scores:
+        with pytest.raises(UserError, match=r"no trial of .* has finished with a score"):
+            write_findings(folder)
+        assert not (folder / "best.yaml").exists()
+        return
+    page, _ = write_findings(folder)
+    assert load_search(folder).finished[0].score == max(scores)
+    assert "<b>raw" not in page.read_text()
+    assert "No episodes of its policies are kept" in Page(page).words
+
+
+MISTAKES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no search": (lambda folder: (folder / "search.yaml").unlink(), "is not a search: it has no search.yaml"),
+    "no trials": (lambda folder: (folder / "trials.csv").unlink(), "has no trials yet"),
+    "empty": (lambda folder: (folder / "trials.csv").write_text(""), "lacks trial, status, score"),
+    "yaml": (lambda folder: (folder / "search.yaml").write_text("a: [1"), "search.yaml cannot be read"),
+    "list": (lambda folder: (folder / "search.yaml").write_text("- 1"), "does not describe a search"),
+    "word": (
+        lambda folder: (folder / "trials.csv").write_text("trial,status,score\n0,finished,good\n"),
+        "trials.csv:2: score is no number: 'good'",
+    ),
+    "binary": (lambda folder: (folder / "trials.csv").write_bytes(b"\xff\xfe"), "trials.csv cannot be read"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_folder_that_is_no_search_is_refused(tmp_path: Path, mistake: str) -> None:
+    folder = make_search(tmp_path / "search", [{"score": 1, "beta": 2}])
+    spoil, words = MISTAKES[mistake]
+    spoil(folder)
+    with pytest.raises(UserError) as caught:
+        write_findings(folder)
+    assert words in caught.value.what
+
+
+def test_a_line_that_is_being_written_is_not_yet_a_trial(tmp_path: Path) -> None:
+    folder = make_search(tmp_path / "search", [{"score": 1, "beta": 2}])
+    with (folder / "trials.csv").open("a") as file:
+        file.write("0001,finished,9")
+    assert [trial.name for trial in load_search(folder).trials] == ["0000"]
+
+
+def test_axes_are_logarithmic_where_the_search_or_the_values_are(tmp_path: Path) -> None:
+    rows = [
+        {"score": 1, "expectile": 0.5, "beta": 1, "actor_lr": 1e-4, "reward": "raw", "other": 3},
+        {"score": 2, "expectile": 0.9, "beta": 2, "actor_lr": 1e-3, "reward": "", "other": "none"},
+    ]
+    search = load_search(make_search(tmp_path / "search", rows))
+    axes = {axis.name: axis for axis in search.axes(search.trials)}
+    assert {name for name, axis in axes.items() if axis.log} == {"beta", "actor_lr"}
+    assert axes["reward"].words == ["raw"]
+    np.testing.assert_array_equal(axes["reward"].values, [np.nan, 0])
+    assert axes["other"].words == ["3", "none"]
+
+
+def seeds_of(search: Path, **about: Any) -> Search:
+    """Two finished trials, the second with the defaults, and one that was stopped."""
+    rows = [{"score": 5, "beta": 1}, {"score": 4, "beta": 3.0}, {"score": 9, "status": "stopped", "beta": 2}]
+    make_search(search, rows, SEARCH | about)
+    make_seeds(search, "0000", [[4, 6], [5, 5, 5]], beta=1.0)
+    make_seeds(search, "0001", [[3, 5]])
+    make_seeds(search, "0002", [[9, 9]], beta=2.0)
+    return load_search(search)
+
+
+def test_policies_are_the_seeds_of_finished_trials_at_their_last_evaluation(tmp_path: Path) -> None:
+    (found,) = policies(seeds_of(tmp_path / "search"))
+    assert [each.tolist() for each in found.returns] == [[4, 6], [5, 5, 5], [3, 5]]
+    assert (found.default, found.data_return) == (4, -780)
+
+
+def test_the_policy_before_the_switch_counts_if_its_score_is_maximised(tmp_path: Path) -> None:
+    search = seeds_of(tmp_path / "search", maximise="handover_score", online=10)
+    run = search.finished[0].runs[0].folder
+    with (run / "episodes.csv").open("a") as file:
+        file.write("online,310,10,0,0,77,200\n")
+    (found,) = policies(search)
+    assert found.returns[0].tolist() == [4, 6]
+    (found,) = policies(replace(search, about={**search.about, "maximise": "final_score"}))
+    assert found.returns[0].tolist() == [77]
+
+
+VARIANTS = {
+    "final_score": ({}, "Pre-deployment policy selection with an online budget (2a)"),
+    "area": ({"online": "20k"}, "Unrestricted policy updates (3)"),
+    "fqe": ({}, "Zero-shot offline (1): the best was chosen by an estimate from the data"),
+}
+
+
+@pytest.mark.parametrize("objective", VARIANTS)
+def test_the_problem_has_the_name_of_the_paper(tmp_path: Path, objective: str) -> None:
+    about, words = VARIANTS[objective]
+    folder = make_search(
+        tmp_path / "search", [{"score": 1, "beta": 2}], {**SEARCH, **about, "maximise": objective}
+    )
+    told = Page(write_findings(folder)[0]).words
+    assert words in re.sub(r" :", ":", told)
+    assert "It is the only trial that finished" in told
+    assert "1 finished trials are too few" in told
+
+
+def test_the_forest_finds_what_matters_also_in_the_middle_and_in_words() -> None:
+    rng = np.random.default_rng(0)
+    values = np.column_stack([rng.random(24), rng.random(24), rng.integers(0, 3, 24)])
+    values[::6, 0] = np.nan  # those that have none
+    noise = rng.normal(0, 0.3, 24)
+    middle = importance(values, -12 * (values[:, 1] - 0.5) ** 2 + noise)
+    assert not middle.why
+    assert middle.shares[1] > 0.2 > 4 * max(middle.shares[[0, 2]])
+    words = importance(values, 2.0 * (values[:, 2] == 1) + noise)
+    assert words.shares[2] > 0.2 > 4 * max(words.shares[:2])
+
+
+def test_what_cannot_be_said_is_not_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    values, scores = rng.random((16, 3)), rng.normal(size=16)
+    assert "too little to tell" in importance(values, scores).why
+    assert importance(values[:11], 9 * values[:11, 0]).why == "11 finished trials are too few: 12 at least"
+    assert importance(values, np.ones(16)).why == "all trials score the same"
+    monkeypatch.setitem(sys.modules, "sklearn.ensemble", None)  # as if it could not be imported
+    assert "pip install 'off2on[tune]'" in importance(values, scores).why
+
+
+def test_many_trials_and_names_stay_small_and_harmless(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = [
+        {"score": rng.normal(), "low": -1, "high": 1}
+        | {f"name_{n}": float(rng.random()) for n in range(9)}
+        | {"<script>alert(1)</script>": "<img src=x onerror=alert(1)>"}
+        for _ in range(150)
+    ]
+    page, _ = write_findings(make_search(tmp_path / "search", rows))
+    assert page.stat().st_size <= LARGEST
+    found = Page(page)
+    assert "script" not in found.tags
+    assert all(lead.startswith("data:") for lead in found.leads)
+    assert "90 more are in trials.csv" in found.words
