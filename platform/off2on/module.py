@@ -1,8 +1,15 @@
 """An algorithm's networks as RLlib sees them: one RLModule for every recipe."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
+from ray.rllib.core import (
+    COMPONENT_LEARNER,
+    COMPONENT_LEARNER_GROUP,
+    COMPONENT_RL_MODULE,
+    DEFAULT_MODULE_ID,
+)
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.apis import InferenceOnlyAPI
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
@@ -40,3 +47,11 @@ class RecipeModule(TorchRLModule, InferenceOnlyAPI):
     def _forward_exploration(self, batch: dict[str, Any], **_: Any) -> dict[str, Any]:
         with torch.no_grad():
             return {Columns.ACTIONS: self.policy(batch[Columns.OBS], explore=True)}
+
+
+def kept_policy(checkpoint: Path) -> Policy:
+    """The policy of a run's checkpoint, on its own; needs the algorithm's class, unlike an exported one."""
+    parts = (COMPONENT_LEARNER_GROUP, COMPONENT_LEARNER, COMPONENT_RL_MODULE, DEFAULT_MODULE_ID)
+    module = RecipeModule.from_checkpoint(str(checkpoint.absolute().joinpath(*parts)))
+    policy: Policy = module.policy.cpu().eval()
+    return policy
