@@ -154,6 +154,8 @@ def test_every_command_is_one(command: str):
         name, verb, words = verb.resolve_command(context, words)
         context = click.Context(verb, parent=context, info_name=name)
     verb.make_context(name, words, parent=context.parent)
+    files = re.findall(r"(?:/work/)?(tune_configs/[\w.-]+)", command)
+    assert all((ROOT / file).is_file() for file in files)
 
 
 def test_compose_publishes_on_this_machine_alone():
