@@ -3,7 +3,9 @@
 import csv
 import json
 import os
+import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -366,6 +368,11 @@ def test_from_takes_what_is_not_said_from_the_run(lab: Path, finished: tuple[Pat
     assert rows(folder, "offline") == []
     about = yaml.safe_load((folder / "run.yaml").read_text())
     assert about["hyperparameters"]["hidden"]["origin"].endswith("iql-balanced-s0/run.yaml")
+    another = shutil.copytree(finished[0], lab / "others/iql-balanced-s7", symlinks=True)
+    said = (another / "run.yaml").read_text()
+    (another / "run.yaml").write_text(re.sub(r"^seed: 0$", "seed: 7", said, flags=re.MULTILINE))
+    told = succeeds(lab, "train", "--from", str(another), *words, "--dry-run").stdout
+    assert re.search(r"^seed +7 +\S*iql-balanced-s7/run.yaml", told, re.MULTILINE)
 
 
 def test_a_class_of_ones_own_in_another_process_on_data_without_a_simulator(lab: Path) -> None:

@@ -57,7 +57,7 @@ FACTORS = ("warm_up", "utd", "exploration", "asynchronous")
 @click.option("--env", metavar="ID", help="Another environment than the data's; module:Id imports it.")
 @click.option("--eval-every", type=whole, metavar="N", help="Updates (or steps) between evaluations.  [5 %]")
 @click.option("--eval-episodes", type=int, metavar="N", help="Episodes per evaluation.  [10]")
-@click.option("--out", metavar="DIR", help="Where runs go.  [runs]")
+@click.option("--out", metavar="DIR", help="Where runs go; s3://BUCKET/FOLDER too.  [runs]")
 @click.option(
     "--memory",
     type=memory,
@@ -93,7 +93,7 @@ def train(words: tuple[str, ...], seeds: int, resume: bool, dry_run: bool, **opt
         # Of several seeds, some may not have begun.
         run(each, resume and (seeds == 1 or (each.folder / "run.yaml").is_file()))
     if seeds > 1:
-        line("together", shlex.join(["off2on", "report", *(str(each.folder) for each in plans)]))
+        line("together", shlex.join(["off2on", "report", *(str(each.place) for each in plans)]))
 
 
 def planned(
@@ -186,6 +186,7 @@ def _from_run(
         "algorithm": about["algorithm"],
         "data": about["data"]["pinned"],
         "updates": about["updates"],
+        "seed": about["seed"],
     }
     theirs["learners"] = int(about["plan"]["learners"]["value"])
     said_by_preset = _in_preset(theirs | asked, values)
@@ -229,7 +230,7 @@ def _describe(checked: "Checked", plans: list["Plan"]) -> None:
         if value != default or name.removeprefix(OTHERWISE_ONLINE) not in checked.hp.rules()
     ]
     table(rows)
-    folders = ", ".join(str(each.folder) for each in plans)
+    folders = ", ".join(str(each.place) for each in plans)
     click.echo(f"it would write {folders}", err=True)
 
 
@@ -256,7 +257,7 @@ def run(plan: "Plan", resume: bool) -> None:
     try:
         start(plan, resume)
     except KeyboardInterrupt:
-        click.echo(f"interrupted; to go on from the checkpoint kept in {plan.folder}:", err=True)
+        click.echo(f"interrupted; to go on from the checkpoint kept in {plan.place}:", err=True)
         click.echo(f"  {plan.command} --resume", err=True)
         raise click.exceptions.Exit(130) from None
     except (UserError, LearnerDied):
@@ -271,7 +272,7 @@ def run(plan: "Plan", resume: bool) -> None:
     click.echo(f"done in {duration(time.monotonic() - started)}", err=True)
     if (score := _score(plan.folder)) is not None:
         line("score", score)
-    line("run", str(plan.folder))
+    line("run", str(plan.place))
     if (plan.folder / "report.html").is_file():
         line("report", str(plan.folder / "report.html"))
 
