@@ -21,6 +21,7 @@ from ray.rllib.utils.checkpoints import Checkpointable
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, EPISODE_RETURN_MEAN, LEARNER_RESULTS
 
 from datasets_io import open_shards
+from off2on import carrying
 from off2on.collecting import Runners
 from off2on.config import OfflineToOnlineConfig
 from off2on.errors import LearnerDied
@@ -250,7 +251,7 @@ class OfflineToOnline(Recipe, Algorithm):
         if self.runners is not None:  # what is under way belongs to the steps that are saved
             self._take(self.runners.rest(self.updates))
         folder = str(super().save_to_path(path, **kwargs))
-        self.ask(RecipeLearner.save_rows, folder=folder)
+        carrying.save_rows(self.ask, Path(folder))
         if self.runners is not None:
             self.runners.save(Path(folder))
         return folder
@@ -258,7 +259,9 @@ class OfflineToOnline(Recipe, Algorithm):
     def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
         """Take back what `save_to_path` wrote."""
         Checkpointable.restore_from_path(self, path, *args, **kwargs)
-        self.ask(RecipeLearner.load_rows, folder=str(path))
+        if set(self.ask(_updates)) != {self.updates}:  # RLlib does not say that it could not
+            raise RuntimeError(f"the checkpoint {path} did not come to every learner")
+        carrying.load_rows(self.ask, Path(path))
         if self.runners is not None:
             if not self.runners.is_held:
                 self.runners.serve(self.updates)
@@ -277,6 +280,10 @@ def _add(learner: RecipeLearner, columns: Any, first: int) -> None:
 
 def _count(learner: RecipeLearner, updates: int) -> None:
     learner.updates = updates
+
+
+def _updates(learner: RecipeLearner) -> int:
+    return learner.updates
 
 
 def _weights(learner: RecipeLearner, name: str) -> dict[str, torch.Tensor]:

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from datasets_io import Shards, open_shards, storage
+from datasets_io.buckets import Location
 from datasets_io.environments import options_for
 from datasets_io.generations import parse
+from datasets_io.storage import Place
 from off2on.algorithms import find_algorithm
 from off2on.batches import STORED
 from off2on.bounds import check_numbers
@@ -18,6 +20,7 @@ from off2on.evaluate import check_simulator
 from off2on.guard import GuardOptions
 from off2on.hyperparameters import PRESET, Hyperparameters, Settings
 from off2on.memory import default_budget
+from off2on.mirror import fetch, working_folder
 from off2on.process import cluster_address
 from off2on.runs import HANDOVER, refuse_existing
 from off2on.strategies import find_strategy
@@ -67,7 +70,7 @@ class Plan:
         env: Another environment than the data's.
         eval_every: Updates (or environment steps) between evaluations; None is 5 %.
         eval_episodes: Episodes per evaluation.
-        out: Where runs go.
+        out: Where runs go: a folder, or one in a bucket (see `mirror`).
         memory: Bytes of data a learner may hold; larger data stream. 0: see `memory.default_budget`.
         threads: Threads of a learner; None measures which number is fastest.
         address: An existing Ray cluster; $RAY_ADDRESS, if that is set, as it is in a cluster's jobs.
@@ -110,7 +113,7 @@ class Plan:
         object.__setattr__(self, "address", cluster_address(self.address))
 
     @property
-    def folder(self) -> Path:
+    def place(self) -> Place:
         """Where the run goes; its name is made of what is asked, not of the clock."""
         algorithm = self.algorithm.rpartition(":")[2]
         across = f"-{self.strategy.rpartition(':')[2]}" if self.online else ""
@@ -119,7 +122,12 @@ class Plan:
         across += "-guarded" if self.guard is not None else ""
         generations = parse(self.data)
         data = self.data if generations is None else generations.name
-        return Path(self.out) / Path(data).name / f"{algorithm}{across}-s{self.seed}"
+        return storage.locate(self.out) / Path(data).name / f"{algorithm}{across}-s{self.seed}"
+
+    @property
+    def folder(self) -> Path:
+        """Where it works: at its place, unless that is in a bucket."""
+        return working_folder(self.place)
 
     def check(self, resume: bool = False) -> Checked:
         """Find every name and check every value, before any process starts.
@@ -129,6 +137,8 @@ class Plan:
         """
         shards = open_shards(self.data)
         check_numbers(self)
+        if isinstance(self.place, Location):
+            fetch(self.place)
         recipe = find_algorithm(self.algorithm)
         hp = recipe.settle(recipe.Hyperparameters.parse(self.hyperparameters, self.algorithm), shards)
         kind = find_strategy(self.strategy)

@@ -105,10 +105,10 @@ def board(plan: Plan, checked: Checked, say: Callable[[str], None]) -> None:
         UserError: There is no room, or a node lacks the code, the data or the simulator.
     """
     nodes = room(plan, say, 60.0 * plan.wait)
+    while needs(plan, nodes) and not _all_see(nodes, plan, checked):
+        nodes = room(plan, say, 60.0 * plan.wait)
     for line in told(plan, checked, nodes):
         say(line)
-    if needs(plan, nodes):
-        _ask_nodes([node for node in nodes if node.cpus or node.gpus], plan, checked)
 
 
 def room(plan: Plan, say: Callable[[str], None], patience: float = AGAIN_S) -> list[Node]:
@@ -219,32 +219,35 @@ def _held(plan: Plan, checked: Checked) -> str:
     return f"{window} in each learner, whose {READ_AHEAD} threads read its share"
 
 
-def _ask_nodes(nodes: Sequence[Node], plan: Plan, checked: Checked) -> None:
-    """That each of the nodes has the code, the data and the simulator."""
+def _all_see(nodes: Sequence[Node], plan: Plan, checked: Checked) -> bool:
+    """That the nodes have the code, the data and the simulator; False if one has gone away meanwhile."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     env = checked.env if plan.online and plan.new_data is None and plan.workers else None
     sees = ray.remote(num_cpus=0, max_retries=0)(_sees)
     data = [everywhere(shards) for shards in (checked.shards, checked.new) if shards is not None]
-    asked = {
-        node.name: sees.options(
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False)
-        ).remote(data, env, checked.env_options)
-        for node in nodes
-    }
-    ready, _ = ray.wait(list(asked.values()), num_returns=len(asked), timeout=ANSWER_S)
-    for name, answer in asked.items():
+
+    def asked(node: Node) -> Any:
+        there = NodeAffinitySchedulingStrategy(node.id, soft=False)
+        return sees.options(scheduling_strategy=there).remote(data, env, checked.env_options)
+
+    answers = [(node, asked(node)) for node in nodes if node.cpus or node.gpus]
+    ready, _ = ray.wait([answer for _, answer in answers], num_returns=len(answers), timeout=ANSWER_S)
+    for node, answer in answers:
         try:
             lacks = ray.get(answer) if answer in ready else f"it did not answer in {ANSWER_S} s."
         except ray.exceptions.RayError as error:
             lacks = str(error).strip().splitlines()[-1]
+        if lacks and node.id not in {other.id for other in cluster()}:
+            return False
         if lacks:
             raise UserError(
-                f"the node {name} cannot take part: {lacks}",
+                f"the node {node.name} cannot take part: {lacks}",
                 "Every node needs this package, and the data under this path: shared storage or a bucket.",
                 f"off2on data check {data[0]}, on that node",
             )
+    return True
 
 
 def _sees(data: Sequence[str], env: str | None, options: dict[str, Any]) -> str:

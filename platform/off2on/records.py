@@ -17,8 +17,11 @@ from typing import Any
 import numpy as np
 import yaml
 
+from datasets_io import storage
+from datasets_io.buckets import Location
 from datasets_io.scores import Key, from_json
 from off2on.errors import UnknownName, UserError, nearest
+from off2on.mirror import runs_in
 from off2on.stats import Curve, FloatArray
 
 
@@ -131,12 +134,17 @@ def _handover(path: Path) -> dict[str, Any]:
 def find_runs(patterns: Iterable[str], root: Path = Path("runs")) -> list[Path]:
     """The run folders meant by folders, globs, folders of runs, or names with only one match below `root`.
 
+    Folders in a bucket are fetched, see `mirror`.
+
     Raises:
         UnknownName: Nothing matches; names the nearest and the places looked in.
         UserError: A name matches several runs.
     """
     found: dict[Path, None] = {}
     for pattern in patterns:
+        if isinstance(place := storage.locate(pattern), Location) and (kept := runs_in(place)):
+            found |= dict.fromkeys(kept)
+            continue
         path = os.path.expanduser(pattern)
         matches = [path] if os.path.exists(path) else sorted(glob.glob(path, recursive=True))
         places = [Path(match) for match in matches]

@@ -19,7 +19,10 @@ from typing import Any, Self
 
 import yaml
 
+from datasets_io.buckets import Location
+from datasets_io.storage import Place
 from off2on.errors import Exists, UnknownName, nearest
+from off2on.mirror import Mirror
 from off2on.records import read_about
 
 Row = dict[str, Any]
@@ -33,20 +36,22 @@ class Run:
 
     Args:
         folder: Where it is; use `create` or `resume`.
+        place: Where it belongs, which may be in a bucket; None: there.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, place: Place | None = None) -> None:
         # Learners elsewhere write checkpoints too, and RLlib takes no relative paths.
         self.folder = folder.absolute()
         self.checkpoints = self.folder / "checkpoints"
         self.about: dict[str, Any] = {}
         self.metrics: list[Row] = []
         self.episodes: list[Row] = []
+        self.mirror = Mirror(self.folder, place) if isinstance(place, Location) else None
         self.protected = {HANDOVER}
         """Names of checkpoints that are not replaced by newer ones."""
 
     @classmethod
-    def create(cls, folder: Path) -> Self:
+    def create(cls, folder: Path, place: Place | None = None) -> Self:
         """A new folder.
 
         Raises:
@@ -54,10 +59,10 @@ class Run:
         """
         refuse_existing(folder)
         (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-        return cls(folder)
+        return cls(folder, place)
 
     @classmethod
-    def resume(cls, folder: Path) -> Self:
+    def resume(cls, folder: Path, place: Place | None = None) -> Self:
         """The folder of a run that stopped, with its records."""
         if not (folder / "run.yaml").is_file():
             others = [path.parent.name for path in folder.parent.glob("*/run.yaml")]
@@ -66,7 +71,7 @@ class Run:
                 f"{nearest(folder.name, others)}Looked for run.yaml in it.",
                 "leave out --resume to start it",
             )
-        run = cls(folder)
+        run = cls(folder, place)
         run.about = read_about(folder)
         run.metrics = _read_csv(folder / "metrics.csv")
         run.episodes = _read_csv(folder / "episodes.csv")
@@ -76,6 +81,8 @@ class Run:
         """Merge facts into run.yaml."""
         self.about |= about
         write(self.folder / "run.yaml", yaml.safe_dump(self.about, sort_keys=False, allow_unicode=True))
+        if self.mirror is not None:
+            self.mirror.send_about()
 
     def record(self, row: Row, episodes: list[Row]) -> None:
         """Add an evaluation."""
@@ -123,7 +130,14 @@ class Run:
         for other in self.checkpoints.iterdir():
             if other.name not in (name, "last", *self.protected):
                 shutil.rmtree(other)
+        if self.mirror is not None:
+            self.mirror.send()
         return target
+
+    def publish(self) -> None:
+        """Send the rest of a run that belongs in a bucket there."""
+        if self.mirror is not None:
+            self.mirror.send(must=True)
 
     @property
     def last_checkpoint(self) -> Path | None:

@@ -51,6 +51,7 @@ def train(plan: Plan, resume: bool = False) -> Path:
                 pass
             if checked.env is not None:  # otherwise there is no score to draw
                 write_report([plan.folder])
+            run.publish()
     return plan.folder
 
 
@@ -86,7 +87,7 @@ def _say(line: str) -> None:
 
 def _begin(plan: Plan, checked: Checked, resume: bool) -> Run:
     """The folder of the plan's run."""
-    run = Run.resume(plan.folder) if resume else Run.create(plan.folder)
+    run = Run.resume(plan.folder, plan.place) if resume else Run.create(plan.folder, plan.place)
     started = run.about.get("started", _now())
     run.describe(about(plan, checked) | {"started": started, "status": "running"})
     return run

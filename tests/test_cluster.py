@@ -1,0 +1,270 @@
+"""Clusters that lose a node in the middle of a job: it ends well, and nothing is lost or done twice."""
+
+import csv
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from datasets_io import open_shards
+from off2on.policy import load_policy
+
+OFF2ON = Path(sys.executable).with_name("off2on")
+PATIENCE = 300
+
+# Nodes as commands say: "add 2", with so many CPUs, answers with its id; "end ID" and "kill ID" take it away.
+NODES = """
+import sys
+from ray.cluster_utils import Cluster
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+nodes = {}
+print(cluster.address, flush=True)
+for line in sys.stdin:
+    verb, what = line.split()
+    if verb == "add":
+        node = cluster.add_node(num_cpus=int(what))
+        nodes[node.node_id] = node
+        print(node.node_id, flush=True)
+    else:
+        cluster.remove_node(nodes.pop(what), allow_graceful=verb == "end")
+        print("gone", flush=True)
+cluster.shutdown()
+"""
+
+
+class Nodes:
+    """A Ray cluster on this machine, whose head has no CPU, in processes of its own."""
+
+    def __init__(self, folder: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", NODES], env=os.environ | {"RAY_TMPDIR": folder}, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        self.address = self._answer()
+        self.alive: list[str] = []
+
+    def add(self, cpus: int) -> str:
+        """Its id."""
+        self.alive.append(self._ask(f"add {cpus}"))
+        return self.alive[-1]
+
+    def kill(self, node: str, how: str = "kill") -> None:
+        self.alive.remove(node)
+        assert self._ask(f"{how} {node}") == "gone"
+
+    def only(self, *cpus: int) -> list[str]:
+        """Ends what other tests left, and adds nodes with so many CPUs."""
+        for node in list(self.alive):
+            self.kill(node, "end")
+        return [self.add(count) for count in cpus]
+
+    def _ask(self, line: str) -> str:
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{line}\n")
+        self.process.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.close()
+        try:
+            self.process.wait(60)
+        finally:
+            os.killpg(self.process.pid, signal.SIGKILL) if self.process.poll() is None else None
+            self.process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Nodes]:
+    folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # the path of a socket must be short
+    cluster = Nodes(folder)
+    yield cluster
+    cluster.close()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+class Job:
+    """A command that runs beside the test, what it says in a file."""
+
+    def __init__(self, folder: Path, *words: str | Path, **env: str | Path) -> None:
+        self.said = folder / "said"
+        with self.said.open("wb") as said:
+            self.process = subprocess.Popen(
+                list(map(str, words)), cwd=folder, stdout=said, stderr=said, start_new_session=True,
+                env=os.environ | {name: str(value) for name, value in env.items()},
+            )  # fmt: skip
+
+    def wait_until(self, condition: Callable[[], Any]) -> Any:
+        """What the condition gives as soon as that is something."""
+        end = time.monotonic() + PATIENCE
+        while not (found := condition()):
+            assert self.process.poll() is None, self.said.read_text()
+            assert time.monotonic() < end, f"waited in vain: {self.said.read_text()}"
+            time.sleep(0.05)
+        return found
+
+    def ends_well(self) -> str:
+        assert self.process.wait(PATIENCE) == 0, self.said.read_text()
+        return self.said.read_text()
+
+    def __enter__(self) -> "Job":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+
+# Parts say on which node they are read; those after the second wait until the file `go` is there.
+SLOW = '''
+import time
+from pathlib import Path
+import numpy as np
+import ray
+from datasets_io import Episode, Source
+
+class Slow(Source):
+    """Six parts of three episodes."""
+    def parts(self, path):
+        return [(str(path), number) for number in range(6)]
+    def fingerprint(self, path):
+        return "the same data"
+    def episodes(self, part):
+        path, number = Path(part[0]), part[1]
+        node = ray.get_runtime_context().get_node_id() if ray.is_initialized() else "here"
+        (path / f"{number}-{node}").touch()
+        rng = np.random.default_rng(number)
+        for episode in range(3):
+            while number >= 2 and episode == 2 and not (path / "go").exists():
+                time.sleep(0.02)
+            steps = int(rng.integers(2, 9))
+            yield Episode(rng.normal(size=(steps + 1, 2)), rng.normal(size=(steps, 1)), np.ones(steps), False)
+'''
+
+
+def test_an_ingest_loses_a_node_and_nothing_else(nodes: Nodes, tmp_path: Path):
+    _, doomed = nodes.only(1, 1)
+    (tmp_path / "slow_parts.py").write_text(SLOW)
+    (tmp_path / "raw").mkdir()
+    words = [OFF2ON, "data", "add", "slow_parts:Slow", "raw", "--name"]
+    with Job(tmp_path, *words, "slow", "--address", nodes.address, OFF2ON_DATA="data") as job:
+        job.wait_until(lambda: [*(tmp_path / "raw").glob(f"[2-5]-{doomed}")])
+        nodes.kill(doomed)
+        (tmp_path / "raw/go").touch()
+        told = job.ends_well()
+    assert "there is   3 nodes: 2 parts at a time" in told
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["slow"]
+    assert sorted(path.name for path in (tmp_path / "data/slow/shards").iterdir()) == [
+        f"part-{number:05d}.parquet" for number in range(6)
+    ]
+    with Job(tmp_path, *words, "whole", OFF2ON_DATA="data") as job:
+        job.ends_well()
+    killed, whole = (open_shards(tmp_path / "data" / name) for name in ("slow", "whole"))
+    killed.verify()
+    assert (killed.rows, killed.manifest.content_hash) == (whole.rows, whole.manifest.content_hash)
+
+
+def rows(run: Path) -> list[dict[str, str]]:
+    """What was measured, without the speeds."""
+    path = run / "metrics.csv"
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return [{name: row[name] for name in row if not name.endswith("_s")} for row in csv.DictReader(file)]
+
+
+def test_two_learners_lose_a_node_and_end_as_they_would_have(nodes: Nodes, tmp_path: Path, data_root: Path):
+    nodes.only(1, 1)
+    words = ["train", "iql", "toy-pendulum", "hidden=16,16", "batch_size=16", "--threads", "1"]
+    words += ["--updates", "600", "--eval-every", "200", "--eval-episodes", "1", "--learners", "2"]
+    words += ["--address", nodes.address]
+    with Job(tmp_path, OFF2ON, *words, "--out", "whole", OFF2ON_DATA=data_root) as job:
+        told = job.ends_well()
+    assert "there is   3 nodes: 2 of 2 CPUs" in told
+    whole = tmp_path / "whole/toy-pendulum/iql-s0"
+    where = yaml.safe_load((whole / "run.yaml").read_text())["placement"]["learner"]
+    assert len(set(where)) == 2  # each learner reads its half of the data on a node of its own
+
+    with Job(tmp_path, OFF2ON, *words, "--out", "killed", OFF2ON_DATA=data_root) as job:
+        killed = tmp_path / "killed/toy-pendulum/iql-s0"
+        job.wait_until(lambda: len(rows(killed)) >= 1)
+        nodes.kill(nodes.alive[0])
+        nodes.add(1)
+        told = job.ends_well()
+    assert "a learner died; going on from the last checkpoint (1 of 3 times)" in told
+    assert rows(killed) == rows(whole)
+    obs = torch.randn(8, 3)
+    ours, theirs = (load_policy(run / "policy.pt")(obs) for run in (killed, whole))
+    assert torch.equal(ours, theirs)
+
+
+COUNTING = """
+import os, time
+import gymnasium as gym
+import numpy as np
+
+class Counter(gym.Env):
+    '''Observations say in which process they were made, and how many steps that process made before.'''
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (3,), np.float32)
+    action_space = gym.spaces.Box(-2, 2, (1,), np.float32)
+    steps = length = 0
+    def reset(self, **_):
+        self.length = 0
+        return self.seen(), {}
+    def step(self, action):
+        time.sleep(0.002)
+        self.steps, self.length = self.steps + 1, self.length + 1
+        return self.seen(), -1.0, False, self.length == 50, {}
+    def seen(self):
+        return np.array([os.getpid(), self.steps, self.length], np.float32)
+
+gym.register("Counter-v0", Counter)
+"""
+
+
+def test_runners_lose_a_node_and_every_step_comes_in_once(nodes: Nodes, tmp_path: Path, data_root: Path):
+    (tmp_path / "counting.py").write_text(COUNTING)
+    nodes.only(1, 1)
+    words = ["train", "iql", "toy-pendulum", "hidden=16,16", "batch_size=16", "normalise_obs=false"]
+    words += ["--threads", "1", "--updates", "10", "--online", "2000", "--strategy", "append", "--utd", "0.1"]
+    words += [
+        "online.rollout=20",
+        "--eval-every",
+        "200",
+        "--eval-episodes",
+        "1",
+        "--env",
+        "counting:Counter-v0",
+    ]
+    words += ["--workers", "2", "--address", nodes.address]
+    run = tmp_path / "runs/toy-pendulum/iql-append-s0"
+    with Job(tmp_path, OFF2ON, *words, OFF2ON_DATA=data_root) as job:
+        job.wait_until(lambda: [row for row in rows(run) if int(row["env_steps"]) >= 200])
+        nodes.kill(nodes.alive[0])
+        nodes.add(1)
+        job.ends_well()
+    assert [int(row["env_steps"]) for row in rows(run)][-1] == 2000
+    kept = torch.load(run / "checkpoints/last/rows-0-of-1.pt", weights_only=True)["rows"]
+    assert kept["added"] == len(kept["online"]) == 2000
+    found: dict[int, list[int]] = {}
+    for process, step in kept["online"][:, :2].tolist():
+        found.setdefault(int(process), []).append(int(step))
+    assert len(found) >= 2
+    for steps in found.values():
+        assert steps == list(range(len(steps)))
