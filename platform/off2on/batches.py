@@ -64,10 +64,10 @@ class Layout:
         self.width = sum(max(width, 1) for width in widths.values())
 
     def split(self, block: Tensor) -> Batch:
-        """Name the columns of [B, W] rows, without copying."""
+        """Name the columns of [B, W] rows, or of [..., B, W], without copying."""
         batch, start = Batch(), 0
         for name, width in self.widths.items():
-            column = block[:, start] if width == 0 else block[:, start : start + width]
+            column = block[..., start] if width == 0 else block[..., start : start + width]
             setattr(batch, name, column)
             start += max(width, 1)
         return batch

@@ -26,7 +26,7 @@ from off2on.batches import Batch, Rows
 from off2on.expansions.base import batch_expansions, episode_weights
 from off2on.flat import Flat
 from off2on.offline import OfflineRows
-from off2on.recipe import Objective
+from off2on.recipe import in_turn
 from off2on.replay import Replay
 from off2on.seeding import MASKS, POSITIONS, RESETS, UPDATES, seed_of
 from off2on.speed import fastest_threads, ready_memory
@@ -50,7 +50,7 @@ class RecipeLearner(TorchLearner):
         self.world = max(1, self.config.num_learners)
         self.updates = 0
         self.threads: int | None = None
-        self._use(self.config.threads)
+        self.use(self.config.threads)
         self.replay = self._replay()
 
     def _replay(self) -> Replay:
@@ -99,6 +99,11 @@ class RecipeLearner(TorchLearner):
                 module_id=module_id, optimizer_name=objective.name, optimizer=optimizer, params=[vector]
             )
 
+    def optimizer_state(self, name: str) -> dict[str, Any]:
+        """What an objective's optimiser remembers; empty before its first step."""
+        state: dict[str, Any] = self.get_optimizer(DEFAULT_MODULE_ID, name).state[self.flat[name].vector]
+        return state
+
     def fit(self) -> dict[str, float]:
         """The recipe's first stage, on the first learner's rows; every learner gets its networks."""
         with self._randomness() as generator:
@@ -116,7 +121,7 @@ class RecipeLearner(TorchLearner):
         Returns:
             The losses and the recipe's metrics, averaged over the updates, and ``offline_share``.
         """
-        self._use(self.threads or self._measured_threads())
+        self.use(self.threads or self._measured_threads())
         logged: dict[str, list[Tensor]] = defaultdict(list)
         replay, last = self.replay, self.updates + updates
         if self.world > 1:  # not before: a first stage takes as long as it takes
@@ -133,7 +138,7 @@ class RecipeLearner(TorchLearner):
                     self.updates += 1
                     if self._starts_afresh():
                         self._reset_values()
-                    batch = replay.batch(block, drawn, self._progress(), generator)
+                    batch = replay.batch(block, drawn, self.progress_at(self.updates), generator)
                     for name, value in self._update_once(batch).items():
                         logged[name].append(value)
                     for name, value in replay.used(block, drawn, generator).items():
@@ -144,33 +149,26 @@ class RecipeLearner(TorchLearner):
 
     def _update_once(self, batch: Batch) -> dict[str, Tensor]:
         """One update: every objective that is due, then the targets."""
-        nets, hp, progress = self.nets, self.hp, batch.progress
-        batch = self.recipe.prepare(nets, batch, hp)
-        logged: dict[str, Tensor] = {}
-        for objective in self.recipe.plan():
-            if not self.recipe.due(objective, hp, self.updates, progress):
-                continue
-            flat = self.flat[objective.name]
-            loss, metrics = self._loss(objective, batch)
-            gradient = flat.set_gradient(torch.autograd.grad(loss, flat.parameters))
-            if self.world > 1:
-                torch.distributed.all_reduce(gradient)
-                gradient /= self.world
-            optimizer = self.get_optimizer(DEFAULT_MODULE_ID, objective.name)
-            optimizer.param_groups[0]["lr"] = self.recipe.lr(objective.name, hp, progress)
-            optimizer.step()
-            flat.stepped()
-            logged |= {f"{objective.name}/loss": loss.detach()} | metrics
+        hp, progress = self.hp, batch.progress
+        logged = in_turn(self.recipe, self.nets, batch, hp, self.updates, self._step)
         if self.recipe.targets_due(hp, self.updates, progress):
             for target, network in self.following:
                 target.follow(network, hp.polyak)
         return logged
 
-    def _loss(self, objective: Objective, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        compute = getattr(self.recipe, f"compute_{objective.name}_loss")
-        return compute(self.nets, batch, self.hp)  # type: ignore[no-any-return]
+    def _step(self, name: str, loss: Tensor, progress: float) -> None:
+        """Move an objective's network along the gradient of its loss, averaged over the learners."""
+        flat = self.flat[name]
+        gradient = flat.set_gradient(torch.autograd.grad(loss, flat.parameters))
+        if self.world > 1:
+            torch.distributed.all_reduce(gradient)
+            gradient /= self.world
+        optimizer = self.get_optimizer(DEFAULT_MODULE_ID, name)
+        optimizer.param_groups[0]["lr"] = self.recipe.lr(name, self.hp, progress)
+        optimizer.step()
+        flat.stepped()
 
-    def _use(self, threads: int | None) -> None:
+    def use(self, threads: int | None) -> None:
         """From now on so many threads, for scores too: another number takes sums in another order."""
         self.threads = threads
         if threads is not None:
@@ -184,18 +182,18 @@ class RecipeLearner(TorchLearner):
             (position,), (block,) = self.replay.draw(1, generator)
 
             def gradients() -> None:
-                batch = self.replay.batch(block, position, self._progress(), generator)
+                batch = self.replay.batch(block, position, self.progress_at(self.updates), generator)
                 batch = self.recipe.prepare(self.nets, batch, self.hp)
                 for objective in self.recipe.plan():
-                    loss, _ = self._loss(objective, batch)
+                    loss, _ = self.recipe.loss(objective.name, self.nets, batch, self.hp)
                     torch.autograd.grad(loss, self.flat[objective.name].parameters)
 
             return fastest_threads(gradients, processes=self.world)
 
-    def _progress(self) -> float:
-        """0 … 1 over the offline updates, then 1 … 2 over the online ones."""
+    def progress_at(self, update: int) -> float:
+        """Of an update, counted from 1: 0 … 1 over the offline ones, then 1 … 2 over the online ones."""
         offline = self.config.offline_updates
-        done = max(0, self.updates - 1)
+        done = max(0, update - 1)
         if done < offline:
             return float(done / offline)
         online = self.crossing.updates_due(self.config.online_steps)
@@ -267,7 +265,7 @@ class RecipeLearner(TorchLearner):
         """Take back what `get_state` gave."""
         super().set_state(state)
         self.updates = state.get("updates", self.updates)
-        self._use(state.get("threads") or self.threads)
+        self.use(state.get("threads") or self.threads)
 
     def save_rows(self, folder: str) -> None:
         """Write what only this learner knows: its online rows, the strategy, the window, what it made up."""

@@ -15,6 +15,7 @@ anything on. Sampling, optimisers, targets, devices and checkpoints are `off2on.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -144,6 +145,11 @@ class Recipe:
         """
         return batch
 
+    @classmethod
+    def loss(cls, name: str, nets: Nets, batch: Batch, hp: Any) -> Loss:
+        """The loss of the objective of this name."""
+        return getattr(cls, f"compute_{name}_loss")(nets, batch, hp)  # type: ignore[no-any-return]
+
     # When, and by what.
 
     @classmethod
@@ -230,6 +236,32 @@ class Recipe:
             update: The update that comes next, counted from 1.
         """
         raise NotImplementedError
+
+
+def in_turn(
+    recipe: Any, nets: Nets, batch: Batch, hp: Any, update: int, step: Callable[[str, Tensor, float], object]
+) -> dict[str, Tensor]:
+    """The losses of one update: every objective that is due, in order.
+
+    Args:
+        recipe: Whose.
+        nets: The networks.
+        batch: The rows to learn from.
+        hp: The hyperparameters.
+        update: Which one, counted from 1.
+        step: Moves the network of a name along the gradient of a loss, before the next loss is computed.
+
+    Returns:
+        The losses by objective, and the recipe's metrics.
+    """
+    batch, progress = recipe.prepare(nets, batch, hp), batch.progress
+    logged: dict[str, Tensor] = {}
+    for objective in recipe.plan():
+        if recipe.due(objective, hp, update, progress):
+            loss, metrics = recipe.loss(objective.name, nets, batch, hp)
+            step(objective.name, loss, progress)
+            logged |= {f"{objective.name}/loss": loss.detach()} | metrics
+    return logged
 
 
 def cosine(progress: float) -> float:

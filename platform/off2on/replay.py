@@ -47,6 +47,10 @@ class Replay:
         """Rows of a batch that are this learner's to draw."""
         return int(self.hp.batch_size // self.share[1])
 
+    def share_rows(self, other: "Replay") -> None:
+        """Draw from the recorded rows of another, before either has online ones."""
+        self.source, self.rows, self.strategy.rows = other.source, other.rows, other.rows
+
     # Drawing.
 
     def refresh(self, nets: Any, update: int, generator: torch.Generator) -> None:
@@ -66,9 +70,10 @@ class Replay:
         most = min(self.strategy.block, max(1, fit), most)
         if not (self.imagined or self.recipe.relabelled):
             return most
-        return next((count for count in range(1, most) if self._is_stale(update + count)), most)
+        return next((count for count in range(1, most) if self.is_stale(update + count)), most)
 
-    def _is_stale(self, update: int) -> bool:
+    def is_stale(self, update: int) -> bool:
+        """Whether `refresh` has something to do before an update."""
         dreams = self.imagined is not None and self.imagined.due(update)
         return dreams or self.recipe.relabel_due(self.hp, update)
 

@@ -51,7 +51,7 @@ def bare(learner):
                 for objective in recipe.plan():
                     if done % objective.every == 0:
                         flat = learner.flat[objective.name]
-                        loss, _ = learner._loss(objective, batch)
+                        loss, _ = learner.recipe.loss(objective.name, learner.nets, batch, learner.hp)
                         flat.set_gradient(torch.autograd.grad(loss, flat.parameters))
                         optimizers[objective.name].step()
                 if done % recipe.targets_every == 0:
