@@ -79,7 +79,9 @@ def _choosing(found: Policies, sheet: Sheet, of: int) -> str:
     if found.default is not None:
         told = f"The defaults return {points(found.default)}."
     if (fewest := min(map(len, found.returns))) < FEW_EPISODES:
-        told += f" The true mean of a policy is here that of {fewest} episodes, which is hardly a true one."
+        told += (
+            f" The true mean of a policy is here that of few episodes ({fewest}); eval_episodes makes more."
+        )
     return f"""<h3>Choosing a policy on {escape(found.data)} by playing</h3>{mark}{table}<p class=quiet>{many}
 policies (the seeds of the finished trials) are drawn, UCB1 plays one episode of one of them after the other,
 and the one that looks best is deployed; means of {REPEATS:,} repeats with their 95&nbsp;% bootstrap interval,

@@ -17,6 +17,9 @@ from off2on.stats import FloatArray, points
 BEST = 0.25
 """Share of the trials that are coloured."""
 
+MOST_TICKS = 5
+"""Values to choose from that are all written at an axis."""
+
 
 def parallel(axes: Sequence[Axis], scores: FloatArray) -> Figure:
     """One line a trial through its values to its score: the best quarter blue, the very best thick.
@@ -86,11 +89,12 @@ def _ticks(axis: Axis) -> list[tuple[float, str]]:
             (number / last if len(axis.words) > 1 else 0.5, word) for number, word in enumerate(axis.words)
         ]
     low, high = _range(axis)
-    listed = np.unique(axis.values[np.isfinite(axis.values)])
-    if len(listed) > 5:
-        places = np.linspace(low, high, 3)
+    listed = axis.listed
+    if listed is None or len(listed) > MOST_TICKS:
+        places = np.linspace(low, high, 3 if high > low else 1)
         listed = 10**places if axis.log else places
-    heights = _height(Axis(axis.name, listed, log=axis.log))
+    within = np.log10(listed) if axis.log else listed
+    heights = (within - low) / (high - low) if high > low else np.full(len(listed), 0.5)
     form = points if axis.name == "score" else "{:.3g}".format
     return [(float(height), form(value)) for height, value in zip(heights, listed, strict=True)]
 
@@ -158,15 +162,14 @@ def _scatter(panel: Axes, axis: Axis, scores: FloatArray, low: FloatArray, high:
         panel.set_xticks(range(len(axis.words)), [word[:12] for word in axis.words])
         panel.set_xlim(-0.6, len(axis.words) - 0.4)
         return
-    listed = np.unique(axis.values[np.isfinite(axis.values)])
     if axis.log:
         panel.set_xscale("log")
         panel.minorticks_off()
-    if axis.log and len(listed) > 5:
-        low, high = np.log10(listed[[0, -1]])
-        panel.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0) if high - low < 2 else (1.0,), numticks=6))
-    elif len(listed) <= 5:
-        panel.set_xticks(listed)
+    if axis.listed is not None and len(axis.listed) <= MOST_TICKS:
+        panel.set_xticks(axis.listed)
+    elif axis.log:
+        subs = (1.0, 3.0) if np.ptp(_range(axis)) < 2 else (1.0,)
+        panel.xaxis.set_major_locator(LogLocator(subs=subs, numticks=6))
     else:
         panel.locator_params(axis="x", nbins=4)
     panel.margins(x=0.1)

@@ -26,6 +26,12 @@ MEASURES = {
     "area": "mean return over the online steps",
     "fqe": "return estimated from the data by fitted Q evaluation",
 }
+WAYS = {
+    "random": "random search",
+    "grid": "grid search",
+    "optuna": "Optuna",
+    "pbt": "population-based training",
+}
 ROWS = 60  # of the table on the page; all are in trials.csv
 
 
@@ -59,8 +65,8 @@ def _page(search: Search, sheet: Sheet) -> str:
     title = escape(f"{algorithm} on {' and '.join(data)}: a search")
     counts = ", ".join(f"{count} {status}" for status, count in search.counts.items())
     words = [f"{len(search.trials)} trials ({counts})"]
-    words += [f"chosen by {search.about['by']}"] if search.about.get("by") else []
-    words += ["stopped early by asha"] if search.about.get("stop_early") == "asha" else []
+    words += [WAYS.get(str(by), str(by))] if (by := search.about.get("by")) else []
+    words += ["asha stops early"] if search.about.get("stop_early") == "asha" else []
     words += [f"maximised: {search.objective}"]
     parts = [
         f"<header><h1>{title}</h1><p class=quiet>{escape(' · '.join(words))}</p></header><main>",

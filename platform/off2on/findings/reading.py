@@ -85,12 +85,14 @@ class Axis:
         values: One a trial, NaN where it has none [N].
         words: What the whole numbers stand for; empty if they are numbers.
         log: Whether it is drawn on a logarithmic axis.
+        listed: The numbers to choose from, if they were listed.
     """
 
     name: str
     values: FloatArray
     words: list[str] = field(default_factory=list)
     log: bool = False
+    listed: FloatArray | None = None
 
 
 @dataclass(frozen=True)
@@ -143,8 +145,9 @@ class Search:
             rule = (self.about.get("search") or {}).get(name)
             told = [str(key) for key in rule] if isinstance(rule, Mapping) else []
             far = "between" not in told and most >= WIDE_RANGE * least
-            log = least > 0 and (far or any(key.startswith("log") for key in told))
-            return Axis(name, values, log=log)
+            log = least > 0 and (far or "log_between" in told)
+            listed = np.unique(values[np.isfinite(values)]) if "one_of" in told else None
+            return Axis(name, values, log=log, listed=listed)
         words = sorted({cell for cell in cells if cell})
         return Axis(name, np.array([words.index(cell) if cell else math.nan for cell in cells]), words)
 
