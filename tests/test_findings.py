@@ -170,6 +170,13 @@ def test_the_cost_is_the_sum_over_all_trials(whole: Path) -> None:
     assert "together 25 18,010 0 720 158,400 25 min 0 s" in words
 
 
+def test_a_trial_that_does_not_say_what_it_took_is_named(tmp_path: Path) -> None:
+    silent = dict.fromkeys(("updates", "env_steps", "episodes", "seconds"), "")
+    rows = [{"score": 1, "beta": 1}, {"status": "failed", "score": "", "beta": 2, **silent}]
+    told = Page(write_findings(make_search(tmp_path / "search", rows))[0]).words
+    assert "Not counted, as it is not known: trial 0001" in told
+
+
 def test_the_folder_alone_is_enough_anywhere_and_again(whole: Path, tmp_path: Path) -> None:
     there = whole.rename(tmp_path / "elsewhere")
     try:

@@ -32,6 +32,10 @@ def section(search: Search, sheet: Sheet) -> str:
         rows.append([escape(name), str(len(trials)), *numbers, within, duration(total["seconds"])])
     heads = ["", "trials", *WHAT.values(), "steps in them", "time of the trials"]
     parts = [sections.table(heads, rows), f"<p>{_variant(search)}</p>"]
+    unknown = [trial.name for trial in search.trials if not trial.spent]
+    parts += (
+        [f"<p>Not counted, as it is not known: trial {escape(', '.join(unknown))}.</p>"] if unknown else []
+    )
     found = policies(search)
     parts += [_choosing(each, sheet, len(found)) for each in found]
     parts += (

@@ -53,6 +53,7 @@ def write_findings(folder: Path) -> tuple[Path, Path]:
         raise UserError(
             f"no trial of {folder} has finished with a score yet.",
             f"{folder / 'trials.csv'} has {counts or 'no trial'}.",
+            f"off2on tune {file} --resume" if (file := search.about.get("file")) else "",
         )
     page, best, sheet = folder / "report.html", folder / "best.yaml", Sheet(folder / "figures")
     write(best, best_yaml(search))
