@@ -268,3 +268,60 @@ def test_runners_lose_a_node_and_every_step_comes_in_once(nodes: Nodes, tmp_path
     assert len(found) >= 2
     for steps in found.values():
         assert steps == list(range(len(steps)))
+
+
+SEARCH = """
+algorithm: iql
+data: toy-pendulum
+updates: 400
+eval_every: 100
+eval_episodes: 1
+seeds: 1
+trials: 4
+by: grid
+maximise: final_score
+out: found
+with:
+  hidden: [16, 16]
+  batch_size: 16
+search:
+  expectile: {one_of: [0.6, 0.7]}
+  beta: {one_of: [1, 3]}
+"""
+
+
+def test_a_search_loses_a_node_and_no_trial(nodes: Nodes, tmp_path: Path, data_root: Path):
+    (tmp_path / "search.yaml").write_text(SEARCH)
+    nodes.only(1, 1)
+    words = ["tune", "search.yaml", "--jobs", "2", "--address", nodes.address]
+    with Job(tmp_path, OFF2ON, *words, OFF2ON_DATA=data_root) as job:
+        job.wait_until(lambda: sum(len(rows(run.parent)) for run in tmp_path.glob("found/**/run.yaml")) >= 2)
+        nodes.kill(nodes.alive[0])
+        nodes.add(1)
+        job.ends_well()
+    with (tmp_path / "found/trials.csv").open(newline="") as file:
+        trials = list(csv.DictReader(file))
+    assert [trial["status"] for trial in trials] == ["finished"] * 4
+    assert len({(trial["expectile"], trial["beta"]) for trial in trials}) == 4
+    runs = [path.parent for path in tmp_path.glob("found/**/run.yaml")]
+    assert len(runs) == 4
+    for run in runs:
+        assert [row["updates"] for row in rows(run)] == ["100", "200", "300", "400"]
+
+
+def test_what_does_not_fit_is_refused_and_writes_nothing(nodes: Nodes, tmp_path: Path, data_root: Path):
+    nodes.only(2, 1)
+    words = ["train", "iql", "toy-pendulum", "--online", "10", "--address", nodes.address]
+    with Job(tmp_path, OFF2ON, *words, "--learners", "2", "--workers", "2", OFF2ON_DATA=data_root) as job:
+        assert job.process.wait(PATIENCE) == 2
+    told = job.said.read_text()
+    assert "error: the cluster has no room for 2 learners of 1 CPU each, 2 runners of 1 CPU each." in told
+    assert "try: --learners 2 --workers 1, or --wait MINUTES" in told
+    assert [path.name for path in tmp_path.iterdir()] == ["said"]
+    dry = ["--learners", "2", "--workers", "1", "--dry-run"]
+    with Job(tmp_path, OFF2ON, *words, *dry, OFF2ON_DATA=data_root) as job:
+        told = job.ends_well()
+    assert "there is   3 nodes: 3 of 3 CPUs, 0 of 0 GPUs free" in told
+    assert "needs      2 learners of 1 CPU each, 1 runner of 1 CPU" in told
+    assert "fits       for example learners on " in told
+    assert [path.name for path in tmp_path.iterdir()] == ["said"]
