@@ -63,6 +63,10 @@ def tune(
 
     page, best = write_findings(search.folder)
     line("best", str(best))
+    if search.by == "pbt":
+        click.echo(
+            "these are the values at the end; `taken_over` in run.yaml says how they came about", err=True
+        )
     line("report", str(page))
 
 

@@ -49,6 +49,13 @@ class Asking(Searcher):
             trial = self.book.add(trial_id, drawn, self.search.settled(drawn))
         return {"drawn": trial.drawn}
 
+    def everybody(self) -> list[dict[str, Any]]:
+        """What is drawn for each of a population, all of which are there from the start.
+
+        Ray Tune has no place for a searcher beside its scheduler then; it numbers the trials itself.
+        """
+        return [self.suggest(f"{number:05d}")["drawn"] for number in range(self.left)]
+
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """A score on the way."""
         if self.optuna is not None:

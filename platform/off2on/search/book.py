@@ -62,7 +62,8 @@ class Book:
         self.trials = [_read(path) for path in sorted(folder.glob("trials/*/trial.yaml"))]
 
     def __getitem__(self, tune: str) -> Trial:
-        return next(trial for trial in self.trials if trial.tune == tune)
+        number = tune.rpartition("_")[2]  # Tune puts a name of its own before the number of a population's
+        return next(trial for trial in self.trials if trial.tune == number)
 
     def add(self, tune: str, drawn: dict[str, Any], values: dict[str, str]) -> Trial:
         """A trial that is new."""

@@ -97,7 +97,7 @@ def _items(said: Mapping[str, Said], key: str) -> dict[str, Said]:
 
 def _with_given(said: dict[str, Said], given: Mapping[str, Said]) -> dict[str, Said]:
     """What the command line says wins; a hyperparameter that it names is not searched."""
-    keys = {name: each for name, each in given.items() if name in KEYS}
+    keys = {name: _listed(name, each) for name, each in given.items() if name in KEYS}
     fixed = {name: each for name, each in given.items() if name not in KEYS}
     if not fixed:
         return said | keys
@@ -107,6 +107,13 @@ def _with_given(said: dict[str, Said], given: Mapping[str, Said]) -> dict[str, S
         left = {name: each for name, each in said["search"].items.items() if name not in fixed}
         found["search"] = Said(left, said["search"].origin)
     return found
+
+
+def _listed(name: str, said: Said) -> Said:
+    """Names with commas as the list that they are in a file."""
+    if name not in (*LISTED, "data") or "," not in said.text:
+        return said
+    return Said([Said(each, said.origin) for each in said.text.split(",")], said.origin)
 
 
 def _algorithms(said: Said) -> tuple[str, ...]:

@@ -84,9 +84,10 @@ def _tune(search: Search, asking: Asking, jobs: int, terminal: TextIO) -> None:
         population = search.by == "pbt"
         tuner = tune.Tuner(
             tune.with_resources(trainable, _resources(jobs, actors, population)),
+            param_space={"drawn": tune.grid_search(asking.everybody())} if population else {},
             tune_config=tune.TuneConfig(
-                num_samples=asking.left,
-                search_alg=asking,
+                num_samples=1 if population else asking.left,
+                search_alg=None if population else asking,
                 scheduler=_scheduler(search, asking.book.trials),
                 max_concurrent_trials=None if population else jobs,
                 reuse_actors=True,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from off2on.records import RunRecord, load_run
+from off2on.records import RunRecord, load_run, read_about
 from off2on.stats import FEWEST_SEEDS, RESAMPLES, FloatArray
 
 Interval = tuple[float, float] | None
@@ -66,8 +66,11 @@ def _estimated(runs: Sequence[Path]) -> Score:
     """Offline estimates; of few seeds, the interval is the estimator's own."""
     from off2on.ope import fqe_score
 
-    records = [load_run(run) for run in runs]
-    found = [fqe_score(one.folder, one.about["data"]["pinned"], seed=one.seed) for one in records]
+    abouts = [read_about(run) for run in runs]
+    found = [
+        fqe_score(run, about["data"]["pinned"], seed=about["seed"])
+        for run, about in zip(runs, abouts, strict=True)
+    ]
     over_seeds = mean([[estimate for estimate, _, _ in found]])
     if over_seeds.interval is not None:
         return over_seeds

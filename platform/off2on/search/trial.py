@@ -23,6 +23,7 @@ from off2on.search.checks import marks
 from off2on.search.scoring import score
 from off2on.search.spec import Search
 
+DONOR = "donor.yaml"
 MARK = "mark"
 """Evaluations so far that have a score."""
 
@@ -137,14 +138,19 @@ class SeedsTogether(tune.Trainable):
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """The runs as they are."""
+        last = []
         for index, run in enumerate(self.runs):
-            shutil.copytree(run.folder, Path(checkpoint_dir) / str(index), symlinks=True)
-        write(Path(checkpoint_dir) / "trial.yaml", yaml.safe_dump({"name": self.name}))
+            kept = run.last_checkpoint
+            last.append(kept.name if kept else "")
+            # Tune copies the folder elsewhere, without links.
+            ignored = shutil.ignore_patterns("last", "events.*")
+            shutil.copytree(run.folder, Path(checkpoint_dir) / str(index), ignore=ignored)
+        write(Path(checkpoint_dir) / DONOR, yaml.safe_dump({"name": self.name, "last": last}))
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
         """Another trial's runs, with the values of this one; its own are still there."""
-        donor = yaml.safe_load((Path(checkpoint_dir) / "trial.yaml").read_text())["name"]
-        if donor == self.name:
+        donor = yaml.safe_load((Path(checkpoint_dir) / DONOR).read_text())
+        if donor["name"] == self.name:
             return
         book = Book(self.search.folder, self.search.names)
         trial = book[self.trial_id]
@@ -154,11 +160,11 @@ class SeedsTogether(tune.Trainable):
                 going.close()
         self.runs, self.going = [], []
         for index, plan in enumerate(self.plans):
-            _take_over(plan, Path(checkpoint_dir) / str(index), donor)
+            _take_over(plan, Path(checkpoint_dir) / str(index), donor["name"], donor["last"][index])
         book.keep(trial)
 
 
-def _take_over(plan: Plan, donor: Path, name: str) -> None:
+def _take_over(plan: Plan, donor: Path, name: str, last: str) -> None:
     """Puts a copy of another run in a run's place; from here on it has its own hyperparameters."""
     from dataclasses import replace
 
@@ -166,7 +172,8 @@ def _take_over(plan: Plan, donor: Path, name: str) -> None:
 
     partial = plan.folder.with_name(f"{plan.folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(donor, partial, symlinks=True)
+    shutil.copytree(donor, partial)
+    (partial / "checkpoints" / "last").symlink_to(last, target_is_directory=True)
     run = Run.resume(partial)
     elsewhere = replace(plan, out=str(Path(plan.out) / "elsewhere"))
     taken = [*run.about.get("taken_over", []), {"from": f"trial {name}", "evaluations": len(run.metrics)}]

@@ -1,0 +1,523 @@
+"""Searches: their file, which values trials get, and real trials, killed and gone on with."""
+
+import csv
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from off2on.errors import UserError
+from off2on.records import load_run
+from off2on.search.asking import SCORE, Asking
+from off2on.search.book import FINISHED, STOPPED, Book
+from off2on.search.checks import check, marks
+from off2on.search.file import Said
+from off2on.search.reading import read
+from off2on.search.run import run
+from off2on.search.scoring import mean
+from off2on.search.spec import Dimension, Search
+from off2on.stats import iqm
+from off2on.train import evaluations
+
+OFF2ON = Path(sys.executable).with_name("off2on")
+PATIENCE = 400  # seconds until a process counts as stuck; a busy machine is slow
+
+FILE = """\
+algorithm: iql
+data: toy-pendulum
+updates: 40
+eval_every: 20
+eval_episodes: 1
+online: 20
+strategy: append
+seeds: 3
+trials: 3
+maximise: final_score
+with:
+  hidden: [16, 16]
+  batch_size: 32
+search:
+  expectile: {between: [0.5, 0.95]}
+  beta: {log_between: [0.5, 10]}
+  actor_lr: default
+  online.utd: {one_of: [0.5, 1]}
+"""
+
+# What a user gets wrong: (in the file, instead of it), what the message must hold, the line to paste.
+# fmt: off
+MISTAKES: dict[str, tuple[tuple[str, str], list[str], str]] = {
+    "key": (("updates:", "update:"), ["wrong.yaml:3", "'update'", "nearest: updates"], "updates: 40"),
+    "twice": (("updates: 40", "data: toy"), ["wrong.yaml:3", "'data' is said twice", "wrong.yaml:2"], ""),
+    "yaml": (("updates: 40", "updates: [40"), ["wrong.yaml", "not YAML", "line"], ""),
+    "no-algorithm": (("algorithm: iql\n", ""), ["wrong.yaml", "no algorithm"], "algorithm: iql"),
+    "algorithm": (("iql", "iqll"), ["wrong.yaml:1", "'iqll'", "nearest: iql"], "algorithm: iql"),
+    "data": (("toy-pendulum", "toy-pendulom"), ["wrong.yaml:2", "'toy-pendulom'", "nearest: toy-pendulum"],
+             "data: toy-pendulum"),
+    "strategy": (("append", "apend"), ["wrong.yaml:7", "'apend'", "nearest: append"], "strategy: append"),
+    "number": (("updates: 40", "updates: many"), ["wrong.yaml:3", "updates", "many"], ""),
+    "negative": (("online: 20", "online: -20"), ["wrong.yaml:6", "online", "-20", "from 0 on"], ""),
+    "seeds": (("seeds: 3", "seeds: 0"), ["wrong.yaml:8", "seeds", "from 1 on"], ""),
+    "measure": (("final_score", "final_scare"), ["wrong.yaml:10", "'final_scare'", "nearest: final_score"],
+                "maximise: final_score"),
+    "by": (("trials: 3", "by: radnom"), ["wrong.yaml:9", "'radnom'", "nearest: random"], "by: random"),
+    "stop": (("trials: 3", "stop_early: asho"), ["wrong.yaml:9", "'asho'", "nearest: asha"],
+             "stop_early: asha"),
+    "fixed-name": (("  batch_size", "  batch_sise"), ["wrong.yaml:13", "'batch_sise'", "nearest: batch_size"],
+                   "batch_size: 32"),
+    "fixed-value": (("batch_size: 32", "batch_size: 0"), ["wrong.yaml:13", "batch_size", "≥ 1", "0"], ""),
+    "searched-name": (("  expectile", "  expctile"), ["wrong.yaml:15", "'expctile'", "nearest: expectile"],
+                      "expectile: {between: [0.5, 0.95]}"),
+    "online-name": (("online.utd", "online.udt"), ["wrong.yaml:18", "'online.udt'", "nearest: online.utd"],
+                    "online.utd: {one_of: [0.5, 1]}"),
+    "both": (("batch_size: 32", "expectile: 0.7"), ["wrong.yaml:13", "'expectile' is both"], ""),
+    "range-word": (("{between", "{betwen"), ["wrong.yaml:15", "'betwen'", "nearest: between"],
+                   "expectile: {between: [0.5, 0.95]}"),
+    "no-range": (("{between: [0.5, 0.95]}", "0.7"), ["wrong.yaml:15", "expectile", "between"],
+                 "expectile: {between: [LOW, HIGH]}"),
+    "out-of-range": (("[0.5, 0.95]", "[0.5, 1.4]"), ["wrong.yaml:15", "expectile", "(0, 1)", "1.4"], ""),
+    "falls": (("[0.5, 0.95]", "[0.95, 0.5]"), ["wrong.yaml:15", "must rise"], "expectile: {between: [0.5, 0.95]}"),
+    "one-bound": (("[0.5, 0.95]", "[0.5]"), ["wrong.yaml:15", "two numbers"], "expectile: {between: [LOW, HIGH]}"),
+    "log-of-zero": (("[0.5, 10]", "[0, 10]"), ["wrong.yaml:16", "starts at 0", "logarithm"],
+                    "beta: {log_between: [0.1, 10]}"),
+    "no-own-range": (("actor_lr: default", "discount: default"), ["wrong.yaml:17", "no search range", "[0, 1]"],
+                     "discount: {one_of: [0.99, …]}"),
+    "no-number": (("actor_lr: default", "reward: {between: [0, 1]}"), ["wrong.yaml:17", "takes no numbers"],
+                  "reward: {one_of: [return_scale, …]}"),
+    "value": (("[0.5, 1]}", "[0.5, -1]}"), ["wrong.yaml:18", "utd", "> 0", "-1"], ""),
+    "recipe": (("online.utd: {one_of: [0.5, 1]}", "online.targets: {one_of: [own, random_pair]}"),
+               ["wrong.yaml:18", "IQL"], ""),
+    "offline": (("online: 20", "online: 0"), ["wrong.yaml:18", "online.utd", "no online side"], "online: 20k"),
+    "nothing-varies": ((FILE[FILE.index("search:"):], ""), ["wrong.yaml", "varies nothing"],
+                       "search: {actor_lr: default}"),
+    "grid": (("trials: 3", "by: grid"), ["wrong.yaml:15", "grid", "between"], "expectile: {one_of: [0.5, 0.95]}"),
+    "estimate-stopped": (("trials: 3\nmaximise: final_score", "stop_early: asha\nmaximise: fqe"),
+                         ["wrong.yaml:9", "estimate"], "stop_early: none"),
+    "threads": (("trials: 3", "threads: 999"), ["wrong.yaml:9", "999 threads", "cores"], "threads: 1"),
+    "learners": (("trials: 3", "learners: 400"), ["wrong.yaml:9", "1200 cores", "this machine has"], "learners: 0"),
+}
+# fmt: on
+
+
+@pytest.fixture
+def here(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def made(text: str, name: str = "search.yaml", **given: str) -> Search:
+    """A search of a file with this text, checked."""
+    Path(name).write_text(text)
+    search = read(Path(name), {key: Said(value, "command line") for key, value in given.items()})
+    check(search)
+    return search
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_told_with_its_line(here: Path, mistake: str) -> None:
+    (there, instead), parts, attempt = MISTAKES[mistake]
+    assert there in FILE
+    with pytest.raises(UserError) as caught:
+        made(FILE.replace(there, instead, 1), "wrong.yaml")
+    told = f"{caught.value.what} {caught.value.expected}"
+    for part in parts:
+        assert part in told, told
+    assert caught.value.attempt == attempt or not attempt, caught.value.attempt
+    assert [file.name for file in here.iterdir()] == ["wrong.yaml"], "nothing is begun"
+
+
+OFFLINE = """\
+algorithm: iql
+data: toy-pendulum
+updates: 40
+eval_every: 20
+eval_episodes: 1
+seeds: 1
+trials: 4
+with: {hidden: "16,16", batch_size: 32}
+search:
+  expectile: {between: [0.5, 0.95]}
+  actor_lr: default
+"""
+
+# fmt: off
+TOGETHER = {
+    "no-simulator": ({"data": "wide"}, ["command line", "wide has no simulator"], "maximise: fqe"),
+    "drop-offline": ({"maximise": "smallest_drop"}, ["command line", "online side, and there is none"], "online: 20k"),
+    "no-mean": ({"data": "toy-pendulum,wide"}, ["command line", "0 and 100"], ""),
+    "estimates": ({"data": "toy-pendulum,wide", "maximise": "fqe"}, ["command line", "common scale"], ""),
+    "column": ({"algorithm": "bcq", "data": "toy-cartpole"}, ["search.yaml"], ""),
+    "once": ({"stop_early": "asha", "eval_every": "40"}, ["command line", "one evaluation"], "eval_every: 4"),
+    "population-stopped": ({"by": "pbt", "stop_early": "asha"}, ["command line", "pbt"], "stop_early: none"),
+    "few": ({"by": "pbt", "trials": "3"}, ["command line", "population of 3"], "trials: 8"),
+    "grid-size": ({"by": "grid", "trials": "3"}, ["search.yaml:10", "grid"], ""),
+}
+# fmt: on
+
+
+@pytest.mark.parametrize("wrong", TOGETHER)
+def test_what_does_not_go_together_is_refused(here: Path, wrong: str) -> None:
+    given, parts, attempt = TOGETHER[wrong]
+    with pytest.raises(UserError) as caught:
+        made(OFFLINE, **given)
+    told = f"{caught.value.what} {caught.value.expected}"
+    for part in parts:
+        assert part in told, told
+    assert caught.value.attempt == attempt or not attempt, caught.value.attempt
+
+
+@pytest.mark.parametrize(
+    "name", ["hidden: {one_of: ['16,16', '32,32']}", "normalise_obs: {one_of: [no, yes]}"]
+)
+def test_a_population_cannot_search_what_makes_other_networks_or_rows(here: Path, name: str) -> None:
+    text = OFFLINE.replace('hidden: "16,16", ', "").replace("actor_lr: default", name)
+    with pytest.raises(UserError, match=r"search\.yaml:11: pbt cannot search"):
+        made(text, by="pbt")
+    made(text, by="random", stop_early="asha")
+
+
+def test_more_trials_at_once_than_cores_are_refused(here: Path) -> None:
+    search = made(OFFLINE)
+    with pytest.raises(UserError, match="--jobs 999") as caught:
+        check(search, 999)
+    assert caught.value.attempt.startswith("off2on tune search.yaml --jobs ")
+
+
+def test_the_command_line_wins_and_what_it_fixes_is_not_searched(here: Path) -> None:
+    search = made(OFFLINE, expectile="0.7", trials="9", updates="1k")
+    assert (search.names, search.trials, search.options["updates"]) == (["actor_lr"], 9, 1000)
+    (plan,) = search.plans({"actor_lr": "1e-4"}, "000")
+    assert dict(plan.hyperparameters)["expectile"] == "0.7"
+    assert plan.origins["expectile"] == "command line"
+    assert search.as_dict()["with"]["batch_size"] == {"value": "32", "origin": "search.yaml:8"}
+
+
+def test_numbers_have_the_type_of_their_hyperparameter(here: Path) -> None:
+    text = OFFLINE.replace("actor_lr: default", "actor_lr: {one_of: [1e-4, 3e-4]}")
+    text = text.replace("expectile: {between: [0.5, 0.95]}", "batch_size: {between: [16, 1k]}")
+    search = made(text.replace(", batch_size: 32", ""))
+    drawn = Asking(search, Book(here, search.names)).suggest("a")["drawn"]
+    (plan,) = search.plans(search.settled(drawn), "000")
+    hp = plan.check().hp
+    assert hp.actor_lr in (1e-4, 3e-4)
+    assert hp.batch_size == drawn["batch_size"]
+    assert isinstance(hp.batch_size, int)
+
+
+def test_a_grid_has_every_setting_once_and_no_value_that_means_nothing(here: Path) -> None:
+    text = OFFLINE.replace("algorithm: iql", "algorithm: [iql, td3_bc]").replace("trials: 4\n", "by: grid\n")
+    text = text[: text.index("  expectile")]
+    text += (
+        "  expectile: {one_of: [0.6, 0.7, 0.8]}\n  alpha: {one_of: [1, 2.5]}\n  actor_lr: {one_of: [1e-3]}\n"
+    )
+    search = made(text)
+    asking, drawn = Asking(search, Book(here, search.names)), []
+    while (told := asking.suggest(str(len(drawn)))) != Asking.FINISHED:
+        drawn.append(tuple(told["drawn"].items()))
+    iql = [(("algorithm", "iql"), ("expectile", e), ("actor_lr", "1e-3")) for e in ("0.6", "0.7", "0.8")]
+    td3_bc = [(("algorithm", "td3_bc"), ("alpha", a), ("actor_lr", "1e-3")) for a in ("1", "2.5")]
+    assert sorted(drawn) == sorted(iql + td3_bc)
+    assert search.trials == 5
+
+
+def test_what_is_drawn_at_random_depends_on_the_number_of_the_trial_alone(here: Path) -> None:
+    search = made(FILE)
+    one, other = (Asking(search, Book(here / name, search.names)) for name in ("a", "b"))
+    first = [one.suggest(str(number))["drawn"] for number in range(3)]
+    assert first == [other.suggest(str(number))["drawn"] for number in range(3)]
+    assert first[0] != first[1]
+    # A search that goes on begins with what was begun, and does not draw it again.
+    again = Asking(search, Book(here / "a", search.names))
+    assert [again.suggest(f"again-{number}")["drawn"] for number in range(3)] == first
+    assert again.suggest("more") == Asking.FINISHED
+
+
+@given(
+    low=st.floats(1e-6, 1e3),
+    ratio=st.floats(1.01, 1e4),
+    share=st.floats(0, 1),
+    whole=st.booleans(),
+    kind=st.sampled_from(["between", "log_between"]),
+)
+def test_what_is_run_lies_within_the_range(
+    low: float, ratio: float, share: float, whole: bool, kind: str
+) -> None:
+    low, high = (float(int(low) + 1), float(int(low * ratio) + 2)) if whole else (low, low * ratio)
+    dimension = Dimension("x", kind, (repr(low), repr(high)), whole, Said("", ""))
+    told = dimension.settled(low + share * (high - low))
+    assert low <= float(told) <= high
+    assert not whole or float(told) == int(told)
+    assert abs(float(told) - (low + share * (high - low))) <= (0.5 if whole else 1e-5 * high)
+
+
+def test_a_score_is_the_mean_over_seeds_and_data_sets() -> None:
+    assert mean([[1.0, 5.0]]) == mean([[5.0, 1.0]])
+    assert (mean([[1.0, 5.0]]).value, mean([[1.0, 5.0]]).interval) == (3.0, None)
+    assert mean([[1.0, 2.0, 6.0], [9.0, 9.0, 9.0]]).value == 6.0
+    seeds = [0.0, 100.0, 100.0, 100.0]
+    assert mean([seeds]).value == 75.0 != iqm(seeds), "a seed that fails counts"
+    assert mean([[4.0, 4.0, 4.0]]).interval == (4.0, 4.0)
+    # Of three seeds, all three are the lowest in one resample of 27, so that 2.5 % is at the lowest.
+    assert mean([[0.0, 3.0, 6.0]]).interval == (0.0, 6.0)
+    # Data sets are resampled each by itself: a constant one narrows, another's level does not widen.
+    assert mean([[0.0, 3.0, 6.0], [300.0, 300.0, 300.0]]).interval == (150.0, 153.0)
+
+
+def test_optuna_learns_from_scores_and_from_those_of_an_earlier_command(here: Path) -> None:
+    text = OFFLINE.replace("trials: 4", "trials: 60").replace("  actor_lr: default\n", "")
+    search = made(text, by="optuna")
+    book = Book(here, search.names)
+
+    def distances(asking: Asking, count: int) -> list[float]:
+        found = []
+        for _ in range(count):
+            name = f"t{len(book.trials)}"
+            expectile = asking.suggest(name)["drawn"]["expectile"]
+            found.append(abs(expectile - 0.9))
+            asking.on_trial_complete(name, {SCORE: -found[-1]})
+            book.end(book.trials[-1], {"status": FINISHED, SCORE: -found[-1]})
+        return found
+
+    before = distances(Asking(search, book), 30)
+    after = distances(Asking(search, Book(here, search.names)), 10)
+    assert np.mean(before[20:]) < 0.5 * np.mean(before[:10])
+    assert np.mean(after) < 0.5 * np.mean(before[:10]), "it does not begin anew"
+
+
+def environment() -> dict[str, str]:
+    ours = ("OFF2ON_DATA", "PYTHONPATH", "PYTHONWARNINGS", "RAY_ADDRESS")
+    return {name: value for name, value in os.environ.items() if name not in ours}
+
+
+def off2on(cwd: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [OFF2ON, *words], cwd=cwd, env=environment(), capture_output=True, text=True, timeout=PATIENCE
+    )
+
+
+def table(folder: Path) -> list[dict[str, str]]:
+    with (folder / "trials.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def files(folder: Path) -> dict[Path, tuple[int, bytes]]:
+    """When each was written, and what it holds."""
+    return {
+        path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("*") if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working directory with toy data and the file of a search."""
+    lab = tmp_path_factory.mktemp("search")
+    assert off2on(lab, "data", "add", "toy-pendulum", "episodes=4").returncode == 0
+    (lab / "search.yaml").write_text(FILE)
+    return lab
+
+
+Killed = tuple[dict[Path, tuple[int, bytes]], list[dict[str, str]], subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def searched(lab: Path) -> Killed:
+    """The search, killed when its second trial has begun to learn, and gone on with.
+
+    Returns:
+        The files and the rows of the trials that had ended at the kill, and what the second command said.
+    """
+    out = lab / "runs/tune/search"
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    first = subprocess.Popen(
+        [OFF2ON, "tune", "search.yaml"], cwd=lab, env=environment(), start_new_session=True, **quiet
+    )
+    deadline = time.monotonic() + PATIENCE
+    while not list(out.glob("trials/001/*/*/metrics.csv")) and first.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    time.sleep(1)  # its trial's process ends by itself
+    rows = table(out)
+    kept: dict[Path, tuple[int, bytes]] = {}
+    for row in rows:
+        kept |= files(out / row["folder"])
+    return kept, rows, off2on(lab, "tune", "search.yaml", "--resume")
+
+
+@pytest.mark.timeout(900)
+def test_killed_it_goes_on_and_leaves_alone_what_has_ended(lab: Path, searched: Killed) -> None:
+    kept, before, done = searched
+    out = lab / "runs/tune/search"
+    assert done.returncode == 0, done.stderr
+    assert [row["trial"] for row in before] == ["000"], "one trial had ended when the search was killed"
+    assert kept == files(out / "trials/000")
+    rows = table(out)
+    assert rows[0] == before[0]
+    assert [(row["trial"], row["status"]) for row in rows] == [(f"00{n}", "finished") for n in range(3)]
+    assert len(done.stderr.splitlines()) == 2, done.stderr  # the trials that were missing
+    log = (out / "trials/001/log.txt").read_text()
+    assert "Traceback" not in log, log
+
+
+@pytest.mark.timeout(900)
+def test_a_row_says_what_its_runs_say(lab: Path, searched: Killed) -> None:
+    out = lab / "runs/tune/search"
+    for row in table(out):
+        runs = [load_run(path.parent) for path in sorted((out / row["folder"]).rglob("run.yaml"))]
+        assert [run.seed for run in runs] == [0, 1, 2]
+        found = mean([[float(run.curve.scores[-1]) for run in runs]])
+        assert float(row["score"]) == found.value
+        assert found.interval is not None
+        assert (float(row["low"]), float(row["high"])) == found.interval
+        assert (row["seeds"], row["env_steps"], row["episodes"]) == ("3", "60", "15")
+        assert int(row["updates"]) == sum(int(run.metrics["updates"][-1]) for run in runs)
+        for run in runs:
+            said = run.hyperparameters
+            assert said["hidden"]["value"] == [16, 16]
+            for name in ("expectile", "beta", "actor_lr", "online.utd"):
+                assert said[name]["value"] == float(row[name])
+                assert said[name]["origin"] == f"trial {row['trial']}"
+
+
+@pytest.mark.timeout(900)
+def test_seeds_together_are_the_runs_that_train_makes(
+    lab: Path, searched: Killed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = lab / "runs/tune/search/trials/002/toy-pendulum/iql-append-s1"
+    command = shlex.split(yaml.safe_load((folder / "run.yaml").read_text())["command"])
+    done = off2on(lab, *command[1:], "--out", "runs/alone")
+    assert done.returncode == 0, done.stderr
+    alone, together = (load_run(each) for each in (lab / "runs/alone/toy-pendulum/iql-append-s1", folder))
+    for name in ("score", "q", "value/loss", "critic/loss", "actor/loss"):
+        np.testing.assert_array_equal(alone.metrics[name], together.metrics[name])
+
+
+@pytest.mark.timeout(900)
+def test_it_ends_with_a_page_and_the_best_values(lab: Path, searched: Killed) -> None:
+    out = lab / "runs/tune/search"
+    _, _, done = searched
+    told = dict(line.split() for line in done.stdout.splitlines())
+    assert list(told) == ["trials", "best", "report"]
+    assert all((lab / path).is_file() for path in told.values())
+    best = max(table(out), key=lambda row: float(row["score"]))
+    values = yaml.safe_load((out / "best.yaml").read_text())
+    assert float(values["expectile"]) == float(best["expectile"])
+
+
+@pytest.mark.timeout(900)
+def test_a_search_that_is_there_is_not_begun_again_and_another_does_not_go_on_with_it(
+    lab: Path, searched: Killed
+) -> None:
+    again = off2on(lab, "tune", "search.yaml")
+    assert again.returncode == 2
+    assert "holds a search already" in again.stderr
+    assert "off2on tune search.yaml --resume" in again.stderr
+    other = off2on(lab, "tune", "search.yaml", "--resume", "beta=3")
+    assert other.returncode == 2
+    assert "beta" in other.stderr
+    assert "Traceback" not in again.stderr + other.stderr
+
+
+def test_a_dry_run_starts_nothing(lab: Path) -> None:
+    done = off2on(lab, "tune", "search.yaml", "out=runs/dry", "trials=7", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "21 runs" in done.stderr
+    assert any(line.split() == ["trials", "7", "command", "line"] for line in done.stdout.splitlines())
+    assert not (lab / "runs/dry").exists()
+
+
+# In Ray's own processes, without the command.
+
+
+def scored(search: Search, **past: list[list[float]]) -> None:
+    """Trials that have ended with these scores on the way."""
+    book = Book(search.folder, search.names)
+    asking = Asking(search, book)
+    for name, scores in past.items():
+        asking.suggest(name)
+        book.trials[-1].scores = scores
+        counted = dict.fromkeys(("seeds", "updates", "env_steps", "episodes", "seconds"), 1)
+        book.end(
+            book.trials[-1], {"status": FINISHED, SCORE: scores[-1][1], "low": "", "high": "", **counted}
+        )
+
+
+def test_a_trial_that_does_worse_than_others_is_stopped_early(here: Path, ray_session: None) -> None:
+    search = made(OFFLINE, stop_early="asha", trials="2", updates="60", seeds="2")
+    assert marks(search) == (3, 0)
+    scored(search, before=[[1, 0.0], [2, 0.0], [3, 0.0]])  # a pendulum's return is never so high
+    trials = run(search, jobs=1, resume=False)
+    assert [trial.outcome["status"] for trial in trials] == [FINISHED, STOPPED]
+    abouts = [
+        yaml.safe_load(path.read_text()) for path in here.glob("runs/tune/search/trials/001/*/*/run.yaml")
+    ]
+    assert [about["status"] for about in abouts] == ["interrupted"] * 2
+    assert trials[1].outcome["updates"] == 2 * 20
+    assert not list(here.glob("runs/tune/search/trials/001/**/policy.pt"))
+
+
+@pytest.mark.timeout(900)
+def test_a_population_takes_over_networks_and_has_its_own_values(here: Path, ray_session: None) -> None:
+    search = made(OFFLINE, by="pbt", updates="80")
+    trials = run(search, jobs=1, resume=False)
+    assert [trial.outcome["status"] for trial in trials] == [FINISHED] * 4
+    taken = 0
+    for trial in trials:
+        (folder,) = (path.parent for path in here.glob(f"runs/tune/search/trials/{trial.name}/*/*/run.yaml"))
+        one = load_run(folder)
+        assert list(one.metrics["updates"]) == [20, 40, 60, 80]
+        assert one.status == "finished"
+        for name in search.names:
+            assert one.hyperparameters[name]["value"] == float(trial.values[name])
+        assert 0.5 <= float(trial.values["expectile"]) <= 0.95
+        for took in one.about.get("taken_over", []):
+            taken += 1
+            donor = here / "runs/tune/search/trials" / took["from"].removeprefix("trial ")
+            assert donor.is_dir()
+    assert taken
+
+
+def test_a_trial_that_fails_stops_no_other(
+    here: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = made(OFFLINE, trials="2", updates="20")
+    # What was drawn for the first is no value: so it is found out only when it begins.
+    book = Book(search.folder, search.names)
+    book.add("first", {"expectile": 0.7, "actor_lr": -1.0}, {"expectile": "0.7", "actor_lr": "-1.0"})
+    broken = replace(
+        search,
+        dimensions=tuple(
+            replace(d, values=("-1", "1")) if d.name == "actor_lr" else d for d in search.dimensions
+        ),
+    )
+    trials = run(broken, jobs=1, resume=False)
+    assert [trial.outcome["status"] for trial in trials] == ["failed", FINISHED] or trials[1].outcome[
+        "status"
+    ]
+    row = table(search.folder)[0]
+    assert (row["status"], row["score"]) == ("failed", "")
+    assert "actor_lr" in (search.folder / "trials/000/log.txt").read_text()
+
+
+def test_a_run_taken_forward_step_by_step_stops_where_it_is_left(here: Path, ray_session: None) -> None:
+    (plan,) = made(OFFLINE).plans({"expectile": "0.7", "actor_lr": "1e-3"}, "000")
+    going = evaluations(plan)
+    seen = [len(next(going).metrics) for _ in range(2)]
+    assert seen == [0, 1]
+    going.close()  # type: ignore[attr-defined]
+    about: dict[str, Any] = yaml.safe_load((plan.folder / "run.yaml").read_text())
+    assert about["status"] == "interrupted"
+    rest = [len(run.metrics) for run in evaluations(plan, resume=True)]
+    assert rest == [1, 2]
+    assert yaml.safe_load((plan.folder / "run.yaml").read_text())["status"] == "finished"
