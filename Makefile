@@ -11,7 +11,7 @@ $(VENV)/ready: pyproject.toml $(CONSTRAINTS) docker/references.txt
 	$(BIN)/pip install --quiet -c $(CONSTRAINTS) --no-deps -r docker/references.txt
 	touch $@
 
-.PHONY: run test check bench learn fidelity clean help
+.PHONY: run test check bench scaling image learn fidelity clean help
 help:                       ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 10
 
@@ -21,7 +21,7 @@ run: $(VENV)/ready          ## the main job, small: toy data, offline, the hando
 	$(BIN)/off2on train iql toy-pendulum --updates 6k --online 3k --strategy balanced
 
 test: $(VENV)/ready         ## every test that needs no GPU and no download
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 check: $(VENV)/ready        ## what a commit must pass: format, lint, types, floors, tests
 	$(BIN)/ruff format --check .
@@ -32,6 +32,16 @@ check: $(VENV)/ready        ## what a commit must pass: format, lint, types, flo
 
 bench: $(VENV)/ready        ## speed, as ratios against peers in the same run
 	$(BIN)/python -m pytest -m bench -s
+
+scaling: $(VENV)/ready      ## what `off2on plan` computes with, measured here (a quiet machine)
+	mkdir -p build
+	for turn in 1 2 3; do \
+	  OFF2ON_COSTS=build/costs-$$turn.json OFF2ON_SCALING=build/scaling-$$turn.json \
+	  $(BIN)/python -m pytest -m bench -s tests/bench/test_costs.py tests/bench/test_scaling.py || exit 1; done
+	$(BIN)/python tests/bench/fold.py platform/off2on/scaling.json build/costs-?.json build/scaling-?.json
+
+image:                      ## the container, for this machine or docker/compose.yaml
+	docker build -f docker/Dockerfile -t off2on:$(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) .
 
 learn: $(VENV)/ready        ## scores: every algorithm against its data's return, several seeds (hours)
 	OFF2ON_LEARNING=tests/learning/scores.csv $(BIN)/python -m pytest -m learning -s
