@@ -15,9 +15,11 @@ def always(*values: float) -> list[np.ndarray]:
 
 def test_two_policies_by_hand() -> None:
     # The worse policy's bound sqrt(2 ln t) is below the better one's 1 + sqrt(2 ln t / n) until t = 7:
-    # 1.973 against 1 + sqrt(2 ln 7 / 5) = 1.882.
-    found = select(always(0, 1), pulls=7)
-    np.testing.assert_allclose(found.earned[1:], [1 / 2, 2 / 3, 3 / 4, 4 / 5, 5 / 6, 5 / 7])
+    # 1.973 against 1 + sqrt(2 ln 7 / 5) = 1.882. Then sqrt(2 ln t / 2) is until t = 16: 1.665 against
+    # 1 + sqrt(2 ln 16 / 13) = 1.653.
+    found = select(always(0, 1), pulls=16)
+    np.testing.assert_allclose(found.earned[1:7], [1 / 2, 2 / 3, 3 / 4, 4 / 5, 5 / 6, 5 / 7])
+    np.testing.assert_allclose(found.earned[14:], [13 / 15, 13 / 16])
     assert 0.4 < found.chosen[0] < 0.6, "after one episode the policy that was played looks best"
     assert found.low[0] < found.chosen[0] < found.high[0]
     # A share of 1,000 repeats: its standard error is 0.0158, and 95 % of a normal are 3.92 of them wide.
@@ -88,3 +90,7 @@ def test_a_policy_without_episodes_is_refused() -> None:
         select([np.array([1.0]), np.array([])])
     with pytest.raises(ValueError, match="at least one return"):
         select([])
+
+
+def test_policies_may_have_different_numbers_of_episodes() -> None:
+    np.testing.assert_array_equal(select([np.array([5.0]), np.ones(9)], pulls=9).chosen[1:], 5)

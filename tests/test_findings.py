@@ -59,14 +59,16 @@ def make_search(folder: Path, rows: Sequence[Mapping[str, Any]], about: Mapping[
     return folder
 
 
-def make_seeds(search: Path, trial: str, returns: Sequence[Sequence[float]], **values: Any) -> None:
+def make_seeds(
+    search: Path, trial: str, returns: Sequence[Sequence[float]], data: str = "toy-pendulum", **values: Any
+) -> None:
     """The run folders of a trial, one for each row of returns at the last evaluation."""
     for seed, each in enumerate(returns):
-        folder = search / "trials" / trial / f"iql-s{seed}"
+        folder = search / "trials" / trial / data / f"iql-s{seed}"
         folder.mkdir(parents=True)
         told = {
             "algorithm": "iql", "seed": seed, "status": "finished", "updates": 300, "online": 0,
-            "data": {"name": "toy-pendulum", "return_mean": -780.0},
+            "data": {"name": data, "return_mean": -780.0},
             "hyperparameters": {
                 name: {"value": values.get(name, value), "default": value, "origin": "given"}
                 for name, value in DEFAULTS.items()
@@ -385,6 +387,20 @@ def test_the_policy_before_the_switch_counts_if_its_score_is_maximised(tmp_path:
     assert found.returns[0].tolist() == [4, 6]
     (found,) = policies(replace(search, about={**search.about, "maximise": "final_score"}))
     assert found.returns[0].tolist() == [77]
+
+
+def test_policies_on_different_data_are_not_chosen_among_together(tmp_path: Path) -> None:
+    folder = make_search(
+        tmp_path / "search", [{"score": 5, "beta": 1}], {**SEARCH, "data": ["toy-pendulum", "<other>"]}
+    )
+    make_seeds(folder, "0000", [[4, 6], [5, 7]])
+    make_seeds(folder, "0000", [[400, 600]], data="<other>")
+    told = Page(write_findings(folder)[0]).words
+    assert "Choosing a policy on toy-pendulum by playing" in told
+    assert "All 2 policies" in told
+    assert "There is one policy on <other>: nothing to choose" in told
+    assert "normalised, mean over the data sets" in told
+    assert (folder / "figures" / "toy-pendulum-choosing.png").is_file()
 
 
 VARIANTS = {
