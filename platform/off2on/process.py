@@ -83,14 +83,15 @@ def ray_started(address: str | None, actors: int) -> Iterator[None]:
         options |= {"address": address}
     try:
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.AuthenticationError) as error:
         if address is None:
             raise
         told = str(error).strip().splitlines()[0]
         raise UserError(
             f"the Ray cluster at {address} cannot be joined from here.",
-            f"Ray says: {told}",
-            f"ray start --address {address}, if this machine is to be one of the cluster",
+            f"Ray says: {told}\nThis machine must be one of the cluster (ray start --address {address}), "
+            "with the same Ray and, if it asks for one, its token in ~/.ray/auth_token.",
+            "export RAY_AUTH_MODE=token, where the cluster was started with it",
         ) from None
     try:
         yield
