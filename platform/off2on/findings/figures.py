@@ -168,7 +168,7 @@ def _scatter(panel: Axes, axis: Axis, scores: FloatArray, low: FloatArray, high:
     if axis.listed is not None and len(axis.listed) <= MOST_TICKS:
         panel.set_xticks(axis.listed)
     elif axis.log:
-        subs = (1.0, 3.0) if np.ptp(_range(axis)) < 2 else (1.0,)
+        subs = (1.0, 3.0) if np.ptp(_range(axis)) < 1.5 else (1.0,)
         panel.xaxis.set_major_locator(LogLocator(subs=subs, numticks=6))
     else:
         panel.locator_params(axis="x", nbins=4)
