@@ -75,6 +75,11 @@ class Exploring:
         return density
 
 
+def as_candidate(policy: Candidate | Callable[[Array], Array], data: Recorded) -> Candidate:
+    """What is asked of a policy, of one that may be a mere function of observations [B, D]."""
+    return Deterministic(policy, bool(data.choices)) if callable(policy) else policy
+
+
 def candidate_of(folder: Path, checkpoint: str = "last", explore: bool = False) -> Candidate:
     """The policy of a run.
 
