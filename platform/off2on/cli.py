@@ -19,6 +19,8 @@ from off2on.commands.compare import compare
 from off2on.commands.data import data
 from off2on.commands.doctor import doctor
 from off2on.commands.evaluate import evaluate
+from off2on.commands.ope import ope
+from off2on.commands.plan import plan
 from off2on.commands.report import report
 from off2on.commands.serve import serve
 from off2on.commands.strategies import strategies
@@ -45,7 +47,7 @@ def off2on() -> None:
     """Learn policies from recorded data, then keep improving them in the world."""
 
 
-for verb in (data, algos, strategies, train, tune, evaluate, compare, report, serve, doctor):
+for verb in (data, algos, strategies, plan, train, tune, evaluate, ope, compare, report, serve, doctor):
     off2on.add_command(verb)
 
 

@@ -12,6 +12,9 @@ from scipy.stats import t as student
 LEVEL = 0.95
 """Of the intervals of fits, which are those of a new measurement."""
 
+FEWEST = 3
+"""Measurements beyond one for each term, without which no interval can be told, and a factor is stated."""
+
 MEASURED, MODELLED, ASSUMED = "measured", "modelled", "assumed"
 _RANK = (MEASURED, MODELLED, ASSUMED)
 
@@ -145,19 +148,20 @@ class Fit:
         Args:
             terms: Of each measurement.
             seconds: What it took.
-            alone: The factor where there are too few measurements to tell one.
+            alone: The least factor where there are too few measurements to tell one.
         """
         matrix, taken = np.asarray(terms, float), np.asarray(seconds, float)
         # Each term in its own largest unit: they differ by ten orders of magnitude.
         units = matrix.max(0)
         units[units == 0] = 1.0
         found, _ = nnls(matrix / units / taken[:, None], np.ones(len(taken)))
+        coefficients = tuple((found / units).tolist())
         spare = len(taken) - int((found > 0).sum())
-        if spare < 1:
-            return cls(tuple(found / units), alone)
         off = np.log(taken / (matrix / units @ found))
+        if spare < FEWEST:
+            return cls(coefficients, max(alone, math.exp(2 * float(np.abs(off).max()))))
         spread = math.sqrt(float(off @ off) / spare)
-        return cls(tuple(found / units), math.exp(float(student.ppf((1 + LEVEL) / 2, spare)) * spread))
+        return cls(coefficients, math.exp(float(student.ppf((1 + LEVEL) / 2, spare)) * spread))
 
     def at(self, *terms: float) -> Estimate:
         """The estimate for other terms [k]."""

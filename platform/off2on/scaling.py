@@ -25,6 +25,8 @@ import numpy as np
 from off2on.costs import ASSUMED, MEASURED, NOTHING, Estimate, Fit, Job, Work
 
 FILE = Path(__file__).with_name("scaling.json")
+STAGES = {"all_reduce", "broadcast", "collect", "compute", "ingest", "object_store", "read", "step"}
+"""That must have been measured."""
 
 
 @dataclass
@@ -43,8 +45,16 @@ class Model:
 
     @classmethod
     def load(cls, path: Path = FILE) -> Self:
-        """From a file as tests/bench/fold.py writes it."""
+        """From a file as tests/bench/fold.py writes it.
+
+        Raises:
+            ValueError: A stage was not measured.
+            KeyError: It is another file.
+        """
         content = json.loads(path.read_text())
+        missing = STAGES - {row["stage"] for row in content["rows"]}
+        if missing:
+            raise ValueError(f"of {', '.join(sorted(missing))} there is no measurement")
         return cls(content["machine"], content["rows"], content["assumed"])
 
     def of(self, stage: str, **like: Any) -> list[Mapping[str, Any]]:
@@ -102,6 +112,9 @@ class Model:
         if others < 1:
             return NOTHING
         calls = sum(share for _, share in job.gradients)
+        if not job.gpu and job.network is None:
+            for row in self.of("all_reduce", workers=job.learners, calls=calls, bytes=moved):
+                return _measured(row)
         if job.gpu:
             seconds = calls * self.assumed["gpu_call_s"] + moved / self.assumed["gpu_bandwidth"]
         elif job.network is not None:
@@ -216,7 +229,7 @@ class Model:
             changed: Any = {what: number}
             return cost(replace(job, **changed)).value
 
-        return min((2**power for power in range(most.bit_length())), key=taken)
+        return min((1 << power for power in range(most.bit_length())), key=taken)
 
     def _assume(self, value: float) -> Estimate:
         factor = self.assumed["factor"]

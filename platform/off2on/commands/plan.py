@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from off2on.commands.screen import Ticker, as_json, line, size, table
+from off2on.commands.screen import Ticker, as_json, line, plural, size, table
 from off2on.commands.words import memory, whole
 from off2on.errors import UserError
 
@@ -78,8 +78,9 @@ def plan(
 
     Each figure is measured, on the machine that the first line names; modelled, by laws fitted to those
     measurements; or assumed, of GPUs and networks that were not there to be measured. The bounds are those
-    in which a new measurement lies in 95 of 100 cases if the law holds. Without ALGO DATA: three examples,
-    of 8 GPUs, of 64 workers, of 1,000 Waymo files.
+    in which a new measurement lies in 95 of 100 cases if the law holds; of measured figures, the least and
+    the most; a factor of 2 or more where two measurements are all, of 3 where there is none. Without ALGO
+    DATA: three examples, of 8 GPUs, of 64 workers, of 1,000 Waymo files.
     """
     if file_size is not None and files is None:
         raise UserError("--file-size says nothing without --files.", "", "--files 1000")
@@ -150,12 +151,15 @@ def bottlenecks(model: "Model", job: "Job") -> Iterator[tuple[str, str]]:
     if job.updates and job.learners:
         best = model.best(job, "learners")
         bound = "averaging" if model.all_reduce(job).value > model.compute(job).value else "compute"
-        yield "offline", f"{bound}; more than {best} learners do not make an update shorter"
+        yield "offline", f"{bound}; more than {plural(best, 'learner')} would not make an update shorter"
     if job.online and job.workers:
         best = model.best(job, "workers")
         learn, collect = model.learning(job), model.collect(job)
         bound = "the simulators" if collect.value > learn.value else "the learner"
-        yield "online", f"{bound}; more than {best} workers do not help {job.rollout} steps a visit"
+        yield (
+            "online",
+            f"{bound}; more than {plural(best, 'worker')} would not help, at {job.rollout:,} steps a visit",
+        )
 
 
 def _model(measurements: Path | None) -> "Model":
@@ -165,9 +169,9 @@ def _model(measurements: Path | None) -> "Model":
         return Model.load(measurements or FILE)
     except FileNotFoundError:
         raise UserError(f"there is no file '{measurements}'.", "tests/bench/fold.py writes one.") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{measurements} holds no measurements.", "tests/bench/fold.py writes them."
+            f"{measurements} does not hold all measurements: {error}.", "tests/bench/fold.py writes them."
         ) from None
 
 
@@ -195,10 +199,12 @@ def _examples() -> "dict[str, Job]":
     one = Job(
         held=4 * 42 * 10**6, env="HalfCheetah-v5", **networks(recipe, recipe.Hyperparameters(), *spaces)
     )
-    online = replace(one, online=10**6, due=10**6, learners=1, asynchronous=True)
+    online = replace(one, online=10**6, due=10**6 // 16, learners=1, gpu=True, asynchronous=True)
     return {
         "8 GPUs: a million updates of IQL": replace(one, updates=10**6, learners=8, gpu=True),
-        "64 workers: a million steps of IQL in HalfCheetah": replace(online, workers=64, rollout=6400),
+        "64 workers: a million steps of IQL in HalfCheetah, an update for 16": replace(
+            online, workers=64, rollout=6400
+        ),
         "1,000 Waymo files": Job(files=1000, file_bytes=SHARD_BYTES, workers=64),
     }
 
