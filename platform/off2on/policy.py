@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from off2on.distributions import END, Distribution
 from off2on.nets import Nets
+from off2on.programs import load_program
 from off2on.transforms import Transforms
 
 UNITS = ("obs_mean", "obs_std", "action_low", "action_high")
@@ -139,10 +140,12 @@ class Sampling(nn.Module):
 
 
 def load_policy(path: str | Path) -> nn.Module:
-    """Read what `Policy.export` made; needs neither Ray nor the algorithm's class.
+    """Read what `Policy.export` made; needs no Ray and no class of an algorithm, and runs no code in it.
 
     Returns:
         A module from observations [B, D] to actions [B, A], float32, in the world's units.
+
+    Raises:
+        UserError: It is another file, or says more than a policy's does, see `programs`.
     """
-    with open(path, "rb") as file:
-        return torch.export.load(file).module()
+    return load_program(path)
