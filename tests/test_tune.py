@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,25 +85,31 @@ MISTAKES: dict[str, tuple[tuple[str, str], list[str], str]] = {
     "no-range": (("{between: [0.5, 0.95]}", "0.7"), ["wrong.yaml:15", "expectile", "between"],
                  "expectile: {between: [LOW, HIGH]}"),
     "out-of-range": (("[0.5, 0.95]", "[0.5, 1.4]"), ["wrong.yaml:15", "expectile", "(0, 1)", "1.4"], ""),
-    "falls": (("[0.5, 0.95]", "[0.95, 0.5]"), ["wrong.yaml:15", "must rise"], "expectile: {between: [0.5, 0.95]}"),
-    "one-bound": (("[0.5, 0.95]", "[0.5]"), ["wrong.yaml:15", "two numbers"], "expectile: {between: [LOW, HIGH]}"),
+    "falls": (("[0.5, 0.95]", "[0.95, 0.5]"), ["wrong.yaml:15", "must rise"],
+              "expectile: {between: [0.5, 0.95]}"),
+    "one-bound": (("[0.5, 0.95]", "[0.5]"), ["wrong.yaml:15", "two numbers"],
+                  "expectile: {between: [LOW, HIGH]}"),
     "log-of-zero": (("[0.5, 10]", "[0, 10]"), ["wrong.yaml:16", "starts at 0", "logarithm"],
                     "beta: {log_between: [0.1, 10]}"),
-    "no-own-range": (("actor_lr: default", "discount: default"), ["wrong.yaml:17", "no search range", "[0, 1]"],
+    "no-own-range": (("actor_lr: default", "discount: default"),
+                     ["wrong.yaml:17", "no search range", "[0, 1]"],
                      "discount: {one_of: [0.99, …]}"),
     "no-number": (("actor_lr: default", "reward: {between: [0, 1]}"), ["wrong.yaml:17", "takes no numbers"],
                   "reward: {one_of: [return_scale, …]}"),
     "value": (("[0.5, 1]}", "[0.5, -1]}"), ["wrong.yaml:18", "utd", "> 0", "-1"], ""),
     "recipe": (("online.utd: {one_of: [0.5, 1]}", "online.targets: {one_of: [own, random_pair]}"),
                ["wrong.yaml:18", "IQL"], ""),
-    "offline": (("online: 20", "online: 0"), ["wrong.yaml:18", "online.utd", "no online side"], "online: 20k"),
+    "offline": (("online: 20", "online: 0"), ["wrong.yaml:18", "online.utd", "no online side"],
+                "online: 20k"),
     "nothing-varies": ((FILE[FILE.index("search:"):], ""), ["wrong.yaml", "varies nothing"],
                        "search: {actor_lr: default}"),
-    "grid": (("trials: 3", "by: grid"), ["wrong.yaml:15", "grid", "between"], "expectile: {one_of: [0.5, 0.95]}"),
+    "grid": (("trials: 3", "by: grid"), ["wrong.yaml:15", "grid", "between"],
+             "expectile: {one_of: [0.5, 0.95]}"),
     "estimate-stopped": (("trials: 3\nmaximise: final_score", "stop_early: asha\nmaximise: fqe"),
                          ["wrong.yaml:9", "estimate"], "stop_early: none"),
     "threads": (("trials: 3", "threads: 999"), ["wrong.yaml:9", "999 threads", "cores"], "threads: 1"),
-    "learners": (("trials: 3", "learners: 400"), ["wrong.yaml:9", "1200 cores", "this machine has"], "learners: 0"),
+    "learners": (("trials: 3", "learners: 400"), ["wrong.yaml:9", "1200 cores", "this machine has"],
+                 "learners: 0"),
 }
 # fmt: on
 
@@ -153,7 +158,8 @@ search:
 # fmt: off
 TOGETHER = {
     "no-simulator": ({"data": "wide"}, ["command line", "wide has no simulator"], "maximise: fqe"),
-    "drop-offline": ({"maximise": "smallest_drop"}, ["command line", "online side, and there is none"], "online: 20k"),
+    "drop-offline": ({"maximise": "smallest_drop"}, ["command line", "online side, and there is none"],
+                     "online: 20k"),
     "no-mean": ({"data": "toy-pendulum,wide"}, ["command line", "0 and 100"], ""),
     "estimates": ({"data": "toy-pendulum,wide", "maximise": "fqe"}, ["command line", "common scale"], ""),
     "column": ({"algorithm": "bcq", "data": "toy-cartpole"}, ["search.yaml"], ""),
@@ -375,15 +381,15 @@ def test_a_row_says_what_its_runs_say(lab: Path, searched: Killed) -> None:
     out = lab / "runs/tune/search"
     for row in table(out):
         runs = [load_run(path.parent) for path in sorted((out / row["folder"]).rglob("run.yaml"))]
-        assert [run.seed for run in runs] == [0, 1, 2]
-        found = mean([[float(run.curve.scores[-1]) for run in runs]])
+        assert [each.seed for each in runs] == [0, 1, 2]
+        found = mean([[float(each.curve.scores[-1]) for each in runs]])
         assert float(row["score"]) == found.value
         assert found.interval is not None
         assert (float(row["low"]), float(row["high"])) == found.interval
         assert (row["seeds"], row["env_steps"], row["episodes"]) == ("3", "60", "15")
-        assert int(row["updates"]) == sum(int(run.metrics["updates"][-1]) for run in runs)
-        for run in runs:
-            said = run.hyperparameters
+        assert int(row["updates"]) == sum(int(each.metrics["updates"][-1]) for each in runs)
+        for each in runs:
+            said = each.hyperparameters
             assert said["hidden"]["value"] == [16, 16]
             for name in ("expectile", "beta", "actor_lr", "online.utd"):
                 assert said[name]["value"] == float(row[name])
@@ -469,14 +475,14 @@ def test_a_trial_that_does_worse_than_others_is_stopped_early(here: Path, ray_se
 
 @pytest.mark.timeout(900)
 def test_a_population_takes_over_networks_and_has_its_own_values(here: Path, ray_session: None) -> None:
-    search = made(OFFLINE, by="pbt", updates="80")
+    search = made(OFFLINE, by="pbt", updates="60")
     trials = run(search, jobs=1, resume=False)
     assert [trial.outcome["status"] for trial in trials] == [FINISHED] * 4
     taken = 0
     for trial in trials:
         (folder,) = (path.parent for path in here.glob(f"runs/tune/search/trials/{trial.name}/*/*/run.yaml"))
         one = load_run(folder)
-        assert list(one.metrics["updates"]) == [20, 40, 60, 80]
+        assert list(one.metrics["updates"]) == [20, 40, 60]
         assert one.status == "finished"
         for name in search.names:
             assert one.hyperparameters[name]["value"] == float(trial.values[name])
@@ -488,23 +494,14 @@ def test_a_population_takes_over_networks_and_has_its_own_values(here: Path, ray
     assert taken
 
 
-def test_a_trial_that_fails_stops_no_other(
-    here: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    search = made(OFFLINE, trials="2", updates="20")
-    # What was drawn for the first is no value: so it is found out only when it begins.
-    book = Book(search.folder, search.names)
-    book.add("first", {"expectile": 0.7, "actor_lr": -1.0}, {"expectile": "0.7", "actor_lr": "-1.0"})
-    broken = replace(
-        search,
-        dimensions=tuple(
-            replace(d, values=("-1", "1")) if d.name == "actor_lr" else d for d in search.dimensions
-        ),
-    )
-    trials = run(broken, jobs=1, resume=False)
-    assert [trial.outcome["status"] for trial in trials] == ["failed", FINISHED] or trials[1].outcome[
-        "status"
-    ]
+def test_a_trial_that_fails_stops_no_other(here: Path, ray_session: None) -> None:
+    text = OFFLINE.replace("actor_lr: default", "actor_lr: {one_of: [1e-4, 3e-4]}")
+    search = made(text, trials="2", updates="20")
+    # What was drawn for the first is no value, which is found out only when it begins.
+    drawn = {"expectile": 0.7, "actor_lr": "-1"}
+    Book(search.folder, search.names).add("first", drawn, search.settled(drawn))
+    trials = run(search, jobs=1, resume=False)
+    assert [trial.outcome["status"] for trial in trials] == ["failed", FINISHED]
     row = table(search.folder)[0]
     assert (row["status"], row["score"]) == ("failed", "")
     assert "actor_lr" in (search.folder / "trials/000/log.txt").read_text()
