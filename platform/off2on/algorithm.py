@@ -56,6 +56,8 @@ class OfflineToOnline(Recipe, Algorithm):
         self.env_steps = 0
         self.pause_at: int | None = None
         """No step of `train` goes beyond this many updates (offline) or environment steps (online)."""
+        self.advancing: Any = RecipeLearner.advance
+        """What a learner makes its updates by; see `off2on.together`."""
         self.latest: dict[str, float] = {}
         """The learners' metrics of the last step."""
         self.runners: Runners | None = None
@@ -115,7 +117,7 @@ class OfflineToOnline(Recipe, Algorithm):
         if updates <= 0:
             return
         self.updates += updates
-        answers = self.ask(RecipeLearner.advance, updates=updates)
+        answers = self.ask(self.advancing, updates=updates)
         # The first online row is one learner's alone, and so are then the metrics that need one.
         names = dict.fromkeys(name for answer in answers for name in answer)
         self.latest = {name: float(np.mean([one[name] for one in answers if name in one])) for name in names}

@@ -9,6 +9,7 @@ A `torch.autograd.Function` whose `vmap` rule is called with the tensors of all 
 way to leave the single network's view.
 """
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -43,6 +44,10 @@ class Whole(torch.autograd.Function):
         ]
         result = function(*whole)
         return result, tuple(0 for _ in result) if isinstance(result, tuple) else 0
+
+
+# Torch asks for it at every call, and to find it out takes longer than most calls.
+Whole.forward.__signature__ = inspect.signature(Whole.forward)  # type: ignore[attr-defined]
 
 
 class Draws(TorchFunctionMode):

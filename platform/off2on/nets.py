@@ -7,7 +7,7 @@ width, ``H`` hidden width. Everything is float32. Actions live in [-1, 1].
 import copy
 import math
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any, Literal
 
 import torch
@@ -202,7 +202,7 @@ class Critic(nn.Module):
 
     def _rest(self, x: Tensor) -> Tensor:
         """The layers after the first, on its output [E, …, H]: [E, rows]."""
-        for number, layer in enumerate(self.layers[1:]):
+        for number, layer in enumerate(islice(self.layers, 1, None)):
             x = layer(self._hidden(number, x))
         return x.squeeze(-1)
 

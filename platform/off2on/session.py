@@ -1,7 +1,7 @@
 """A run under way: its algorithm, trained from evaluation to evaluation, each written down and kept."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ class Session:
         self.ceiling = run.about["data"]["return_to_go_max"]
         self.warned = False
         self.speeds: dict[str, float] = {}
+        self.clock: Callable[[], float] = time.perf_counter
+        """By which speeds are taken."""
         self.began = time.monotonic() - float(run.about.get("wall_s", 0.0))
         self.guard = guarding.take_up(run, self.algo)
         start = run.last_checkpoint or checked.start
@@ -109,7 +111,7 @@ class Session:
         """Train up to a mark, in updates or in environment steps."""
         algo = self.algo
         algo.pause_at = mark
-        started, updates, steps = time.perf_counter(), algo.updates, algo.env_steps
+        started, updates, steps = self.clock(), algo.updates, algo.env_steps
 
         def position() -> int:
             return int(algo.updates if algo.is_offline or not algo.has_crossed else algo.env_steps)
@@ -120,7 +122,7 @@ class Session:
                 self.run.describe({"wall_s": round(time.monotonic() - self.began, 1)})
                 raise KeyboardInterrupt
             algo.train()
-            took = time.perf_counter() - started
+            took = self.clock() - started
             self.speeds = {
                 "updates_per_s": (algo.updates - updates) / took,
                 "steps_per_s": (algo.env_steps - steps) / took,

@@ -10,6 +10,7 @@ It pays where small networks leave a device idle; where one network's products f
 """
 
 import copy
+import time
 from collections import defaultdict, deque
 from collections.abc import Sequence
 from typing import Any
@@ -62,12 +63,12 @@ class Together:
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
         self.updates = 0
         """How many the stacked networks have made."""
-        self.told: list[deque[tuple[int, Metrics]]] = [deque() for _ in learners]
-        """What every learner has yet to be told: numbers of updates, and their metrics."""
-
-    def is_abreast(self, learner: RecipeLearner) -> bool:
-        """Whether a learner is as far as the stacked networks."""
-        return not self.told[self.learners.index(learner)]
+        self.is_whole = True
+        """Whether no update is under way, or was when it was interrupted."""
+        self.told: list[deque[tuple[int, Metrics, float]]] = [deque() for _ in learners]
+        """What every learner has yet to be told: numbers of updates, their metrics, the seconds they took."""
+        self.seconds = [0.0 for _ in learners]
+        """What the updates took that each learner knows of."""
 
     def advance(self, learner: RecipeLearner, updates: int) -> Metrics:
         """What `RecipeLearner.advance` does, for this learner and, in passing, for the others.
@@ -77,12 +78,18 @@ class Together:
         number = self.learners.index(learner)
         if not self.told[number]:
             if self.stack is None and len({one.updates for one in self.learners}) > 1:
-                return learner.advance(updates)
-            for waiting, metrics in zip(self.told, self._advance(updates), strict=True):
-                waiting.append((updates, metrics))
-        made, metrics = self.told[number].popleft()
+                started, metrics = time.perf_counter(), learner.advance(updates)
+                self.seconds[number] += time.perf_counter() - started
+                return metrics
+            started, self.is_whole = time.perf_counter(), False
+            found = self._advance(updates)
+            self.is_whole, took = True, time.perf_counter() - started
+            for waiting, metrics in zip(self.told, found, strict=True):
+                waiting.append((updates, metrics, took))
+        made, metrics, took = self.told[number].popleft()
         assert made == updates, "learners that go together make the same steps"
         learner.updates += made
+        self.seconds[number] += took
         if not self.told[number]:
             self._give(number)
         return metrics

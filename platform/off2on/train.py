@@ -55,11 +55,25 @@ def train(plan: Plan, resume: bool = False) -> Path:
     return plan.folder
 
 
-def evaluations(plan: Plan, resume: bool = False) -> Iterator[Run]:
+def evaluations(
+    plan: Plan,
+    resume: bool = False,
+    *,
+    terminal: TextIO | None = None,
+    stop: Stop | None = None,
+    joins: Callable[[Session], object] | None = None,
+) -> Iterator[Run]:
     """The same an evaluation at a time, so that several runs of one process go forward together.
 
-    Ray must have been started. What the run says goes to its log.txt alone; there is no report at the end.
-    Closing the iterator interrupts the run, at its last checkpoint.
+    Ray must have been started. There is no report at the end. Closing the iterator interrupts the run, at its
+    last checkpoint.
+
+    Args:
+        plan: The plan.
+        resume: Go on from the run's last checkpoint.
+        terminal: Where the run's progress is shown; otherwise its log.txt has it.
+        stop: Whether it is asked to stop.
+        joins: Told of the session, before it begins.
 
     Yields:
         The run, as it is taken up and after each evaluation.
@@ -67,7 +81,7 @@ def evaluations(plan: Plan, resume: bool = False) -> Iterator[Run]:
     checked = plan.check(resume)
     run = _begin(plan, checked, resume)
     with (run.folder / "log.txt").open("a", buffering=1, encoding="utf-8") as log:
-        yield from _under_way(plan, checked, run, log, nullcontext(Stop()))
+        yield from _under_way(plan, checked, run, terminal or log, nullcontext(stop or Stop()), joins)
 
 
 @contextmanager
@@ -104,7 +118,12 @@ def _process(plan: Plan) -> Iterator[Stop]:
 
 
 def _under_way(
-    plan: Plan, checked: Checked, run: Run, terminal: TextIO, process: AbstractContextManager[Stop]
+    plan: Plan,
+    checked: Checked,
+    run: Run,
+    terminal: TextIO,
+    process: AbstractContextManager[Stop],
+    joins: Callable[[Session], object] | None = None,
 ) -> Iterator[Run]:
     """A run from where it stands to its end, which its run.yaml says how it came to."""
     progress = open_progress(
@@ -119,7 +138,7 @@ def _under_way(
     with progress:
         try:
             with process as stop:
-                yield from _go(lambda: Session(plan, checked, run, progress, stop), progress.note)
+                yield from _go(lambda: Session(plan, checked, run, progress, stop), progress.note, joins)
         except BaseException as error:
             asked = isinstance(error, KeyboardInterrupt | GeneratorExit)
             run.describe({"status": "interrupted" if asked else "failed"})
@@ -129,11 +148,17 @@ def _under_way(
         run.describe({"status": "finished", "finished": _now()})
 
 
-def _go(session: Callable[[], "Session"], note: Callable[[str], None]) -> Iterator[Run]:
+def _go(
+    session: Callable[[], Session],
+    note: Callable[[str], None],
+    joins: Callable[[Session], object] | None = None,
+) -> Iterator[Run]:
     """A session to its end; where learners die, another from the last checkpoint, a few times."""
     for deaths in range(1, DEATHS + 1):
         try:
             with session() as one:
+                if joins is not None:
+                    joins(one)
                 yield from one.go()
             return
         except (LearnerDied, RayActorError) as error:

@@ -5,7 +5,8 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,6 +51,9 @@ FACTORS = ("warm_up", "utd", "exploration", "asynchronous")
     default=1,
     help="So many runs, one after the other.  [1]",
 )
+@click.option(
+    "--together", is_flag=True, help="Learn offline with all seeds at once, as one batched program."
+)
 @click.option("--learners", type=int, metavar="N", help="Learner processes; 0 learns in this one.  [0]")
 @click.option("--workers", type=int, metavar="N", help="Processes that step environments; 0: this one.  [0]")
 @click.option("--envs", type=int, metavar="N", help="Environments per worker.  [1]")
@@ -69,7 +73,9 @@ FACTORS = ("warm_up", "utd", "exploration", "asynchronous")
 @click.option("--wait", type=whole, metavar="N", help="Minutes for a cluster to have room for it all.  [0]")
 @click.option("--resume", is_flag=True, help="Go on where the run of this name stopped.")
 @click.option("--dry-run", is_flag=True, help="Check everything, print the plan, start nothing.")
-def train(words: tuple[str, ...], seeds: int, resume: bool, dry_run: bool, **options: Any) -> None:
+def train(
+    words: tuple[str, ...], seeds: int, together: bool, resume: bool, dry_run: bool, **options: Any
+) -> None:
     """Train ALGO on DATA.
 
     ALGO is one of `off2on algos`, or package.module:Class. DATA is one of `off2on data list`, or a
@@ -85,13 +91,20 @@ def train(words: tuple[str, ...], seeds: int, resume: bool, dry_run: bool, **opt
         # Before torch and Ray are loaded, which takes seconds.
         ticker.show(f"checking {' '.join(words[:2])} …")
         plans, checked = planned(words, options, _command(), seeds, resume)
+        if together:
+            from off2on.seeds import check
+
+            check(plans, checked)
     if dry_run:
         _describe(checked, plans)
         _describe_room(checked, plans[0])
         return
-    for each in plans:
-        # Of several seeds, some may not have begun.
-        run(each, resume and (seeds == 1 or (each.folder / "run.yaml").is_file()))
+    if together:
+        _run_together(plans, resume)
+    else:
+        for each in plans:
+            # Of several seeds, some may not have begun.
+            run(each, resume and (seeds == 1 or (each.folder / "run.yaml").is_file()))
     if seeds > 1:
         line("together", shlex.join(["off2on", "report", *(str(each.place) for each in plans)]))
 
@@ -250,12 +263,31 @@ def _describe_room(checked: "Checked", plan: "Plan") -> None:
 
 def run(plan: "Plan", resume: bool) -> None:
     """One run, and what came of it on stdout."""
-    from off2on.stats import duration
     from off2on.train import train as start
+
+    with _told(plan):
+        start(plan, resume)
+    _describe_end(plan)
+
+
+def _run_together(plans: "list[Plan]", resume: bool) -> None:
+    """Runs as one program, and what came of each on stdout."""
+    from off2on.seeds import train_together
+
+    with _told(plans[0]):
+        train_together(plans, resume)
+    for plan in plans:
+        _describe_end(plan)
+
+
+@contextmanager
+def _told(plan: "Plan") -> Iterator[None]:
+    """How long it took, or how to go on, or where the traceback is."""
+    from off2on.stats import duration
 
     started = time.monotonic()
     try:
-        start(plan, resume)
+        yield
     except KeyboardInterrupt:
         click.echo(f"interrupted; to go on from the checkpoint kept in {plan.place}:", err=True)
         click.echo(f"  {plan.command} --resume", err=True)
@@ -270,6 +302,10 @@ def run(plan: "Plan", resume: bool) -> None:
         click.echo(f"error: {type(error).__name__}: {error}\n       The traceback is in {log}", err=True)
         raise click.exceptions.Exit(1) from None
     click.echo(f"done in {duration(time.monotonic() - started)}", err=True)
+
+
+def _describe_end(plan: "Plan") -> None:
+    """A finished run's score, folder and report, on stdout."""
     if (score := _score(plan.folder)) is not None:
         line("score", score)
     line("run", str(plan.place))
