@@ -157,7 +157,7 @@ def told(plan: Plan, checked: Checked, nodes: Sequence[Node]) -> list[str]:
     if [node.id for node in nodes] == [""]:
         where, cores, graphic = nodes[0].name, f"{nodes[0].cpus:g} CPUs", f"{nodes[0].gpus:g} GPUs"
     else:
-        where = several(len(nodes), "node")
+        where = f"a cluster at {plan.address} of {several(len(nodes), 'node')}"
         cores, graphic = (
             f"{of(f'free_{kind}'):g} of {of(kind):g} {kind[:3].upper()}s" for kind in ("cpus", "gpus")
         )
