@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 
 from datasets_io import storage
 from datasets_io.episode import Array
 from datasets_io.errors import BadValues, UnknownName
+from datasets_io.plain_parquet import open_parquet
 from datasets_io.storage import Place
 
 
@@ -25,20 +25,20 @@ def open_table(part: Any) -> tuple[list[str], Any]:
 
     def read(wanted: list[str]) -> Any:
         with storage.open_input(path) as file:
-            return load(file, wanted)
+            return load(file, path, wanted)
 
     with storage.open_input(path) as file:
-        return names(file), read
+        return names(file, path), read
 
 
 _READERS: dict[str, tuple[Any, Any]] = {
     ".csv": (
-        lambda file: list(pd.read_csv(file, nrows=0).columns),
-        lambda file, names: pd.read_csv(file, usecols=names),
+        lambda file, _: list(pd.read_csv(file, nrows=0).columns),
+        lambda file, _, names: pd.read_csv(file, usecols=names),
     ),
     ".parquet": (
-        lambda file: pq.read_schema(file).names,
-        lambda file, names: pd.read_parquet(file, columns=names),
+        lambda file, path: open_parquet(file, path).schema_arrow.names,
+        lambda file, path, names: open_parquet(file, path).read(names).to_pandas(),
     ),
 }
 

@@ -83,6 +83,7 @@ class Minari(Source):
             *filter(None, self.infos.split(",")),
             *data.storage.metadata.get(OURS, {}).get("columns", ()),
         ]
+        _must_be_plain(folder, range(start, stop))
         with _explained(folder):
             lengths = [
                 about["total_steps"] for about in data.storage.get_episode_metadata(range(start, stop))
@@ -240,6 +241,25 @@ def _open(folder: Path) -> Any:
     package = minari()
     with _explained(folder):
         return package.MinariDataset(folder)
+
+
+def _must_be_plain(folder: Path, episodes: Iterable[int]) -> None:
+    """That no column of these episodes is made of Python objects; in HDF5 there are none.
+
+    Raises:
+        Corrupt: One is.
+    """
+    import pyarrow as pa
+
+    from datasets_io.plain_parquet import must_be_plain, open_parquet
+
+    for path in (path for number in episodes for path in (folder / str(number)).glob("*.*")):
+        if path.suffix == ".parquet":
+            open_parquet(path, path).close()
+        elif path.suffix == ".arrow":
+            with _explained(folder), pa.ipc.open_file(path) as file:
+                schema = file.schema
+            must_be_plain(schema, path)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from datasets_io import storage
 from datasets_io.episode import Array
 from datasets_io.errors import BadValues, UnknownName, nearest
+from datasets_io.plain_parquet import open_parquet
 from datasets_io.storage import Place
 
 FOLDER = "scenes"
@@ -121,4 +122,4 @@ class Scenes:
 
 def _open(file: str) -> Any:
     system, path = storage.filesystem(file)
-    return pq.ParquetFile(path, filesystem=system)
+    return open_parquet(path, file, filesystem=system)

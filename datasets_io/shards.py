@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from datasets_io import storage
 from datasets_io.buckets import Location
@@ -19,6 +18,7 @@ from datasets_io.flatten import nested_from_json
 from datasets_io.generations import Range, parse, restrict
 from datasets_io.manifest import FILE, Manifest, space_from_json
 from datasets_io.pieces import Piece, pieces_of
+from datasets_io.plain_parquet import open_parquet
 from datasets_io.returns import returns_to_go
 from datasets_io.scenes import FOLDER as SCENES
 from datasets_io.source import hash_path
@@ -220,7 +220,7 @@ def _table(file: Place, group: int | None, columns: list[str]) -> pa.Table:
         # Of a bucket, all columns in a few large requests; of a disk, one after the other in less memory.
         with (
             explained(file),
-            pq.ParquetFile(path, filesystem=system, pre_buffer=isinstance(file, Location)) as parquet,
+            open_parquet(path, file, filesystem=system, pre_buffer=isinstance(file, Location)) as parquet,
         ):
             return parquet.read(columns) if group is None else parquet.read_row_group(group, columns)
     except (pa.ArrowException, OSError) as error:

@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import shutil
 import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -10,10 +11,24 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import h5py
 import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
+from datasets_io import Shards
+from datasets_io.d4rl import D4RL
+from datasets_io.errors import Corrupt
+from datasets_io.export import export_minari
+from datasets_io.ingest import ingest
+from datasets_io.minari_sets import Minari
+from datasets_io.ogbench_data import OGBench
+from datasets_io.plain_parquet import open_parquet
+from datasets_io.tabular import Table
+from datasets_io.waymo.source import Waymo
 from off2on.algorithms import find_algorithm
 from off2on.errors import UserError
 from off2on.policy import Policy, load_policy
@@ -195,3 +210,98 @@ def test_a_policy_is_read_as_it_was_written(exported: bytes, here: Path):
     Path("policy.pt").write_bytes(changed(exported, {}))
     obs = torch.randn(5, 2)
     assert torch.equal(load_policy("policy.pt")(obs), torch.export.load(io.BytesIO(exported)).module()(obs))
+
+
+def objects(rows: int) -> pa.Table:
+    """A table with a column of pickles, of the type by which Ray Data knows them."""
+    kind = {"ARROW:extension:name": "ray.data.arrow_pickled_object", "ARROW:extension:metadata": ""}
+    fields = [
+        pa.field("rewards", pa.large_binary(), metadata=kind),
+        pa.field("obs", pa.list_(pa.float64())),
+        pa.field("actions", pa.list_(pa.float64())),
+        pa.field("episode", pa.int64()),
+    ]
+    columns = [[pickle.dumps(Harmful())] * rows, [[1.0, 2.0]] * rows, [[0.5]] * rows, [0] * rows]
+    arrays = [pa.array(values, field.type) for values, field in zip(columns, fields, strict=True)]
+    return pa.table(arrays, schema=pa.schema(fields))
+
+
+def test_a_table_runs_nothing(here: Path):
+    import ray.data  # noqa: F401  (with it come types of columns that unpickle their cells)
+
+    pq.write_table(objects(2), "mine.parquet")
+    with pytest.raises(Corrupt, match=r"'rewards' of mine\.parquet.*made by code"):
+        ingest(Table(), "mine.parquet", here / "data", name="mine")
+    assert not Path(HARMED).exists()
+    pd.read_parquet("mine.parquet")["rewards"].to_numpy()
+    assert Path(HARMED).exists(), "pandas alone would run it"
+
+
+def test_types_of_columns_are_not_unpickled(here: Path):
+    import ray.data  # noqa: F401
+
+    for name in ("ray.data.arrow_tensor", "ray.data.arrow_tensor_v2", "arrow.py_extension_type"):
+        kind = {"ARROW:extension:name": name, "ARROW:extension:metadata": pickle.dumps(Harmful())}
+        field = pa.field("obs", pa.list_(pa.float64()), metadata=kind)
+        pq.write_table(pa.table([pa.array([[1.0]])], schema=pa.schema([field])), "typed.parquet")
+        with suppress(Corrupt):
+            open_parquet("typed.parquet", "typed.parquet").read()
+        assert not Path(HARMED).exists()
+
+
+def test_shards_run_nothing(toy: Shards, here: Path):
+    """A shard of the right size, whose manifest is right about it."""
+    import ray.data  # noqa: F401
+
+    shutil.copytree(str(toy.path), "evil")
+    manifest = json.loads(Path("evil/manifest.json").read_text())
+    shard = Path("evil/shards") / manifest["files"][0]["name"]
+    pq.write_table(objects(manifest["files"][0]["rows"]), shard)
+    manifest["files"][0]["bytes"] = shard.stat().st_size
+    Path("evil/manifest.json").write_text(json.dumps(manifest))
+    shards = Shards(Path("evil"))
+    with pytest.raises(Corrupt, match="made by code"):
+        shards.read(shards.files[0], ["rewards"])
+    assert not Path(HARMED).exists()
+
+
+@pytest.mark.parametrize("data_format", ["parquet", "arrow"])
+def test_minari_runs_nothing(data_format: str, toy: Shards, here: Path, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("minari")
+    import ray.data  # noqa: F401
+
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(here / "minari"))
+    folder = export_minari(toy, "lab/toy-v0", data_format)
+    path = next((folder / "data" / "0").glob(f"*.{data_format}"))
+    with pa.OSFile(str(path), "wb") as file:
+        if data_format == "parquet":
+            pq.write_table(objects(201), file)
+        else:
+            with pa.ipc.new_file(file, objects(0).schema) as writer:
+                writer.write_table(objects(201))
+    with pytest.raises(Corrupt, match="made by code"):
+        ingest(Minari("lab/toy-v0"), folder, here / "data", name="mine")
+    assert not Path(HARMED).exists()
+
+
+@pytest.mark.parametrize("name", ["mine.npz", "mine.hdf5", "mine.tfrecord", "mine.parquet"])
+def test_a_pickle_under_another_name_is_not_read(name: str, here: Path):
+    Path(name).write_bytes(pickle.dumps(Harmful()))
+    source = {"npz": OGBench(), "hdf5": D4RL(), "tfrecord": Waymo(), "parquet": Table()}[name.split(".")[1]]
+    with pytest.raises(UserError):
+        ingest(source, name, here / "data", name="mine")
+    assert not Path(HARMED).exists()
+
+
+def test_arrays_of_objects_are_refused(here: Path):
+    harm = np.empty(3, object)
+    harm[:] = [Harmful()] * 3
+    np.savez("mine.npz", observations=harm, actions=harm, terminals=harm)
+    with pytest.raises(UserError, match="holds object"):
+        ingest(OGBench(), "mine.npz", here / "data", name="mine")
+    with h5py.File("mine.hdf5", "w") as file:
+        for name in ("observations", "actions", "rewards", "terminals"):
+            file[name] = [pickle.dumps(Harmful(), 0)] * 3
+    with pytest.raises(UserError):
+        ingest(D4RL(), "mine.hdf5", here / "data", name="mine")
+    assert not Path(HARMED).exists()
