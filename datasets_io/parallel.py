@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from datasets_io import errors
 from datasets_io.errors import UserError
+from datasets_io.own_ray import start_ray
 
 if TYPE_CHECKING:
     from datasets_io.ingest import Job
@@ -73,10 +74,10 @@ def _through_ray(
     from ray import cloudpickle
 
     ours = not ray.is_initialized()
-    if ours:
-        # A bare ray.init() would join any cluster that happens to run on this machine.
-        address = None if os.environ.get("RAY_ADDRESS") else "local"
-        ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="error")
+    if ours and os.environ.get("RAY_ADDRESS"):
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level="error")
+    elif ours:
+        start_ray()
     try:
         ray.data.DataContext.get_current().enable_progress_bars = False
         logging.getLogger("ray.data").setLevel(logging.WARNING)  # it announces each step it plans

@@ -16,7 +16,8 @@ from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from datasets_io.buckets import SCHEMES, Location, Object, connect, look, look_inside
-from datasets_io.errors import UnknownName
+from datasets_io.errors import UnknownName, UserError
+from datasets_io.redaction import has_credentials, redact
 from datasets_io.storage_errors import explained, writing
 
 READ_AHEAD = 2**20
@@ -30,9 +31,16 @@ def locate(where: str | Place) -> Place:
 
     Raises:
         UnknownName: Another scheme, or no bucket.
+        UserError: A key or a password stands in it, which would be written down wherever it is named.
     """
     if isinstance(where, Path | Location):
         return where
+    if "://" in where and has_credentials(where):
+        raise UserError(
+            f"{redact(where)} holds a user, a password or a signature.",
+            "Buckets are entered by what the environment says, which is written down nowhere.",
+            "export AWS_ACCESS_KEY_ID=… AWS_SECRET_ACCESS_KEY=…",
+        )
     scheme, separator, rest = where.partition("://")
     if not separator:
         return Path(where)

@@ -1,5 +1,6 @@
 """What a run needs of its process: Ray, a quiet terminal, and Ctrl-C at the right moment."""
 
+import io
 import logging
 import os
 import signal
@@ -11,6 +12,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
 
+from datasets_io import storage
+from datasets_io.own_ray import start_ray
+from datasets_io.redaction import redact
 from off2on.errors import UserError
 
 OWN_STORE = 2**30
@@ -66,26 +70,29 @@ def ray_started(address: str | None, actors: int) -> Iterator[None]:
         return
     address = cluster_address(address)
     os.environ.setdefault("RAY_worker_niceness", "0")
+    # A job may have said a PYTHONPATH too, which ours goes on from.
+    os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")
     paths = os.pathsep.join([os.getcwd(), os.environ.get("PYTHONPATH", "")])
-    options: dict[str, Any] = {"runtime_env": {"env_vars": {"PYTHONPATH": paths}}}
+    environment = {"env_vars": {"PYTHONPATH": paths}}
     if address is None:
-        # "local", because a bare init would join whatever cluster lives on this host.
         # An actor waits for a CPU of its own for ever; on a small machine they share.
         cpus = max(os.cpu_count() or 1, actors + 1)
-        options |= {
-            "address": "local",
-            "num_cpus": cpus,
-            "include_dashboard": False,
-            "object_store_memory": OWN_STORE,
-        }
+        start_ray(num_cpus=cpus, object_store_memory=OWN_STORE, runtime_env=environment)
     else:
-        _must_answer(address)
-        options |= {"address": address}
+        _join(address, environment)
     try:
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _join(address: str, environment: dict[str, Any]) -> None:
+    import ray
+
+    _must_answer(address)
+    try:
+        ray.init(address=address, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.AuthenticationError) as error:
-        if address is None:
-            raise
         told = str(error).strip().splitlines()[0]
         raise UserError(
             f"the Ray cluster at {address} cannot be joined from here.",
@@ -93,15 +100,11 @@ def ray_started(address: str | None, actors: int) -> Iterator[None]:
             "with the same Ray and, if it asks for one, its token in ~/.ray/auth_token.",
             "export RAY_AUTH_MODE=token, where the cluster was started with it",
         ) from None
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 @contextmanager
 def quiet(log: Path) -> Iterator[TextIO]:
-    """Everything that anything says goes to the log, C libraries' words too.
+    """Everything that anything says goes to the log, C libraries' words too, without secrets.
 
     Yields:
         The standard error of before, for what the user is to see.
@@ -110,7 +113,7 @@ def quiet(log: Path) -> Iterator[TextIO]:
     sys.stderr.flush()
     kept = [os.dup(1), os.dup(2)]
     terminal = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8")
-    with log.open("a", buffering=1, encoding="utf-8") as file, terminal:
+    with _Hiding(log.open("ab"), encoding="utf-8", line_buffering=True) as file, terminal:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
         try:
@@ -120,6 +123,17 @@ def quiet(log: Path) -> Iterator[TextIO]:
             for number, copy in zip((1, 2), kept, strict=True):
                 os.dup2(copy, number)
                 os.close(copy)
+            said = log.read_text(encoding="utf-8", errors="replace")
+            if (hidden := redact(said)) != said:  # what libraries said past Python's streams
+                storage.write_text(log, hidden)
+
+
+class _Hiding(io.TextIOWrapper):
+    """A text file in which no secret is written."""
+
+    def write(self, text: str) -> int:
+        super().write(redact(text))
+        return len(text)
 
 
 class Stop:

@@ -20,6 +20,7 @@ from typing import Any, Self
 import yaml
 
 from datasets_io.buckets import Location
+from datasets_io.redaction import redact
 from datasets_io.storage import Place
 from off2on.errors import Exists, UnknownName, nearest
 from off2on.mirror import Mirror
@@ -80,7 +81,9 @@ class Run:
     def describe(self, about: Mapping[str, Any]) -> None:
         """Merge facts into run.yaml."""
         self.about |= about
-        write(self.folder / "run.yaml", yaml.safe_dump(self.about, sort_keys=False, allow_unicode=True))
+        write(
+            self.folder / "run.yaml", yaml.safe_dump(redact(self.about), sort_keys=False, allow_unicode=True)
+        )
         if self.mirror is not None:
             self.mirror.send_about()
 
@@ -197,9 +200,9 @@ def refuse_existing(folder: Path) -> None:
 
 
 def write(path: Path, content: str | bytes) -> None:
-    """Replace a file in one step."""
+    """Replace a file in one step; no text has secrets in it."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_bytes(content.encode() if isinstance(content, str) else content)
+    partial.write_bytes(redact(content).encode() if isinstance(content, str) else content)
     partial.replace(path)
 
 

@@ -56,6 +56,8 @@ def serve(
         raise UserError("Ray Serve is not installed.", "", "pip install 'off2on[serve]'") from None
     import ray
 
+    from datasets_io.own_ray import start_ray
+
     asked: list[int] = []
 
     def listen() -> None:
@@ -63,7 +65,7 @@ def serve(
             signal.signal(number, lambda number, _: asked.append(number))
 
     try:
-        ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="error")
+        start_ray()
     except (SystemExit, KeyboardInterrupt):  # Ray's own answer to SIGTERM is the first
         click.echo("stopped", err=True)
         return
