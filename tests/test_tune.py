@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from off2on.errors import UserError
 from off2on.records import load_run
-from off2on.search.asking import SCORE, Asking
+from off2on.search.asking import SCORE, Asking, must_have
 from off2on.search.book import FINISHED, STOPPED, Book
 from off2on.search.checks import check, marks
 from off2on.search.file import Said
@@ -300,6 +300,37 @@ def test_optuna_learns_from_scores_and_from_those_of_an_earlier_command(here: Pa
     assert np.mean(after) < 0.5 * np.mean(before[:10]), "it does not begin anew"
 
 
+SEARCHES = [
+    path.name
+    for path in sorted((Path(__file__).parents[1] / "tune_configs").glob("*.yaml"))
+    if "search" in (keys := yaml.safe_load(path.read_text())) or keys.get("by") == "grid"
+]
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_ready_searches_can_be(here: Path, name: str) -> None:
+    told = Said("toy-cartpole" if name == "discrete_cql.yaml" else "toy-pendulum", "command line")
+    given = {"data": told}
+    if name == "mopo.yaml":  # no rule is known by which a pendulum's episodes end
+        given["termination"] = Said("never", "command line")
+    search = read(Path(__file__).parents[1] / "tune_configs" / name, given)
+    check(search)
+    assert search.trials >= 4
+
+
+def test_there_is_a_ready_search_for_every_family() -> None:
+    assert {"bc.yaml", "td3_bc.yaml", "iql.yaml", "edac.yaml", "mopo.yaml", "cal_ql.yaml"} < set(SEARCHES)
+    assert {"smoke.yaml", "leaderboard.yaml"} < set(SEARCHES)
+
+
+def test_optuna_that_is_not_installed_is_told(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    search = made(OFFLINE, by="optuna")
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(UserError) as caught:
+        must_have(search)
+    assert caught.value.attempt == "pip install 'off2on[tune]'"
+
+
 def environment() -> dict[str, str]:
     ours = ("OFF2ON_DATA", "PYTHONPATH", "PYTHONWARNINGS", "RAY_ADDRESS")
     return {name: value for name, value in os.environ.items() if name not in ours}
@@ -371,7 +402,8 @@ def test_killed_it_goes_on_and_leaves_alone_what_has_ended(lab: Path, searched: 
     rows = table(out)
     assert rows[0] == before[0]
     assert [(row["trial"], row["status"]) for row in rows] == [(f"00{n}", "finished") for n in range(3)]
-    assert len(done.stderr.splitlines()) == 2, done.stderr  # the trials that were missing
+    told = [line.split()[:2] for line in done.stderr.splitlines() if line.startswith("finished")]
+    assert told == [["finished", "001"], ["finished", "002"]], "only the trials that were missing"
     log = (out / "trials/001/log.txt").read_text()
     assert "Traceback" not in log, log
 
@@ -518,3 +550,13 @@ def test_a_run_taken_forward_step_by_step_stops_where_it_is_left(here: Path, ray
     rest = [len(run.metrics) for run in evaluations(plan, resume=True)]
     assert rest == [1, 2]
     assert yaml.safe_load((plan.folder / "run.yaml").read_text())["status"] == "finished"
+
+
+def test_without_a_simulator_policies_are_compared_by_an_estimate(here: Path, ray_session: None) -> None:
+    text = OFFLINE.replace("toy-pendulum", "wide").replace("actor_lr: default", "actor_lr: {one_of: [3e-4]}")
+    search = made(text, maximise="fqe", trials="1", updates="20", by="optuna")
+    (trial,) = run(search, jobs=1, resume=False)
+    assert trial.outcome["status"] == FINISHED, (search.folder / "trials/000/log.txt").read_text()
+    score, low, high = (float(trial.outcome[name]) for name in (SCORE, "low", "high"))
+    assert low <= score <= high
+    assert trial.outcome["episodes"] == 0

@@ -58,7 +58,7 @@ class Asking(Searcher):
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """A score on the way."""
-        if self.optuna is not None:
+        if self.optuna is not None and result[SCORE] == result[SCORE]:
             self.optuna.on_trial_result(trial_id, result)
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:

@@ -22,7 +22,7 @@ from off2on.search.asking import SCORE, Asking, domain
 from off2on.search.book import COUNTED, FAILED, FINISHED, SEARCH, STOPPED, Book, Trial
 from off2on.search.checks import marks
 from off2on.search.spec import Search
-from off2on.search.trial import MARK, SeedsTogether
+from off2on.search.trial import MARK, RUNS, Seeds
 from off2on.stats import duration, points
 
 MAY_CHANGE = ("file", "trials")
@@ -80,7 +80,7 @@ def _tune(search: Search, asking: Asking, jobs: int, terminal: TextIO) -> None:
     kept = (search.folder / ".tune").absolute()
     shutil.rmtree(kept, ignore_errors=True)
     with ray_started(search.address, jobs * (1 + actors)):
-        trainable = tune.with_parameters(SeedsTogether, search=search, home=os.getcwd())
+        trainable = tune.with_parameters(Seeds, search=search, home=os.getcwd())
         population = search.by == "pbt"
         tuner = tune.Tuner(
             tune.with_resources(trainable, _resources(jobs, actors, population)),
@@ -180,13 +180,17 @@ class Following(tune.Callback):
     def on_trial_result(self, *, trial: Any, result: Mapping[str, Any], **_: Any) -> None:
         """A score on the way."""
         ours = self.book[trial.trial_id]
-        if "failed" not in result:
+        if RUNS in result:
+            runs = self.search.seeds * len(self.search.data)
+            self._on_the_way(f"{ours.name}  {result[RUNS]} of {runs} runs")
+        elif "failed" not in result:
             before = [kept for kept in ours.scores if kept[0] < result[MARK]]  # one may be told twice
             ours.scores = [*before, [result[MARK], result[SCORE]]]
             ours.drawn = dict(trial.config["drawn"])
             ours.values = self.search.settled(ours.drawn)
             self.book.keep(ours)
-            self._on_the_way(ours)
+            at = f"{result[MARK]} of {self.marks} evaluations"
+            self._on_the_way(f"{ours.name}  score {points(result[SCORE])} at {at}")
 
     def on_trial_complete(self, *, trial: Any, **_: Any) -> None:
         """The end of a trial, of itself or because it did badly."""
@@ -209,11 +213,10 @@ class Following(tune.Callback):
         values = " ".join(f"{name}={value}" for name, value in trial.values.items())
         self._say(f"{outcome['status']:<8}  {trial.name}  {told}  {values}{self._left()}")
 
-    def _on_the_way(self, trial: Trial) -> None:
+    def _on_the_way(self, text: str) -> None:
         """Says where a trial is, if nothing was said for a while."""
         if time.monotonic() - self.spoke > SILENCE:
-            mark, value = trial.scores[-1]
-            self._say(f"running   {trial.name}  score {points(value)} at {mark} of {self.marks} evaluations")
+            self._say(f"running   {text}")
 
     def _say(self, text: str) -> None:
         self.spoke = time.monotonic()

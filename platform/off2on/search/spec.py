@@ -118,6 +118,11 @@ class Search:
     address: str | None = None
 
     @property
+    def goes_together(self) -> bool:
+        """Whether somebody acts on scores on the way, so that the runs of a trial go forward together."""
+        return self.by == "pbt" or self.stop_early != "none"
+
+    @property
     def names(self) -> list[str]:
         """What is searched."""
         return [dimension.name for dimension in self.dimensions]

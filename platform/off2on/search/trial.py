@@ -1,4 +1,8 @@
-"""A trial: its seeds go forward together, from evaluation to evaluation, and their mean is reported."""
+"""A trial: its seeds, and their mean.
+
+Where somebody acts on scores on the way, all seeds go forward together, from evaluation to evaluation. Where
+nobody does, they come one after the other, and need the memory of one.
+"""
 
 import math
 import os
@@ -7,12 +11,14 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 from ray import tune
 
+from off2on.about import about
 from off2on.plan import Plan
 from off2on.process import quiet
 from off2on.records import read_about
@@ -22,14 +28,18 @@ from off2on.search.book import COUNTED, Book, find
 from off2on.search.checks import marks
 from off2on.search.scoring import score
 from off2on.search.spec import Search
+from off2on.train import evaluations
 
 DONOR = "donor.yaml"
 MARK = "mark"
 """Evaluations so far that have a score."""
 
+RUNS = "runs"
+"""Runs that are finished."""
 
-class SeedsTogether(tune.Trainable):
-    """One trial of a search; a step of it ends with an evaluation of all seeds that has a score."""
+
+class Seeds(tune.Trainable):
+    """One trial of a search; a step of it ends with a score of all seeds, or with the end of one of them."""
 
     def setup(self, config: dict[str, Any], search: Search, home: str) -> None:
         """Finds out which trial it is; runs begin with the first step.
@@ -61,18 +71,11 @@ class SeedsTogether(tune.Trainable):
         self.stack.enter_context(quiet(self.folder / "log.txt"))
 
     def step(self) -> dict[str, Any]:
-        """To the next evaluation of all seeds that has a score."""
+        """A part of what is to be done, and what there is to say then."""
         try:
-            if not self.runs:
-                self._take_up()
-            self._next_mark()
-            while not self._is_scored:
-                self._next_mark()
-            done = self._mark == self.every
-            if done:
-                for runs in self.going:
-                    for _ in runs:
-                        pass
+            done = self._all_further() if self.search.goes_together else self._next_run()
+            if not done and not self.search.goes_together:
+                return {SCORE: math.nan, MARK: 0, RUNS: len(self.runs), **self._spent()}
             found = score(self.search.maximise, self._tasks)
         except Exception as error:  # of a setting, not of the search: others go on
             traceback.print_exc(file=sys.stderr)
@@ -82,17 +85,35 @@ class SeedsTogether(tune.Trainable):
         told = {SCORE: found.value, "low": low, "high": high, MARK: self._mark - self.unscored}
         return {**told, "done": done, "finished": done, **self._spent()}
 
-    def _take_up(self) -> None:
-        """Every run, where it stands; those that are finished are left as they are."""
-        for plan in self.plans:
-            there = (plan.folder / "run.yaml").is_file()
-            if there and read_about(plan.folder)["status"] == "finished":
-                self.runs.append(Run.resume(plan.folder))
-                self.going.append(iter(()))
-            else:
-                going = _evaluations(plan, there)
-                self.runs.append(next(going))
-                self.going.append(going)
+    def _all_further(self) -> bool:
+        """All runs to their next evaluation that has a score; whether it is the last."""
+        for plan in self.plans[len(self.runs) :]:
+            self._take_up(plan)
+        self._next_mark()
+        while not self._is_scored:
+            self._next_mark()
+        done = self._mark == self.every
+        if done:
+            for going in self.going:
+                _exhaust(going)
+        return done
+
+    def _next_run(self) -> bool:
+        """The next run to its end; whether it is the last."""
+        self._take_up(self.plans[len(self.runs)])
+        _exhaust(self.going[-1])
+        return len(self.runs) == len(self.plans)
+
+    def _take_up(self, plan: Plan) -> None:
+        """A run, where it stands; one that is finished is left as it is."""
+        there = (plan.folder / "run.yaml").is_file()
+        if there and read_about(plan.folder)["status"] == "finished":
+            self.runs.append(Run.resume(plan.folder))
+            self.going.append(iter(()))
+        else:
+            going = evaluations(plan, there)
+            self.runs.append(next(going))
+            self.going.append(going)
 
     def _next_mark(self) -> None:
         """The runs that are behind, an evaluation further."""
@@ -123,7 +144,8 @@ class SeedsTogether(tune.Trainable):
         last = [run.metrics[-1] for run in self.runs if run.metrics]
         counts = {name: sum(int(row[name]) for row in last) for name in ("updates", "env_steps")}
         episodes = sum(len(run.episodes) for run in self.runs)
-        seconds = max((float(row["wall_s"]) for row in last), default=0.0)
+        walls = [float(row["wall_s"]) for row in last]
+        seconds = max(walls, default=0.0) if self.search.goes_together else sum(walls)
         found = (len(self.plans), counts["updates"], counts["env_steps"], episodes, round(seconds, 1))
         return dict(zip(COUNTED, found, strict=True))
 
@@ -166,10 +188,6 @@ class SeedsTogether(tune.Trainable):
 
 def _take_over(plan: Plan, donor: Path, name: str, last: str) -> None:
     """Puts a copy of another run in a run's place; from here on it has its own hyperparameters."""
-    from dataclasses import replace
-
-    from off2on.about import about
-
     partial = plan.folder.with_name(f"{plan.folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(donor, partial)
@@ -182,7 +200,6 @@ def _take_over(plan: Plan, donor: Path, name: str, last: str) -> None:
     partial.rename(plan.folder)
 
 
-def _evaluations(plan: Plan, resume: bool) -> Iterator[Run]:
-    from off2on.train import evaluations
-
-    return evaluations(plan, resume)
+def _exhaust(going: Iterator[Run]) -> None:
+    for _ in going:
+        pass
