@@ -1,6 +1,6 @@
 """What a run is to do: every option, its value and where it came from; checked before it starts."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +24,7 @@ from off2on.mirror import fetch, working_folder
 from off2on.process import cluster_address
 from off2on.runs import HANDOVER, refuse_existing
 from off2on.strategies import find_strategy
+from off2on.trackers import check_trackers
 
 
 class Checked(NamedTuple):
@@ -77,6 +78,7 @@ class Plan:
         wait: Minutes to wait for a cluster to have room.
         crossing: Factors of the crossing and hyperparameters that differ online, by name; values may be text.
         guard: Settings of the guard; None does without.
+        track: Who is told of the run besides TensorBoard, see `trackers`.
         command: The command line, for the record.
         origins: Option to where its value came from, if it is not the default.
     """
@@ -104,6 +106,7 @@ class Plan:
     wait: int = 0
     crossing: Mapping[str, object] = field(default_factory=dict)
     guard: Mapping[str, object] | None = None
+    track: Sequence[str] = ()
     command: str = ""
     origins: Mapping[str, str] = field(default_factory=dict)
 
@@ -137,6 +140,7 @@ class Plan:
         """
         shards = open_shards(self.data)
         check_numbers(self)
+        check_trackers(self.track)
         if isinstance(self.place, Location):
             fetch(self.place)
         recipe = find_algorithm(self.algorithm)
@@ -198,6 +202,7 @@ class Plan:
         rows = [
             (option.name, getattr(self, option.name)) for option in fields(self) if option.name not in hidden
         ]
+        rows = [(name, " ".join(value) if name == "track" else value) for name, value in rows]
         return [(name, str(value), self.origins.get(name, "default")) for name, value in rows]
 
     def set_by(self, checked: Checked) -> dict[str, str]:

@@ -16,14 +16,17 @@ from off2on.plan import Checked, Plan
 from off2on.preflight import graphics, room, whereabouts
 from off2on.process import Stop
 from off2on.runs import HANDOVER, Row, Run, write, write_policy
+from off2on.trackers import Trackers
 
 
 class Session:
     """A run under way."""
 
-    def __init__(self, plan: Plan, checked: Checked, run: Run, progress: Any, stop: Stop) -> None:
+    def __init__(
+        self, plan: Plan, checked: Checked, run: Run, progress: Any, stop: Stop, trackers: Trackers
+    ) -> None:
         self.plan, self.checked, self.run = plan, checked, run
-        self.progress, self.stop = progress, stop
+        self.progress, self.stop, self.trackers = progress, stop, trackers
         self.env = checked.env
         self.env_options = checked.env_options
         # A cluster that has lost a node may have to make another.
@@ -45,13 +48,9 @@ class Session:
         self._say_where()
 
     def __enter__(self) -> "Session":
-        from tensorboardX import SummaryWriter
-
-        self.events = SummaryWriter(str(self.run.folder))
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.events.close()
         self.algo.stop()
 
     def go(self) -> Iterator[Run]:
@@ -183,10 +182,7 @@ class Session:
         row |= {"wall_s": round(time.monotonic() - self.began, 1)} | latest
         self.run.record(row, episodes)
         self.run.describe({"wall_s": row["wall_s"], **algo.machine()})
-        for name, value in row.items():
-            if isinstance(value, float):
-                self.events.add_scalar(name, value, algo.updates)
-        self.events.flush()
+        self.trackers.tell(row)
         self.progress.evaluated(row)
         self._warn_of_extrapolation(row["q"])
         return played

@@ -24,6 +24,7 @@ from off2on.progress import open_progress
 from off2on.report import write_report
 from off2on.runs import Run
 from off2on.session import Session
+from off2on.trackers import tracked
 
 DEATHS = 4
 """Deaths of learners after which a run gives up."""
@@ -135,10 +136,16 @@ def _under_way(
         warm_up=checked.crossing.warm_up,
         data_score=run.about["data"]["return_mean"],
     )
-    with progress:
+    with progress, tracked(plan.track, run.folder, run.about, progress.note) as trackers:
         try:
+            if trackers.ids:
+                run.describe({"tracked": trackers.ids})
             with process as stop:
-                yield from _go(lambda: Session(plan, checked, run, progress, stop), progress.note, joins)
+
+                def session() -> Session:
+                    return Session(plan, checked, run, progress, stop, trackers)
+
+                yield from _go(session, progress.note, joins)
         except BaseException as error:
             asked = isinstance(error, KeyboardInterrupt | GeneratorExit)
             run.describe({"status": "interrupted" if asked else "failed"})

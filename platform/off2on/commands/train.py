@@ -69,6 +69,13 @@ FACTORS = ("warm_up", "utd", "exploration", "asynchronous")
     help="Data that a learner holds; larger data stream.  [a quarter of this machine's]",
 )
 @click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Of a learner.  [measured]")
+@click.option(
+    "--track",
+    metavar="NAME",
+    multiple=True,
+    callback=lambda _, __, said: said or None,
+    help="Tell wandb or mlflow too; may be given twice.",
+)
 @click.option("--address", metavar="HOST:PORT", help="Of a Ray cluster to join.  [$RAY_ADDRESS]")
 @click.option("--wait", type=whole, metavar="N", help="Minutes for a cluster to have room for it all.  [0]")
 @click.option("--resume", is_flag=True, help="Go on where the run of this name stopped.")
