@@ -74,6 +74,8 @@ def ray_started(address: str | None, actors: int) -> Iterator[None]:
     os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")
     paths = os.pathsep.join([os.getcwd(), os.environ.get("PYTHONPATH", "")])
     environment = {"env_vars": {"PYTHONPATH": paths}}
+    if data := os.environ.get("OFF2ON_DATA"):  # names of data sets mean the same on every node
+        environment["env_vars"]["OFF2ON_DATA"] = str(storage.absolute(data))
     if address is None:
         # An actor waits for a CPU of its own for ever; on a small machine they share.
         cpus = max(os.cpu_count() or 1, actors + 1)
