@@ -150,7 +150,7 @@ def _candidate(folder: Path, which: str, explore: bool) -> Any:
     from off2on.ope.candidates import candidate_of
 
     # RLlib's note to its own developers, whenever a module is made.
-    logging.getLogger("ray.rllib.core.rl_module.rl_module").setLevel(logging.ERROR)
+    logging.getLogger("ray._common.deprecation").setLevel(logging.ERROR)
     return candidate_of(folder, which, explore)
 
 
@@ -199,7 +199,9 @@ def _print(one: dict[str, Any], explore: bool) -> None:
         rows.append((made["method"], *numbers, made["counts"], made["trust"]))
     table(rows, right=(1, 2))
     said = [(made["method"], doubt["words"]) for made in one["estimates"] for doubt in made["doubts"]]
-    said += [(method, f"left out: {why}") for method, why in one["left_out"].items()]
+    for why in dict.fromkeys(one["left_out"].values()):
+        without = [method for method, reason in one["left_out"].items() if reason == why]
+        said.append((" ".join(without), f"left out: {why}"))
     if said:
         folded([(f"{method}:", f"{words}.") for method, words in said])
 
