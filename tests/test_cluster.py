@@ -2,8 +2,10 @@
 
 import csv
 import os
+import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -17,6 +19,7 @@ import torch
 import yaml
 
 from datasets_io import open_shards
+from datasets_io.ingest import ingest
 from off2on.policy import load_policy
 
 OFF2ON = Path(sys.executable).with_name("off2on")
@@ -26,7 +29,8 @@ PATIENCE = 300
 NODES = """
 import sys
 from ray.cluster_utils import Cluster
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+jobs = {"include_dashboard": True, "dashboard_port": int(sys.argv[1]), "dashboard_agent_listen_port": None}
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **jobs})
 nodes = {}
 print(cluster.address, flush=True)
 for line in sys.stdin:
@@ -46,8 +50,11 @@ class Nodes:
     """A Ray cluster on this machine, whose head has no CPU, in processes of its own."""
 
     def __init__(self, folder: str) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = str(free.getsockname()[1])
+        self.jobs = f"http://127.0.0.1:{port}"
         self.process = subprocess.Popen(
-            [sys.executable, "-c", NODES], env=os.environ | {"RAY_TMPDIR": folder}, text=True,
+            [sys.executable, "-c", NODES, port], env=os.environ | {"RAY_TMPDIR": folder}, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
         self.address = self._answer()
@@ -158,12 +165,14 @@ class Slow(Source):
 '''
 
 
-def test_an_ingest_loses_a_node_and_nothing_else(nodes: Nodes, tmp_path: Path):
+def test_an_ingest_loses_a_node_and_nothing_else(
+    nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     _, doomed = nodes.only(1, 1)
     (tmp_path / "slow_parts.py").write_text(SLOW)
     (tmp_path / "raw").mkdir()
-    words = [OFF2ON, "data", "add", "slow_parts:Slow", "raw", "--name"]
-    with Job(tmp_path, *words, "slow", "--address", nodes.address, OFF2ON_DATA="data") as job:
+    words = [OFF2ON, "data", "add", "slow_parts:Slow", "raw", "--name", "slow"]
+    with Job(tmp_path, *words, "--address", nodes.address, OFF2ON_DATA="data") as job:
         job.wait_until(lambda: [*(tmp_path / "raw").glob(f"[2-5]-{doomed}")])
         nodes.kill(doomed)
         (tmp_path / "raw/go").touch()
@@ -173,9 +182,11 @@ def test_an_ingest_loses_a_node_and_nothing_else(nodes: Nodes, tmp_path: Path):
     assert sorted(path.name for path in (tmp_path / "data/slow/shards").iterdir()) == [
         f"part-{number:05d}.parquet" for number in range(6)
     ]
-    with Job(tmp_path, *words, "whole", OFF2ON_DATA="data") as job:
-        job.ends_well()
-    killed, whole = (open_shards(tmp_path / "data" / name) for name in ("slow", "whole"))
+    monkeypatch.syspath_prepend(tmp_path)
+    from slow_parts import Slow
+
+    whole = ingest(Slow(), tmp_path / "raw", tmp_path / "other", name="slow")
+    killed = open_shards(tmp_path / "data/slow")
     killed.verify()
     assert (killed.rows, killed.manifest.content_hash) == (whole.rows, whole.manifest.content_hash)
 
@@ -196,7 +207,9 @@ def test_two_learners_lose_a_node_and_end_as_they_would_have(nodes: Nodes, tmp_p
     words += ["--address", nodes.address]
     with Job(tmp_path, OFF2ON, *words, "--out", "whole", OFF2ON_DATA=data_root) as job:
         told = job.ends_well()
-    assert "there is   3 nodes: 2 of 2 CPUs" in told
+    assert f"there is   a cluster at {nodes.address} of 3 nodes: 2 of 2 CPUs" in told
+    assert "needs      2 learners of 1 CPU each, 0.0687 MiB of data in each" in told
+    assert "fits       for example learners on " in told
     whole = tmp_path / "whole/toy-pendulum/iql-s0"
     where = yaml.safe_load((whole / "run.yaml").read_text())["placement"]["learner"]
     assert len(set(where)) == 2  # each learner reads its half of the data on a node of its own
@@ -318,10 +331,39 @@ def test_what_does_not_fit_is_refused_and_writes_nothing(nodes: Nodes, tmp_path:
     assert "error: the cluster has no room for 2 learners of 1 CPU each, 2 runners of 1 CPU each." in told
     assert "try: --learners 2 --workers 1, or --wait MINUTES" in told
     assert [path.name for path in tmp_path.iterdir()] == ["said"]
-    dry = ["--learners", "2", "--workers", "1", "--dry-run"]
-    with Job(tmp_path, OFF2ON, *words, *dry, OFF2ON_DATA=data_root) as job:
+    with Job(tmp_path, OFF2ON, *words, "--learners", "0", "--dry-run", OFF2ON_DATA=data_root) as job:
         told = job.ends_well()
-    assert "there is   3 nodes: 3 of 3 CPUs, 0 of 0 GPUs free" in told
-    assert "needs      2 learners of 1 CPU each, 1 runner of 1 CPU" in told
-    assert "fits       for example learners on " in told
+    assert f"there is   a cluster at {nodes.address} of 3 nodes: 3 of 3 CPUs, 0 of 0 GPUs free" in told
+    assert "in this process the learner, evaluation and checkpoints" in told
     assert [path.name for path in tmp_path.iterdir()] == ["said"]
+
+
+def test_a_job_joins_the_cluster_it_runs_in(nodes: Nodes, tmp_path: Path, data_root: Path):
+    from ray.job_submission import JobSubmissionClient
+
+    nodes.only(1)
+    (tmp_path / "sharp.py").write_text(
+        "from off2on.algorithms.bc import BC\n\n\nclass Sharp(BC):\n    pass\n"
+    )
+    words = [
+        OFF2ON,
+        "train",
+        "sharp:Sharp",
+        "toy-pendulum",
+        "hidden=16,16",
+        "batch_size=16",
+        "--threads",
+        "1",
+    ]
+    words += ["--updates", "20", "--eval-episodes", "1", "--learners", "1", "--out", tmp_path / "runs"]
+    client = JobSubmissionClient(nodes.jobs)
+    env = {"OFF2ON_DATA": str(data_root), "PYTHONPATH": str(tmp_path)}
+    job = client.submit_job(entrypoint=shlex.join(map(str, words)), runtime_env={"env_vars": env})
+    end = time.monotonic() + PATIENCE
+    while not (status := client.get_job_status(job)).is_terminal() and time.monotonic() < end:
+        time.sleep(0.2)
+    told = client.get_job_logs(job)
+    assert status == "SUCCEEDED", told
+    assert f"there is   a cluster at {nodes.address} of 2 nodes: 1 of 1 CPUs" in told
+    plan = yaml.safe_load((tmp_path / "runs/toy-pendulum/Sharp-s0/run.yaml").read_text())["plan"]
+    assert plan["address"] == {"value": nodes.address, "origin": "$RAY_ADDRESS"}
