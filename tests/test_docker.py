@@ -167,6 +167,8 @@ def test_compose_publishes_on_this_machine_alone():
     for service in services.values():
         assert service["cap_drop"] == ["ALL"]
         assert not service.get("privileged")
+    for name in ("head", "worker"):  # Ray would decide by whether somebody has left a token in the container
+        assert services[name]["environment"]["RAY_AUTH_MODE"]
 
 
 @pytest.mark.parametrize("job", jobs(), ids=lambda job: job["metadata"]["name"])
@@ -174,6 +176,7 @@ def test_a_job_is_one_that_ends_and_needs_no_rights(job: dict[str, Any]):
     assert job["apiVersion"] == "ray.io/v1"
     assert job["spec"]["shutdownAfterJobFinishes"] is True
     cluster = job["spec"]["rayClusterSpec"]
+    assert cluster["authOptions"] == {"mode": "token"}, "a dashboard runs what it is sent, by anybody"
     for group in cluster["workerGroupSpecs"]:
         assert 0 <= group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
     for pod in pods(job):
