@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import torch
 from datasets_io import Episode, Source
 from datasets_io.ingest import ingest
 from datasets_io.toy import ToyCartPole, ToyPendulum
+from off2on.errors import UnknownName
 from off2on.ope import fqe_score
 from off2on.ope.candidates import candidate_of
 from off2on.ope.fqe import Budget
@@ -145,6 +147,9 @@ def test_the_kept_policy_is_the_exported_one_and_knows_its_own_draws(
     assert candidate_of(folder).act(obs) == pytest.approx(
         load_policy(folder / "policy.pt")(torch.from_numpy(obs)).detach().numpy()
     )
+    shutil.copytree(folder, lab / "pruned", ignore=shutil.ignore_patterns("checkpoints"))
+    with pytest.raises(UnknownName, match="no checkpoint called 'last'"):
+        candidate_of(lab / "pruned", explore=True)
 
 
 @pytest.mark.timeout(900)

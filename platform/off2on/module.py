@@ -50,7 +50,10 @@ class RecipeModule(TorchRLModule, InferenceOnlyAPI):
 
 
 def kept_policy(checkpoint: Path) -> Policy:
-    """The policy of a run's checkpoint, on its own; needs the algorithm's class, unlike an exported one."""
+    """The policy of a run's checkpoint, on its own.
+
+    Unlike an exported one it needs the algorithm's class, and is unpickled: only of runs that one trusts.
+    """
     parts = (COMPONENT_LEARNER_GROUP, COMPONENT_LEARNER, COMPONENT_RL_MODULE, DEFAULT_MODULE_ID)
     module = RecipeModule.from_checkpoint(str(checkpoint.absolute().joinpath(*parts)))
     policy: Policy = module.policy.cpu().eval()

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from off2on.errors import UnknownName
 from off2on.ope.recorded import Array, Recorded
 
 ROWS = 65_536
@@ -100,7 +101,14 @@ def candidate_of(folder: Path, checkpoint: str = "last", explore: bool = False) 
     if explore:
         from off2on.module import kept_policy
 
-        return Exploring(kept_policy(folder / "checkpoints" / checkpoint))
+        place = folder / "checkpoints" / checkpoint
+        if not place.is_dir():
+            raise UnknownName(
+                f"{folder} has no checkpoint called '{checkpoint}'.",
+                f"Looked for {place}: the exported policy draws actions, but only the checkpoint's can say"
+                " how likely recorded ones are.",
+            )
+        return Exploring(kept_policy(place))
     from datasets_io.shards import open_shards
 
     space = open_shards(read_about(folder)["data"]["pinned"]).action_space

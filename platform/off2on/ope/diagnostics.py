@@ -109,8 +109,8 @@ def of_weights(weight: Array, size: float) -> Iterator[Doubt]:
     off = abs(mean - 1)
     if off > max(3 * error, 0.05):
         yield Doubt(
-            f"the weights' mean is {mean:.2g} and should be 1: the behaviour never does some of what the policy"
-            " does, or action_logp is not the behaviour's",
+            f"the weights' mean is {mean:.2g} and should be 1: the behaviour never does some of what the"
+            " policy does, or action_logp is not the behaviour's",
             severe=off > 0.2,
         )
 
