@@ -7,16 +7,21 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from off2on.commands.train import planned, train
+from off2on.commands.tune import tune
 from off2on.errors import UserError
+from off2on.plan import Plan
 from off2on.records import load_run
 from off2on.search.asking import SCORE, Asking, must_have
 from off2on.search.book import FINISHED, STOPPED, Book
@@ -331,15 +336,11 @@ def test_optuna_that_is_not_installed_is_told(here: Path, monkeypatch: pytest.Mo
     assert caught.value.attempt == "pip install 'off2on[tune]'"
 
 
-def environment() -> dict[str, str]:
-    ours = ("OFF2ON_DATA", "PYTHONPATH", "PYTHONWARNINGS", "RAY_ADDRESS")
-    return {name: value for name, value in os.environ.items() if name not in ours}
-
-
-def off2on(cwd: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [OFF2ON, *words], cwd=cwd, env=environment(), capture_output=True, text=True, timeout=PATIENCE
-    )
+def off2on(cwd: Path, *words: str) -> subprocess.Popen[str]:
+    ours = ("PYTHONPATH", "PYTHONWARNINGS", "RAY_ADDRESS")
+    environment = {name: value for name, value in os.environ.items() if name not in ours}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([OFF2ON, *words], cwd=cwd, env=environment, start_new_session=True, **pipes)
 
 
 def table(folder: Path) -> list[dict[str, str]]:
@@ -355,15 +356,14 @@ def files(folder: Path) -> dict[Path, tuple[int, bytes]]:
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working directory with toy data and the file of a search."""
+def lab(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working directory with the file of a search."""
     lab = tmp_path_factory.mktemp("search")
-    assert off2on(lab, "data", "add", "toy-pendulum", "episodes=4").returncode == 0
     (lab / "search.yaml").write_text(FILE)
     return lab
 
 
-Killed = tuple[dict[Path, tuple[int, bytes]], list[dict[str, str]], subprocess.CompletedProcess[str]]
+Killed = tuple[dict[Path, tuple[int, bytes]], list[dict[str, str]], str, str]
 
 
 @pytest.fixture(scope="module")
@@ -371,38 +371,37 @@ def searched(lab: Path) -> Killed:
     """The search, killed when its second trial has begun to learn, and gone on with.
 
     Returns:
-        The files and the rows of the trials that had ended at the kill, and what the second command said.
+        The files and the rows of the trials that had ended at the kill; what the second command said.
     """
     out = lab / "runs/tune/search"
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    first = subprocess.Popen(
-        [OFF2ON, "tune", "search.yaml"], cwd=lab, env=environment(), start_new_session=True, **quiet
-    )
+    first = off2on(lab, "tune", "search.yaml")
     deadline = time.monotonic() + PATIENCE
     while not list(out.glob("trials/001/*/*/metrics.csv")) and first.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.1)
     os.killpg(first.pid, signal.SIGKILL)
-    first.wait()
+    first.communicate()
     time.sleep(1)  # its trial's process ends by itself
     rows = table(out)
     kept: dict[Path, tuple[int, bytes]] = {}
     for row in rows:
         kept |= files(out / row["folder"])
-    return kept, rows, off2on(lab, "tune", "search.yaml", "--resume")
+    again = off2on(lab, "tune", "search.yaml", "--resume")
+    told = again.communicate(timeout=PATIENCE)
+    assert again.returncode == 0, told
+    return kept, rows, *told
 
 
 @pytest.mark.timeout(900)
 def test_killed_it_goes_on_and_leaves_alone_what_has_ended(lab: Path, searched: Killed) -> None:
-    kept, before, done = searched
+    kept, before, _, said = searched
     out = lab / "runs/tune/search"
-    assert done.returncode == 0, done.stderr
     assert [row["trial"] for row in before] == ["000"], "one trial had ended when the search was killed"
     assert kept == files(out / "trials/000")
     rows = table(out)
     assert rows[0] == before[0]
     assert [(row["trial"], row["status"]) for row in rows] == [(f"00{n}", "finished") for n in range(3)]
-    told = [line.split()[:2] for line in done.stderr.splitlines() if line.startswith("finished")]
+    told = [line.split()[:2] for line in said.splitlines() if line.startswith("finished")]
     assert told == [["finished", "001"], ["finished", "002"]], "only the trials that were missing"
     log = (out / "trials/001/log.txt").read_text()
     assert "Traceback" not in log, log
@@ -429,23 +428,26 @@ def test_a_row_says_what_its_runs_say(lab: Path, searched: Killed) -> None:
 
 
 @pytest.mark.timeout(900)
-def test_seeds_together_are_the_runs_that_train_makes(
-    lab: Path, searched: Killed, monkeypatch: pytest.MonkeyPatch
+def test_a_seed_is_the_run_that_its_command_makes(
+    lab: Path, searched: Killed, ray_session: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(lab)
     folder = lab / "runs/tune/search/trials/002/toy-pendulum/iql-append-s1"
-    command = shlex.split(yaml.safe_load((folder / "run.yaml").read_text())["command"])
-    done = off2on(lab, *command[1:], "--out", "runs/alone")
-    assert done.returncode == 0, done.stderr
-    alone, together = (load_run(each) for each in (lab / "runs/alone/toy-pendulum/iql-append-s1", folder))
+    words = shlex.split(yaml.safe_load((folder / "run.yaml").read_text())["command"])[2:]
+    said = train.make_context("train", [*words, "--out", "runs/alone"]).params
+    options = {field.name: said[field.name] for field in fields(Plan) if field.name in said}
+    (plan,), _ = planned(said["words"], options, "")
+    *_, made_alone = evaluations(plan)
+    one, other = load_run(made_alone.folder), load_run(folder)
     for name in ("score", "q", "value/loss", "critic/loss", "actor/loss"):
-        np.testing.assert_array_equal(alone.metrics[name], together.metrics[name])
+        np.testing.assert_array_equal(one.metrics[name], other.metrics[name])
 
 
 @pytest.mark.timeout(900)
 def test_it_ends_with_a_page_and_the_best_values(lab: Path, searched: Killed) -> None:
     out = lab / "runs/tune/search"
-    _, _, done = searched
-    told = dict(line.split() for line in done.stdout.splitlines())
+    _, _, said, _ = searched
+    told = dict(line.split() for line in said.splitlines())
     assert list(told) == ["trials", "best", "report"]
     assert all((lab / path).is_file() for path in told.values())
     best = max(table(out), key=lambda row: float(row["score"]))
@@ -455,21 +457,22 @@ def test_it_ends_with_a_page_and_the_best_values(lab: Path, searched: Killed) ->
 
 @pytest.mark.timeout(900)
 def test_a_search_that_is_there_is_not_begun_again_and_another_does_not_go_on_with_it(
-    lab: Path, searched: Killed
+    lab: Path, searched: Killed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    again = off2on(lab, "tune", "search.yaml")
-    assert again.returncode == 2
-    assert "holds a search already" in again.stderr
-    assert "off2on tune search.yaml --resume" in again.stderr
-    other = off2on(lab, "tune", "search.yaml", "--resume", "beta=3")
-    assert other.returncode == 2
-    assert "beta" in other.stderr
-    assert "Traceback" not in again.stderr + other.stderr
+    monkeypatch.chdir(lab)
+    before = files(lab)
+    with pytest.raises(UserError, match="holds a search already") as caught:
+        run(read(Path("search.yaml")), jobs=1, resume=False)
+    assert "off2on tune search.yaml --resume" in caught.value.attempt
+    with pytest.raises(UserError, match=r"has with .*not .*'beta': '3'"):
+        run(read(Path("search.yaml"), {"beta": Said("3", "")}), jobs=1, resume=True)
+    assert files(lab) == before
 
 
-def test_a_dry_run_starts_nothing(lab: Path) -> None:
-    done = off2on(lab, "tune", "search.yaml", "out=runs/dry", "trials=7", "--dry-run")
-    assert done.returncode == 0, done.stderr
+def test_a_dry_run_starts_nothing(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(lab)
+    done = CliRunner().invoke(tune, ["search.yaml", "out=runs/dry", "trials=7", "--dry-run"])
+    assert done.exit_code == 0, done.output
     assert "21 runs" in done.stderr
     assert any(line.split() == ["trials", "7", "command", "line"] for line in done.stdout.splitlines())
     assert not (lab / "runs/dry").exists()
