@@ -169,6 +169,18 @@ def test_an_interval_is_that_of_a_new_measurement():
     assert Fit.of([[1.0, 1], [1, 2]], [2.0, 3]).factor == 2.0, "two points have no spread"
 
 
+def test_measurements_of_the_same_become_one():
+    from fold import fold
+
+    def taken(seconds: float, **more: object) -> dict[str, object]:
+        return {"stage": "read", "workers": 1, "seconds": seconds, "bytes": 8} | more
+
+    one, other = fold([[taken(1.0), taken(7.0, bytes=16)], [taken(3.0)], [taken(2.0, low=0.5, high=9.0)]])
+    expected = {"seconds": 2.0, "low": 0.5, "high": 9.0, "turns": 3}
+    assert one == {"stage": "read", "workers": 1, "bytes": 8} | expected
+    assert (other["bytes"], other["seconds"], other["turns"]) == (16, 7.0, 1)
+
+
 # Laws.
 
 
