@@ -140,7 +140,7 @@ class Job:
 
 # Parts say on which node they are read; those after the second wait until the file `go` is there.
 SLOW = '''
-import time
+import os, time
 from pathlib import Path
 import numpy as np
 import ray
@@ -155,7 +155,7 @@ class Slow(Source):
     def episodes(self, part):
         path, number = Path(part[0]), part[1]
         node = ray.get_runtime_context().get_node_id() if ray.is_initialized() else "here"
-        (path / f"{number}-{node}").touch()
+        (path / f"{number}-{node}-{os.getpid()}").touch()
         rng = np.random.default_rng(number)
         for episode in range(3):
             while number >= 2 and episode == 2 and not (path / "go").exists():
@@ -173,10 +173,13 @@ def test_an_ingest_loses_a_node_and_nothing_else(
     (tmp_path / "raw").mkdir()
     words = [OFF2ON, "data", "add", "slow_parts:Slow", "raw", "--name", "slow"]
     with Job(tmp_path, *words, "--address", nodes.address, OFF2ON_DATA="data") as job:
-        job.wait_until(lambda: [*(tmp_path / "raw").glob(f"[2-5]-{doomed}")])
+        (begun,) = job.wait_until(lambda: [*(tmp_path / "raw").glob(f"[2-5]-{doomed}-*")])
         nodes.kill(doomed)
+        number, _, process = begun.name.split("-")
+        job.wait_until(lambda: not Path(f"/proc/{process}").exists())  # it outlives its node by a moment
         (tmp_path / "raw/go").touch()
         told = job.ends_well()
+    assert len([*(tmp_path / "raw").glob(f"{number}-*")]) == 2  # read again from its start, elsewhere
     assert "there is   3 nodes: 2 parts at a time" in told
     assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["slow"]
     assert sorted(path.name for path in (tmp_path / "data/slow/shards").iterdir()) == [
