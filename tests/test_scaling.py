@@ -152,7 +152,7 @@ def test_gpus_and_networks_are_assumed_and_the_rest_is_told_apart(made: Model):
 def test_a_sum_is_as_sure_as_its_weakest_part():
     measured, assumed = Estimate(1, 0.5, 2, MEASURED), Estimate(3, 1, 9, ASSUMED)
     assert measured + assumed == Estimate(4, 1.5, 11, ASSUMED)
-    assert measured * 2 == Estimate(2, 1, 4, MEASURED)
+    assert measured * 2 == Estimate(2, 1, 4, MODELLED)
     assert measured.or_longer(assumed) == Estimate(3, 1, 9, ASSUMED)
 
 

@@ -39,7 +39,8 @@ class Estimate:
         return self._with(other, lambda one, two: one + two)
 
     def __mul__(self, times: float) -> "Estimate":
-        return Estimate(self.value * times, self.low * times, self.high * times, self.basis)
+        basis = max(self.basis, MODELLED, key=_RANK.index)  # that many take so many times as long, is a law
+        return Estimate(self.value * times, self.low * times, self.high * times, basis)
 
     def or_longer(self, other: "Estimate") -> "Estimate":
         """The longer of two that go on at once."""

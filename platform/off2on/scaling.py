@@ -22,7 +22,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from off2on.costs import ASSUMED, MEASURED, NOTHING, Estimate, Fit, Job, Work
+from off2on.costs import ASSUMED, MEASURED, MODELLED, NOTHING, Estimate, Fit, Job, Work
 
 FILE = Path(__file__).with_name("scaling.json")
 STAGES = {"all_reduce", "broadcast", "collect", "compute", "ingest", "object_store", "read", "step"}
@@ -152,8 +152,8 @@ class Model:
         known = [row for row in rows if row["name"] == job.env]
         if known:
             nearest = min(known, key=lambda row: abs(math.log(row["envs"] / job.envs)))
-            found = _measured(nearest) * (1 / nearest["rows"])
-            return found if nearest["envs"] == job.envs else Estimate(found.value, found.low, found.high)
+            value, low, high = (nearest[name] / nearest["rows"] for name in ("seconds", "low", "high"))
+            return Estimate(value, low, high, MEASURED if nearest["envs"] == job.envs else MODELLED)
         each = [row["seconds"] / row["rows"] for row in rows]
         return Estimate(math.exp(float(np.mean(np.log(each)))), min(each), max(each), ASSUMED)
 

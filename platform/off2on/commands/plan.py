@@ -102,6 +102,8 @@ def plan(
         return
     for name, job in jobs.items():
         _tell(name, model, job)
+    if not words and files is None:
+        line("checked", _checked(model, next(iter(jobs.values()))))
     told = model.machine
     line("measured", f"on {told['cpu']}, {told['cores']} cores, {told['versions']}, {told['measured']}")
     for number, what in enumerate(LEFT_OUT):
@@ -207,6 +209,16 @@ def _examples() -> "dict[str, Job]":
         ),
         "1,000 Waymo files": Job(files=1000, file_bytes=SHARD_BYTES, workers=64),
     }
+
+
+def _checked(model: "Model", job: "Job") -> str:
+    """What whole updates took, averaging and RLlib included, beside what the model says of them."""
+    said = []
+    for row in model.of("update"):
+        modelled = model.update(replace(job, learners=row["workers"], gpu=False))
+        took = f"{_time(row['seconds'])} measured, {_time(modelled.value)} modelled"
+        said.append(f"{plural(row['workers'], 'learner')} {took}")
+    return f"an update of IQL, all of it: {'; '.join(said)}"
 
 
 def _tell(name: str, model: "Model", job: "Job") -> None:
