@@ -25,6 +25,7 @@ def tune(
     FILE is YAML: what to train, what varies, and what to maximise; see tune_configs. NAME=VALUE are keys of
     the file (trials=8), or hyperparameters that are to be fixed. Ends with trials.csv, best.yaml and a page.
     """
+    from off2on.process import cluster_address
     from off2on.search.file import Said
     from off2on.search.reading import read
 
@@ -32,7 +33,7 @@ def tune(
     given = {name: Said(str(value), said.origins[name]) for name, value in said.values.items()}
     with Ticker() as ticker:
         ticker.show(f"checking {file} …")
-        search = read(file, given, address)
+        search = read(file, given, cluster_address(address))
         from off2on.search.asking import must_have
         from off2on.search.checks import check
 

@@ -14,7 +14,17 @@ from off2on.errors import (
     UserError,
 )
 from off2on.search.file import Said
-from off2on.search.spec import LISTED, OF_ONLINE, OF_STRATEGY, Dimension, Search, applies, homes, nobody_has
+from off2on.search.spec import (
+    KEYS,
+    LISTED,
+    OF_ONLINE,
+    OF_STRATEGY,
+    Dimension,
+    Search,
+    applies,
+    homes,
+    nobody_has,
+)
 
 ONLINE_MEASURES = ("smallest_drop", "area")
 ROWS = ("normalise_obs", "reward", "expand", "preset")
@@ -114,7 +124,8 @@ def _check_fixed(search: Search) -> None:
             )
         if not any(applies(name, *pair) for pair in pairs):
             with said.blamed():
-                raise HyperparameterError(*nobody_has(name, search.algorithms, search.strategies))
+                keys = () if ":" in said.origin else KEYS  # said on the command line
+                raise HyperparameterError(*nobody_has(name, search.algorithms, search.strategies, keys))
 
 
 def _check_ways(search: Search) -> None:

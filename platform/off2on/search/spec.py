@@ -263,8 +263,17 @@ def _command(plan: "Plan", given: Values, options: Mapping[str, Any]) -> str:
     return shlex.join(words)
 
 
-def nobody_has(name: str, algorithms: tuple[str, ...], strategies: tuple[str, ...]) -> tuple[str, str]:
-    """What is wrong, and what there is."""
+def nobody_has(
+    name: str, algorithms: tuple[str, ...], strategies: tuple[str, ...], also: Sequence[str] = ()
+) -> tuple[str, str]:
+    """What is wrong, and what there is.
+
+    Args:
+        name: Nobody's.
+        algorithms: Who might have it.
+        strategies: Who might have it.
+        also: Other names that may have been meant.
+    """
     from off2on.algorithms import find_algorithm
     from off2on.crossing import Crossing
     from off2on.strategies import find_strategy
@@ -279,4 +288,4 @@ def nobody_has(name: str, algorithms: tuple[str, ...], strategies: tuple[str, ..
     known = [prefix + rule for rule in dict.fromkeys(own)]
     whose = who[0] if len(who) == 1 else f"none of {', '.join(who)}"
     has = f"{whose} has no '{name}'." if len(who) == 1 else f"{whose} has '{name}'."
-    return has, f"{nearest(name, known)}All: {' '.join(known) or 'none'}"
+    return has, f"{nearest(name, [*known, *also])}All: {' '.join(known) or 'none'}"
