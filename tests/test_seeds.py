@@ -78,7 +78,8 @@ def test_each_run_is_the_one_it_would_be_alone(together: list[Plan], tmp_path: P
         for name in ("policy.pt", "checkpoints/handover/policy.pt"):
             policies = [load_policy(plan.folder / name)(obs) for plan in (mine, its)]
             torch.testing.assert_close(*policies, rtol=1e-3, atol=1e-4)
-        assert yaml.safe_load((mine.folder / "run.yaml").read_text())["status"] == "finished"
+        about = yaml.safe_load((mine.folder / "run.yaml").read_text())
+        assert (about["status"], about["seed"], about["together"]) == ("finished", mine.seed, [0, 1])
     assert numbers(together[0]) != numbers(together[1])
 
 

@@ -5,49 +5,21 @@ be as in S separate runs, and are answered here: random numbers, which every net
 generator, in the order in which its own run would draw them; and gradients taken inside a loss. Whatever
 else vmap cannot do, it refuses.
 
-A `torch.autograd.Function` whose `vmap` rule is called with the tensors of all S at once is torch's public
-way to leave the single network's view.
+The single network's view is left and entered again as vmap itself does it. Torch's public way, a rule of an
+`autograd.Function`, takes half a millisecond at each turn, in which small networks make an update.
 """
 
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C import _functorch
+from torch._functorch.pyfunctorch import retrieve_current_functorch_interpreter
 from torch.nn import functional as F  # noqa: N812
 from torch.overrides import TorchFunctionMode
 
 Draw = Callable[..., Tensor]
-
-
-class Whole(torch.autograd.Function):
-    """Calls a function with the tensors of all S networks, [S, …] each, once."""
-
-    @staticmethod
-    def forward(function: Any, number: Tensor, *tensors: Tensor) -> Any:
-        """Outside of vmap there is nothing to call it for."""
-        raise NotImplementedError
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        """Nothing to keep: what the function does is differentiated as usual."""
-
-    @staticmethod
-    def vmap(info: Any, in_dims: Any, function: Any, number: Tensor, *tensors: Tensor) -> Any:
-        """Bring the networks to the front, and call it."""
-        size = info.batch_size
-        whole = [
-            # Where they are in front already, the tensor itself: a gradient is of it, not of a view.
-            tensor.expand(size, *tensor.shape) if at is None else tensor.movedim(at, 0) if at else tensor
-            for tensor, at in zip(tensors, in_dims[2:], strict=True)
-        ]
-        result = function(*whole)
-        return result, tuple(0 for _ in result) if isinstance(result, tuple) else 0
-
-
-# Torch asks for it at every call, and to find it out takes longer than most calls.
-Whole.forward.__signature__ = inspect.signature(Whole.forward)  # type: ignore[attr-defined]
 
 
 class Draws(TorchFunctionMode):
@@ -55,12 +27,12 @@ class Draws(TorchFunctionMode):
 
     Args:
         generators: One for each network, on its device.
-        number: A network's own number []; vmap must have made it of [S], so that it is another for each.
     """
 
-    def __init__(self, generators: Sequence[torch.Generator], number: Tensor) -> None:
+    def __init__(self, generators: Sequence[torch.Generator]) -> None:
         super().__init__()
-        self.generators, self.number = generators, number
+        self.generators = generators
+        self.level = retrieve_current_functorch_interpreter().level()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Do what is asked, or its like for all networks."""
@@ -85,8 +57,26 @@ class Draws(TorchFunctionMode):
         return self.whole(drawn, *(args[place] for place in places))  # type: ignore[no-any-return]
 
     def whole(self, function: Callable[..., Any], *tensors: Tensor) -> Any:
-        """What a function makes of the tensors of all networks."""
-        return Whole.apply(function, self.number, *tensors)  # type: ignore[no-untyped-call]
+        """What a function makes of the tensors of all networks, [S, …] each: such, too, or nothing."""
+        vmap = retrieve_current_functorch_interpreter()
+        if vmap.level() != self.level:
+            raise RuntimeError("a loss draws random numbers or takes gradients inside a transform of its own")
+        inside = [self._of_all(tensor) for tensor in tensors]
+        with torch._C.DisableTorchFunction(), vmap.lower():
+            result = function(*inside)
+        if isinstance(result, tuple):
+            return tuple(self._of_one(one) for one in result)
+        return None if result is None else self._of_one(result)
+
+    def _of_all(self, tensor: Tensor) -> Tensor:
+        whole, at = _functorch._unwrap_batched(tensor, self.level)
+        if at is None:
+            return whole.expand(len(self.generators), *whole.shape)
+        # Where they are in front already, the tensor itself: a gradient is of it, not of a view.
+        return whole.movedim(at, 0) if at else whole
+
+    def _of_one(self, whole: Tensor) -> Any:
+        return _functorch._add_batch_dim(whole, 0, self.level)
 
 
 def _drawn(draw: Draw) -> Callable[..., Tensor]:

@@ -134,6 +134,8 @@ class Abreast:
         for number, session in enumerate(self.sessions):
             session.algo.advancing = together.advance
             session.clock = lambda number=number: together.seconds[number]  # type: ignore[misc]
+        for run in self.runs:
+            run.describe({"together": [session.plan.seed for session in self.sessions]})
         left = list(zip(self.sessions, self.going, strict=True))
         interrupted: KeyboardInterrupt | None = None
         while left:

@@ -53,12 +53,11 @@ class Stack:
             for name, value in (*self.nets.named_parameters(), *self.nets.named_buffers())
         }
 
-        def one(state: dict[str, Tensor], number: Tensor, columns: dict[str, Tensor]) -> Any:
-            with Draws(draws, number) as mode:
+        def one(state: dict[str, Tensor], columns: dict[str, Tensor]) -> Any:
+            with Draws(draws) as mode:
                 return functional_call(self.holder, state, (program, mode, columns))
 
-        numbers = torch.arange(self.size, device=draws[0].device)
-        return vmap(one)(state, numbers, columns)  # type: ignore[no-any-return]
+        return vmap(one)(state, columns)  # type: ignore[no-any-return]
 
     def part(self, flat: Flat, vector: Tensor, number: int) -> Tensor:
         """Of what lies as the flat vector does, one network's own vector [P]."""

@@ -135,18 +135,20 @@ class Together:
             for name, value in in_turn(self.recipe, nets, batch, self.hp, update, step).items():
                 logged[name].append(value)
             if self.recipe.targets_due(self.hp, update, batch.progress):
-                for target, network in stack.following:
-                    target.follow(network, self.hp.polyak)
+                draws.whole(lambda: self._follow(stack))
         return {name: torch.stack(values) for name, values in logged.items()}
 
-    def _step(self, stack: Stack, name: str, losses: Tensor, progress: float) -> Tensor:
+    def _follow(self, stack: Stack) -> None:
+        for target, network in stack.following:
+            target.follow(network, self.hp.polyak)
+
+    def _step(self, stack: Stack, name: str, losses: Tensor, progress: float) -> None:
         """Move an objective's networks, each along the gradient of its own loss of [S]."""
         flat, optimizer = stack.flat[name], self.optimizers[name]
         flat.set_gradient(torch.autograd.grad(losses.sum(), flat.parameters))
         optimizer.param_groups[0]["lr"] = self.recipe.lr(name, self.hp, progress)
         optimizer.step()
         flat.stepped()
-        return losses.detach()
 
     def _columns(self, count: int, positions: Generators) -> tuple[dict[str, Tensor], int]:
         """What every learner draws for so many updates, [S, count, B, …]; how many rows are recorded."""
