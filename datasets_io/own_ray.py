@@ -1,4 +1,4 @@
-"""A Ray of our own, which listens to this machine alone."""
+"""A Ray of our own, which listens and speaks to this machine alone."""
 
 import os
 from typing import Any
@@ -17,6 +17,8 @@ def start_ray(**options: Any) -> None:
     import ray
     from ray._private import ray_constants
 
+    # Else its makers are sent statistics.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     before, told = ray_constants.ENABLE_RAY_CLUSTER, os.environ.get(LOOPBACK)
     ray_constants.ENABLE_RAY_CLUSTER = False  # as read when Ray was imported
     os.environ[LOOPBACK] = "0"  # for its processes, which have it from the first on
