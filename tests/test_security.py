@@ -11,6 +11,7 @@ import uuid
 import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,11 @@ from datasets_io.storage import locate
 from datasets_io.tabular import Table
 from datasets_io.waymo.source import Waymo
 from off2on.algorithms import find_algorithm
+from off2on.continuing import stranger
 from off2on.errors import UserError
+from off2on.plan import Plan
 from off2on.policy import Policy, load_policy
+from off2on.train import train
 
 HARMED = "harmed"
 CALL = f"__import__('pathlib').Path('{HARMED}').touch()"
@@ -475,3 +479,31 @@ def test_our_own_ray_listens_to_this_machine_alone():
     assert any("raylet" in command for command in found)
     assert set().union(*found.values()), "somebody listens"
     assert {command: at for command, at in found.items() if not at <= LOOPBACK} == {}
+
+
+def test_a_checkpoint_of_somebody_else_is_told(here: Path):
+    ours, theirs = here / "runs/x/checkpoints/handover", here / "mail/x/checkpoints/handover"
+    for folder in (ours, theirs):
+        folder.mkdir(parents=True)
+        (folder / "class_and_ctor_args.pkl").touch()
+    assert stranger(ours) is None
+    assert stranger(theirs) == f"it lies outside {here / 'runs'}"
+    assert stranger(theirs, here / "mail") is None
+    (here / "runs/y").symlink_to(theirs)
+    assert stranger(here / "runs/y") == f"it lies outside {here / 'runs'}"
+    if os.geteuid() == 0:
+        os.chown(ours / "class_and_ctor_args.pkl", 12345, -1)
+        assert stranger(ours) == "another user wrote it"
+
+
+def test_a_run_from_elsewhere_says_so_before_it_is_read(
+    toy: Shards, here: Path, ray_session: None, capfd: pytest.CaptureFixture[str]
+):
+    small = {"hidden": "16,16", "batch_size": "16"}
+    plan = Plan(
+        "td3_bc", "toy-pendulum", small, updates=2, eval_every=2, eval_episodes=1, threads=1, out="mail"
+    )
+    train(plan)
+    assert "pickled" not in capfd.readouterr().err
+    train(replace(plan, out="runs", source=str(plan.folder), online=1, strategy="append"))
+    assert f"{plan.folder.absolute()}/checkpoints/handover is pickled" in capfd.readouterr().err

@@ -1,5 +1,6 @@
 """What a run that goes on, or sets out from another, must have in common with what was done before."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -44,3 +45,19 @@ def plain(settings: Settings) -> dict[str, object]:
     """Names to values as YAML keeps them."""
     values = settings.as_dict().items()
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values}
+
+
+def stranger(checkpoint: Path, *ours: Path) -> str | None:
+    """What speaks for a checkpoint being somebody else's, if anything does: reading one runs what is in it.
+
+    Args:
+        checkpoint: RLlib's, which is pickled.
+        ours: Folders of runs besides ./runs.
+    """
+    here = checkpoint.resolve()
+    if any(path.lstat().st_uid != os.geteuid() for path in (here, *here.rglob("*"))):
+        return "another user wrote it"
+    roots = [root.resolve() for root in (Path("runs"), *ours)]
+    if not any(here.is_relative_to(root) for root in roots):
+        return f"it lies outside {' and '.join(dict.fromkeys(map(str, roots)))}"
+    return None

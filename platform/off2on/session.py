@@ -9,6 +9,7 @@ import numpy as np
 
 from datasets_io.scores import key_of, mean_normalised
 from off2on import guarding
+from off2on.continuing import stranger
 from off2on.evaluate import Episode, acting, evaluate
 from off2on.handover import report
 from off2on.placement import placed
@@ -42,6 +43,8 @@ class Session:
         self.guard = guarding.take_up(run, self.algo)
         start = run.last_checkpoint or checked.start
         if start is not None:
+            if (why := stranger(start, plan.folder.parents[1])) is not None:
+                progress.note(f"warning: {start} is pickled: reading it runs what is in it, and {why}")
             self.algo.restore_from_path(str(start))
         if run.metrics:  # even without a checkpoint: a run may be killed between its first record and that
             run.forget_after(self.algo.updates, self.algo.env_steps, self.algo.has_crossed)
