@@ -328,6 +328,16 @@ def test_there_is_a_ready_search_for_every_family() -> None:
     assert {"smoke.yaml", "leaderboard.yaml"} < set(SEARCHES)
 
 
+def test_a_population_that_goes_on_is_numbered_anew(here: Path) -> None:
+    search = made(OFFLINE, by="pbt")
+    book = Book(search.folder, search.names)
+    drawn = Asking(search, book).everybody()
+    book.end(book["abc_00001"], {"status": FINISHED, SCORE: 0.0})
+    again = Asking(search, Book(search.folder, search.names))
+    assert again.everybody() == [drawn[0], *drawn[2:]]
+    assert [again.book[f"def_{number:05d}"].name for number in range(3)] == ["000", "002", "003"]
+
+
 def test_optuna_that_is_not_installed_is_told(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     search = made(OFFLINE, by="optuna")
     monkeypatch.setitem(sys.modules, "optuna", None)

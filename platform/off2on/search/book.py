@@ -62,8 +62,9 @@ class Book:
         self.trials = [_read(path) for path in sorted(folder.glob("trials/*/trial.yaml"))]
 
     def __getitem__(self, tune: str) -> Trial:
-        number = tune.rpartition("_")[2]  # Tune puts a name of its own before the number of a population's
-        return next(trial for trial in self.trials if trial.tune == number)
+        # Of a population, Tune numbers the trials of each command anew, and puts a name of its own before.
+        number = tune.rpartition("_")[2]
+        return next(trial for trial in self.trials if trial.tune == number and not trial.is_done)
 
     def add(self, tune: str, drawn: dict[str, Any], values: dict[str, str]) -> Trial:
         """A trial that is new."""
