@@ -377,6 +377,9 @@ def test_the_ratios_of_visits_are_the_exact_ones(ends: float):
     exact = (world.visits(policy, discount) / visited)[state, data.action]
     assert np.abs(found.zeta - exact).mean() < 0.15
     assert found.mass == pytest.approx(1, abs=0.1)
+    hasty = dice.fit(data, Table(policy), discount, replace(budget, updates=60))
+    assert found.unbalanced < 0.1 < diagnostics.UNBALANCED < hasty.unbalanced
+    assert [doubt.severe for doubt in diagnostics.of_visits(1.0, hasty.unbalanced)] == [True]
     value = float(world.start @ world.values(policy, discount))
     assert found.members == pytest.approx(value, abs=0.25 * data.returns(discount).std())
 

@@ -26,6 +26,8 @@ NEAR, FAR = 0.8, 0.5
 """Shares of states at which the policy acts as recorded: below the first with care, below the second no."""
 CUT = 0.05
 """The share of all discounted steps that may lie behind a time limit without a word."""
+UNBALANCED = 0.2
+"""Standard deviations of the observations that may come from nowhere, for each episode that begins."""
 ASKED, HELD = 2_000, 50_000
 """States at which the policy is asked, and recorded steps that its actions are compared with."""
 APART = 1e3
@@ -159,7 +161,13 @@ def of_value(value: float, low: float, high: float, data: Recorded, discount: fl
         yield Doubt("its interval is wider than the recorded returns are spread: it says little")
 
 
-def of_mass(mass: float) -> Iterator[Doubt]:
-    """Whether DICE's ratios are a distribution."""
+def of_visits(mass: float, unbalanced: float) -> Iterator[Doubt]:
+    """Whether DICE's ratios are a distribution, and one that the world's moves could make; see `Ratios`."""
     if not 0.8 <= mass <= 1.25:
         yield Doubt(f"its visits add up to {mass:.2f} and should to 1: more --updates", severe=True)
+    if unbalanced > UNBALANCED:
+        yield Doubt(
+            f"its visits do not follow the world's moves: {unbalanced:.2f} standard deviations of the"
+            " observations come from nowhere; more --updates",
+            severe=True,
+        )

@@ -66,12 +66,15 @@ class Ratios:
         members: Each member's estimate [M], in the world's units.
         history: The mean over the members as more is averaged [LOOKS].
         mass: E_D[zeta c], 1 at the saddle.
+        unbalanced: What of the observations' moments comes from nowhere for each episode that begins, in
+            standard deviations; 0 at the saddle.
     """
 
     zeta: Array
     members: Array
     history: Array
     mass: float
+    unbalanced: float
 
 
 def fit(data: Recorded, policy: Candidate, discount: float, budget: Budget, seed: int = 0) -> Ratios:
@@ -139,4 +142,23 @@ def _fit(
             history.append(float(dual_estimate(total / looks).mean()))
     zeta = total / looks
     mass = float((per_row * zeta * visits).mean())
-    return Ratios(zeta.mean(0).numpy(), dual_estimate(zeta).numpy(), np.array(history), mass)
+    mean = zeta.mean(0)
+    return Ratios(
+        mean.numpy(),
+        dual_estimate(zeta).numpy(),
+        np.array(history),
+        mass,
+        _unbalanced(inputs, mean, discount),
+    )
+
+
+def _unbalanced(inputs: Inputs, zeta: Tensor, discount: float) -> float:
+    """How far the visits are from flowing as the world moves, by the first two moments of the observations.
+
+    At the saddle (1 - gamma) E f(s0) + E_D[zeta (gamma (1 - d) f(s') - f(s))] is 0 for every f; what is left
+    is measured by what an episode begins with, 1 - gamma.
+    """
+    here, after = (torch.cat((obs, obs.square()), 1) for obs in (inputs.obs, inputs.next_obs))
+    moved = zeta.unsqueeze(1) * (discount * inputs.mask.unsqueeze(1) * after - here)
+    left = (1 - discount) * here[torch.from_numpy(inputs.data.starts)].mean(0) + moved.mean(0)
+    return float((left / (here.std(0) + 1e-6)).square().mean().sqrt()) / (1 - discount)

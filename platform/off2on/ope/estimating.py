@@ -233,7 +233,8 @@ class _Estimators:
     def _of_dice(self) -> Judgement:
         ratios = dice.fit(self.data, self.policy, self.discount, self.visits, self.seed)
         numbers = fqe.interval(ratios.members)
-        facts = {"mass": ratios.mass, "effective_steps": importance.effective(ratios.zeta), "near": self.near}
+        facts = {"mass": ratios.mass, "unbalanced": ratios.unbalanced, "near": self.near}
+        facts |= {"effective_steps": importance.effective(ratios.zeta)}
         moving = diagnostics.of_fit(ratios.history, *numbers[1:], self.spread)
         return self._made(
             "dice",
@@ -242,5 +243,5 @@ class _Estimators:
             facts,
             moving,
             diagnostics.of_support(self.near),
-            diagnostics.of_mass(ratios.mass),
+            diagnostics.of_visits(ratios.mass, ratios.unbalanced),
         )
