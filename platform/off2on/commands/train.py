@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from off2on.commands.screen import Ticker, line, table
+from off2on.commands.screen import Ticker, line
 from off2on.commands.words import COMMAND_LINE, memory, split, whole
 from off2on.errors import LearnerDied, UnknownName, UserError
 from off2on.hyperparameters import PRESET
@@ -103,8 +103,9 @@ def train(
 
             check(plans, checked)
     if dry_run:
-        _describe(checked, plans)
-        _describe_room(checked, plans[0])
+        from off2on.commands.dry_run import tell
+
+        tell(checked, plans)
         return
     if together:
         _run_together(plans, resume)
@@ -231,41 +232,6 @@ def _in_preset(asked: dict[str, Any], values: dict[str, object]) -> Mapping[str,
 
     presets = find_algorithm(asked["algorithm"]).Hyperparameters.presets
     return presets.get(str(values[PRESET]), {})
-
-
-def _describe(checked: "Checked", plans: list["Plan"]) -> None:
-    """The first plan on stdout: option, value, origin."""
-    from off2on.commands.algos import plain
-
-    plan = plans[0]
-    rows = [("option", "value", "origin"), *plan.describe()]
-    origins = plan.set_by(checked)
-    rows += [(name, plain(value), origins[name]) for name, value in checked.hp.as_dict().items()]
-    for option, value in checked.strategy.as_dict().items():
-        name = ASKED_OF_STRATEGY + option
-        rows.append((name, plain(value), plan.origins.get(name, "default")))
-    rows += [
-        (name, plain(value), origin)
-        for name, value, default, origin in plan.otherwise(checked)
-        if value != default or name.removeprefix(OTHERWISE_ONLINE) not in checked.hp.rules()
-    ]
-    table(rows)
-    folders = ", ".join(str(each.place) for each in plans)
-    click.echo(f"it would write {folders}", err=True)
-
-
-def _describe_room(checked: "Checked", plan: "Plan") -> None:
-    """What there is to run it on, what it needs and who goes where, on stdout; a cluster is joined to see."""
-    from off2on.preflight import board, machine, told
-    from off2on.process import ray_started
-
-    if plan.address is None:
-        for text in told(plan, checked, [machine()]):
-            click.echo(text)
-    else:
-        with ray_started(plan.address, 0):
-            board(plan, checked, click.echo)
-    click.echo("all is well; nothing was started.", err=True)
 
 
 def run(plan: "Plan", resume: bool) -> None:
