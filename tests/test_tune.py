@@ -18,7 +18,8 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from off2on.commands.train import planned, train
+from off2on.commands.planning import planned
+from off2on.commands.train import train
 from off2on.commands.tune import tune
 from off2on.errors import UserError
 from off2on.plan import Plan

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from off2on.commands.train import planned, train
+from off2on.commands.planning import planned
+from off2on.commands.train import OF_THE_COMMAND, train
 from off2on.errors import CrossingError, UserError, nearest
 
 if TYPE_CHECKING:
@@ -78,9 +79,7 @@ class Comparison:
         """The plan of a command line of the file, checked."""
         try:
             said = train.make_context("train", list(words)).params
-            options = {
-                name: said[name] for name in said if name not in ("words", "seeds", "resume", "dry_run")
-            }
+            options = {name: said[name] for name in said if name not in OF_THE_COMMAND}
             (plan,), _ = planned(said["words"], options, shlex.join(["off2on", "train", *words]), resume=True)
         except click.ClickException as error:
             raise UserError(f"{self.path}:{line}: {error.format_message()}") from None

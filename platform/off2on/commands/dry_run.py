@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 import click
 
 from off2on.commands.algos import plain
+from off2on.commands.planning import ASKED_OF_STRATEGY, OTHERWISE_ONLINE
 from off2on.commands.screen import table
-from off2on.commands.train import ASKED_OF_STRATEGY, OTHERWISE_ONLINE
 
 if TYPE_CHECKING:
     from off2on.plan import Checked, Plan

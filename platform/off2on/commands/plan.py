@@ -179,7 +179,7 @@ def _model(measurements: Path | None) -> "Model":
 
 def _job(words: tuple[str, ...], options: dict[str, Any], machines: dict[str, Any]) -> "Job":
     """What is asked for, checked as `off2on train` would on a cluster."""
-    from off2on.commands.train import planned
+    from off2on.commands.planning import planned
 
     (asked, *_), checked = planned(words, options | {"address": "auto", "out": NOWHERE}, "")
     from off2on.workload import job_of

@@ -1,29 +1,25 @@
 """``off2on train``: offline, and with --online N across the handover."""
 
-import logging
-import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from off2on.commands.planning import planned
 from off2on.commands.screen import Ticker, line
-from off2on.commands.words import COMMAND_LINE, memory, split, whole
-from off2on.errors import LearnerDied, UnknownName, UserError
-from off2on.hyperparameters import PRESET
+from off2on.commands.words import memory, whole
+from off2on.errors import LearnerDied, UserError
 
 if TYPE_CHECKING:
-    from off2on.plan import Checked, Plan
+    from off2on.plan import Plan
 
-ASKED_OF_STRATEGY, OTHERWISE_ONLINE, OF_THE_GUARD = "strategy.", "online.", "guard."
-FACTORS = ("warm_up", "utd", "exploration", "asynchronous")
-"""The factors of a crossing that have an option of their own."""
+OF_THE_COMMAND = ("words", "seeds", "together", "resume", "dry_run")
+"""What the command is told besides the options of a plan."""
 
 
 @click.command(short_help="Learn offline, and with --online N across the handover.")
@@ -117,121 +113,8 @@ def train(
         line("together", shlex.join(["off2on", "report", *(str(each.place) for each in plans)]))
 
 
-def planned(
-    words: Sequence[str], options: Mapping[str, Any], command: str, seeds: int = 1, resume: bool = False
-) -> "tuple[list[Plan], Checked]":
-    """What a command line asks for: a plan for each seed, all checked, and what was found for the first.
-
-    Args:
-        words: ALGO DATA NAME=VALUE ….
-        options: Options by name; None was not said.
-        command: The command line, for the record.
-        seeds: How many.
-        resume: Whether the runs go on.
-
-    Raises:
-        UserError: What cannot be; nothing was started.
-    """
-    given = {name: value for name, value in options.items() if value is not None}
-    said = split(words)
-    if len(said.alone) > 2:
-        raise UserError(f"'{said.alone[2]}' is one word too many.", "Expected ALGO DATA, then NAME=VALUE.")
-    asked = dict(zip(("algorithm", "data"), said.alone, strict=False)) | given
-    said.values.update({OTHERWISE_ONLINE + name: asked.pop(name) for name in FACTORS if name in asked})
-    values, origins = said.values, {**said.origins, **dict.fromkeys(asked, COMMAND_LINE)}
-    if "address" not in asked and "RAY_ADDRESS" in os.environ:
-        origins["address"] = "$RAY_ADDRESS"
-    if "source" in asked:
-        asked, values, origins = _from_run(asked, values, origins)
-    _names_exist(asked)
-    if "new_data" in asked and "online" not in asked:
-        from datasets_io import open_shards
-
-        asked["online"] = open_shards(asked["new_data"]).rows
-        origins["online"] = f"all of {asked['new_data']}"
-    from off2on.plan import Plan
-
-    def of(prefix: str) -> dict[str, object]:
-        return {name.removeprefix(prefix): values[name] for name in values if name.startswith(prefix)}
-
-    prefixes = (ASKED_OF_STRATEGY, OTHERWISE_ONLINE, OF_THE_GUARD)
-    guard = of(OF_THE_GUARD) if asked.pop("guard", False) or of(OF_THE_GUARD) else None
-    plan = Plan(
-        **asked,
-        hyperparameters={name: value for name, value in values.items() if not name.startswith(prefixes)},
-        strategy_options=of(ASKED_OF_STRATEGY),
-        crossing=of(OTHERWISE_ONLINE),
-        guard=guard,
-        command=command,
-        origins=origins,
-    )
-    plans = [replace(plan, seed=plan.seed + index) for index in range(seeds)]
-    # RLlib's advice on a configuration that users do not write.
-    logging.getLogger("ray.rllib.algorithms.algorithm_config").setLevel(logging.ERROR)
-    first, *_ = [each.check(resume) for each in plans]  # a last one's mistake must not be found after a night
-    return plans, first
-
-
 def _command() -> str:
     return shlex.join(["off2on", *(word for word in sys.argv[1:] if word != "--resume")])
-
-
-def _names_exist(asked: dict[str, Any]) -> None:
-    """Says in half a second what `Plan.check` would say after importing torch and Ray."""
-    if "algorithm" not in asked or "data" not in asked:
-        missing = "an algorithm" if "algorithm" not in asked else "a data set"
-        raise UserError(
-            f"{missing} is missing.",
-            "Expected: off2on train ALGO DATA",
-            "off2on train iql toy-pendulum --updates 10k",
-        )
-    from datasets_io import open_shards
-    from off2on.algorithms import CATALOGUE, find_algorithm
-
-    open_shards(asked["data"])
-    if asked["algorithm"] not in CATALOGUE:
-        try:
-            find_algorithm(asked["algorithm"])
-        except UnknownName as error:
-            raise UnknownName(error.what, error.expected, error.attempt or "off2on algos") from None
-
-
-def _from_run(
-    asked: dict[str, Any], values: dict[str, object], origins: dict[str, str]
-) -> tuple[dict[str, Any], dict[str, object], dict[str, str]]:
-    """What was not said is as in the run to start from: its networks fit no other."""
-    from off2on.records import find_run
-
-    folder, about = find_run(asked["source"])
-    theirs = {
-        "algorithm": about["algorithm"],
-        "data": about["data"]["pinned"],
-        "updates": about["updates"],
-        "seed": about["seed"],
-    }
-    theirs["learners"] = int(about["plan"]["learners"]["value"])
-    said_by_preset = _in_preset(theirs | asked, values)
-    settings = {
-        name: ",".join(map(str, known["value"])) if isinstance(known["value"], list) else known["value"]
-        for name, known in about["hyperparameters"].items()
-        if known["value"] != known["default"] and name not in said_by_preset
-    }
-    where = f"{folder}/run.yaml"
-    return (
-        theirs | asked | {"source": str(folder)},
-        settings | values,
-        {**dict.fromkeys({**theirs, **settings}, where), **origins},
-    )
-
-
-def _in_preset(asked: dict[str, Any], values: dict[str, object]) -> Mapping[str, object]:
-    """What a preset on the command line says: it is said here, and wins over what another run did."""
-    if PRESET not in values:
-        return {}
-    from off2on.algorithms import find_algorithm
-
-    presets = find_algorithm(asked["algorithm"]).Hyperparameters.presets
-    return presets.get(str(values[PRESET]), {})
 
 
 def run(plan: "Plan", resume: bool) -> None:
