@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from ray import serve
+from ray._common.tls_utils import add_port_to_grpc_server
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
@@ -21,6 +22,13 @@ AT_ONCE = 1024
 """Requests under way in a process; Ray Serve's own 5 keep its batches small and all others waiting."""
 
 
+def _listen_here() -> None:
+    """Replicas of Ray Serve 2.60 listen to each other on all interfaces, once they are made, and unpickle."""
+    from ray.serve._private import replica
+
+    replica.add_port_to_grpc_server = lambda server, _: add_port_to_grpc_server(server, "127.0.0.1:0")
+
+
 @serve.deployment(num_replicas=1, max_ongoing_requests=AT_ONCE)
 class Logbook:
     """The one process that writes what was served; see `journal.Journal`.
@@ -33,6 +41,7 @@ class Logbook:
     """
 
     def __init__(self, folder: str, name: str, source: ServedEpisodes, every: int) -> None:
+        _listen_here()
         self.journal, self.every = Journal(Path(folder), name, source), every
 
     def served(self, said: Step) -> str:
@@ -72,6 +81,7 @@ class Service:
     """
 
     def __init__(self, file: str, width: int, about: dict[str, Any], logbook: Any = None) -> None:
+        _listen_here()
         self.policy, self.width, self.about, self.logbook = ServedPolicy(Path(file)), width, about, logbook
 
     @serve.batch(max_batch_size=256, batch_wait_timeout_s=0.002)  # type: ignore[untyped-decorator]
