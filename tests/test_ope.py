@@ -571,3 +571,9 @@ def test_the_same_seed_gives_the_same_estimate_and_leaves_the_random_numbers_alo
     assert (first == again).all()
     assert (first != other).any()
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_values_are_bounded_by_the_rewards_by_hand():
+    assert fqe.bounds(np.array([-2.0, 1.0]), 0.9) == pytest.approx((-20, 10))
+    assert fqe.bounds(np.array([1.0, 3.0]), 0.5) == (0, 6)  # an episode may end, and earn nothing more
+    assert fqe.bounds(np.array([-1.0, 0.0]), 1.0) == (-np.inf, 0)

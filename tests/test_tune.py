@@ -188,6 +188,17 @@ def test_what_does_not_go_together_is_refused(here: Path, wrong: str) -> None:
     assert caught.value.attempt == attempt or not attempt, caught.value.attempt
 
 
+def test_trackers_are_told_of_every_run(here: Path) -> None:
+    pytest.importorskip("mlflow", reason="mlflow is not installed")
+    search = made(OFFLINE, track="mlflow")
+    plan = search.plans({}, "000")[0]
+    assert tuple(plan.track) == ("mlflow",)
+    assert "--track mlflow" in plan.command
+    assert search.as_dict()["track"] == {"value": ["mlflow"], "origin": "command line"}
+    with pytest.raises(UserError, match="'mlflw'"):
+        made(OFFLINE, track="mlflw")
+
+
 @pytest.mark.parametrize(
     "name", ["hidden: {one_of: ['16,16', '32,32']}", "normalise_obs: {one_of: [no, yes]}"]
 )

@@ -2,12 +2,15 @@
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from off2on.commands.screen import Ticker, line, table
-from off2on.commands.words import split
+from off2on.commands.words import COMMAND_LINE, split
+
+if TYPE_CHECKING:
+    from off2on.search.spec import Search
 
 
 @click.command(short_help="Search for hyperparameters, strategies, algorithms.")
@@ -15,10 +18,19 @@ from off2on.commands.words import split
 @click.argument("words", nargs=-1, metavar="[NAME=VALUE …]")
 @click.option("--jobs", type=click.IntRange(min=1), default=1, metavar="N", help="Trials at a time.  [1]")
 @click.option("--address", metavar="HOST:PORT", help="Of a Ray cluster to join.")
+@click.option("--track", metavar="NAME", multiple=True, help="Tell wandb or mlflow of every run too.")
+@click.option("--report-only", is_flag=True, help="Only make best.yaml and the page of what is there.")
 @click.option("--resume", is_flag=True, help="Go on where the search of this file stopped.")
 @click.option("--dry-run", is_flag=True, help="Check everything, print the search, start nothing.")
 def tune(
-    file: Path, words: tuple[str, ...], jobs: int, address: str | None, resume: bool, dry_run: bool
+    file: Path,
+    words: tuple[str, ...],
+    jobs: int,
+    address: str | None,
+    track: tuple[str, ...],
+    report_only: bool,
+    resume: bool,
+    dry_run: bool,
 ) -> None:
     """Run the trials that FILE describes, and say which is best.
 
@@ -31,9 +43,14 @@ def tune(
 
     said = split(words)
     given = {name: Said(str(value), said.origins[name]) for name, value in said.values.items()}
+    if track:
+        given["track"] = Said(",".join(track), COMMAND_LINE)
     with Ticker() as ticker:
         ticker.show(f"checking {file} …")
         search = read(file, given, cluster_address(address))
+        if report_only:
+            _report(search)
+            return
         from off2on.search.asking import must_have
         from off2on.search.checks import check
 
@@ -60,6 +77,11 @@ def tune(
     if not any(trial.outcome["status"] == "finished" for trial in trials):
         click.echo(f"no trial finished; why is in {search.folder / 'trials'}/*/log.txt", err=True)
         raise click.exceptions.Exit(1)
+    _report(search)
+
+
+def _report(search: "Search") -> None:
+    """What came of a search, on stdout."""
     from off2on.findings import write_findings
 
     page, best = write_findings(search.folder)

@@ -12,7 +12,8 @@ is the networks' own error where the policy acts unlike the data. J is the disco
 a time limit ends the recording, not the task.
 
 Rewards stay the world's. For the networks they are divided by the spread of the recorded returns to go, and
-values multiplied by it again; the last bias begins at those returns' mean, which moves no fixed point.
+values multiplied by it again; the last bias begins at those returns' mean, which moves no fixed point. Values
+of next states are kept within `bounds`, which holds a divergence without the paper's bounded function class.
 """
 
 from collections.abc import Callable
@@ -156,6 +157,16 @@ def interval(members: Array) -> tuple[float, float, float]:
     return mean, mean - half, mean + half
 
 
+def bounds(reward: Array, discount: float) -> tuple[float, float]:
+    """Between what a value lies if rewards are as recorded, however an episode ends.
+
+    A target outside of it is extrapolation, which would feed itself.
+    """
+    horizon = 1 / (1 - discount) if discount < 1 else np.inf
+    least, most = min(0.0, float(reward.min())), max(0.0, float(reward.max()))
+    return (least * horizon if least else 0.0, most * horizon if most else 0.0)
+
+
 def _fit(
     data: Recorded, policy: Candidate, discount: float, budget: Budget, generator: torch.Generator
 ) -> Fitted:
@@ -163,6 +174,7 @@ def _fit(
     to_go = returns_to_go(data.reward, data.last, discount)
     unit = float(to_go.std()) or 1.0
     reward = torch.from_numpy(np.asarray(data.reward / unit, np.float32))
+    low, high = bounds(data.reward / unit, discount)
     weight = bootstrap(data, budget.members, generator)
     episode = torch.from_numpy(data.episode)
     net = inputs.network(budget.hidden, budget.members)
@@ -188,7 +200,7 @@ def _fit(
         row, what = rows[here], choice[here] if data.choices else choice[:, here]
         with torch.no_grad():
             following = inputs.expected(target, inputs.next_obs[row], what)
-            goal = reward[row] + discount * inputs.mask[row] * following
+            goal = reward[row] + discount * inputs.mask[row] * following.clamp(low, high)
         error = inputs.at(net, row) - goal
         loss = (weight[:, episode[row]] * error.square()).mean(1).sum()
         optimizer.zero_grad()

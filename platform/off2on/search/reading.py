@@ -111,7 +111,7 @@ def _with_given(said: dict[str, Said], given: Mapping[str, Said]) -> dict[str, S
 
 def _listed(name: str, said: Said) -> Said:
     """Names with commas as the list that they are in a file."""
-    if name not in (*LISTED, "data") or "," not in said.text:
+    if name not in (*LISTED, "data", "track") or "," not in said.text:
         return said
     return Said([Said(each, said.origin) for each in said.text.split(",")], said.origin)
 
@@ -144,6 +144,8 @@ def _options(said: Mapping[str, Said]) -> dict[str, Any]:
         options["env"] = said["env"].text
     if "memory" in said:
         options["memory"] = _size(said["memory"])
+    if "track" in said:
+        options["track"] = tuple(said["track"].texts)
     return options
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from off2on.plan import Plan
 
 NUMBERS = ("updates", "online", "learners", "workers", "envs", "eval_every", "eval_episodes", "threads")
-OPTIONS = (*NUMBERS, "memory", "env")
+OPTIONS = (*NUMBERS, "memory", "env", "track")
 """The options of `off2on train` that a file may set."""
 
 KEYS = (
@@ -197,7 +197,7 @@ class Search:
             "data": _one_or_all(self.data),
             "strategy": _one_or_all(self.strategies),
             **{key: getattr(self, key) for key in ("maximise", "seeds", "trials", "by", "stop_early")},
-            **self.options,
+            **{key: list(said) if isinstance(said, tuple) else said for key, said in self.options.items()},
             "out": str(self.folder),
         }
 
@@ -257,7 +257,8 @@ def _command(plan: "Plan", given: Values, options: Mapping[str, Any]) -> str:
         if online or not name.startswith((OF_STRATEGY, OF_ONLINE))
     ]
     for name, value in options.items():
-        words += [f"--{name.replace('_', '-')}", str(value)]
+        for each in value if name == "track" else (value,):
+            words += [f"--{name.replace('_', '-')}", str(each)]
     words += ["--strategy", plan.strategy] if online else []
     words += ["--seed", str(plan.seed), "--out", plan.out]
     return shlex.join(words)

@@ -195,7 +195,11 @@ def _take_over(plan: Plan, donor: Path, name: str, last: str) -> None:
     run = Run.resume(partial)
     elsewhere = replace(plan, out=str(Path(plan.out) / "elsewhere"))
     taken = [*run.about.get("taken_over", []), {"from": f"trial {name}", "evaluations": len(run.metrics)}]
-    run.describe(about(plan, elsewhere.check()) | {"status": "interrupted", "taken_over": taken})
+    # Trackers go on with the run of this place.
+    tracked = read_about(plan.folder).get("tracked", {}) if (plan.folder / "run.yaml").is_file() else {}
+    run.describe(
+        about(plan, elsewhere.check()) | {"status": "interrupted", "taken_over": taken, "tracked": tracked}
+    )
     shutil.rmtree(plan.folder, ignore_errors=True)
     partial.rename(plan.folder)
 
