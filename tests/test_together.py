@@ -15,7 +15,8 @@ from off2on.algorithms.edac import EDAC
 from off2on.algorithms.iql import IQL
 from off2on.draws import Draws
 from off2on.errors import RecipeError
-from off2on.together import Together, check_together
+from off2on.stackable import check_together
+from off2on.together import Together
 
 Build = Callable[..., Any]
 SEEDS = (3, 4)

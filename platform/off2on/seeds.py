@@ -17,7 +17,8 @@ from off2on.records import read_about
 from off2on.report import write_report
 from off2on.runs import Run
 from off2on.session import Session
-from off2on.together import ALONE, Together, check_together
+from off2on.stackable import ALONE, check_together
+from off2on.together import Together
 from off2on.train import evaluations
 
 
