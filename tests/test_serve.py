@@ -299,6 +299,7 @@ def test_what_cannot_go_into_the_data_set_is_set_aside_and_serving_goes_on(
     # The same, when it is found at the start: killed after the batch, before it was looked at.
     journal.came([outcome(journal.served(step | {"log_prob": None}))])
     (tmp_path / "journal/batch.jsonl").write_text(json.dumps(journal.whole()[0]) + "\n")
+    journal._file.close()
     journal = Journal(tmp_path / "journal", "mixed", source)
     assert not journal.steps
     assert len(list((tmp_path / "journal").glob("refused-*.jsonl"))) == 2

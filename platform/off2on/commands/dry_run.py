@@ -26,7 +26,7 @@ def tell(checked: "Checked", plans: list["Plan"]) -> None:
         for name, value, default, origin in plan.otherwise(checked)
         if value != default or name.removeprefix(OTHERWISE_ONLINE) not in checked.hp.rules()
     ]
-    table(rows)
+    table((name, value or "–", origin) for name, value, origin in rows)
     folders = ", ".join(str(each.place) for each in plans)
     _tell_room(checked, plan)
     click.echo(f"all is well; nothing was started. It would write {folders}", err=True)
