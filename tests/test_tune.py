@@ -24,6 +24,7 @@ from off2on.commands.tune import tune
 from off2on.errors import UserError
 from off2on.plan import Plan
 from off2on.records import load_run
+from off2on.runs import Run
 from off2on.search.asking import SCORE, Asking, must_have
 from off2on.search.book import FINISHED, STOPPED, Book
 from off2on.search.checks import check, marks
@@ -32,6 +33,7 @@ from off2on.search.reading import read
 from off2on.search.run import run
 from off2on.search.scoring import mean
 from off2on.search.spec import Dimension, Search
+from off2on.search.trial import _made
 from off2on.stats import iqm
 from off2on.train import evaluations
 
@@ -548,7 +550,19 @@ def test_a_population_takes_over_networks_and_has_its_own_values(here: Path, ray
             taken += 1
             donor = here / "runs/tune/search/trials" / took["from"].removeprefix("trial ")
             assert donor.is_dir()
+        # A copy's history cost nothing here, what it took the place of did.
+        copied = one.about.get("not_made", {}).get("updates", 0)
+        assert copied in (-40, -20, 0, 20, 40)
+        assert trial.outcome["updates"] == 60 - copied
     assert taken
+
+
+def test_what_was_copied_is_not_counted_twice(tmp_path: Path) -> None:
+    run_of_two = Run(tmp_path)
+    run_of_two.metrics = [{"updates": "300", "env_steps": "50"}]
+    run_of_two.episodes = [{}] * 9
+    run_of_two.about = {"not_made": {"updates": 100, "env_steps": -10, "episodes": 3}}
+    assert _made(run_of_two) == {"updates": 200, "env_steps": 60, "episodes": 6}
 
 
 def test_a_trial_that_fails_stops_no_other(here: Path, ray_session: None) -> None:

@@ -31,6 +31,9 @@ from off2on.search.spec import Search
 from off2on.train import evaluations
 
 DONOR = "donor.yaml"
+NOT_MADE = "not_made"
+"""In run.yaml: what of a run's counts is another's, less what this place had made until then."""
+MADE = ("updates", "env_steps", "episodes")
 MARK = "mark"
 """Evaluations so far that have a score."""
 
@@ -141,12 +144,10 @@ class Seeds(tune.Trainable):
 
     def _spent(self) -> dict[str, Any]:
         """What all seeds together have cost."""
-        last = [run.metrics[-1] for run in self.runs if run.metrics]
-        counts = {name: sum(int(row[name]) for row in last) for name in ("updates", "env_steps")}
-        episodes = sum(len(run.episodes) for run in self.runs)
-        walls = [float(row["wall_s"]) for row in last]
-        seconds = max(walls, default=0.0) if self.search.goes_together else sum(walls)
-        found = (len(self.plans), counts["updates"], counts["env_steps"], episodes, round(seconds, 1))
+        made = [_made(run) for run in self.runs]
+        updates, env_steps, episodes = (sum(each[name] for each in made) for name in MADE)
+        seconds = max((float(run.metrics[-1]["wall_s"]) for run in self.runs if run.metrics), default=0.0)
+        found = (len(self.plans), updates, env_steps, episodes, round(seconds, 1))
         return dict(zip(COUNTED, found, strict=True))
 
     def cleanup(self) -> None:
@@ -186,6 +187,13 @@ class Seeds(tune.Trainable):
         book.keep(trial)
 
 
+def _made(run: Run) -> dict[str, int]:
+    """What a run has cost, without what another had made when it was copied."""
+    last = run.metrics[-1] if run.metrics else {}
+    found = {name: int(last.get(name, 0)) for name in MADE[:2]} | {MADE[2]: len(run.episodes)}
+    return {name: count - run.about.get(NOT_MADE, {}).get(name, 0) for name, count in found.items()}
+
+
 def _take_over(plan: Plan, donor: Path, name: str, last: str) -> None:
     """Puts a copy of another run in a run's place; from here on it has its own hyperparameters."""
     partial = plan.folder.with_name(f"{plan.folder.name}.partial")
@@ -195,11 +203,16 @@ def _take_over(plan: Plan, donor: Path, name: str, last: str) -> None:
     run = Run.resume(partial)
     elsewhere = replace(plan, out=str(Path(plan.out) / "elsewhere"))
     taken = [*run.about.get("taken_over", []), {"from": f"trial {name}", "evaluations": len(run.metrics)}]
-    # Trackers go on with the run of this place.
-    tracked = read_about(plan.folder).get("tracked", {}) if (plan.folder / "run.yaml").is_file() else {}
-    run.describe(
-        about(plan, elsewhere.check()) | {"status": "interrupted", "taken_over": taken, "tracked": tracked}
-    )
+    own = Run.resume(plan.folder) if (plan.folder / "run.yaml").is_file() else None
+    run.about[NOT_MADE] = {}
+    mine = _made(own) if own else dict.fromkeys(MADE, 0)
+    facts = {
+        "status": "interrupted",
+        "taken_over": taken,
+        NOT_MADE: {name: count - mine[name] for name, count in _made(run).items()},
+        "tracked": own.about.get("tracked", {}) if own else {},  # trackers go on with the run of this place
+    }
+    run.describe(about(plan, elsewhere.check()) | facts)
     shutil.rmtree(plan.folder, ignore_errors=True)
     partial.rename(plan.folder)
 
