@@ -17,8 +17,8 @@ help:                       ## this list
 
 run: $(VENV)/ready          ## the main job, small: toy data, offline, the handover, online, report
 	$(BIN)/off2on data add toy-pendulum --if-missing
-	rm -rf runs/toy-pendulum/iql-balanced-s0
-	$(BIN)/off2on train iql toy-pendulum --updates 6k --online 3k --strategy balanced
+	rm -rf runs/toy-pendulum/iql-symmetric-s0
+	$(BIN)/off2on train iql toy-pendulum --updates 6k --online 3k --strategy symmetric
 
 test: $(VENV)/ready         ## every test that needs no GPU and no download
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
