@@ -1,6 +1,9 @@
 """A Ray of our own, which listens and speaks to this machine alone."""
 
 import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
@@ -35,3 +38,30 @@ def start_ray(**options: Any) -> None:
         os.environ.pop(LOOPBACK)
         if told is not None:
             os.environ[LOOPBACK] = told
+
+
+@contextmanager
+def answers_kept() -> Iterator[None]:
+    """While Ray starts, who answers to SIGTERM and SIGINT stays who it was.
+
+    Ray's Python ends a process in the middle of its start, and once it is connected its C++ aborts.
+    """
+    from ray._private import utils, worker
+
+    answers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    set_handler, connect = utils.set_sigterm_handler, worker.connect
+
+    def connected(*args: Any, **kwargs: Any) -> Any:
+        signal.pthread_sigmask(signal.SIG_BLOCK, answers)
+        try:
+            return connect(*args, **kwargs)
+        finally:
+            for number, answer in answers.items():
+                signal.signal(number, answer)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, answers)
+
+    utils.set_sigterm_handler, worker.connect = lambda handler: None, connected
+    try:
+        yield
+    finally:
+        utils.set_sigterm_handler, worker.connect = set_handler, connect

@@ -18,6 +18,12 @@ pytestmark = pytest.mark.usefixtures("ray_session")
 SMALL = {"hidden": (16, 16), "batch_size": 16}
 
 
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder without runs."""
+    monkeypatch.chdir(tmp_path)
+
+
 def plan(**said: Any) -> Plan:
     said = {"online": 40, "updates": 20, "eval_episodes": 2, "threads": 1} | said
     return Plan("iql", "toy-pendulum", SMALL, **said)

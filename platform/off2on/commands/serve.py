@@ -2,6 +2,8 @@
 
 import signal
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,26 +58,18 @@ def serve(
         raise UserError("Ray Serve is not installed.", "", "pip install 'off2on[serve]'") from None
     import ray
 
-    from datasets_io.own_ray import start_ray
+    from datasets_io.own_ray import answers_kept, start_ray
 
     asked: list[int] = []
-
-    def listen() -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda number, _: asked.append(number))
-
-    try:
-        start_ray()
-    except (SystemExit, KeyboardInterrupt):  # Ray's own answer to SIGTERM is the first
-        click.echo("stopped", err=True)
-        return
-    listen()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: asked.append(number))
     told = {"run": str(folder), "checkpoint": checkpoint, "algorithm": about["algorithm"]}
     width = int(shards.observation_space.shape[0])
-    keeper = service.start(
-        host, port, replicas, {"file": str(file.absolute()), "width": width, "about": told}, logbook
-    )
-    listen()  # Ray has put its own answers in place again
+    served = {"file": str(file.absolute()), "width": width, "about": told}
+    with answers_kept():
+        start_ray()
+        with _port_told(host, port):
+            keeper = service.start(host, port, replicas, served, logbook)
     if host not in ("127.0.0.1", "localhost", "::1"):
         click.echo("warning: others than this machine can ask, and nobody is asked who they are.", err=True)
     line("serving", f"http://{host}:{port}/act   {folder} ({checkpoint})")
@@ -122,13 +116,19 @@ def _refuse(name: str, what: str, theirs: Any, ours: Any) -> None:
 
 
 def _check_port(host: str, port: int) -> None:
-    try:
+    with _port_told(host, port):
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind) as probe:
-            probe.setsockopt(
-                socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-            )  # connections that linger do not count
+            # Connections that linger do not count.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
+
+
+@contextmanager
+def _port_told(host: str, port: int) -> Iterator[None]:
+    """Says what to do where nobody can listen."""
+    try:
+        yield
     except OSError as error:
         raise UserError(
             f"{host}:{port} cannot be listened at: {error.strerror}.", "", f"--port {port + 1}"

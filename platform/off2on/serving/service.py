@@ -1,7 +1,9 @@
 """The service itself: Ray Serve's deployments. It batches requests, keeps replicas, restarts what dies."""
 
 import asyncio
+import errno
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -137,9 +139,18 @@ class Service:
 def start(
     host: str, port: int, replicas: int, service: dict[str, Any], logbook: dict[str, Any] | None
 ) -> Any:
-    """Serve until `stop`; the handle of who remembers, if anybody does."""
+    """Serve until `stop`; the handle of who remembers, if anybody does.
+
+    Raises:
+        OSError: Somebody listens there, perhaps a process of Ray itself.
+    """
     logging.getLogger("ray.serve").setLevel(logging.ERROR)  # it tells of every step of its start
-    serve.start(http_options={"host": host, "port": port})
+    try:
+        serve.start(http_options={"host": host, "port": port})
+    except RuntimeError as error:
+        if "Failed to bind" in str(error):
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE)) from None
+        raise
     keeper = None if logbook is None else Logbook.bind(**logbook)  # type: ignore[attr-defined]
     app = Service.options(num_replicas=replicas).bind(**service, logbook=keeper)  # type: ignore[attr-defined]
     serve.run(app, name="off2on", route_prefix="/")
