@@ -154,7 +154,7 @@ def test_every_command_is_one(command: str):
         name, verb, words = verb.resolve_command(context, words)
         context = click.Context(verb, parent=context, info_name=name)
     verb.make_context(name, words, parent=context.parent)
-    files = re.findall(r"(?:/work/)?(tune_configs/[\w.-]+)", command)
+    files = re.findall(r"(?:/srv/off2on/)?(tune_configs/[\w.-]+)", command)
     assert all((ROOT / file).is_file() for file in files)
 
 
@@ -338,7 +338,7 @@ def test_the_steps_of_the_image_run(tmp_path: Path):
     train = (
         "off2on train iql toy-pendulum --updates 50 --online 50 --eval-episodes 1 --threads 1 hidden=16,16"
     )
-    assert "run " in stage.run(f"{train} --out /work/runs")
+    assert "run " in stage.run(f"{train} --out /srv/off2on/runs")
     for tool in ("ray", "tensorboard"):
         stage.run(f"{tool} --version")
     assert stage.run("id -u").strip() == "1000"

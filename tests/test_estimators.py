@@ -1,0 +1,216 @@
+"""Each estimator of off-policy evaluation by hand, and against worlds whose values are known exactly."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from worlds import SMALL, Dice, Table, World, bandit, log_ratio, one_step, play_like, recorded_value
+
+from off2on.ope import diagnostics, dice, doubly_robust, fqe, importance
+from off2on.ope.candidates import choices
+from off2on.ope.recorded import Array, Recorded
+
+# Importance sampling.
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("is", (9 / 4 * 2 + 3 / 4 * 5) / 2),
+        ("pdis", (3 / 2 * 1 + 9 / 4 * 1 + 1 / 2 * 3 + 3 / 4 * 2) / 2),
+        ("wis", (9 / 4 * 2 + 3 / 4 * 5) / 3),
+        ("wpdis", (3 / 2 * 1 + 1 / 2 * 3) / 2 + (9 / 4 * 1 + 3 / 4 * 2) / 3),
+    ],
+)
+def test_importance_sampling_of_two_episodes_by_hand(kind: importance.Kind, value: float):
+    data, policy = bandit()
+    weight = importance.weights(log_ratio(policy, data), data)
+    assert importance.estimate(kind, weight, importance.rewards(data, 0.5))[0] == pytest.approx(value)
+
+
+def test_a_clipped_weight_by_hand():
+    data, policy = bandit()
+    weight = importance.weights(log_ratio(policy, data), data, clip=2.0)
+    assert weight == pytest.approx(np.array([[1.5, 2.0], [0.5, 0.75]]))
+    value = importance.estimate("is", weight, importance.rewards(data, 0.5))[0]
+    assert value == pytest.approx((2 * 2 + 3 / 4 * 5) / 2)
+
+
+policies = st.lists(st.floats(0.05, 0.95), min_size=2, max_size=2).map(
+    lambda first: np.array([[p, 1 - p] for p in first])
+)
+
+
+@given(st.integers(0, 10_000), policies, policies, st.floats(0.5, 1.0))
+@settings(max_examples=30)
+def test_over_all_episodes_importance_sampling_is_exact(
+    seed: int, behaviour: Array, policy: Array, discount: float
+):
+    world = World.made(seed, states=2, ends=0.0)
+    data, likely = world.every_path(behaviour, 3)
+    weight = importance.weights(log_ratio(policy, data), data)
+    reward = importance.rewards(data, discount)
+    value = recorded_value(world, policy, discount, 3)
+    for kind in importance.KINDS:  # the weighted ones, because all weights add up to 1 here
+        assert importance.estimate(kind, weight, reward, likely)[0] == pytest.approx(value)
+
+
+@given(st.integers(0, 10_000), policies, policies, st.floats(0.5, 0.99))
+@settings(max_examples=30)
+def test_doubly_robust_is_unbiased_whatever_the_model_says(
+    seed: int, behaviour: Array, policy: Array, discount: float
+):
+    world = World.made(seed, states=2, ends=0.0)
+    data, likely = world.every_path(behaviour, 3)
+    wrong = np.random.default_rng(seed).normal(size=(2, 2))
+    state, following = data.obs.argmax(1), data.next_obs.argmax(1)
+    value = (policy * wrong).sum(1)
+    each = doubly_robust.per_episode(
+        data,
+        importance.weights(log_ratio(policy, data), data),
+        value[state],
+        value[following],
+        wrong[state, data.action],
+        discount,
+    )
+    reached = world.start
+    for _ in range(3):
+        reached = reached @ np.einsum("sa,sat->st", policy, world.moves)
+    behind = discount**3 * float(reached @ value)  # the model's word for what was cut off
+    expected = recorded_value(world, policy, discount, 3) + behind
+    assert (likely @ each)[0] == pytest.approx(expected)
+
+
+def test_doubly_robust_with_the_true_values_is_exact_beyond_a_time_limit():
+    world, rng = World.made(3, ends=0.0), np.random.default_rng(3)
+    policy, behaviour, discount = rng.dirichlet(np.ones(2), 4), np.full((4, 2), 0.5), 0.9
+    data = world.play(behaviour, 4000, 5, seed=1)
+    truth, q = world.values(policy, discount), world.action_values(policy, discount)
+    state, following = data.obs.argmax(1), data.next_obs.argmax(1)
+    each = doubly_robust.per_episode(
+        data,
+        importance.weights(log_ratio(policy, data), data),
+        truth[state],
+        truth[following],
+        q[state, data.action],
+        discount,
+    )
+    error = each.std() / np.sqrt(len(each))
+    assert abs(each.mean() - world.start @ truth) < 4 * error
+
+
+@given(st.lists(st.floats(-20, 20), min_size=4, max_size=4), st.floats(-30, 30))
+def test_weighted_importance_sampling_knows_no_unit_and_stays_among_the_returns(
+    log_ratios: list[float], shift: float
+):
+    data, _ = bandit()
+    reward = importance.rewards(data, 0.9)
+    weight = importance.weights(np.array(log_ratios), data)
+    value = importance.estimate("wis", weight, reward)[0]
+    returns = reward.sum(1)
+    assert returns.min() - 1e-9 <= value <= returns.max() + 1e-9
+    for kind in ("wis", "wpdis"):
+        same = importance.estimate(kind, weight * np.exp(shift), reward)[0]
+        assert same == pytest.approx(importance.estimate(kind, weight, reward)[0])
+
+
+def test_the_behaviour_judged_is_the_mean_of_its_returns():
+    world, behaviour = World.made(1), np.full((4, 2), 0.5)
+    data = world.play(behaviour, 50, 10, seed=0)
+    weight = importance.weights(log_ratio(behaviour, data), data)
+    for kind in importance.KINDS:
+        value = importance.estimate(kind, weight, importance.rewards(data, 0.9))[0]
+        assert value == pytest.approx(data.returns(0.9).mean())
+
+
+def test_weights_too_large_for_a_number_are_held():
+    data, _ = bandit()
+    weight = importance.weights(np.array([900.0, 900.0, -np.inf, 900.0]), data)
+    assert np.isfinite(weight).all()
+    assert weight[1].tolist() == [0.0, 0.0]
+    assert importance.estimate("wis", weight, importance.rewards(data, 1.0))[0] == pytest.approx(3.0)
+
+
+@given(st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=20))
+def test_the_effective_sample_size_is_between_one_and_all(weights: list[float]):
+    size = importance.effective(np.array(weights))
+    assert 1 - 1e-9 <= size <= len(weights) + 1e-9
+    assert importance.effective(np.full(7, weights[0])) == pytest.approx(7)
+
+
+# Fitted Q evaluation.
+
+
+@pytest.mark.parametrize(("terminated", "value"), [(False, 10.0), (True, 1 + 0.9 + 0.81)])
+def test_a_time_limit_ends_no_value_and_a_terminal_does(terminated: bool, value: float):
+    count, obs = 20, np.zeros((60, 3), np.float32)
+    obs[np.arange(60), np.tile([0, 1, 2], count)] = 1
+    last = np.tile([False, False, True], count)
+    following = np.roll(obs, -1, axis=0)  # after the third state the first comes again
+    action, reward = np.zeros(60, np.int64), np.ones(60, np.float32)
+    data = Recorded(obs, action, reward, following, last & terminated, last, choices=1)
+    fitted = fqe.fit(data, Table(np.ones((3, 1))), 0.9, replace(SMALL, updates=1500, sync=5))
+    assert fitted.members == pytest.approx(value, rel=0.08)
+
+
+@pytest.mark.parametrize("ends", [0.1, 0.0])
+def test_fitted_values_of_a_world_are_its_values(ends: float):
+    world, rng = World.made(0, ends=ends), np.random.default_rng(5)
+    policy = rng.dirichlet(np.ones(2), 4)
+    data = world.play(np.full((4, 2), 0.5), 1500, 20, seed=1)
+    fitted = fqe.fit(data, Table(policy), 0.9, SMALL)
+    rows = np.arange(4000)
+    q, v = world.action_values(policy, 0.9), world.values(policy, 0.9)
+    spread = q.std()
+    state, following = data.obs[rows].argmax(1), data.next_obs[rows].argmax(1)
+    assert np.abs(fitted.action_value(rows) - q[state, data.action[rows]]).mean() < 0.25 * spread
+    assert np.abs(fitted.value(rows) - v[state]).mean() < 0.25 * spread
+    assert np.abs(fitted.next_value(rows) - v[following]).mean() < 0.25 * spread
+    assert fitted.members.mean() == pytest.approx(world.start @ v, abs=0.2 * spread)
+
+
+def test_continuous_actions_of_a_function_and_of_a_drawing_policy():
+    data = one_step(2000)
+    budget = fqe.Budget(updates=800, members=2, hidden=(64,), lr=5e-3, samples=8)
+    best = fqe.fit(data, play_like(lambda obs: obs), 0.9, budget)
+    assert best.members == pytest.approx(0, abs=0.1)
+    drawn = fqe.fit(data, Dice(), 0.9, budget)
+    assert drawn.members == pytest.approx(-(4 / 3 + 1 / 3), abs=0.15)
+
+
+def test_a_policy_of_whole_numbers_is_averaged_over_exactly():
+    world = World.made(0)
+    data = world.play(np.full((4, 2), 0.5), 5, 5, seed=0)
+    policy = np.random.default_rng(1).dirichlet(np.ones(2), 4)
+    said = choices(Table(policy), data, data.obs, samples=1)
+    assert said.numpy() == pytest.approx(policy[data.obs.argmax(1)])
+
+
+def test_the_members_interval_by_hand():
+    # Student's t with two degrees of freedom: 4.3027 times the standard deviation 1.
+    assert fqe.interval(np.array([1.0, 2.0, 3.0])) == pytest.approx((2, 2 - 4.3027, 2 + 4.3027), abs=1e-3)
+
+
+# DICE.
+
+
+@pytest.mark.parametrize("ends", [0.1, 0.0])
+def test_the_ratios_of_visits_are_the_exact_ones(ends: float):
+    world, rng = World.made(0, ends=ends), np.random.default_rng(5)
+    policy, discount = rng.dirichlet(np.ones(2), 4), 0.8
+    data = world.play(np.full((4, 2), 0.5), 1500, 12, seed=1)
+    budget = dice.Budget(updates=1500, members=2, hidden=(32,), batch_size=128, lr=2e-3)
+    found = dice.fit(data, Table(policy), discount, budget)
+    state = data.obs.argmax(1)
+    visited = np.zeros((4, 2))
+    np.add.at(visited, (state, data.action), 1 / len(state))
+    exact = (world.visits(policy, discount) / visited)[state, data.action]
+    assert np.abs(found.zeta - exact).mean() < 0.15
+    assert found.mass == pytest.approx(1, abs=0.1)
+    hasty = dice.fit(data, Table(policy), discount, replace(budget, updates=60))
+    assert found.unbalanced < 0.1 < diagnostics.UNBALANCED < hasty.unbalanced
+    assert [doubt.severe for doubt in diagnostics.of_visits(1.0, hasty.unbalanced)] == [True]
+    value = float(world.start @ world.values(policy, discount))
+    assert found.members == pytest.approx(value, abs=0.25 * data.returns(discount).std())

@@ -1,0 +1,181 @@
+"""Policies of others run nothing when they are read."""
+
+import io
+import json
+import pickle
+import zipfile
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from harm import CALL, HARMED, Harmful, harmful_tensor
+
+from off2on.algorithms import find_algorithm
+from off2on.errors import UserError
+from off2on.policy import Policy, load_policy
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in which harm would show."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+class Units:
+    """Of the smallest policy: two observations, one action."""
+
+    discrete = False
+    obs_mean, obs_std = np.zeros(2, np.float32), np.ones(2, np.float32)
+    action_low, action_high = -np.ones(1, np.float32), np.ones(1, np.float32)
+
+
+@pytest.fixture(scope="module")
+def exported() -> bytes:
+    """A policy's file."""
+    recipe = find_algorithm("bc")
+    hp = recipe.Hyperparameters.parse({"hidden": (4, 4)}, "bc")
+    nets = recipe.build_nets(gym.spaces.Box(-9, 9, (2,)), gym.spaces.Box(-1, 1, (1,)), hp)
+    units: Any = Units()
+    return Policy(recipe, nets, hp, units).export()
+
+
+def changed(content: bytes, members: Mapping[str, bytes]) -> bytes:
+    """The archive with other members."""
+    result = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(result, "w") as new:
+        known = {info.filename: old.read(info) for info in old.infolist()}
+        for name, data in (known | {f"archive/{name}": data for name, data in members.items()}).items():
+            new.writestr(name, data)
+    return result.getvalue()
+
+
+def member(content: bytes, name: str) -> Any:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        return json.loads(archive.read(f"archive/{name}"))
+
+
+def with_model(change: Callable[[Any], object]) -> Callable[[bytes], Mapping[str, bytes]]:
+    """Another description of the graph."""
+
+    def members(content: bytes) -> Mapping[str, bytes]:
+        model = member(content, "models/model.json")
+        change(model)
+        return {"models/model.json": json.dumps(model).encode()}
+
+    return members
+
+
+def with_pickle(folder: str, kind: str) -> Callable[[bytes], Mapping[str, bytes]]:
+    """A weight, or a constant, that is a pickle."""
+
+    def members(content: bytes) -> Mapping[str, bytes]:
+        name = f"data/{folder}/model_{folder}_config.json"
+        config = member(content, name)
+        first = next(iter(config["config"].values()))
+        first |= {"use_pickle": True, "path_name": f"{kind}_0"}
+        harm = pickle.dumps(Harmful()) if kind == "opaque_obj" else harmful_tensor()
+        return {name: json.dumps(config).encode(), f"data/{folder}/{kind}_0": harm}
+
+    return members
+
+
+def first_node(model: Any) -> Any:
+    return model["graph_module"]["graph"]["nodes"][0]
+
+
+def call(model: Any) -> None:
+    """A node that calls a function of torch."""
+    touch = {"name": "file", "arg": {"as_string": f"touch {HARMED}"}, "kind": 1}
+    first_node(model).update(target="torch.os.system", inputs=[touch], outputs=[])
+
+
+def write_file(model: Any) -> None:
+    """A node that writes a file, by an operator of torch."""
+    node = first_node(model)
+    name = {"name": "filename", "arg": {"as_string": HARMED}, "kind": 1}
+    node.update(target="torch.ops.aten.save.default", inputs=[node["inputs"][0], name])
+
+
+def size(model: Any) -> None:
+    """A size whose text is a call."""
+    values = model["graph_module"]["graph"]["tensor_values"].values()
+    sizes = [size["as_expr"] for value in values for size in value["sizes"] if "as_expr" in size]
+    sizes[0]["expr_str"] = CALL
+
+
+def rename(model: Any) -> None:
+    """A name that is code when the graph is written down as Python."""
+    text = json.dumps(model).replace('"obs"', json.dumps(f"obs = {CALL}"))
+    model.update(json.loads(text))
+
+
+def containers(model: Any) -> None:
+    signature = model["graph_module"]["module_call_graph"][0]["signature"]
+    signature["in_spec"] = signature["in_spec"].replace("builtins.dict", "collections.defaultdict")
+
+
+HARM: dict[str, Callable[[bytes], Mapping[str, bytes]]] = {
+    "weights": with_pickle("weights", "weight"),
+    "constants": with_pickle("constants", "tensor"),
+    "opaque objects": with_pickle("constants", "opaque_obj"),
+    "torch's objects": with_pickle("constants", "custom_obj"),
+    "older weights": lambda _: {"data/weights/model.pt": harmful_tensor()},
+    "older constants": lambda _: {"data/constants/model.pt": harmful_tensor()},
+    "sample inputs": lambda _: {"data/sample_inputs/model.pt": harmful_tensor()},
+    "a call": with_model(call),
+    "a file": with_model(write_file),
+    "a size": with_model(size),
+    "a name": with_model(rename),
+    "containers": with_model(containers),
+    "guards": with_model(lambda model: model.update(guards_code=[CALL])),
+    "a library": lambda _: {"data/aotinductor/model/model.so": b"ELF"},
+    "another model": lambda _: {"models/other.json": b"{}"},
+}
+
+
+@pytest.mark.parametrize("harm", HARM)
+def test_a_policy_runs_nothing(harm: str, exported: bytes, here: Path):
+    Path("policy.pt").write_bytes(changed(exported, HARM[harm](exported)))
+    with pytest.raises(UserError, match=r"policy\.pt is not read as a policy"):
+        load_policy("policy.pt")
+    assert not Path(HARMED).exists()
+
+
+@pytest.mark.parametrize("harm", ["weights", "constants", "opaque objects", "sample inputs", "a size"])
+def test_torch_alone_would_run_it(harm: str, exported: bytes, here: Path):
+    """Otherwise the test above shows nothing, and `programs` is no longer needed."""
+    content = io.BytesIO(changed(exported, HARM[harm](exported)))
+    with suppress(Exception):  # what comes of it is no policy
+        torch.export.load(content)
+    assert Path(HARMED).exists()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"nothing", b"PK\x03\x04", pickle.dumps(Harmful()), harmful_tensor()]
+)
+def test_what_is_no_policy_is_said_to_be_none(content: bytes, here: Path):
+    Path("policy.pt").write_bytes(content)
+    with pytest.raises(UserError, match=r"policy\.pt is not read as a policy"):
+        load_policy("policy.pt")
+    assert not Path(HARMED).exists()
+
+
+def test_members_that_come_twice_are_refused(exported: bytes, here: Path):
+    content = io.BytesIO(exported)
+    with zipfile.ZipFile(content, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr("archive/models/model.json", archive.read("archive/models/model.json"))
+    Path("policy.pt").write_bytes(content.getvalue())
+    with pytest.raises(UserError, match=r"models/model\.json"):
+        load_policy("policy.pt")
+
+
+def test_a_policy_is_read_as_it_was_written(exported: bytes, here: Path):
+    Path("policy.pt").write_bytes(changed(exported, {}))
+    obs = torch.randn(5, 2)
+    assert torch.equal(load_policy("policy.pt")(obs), torch.export.load(io.BytesIO(exported)).module()(obs))
