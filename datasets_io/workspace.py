@@ -206,8 +206,15 @@ def _starting(prefix: str) -> Callable[[str], bool]:
 
 
 @contextmanager
-def exclusive(path: Path) -> Iterator[None]:
-    """Holds a lock file for this process.
+def exclusive(path: Path, refusal: UserError | None = None) -> Iterator[int]:
+    """Holds a lock file for this process, and for those to which it hands the file on.
+
+    Args:
+        path: The file.
+        refusal: What is raised instead of `Exists`.
+
+    Yields:
+        The open file's descriptor.
 
     Raises:
         Exists: Another one holds it.
@@ -217,5 +224,6 @@ def exclusive(path: Path) -> Iterator[None]:
             # The system lets go of it when the process dies, however it dies.
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise Exists(f"another process is writing {path.parent}.", "Wait for it, or stop it.") from None
-        yield
+            default = Exists(f"another process is writing {path.parent}.", "Wait for it, or stop it.")
+            raise refusal or default from None
+        yield lock.fileno()

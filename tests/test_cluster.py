@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from processes import runs_in, wait_for
 
 from datasets_io import open_shards
 from datasets_io.ingest import ingest
@@ -118,12 +118,7 @@ class Job:
 
     def wait_until(self, condition: Callable[[], Any]) -> Any:
         """What the condition gives as soon as that is something."""
-        end = time.monotonic() + PATIENCE
-        while not (found := condition()):
-            assert self.process.poll() is None, self.said.read_text()
-            assert time.monotonic() < end, f"waited in vain: {self.said.read_text()}"
-            time.sleep(0.05)
-        return found
+        return wait_for(condition, self.process, PATIENCE, said=self.said.read_text)
 
     def ends_well(self) -> str:
         assert self.process.wait(PATIENCE) == 0, self.said.read_text()
@@ -311,7 +306,7 @@ def test_a_search_loses_a_node_and_no_trial(nodes: Nodes, tmp_path: Path, data_r
     nodes.only(1, 1)
     words = ["tune", "search.yaml", "--jobs", "2", "--address", nodes.address]
     with Job(tmp_path, OFF2ON, *words, OFF2ON_DATA=data_root) as job:
-        job.wait_until(lambda: sum(len(rows(run.parent)) for run in tmp_path.glob("found/**/run.yaml")) >= 2)
+        job.wait_until(lambda: sum(map(len, map(rows, runs_in(tmp_path / "found")))) >= 2)
         nodes.kill(nodes.alive[0])
         nodes.add(1)
         job.ends_well()
@@ -319,7 +314,7 @@ def test_a_search_loses_a_node_and_no_trial(nodes: Nodes, tmp_path: Path, data_r
         trials = list(csv.DictReader(file))
     assert [trial["status"] for trial in trials] == ["finished"] * 4
     assert len({(trial["expectile"], trial["beta"]) for trial in trials}) == 4
-    runs = [path.parent for path in tmp_path.glob("found/**/run.yaml")]
+    runs = runs_in(tmp_path / "found")
     assert len(runs) == 4
     for run in runs:
         assert [row["updates"] for row in rows(run)] == ["100", "200", "300", "400"]
@@ -362,11 +357,9 @@ def test_a_job_joins_the_cluster_it_runs_in(nodes: Nodes, tmp_path: Path, data_r
     client = JobSubmissionClient(nodes.jobs)
     env = {"OFF2ON_DATA": str(data_root), "PYTHONPATH": str(tmp_path)}
     job = client.submit_job(entrypoint=shlex.join(map(str, words)), runtime_env={"env_vars": env})
-    end = time.monotonic() + PATIENCE
-    while not (status := client.get_job_status(job)).is_terminal() and time.monotonic() < end:
-        time.sleep(0.2)
+    wait_for(lambda: client.get_job_status(job).is_terminal(), seconds=PATIENCE, every=0.2)
     told = client.get_job_logs(job)
-    assert status == "SUCCEEDED", told
+    assert client.get_job_status(job) == "SUCCEEDED", told
     assert f"there is   a cluster at {nodes.address} of 2 nodes: 1 of 1 CPUs" in told
     plan = yaml.safe_load((tmp_path / "runs/toy-pendulum/Sharp-s0/run.yaml").read_text())["plan"]
     assert plan["address"] == {"value": nodes.address, "origin": "$RAY_ADDRESS"}

@@ -8,11 +8,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import yaml
+from processes import runs_in, wait_for
 
 from off2on import stats
 from off2on.commands.cells import read
@@ -133,15 +133,13 @@ def compared(lab: Path) -> tuple[dict[Path, str], subprocess.CompletedProcess[st
     """
     command = [OFF2ON, "compare", "ways.yaml"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    first = subprocess.Popen(command, cwd=lab, env=environment(), start_new_session=True, **quiet)
-    deadline = time.monotonic() + PATIENCE
-    while len(begun := sorted(lab.glob("runs/ways/**/run.yaml"))) < 3 and first.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-    os.killpg(first.pid, signal.SIGKILL)
-    first.wait()
+    with subprocess.Popen(command, cwd=lab, env=environment(), start_new_session=True, **quiet) as first:
+        try:
+            wait_for(lambda: len(runs_in(lab / "runs/ways")) >= 3, first, PATIENCE)
+        finally:
+            os.killpg(first.pid, signal.SIGKILL)
     assert not (lab / "runs/ways/scores.csv").exists(), "killed too late to tell anything"
-    told = [(path.parent, yaml.safe_load(path.read_text())) for path in begun]
+    told = [(run, yaml.safe_load((run / "run.yaml").read_text())) for run in runs_in(lab / "runs/ways")]
     there = {folder: about["started"] for folder, about in told if about["status"] == "finished"}
     return there, off2on(lab, *map(str, command[1:]))
 

@@ -4,11 +4,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import wait_for
 
 from datasets_io import Source, open_shards, parallel
 from datasets_io.errors import BadValues, Exists, UnknownName
@@ -68,13 +68,6 @@ def slow(tmp_path, monkeypatch):
 
     yield Slow, data
     sys.modules.pop("slow_source_of_a_test")
-
-
-def wait_for(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
 
 
 def test_a_killed_ingest_leaves_nothing_that_opens_and_is_resumed(tmp_path, slow, monkeypatch):

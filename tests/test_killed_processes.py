@@ -5,11 +5,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import yaml
+from processes import wait_for
 
 OFF2ON = Path(sys.executable).with_name("off2on")
 PATIENCE = 300
@@ -55,9 +55,7 @@ def test_a_run_whose_learner_is_killed_goes_on_by_itself(
             stdout=said, stderr=said, start_new_session=True,
         )  # fmt: skip
         try:
-            deadline = time.monotonic() + PATIENCE
-            while len(marks(run, side, "updates")) < 2 and time.monotonic() < deadline:
-                time.sleep(0.1)
+            wait_for(lambda: len(marks(run, side, "updates")) >= 2, process, PATIENCE)
             there = learners(data_root)
             assert len(there) == count
             os.kill(there[0], signal.SIGKILL)

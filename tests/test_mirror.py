@@ -4,13 +4,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
+from processes import wait_for
 
 from datasets_io import storage
 from datasets_io.errors import Corrupt, Unreachable
@@ -142,11 +142,9 @@ def test_a_killed_run_in_a_bucket_goes_on_on_another_machine(place: Any, tmp_pat
         )  # fmt: skip
 
     killed = command(place.parent.parent)
-    end = time.monotonic() + 200
-    while not storage.is_file(there / "checkpoints/last"):
-        assert time.monotonic() < end
-        assert killed.poll() is None, killed.communicate()[0]
-        time.sleep(0.1)
+    wait_for(
+        lambda: storage.is_file(there / "checkpoints/last"), killed, said=lambda: killed.communicate()[0]
+    )
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
     resumed = command(place.parent.parent, "--resume", XDG_CACHE_HOME=str(tmp_path / "elsewhere"))

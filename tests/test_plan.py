@@ -5,11 +5,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import yaml
+from processes import wait_for
 
 from datasets_io import Shards
 from off2on.errors import Exists, SimulatorError, UserError
@@ -85,9 +85,7 @@ def test_sigterm_keeps_a_checkpoint(toy: Shards, tmp_path: Path):
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with subprocess.Popen([*command, *options], cwd=tmp_path, env=os.environ, **quiet) as process:
         last = tmp_path / "runs" / "toy-pendulum" / "bc-s0" / "checkpoints" / "last"
-        until = time.monotonic() + 120
-        while not last.exists() and time.monotonic() < until:
-            time.sleep(0.2)
+        wait_for(last.exists, process)
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 130
     about = yaml.safe_load((last.parents[1] / "run.yaml").read_text())

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from processes import wait_for
 
 from off2on.algorithms.cal_ql import CalQL
 from off2on.algorithms.iql import IQL
@@ -157,14 +157,14 @@ def test_a_run_that_was_killed_online_ends_as_the_one_that_was_not(tmp_path: Pat
     assert start("through").wait(300) == 0
     place = Path("toy-pendulum/iql-balanced-s0")
     killed = start("killed")
-    for _ in range(3000):  # past its first online checkpoints, and before its end
-        steps = [row["env_steps"] for row in table(tmp_path / "killed" / place)]
-        if "200" in steps:
-            break
-        time.sleep(0.05)
+
+    def steps() -> list[str]:
+        return [row["env_steps"] for row in table(tmp_path / "killed" / place)]
+
+    wait_for(lambda: "200" in steps(), killed)  # past its first online checkpoints
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait()
-    assert "600" not in steps
+    assert "600" not in steps()  # and before its end
     assert start("killed", "--resume").wait(300) == 0
     ours, theirs = table(tmp_path / "through" / place), table(tmp_path / "killed" / place)
     assert ours == theirs

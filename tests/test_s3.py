@@ -5,12 +5,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from processes import wait_for
 
 from datasets_io import Episode, Source, open_shards, storage, workspace
 from datasets_io.appending import append
@@ -148,10 +148,7 @@ def test_a_killed_ingest_into_a_bucket_goes_on(bucket, tmp_path):
         return [sys.executable, "-c", RUN, str(tmp_path), str(out)]
 
     child = subprocess.Popen(command(bucket), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    end = time.monotonic() + 60
-    while len([name for name in names_or_none(bucket) if "/parts/" in name]) < 2:
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
+    wait_for(lambda: len([name for name in names_or_none(bucket) if "/parts/" in name]) >= 2, child)
     child.send_signal(signal.SIGKILL)
     child.wait()
     with pytest.raises(UnknownName):

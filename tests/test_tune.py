@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
+from processes import wait_for
 from searches import FILE, OFFLINE, made
 
 from off2on.commands.planning import planned
@@ -84,10 +85,7 @@ def searched(lab: Path) -> Killed:
     """
     out = lab / "runs/tune/search"
     first = off2on(lab, "tune", "search.yaml")
-    deadline = time.monotonic() + PATIENCE
-    while not list(out.glob("trials/001/*/*/metrics.csv")) and first.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_for(lambda: list(out.glob("trials/001/*/*/metrics.csv")), first, PATIENCE)
     os.killpg(first.pid, signal.SIGKILL)
     first.communicate()
     time.sleep(1)  # its trial's process ends by itself

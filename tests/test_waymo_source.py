@@ -5,11 +5,11 @@ import pickle
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import fields
 
 import numpy as np
 import pytest
+from processes import wait_for
 from waymo_records import made, real, real_record
 
 from datasets_io import open_shards, parallel, storage
@@ -261,13 +261,6 @@ def renamed(data, name):
     return changed.SerializeToString()
 
 
-def wait_for(condition, seconds=120):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.005)
-
-
 def test_killed_in_the_middle_and_run_again_it_is_the_same(tmp_path, monkeypatch):
     """The real scene under other names in 6 shards, one record damaged; killed after at least two."""
     data = real_record("scenario")
@@ -282,7 +275,7 @@ def test_killed_in_the_middle_and_run_again_it_is_the_same(tmp_path, monkeypatch
     command = [sys.executable, "-c", RUN, str(tmp_path / "in"), str(out)]
     child = subprocess.Popen(command, start_new_session=True)
     finished = out / "cars.partial" / "parts"
-    wait_for(lambda: len(list(finished.glob("0*.json"))) >= 2)
+    wait_for(lambda: len(list(finished.glob("0*.json"))) >= 2, child, every=0.005)
     child.send_signal(signal.SIGKILL)
     child.wait()
     assert not (out / "cars").exists()

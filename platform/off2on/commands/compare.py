@@ -1,16 +1,14 @@
 """``off2on compare``: ways across from the same handovers, and one page about them."""
 
-import fcntl
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
+from datasets_io.workspace import exclusive
 from off2on.commands.cells import Comparison, read
 from off2on.commands.screen import Ticker, line
 from off2on.errors import LearnerDied, UserError
@@ -49,7 +47,13 @@ def compare(file: Path, jobs: int, report_only: bool, queue: int | None) -> None
 
 def _in_processes(comparison: Comparison, file: Path, jobs: int) -> bool:
     """Makes the runs that are missing; whether any failed."""
-    with _alone(comparison) as lock:
+    comparison.out.mkdir(parents=True, exist_ok=True)
+    under_way = UserError(
+        f"another comparison is under way in {comparison.out}.",
+        "Of one that was killed alone, the jobs go on until all is done.",
+        f"off2on compare {comparison.path} --report-only",
+    )
+    with exclusive(comparison.out / ".lock", under_way) as lock:  # the jobs share it
         # All jobs read from one pipe, so that whoever is free takes the next handover: some take hours.
         queue, pairs = os.pipe()
         os.write(pairs, b"".join(number.to_bytes(2) for number in range(len(_pairs(comparison)))))
@@ -59,27 +63,6 @@ def _in_processes(comparison: Comparison, file: Path, jobs: int) -> bool:
         os.close(queue)
         statuses = [child.wait() for child in children]
     return any(statuses)
-
-
-@contextmanager
-def _alone(comparison: Comparison) -> Iterator[int]:
-    """Locks a folder for one comparison; its jobs share the lock, so that those of a killed one keep it.
-
-    Raises:
-        UserError: Another comparison is under way there.
-    """
-    out = comparison.out
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"another comparison is under way in {out}.",
-                "Of one that was killed alone, the jobs go on until all is done.",
-                f"off2on compare {comparison.path} --report-only",
-            ) from None
-        yield lock.fileno()
 
 
 def _pairs(comparison: Comparison) -> list[tuple[str, int]]:

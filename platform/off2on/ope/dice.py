@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from off2on.ope.candidates import ROWS, Candidate
+from off2on.ope.fitting import Fitting
 from off2on.ope.fqe import Inputs, bootstrap
 from off2on.ope.recorded import Array, Recorded
 
@@ -35,26 +36,16 @@ LOOKS = 50
 
 
 @dataclass(frozen=True)
-class Budget:
-    """How long the networks are fitted, and how large they are.
+class Budget(Fitting):
+    """How long the networks are fitted, and how large they are; see `Fitting`.
 
     Attributes:
-        updates: Of every member.
-        members: Size of the ensemble.
-        hidden: Widths of the hidden layers.
-        batch_size: Transitions an update.
-        lr: Step size of Adam.
         alpha: Weight of the dual regulariser.
-        samples: Actions drawn for an expectation, of a policy that draws them.
     """
 
-    updates: int = 20_000
-    members: int = 5
     hidden: tuple[int, ...] = (64, 64)
     batch_size: int = 512
-    lr: float = 1e-4
     alpha: float = 1.0
-    samples: int = 4
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,6 +30,7 @@ from datasets_io.returns import returns_to_go
 from off2on.discrete import ActionValues, of_action
 from off2on.nets import Critic
 from off2on.ope.candidates import Candidate, choices, scaled
+from off2on.ope.fitting import Fitting
 from off2on.ope.recorded import Array, Recorded
 
 LOOKS = 10
@@ -37,26 +38,14 @@ LOOKS = 10
 
 
 @dataclass(frozen=True)
-class Budget:
-    """How long the networks are fitted, and how large they are.
+class Budget(Fitting):
+    """How long the networks are fitted, and how large they are; see `Fitting`.
 
     Attributes:
-        updates: Of every member.
-        members: Size of the ensemble.
-        hidden: Widths of the hidden layers.
-        batch_size: Transitions an update.
-        lr: Step size of Adam.
         sync: Updates between two copies to the target.
-        samples: Actions drawn for an expectation, of a policy that draws them.
     """
 
-    updates: int = 20_000
-    members: int = 5
-    hidden: tuple[int, ...] = (256, 256)
-    batch_size: int = 256
-    lr: float = 1e-4
     sync: int = 100
-    samples: int = 4
 
 
 @dataclass(frozen=True, eq=False)

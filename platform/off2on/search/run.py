@@ -1,12 +1,9 @@
 """A search from start to end: Ray Tune runs the trials that are not there yet."""
 
-import fcntl
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any, TextIO
 
@@ -15,6 +12,7 @@ import yaml
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, PopulationBasedTraining, TrialScheduler
 
+from datasets_io.workspace import exclusive
 from off2on.errors import Exists, UserError
 from off2on.process import quiet, ray_started
 from off2on.runs import write
@@ -59,7 +57,9 @@ def run(search: Search, jobs: int, resume: bool) -> list[Trial]:
     """
     _check_folder(search, resume)
     folder = search.folder
-    with _alone(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    elsewhere = UserError(f"another search is under way in {folder}.", "Its end will be told there.")
+    with exclusive(folder / ".lock", elsewhere):
         write(folder / SEARCH, yaml.safe_dump(search.as_dict(), sort_keys=False, allow_unicode=True))
         book = Book(folder, search.names)
         asking = Asking(search, book)
@@ -262,21 +262,3 @@ def _value(told: Any) -> Any:
     if isinstance(told, dict):
         return _value(told["value"]) if "value" in told else {name: _value(told[name]) for name in told}
     return told
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Locks a folder for one search.
-
-    Raises:
-        UserError: Another search is under way there.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"another search is under way in {folder}.", "Its end will be told there."
-            ) from None
-        yield
