@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from searches import FILE, OFFLINE, made
 
 from off2on.errors import UserError
+from off2on.said import Said
 from off2on.search.asking import SCORE, Asking, must_have
 from off2on.search.book import FINISHED, Book
 from off2on.search.checks import check
-from off2on.search.file import Said
 from off2on.search.reading import read
 from off2on.search.scoring import mean
 from off2on.search.spec import Dimension

@@ -25,10 +25,10 @@ from off2on.errors import UserError
 from off2on.plan import Plan
 from off2on.records import load_run
 from off2on.runs import Run
+from off2on.said import Said
 from off2on.search.asking import SCORE, Asking
 from off2on.search.book import FINISHED, STOPPED, Book
 from off2on.search.checks import marks
-from off2on.search.file import Said
 from off2on.search.reading import read
 from off2on.search.run import run
 from off2on.search.scoring import mean

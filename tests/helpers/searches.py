@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from off2on.said import Said
 from off2on.search.checks import check
-from off2on.search.file import Said
 from off2on.search.reading import read
 from off2on.search.spec import Search
 

@@ -38,7 +38,7 @@ def tune(
     the file (trials=8), or hyperparameters that are to be fixed. Ends with trials.csv, best.yaml and a page.
     """
     from off2on.process import cluster_address
-    from off2on.search.file import Said
+    from off2on.said import Said
     from off2on.search.reading import read
 
     said = split(words)

@@ -13,7 +13,7 @@ from off2on.errors import (
     SimulatorError,
     UserError,
 )
-from off2on.search.file import Said
+from off2on.said import Said
 from off2on.search.spec import (
     KEYS,
     LISTED,

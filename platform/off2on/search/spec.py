@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from off2on.errors import nearest
 from off2on.hyperparameters import PRESET, number
-from off2on.search.file import Said
+from off2on.said import Said
 
 if TYPE_CHECKING:
     from off2on.plan import Plan

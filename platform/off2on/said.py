@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from off2on.errors import UserError, nearest
+from off2on.hyperparameters import number
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,25 @@ class Said:
         if not isinstance(self.value, str):
             raise self.wrong("expected one value.")
         return self.value
+
+    def whole(self, name: str, least: int = 0) -> int:
+        """A whole number: 20000, 20k or 1M.
+
+        Args:
+            name: What it is of.
+            least: The smallest that it may be.
+
+        Raises:
+            UserError: It is none, or too small.
+        """
+        try:
+            parsed = number(self.text)
+            right = parsed == int(parsed) and parsed >= least
+        except (ValueError, OverflowError):
+            right = False
+        if not right:
+            raise self.wrong(f"{name} must be a whole number from {least} on, such as 20k: got {self.text}.")
+        return int(parsed)
 
     @property
     def items(self) -> dict[str, "Said"]:
