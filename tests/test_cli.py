@@ -176,7 +176,9 @@ def test_the_line_to_paste_works(lab: Path) -> None:
 
 def test_an_existing_run_is_refused_with_the_ways_on(lab: Path, finished: tuple[Path, object]) -> None:
     before = (finished[0] / "metrics.csv").read_bytes()
-    done = off2on(lab, "train", "iql", "toy-pendulum", "--updates", "400", "--online", "40")
+    done = off2on(
+        lab, "train", "iql", "toy-pendulum", "--updates", "400", "--online", "40", "--strategy", "balanced"
+    )
     assert done.returncode == 2
     for part in ("iql-balanced-s0 exists, finished", "--resume", "--seed 1", "--out"):
         assert part in done.stderr

@@ -58,7 +58,7 @@ MISTAKES = {
     "bucket": (("out: runs/ways", "out: s3://bucket/ways"), ["wrong.yaml:1", "s3://bucket/ways"]),
     "key": (("seeds: 3", "seed: 3"), ["wrong.yaml:2", "'seed'", "nearest: seeds"]),
     "seeds": (("seeds: 3", "seeds: 0"), ["wrong.yaml:2", "seeds", "0"]),
-    "twice": (("seeds: 3", "out: elsewhere"), ["wrong.yaml:2", "'out' is said twice", "First at wrong.yaml:1"]),
+    "twice": (("seeds: 3", "out: elsewhere"), ["wrong.yaml:2", "'out' is said twice", "First at wrong"]),
     "no-ways": ((FILE[FILE.index("ways:"):], ""), ["wrong.yaml", "ways"]),
     "yaml": (("seeds: 3", "seeds: [3"), ["wrong.yaml", "not YAML", "line"]),
     "list": ((f"iql: iql toy-pendulum {SHORT}", "iql: [iql, toy-pendulum]"), ["wrong.yaml:4", "words"]),

@@ -110,6 +110,7 @@ TOGETHER = {
     "column": ({"algorithm": "bcq", "data": "toy-cartpole"}, ["search.yaml"], ""),
     "once": ({"stop_early": "asha", "eval_every": "40"}, ["command line", "one evaluation"], "eval_every: 4"),
     "population-stopped": ({"by": "pbt", "stop_early": "asha"}, ["command line", "pbt"], "stop_early: none"),
+    "population-bucket": ({"by": "pbt", "out": "s3://b/f"}, ["command line", "s3://b/f"], "by: random"),
     "few": ({"by": "pbt", "trials": "3"}, ["command line", "population of 3"], "trials: 8"),
     "grid-size": ({"by": "grid", "trials": "3"}, ["search.yaml:10", "grid"], ""),
 }
@@ -281,10 +282,10 @@ def test_there_is_a_ready_search_for_every_family() -> None:
 
 def test_a_population_that_goes_on_is_numbered_anew(here: Path) -> None:
     search = made(OFFLINE, by="pbt")
-    book = Book(search.folder, search.names)
+    book = Book(search.place, search.names)
     drawn = Asking(search, book).everybody()
     book.end(book["abc_00001"], {"status": FINISHED, SCORE: 0.0})
-    again = Asking(search, Book(search.folder, search.names))
+    again = Asking(search, Book(search.place, search.names))
     assert again.everybody() == [drawn[0], *drawn[2:]]
     assert [again.book[f"def_{number:05d}"].name for number in range(3)] == ["000", "002", "003"]
 

@@ -190,7 +190,7 @@ def test_a_dry_run_starts_nothing(lab: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def scored(search: Search, **past: list[list[float]]) -> None:
     """Trials that have ended with these scores on the way."""
-    book = Book(search.folder, search.names)
+    book = Book(search.place, search.names)
     asking = Asking(search, book)
     for name, scores in past.items():
         asking.suggest(name)
@@ -253,7 +253,7 @@ def test_a_trial_that_fails_stops_no_other(here: Path, ray_session: None) -> Non
     search = made(text, trials="2", updates="20")
     # What was drawn for the first is no value, which is found out only when it begins.
     drawn = {"expectile": 0.7, "actor_lr": "-1"}
-    Book(search.folder, search.names).add("first", drawn, search.settled(drawn))
+    Book(search.place, search.names).add("first", drawn, search.settled(drawn))
     trials = run(search, jobs=1, resume=False)
     assert [trial.outcome["status"] for trial in trials] == ["failed", FINISHED]
     row = table(search.folder)[0]

@@ -21,7 +21,7 @@ from off2on.memory import default_budget
 from off2on.module import RecipeModule
 from off2on.offline import layout_of
 from off2on.runner import RecipeRunner
-from off2on.strategies import find_strategy
+from off2on.strategies import DEFAULT, find_strategy
 from off2on.transforms import Transforms
 
 
@@ -41,7 +41,7 @@ class OfflineToOnlineConfig(AlgorithmConfig):
         self.updates_per_step = 200
         self.offline_updates = 1_000_000
         self.online_steps = 0
-        self.strategy_name = "append"
+        self.strategy_name = DEFAULT
         self.strategy_options: dict[str, Any] = {}
         self.factors: dict[str, object] = {}
         self.replay_capacity = 1_000_000
@@ -94,7 +94,7 @@ class OfflineToOnlineConfig(AlgorithmConfig):
         self,
         steps: int,
         *,
-        strategy: str = "append",
+        strategy: str = DEFAULT,
         options: dict[str, Any] | None = None,
         replay_capacity: int | None = None,
         **factors: object,

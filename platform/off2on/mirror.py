@@ -55,9 +55,9 @@ def fetch(place: Location) -> Path:
     shutil.rmtree(partial, ignore_errors=True)
     (partial / CHECKPOINTS).mkdir(parents=True)
     for name in storage.sizes(place):
-        _copy(place / name, partial / name)
+        copy(place / name, partial / name)
     for name in whole:
-        _copy(place / CHECKPOINTS / name, partial / CHECKPOINTS / name)
+        copy(place / CHECKPOINTS / name, partial / CHECKPOINTS / name)
     if last:
         (partial / CHECKPOINTS / LAST).symlink_to(last, target_is_directory=True)
     shutil.rmtree(folder, ignore_errors=True)
@@ -73,6 +73,16 @@ def runs_in(place: Location) -> list[Path]:
     found = storage.list_files(place, [suffix.strip("/")], recursive=True) if storage.exists(place) else []
     places = (storage.locate(file.removesuffix(suffix)) for file in found if file.endswith(suffix))
     return [fetch(each) for each in places if isinstance(each, Location)]
+
+
+def gather(place: storage.Place) -> Path:
+    """What lies at this place, on this machine: its own files, and all runs below it, fetched."""
+    folder = working_folder(place)
+    if isinstance(place, Location):
+        runs_in(place)
+        for name in storage.sizes(place):
+            copy(place / name, folder / name)
+    return folder
 
 
 class Mirror:
@@ -119,7 +129,7 @@ class Mirror:
             changed = (ours / name).stat().st_mtime_ns
             if self._sent.get(name) != changed:
                 storage.delete(_list(self.place, name))
-                _copy(ours / name, self.place / CHECKPOINTS / name)
+                copy(ours / name, self.place / CHECKPOINTS / name)
                 storage.write_text(_list(self.place, name), json.dumps(_sizes(ours / name)))
                 self._sent[name] = changed
         for path in self.folder.rglob("*"):
@@ -136,7 +146,7 @@ class Mirror:
         path = self.folder / name
         changed = path.stat().st_mtime_ns
         if self._sent.get(name) != changed:
-            _copy(path, self.place / name)
+            copy(path, self.place / name)
             self._sent[name] = changed
 
 
@@ -158,7 +168,7 @@ def _sizes(folder: storage.Place) -> dict[str, int]:
     return {name.strip("/"): count for name, count, _ in storage.versions(folder)}
 
 
-def _copy(source: storage.Place, target: storage.Place) -> None:
+def copy(source: storage.Place, target: storage.Place) -> None:
     """A file or a folder from here to a bucket or from there."""
     from pyarrow import fs
 

@@ -23,7 +23,7 @@ from off2on.memory import default_budget
 from off2on.mirror import fetch, working_folder
 from off2on.process import cluster_address
 from off2on.runs import HANDOVER, refuse_existing
-from off2on.strategies import find_strategy
+from off2on.strategies import DEFAULT, find_strategy
 from off2on.trackers import check_trackers
 
 
@@ -88,7 +88,7 @@ class Plan:
     hyperparameters: Mapping[str, object] = field(default_factory=dict)
     updates: int = 1_000_000
     online: int = 0
-    strategy: str = "balanced"
+    strategy: str = DEFAULT
     strategy_options: Mapping[str, object] = field(default_factory=dict)
     new_data: str | None = None
     source: str | None = None

@@ -11,7 +11,6 @@ Every file is written under another name first and then renamed, so that none is
 
 import csv
 import io
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any, Self
 
 import yaml
 
+from datasets_io import storage
 from datasets_io.buckets import Location
 from datasets_io.redaction import redact
 from datasets_io.storage import Place
@@ -199,11 +199,10 @@ def refuse_existing(folder: Path) -> None:
     raise Exists(f"{folder} exists, {status}, started {started}.", "", f"{resume} · {another} · {beside}")
 
 
-def write(path: Path, content: str | bytes) -> None:
+def write(place: Place, content: str | bytes) -> None:
     """Replace a file in one step; no text has secrets in it."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_bytes(redact(content).encode() if isinstance(content, str) else content)
-    partial.replace(path)
+    with storage.open_output(place) as file:
+        file.write(redact(content).encode() if isinstance(content, str) else content)
 
 
 def _csv(rows: list[Row]) -> str:

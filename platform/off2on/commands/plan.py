@@ -44,7 +44,7 @@ class Row(NamedTuple):
 @click.argument("words", nargs=-1, metavar="[ALGO DATA] [NAME=VALUE …]")
 @click.option("--updates", type=whole, metavar="N", help="Gradient updates before the handover.  [1M]")
 @click.option("--online", type=whole, metavar="N", help="Environment steps after it.  [0]")
-@click.option("--strategy", metavar="NAME", help="As for train.  [balanced]")
+@click.option("--strategy", metavar="NAME", help="As for train.  [symmetric]")
 @click.option("--learners", type=int, metavar="N", help="Learner processes.  [0]")
 @click.option("--workers", type=int, metavar="N", help="Processes that collect, or read in an ingest.  [0]")
 @click.option("--envs", type=int, metavar="N", help="Environments per worker.  [1]")

@@ -27,7 +27,7 @@ OF_THE_COMMAND = ("words", "seeds", "together", "resume", "dry_run")
 @click.option("--updates", type=whole, metavar="N", help="Gradient updates before the handover.  [1M]")
 @click.option("--online", type=whole, metavar="N", help="Environment steps after it; 0 stays offline.  [0]")
 @click.option(
-    "--strategy", metavar="NAME", help="What online batches are made of; `off2on strategies`.  [balanced]"
+    "--strategy", metavar="NAME", help="What online batches are made of; `off2on strategies`.  [symmetric]"
 )
 @click.option(
     "--warm-up", type=whole, metavar="N", help="Steps with the policy as handed over, no updates.  [0]"

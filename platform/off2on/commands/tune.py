@@ -61,9 +61,7 @@ def tune(
     runs = search.trials * search.seeds * len(search.data)
     if dry_run:
         table(_rows(search.as_dict()))
-        click.echo(
-            f"all is well; nothing was started. It would make {runs} runs in {search.folder}", err=True
-        )
+        click.echo(f"all is well; nothing was started. It would make {runs} runs in {search.place}", err=True)
         return
     from off2on.search.run import run
 
@@ -73,9 +71,9 @@ def tune(
         click.echo("interrupted; to go on, without what has ended:", err=True)
         click.echo(f"  off2on tune {file} --resume", err=True)
         raise click.exceptions.Exit(130) from None
-    line("trials", str(search.folder / "trials.csv"))
+    line("trials", str(search.place / "trials.csv"))
     if not any(trial.outcome["status"] == "finished" for trial in trials):
-        click.echo(f"no trial finished; why is in {search.folder / 'trials'}/*/log.txt", err=True)
+        click.echo(f"no trial finished; why is in {search.place / 'trials'}/*/log.txt", err=True)
         raise click.exceptions.Exit(1)
     _report(search)
 
@@ -84,7 +82,7 @@ def _report(search: "Search") -> None:
     """What came of a search, on stdout."""
     from off2on.findings import write_findings
 
-    page, best = write_findings(search.folder)
+    page, best = write_findings(search.place)
     line("best", str(best))
     if search.by == "pbt":
         click.echo(

@@ -4,16 +4,18 @@ Only a finished trial can be the best: the score of one that was stopped early i
 """
 
 from html import escape
-from pathlib import Path
 
 import numpy as np
 
+from datasets_io.buckets import Location
+from datasets_io.storage import Place
 from off2on import sections
 from off2on.errors import UserError
 from off2on.findings import cost, figures
 from off2on.findings.best import OPTIMISTIC, best_yaml, command, named, verdict
 from off2on.findings.importance import importance
 from off2on.findings.reading import Search, Trial, load_search
+from off2on.mirror import copy, gather
 from off2on.report import PAGE
 from off2on.runs import write
 from off2on.sections import Sheet
@@ -32,14 +34,15 @@ WAYS = {
     "optuna": "Optuna",
     "pbt": "population-based training",
 }
+BEST, PAGE_FILE, FIGURES = "best.yaml", "report.html", "figures"
 ROWS = 60  # of the table on the page; all are in trials.csv
 
 
-def write_findings(folder: Path) -> tuple[Path, Path]:
+def write_findings(place: Place) -> tuple[Place, Place]:
     """Writes report.html with its figures, and best.yaml.
 
     Args:
-        folder: Of the search: search.yaml, trials.csv and trials/.
+        place: Of the search, perhaps in a bucket: search.yaml, trials.csv and trials/.
 
     Returns:
         Where the page and best.yaml are.
@@ -47,18 +50,22 @@ def write_findings(folder: Path) -> tuple[Path, Path]:
     Raises:
         UserError: It is no search, or no trial finished with a score.
     """
+    folder = gather(place)
     search = load_search(folder)
     if not search.finished:
         counts = ", ".join(f"{count} {status}" for status, count in search.counts.items())
         raise UserError(
-            f"no trial of {folder} has finished with a score yet.",
-            f"{folder / 'trials.csv'} has {counts or 'no trial'}.",
+            f"no trial of {place} has finished with a score yet.",
+            f"{place / 'trials.csv'} has {counts or 'no trial'}.",
             f"off2on tune {file} --resume" if (file := search.about.get("file")) else "",
         )
-    page, best, sheet = folder / "report.html", folder / "best.yaml", Sheet(folder / "figures")
-    write(best, best_yaml(search))
-    write(page, sheet.fill(_page(search, sheet)))
-    return page, best
+    sheet = Sheet(folder / FIGURES)
+    write(folder / BEST, best_yaml(search))
+    write(folder / PAGE_FILE, sheet.fill(_page(search, sheet)))
+    if isinstance(place, Location):
+        for name in (BEST, PAGE_FILE, FIGURES):
+            copy(folder / name, place / name)
+    return place / PAGE_FILE, place / BEST
 
 
 def _page(search: Search, sheet: Sheet) -> str:

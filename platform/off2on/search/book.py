@@ -9,18 +9,20 @@ A search that is killed goes on from these alone.
 import csv
 import io
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import yaml
 
+from datasets_io import storage
+from datasets_io.storage import Place
 from off2on.errors import UserError
 from off2on.runs import write
+from off2on.search.spec import TRIALS
 
 FINISHED, STOPPED, FAILED = "finished", "stopped", "failed"
 COUNTED = ("seeds", "updates", "env_steps", "episodes", "seconds")
 COLUMNS = ("trial", "status", "score", "low", "high", *COUNTED, "folder")
-SHEET, SEARCH = "trials.csv", "search.yaml"
+SHEET, SEARCH, TRIAL = "trials.csv", "search.yaml", "trial.yaml"
 
 
 @dataclass
@@ -53,13 +55,14 @@ class Book:
     """The trials of a search.
 
     Args:
-        folder: The search's.
+        place: The search's, which may be in a bucket.
         names: What is searched.
     """
 
-    def __init__(self, folder: Path, names: list[str]) -> None:
-        self.folder, self.names = folder, names
-        self.trials = [_read(path) for path in sorted(folder.glob("trials/*/trial.yaml"))]
+    def __init__(self, place: Place, names: list[str]) -> None:
+        self.place, self.names = place, names
+        files = (folder / TRIAL for folder in storage.list_folders(place / TRIALS))
+        self.trials = [_read(file) for file in files if storage.is_file(file)]
 
     def __getitem__(self, tune: str) -> Trial:
         # Of a population, Tune numbers the trials of each command anew, and puts a name of its own before.
@@ -75,9 +78,8 @@ class Book:
 
     def keep(self, trial: Trial) -> None:
         """Writes down what is known of it."""
-        folder = self.folder / "trials" / trial.name
-        folder.mkdir(parents=True, exist_ok=True)
-        write(folder / "trial.yaml", yaml.safe_dump(asdict(trial), sort_keys=False, allow_unicode=True))
+        file = self.place / TRIALS / trial.name / TRIAL
+        write(file, yaml.safe_dump(asdict(trial), sort_keys=False, allow_unicode=True))
 
     def end(self, trial: Trial, outcome: dict[str, Any]) -> None:
         """Writes down how it ended, and the table anew."""
@@ -85,26 +87,25 @@ class Book:
         self.keep(trial)
         self.tabulate()
 
-    def tabulate(self) -> Path:
+    def tabulate(self) -> None:
         """The table of the trials that have ended."""
         text = io.StringIO()
         writer = csv.DictWriter(text, [*COLUMNS, *self.names], lineterminator="\n", restval="")
         writer.writeheader()
         for trial in self.trials:
             if trial.outcome:
-                folder = f"trials/{trial.name}"
+                folder = f"{TRIALS}/{trial.name}"
                 writer.writerow({"trial": trial.name, **trial.outcome, "folder": folder, **trial.values})
-        write(self.folder / SHEET, text.getvalue())
-        return self.folder / SHEET
+        write(self.place / SHEET, text.getvalue())
 
 
-def find(folder: Path, tune: str) -> Trial:
+def find(place: Place, tune: str) -> Trial:
     """The trial that Ray Tune calls so."""
-    return Book(folder, [])[tune]
+    return Book(place, [])[tune]
 
 
-def _read(path: Path) -> Trial:
+def _read(place: Place) -> Trial:
     try:
-        return Trial(**yaml.safe_load(path.read_text(encoding="utf-8")))
+        return Trial(**yaml.safe_load(storage.read_text(place)))
     except (yaml.YAMLError, TypeError) as error:
-        raise UserError(f"{path} does not describe a trial", str(error)) from None
+        raise UserError(f"{place} does not describe a trial", str(error)) from None

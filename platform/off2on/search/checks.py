@@ -4,6 +4,7 @@ import os
 import re
 from typing import Any
 
+from datasets_io.buckets import Location
 from datasets_io.scores import key_of, reference
 from off2on.errors import (
     CrossingError,
@@ -161,6 +162,12 @@ def _check_ways(search: Search) -> None:
 
 def _check_population(search: Search) -> None:
     """PBT gives a trial the networks of another: what is searched may not change what they are."""
+    if isinstance(search.place, Location):
+        raise search.said["out"].wrong(
+            f"pbt copies runs within a folder, and {search.place} is a bucket.",
+            "",
+            "by: random",
+        )
     if search.maximise == "fqe":
         raise search.said["maximise"].wrong(
             "pbt needs scores on the way, and an estimate is made at the end."

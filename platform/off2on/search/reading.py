@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from datasets_io.storage import Place, locate
 from off2on.errors import UserError, nearest
 from off2on.said import Said
 from off2on.said import read as read_file
@@ -54,7 +55,7 @@ def read(path: Path, given: Mapping[str, Said] | None = None, address: str | Non
         )
     search = Search(
         path=path,
-        folder=Path(said["out"].text) if "out" in said else Path("runs/tune") / path.stem,
+        place=_place(said["out"]) if "out" in said else Path("runs/tune") / path.stem,
         said=said,
         algorithms=algorithms,
         data=tuple(said["data"].texts),
@@ -132,6 +133,11 @@ def _options(said: Mapping[str, Said]) -> dict[str, Any]:
 
 def _whole(said: Mapping[str, Said], key: str, default: int = 0) -> int:
     return said[key].whole(key, LEAST.get(key, 0)) if key in said else default
+
+
+def _place(said: Said) -> Place:
+    with said.blamed():
+        return locate(said.text)
 
 
 def _size(said: Said) -> int:

@@ -12,6 +12,7 @@ import yaml
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, PopulationBasedTraining, TrialScheduler
 
+from datasets_io import storage
 from datasets_io.workspace import exclusive
 from off2on.errors import Exists, UserError
 from off2on.process import quiet, ray_started
@@ -58,10 +59,10 @@ def run(search: Search, jobs: int, resume: bool) -> list[Trial]:
     _check_folder(search, resume)
     folder = search.folder
     folder.mkdir(parents=True, exist_ok=True)
-    elsewhere = UserError(f"another search is under way in {folder}.", "Its end will be told there.")
+    elsewhere = UserError(f"another search is under way in {search.place}.", "Its end will be told there.")
     with exclusive(folder / ".lock", elsewhere):
-        write(folder / SEARCH, yaml.safe_dump(search.as_dict(), sort_keys=False, allow_unicode=True))
-        book = Book(folder, search.names)
+        write(search.place / SEARCH, yaml.safe_dump(search.as_dict(), sort_keys=False, allow_unicode=True))
+        book = Book(search.place, search.names)
         asking = Asking(search, book)
         if asking.left:
             with quiet(folder / "log.txt") as terminal:
@@ -237,23 +238,23 @@ def _told(measured: Mapping[str, Any]) -> str:
 
 def _check_folder(search: Search, resume: bool) -> None:
     """That the folder is free, or holds this search."""
-    path = search.folder / SEARCH
-    if not path.is_file():
+    place = search.place
+    if not storage.is_file(place / SEARCH):
         return
     if not resume:
         raise Exists(
-            f"{search.folder} holds a search already.",
+            f"{place} holds a search already.",
             "",
-            f"off2on tune {search.path} --resume to go on · out={search.folder}-again to keep both",
+            f"off2on tune {search.path} --resume to go on · out={place}-again to keep both",
         )
-    then, now = yaml.safe_load(path.read_text(encoding="utf-8")), search.as_dict()
+    then, now = yaml.safe_load(storage.read_text(place / SEARCH)), search.as_dict()
     for name in [name for name in {**then, **now} if name not in MAY_CHANGE]:
         before, after = _value(then.get(name)), _value(now.get(name))
         if before != after:
             raise UserError(
-                f"the search in {search.folder} has {name} {before}, not {after}.",
+                f"the search in {place} has {name} {before}, not {after}.",
                 "What is there fits no other; say the same, or search in another folder.",
-                f"off2on tune {search.path} out={search.folder}-again",
+                f"off2on tune {search.path} out={place}-again",
             )
 
 

@@ -19,8 +19,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from datasets_io.storage import Place
 from off2on.errors import nearest
 from off2on.hyperparameters import PRESET, number
+from off2on.mirror import working_folder
 from off2on.said import Said
 
 if TYPE_CHECKING:
@@ -38,6 +40,9 @@ MEASURES = ("final_score", "handover_score", "smallest_drop", "area", "fqe")
 WAYS = ("random", "grid", "optuna", "pbt")
 STOPS = ("none", "asha")
 RANGES = ("between", "log_between", "one_of")
+TRIALS = "trials"
+"""Where the trials are, each in a folder of its own."""
+
 LISTED = ("algorithm", "strategy")
 """Keys of which a list is searched."""
 
@@ -85,7 +90,7 @@ class Search:
 
     Attributes:
         path: The file.
-        folder: Where everything goes.
+        place: Where everything goes: a folder, or one in a bucket (see `mirror`).
         said: All that is said, by key.
         algorithms: One, or those that are searched.
         data: One, or those over which a trial's score is the mean.
@@ -102,7 +107,7 @@ class Search:
     """
 
     path: Path
-    folder: Path
+    place: Place
     said: Mapping[str, Said]
     algorithms: tuple[str, ...]
     data: tuple[str, ...]
@@ -116,6 +121,11 @@ class Search:
     by: str
     stop_early: str
     address: str | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where it works: at its place, unless that is in a bucket."""
+        return working_folder(self.place)
 
     @property
     def goes_together(self) -> bool:
@@ -178,7 +188,7 @@ class Search:
             hyperparameters={n: given[n] for n in given if not n.startswith((OF_STRATEGY, OF_ONLINE))},
             strategy_options=of(OF_STRATEGY) if online else {},
             crossing=of(OF_ONLINE) if online else {},
-            out=str(self.folder / "trials" / trial),
+            out=str(self.place / TRIALS / trial),
             address=self.address,
             origins=origins,
             **self.options,
@@ -198,7 +208,7 @@ class Search:
             "strategy": _one_or_all(self.strategies),
             **{key: getattr(self, key) for key in ("maximise", "seeds", "trials", "by", "stop_early")},
             **{key: list(said) if isinstance(said, tuple) else said for key, said in self.options.items()},
-            "out": str(self.folder),
+            "out": str(self.place),
         }
 
         def with_origin(value: Any, said: Said | None) -> dict[str, Any]:

@@ -18,7 +18,9 @@ from typing import Any
 import yaml
 from ray import tune
 
+from datasets_io.buckets import Location
 from off2on.about import about
+from off2on.mirror import copy, fetch
 from off2on.plan import Plan
 from off2on.process import quiet
 from off2on.records import read_about
@@ -27,10 +29,10 @@ from off2on.search.asking import SCORE
 from off2on.search.book import COUNTED, Book, find
 from off2on.search.checks import marks
 from off2on.search.scoring import score
-from off2on.search.spec import Search
+from off2on.search.spec import TRIALS, Search
 from off2on.train import evaluations
 
-DONOR = "donor.yaml"
+LOG, DONOR = "log.txt", "donor.yaml"
 NOT_MADE = "not_made"
 """In run.yaml: what of a run's counts is another's, less what this place had made until then."""
 MADE = ("updates", "env_steps", "episodes")
@@ -52,7 +54,8 @@ class Seeds(tune.Trainable):
             search: The search.
             home: Where the command was given, from which paths are told.
         """
-        os.chdir(home)
+        if os.path.isdir(home):  # not on every machine, if what a trial needs is in buckets
+            os.chdir(home)
         self.search = search
         self._begin(config)
 
@@ -63,18 +66,25 @@ class Seeds(tune.Trainable):
         return True
 
     def _begin(self, config: dict[str, Any]) -> None:
-        self.name = find(self.search.folder, self.trial_id).name
-        self.folder = self.search.folder / "trials" / self.name
+        self.name = find(self.search.place, self.trial_id).name
+        self.log = self.search.folder / TRIALS / self.name / LOG
         self.values = self.search.settled(config["drawn"])
         self.plans = self.search.plans(self.values, self.name)
         self.every, self.unscored = marks(self.search)
         self.runs: list[Run] = []
         self.going: list[Iterator[Run]] = []
         self.stack = ExitStack()
-        self.stack.enter_context(quiet(self.folder / "log.txt"))
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        self.stack.enter_context(quiet(self.log))
 
     def step(self) -> dict[str, Any]:
         """A part of what is to be done, and what there is to say then."""
+        told = self._step()
+        if isinstance(self.search.place, Location):
+            copy(self.log, self.search.place / TRIALS / self.name / LOG)
+        return told
+
+    def _step(self) -> dict[str, Any]:
         try:
             done = self._all_further() if self.search.goes_together else self._next_run()
             if not done and not self.search.goes_together:
@@ -109,6 +119,8 @@ class Seeds(tune.Trainable):
 
     def _take_up(self, plan: Plan) -> None:
         """A run, where it stands; one that is finished is left as it is."""
+        if isinstance(plan.place, Location):
+            fetch(plan.place)  # perhaps begun on another machine
         there = (plan.folder / "run.yaml").is_file()
         if there and read_about(plan.folder)["status"] == "finished":
             self.runs.append(Run.resume(plan.folder))
@@ -175,7 +187,7 @@ class Seeds(tune.Trainable):
         donor = yaml.safe_load((Path(checkpoint_dir) / DONOR).read_text())
         if donor["name"] == self.name:
             return
-        book = Book(self.search.folder, self.search.names)
+        book = Book(self.search.place, self.search.names)
         trial = book[self.trial_id]
         trial.values, trial.drawn = self.values, dict(self.config["drawn"])
         for going in self.going:

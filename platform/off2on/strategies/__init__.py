@@ -40,6 +40,9 @@ CATALOGUE = {
     ),
 }
 
+DEFAULT = "symmetric"
+"""Where nothing is said: half of every batch is new, however many rows are recorded."""
+
 
 def find_strategy(name: str) -> "type[Strategy]":
     """The strategy of a catalogue name, or of ``package.module:Class``."""
