@@ -12,7 +12,8 @@ from worlds import SMALL, Table, World, bandit, one_step, play_like
 from datasets_io import Shards
 from datasets_io.toy import ToyPendulum
 from off2on import evaluate as play
-from off2on.errors import UserError
+from off2on.commands.ope import METHODS as NAMES
+from off2on.errors import UnknownName, UserError
 from off2on.ope import METHODS, diagnostics, dice, estimate, fqe, rank
 from off2on.ope.recorded import Array, Recorded
 
@@ -178,6 +179,13 @@ def test_data_that_allow_no_estimate_are_refused():
     two.log_prob[3] = -np.inf
     with pytest.raises(UserError, match="not finite in 1 rows"):
         estimate(Table(np.full((4, 2), 0.5)), two)
+    with pytest.raises(UnknownName, match="no method 'fqee'") as caught:
+        estimate(Table(np.full((4, 2), 0.5)), two, methods=["fqee"])
+    assert caught.value.expected.startswith("nearest: fqe")
+
+
+def test_the_command_knows_the_same_methods():
+    assert NAMES == METHODS
 
 
 # Ranking.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from datasets_io import Shards
-from off2on.errors import UserError
+from off2on.errors import UnknownName, UserError, nearest
 from off2on.ope import diagnostics, dice, doubly_robust, fqe, importance
 from off2on.ope.candidates import Candidate, as_candidate, log_probs
 from off2on.ope.diagnostics import Doubt
@@ -89,8 +89,14 @@ def estimate(
         seed: Of all draws.
 
     Raises:
+        UnknownName: There is no such method.
         UserError: The data have one episode only, or an `action_logp` that is not finite.
     """
+    for method in methods:
+        if method not in METHODS:
+            raise UnknownName(
+                f"there is no method '{method}'.", f"{nearest(method, METHODS)}All: {' '.join(METHODS)}"
+            )
     data = shards if isinstance(shards, Recorded) else Recorded.of(shards)
     judged = as_candidate(policy, data)
     if data.episodes < 2:
