@@ -35,6 +35,7 @@ CHANGES: list[dict[str, Any]] = [
     *({"targets": name} for name in TARGETS),
     {"target_jitter": 0.3},
     {"policy_delay": 4},
+    {"head_start": 100},
     {"exploration": "optimistic", "targets": "weighted_pair", "target_jitter": 0.3, "policy_delay": 2},
 ]
 
@@ -318,6 +319,16 @@ def test_the_policy_waits_while_values_move():
     assert due("critic", 1.0) == due("value", 1.5) == [True] * 4
     assert due("actor", 1.0) == [False, False, True, False]
     assert due("actor", 0.9) == [True] * 4
+
+
+def test_values_have_a_head_start():
+    changed = adapted(IQL, Crossing.parse({"head_start": 2}, "here"), 10)
+
+    def due(name: str, progress: float) -> list[bool]:
+        return [changed.due(Objective(name), None, update, progress) for update in (11, 12, 13)]
+
+    assert due("critic", 1.0) == due("value", 1.1) == [True] * 3
+    assert due("actor", 1.0) == [False, False, True]
 
 
 # The pull towards the data.

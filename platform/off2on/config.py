@@ -140,7 +140,7 @@ class OfflineToOnlineConfig(AlgorithmConfig):
     @property
     def recipe(self) -> Any:
         """The algorithm's class, changed as the crossing says."""
-        return adapted(self.algo_class, self.crossing)
+        return adapted(self.algo_class, self.crossing, self.offline_updates)
 
     @property
     def hp(self) -> Hyperparameters:

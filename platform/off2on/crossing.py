@@ -35,6 +35,7 @@ class Crossing(Settings):
     burst: float = hp(1.0, f"so many times as many updates in the first {FIRST:,} steps of learning", least=0)
     rollout: int = hp(50, "environment steps between two visits to the learner", least=1)
     policy_delay: int = hp(1, "updates of the values per update of all else", least=1)
+    head_start: int = hp(0, "first updates online that move the values alone (SO2)", least=0)
     exploration: str = hp(
         "own",
         "who collects: the recipe's own exploring policy; the same with noise; the most promising of several "
@@ -90,19 +91,25 @@ class Crossing(Settings):
             TARGETS[self.targets],
             EXPLORATIONS[self.exploration],
         ]
-        found += [PolicyDelay if self.policy_delay > 1 else None]
+        found += [PolicyDelay if self.policy_delay > 1 or self.head_start else None]
         return [change for change in found if change is not None]
 
 
 @cache
-def adapted(recipe: Any, crossing: Crossing) -> Any:
-    """The recipe with this crossing's changes: a subclass, as a user would write it; offline the same."""
+def adapted(recipe: Any, crossing: Crossing, offline_updates: int = 0) -> Any:
+    """The recipe with this crossing's changes: a subclass, as a user would write it; offline the same.
+
+    Args:
+        recipe: Whose way it otherwise is.
+        crossing: What changes.
+        offline_updates: How many there are before.
+    """
     changes = crossing.changes()
     if not changes:
         return recipe
     acting = dict.fromkeys((*recipe.acting, *(name for change in changes for name in change.asks)))
-    said = {"crossing": crossing, "acting": tuple(acting), "__module__": recipe.__module__}
-    return type(recipe.__name__, (*changes, recipe), said)
+    said = {"crossing": crossing, "offline_updates": offline_updates, "acting": tuple(acting)}
+    return type(recipe.__name__, (*changes, recipe), said | {"__module__": recipe.__module__})
 
 
 def split(said: Mapping[str, object], recipe: Any) -> tuple[dict[str, object], dict[str, object]]:

@@ -92,9 +92,7 @@ def _changes(plan: Plan, checked: Checked, algo: Any) -> list[Change]:
     found = [
         Change("batches", f"{short(checked.shards.rows)} recorded rows", rows),
         Change("collected by", "nobody", f"{new}, exploration {factors.exploration}"),
-        Change(
-            "updates", "as many as asked for", f"{factors.utd:g} per step, from step {factors.warm_up:,} on"
-        ),
+        Change("updates", "as many as asked for", _updates(factors)),
         Change("targets", "the recipe's own", _targets(factors)),
         Change(
             "values begin anew", "never", f"every {factors.resets:,} updates" if factors.resets else "never"
@@ -114,6 +112,13 @@ def _changes(plan: Plan, checked: Checked, algo: Any) -> list[Change]:
         both = [f"step size {lr:.2g}" if learns else "rests" for lr, learns in zip(steps, due, strict=True)]
         found.append(Change(objective.name, *both))
     return [*found, Change("optimisers, following copies", "kept", "kept")]
+
+
+def _updates(factors: Any) -> str:
+    told = f"{factors.utd:g} per step, from step {factors.warm_up:,} on"
+    told += f"; the first {factors.head_start:,} move the values alone" if factors.head_start else ""
+    delay = factors.policy_delay
+    return told + (f"; of {delay:,}, one moves more than the values" if delay > 1 else "")
 
 
 def _targets(factors: Any) -> str:

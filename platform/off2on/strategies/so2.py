@@ -1,10 +1,9 @@
 """SO2's way: targets are asked about actions nearby, and values are updated often.
 
 Zhang et al., "A Perspective of Q-value Estimation on Offline-to-Online Reinforcement Learning", AAAI 2024,
-arXiv:2312.07685: ten updates per step, noise N(0, 0.3^2) cut at 0.6 on the targets' actions. A tenth
-of every batch is online, as in the authors' code, after 5,000 steps of collecting alone.
-
-Difference: the authors' hundred updates of the critics alone after those steps are left out.
+arXiv:2312.07685: ten updates per step, noise N(0, 0.3^2) cut at 0.6 on the targets' actions. As in the
+authors' code, a tenth of every batch is online, after 5,000 steps of collecting alone and a hundred updates
+of the critics alone.
 """
 
 from collections.abc import Mapping
@@ -26,4 +25,9 @@ class SO2(Symmetric):
     """Perturbed targets and many updates per step."""
 
     Options: ClassVar[type[Settings]] = SO2Options
-    crossing: ClassVar[Mapping[str, object]] = {"warm_up": 5000, "utd": 10.0, "target_jitter": 0.3}
+    crossing: ClassVar[Mapping[str, object]] = {
+        "warm_up": 5000,
+        "utd": 10.0,
+        "head_start": 100,
+        "target_jitter": 0.3,
+    }
