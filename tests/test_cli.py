@@ -132,6 +132,9 @@ MISTAKES = {
     "file": ("train iql toy-pendulum @best.yaml", 2, ["'best.yaml'", "Looked in"]),
     "strategy": ("train iql toy-pendulum --strategy balancd --online 9", 2,
                  ["'balancd'", "nearest: balanced", "iql toy-pendulum --strategy balanced --online 9"]),
+    "strategy-option": ("train iql toy-pendulum --online 9 strategy.offline_share=2", 2,
+                        ["offline_share", "[0, 1]", "2", "off2on strategies symmetric"]),
+    "crossing": ("train iql toy-pendulum --online 9 --strategy ensemble", 2, ["IQL", "off2on strategies"]),
     "no-simulator": ("train iql trips --updates 9 --online 9", 2, ["trips has no simulator", "--env"]),
     "run": ("eval runs/nothing", 2, ["'runs/nothing'", "Looked"]),
     "nan": ("data add nan.csv --name bad --columns obs=place,speed actions=push rewards=r episode=trip", 3,
@@ -239,7 +242,7 @@ def test_the_help_states_the_defaults_of_the_plan(tmp_path: Path) -> None:
     written = {
         "updates": "1M",
         "online": "0",
-        "strategy": "balanced",
+        "strategy": "symmetric",
         "seed": "0",
         "learners": "0",
         "workers": "0",
@@ -307,6 +310,7 @@ def test_doctor_says_it_in_a_line(lab: Path) -> None:
 def test_a_dry_run_says_where_each_value_comes_from(lab: Path) -> None:
     (lab / "mine.yaml").write_text("# what was found\nbeta: 6\nhidden: [64, 32]\nactor_lr: 1e-4\n")
     words = ("--updates", "2k", "--online", "10", "expectile=0.9", "@mine.yaml", "strategy.temperature=2")
+    words += ("--strategy", "balanced")
     done = succeeds(lab, "train", "iql", "toy-pendulum", "--out", "dry", "--dry-run", *words)
     said = {line.split()[0]: line.split(maxsplit=2)[1:] for line in done.stdout.splitlines()}
     assert said["updates"] == ["2000", "command line"]

@@ -26,7 +26,7 @@ from off2on.commands.serve import serve
 from off2on.commands.strategies import strategies
 from off2on.commands.train import train
 from off2on.commands.tune import tune
-from off2on.errors import CrossingError, HyperparameterError, LearnerDied, RecipeError, UserError, nearest
+from off2on.errors import HyperparameterError, LearnerDied, RecipeError, UserError, nearest
 
 
 class Verbs(click.Group):
@@ -116,8 +116,6 @@ def _where_to_look(error: UserError, arguments: Sequence[str]) -> str:
     verb, *rest = [argument for argument in arguments if not argument.startswith("-")] or [""]
     if verb == "train" and isinstance(error, HyperparameterError) and rest:
         return _line(["algos", rest[0]])
-    if isinstance(error, CrossingError):
-        return _line(["strategies"])
     if isinstance(error, RecipeError):
         return _line(["algos", "iql"])  # one whose names agree, and its file
     if verb == "data" and rest and rest[0] in data.commands:

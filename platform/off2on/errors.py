@@ -9,6 +9,9 @@ UserError
 LearnerDied                  a learner process is gone and was not replaced    exit code 4
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from datasets_io.errors import DataError, Exists, MissingColumn, UnknownName, UserError, nearest
 
 __all__ = [
@@ -23,6 +26,7 @@ __all__ = [
     "UnknownName",
     "UserError",
     "nearest",
+    "suggesting",
 ]
 
 
@@ -46,3 +50,13 @@ class LearnerDied(RuntimeError):
     """A learner process is gone; the run can go on from its last checkpoint."""
 
     exit_code = 4
+
+
+@contextmanager
+def suggesting(attempt: str, kind: type[UserError] = UserError) -> Iterator[None]:
+    """A line to paste, for errors of this kind that come from inside and have none."""
+    try:
+        yield
+    except kind as error:
+        error.attempt = error.attempt or attempt
+        raise

@@ -15,7 +15,7 @@ from off2on.batches import STORED
 from off2on.bounds import check_numbers
 from off2on.continuing import must_continue, plain
 from off2on.crossing import Crossing, online_hyperparameters, split
-from off2on.errors import MissingColumn, SimulatorError, UnknownName, UserError
+from off2on.errors import MissingColumn, SimulatorError, UnknownName, UserError, suggesting
 from off2on.evaluate import check_simulator
 from off2on.guard import GuardOptions
 from off2on.hyperparameters import PRESET, Hyperparameters, Settings
@@ -146,9 +146,11 @@ class Plan:
         recipe = find_algorithm(self.algorithm)
         hp = recipe.settle(recipe.Hyperparameters.parse(self.hyperparameters, self.algorithm), shards)
         kind = find_strategy(self.strategy)
-        strategy = kind.Options.parse(self.strategy_options, self.strategy)
-        factors, online = split(self.crossing, recipe)
-        crossing = Crossing.of(kind, factors, recipe)
+        with suggesting(f"off2on strategies {self.strategy}"):
+            strategy = kind.Options.parse(self.strategy_options, self.strategy)
+        with suggesting("off2on strategies"):
+            factors, online = split(self.crossing, recipe)
+            crossing = Crossing.of(kind, factors, recipe)
         online_hp = online_hyperparameters(recipe, hp, online, crossing.pull)
         self._check_columns(recipe.columns, shards)
         env = self._simulator(shards)

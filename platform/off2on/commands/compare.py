@@ -8,7 +8,6 @@ from pathlib import Path
 
 import click
 
-from datasets_io.workspace import exclusive
 from off2on.commands.cells import Comparison, read
 from off2on.commands.screen import Ticker, line
 from off2on.errors import LearnerDied, UserError
@@ -47,6 +46,8 @@ def compare(file: Path, jobs: int, report_only: bool, queue: int | None) -> None
 
 def _in_processes(comparison: Comparison, file: Path, jobs: int) -> bool:
     """Makes the runs that are missing; whether any failed."""
+    from datasets_io.workspace import exclusive
+
     comparison.out.mkdir(parents=True, exist_ok=True)
     under_way = UserError(
         f"another comparison is under way in {comparison.out}.",

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from off2on.commands.words import COMMAND_LINE, split
-from off2on.errors import UnknownName, UserError
+from off2on.errors import UnknownName, UserError, suggesting
 from off2on.hyperparameters import PRESET
 
 if TYPE_CHECKING:
@@ -87,10 +87,8 @@ def _names_exist(asked: dict[str, Any]) -> None:
 
     open_shards(asked["data"])
     if asked["algorithm"] not in CATALOGUE:
-        try:
+        with suggesting("off2on algos", UnknownName):
             find_algorithm(asked["algorithm"])
-        except UnknownName as error:
-            raise UnknownName(error.what, error.expected, error.attempt or "off2on algos") from None
 
 
 def _from_run(
