@@ -16,10 +16,10 @@ from processes import runs_in, wait_for
 
 from off2on import stats
 from off2on.commands.cells import read
-from off2on.comparison import write_comparison
 from off2on.errors import UserError
 from off2on.records import load_run
-from off2on.sections import LARGEST
+from off2on.reports.comparison import write_comparison
+from off2on.reports.sections import LARGEST
 
 OFF2ON = Path(sys.executable).with_name("off2on")
 PATIENCE = 400  # seconds until a process counts as stuck; a busy machine is slow

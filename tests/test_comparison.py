@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from off2on.comparison import verdict
-from off2on.groups import Group
 from off2on.records import RunRecord
+from off2on.reports.comparison import verdict
+from off2on.reports.groups import Group
 from off2on.stats import Curve
 
 

@@ -19,11 +19,11 @@ from PIL import Image
 from datasets_io import Episode, Source
 from datasets_io.diagnosis import Diagnosis, diagnose_source
 from datasets_io.ingest import ingest
-from off2on import data_figures, figures
 from off2on.commands.check import check
 from off2on.commands.data import data
-from off2on.data_report import data_report, write_data_report
 from off2on.errors import UnknownName
+from off2on.reports import data_figures, figures
+from off2on.reports.data import data_report, write_data_report
 
 LARGEST = 400 * 1024
 """Bytes of a page that can still be mailed."""

@@ -25,7 +25,7 @@ from off2on.findings.best import best_yaml
 from off2on.findings.importance import importance
 from off2on.findings.policies import policies
 from off2on.findings.reading import KNOWN, Search, Trial, load_search
-from off2on.sections import LARGEST
+from off2on.reports.sections import LARGEST
 
 OFF2ON = Path(sys.executable).with_name("off2on")
 

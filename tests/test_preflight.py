@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from off2on import preflight
+from off2on.cluster import preflight
+from off2on.cluster.placement import Node, Role, lay_out, placed
 from off2on.errors import UserError
-from off2on.placement import Node, Role, lay_out, placed
 from off2on.plan import Plan
 from off2on.process import cluster_address, ray_started
 

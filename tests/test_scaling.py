@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from datasets_io import Shards
 from off2on.algorithms import CATALOGUE, find_algorithm
 from off2on.cli import main
-from off2on.costs import ASSUMED, MEASURED, MODELLED, Estimate, Fit, Job, Work
-from off2on.scaling import FILE, Model
-from off2on.workload import Program, networks, step_bytes
+from off2on.cluster.costs import ASSUMED, MEASURED, MODELLED, Estimate, Fit, Job, Work
+from off2on.cluster.scaling import FILE, Model
+from off2on.cluster.workload import Program, networks, step_bytes
 
 OFF2ON = Path(sys.executable).with_name("off2on")
 

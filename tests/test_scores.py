@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from datasets_io import registry, scores
 from datasets_io.errors import UserError
 from datasets_io.scores import Key, compare, key, key_of, reference, standing
-from off2on.report import write_report
+from off2on.reports.run import write_report
 
 HOPPER = (-20.272305, 3234.3)
 PEN = (96.262799, 3076.8331017826877)

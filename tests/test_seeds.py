@@ -17,7 +17,7 @@ from off2on.plan import Plan
 from off2on.policy import load_policy
 from off2on.process import Stop
 from off2on.runs import Run
-from off2on.seeds import Abreast, check, train_together
+from off2on.together.runs import Abreast, check, train_together
 from off2on.train import train
 
 pytestmark = pytest.mark.usefixtures("ray_session")

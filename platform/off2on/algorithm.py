@@ -57,7 +57,7 @@ class OfflineToOnline(Recipe, Algorithm):
         self.pause_at: int | None = None
         """No step of `train` goes beyond this many updates (offline) or environment steps (online)."""
         self.advancing: Any = RecipeLearner.advance
-        """What a learner makes its updates by; see `off2on.together`."""
+        """What a learner makes its updates by; see `off2on.together.learners`."""
         self.latest: dict[str, float] = {}
         """The learners' metrics of the last step."""
         self.runners: Runners | None = None

@@ -9,12 +9,12 @@ import numpy as np
 
 from datasets_io.scores import key_of, mean_normalised
 from off2on import guarding
+from off2on.cluster.placement import placed
+from off2on.cluster.preflight import graphics, room, whereabouts
 from off2on.continuing import stranger
 from off2on.evaluate import Episode, acting, evaluate
 from off2on.handover import report
-from off2on.placement import placed
 from off2on.plan import Checked, Plan
-from off2on.preflight import graphics, room, whereabouts
 from off2on.process import Stop
 from off2on.runs import HANDOVER, Row, Run, write, write_policy
 from off2on.trackers import Trackers

@@ -11,7 +11,7 @@ from harness import in_turns, report
 from datasets_io.ingest import ingest
 from datasets_io.toy import ToyPendulum
 from off2on.algorithms import find_algorithm
-from off2on.together import Together
+from off2on.together.learners import Together
 
 pytestmark = pytest.mark.bench
 WORK = {32: 50, 256: 5}

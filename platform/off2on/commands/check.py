@@ -62,7 +62,7 @@ def check(
         else:
             where, first, diagnosis = _of_shards(found, beside, ticker)
         if html is not None:
-            from off2on.data_report import write_data_report
+            from off2on.reports.data import write_data_report
 
             ticker.show(f"drawing    {html}")
             write_data_report(diagnosis, where, Path(html))

@@ -34,7 +34,7 @@ def compare(file: Path, jobs: int, report_only: bool, queue: int | None) -> None
     for (handover, way), why in refused.items():
         click.echo(f"left out: {handover} × {way}: {why}", err=True)
     failed = False if report_only else _in_processes(comparison, file, jobs)
-    from off2on.comparison import write_comparison
+    from off2on.reports.comparison import write_comparison
 
     cells, left_out = _folders(comparison, refused)
     page, table = write_comparison(comparison.out, cells, left_out)

@@ -177,7 +177,7 @@ def _cluster(address: str | None) -> Iterator[None]:
     if (where := cluster_address(address)) is None:
         yield
         return
-    from off2on.preflight import readers
+    from off2on.cluster.preflight import readers
 
     os.environ["RAY_ADDRESS"] = where  # an ingest begins by itself where there is none
     with ray_started(where, 0):

@@ -34,7 +34,7 @@ def tell(checked: "Checked", plans: list["Plan"]) -> None:
 
 def _tell_room(checked: "Checked", plan: "Plan") -> None:
     """What there is to run it on, what it needs and who goes where; a cluster is joined to see."""
-    from off2on.preflight import board, machine, told
+    from off2on.cluster.preflight import board, machine, told
     from off2on.process import ray_started
 
     if plan.address is None:

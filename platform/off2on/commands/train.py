@@ -95,7 +95,7 @@ def train(
         ticker.show(f"checking {' '.join(words[:2])} …")
         plans, checked = planned(words, options, _command(), seeds, resume)
         if together:
-            from off2on.seeds import check
+            from off2on.together.runs import check
 
             check(plans, checked)
     if dry_run:
@@ -128,7 +128,7 @@ def run(plan: "Plan", resume: bool) -> None:
 
 def _run_together(plans: "list[Plan]", resume: bool) -> None:
     """Runs as one program, and what came of each on stdout."""
-    from off2on.seeds import train_together
+    from off2on.together.runs import train_together
 
     with _told(plans[0]):
         train_together(plans, resume)

@@ -2,13 +2,13 @@
 
 from html import escape
 
-from off2on import sections
 from off2on.bandit import ARMS, PULLS, REPEATS, Selection, select
 from off2on.findings import figures
 from off2on.findings.policies import Policies, episodes, policies
 from off2on.findings.reading import SPENT, Search, Trial
 from off2on.records import runs_below
-from off2on.sections import Sheet
+from off2on.reports import sections
+from off2on.reports.sections import Sheet
 from off2on.stats import duration, points
 
 FEW_EPISODES = 20  # of a policy, below which their mean is no true mean

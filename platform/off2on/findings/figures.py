@@ -1,4 +1,4 @@
-"""The figures of a search; colours and habits are those of `figures`."""
+"""The figures of a search; colours and habits are those of `reports.figures`."""
 
 import math
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from off2on.bandit import Selection
-from off2on.figures import BLUE, GREY, INK, TEXT, WIDE, clean, count_axis
 from off2on.findings.reading import Axis
+from off2on.reports.figures import BLUE, GREY, INK, TEXT, WIDE, clean, count_axis
 from off2on.stats import FloatArray, points
 
 BEST = 0.25

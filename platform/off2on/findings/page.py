@@ -9,16 +9,16 @@ import numpy as np
 
 from datasets_io.buckets import Location
 from datasets_io.storage import Place
-from off2on import sections
 from off2on.errors import UserError
 from off2on.findings import cost, figures
 from off2on.findings.best import OPTIMISTIC, best_yaml, command, named, verdict
 from off2on.findings.importance import importance
 from off2on.findings.reading import Search, Trial, load_search
 from off2on.mirror import copy, gather
-from off2on.report import PAGE
+from off2on.reports import sections
+from off2on.reports.run import PAGE
+from off2on.reports.sections import Sheet
 from off2on.runs import write
-from off2on.sections import Sheet
 from off2on.stats import duration, points, short
 
 MEASURES = {

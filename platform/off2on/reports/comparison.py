@@ -16,14 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from off2on import comparison_figures as figures
-from off2on import sections, stats
+from off2on import stats
 from off2on.errors import UserError
-from off2on.groups import Group
 from off2on.records import NoEvaluationError, RunRecord, load_run
-from off2on.report import CROSSING, METHOD, PAGE
+from off2on.reports import comparison_figures as figures
+from off2on.reports import sections
+from off2on.reports.groups import Group
+from off2on.reports.run import CROSSING, METHOD, PAGE
+from off2on.reports.sections import Sheet
 from off2on.runs import write
-from off2on.sections import Sheet
 from off2on.stats import Estimate, points, short
 
 Cells = Mapping[tuple[str, str], Sequence[Path]]

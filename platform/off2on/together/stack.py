@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from off2on.draws import Draws
 from off2on.flat import Flat
 from off2on.nets import Nets
+from off2on.together.draws import Draws
 
 
 class Stack:

@@ -19,13 +19,13 @@ import torch
 from torch import Tensor
 
 from off2on.batches import Batch
-from off2on.draws import Draws
 from off2on.learner import RecipeLearner
 from off2on.recipe import in_turn
 from off2on.seeding import POSITIONS, UPDATES, seed_of
 from off2on.speed import fastest_threads
-from off2on.stack import Stack
-from off2on.stackable import gradients
+from off2on.together.draws import Draws
+from off2on.together.stack import Stack
+from off2on.together.stackable import gradients
 
 Metrics = dict[str, float]
 Generators = Sequence[torch.Generator]

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from datasets_io import Shards
 from off2on.batches import Batch
-from off2on.draws import Draws
 from off2on.errors import RecipeError
 from off2on.offline import layout_of
-from off2on.stack import Stack
+from off2on.together.draws import Draws
+from off2on.together.stack import Stack
 
 ELEMENTWISE = (torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop, torch.optim.SGD)
 """Optimisers that move every number by itself, so that those of several networks may lie side by side."""

@@ -9,12 +9,13 @@ from html import escape
 from pathlib import Path
 from string import Template
 
-from off2on import sections, stats
+from off2on import stats
 from off2on.errors import UserError
-from off2on.groups import Group, clashes, gather
 from off2on.records import NoEvaluationError, load_run
+from off2on.reports import sections
+from off2on.reports.groups import Group, clashes, gather
+from off2on.reports.sections import Sheet
 from off2on.runs import write
-from off2on.sections import Sheet
 from off2on.stats import points
 
 

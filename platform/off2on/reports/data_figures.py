@@ -14,7 +14,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from datasets_io.episode import Array
-from off2on.figures import BLUE, GREY, INK, ORANGE, TEXT, WIDE, clean, count_axis, half
+from off2on.reports.figures import BLUE, GREY, INK, ORANGE, TEXT, WIDE, clean, count_axis, half
 from off2on.stats import points
 
 COLUMNS = 24

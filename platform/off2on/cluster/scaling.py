@@ -22,7 +22,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from off2on.costs import ASSUMED, MEASURED, MODELLED, NOTHING, Estimate, Fit, Job, Work
+from off2on.cluster.costs import ASSUMED, MEASURED, MODELLED, NOTHING, Estimate, Fit, Job, Work
 
 FILE = Path(__file__).with_name("scaling.json")
 STAGES = {"all_reduce", "broadcast", "collect", "compute", "ingest", "object_store", "read", "step"}

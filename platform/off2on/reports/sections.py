@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from off2on import figures, stats
-from off2on.groups import Cell, Group, q_warning
+from off2on import stats
 from off2on.records import RunRecord
+from off2on.reports import figures
+from off2on.reports.groups import Cell, Group, q_warning
 from off2on.runs import write
 from off2on.stats import duration, points, short
 

@@ -6,8 +6,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from off2on import stats
-from off2on.figures import BLUE, GREY, INK, TEXT, WIDE, Bars, clean, comparison, count_axis
-from off2on.groups import Group
+from off2on.reports.figures import BLUE, GREY, INK, TEXT, WIDE, Bars, clean, comparison, count_axis
+from off2on.reports.groups import Group
 from off2on.stats import FloatArray
 
 STYLES = (

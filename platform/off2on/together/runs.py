@@ -1,8 +1,8 @@
 """Runs that differ in their seed alone, their offline updates made as one batched program.
 
 Each is a run as any other: a folder of its own with its scores, its checkpoints and its policy, where it can
-be resumed and its handover be started from. Only the updates are made for all at once (`off2on.together`):
-the runs take turns, an evaluation each, and the first one's updates to its next evaluation are everybody's.
+be resumed and its handover be started from. Only the updates are made for all at once (`learners`): the runs
+take turns, an evaluation each, and the first one's updates to its next evaluation are everybody's.
 """
 
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ from off2on.offline import layout_of
 from off2on.plan import Checked, Plan
 from off2on.process import Stop, interruptible, quiet, ray_started
 from off2on.records import read_about
-from off2on.report import write_report
+from off2on.reports.run import write_report
 from off2on.runs import Run
 from off2on.session import Session
-from off2on.stackable import ALONE, check_together
-from off2on.together import Together
+from off2on.together.learners import Together
+from off2on.together.stackable import ALONE, check_together
 from off2on.train import evaluations
 
 

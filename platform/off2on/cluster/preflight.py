@@ -12,10 +12,10 @@ from dataclasses import replace
 from typing import Any
 
 from datasets_io import open_shards
+from off2on.cluster.placement import Layout, Node, Role, all_of, lay_out, placed, several
 from off2on.errors import UserError
 from off2on.memory import total_memory
 from off2on.offline import layout_of
-from off2on.placement import Layout, Node, Role, all_of, lay_out, placed, several
 from off2on.plan import Checked, Plan, everywhere
 from off2on.process import OWN_STORE
 from off2on.stream import READ_AHEAD

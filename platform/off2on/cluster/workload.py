@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from off2on.batches import Layout
-from off2on.costs import Job, Work
+from off2on.cluster.costs import Job, Work
 from off2on.flat import Flat
 from off2on.offline import layout_of
 from off2on.plan import Checked, Plan

@@ -16,8 +16,8 @@ from datasets_io.diagnosis.finding import SEVERITIES
 from datasets_io.diagnosis.neighbours import Projection
 from datasets_io.diagnosis.sample import CAPACITY, WATCHED, Windows, watched
 from datasets_io.diagnosis.survey import Survey
-from off2on import data_figures, figures
-from off2on.report import PAGE
+from off2on.reports import data_figures, figures
+from off2on.reports.run import PAGE
 from off2on.runs import write
 from off2on.stats import points, short
 
