@@ -201,11 +201,9 @@ class Plan:
     def describe(self) -> list[tuple[str, str, str]]:
         """Every option with its value and where it came from."""
         hidden = {"command", "origins", "hyperparameters", "strategy_options", "crossing", "guard"}
-        rows = [
-            (option.name, getattr(self, option.name)) for option in fields(self) if option.name not in hidden
-        ]
-        rows = [(name, " ".join(value) if name == "track" else value) for name, value in rows]
-        return [(name, str(value), self.origins.get(name, "default")) for name, value in rows]
+        said = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in hidden}
+        said["track"] = " ".join(self.track)
+        return [(name, str(value), self.origins.get(name, "default")) for name, value in said.items()]
 
     def set_by(self, checked: Checked) -> dict[str, str]:
         """Every hyperparameter with where its value came from."""

@@ -23,7 +23,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from off2on.stats import EARLY, points, short
+from off2on.stats import EARLY, duration, points, short
 
 REDRAW = 0.25  # seconds
 SPARKS = "▁▂▃▄▅▆▇█"
@@ -164,7 +164,7 @@ class Lines(Progress):
         if "updates_per_s" in self.latest:
             words += [f"{self.latest['updates_per_s']:>6.0f} upd/s"]
         left = self.left()
-        words += [f"left {_time(left).replace(' ', '')}"] if left is not None else []
+        words += [f"left {duration(left).replace(' ', '')}"] if left is not None else []
         self.note("  ".join(words))
 
     def note(self, text: str) -> None:
@@ -285,7 +285,7 @@ class Screen(Progress):
 
     def _left(self) -> Text:
         left = self.left()
-        told = "" if left is None else _time(left)
+        told = "" if left is None else duration(left)
         if told and self.side == "offline" and self.planned["online"]:
             told += f", then {short(self.planned['online'])} steps online"
         return Text(f" left     {told}{' · ' if told else ''}ctrl-c stops cleanly and keeps a checkpoint")
@@ -297,9 +297,3 @@ def _number(value: object) -> float | None:
     except ValueError:
         return None
     return number if math.isfinite(number) else None
-
-
-def _time(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

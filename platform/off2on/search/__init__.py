@@ -1,8 +1,8 @@
 """Searches: a YAML file says what varies, Ray Tune runs the trials, each of several seeds.
 
 reading.py  from a file to a search        ranges.py   what varies, and in which range
-spec.py     what a search is               checks.py   that every value can be
+spec.py     what a search is               names.py    whose a name is
+checks.py   that every value can be        book.py     what is known of the trials, on disk
 asking.py   which values a trial gets      trial.py    a trial: its seeds together
-scoring.py  what a trial is worth          book.py     what is known of the trials, on disk
-run.py      the whole, resumable
+scoring.py  what a trial is worth          run.py      the whole, resumable
 """

@@ -15,17 +15,8 @@ from off2on.errors import (
     UserError,
 )
 from off2on.said import Said
-from off2on.search.spec import (
-    KEYS,
-    LISTED,
-    OF_ONLINE,
-    OF_STRATEGY,
-    Dimension,
-    Search,
-    applies,
-    homes,
-    nobody_has,
-)
+from off2on.search.names import OF_ONLINE, OF_STRATEGY, applies, homes, nobody_has
+from off2on.search.spec import KEYS, LISTED, Dimension, Search
 
 ONLINE_MEASURES = ("smallest_drop", "area")
 ROWS = ("normalise_obs", "reward", "expand", "preset")

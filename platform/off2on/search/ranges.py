@@ -6,7 +6,8 @@ from typing import Any
 from off2on.errors import HyperparameterError, UserError, nearest
 from off2on.hyperparameters import number
 from off2on.said import Said
-from off2on.search.spec import RANGES, Dimension, homes, nobody_has, rule_of, type_of
+from off2on.search.names import homes, nobody_has, rule_of, type_of
+from off2on.search.spec import RANGES, Dimension
 
 KINDS = {"log": "log_between", "uniform": "between", "choice": "one_of"}
 """A hyperparameter's own search range to the word for it in a file."""
