@@ -134,6 +134,8 @@ MISTAKES = {
                  ["'balancd'", "nearest: balanced", "iql toy-pendulum --strategy balanced --online 9"]),
     "strategy-option": ("train iql toy-pendulum --online 9 strategy.offline_share=2", 2,
                         ["offline_share", "[0, 1]", "2", "off2on strategies symmetric"]),
+    "strategy-offline": ("train iql toy-pendulum --strategy append", 2,
+                         ["--strategy is for the online side", "--strategy append --online 20k"]),
     "crossing": ("train iql toy-pendulum --online 9 --strategy ensemble", 2, ["IQL", "off2on strategies"]),
     "no-simulator": ("train iql trips --updates 9 --online 9", 2, ["trips has no simulator", "--env"]),
     "run": ("eval runs/nothing", 2, ["'runs/nothing'", "Looked"]),
@@ -375,10 +377,11 @@ def test_from_takes_what_is_not_said_from_the_run(lab: Path, finished: tuple[Pat
     about = yaml.safe_load((folder / "run.yaml").read_text())
     assert about["hyperparameters"]["hidden"]["origin"].endswith("iql-balanced-s0/run.yaml")
     another = shutil.copytree(finished[0], lab / "others/iql-balanced-s7", symlinks=True)
-    said = (another / "run.yaml").read_text()
-    (another / "run.yaml").write_text(re.sub(r"^seed: 0$", "seed: 7", said, flags=re.MULTILINE))
+    about["seed"], about["plan"]["env"]["value"] = 7, "Pendulum-v1"
+    (another / "run.yaml").write_text(yaml.safe_dump(about))
     told = succeeds(lab, "train", "--from", str(another), *words, "--dry-run").stdout
     assert re.search(r"^seed +7 +\S*iql-balanced-s7/run.yaml", told, re.MULTILINE)
+    assert re.search(r"^env +Pendulum-v1 +\S*iql-balanced-s7/run.yaml", told, re.MULTILINE)
 
 
 def test_a_class_of_ones_own_in_another_process_on_data_without_a_simulator(lab: Path) -> None:
@@ -408,6 +411,8 @@ def test_interrupted_killed_and_resumed_is_the_same_run(lab: Path, finished: tup
         wait_for_line(process, "handover")
         os.killpg(process.pid, signal.SIGKILL)
         process.wait(PATIENCE)
+    otherwise = off2on(lab, *words, "--resume", "--eval-episodes", "7")
+    assert (otherwise.returncode, "was run with eval_episodes" in otherwise.stderr) == (2, True)
     succeeds(lab, *words, "--resume")
     assert yaml.safe_load((folder / "run.yaml").read_text())["status"] == "finished"
     expected, found = (

@@ -56,6 +56,10 @@ class Broken(IQL):
 # fmt: off
 MISTAKES = {
     "bucket": (("out: runs/ways", "out: s3://bucket/ways"), ["wrong.yaml:1", "s3://bucket/ways"]),
+    "online": ((f"iql: iql toy-pendulum {SHORT}", f"iql: iql toy-pendulum {SHORT} --online 50"),
+               ["wrong.yaml:4", "--online"]),
+    "own-seed": (("--strategy append\n  warm", "--strategy append --seed 4\n  warm"),
+                 ["wrong.yaml:7", "--seed"]),
     "key": (("seeds: 3", "seed: 3"), ["wrong.yaml:2", "'seed'", "nearest: seeds"]),
     "seeds": (("seeds: 3", "seeds: 0"), ["wrong.yaml:2", "seeds", "0"]),
     "twice": (("seeds: 3", "out: elsewhere"), ["wrong.yaml:2", "'out' is said twice", "First at wrong"]),

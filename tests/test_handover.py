@@ -9,8 +9,9 @@ import torch
 import yaml
 
 from off2on import probe
+from off2on.crossing import Crossing
 from off2on.evaluate import acting, evaluate
-from off2on.handover import report
+from off2on.handover import _updates, report
 from off2on.plan import Plan
 from off2on.train import train
 
@@ -39,6 +40,12 @@ def crossed(asked: Plan) -> Any:
 
 def played(algo: Any, episodes: int = 2) -> list[Any]:
     return evaluate(acting(algo.policy()), "Pendulum-v1", episodes=episodes, seed=0, keep=True)
+
+
+def test_a_warm_up_that_leaves_nothing_to_learn_is_told():
+    crossing = Crossing.parse({"warm_up": 40}, "here")
+    assert _updates(crossing, 41) == "1 per step, from step 40 on"
+    assert _updates(crossing, 40) == "NONE: the warm-up takes 40 steps, and there are 40"
 
 
 def test_a_run_keeps_what_changed_and_what_was_checked(tmp_path: Path):

@@ -152,6 +152,8 @@ def test_a_fit_that_still_moves_and_a_value_that_cannot_be_are_told():
     assert moving
     assert moving[0].severe
     assert not list(diagnostics.of_fit(np.full(10, 3.0), 2.9, 3.1, spread=1.0))
+    assert [doubt.severe for doubt in diagnostics.of_reach(99, 0.99)] == [True]
+    assert not [*diagnostics.of_reach(100, 0.99), *diagnostics.of_reach(1, 1.0)]
     data, _ = bandit()
     assert "adds up" in next(diagnostics.of_value(41.0, 40, 42, data, 0.9)).words  # 4 / (1 - 0.9) is the most
     assert not list(diagnostics.of_value(3.0, 2.9, 3.1, data, 0.9))
@@ -179,6 +181,8 @@ def test_data_that_allow_no_estimate_are_refused():
     two.log_prob[3] = -np.inf
     with pytest.raises(UserError, match="not finite in 1 rows"):
         estimate(Table(np.full((4, 2), 0.5)), two)
+    with pytest.raises(UserError, match="discount must lie"):
+        estimate(Table(np.full((4, 2), 0.5)), two, discount=1.5)
     with pytest.raises(UnknownName, match="no method 'fqee'") as caught:
         estimate(Table(np.full((4, 2), 0.5)), two, methods=["fqee"])
     assert caught.value.expected.startswith("nearest: fqe")

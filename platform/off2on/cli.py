@@ -115,7 +115,10 @@ def _where_to_look(error: UserError, arguments: Sequence[str]) -> str:
     """The page that says what is right: of the algorithm, or of the verb."""
     verb, *rest = [argument for argument in arguments if not argument.startswith("-")] or [""]
     if verb == "train" and isinstance(error, HyperparameterError) and rest:
-        return _line(["algos", rest[0]])
+        from off2on.algorithms import CATALOGUE
+
+        is_algorithm = rest[0] in CATALOGUE or ":" in rest[0]  # or it is the run of --from
+        return _line(["algos", *rest[:1]] if is_algorithm else ["algos"])
     if isinstance(error, RecipeError):
         return _line(["algos", "iql"])  # one whose names agree, and its file
     if verb == "data" and rest and rest[0] in data.commands:

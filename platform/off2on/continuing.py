@@ -9,7 +9,17 @@ from off2on.errors import UserError
 from off2on.hyperparameters import Hyperparameters, Settings
 from off2on.records import read_about
 
-CONTINUED = ("online", "strategy", "new_data", "workers", "envs", "eval_every", "memory")
+CONTINUED = (
+    "online",
+    "strategy",
+    "new_data",
+    "env",
+    "workers",
+    "envs",
+    "eval_every",
+    "eval_episodes",
+    "memory",
+)
 """The options besides the hyperparameters that a resumed run must share with the one it continues."""
 
 

@@ -92,7 +92,7 @@ def _changes(plan: Plan, checked: Checked, algo: Any) -> list[Change]:
     found = [
         Change("batches", f"{short(checked.shards.rows)} recorded rows", rows),
         Change("collected by", "nobody", f"{new}, exploration {factors.exploration}"),
-        Change("updates", "as many as asked for", _updates(factors)),
+        Change("updates", "as many as asked for", _updates(factors, plan.online)),
         Change("targets", "the recipe's own", _targets(factors)),
         Change(
             "values begin anew", "never", f"every {factors.resets:,} updates" if factors.resets else "never"
@@ -114,7 +114,9 @@ def _changes(plan: Plan, checked: Checked, algo: Any) -> list[Change]:
     return [*found, Change("optimisers, following copies", "kept", "kept")]
 
 
-def _updates(factors: Any) -> str:
+def _updates(factors: Any, steps: int) -> str:
+    if factors.warm_up >= steps:
+        return f"NONE: the warm-up takes {factors.warm_up:,} steps, and there are {steps:,}"
     told = f"{factors.utd:g} per step, from step {factors.warm_up:,} on"
     told += f"; the first {factors.head_start:,} move the values alone" if factors.head_start else ""
     delay = factors.policy_delay

@@ -90,8 +90,12 @@ def ray_started(address: str | None, actors: int) -> Iterator[None]:
 
 def _join(address: str, environment: dict[str, Any]) -> None:
     import ray
+    from ray._private.authentication import authentication_token_setup as tokens
 
     _must_answer(address)
+    # `ray start` asks for a token once this machine has one; who joins thinks of it for `auto` alone.
+    logging.getLogger(tokens.__name__).setLevel(logging.ERROR)  # that it does so
+    tokens.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
     try:
         ray.init(address=address, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.AuthenticationError) as error:
@@ -99,8 +103,8 @@ def _join(address: str, environment: dict[str, Any]) -> None:
         raise UserError(
             f"the Ray cluster at {address} cannot be joined from here.",
             f"Ray says: {told}\nThis machine must be one of the cluster (ray start --address {address}), "
-            "with the same Ray and, if it asks for one, its token in ~/.ray/auth_token.",
-            "export RAY_AUTH_MODE=token, where the cluster was started with it",
+            "with the same Ray, and if it was started with RAY_AUTH_MODE=token, its ~/.ray/auth_token.",
+            "export RAY_AUTH_MODE=token",
         ) from None
 
 

@@ -35,6 +35,8 @@ class Said:
         Raises:
             UserError: It is a mapping, or holds one.
         """
+        if self.value == []:
+            raise self.wrong("expected a value, or a list of values.")
         return [item.joined for item in (self.value if isinstance(self.value, list) else [self])]
 
     @property

@@ -68,7 +68,8 @@ class Comparison:
         """
         refused = {}
         for handover, start in self.handovers.items():
-            self._plan(start, "", self._place(handover, "offline", 0))
+            if self._plan(start, "", self._place(handover, "offline", 0)).online:
+                raise start.wrong("a handover is made offline, and this line has --online.")
             for way, across in self.ways.items():
                 try:
                     self._plan(across, f"{start.text} {self.online}", self._place(handover, way, 0))
@@ -131,6 +132,9 @@ def _lines(block: Said) -> dict[str, Said]:
     for name, item in block.items.items():
         if not isinstance(item.value, str):
             raise item.wrong("expected a line of words here.", "As `off2on train` takes them.")
+        for option in ("--seed", "--seeds", "--out", "--from"):
+            if option in shlex.split(item.value):
+                raise item.wrong(f"{option} is the comparison's to say: every way has the same.")
         other = folders.setdefault(_slug(name), name)
         if other != name:
             raise item.wrong(f"'{name}' would have the folder of '{other}'.", "Names must differ in letters.")

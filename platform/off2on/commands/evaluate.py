@@ -1,11 +1,12 @@
 """``off2on eval``: what a run's policy earns in its environment."""
 
+from contextlib import suppress
 from typing import Any
 
 import click
 
 from off2on.commands.screen import as_json
-from off2on.errors import SimulatorError
+from off2on.errors import SimulatorError, UnknownName
 
 
 @click.command("eval")
@@ -25,6 +26,7 @@ def evaluate(run: str, episodes: int, checkpoint: str, seed: int, env: str | Non
     """
     import numpy as np
 
+    from datasets_io import open_shards
     from datasets_io.environments import options_for
     from off2on.records import find_run
 
@@ -41,6 +43,10 @@ def evaluate(run: str, episodes: int, checkpoint: str, seed: int, env: str | Non
 
     policy = play.acting(load_policy(policy_file(folder, checkpoint)))
     options = options_for(env, about.get("env"), about.get("env_options") or {})
+    if env != about.get("env"):
+        with suppress(UnknownName):  # what it learned from may be elsewhere
+            shards = open_shards(about["data"]["pinned"])
+            play.check_simulator(env, shards.observation_space, shards.action_space, shards.name, options)
     played = play.evaluate(policy, env, episodes=episodes, seed=seed, options=options)
     returns = np.array([episode.ret for episode in played])
     # Of another environment the references say nothing.

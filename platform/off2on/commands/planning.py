@@ -42,6 +42,7 @@ def planned(
     values, origins = said.values, {**said.origins, **dict.fromkeys(asked, COMMAND_LINE)}
     if "address" not in asked and "RAY_ADDRESS" in os.environ:
         origins["address"] = "$RAY_ADDRESS"
+    _goes_online(asked, [name for name in ("strategy", *FACTORS) if name in given])
     if "source" in asked:
         asked, values, origins = _from_run(asked, values, origins)
     _names_exist(asked)
@@ -71,6 +72,15 @@ def planned(
     logging.getLogger("ray.rllib.algorithms.algorithm_config").setLevel(logging.ERROR)
     first, *_ = [each.check(resume) for each in plans]  # a last one's mistake must not be found after a night
     return plans, first
+
+
+def _goes_online(asked: Mapping[str, Any], factors: Sequence[str]) -> None:
+    """That there is an online side, if something is asked of it."""
+    if asked.get("online") or "new_data" in asked:
+        return
+    if words := ["from"] if "source" in asked else factors:
+        option = words[0].replace("_", "-")
+        raise UserError(f"--{option} is for the online side, and there is none.", "", "--online 20k")
 
 
 def _names_exist(asked: dict[str, Any]) -> None:
@@ -105,6 +115,8 @@ def _from_run(
         "seed": about["seed"],
     }
     theirs["learners"] = int(about["plan"]["learners"]["value"])
+    if (env := about["plan"]["env"]["value"]) != str(None):
+        theirs["env"] = env
     said_by_preset = _in_preset(theirs | asked, values)
     settings = {
         name: ",".join(map(str, known["value"])) if isinstance(known["value"], list) else known["value"]

@@ -26,16 +26,18 @@ def strategies(name: str | None, json_: bool) -> None:
         as_json(page) if json_ else _show(page)
         return
     from off2on.crossing import Crossing
+    from off2on.guard import GuardOptions
     from off2on.strategies import CATALOGUE
 
-    factors = _settings(Crossing)
+    factors, guard = _settings(Crossing), _settings(GuardOptions)
     if json_:
         rows = [{"name": key, "summary": summary} for key, (_, summary) in CATALOGUE.items()]
-        as_json({"strategies": rows, "factors": factors})
+        as_json({"strategies": rows, "factors": factors, "guard": guard})
         return
     table([("--strategy", "batches of"), *((key, summary) for key, (_, summary) in CATALOGUE.items())])
     click.echo()
-    folded([("online.NAME=", *HEAD), *((key, *hyperparameter(about)) for key, about in factors.items())])
+    for prefix, settings in (("online.", factors), ("guard.", guard)):
+        folded([(f"{prefix}NAME=", *HEAD), *((key, *hyperparameter(of)) for key, of in settings.items())])
     click.echo("\nHyperparameters can differ online too: online.actor_lr=1e-4.")
     click.echo("off2on strategies NAME prints a strategy's page.")
 

@@ -1,6 +1,8 @@
 """``off2on tune``: a search, and what came of it."""
 
 import logging
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +71,8 @@ def tune(
         trials = run(search, jobs, resume)
     except KeyboardInterrupt:
         click.echo("interrupted; to go on, without what has ended:", err=True)
-        click.echo(f"  off2on tune {file} --resume", err=True)
+        again = [word for word in sys.argv[1:] if word != "--resume"]
+        click.echo(f"  {shlex.join(['off2on', *again, '--resume'])}", err=True)
         raise click.exceptions.Exit(130) from None
     line("trials", str(search.place / "trials.csv"))
     if not any(trial.outcome["status"] == "finished" for trial in trials):

@@ -23,6 +23,12 @@ def named(search: Search) -> tuple[str, list[str]]:
     return str(algorithm or "?"), list(map(str, data if isinstance(data, list) else [data]))
 
 
+def searched(search: Search) -> str:
+    """The algorithms among which it is the best."""
+    said = search.about.get("algorithm") or "?"
+    return ", ".join(map(str, said)) if isinstance(said, list) else str(said)
+
+
 def verdict(search: Search) -> str:
     """Whether the best can be told from the second, in words."""
     best, *others = search.finished
@@ -50,13 +56,13 @@ def command(search: Search) -> str:
 def best_yaml(search: Search) -> str:
     """The lines NAME: VALUE of the best trial, and above them what is known of it."""
     best = search.finished[0]
-    algorithm, data = named(search)
+    _, data = named(search)
     comments = [
         f"The best of {len(search.finished)} finished trials of {search.folder}: trial {best.name}, "
         f"{search.objective} {best.told}, seeds: {best.seeds or '?'}.",
         verdict(search),
         OPTIMISTIC.format(len(search.finished)),
-        f"Searched: {', '.join(search.names) or 'nothing'}, of {algorithm} on {', '.join(data)}.",
+        f"Searched: {', '.join(search.names) or 'nothing'}, of {searched(search)} on {', '.join(data)}.",
         f"  {command(search)}",
     ]
     lines = ["# " + "".join(letter if letter.isprintable() else " " for letter in line) for line in comments]

@@ -11,7 +11,7 @@ from datasets_io.buckets import Location
 from datasets_io.storage import Place
 from off2on.errors import UserError
 from off2on.findings import cost, figures
-from off2on.findings.best import OPTIMISTIC, best_yaml, command, named, verdict
+from off2on.findings.best import OPTIMISTIC, best_yaml, command, named, searched, verdict
 from off2on.findings.importance import importance
 from off2on.findings.reading import Search, Trial, load_search
 from off2on.mirror import copy, gather
@@ -69,8 +69,8 @@ def write_findings(place: Place) -> tuple[Place, Place]:
 
 
 def _page(search: Search, sheet: Sheet) -> str:
-    algorithm, data = named(search)
-    title = escape(f"{algorithm} on {' and '.join(data)}: a search")
+    _, data = named(search)
+    title = escape(f"{searched(search)} on {' and '.join(data)}: a search")
     counts = ", ".join(f"{count} {status}" for status, count in search.counts.items())
     words = [f"{len(search.trials)} trials ({counts})"]
     words += [WAYS.get(str(by), str(by))] if (by := search.about.get("by")) else []

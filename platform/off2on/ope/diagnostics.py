@@ -148,6 +148,22 @@ def of_fit(history: Array, low: float, high: float, spread: float) -> Iterator[D
         )
 
 
+def of_reach(targets: int, discount: float) -> Iterator[Doubt]:
+    """Whether rewards had the time to reach the values of what comes long before them.
+
+    Args:
+        targets: How often the target followed; each time they come a step nearer.
+        discount: Gamma.
+    """
+    horizon = np.inf if discount == 1 else 1 / (1 - discount)
+    if targets < horizon < np.inf:
+        yield Doubt(
+            f"its targets moved {targets} times, and values reach some {horizon:.0f} steps ahead;"
+            " more --updates",
+            severe=True,
+        )
+
+
 def of_value(value: float, low: float, high: float, data: Recorded, discount: float) -> Iterator[Doubt]:
     """Whether an estimate can be, and whether it says anything."""
     if discount < 1:

@@ -97,6 +97,8 @@ def estimate(
             raise UnknownName(
                 f"there is no method '{method}'.", f"{nearest(method, METHODS)}All: {' '.join(METHODS)}"
             )
+    if not 0 < discount <= 1:
+        raise UserError(f"the discount must lie in (0, 1]: got {discount}.")
     data = shards if isinstance(shards, Recorded) else Recorded.of(shards)
     judged = as_candidate(policy, data)
     if data.episodes < 2:
@@ -206,7 +208,8 @@ class _Estimators:
         numbers, history = fqe.interval(self.fitted.members), self.fitted.history
         moving = diagnostics.of_fit(history, *numbers[1:], self.spread)
         support = diagnostics.of_support(self.near)
-        return self._made("fqe", numbers, ENDLESS, {"near": self.near}, moving, support)
+        reach = diagnostics.of_reach(self.values.updates // self.values.sync, self.discount)
+        return self._made("fqe", numbers, ENDLESS, {"near": self.near}, moving, reach, support)
 
     def _of_importance(self, method: Any) -> Judgement:
         reward = importance.rewards(self.data, self.discount)

@@ -15,6 +15,9 @@ from off2on.errors import UserError
 from off2on.records import RunRecord
 from off2on.stats import Curve, Estimate, duration, points, short
 
+ALIKE = ("env", "new_data", "online", "eval_episodes")
+"""The options besides the hyperparameters that seeds of one another share."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -73,7 +76,8 @@ class Group:
     @property
     def subtitle(self) -> str:
         """How long it ran on each side, and where."""
-        updates = max(curve.updates[-1] if len(curve.updates) else 0.0 for curve in self.curves)
+        own = [curve.updates[-1] if len(curve.updates) else 0.0 for curve in self.curves]
+        updates = max(*own, *(float(run.about.get("updates") or 0) for run in self.runs))  # or another run's
         words = [f"Offline {short(updates)} updates", self.seeds]
         if self.crossed:
             steps = max(curve.steps[-1] for curve in self.curves)
@@ -97,8 +101,10 @@ class Group:
         final, drop = self.final, self.drop
         cells = [Cell("final", points(final.value), "score", below(final))]
         if drop is not None:
-            ten = stats.iqm([c.online[-10:].mean() for c in curves])
-            cells[0].below.append(f"mean of last ten {points(ten)}")
+            last = min(10, *(len(c.online) - 1 for c in curves))  # the first is the handover's
+            if last > 1:
+                mean = stats.iqm([c.online[-last:].mean() for c in curves])
+                cells[0].below.append(f"mean of the last {last} {points(mean)}")
             switch = f"{points(stats.iqm([c.online[0] for c in curves]))} just after the switch"
             before = Cell("at the handover", points(self.handover.value), "", [*below(self.handover), switch])
             back = stats.recovery(curves) if drop.value > 0 else "nothing to make good"
@@ -135,7 +141,8 @@ class Group:
             told.append("These runs did not learn from the same rows: the hash of their data differs.")
         values: dict[str, set[str]] = {}
         for run in self.runs:
-            for name, hp in run.hyperparameters.items():
+            said = {name: run.about.get("plan", {}).get(name, {}) for name in ALIKE}
+            for name, hp in {**said, **run.hyperparameters}.items():
                 values.setdefault(name, set()).add(str(hp.get("value")))
         mixed = [f"{name} ({', '.join(sorted(seen))})" for name, seen in values.items() if len(seen) > 1]
         if mixed:

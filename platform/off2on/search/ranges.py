@@ -55,7 +55,8 @@ def _range(name: str, said: Said, owners: list[tuple[str, str]]) -> tuple[str, t
                 f"search.{name} has no '{word}'.", f"{nearest(word, RANGES)}All: {' '.join(RANGES)}"
             )
     if not isinstance(values.value, list):
-        raise said.wrong(f"search.{name}.{word} is no list.", "", f"{name}: {{{word}: [{values.value}, …]}}")
+        first = values.value if isinstance(values.value, str) else "LOW"
+        raise said.wrong(f"search.{name}.{word} is no list.", "", f"{name}: {{{word}: [{first}, …]}}")
     with said.blamed():
         return word, tuple(values.texts)
 

@@ -61,7 +61,6 @@ def run(search: Search, jobs: int, resume: bool) -> list[Trial]:
     folder.mkdir(parents=True, exist_ok=True)
     elsewhere = UserError(f"another search is under way in {search.place}.", "Its end will be told there.")
     with exclusive(folder / ".lock", elsewhere):
-        write(search.place / SEARCH, yaml.safe_dump(search.as_dict(), sort_keys=False, allow_unicode=True))
         book = Book(search.place, search.names)
         asking = Asking(search, book)
         if asking.left:
@@ -81,6 +80,7 @@ def _tune(search: Search, asking: Asking, jobs: int, terminal: TextIO) -> None:
     kept = (search.folder / ".tune").absolute()
     shutil.rmtree(kept, ignore_errors=True)
     with ray_started(search.address, jobs * (1 + actors)):
+        write(search.place / SEARCH, yaml.safe_dump(search.as_dict(), sort_keys=False, allow_unicode=True))
         trainable = tune.with_parameters(Seeds, search=search, home=os.getcwd())
         population = search.by == "pbt"
         tuner = tune.Tuner(
@@ -245,7 +245,7 @@ def _check_folder(search: Search, resume: bool) -> None:
         raise Exists(
             f"{place} holds a search already.",
             "",
-            f"off2on tune {search.path} --resume to go on · out={place}-again to keep both",
+            f"--resume to go on · out={place}-again to keep both",
         )
     then, now = yaml.safe_load(storage.read_text(place / SEARCH)), search.as_dict()
     for name in [name for name in {**then, **now} if name not in MAY_CHANGE]:

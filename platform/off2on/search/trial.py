@@ -158,7 +158,9 @@ class Seeds(tune.Trainable):
         """What all seeds together have cost."""
         made = [_made(run) for run in self.runs]
         updates, env_steps, episodes = (sum(each[name] for each in made) for name in MADE)
-        seconds = max((float(run.metrics[-1]["wall_s"]) for run in self.runs if run.metrics), default=0.0)
+        walls = [float(run.metrics[-1]["wall_s"]) for run in self.runs if run.metrics]
+        # Those that go forward together are on the clock together.
+        seconds = max(walls, default=0.0) if self.search.goes_together else sum(walls)
         found = (len(self.plans), updates, env_steps, episodes, round(seconds, 1))
         return dict(zip(COUNTED, found, strict=True))
 
