@@ -69,8 +69,9 @@ def test_every_learner_has_a_gpu_or_none_has(
     )
 
 
-def test_what_is_needed_is_said_for_this_machine_too(data_root: Path):
-    plan = Plan("iql", "toy-pendulum", updates=10, online=10, workers=2, learners=1, memory=2**20)
+def test_what_is_needed_is_said_for_this_machine_too(data_root: Path, tmp_path: Path):
+    size = {"updates": 10, "online": 10, "workers": 2, "learners": 1, "memory": 2**20}
+    plan = Plan("iql", "toy-pendulum", out=str(tmp_path), **size)
     there, needed, fits = preflight.told(plan, plan.check(), [replace(preflight.machine(), cpus=4.0)])
     assert there.startswith("there is   this machine: 4 CPUs, ")
     # 4,000 rows of 3 + 1 + 1 + 3 + 1 numbers of 4 bytes.
