@@ -262,7 +262,7 @@ def test_one_seed_has_no_interval_and_its_figures_in_its_own_folder(tmp_path: Pa
     text = Outline(page).text
     assert text.count("one seed: no interval") == 3
     assert "[" not in text.split("The handover")[0]
-    assert not list(tmp_path.rglob("*.partial"))
+    assert not list(tmp_path.rglob(".*"))
 
 
 @pytest.mark.parametrize("evaluations", [1, 2, 20])

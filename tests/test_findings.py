@@ -186,7 +186,7 @@ def test_the_folder_alone_is_enough_anywhere_and_again(whole: Path, tmp_path: Pa
         page, best = write_findings(there)
         assert page.read_bytes() == before
         assert best.read_text().splitlines()[-4:] == (there / "best.yaml").read_text().splitlines()[-4:]
-        assert not list(there.rglob("*.partial"))
+        assert not list(there.rglob(".*"))
     finally:
         there.rename(whole)
 

@@ -114,13 +114,17 @@ def read(path: Path) -> Comparison:
         raise told["out"].wrong(
             f"a comparison is made on this machine, and {out} is not.", "Expected a folder."
         )
+    online, ways = told["online"].text if "online" in told else "", _lines(told["ways"])
+    for way in ways.values():
+        if not {"--online", "--new-data"} & _options(f"{online} {way.text}"):
+            raise way.wrong("this way has no online side.", "", "online: --online 5k")
     return Comparison(
         path=path,
         out=Path(out),
         seeds=told["seeds"].whole("seeds", least=1) if "seeds" in told else 3,
         handovers=_lines(told["handovers"]),
-        ways=_lines(told["ways"]),
-        online=told["online"].text if "online" in told else "",
+        ways=ways,
+        online=online,
     )
 
 
@@ -133,12 +137,16 @@ def _lines(block: Said) -> dict[str, Said]:
         if not isinstance(item.value, str):
             raise item.wrong("expected a line of words here.", "As `off2on train` takes them.")
         for option in ("--seed", "--seeds", "--out", "--from"):
-            if option in shlex.split(item.value):
+            if option in _options(item.value):
                 raise item.wrong(f"{option} is the comparison's to say: every way has the same.")
         other = folders.setdefault(_slug(name), name)
         if other != name:
             raise item.wrong(f"'{name}' would have the folder of '{other}'.", "Names must differ in letters.")
     return block.items
+
+
+def _options(line: str) -> set[str]:
+    return {word.partition("=")[0] for word in line.split()}
 
 
 def _slug(name: str) -> str:

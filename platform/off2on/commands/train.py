@@ -1,7 +1,6 @@
 """``off2on train``: offline, and with --online N across the handover."""
 
 import shlex
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ import click
 
 from off2on.commands.planning import planned
 from off2on.commands.screen import Ticker, line
-from off2on.commands.words import memory, whole
+from off2on.commands.words import memory, this_command, whole
 from off2on.errors import LearnerDied, UserError
 
 if TYPE_CHECKING:
@@ -93,7 +92,7 @@ def train(
     with Ticker() as ticker:
         # Before torch and Ray are loaded, which takes seconds.
         ticker.show(f"checking {' '.join(words[:2])} …")
-        plans, checked = planned(words, options, _command(), seeds, resume)
+        plans, checked = planned(words, options, this_command(), seeds, resume)
         if together:
             from off2on.together.runs import check
 
@@ -111,10 +110,6 @@ def train(
             run(each, resume and (seeds == 1 or (each.folder / "run.yaml").is_file()))
     if seeds > 1:
         line("together", shlex.join(["off2on", "report", *(str(each.place) for each in plans)]))
-
-
-def _command() -> str:
-    return shlex.join(["off2on", *(word for word in sys.argv[1:] if word != "--resume")])
 
 
 def run(plan: "Plan", resume: bool) -> None:

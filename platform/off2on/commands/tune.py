@@ -1,15 +1,13 @@
 """``off2on tune``: a search, and what came of it."""
 
 import logging
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from off2on.commands.screen import Ticker, line, table
-from off2on.commands.words import COMMAND_LINE, split
+from off2on.commands.words import COMMAND_LINE, split, this_command
 
 if TYPE_CHECKING:
     from off2on.search.spec import Search
@@ -71,8 +69,7 @@ def tune(
         trials = run(search, jobs, resume)
     except KeyboardInterrupt:
         click.echo("interrupted; to go on, without what has ended:", err=True)
-        again = [word for word in sys.argv[1:] if word != "--resume"]
-        click.echo(f"  {shlex.join(['off2on', *again, '--resume'])}", err=True)
+        click.echo(f"  {this_command()} --resume", err=True)
         raise click.exceptions.Exit(130) from None
     line("trials", str(search.place / "trials.csv"))
     if not any(trial.outcome["status"] == "finished" for trial in trials):

@@ -1,6 +1,8 @@
 """What a command line says: numbers with k and M, sizes with G, NAME=VALUE, @file.yaml."""
 
 import re
+import shlex
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,6 +43,11 @@ class Words(NamedTuple):
     alone: list[str]
     values: dict[str, object]
     origins: dict[str, str]
+
+
+def this_command() -> str:
+    """The command line of this process, as it was begun: without ``--resume``."""
+    return shlex.join(["off2on", *(word for word in sys.argv[1:] if word != "--resume")])
 
 
 def split(words: Iterable[str]) -> Words:
