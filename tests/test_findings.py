@@ -1,20 +1,18 @@
 """What is made of a search: made folders in, the page and best.yaml out."""
 
-import csv
 import math
 import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from html.parser import HTMLParser
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
+from found import SEARCH, Page, made, make_search, make_seeds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,93 +20,10 @@ from off2on.commands.words import split
 from off2on.errors import UserError
 from off2on.findings import write_findings
 from off2on.findings.best import best_yaml
-from off2on.findings.importance import importance
-from off2on.findings.policies import policies
-from off2on.findings.reading import KNOWN, Search, Trial, load_search
+from off2on.findings.reading import Search, Trial, load_search
 from off2on.reports.sections import LARGEST
 
 OFF2ON = Path(sys.executable).with_name("off2on")
-
-SEARCH: dict[str, Any] = {
-    "algorithm": "iql",
-    "data": ["toy-pendulum"],
-    "updates": {"value": 300, "origin": "smoke.yaml:3"},
-    "maximise": {"value": "final_score", "origin": "default"},
-    "seeds": 3,
-    "search": {
-        "expectile": {"between": [0.5, 0.95]},
-        "beta": {"log_between": [0.5, 10]},
-        "actor_lr": {"one_of": [1e-4, 3e-4, 1e-3]},
-        "reward": {"one_of": ["raw", "return_scale"]},
-    },
-}
-DEFAULTS = {"expectile": 0.7, "beta": 3.0, "actor_lr": 3e-4, "reward": "raw"}
-
-
-def make_search(folder: Path, rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any] = SEARCH) -> Path:
-    """search.yaml and trials.csv; `rows` say what differs from a finished trial with three seeds."""
-    folder.mkdir(parents=True)
-    (folder / "search.yaml").write_text(yaml.safe_dump(dict(about)))
-    usual = {"status": "finished", "seeds": 3, "updates": 900, "env_steps": 0, "episodes": 30, "seconds": 60}
-    names = [name for row in rows for name in row if name not in KNOWN]
-    with (folder / "trials.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, [*KNOWN, *dict.fromkeys(names)])
-        writer.writeheader()
-        for number, row in enumerate(rows):
-            writer.writerow({"trial": f"{number:04d}", **usual, **row})
-    return folder
-
-
-def make_seeds(
-    search: Path, trial: str, returns: Sequence[Sequence[float]], data: str = "toy-pendulum", **values: Any
-) -> None:
-    """The run folders of a trial, one for each row of returns at the last evaluation."""
-    for seed, each in enumerate(returns):
-        folder = search / "trials" / trial / data / f"iql-s{seed}"
-        folder.mkdir(parents=True)
-        told = {
-            "algorithm": "iql", "seed": seed, "status": "finished", "updates": 300, "online": 0,
-            "data": {"name": data, "return_mean": -780.0},
-            "hyperparameters": {
-                name: {"value": values.get(name, value), "default": value, "origin": "given"}
-                for name, value in DEFAULTS.items()
-            },
-        }  # fmt: skip
-        (folder / "run.yaml").write_text(yaml.safe_dump(told))
-        early, last = "offline,150,0", "offline,300,0"
-        (folder / "metrics.csv").write_text(
-            f"side,updates,env_steps,score\n{early},-1000\n{last},{np.mean(each)}\n"
-        )
-        lines = [f"{early},0,1,-1000,200", *(f"{last},{n},{n},{value},200" for n, value in enumerate(each))]
-        head = "side,updates,env_steps,episode,seed,return,length"
-        (folder / "episodes.csv").write_text("\n".join([head, *lines, ""]))
-
-
-def made(folder: Path, trials: int = 24, stopped: int = 6) -> Path:
-    """A search in which beta matters most, expectile has its optimum inside, and the rest does nothing."""
-    rng = np.random.default_rng(3)
-    rows: list[dict[str, Any]] = []
-    seeds = []
-    for number in range(trials):
-        values: dict[str, Any] = dict(DEFAULTS) if number == 1 else {
-            "expectile": round(float(rng.uniform(0.5, 0.95)), 3),
-            "beta": round(float(10 ** rng.uniform(math.log10(0.5), 1)), 3),
-            "actor_lr": float(rng.choice([1e-4, 3e-4, 1e-3])),
-            "reward": str(rng.choice(["raw", "return_scale"])),
-        }  # fmt: skip
-        true = -700 + 250 * math.log10(values["beta"]) - 900 * (values["expectile"] - 0.75) ** 2
-        returns = true + rng.normal(0, 8, 3)[:, None] + rng.normal(0, 120, (3, 10))
-        scores = returns.mean(1)
-        row: dict[str, Any] = {"score": scores.mean(), "low": scores.min(), "high": scores.max(), **values}
-        if number >= trials - stopped:
-            row |= {"status": "stopped", "updates": 300, "score": -300.0}  # would win, if it could
-        rows.append(row)
-        seeds.append((returns, values))
-    rows.append({"status": "failed", "score": "", "updates": 10, "episodes": 0, **DEFAULTS})
-    make_search(folder, rows)
-    for number, (returns, values) in enumerate(seeds):
-        make_seeds(folder, f"{number:04d}", returns.tolist(), **values)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -117,23 +32,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = made(tmp_path_factory.mktemp("search") / "runs" / "tune" / "iql-made")
     write_findings(folder)
     return folder
-
-
-class Page(HTMLParser):
-    """What is on a page: its words, its tags, and where it leads."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.words, self.tags, self.leads = "", set[str](), list[str]()
-        self.feed(path.read_text())
-        self.words = " ".join(self.words.split())
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        self.leads += [value or "" for name, value in attrs if name in ("src", "href")]
-
-    def handle_data(self, data: str) -> None:
-        self.words += data + " "
 
 
 def test_the_page_says_what_was_found_and_what_it_cost(whole: Path) -> None:
@@ -286,7 +184,11 @@ def test_what_the_best_trials_algorithm_does_not_know_is_left_out(tmp_path: Path
 
 
 statuses = st.sampled_from(["finished", "stopped", "failed", "running"])
+
+
 cells = st.one_of(st.just(""), st.floats(-1e6, 1e6), st.sampled_from(["nan", "inf", "-inf"]))
+
+
 made_rows = st.lists(
     st.fixed_dictionaries(
         {"status": statuses, "score": cells, "low": cells, "high": cells, "updates": cells},
@@ -349,60 +251,6 @@ def test_a_line_that_is_being_written_is_not_yet_a_trial(tmp_path: Path) -> None
     assert [trial.name for trial in load_search(folder).trials] == ["0000"]
 
 
-def test_axes_are_logarithmic_where_the_search_or_the_values_are(tmp_path: Path) -> None:
-    rows = [
-        {"score": 1, "expectile": 0.5, "beta": 1, "actor_lr": 1e-4, "reward": "raw", "other": 3},
-        {"score": 2, "expectile": 0.9, "beta": 2, "actor_lr": 1e-3, "reward": "", "other": "none"},
-    ]
-    search = load_search(make_search(tmp_path / "search", rows))
-    axes = {axis.name: axis for axis in search.axes(search.trials)}
-    assert {name for name, axis in axes.items() if axis.log} == {"beta", "actor_lr"}
-    assert axes["reward"].words == ["raw"]
-    np.testing.assert_array_equal(axes["reward"].values, [np.nan, 0])
-    assert axes["other"].words == ["3", "none"]
-
-
-def seeds_of(search: Path, **about: Any) -> Search:
-    """Two finished trials, the second with the defaults, and one that was stopped."""
-    rows = [{"score": 5, "beta": 1}, {"score": 4, "beta": 3.0}, {"score": 9, "status": "stopped", "beta": 2}]
-    make_search(search, rows, SEARCH | about)
-    make_seeds(search, "0000", [[4, 6], [5, 5, 5]], beta=1.0)
-    make_seeds(search, "0001", [[3, 5]])
-    make_seeds(search, "0002", [[9, 9]], beta=2.0)
-    return load_search(search)
-
-
-def test_policies_are_the_seeds_of_finished_trials_at_their_last_evaluation(tmp_path: Path) -> None:
-    (found,) = policies(seeds_of(tmp_path / "search"))
-    assert [each.tolist() for each in found.returns] == [[4, 6], [5, 5, 5], [3, 5]]
-    assert (found.default, found.data_return) == (4, -780)
-
-
-def test_the_policy_before_the_switch_counts_if_its_score_is_maximised(tmp_path: Path) -> None:
-    search = seeds_of(tmp_path / "search", maximise="handover_score", online=10)
-    run = search.finished[0].runs[0].folder
-    with (run / "episodes.csv").open("a") as file:
-        file.write("online,310,10,0,0,77,200\n")
-    (found,) = policies(search)
-    assert found.returns[0].tolist() == [4, 6]
-    (found,) = policies(replace(search, about={**search.about, "maximise": "final_score"}))
-    assert found.returns[0].tolist() == [77]
-
-
-def test_policies_on_different_data_are_not_chosen_among_together(tmp_path: Path) -> None:
-    folder = make_search(
-        tmp_path / "search", [{"score": 5, "beta": 1}], {**SEARCH, "data": ["toy-pendulum", "<other>"]}
-    )
-    make_seeds(folder, "0000", [[4, 6], [5, 7]])
-    make_seeds(folder, "0000", [[400, 600]], data="<other>")
-    told = Page(write_findings(folder)[0]).words
-    assert "Choosing a policy on toy-pendulum by playing" in told
-    assert "All 2 policies" in told
-    assert "There is one policy on <other>: nothing to choose" in told
-    assert "normalised, mean over the data sets" in told
-    assert (folder / "figures" / "toy-pendulum-choosing.png").is_file()
-
-
 VARIANTS = {
     "final_score": ({}, "Pre-deployment policy selection with an online budget (2a)"),
     "area": ({"online": "20k"}, "Unrestricted policy updates (3)"),
@@ -420,28 +268,6 @@ def test_the_problem_has_the_name_of_the_paper(tmp_path: Path, objective: str) -
     assert words in re.sub(r" :", ":", told)
     assert "It is the only trial that finished" in told
     assert "1 finished trials are too few" in told
-
-
-def test_the_forest_finds_what_matters_also_in_the_middle_and_in_words() -> None:
-    rng = np.random.default_rng(0)
-    values = np.column_stack([rng.random(24), rng.random(24), rng.integers(0, 3, 24)])
-    values[::6, 0] = np.nan  # those that have none
-    noise = rng.normal(0, 0.3, 24)
-    middle = importance(values, -12 * (values[:, 1] - 0.5) ** 2 + noise)
-    assert not middle.why
-    assert middle.shares[1] > 0.2 > 4 * max(middle.shares[[0, 2]])
-    words = importance(values, 2.0 * (values[:, 2] == 1) + noise)
-    assert words.shares[2] > 0.2 > 4 * max(words.shares[:2])
-
-
-def test_what_cannot_be_said_is_not_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    rng = np.random.default_rng(0)
-    values, scores = rng.random((16, 3)), rng.normal(size=16)
-    assert "too little to tell" in importance(values, scores).why
-    assert importance(values[:11], 9 * values[:11, 0]).why == "11 finished trials are too few: 12 at least"
-    assert importance(values, np.ones(16)).why == "all trials score the same"
-    monkeypatch.setitem(sys.modules, "sklearn.ensemble", None)  # as if it could not be imported
-    assert "pip install 'off2on[tune]'" in importance(values, scores).why
 
 
 def test_many_trials_and_names_stay_small_and_harmless(tmp_path: Path) -> None:
