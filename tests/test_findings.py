@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import yaml
 from found import SEARCH, Page, made, make_search, make_seeds
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from off2on.commands.words import split
@@ -200,6 +200,7 @@ made_rows = st.lists(
 
 @settings(max_examples=30)
 @given(made_rows)
+@example([{"status": "finished", "score": 0.0}] * 2 + [{"status": "stopped", "score": "", "beta": 0.0}])
 def test_any_table_of_trials_gives_a_page_or_says_why_not(
     tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]]
 ) -> None:

@@ -127,14 +127,14 @@ def _drawn(search: Search, sheet: Sheet) -> str:
     """Parallel coordinates, and the score against each hyperparameter."""
     shown = search.finished + [trial for trial in search.trials if trial.status == "stopped"]
     scores = np.array([trial.score for trial in search.finished])
-    axes = search.axes(shown)
-    if not axes or len(scores) < 2:
+    axes, ours = search.axes(shown), search.axes(search.finished)
+    if not ours or len(scores) < 2:  # those that were stopped may have what no finished one has
         return ""
     best = ", ".join(f"{name} {value}" for name, value in search.finished[0].values.items() if value)
     whole = figures.parallel(axes, np.append(scores, np.full(len(shown) - len(scores), np.nan)))
     lines = sheet.put(0, "parallel", whole, f"All trials; the best has {best}.")
     low, high = np.array([trial.interval or (np.nan, np.nan) for trial in search.finished]).T
-    panels = figures.against_score(search.axes(search.finished), scores, low, high)
+    panels = figures.against_score(ours, scores, low, high)
     each = sheet.put(2, "parameters", panels, "The score against each hyperparameter.")
     share = f"{figures.BEST:.0%}"
     return f"""<section><h2>All trials</h2>{lines}<p class=quiet>Blue: the best {share} of the finished
