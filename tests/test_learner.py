@@ -116,6 +116,13 @@ def test_steps_stop_where_they_are_told(tmp_path: Path):
         assert algo.machine() == {"device": "cpu", "threads": 1}
 
 
+def test_an_algorithm_leaves_no_folder_of_rllibs_behind():
+    with configured(BC).build_algo() as algo:
+        folder = Path(algo.logdir)
+        assert folder.is_dir()
+    assert not folder.exists()
+
+
 def test_the_policy_is_the_learners(toy: Shards):
     obs = torch.from_numpy(toy.read_all(["obs"])["obs"][:50])
     with configured(IQL).build_algo() as algo:

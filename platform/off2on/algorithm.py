@@ -7,6 +7,7 @@ compose the batches, and alternates between collecting and updating.
 
 import io
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,6 +20,7 @@ from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_LEARNER_GROUP, COMPONENT
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.rllib.utils.checkpoints import Checkpointable
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, EPISODE_RETURN_MEAN, LEARNER_RESULTS
+from ray.train.constants import DEFAULT_STORAGE_PATH
 
 from datasets_io import open_shards
 from off2on import carrying
@@ -223,8 +225,7 @@ class OfflineToOnline(Recipe, Algorithm):
 
     def machine(self) -> dict[str, Any]:
         """What the learners run on: device and threads of the first."""
-        device, threads = self.ask(RecipeLearner.machine)[0]
-        return {"device": device, "threads": threads}
+        return dict(zip(("device", "threads"), self.ask(RecipeLearner.machine)[0], strict=True))
 
     # Checkpoints: RLlib's, and beside them what only we know.
 
@@ -268,6 +269,13 @@ class OfflineToOnline(Recipe, Algorithm):
             if not self.runners.is_held:
                 self.runners.serve(self.updates)
             self.runners.go_on(Path(path))
+
+    def cleanup(self) -> None:
+        """Let go of everything; RLlib makes a folder for each algorithm of a process, and uses none."""
+        super().cleanup()
+        if Path(self.logdir).parent == Path(DEFAULT_STORAGE_PATH):  # another place is Tune's
+            with suppress(OSError):  # somebody has put something there
+                Path(self.logdir).rmdir()
 
     def __enter__(self) -> Self:
         return self
