@@ -20,7 +20,7 @@ from off2on.algorithms.sac_n import SACN
 from off2on.algorithms.td3 import TD3
 from off2on.algorithms.td3_bc import TD3BC
 from off2on.crossing import Crossing, adapted, online_hyperparameters, split
-from off2on.errors import HyperparameterError, RecipeError
+from off2on.errors import CrossingError, HyperparameterError, RecipeError
 from off2on.explorations import EXPLORATIONS
 from off2on.recipe import Objective
 from off2on.strategies import CATALOGUE as STRATEGIES
@@ -97,6 +97,27 @@ def test_factors_and_online_hyperparameters_are_told_apart_and_the_rest_is_refus
     for name in ("reward", "normalise_obs", "expand"):
         with pytest.raises(HyperparameterError, match="must be the same online"):
             split({name: "raw"}, SAC)
+
+
+def test_settings_of_what_is_not_done_are_idle():
+    said = {"noise": 0.3, "optimism": 1.0, "staleness": 5, "utd": 2.0}
+    assert Crossing(**said).idle(said) == {
+        "noise": ("exploration", "noisy"),
+        "optimism": ("exploration", "optimistic"),
+        "staleness": ("asynchronous", True),
+    }
+    done = said | {"exploration": "optimistic", "asynchronous": True}
+    assert list(Crossing(**done).idle(done)) == ["noise"]
+    assert Crossing(noise=0.3).idle([]) == {}, "what nobody has said is not told"
+
+
+def test_a_refused_factor_says_who_asks_for_it():
+    with pytest.raises(CrossingError) as caught:
+        Crossing.of(find_strategy("ensemble"), {}, IQL)
+    assert "Strategy Ensemble asks for it: targets=weighted_pair." in caught.value.expected
+    with pytest.raises(CrossingError) as caught:
+        Crossing.of(find_strategy("ensemble"), {"targets": "min"}, IQL)
+    assert "asks for it" not in caught.value.expected
 
 
 @pytest.mark.parametrize("name", STRATEGIES)

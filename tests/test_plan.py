@@ -12,6 +12,7 @@ import yaml
 from processes import wait_for
 
 from datasets_io import Shards
+from off2on.commands.planning import idle, planned
 from off2on.errors import Exists, SimulatorError, UserError
 from off2on.plan import Plan
 from off2on.train import train
@@ -52,6 +53,28 @@ def test_what_was_done_is_written_down(finished: Plan):
     assert about["status"] == "finished"
     assert about["hyperparameters"]["hidden"] == {"value": [16, 16], "default": [256, 256], "origin": "given"}
     assert about["threads"] >= 1
+
+
+def test_what_a_command_line_says_twice_or_of_an_online_side_that_is_not_is_refused(toy: Shards):
+    asked = ["iql", str(toy.path)]
+    with pytest.raises(UserError, match=r"--utd and online\.utd= say"):
+        planned([*asked, "online.utd=4"], {"utd": 2.0, "online": 10}, "")
+    with pytest.raises(UserError, match=r"online\.utd is for the online side") as caught:
+        planned([*asked, "online.utd=4"], {}, "")
+    assert caught.value.attempt == "--online 20k"
+    with pytest.raises(UserError, match="a data set is missing") as caught:
+        planned(["iql"], {}, "off2on plan iql")
+    assert caught.value.attempt.startswith("off2on plan iql toy-pendulum")
+
+
+def test_an_option_overrules_a_file_and_what_does_nothing_is_told(toy: Shards, tmp_path: Path):
+    (tmp_path / "best.yaml").write_text("online.utd: 4\nonline.noise: 0.3\nonline.warm_up: 5\n")
+    words = ["iql", str(toy.path), f"@{tmp_path}/best.yaml"]
+    options = {"utd": 2.0, "online": 10, "out": str(tmp_path)}
+    (plan,), checked = planned(words, options, "")
+    assert (checked.crossing.utd, checked.crossing.warm_up) == (2.0, 5)
+    assert idle(plan, checked) == ["online.noise does nothing here: exploration is own, not noisy"]
+    assert planned(words, {"out": str(tmp_path)}, "")[0][0].online == 0, "a file may hold more than is used"
 
 
 def test_evaluations_are_dense_after_the_handover():

@@ -106,16 +106,17 @@ def test_a_mistake_is_told_with_its_line(here: Path, mistake: str) -> None:
 
 # fmt: off
 TOGETHER = {
-    "no-simulator": ({"data": "wide"}, ["command line", "wide has no simulator"], "maximise: fqe"),
+    "no-simulator": ({"data": "wide"}, ["command line", "wide has no simulator"], "maximise=fqe"),
     "drop-offline": ({"maximise": "smallest_drop"}, ["command line", "online side, and there is none"],
-                     "online: 20k"),
+                     "online=20k"),
     "no-mean": ({"data": "toy-pendulum,wide"}, ["command line", "0 and 100"], ""),
     "estimates": ({"data": "toy-pendulum,wide", "maximise": "fqe"}, ["command line", "common scale"], ""),
     "column": ({"algorithm": "bcq", "data": "toy-cartpole"}, ["search.yaml"], ""),
-    "once": ({"stop_early": "asha", "eval_every": "40"}, ["command line", "one evaluation"], "eval_every: 4"),
-    "population-stopped": ({"by": "pbt", "stop_early": "asha"}, ["command line", "pbt"], "stop_early: none"),
-    "population-bucket": ({"by": "pbt", "out": "s3://b/f"}, ["command line", "s3://b/f"], "by: random"),
-    "few": ({"by": "pbt", "trials": "3"}, ["command line", "population of 3"], "trials: 8"),
+    "once": ({"stop_early": "asha", "eval_every": "40"}, ["command line", "one evaluation"], "eval_every=4"),
+    "population-stopped": ({"by": "pbt", "stop_early": "asha"}, ["command line", "pbt"], "stop_early=none"),
+    "population-bucket": ({"by": "pbt", "out": "s3://b/f"}, ["command line", "s3://b/f"], "by=random"),
+    "for-online": ({"online.utd": "2"}, ["command line", "online.utd", "no online side"], "online=20k"),
+    "few": ({"by": "pbt", "trials": "3"}, ["command line", "population of 3"], "trials=8"),
     "grid-size": ({"by": "grid", "trials": "3"}, ["search.yaml:10", "grid"], ""),
 }
 # fmt: on

@@ -42,10 +42,24 @@ class Crossing(Settings):
         "of its actions (SUNRISE); it or the policy of the handover, by the critics (PEX)",
         choices=tuple(EXPLORATIONS),
     )
-    noise: float = hp(0.1, "sigma of noisy exploration, in units of half the action box", least=0)
-    proposals: int = hp(10, "actions that optimistic exploration chooses from", least=1)
-    optimism: float = hp(10.0, "lambda, weight of the critics' std in its choice", least=0)
-    selectivity: float = hp(10.0, "k of the choice between two policies: 0 tosses a coin", least=0)
+    noise: float = hp(
+        0.1,
+        "sigma of noisy exploration, in units of half the action box",
+        least=0,
+        only=("exploration", "noisy"),
+    )
+    proposals: int = hp(
+        10, "actions that optimistic exploration chooses from", least=1, only=("exploration", "optimistic")
+    )
+    optimism: float = hp(
+        10.0, "lambda, weight of the critics' std in its choice", least=0, only=("exploration", "optimistic")
+    )
+    selectivity: float = hp(
+        10.0,
+        "k of the choice between two policies: 0 tosses a coin",
+        least=0,
+        only=("exploration", "expansion"),
+    )
     targets: str = hp(
         "own",
         "how the target critics combine: the recipe's own way, the smallest, the mean, the smaller of a "
@@ -56,7 +70,10 @@ class Crossing(Settings):
     pull: float = hp(1.0, "share that is left of the recipe's pull towards the data", least=0)
     asynchronous: bool = hp(False, "collect while the learner updates; needs workers")
     staleness: int = hp(
-        1000, "asynchronous: most updates by which the weights of what is collected may be behind", least=0
+        1000,
+        "asynchronous: most updates by which the weights of what is collected may be behind",
+        least=0,
+        only=("asynchronous", True),
     )
     resets: int = hp(0, "updates between two fresh starts of the values (arXiv:2205.07802); 0: none", least=0)
 
@@ -75,8 +92,14 @@ class Crossing(Settings):
         """
         papers = {name: value for name, value in strategy.crossing.items() if name != "pull" or recipe.pull}
         crossing = cls.parse({**papers, **said}, "the online side")
-        for change in crossing.changes():
-            change.check(recipe)
+        for factor, change in crossing.changes().items():
+            try:
+                change.check(recipe)
+            except CrossingError as error:
+                if factor in said:
+                    raise
+                asked = f"Strategy {strategy.__name__} asks for it: {factor}={papers[factor]}."
+                raise CrossingError(error.what, f"{asked}\n{error.expected}", error.attempt) from None
         if (crossing.pull != 1 or strategy.needs_pull) and not recipe.pull:
             raise CrossingError(
                 f"{recipe.__name__} has no pull towards the data that could be loosened.",
@@ -84,15 +107,15 @@ class Crossing(Settings):
             )
         return crossing
 
-    def changes(self) -> list[Any]:
-        """The changes to the recipe, each before the one whose ``super()`` it is."""
-        found = [
-            Jitter if self.target_jitter else None,
-            TARGETS[self.targets],
-            EXPLORATIONS[self.exploration],
-        ]
-        found += [PolicyDelay if self.policy_delay > 1 or self.head_start else None]
-        return [change for change in found if change is not None]
+    def changes(self) -> dict[str, Any]:
+        """The changes to the recipe, by the factor that asks; each before the one whose ``super()`` it is."""
+        found = {
+            "target_jitter": Jitter if self.target_jitter else None,
+            "targets": TARGETS[self.targets],
+            "exploration": EXPLORATIONS[self.exploration],
+            "policy_delay": PolicyDelay if self.policy_delay > 1 or self.head_start else None,
+        }
+        return {factor: change for factor, change in found.items() if change is not None}
 
 
 @cache
@@ -104,7 +127,7 @@ def adapted(recipe: Any, crossing: Crossing, offline_updates: int = 0) -> Any:
         crossing: What changes.
         offline_updates: How many there are before.
     """
-    changes = crossing.changes()
+    changes = tuple(crossing.changes().values())
     if not changes:
         return recipe
     acting = dict.fromkeys((*recipe.acting, *(name for change in changes for name in change.asks)))

@@ -10,7 +10,7 @@ import dataclasses
 import importlib
 import math
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Any, ClassVar, Self
@@ -34,6 +34,7 @@ class Rule:
     search: tuple[Any, ...] = ()
     form: str = ""
     check: str = ""
+    only: tuple[str, object] | None = None
 
     def range(self) -> str:
         """The allowed values, in words short enough for a table."""
@@ -86,6 +87,7 @@ def hp(
     search: tuple[Any, ...] = (),
     form: str = "",
     check: str = "",
+    only: tuple[str, object] | None = None,
 ) -> Any:
     """A dataclass field with its meaning and range.
 
@@ -101,8 +103,9 @@ def hp(
             ``("uniform", 0, 1)`` or ``("choice", a, b, …)``.
         form: What a value looks like, where neither a range nor words say it.
         check: ``module:function`` that refuses wrong values; named, as it may lie on a higher floor.
+        only: Another setting and its value, without which this one does nothing.
     """
-    rule = Rule(meaning, above, below, least, most, choices, search, form, check)
+    rule = Rule(meaning, above, below, least, most, choices, search, form, check, only)
     return dataclasses.field(default=default, metadata={"rule": rule})
 
 
@@ -214,6 +217,11 @@ class Settings:
     def rules(cls) -> dict[str, Rule]:
         """Name to rule, in the order of declaration."""
         return {field.name: field.metadata["rule"] for field in dataclasses.fields(cls)}
+
+    def idle(self, names: Iterable[str]) -> dict[str, tuple[str, object]]:
+        """Those of the names that do nothing here, each with the setting and the value that it would need."""
+        needs = {name: rule.only for name, rule in self.rules().items() if name in set(names) and rule.only}
+        return {name: need for name, need in needs.items() if getattr(self, need[0]) != need[1]}
 
     def as_dict(self) -> dict[str, Any]:
         """Name to value."""

@@ -13,6 +13,9 @@ from typing import Any
 from off2on.errors import UserError, nearest
 from off2on.hyperparameters import number
 
+COMMAND_LINE = "command line"
+"""The origin of what is said there."""
+
 
 @dataclass(frozen=True)
 class Said:
@@ -20,8 +23,8 @@ class Said:
 
     Attributes:
         value: Text, a list of them, or names to what is said of each.
-        origin: ``file:line``, or the command line.
-        line: The line as it stands, to be put right.
+        origin: ``file:line``, or `COMMAND_LINE`.
+        line: The line, or the word, as it stands, to be put right.
     """
 
     value: Any
@@ -93,7 +96,9 @@ class Said:
         return self.value
 
     def wrong(self, what: str, expected: str = "", attempt: str = "") -> UserError:
-        """What to raise about it."""
+        """What to raise about it; of a line ``NAME: VALUE`` to paste, a command line has ``NAME=VALUE``."""
+        if self.origin == COMMAND_LINE:
+            attempt = attempt.replace(": ", "=", 1)
         return UserError(f"{self.origin}: {what}", expected, attempt)
 
     @contextmanager

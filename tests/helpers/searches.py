@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from off2on.said import Said
+from off2on.said import COMMAND_LINE, Said
 from off2on.search.checks import check
 from off2on.search.reading import read
 from off2on.search.spec import Search
@@ -47,6 +47,8 @@ search:
 def made(text: str, name: str = "search.yaml", **given: str) -> Search:
     """A search of a file with this text, checked."""
     Path(name).write_text(text)
-    search = read(Path(name), {key: Said(value, "command line") for key, value in given.items()})
+    search = read(
+        Path(name), {key: Said(value, COMMAND_LINE, f"{key}={value}") for key, value in given.items()}
+    )
     check(search)
     return search

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from off2on.commands.screen import Ticker, as_json, line, plural, size, table
-from off2on.commands.words import memory, whole
+from off2on.commands.words import memory, this_command, whole
 from off2on.errors import UserError
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ def _job(words: tuple[str, ...], options: dict[str, Any], machines: dict[str, An
     """What is asked for, checked as `off2on train` would on a cluster."""
     from off2on.commands.planning import planned
 
-    (asked, *_), checked = planned(words, options | {"address": "auto", "out": NOWHERE}, "")
+    (asked, *_), checked = planned(words, options | {"address": "auto", "out": NOWHERE}, this_command())
     from off2on.cluster.workload import job_of
 
     return job_of(asked, checked, **machines)

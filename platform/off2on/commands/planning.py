@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from off2on.commands.words import COMMAND_LINE, split
+from off2on.commands.words import split
 from off2on.errors import UnknownName, UserError, suggesting
 from off2on.hyperparameters import PRESET
+from off2on.said import COMMAND_LINE
 
 if TYPE_CHECKING:
     from off2on.plan import Checked, Plan
@@ -26,7 +27,7 @@ def planned(
     Args:
         words: ALGO DATA NAME=VALUE ….
         options: Options by name; None was not said.
-        command: The command line, for the record.
+        command: The command line, for the record; its verb is in what is told of mistakes.
         seeds: How many.
         resume: Whether the runs go on.
 
@@ -38,14 +39,23 @@ def planned(
     if len(said.alone) > 2:
         raise UserError(f"'{said.alone[2]}' is one word too many.", "Expected ALGO DATA, then NAME=VALUE.")
     asked = dict(zip(("algorithm", "data"), said.alone, strict=False)) | given
-    said.values.update({OTHERWISE_ONLINE + name: asked.pop(name) for name in FACTORS if name in asked})
+    for name in FACTORS:
+        if name in asked:
+            _not_said_twice(name, said.origins)
+            said.values[OTHERWISE_ONLINE + name] = asked.pop(name)
     values, origins = said.values, {**said.origins, **dict.fromkeys(asked, COMMAND_LINE)}
     if "address" not in asked and "RAY_ADDRESS" in os.environ:
         origins["address"] = "$RAY_ADDRESS"
-    _goes_online(asked, [name for name in ("strategy", *FACTORS) if name in given])
+    factors = [f"--{name.replace('_', '-')}" for name in ("strategy", *FACTORS) if name in given]
+    factors += [
+        name
+        for name, origin in said.origins.items()
+        if name.startswith((ASKED_OF_STRATEGY, OTHERWISE_ONLINE)) and origin == COMMAND_LINE
+    ]
+    _goes_online(asked, factors)
     if "source" in asked:
         asked, values, origins = _from_run(asked, values, origins)
-    _names_exist(asked)
+    _names_exist(asked, next(iter(command.split()[1:2]), "train"))
     if "new_data" in asked and "online" not in asked:
         from datasets_io import open_shards
 
@@ -78,19 +88,34 @@ def _goes_online(asked: Mapping[str, Any], factors: Sequence[str]) -> None:
     """That there is an online side, if something is asked of it."""
     if asked.get("online") or "new_data" in asked:
         return
-    if words := ["from"] if "source" in asked else factors:
-        option = words[0].replace("_", "-")
-        raise UserError(f"--{option} is for the online side, and there is none.", "", "--online 20k")
+    if words := ["--from"] if "source" in asked else factors:
+        raise UserError(f"{words[0]} is for the online side, and there is none.", "", "--online 20k")
 
 
-def _names_exist(asked: dict[str, Any]) -> None:
+def _not_said_twice(name: str, origins: Mapping[str, str]) -> None:
+    """That a factor is said as an option or as an assignment; an option may overrule a file."""
+    if origins.get(OTHERWISE_ONLINE + name) == COMMAND_LINE:
+        option = f"--{name.replace('_', '-')}"
+        raise UserError(f"{option} and {OTHERWISE_ONLINE}{name}= say the same.", f"Leave one out: {option}.")
+
+
+def idle(plan: "Plan", checked: "Checked") -> list[str]:
+    """What is said of the online side and does nothing, a line each."""
+    crossing = checked.crossing
+    return [
+        f"{OTHERWISE_ONLINE}{name} does nothing here: {factor} is {getattr(crossing, factor)}, not {needed}"
+        for name, (factor, needed) in crossing.idle(plan.crossing).items()
+    ]
+
+
+def _names_exist(asked: dict[str, Any], verb: str) -> None:
     """Says in half a second what `Plan.check` would say after importing torch and Ray."""
     if "algorithm" not in asked or "data" not in asked:
         missing = "an algorithm" if "algorithm" not in asked else "a data set"
         raise UserError(
             f"{missing} is missing.",
-            "Expected: off2on train ALGO DATA",
-            "off2on train iql toy-pendulum --updates 10k",
+            f"Expected: off2on {verb} ALGO DATA",
+            f"off2on {verb} iql toy-pendulum --updates 10k",
         )
     from datasets_io import open_shards
     from off2on.algorithms import CATALOGUE, find_algorithm

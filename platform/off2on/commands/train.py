@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from off2on.commands.planning import planned
+from off2on.commands.planning import idle, planned
 from off2on.commands.screen import Ticker, line
 from off2on.commands.words import memory, this_command, whole
 from off2on.errors import LearnerDied, UserError
@@ -97,6 +97,8 @@ def train(
             from off2on.together.runs import check
 
             check(plans, checked)
+    for text in idle(plans[0], checked):
+        click.echo(f"note: {text}", err=True)
     if dry_run:
         from off2on.commands.dry_run import tell
 

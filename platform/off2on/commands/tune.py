@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from off2on.commands.screen import Ticker, line, table
-from off2on.commands.words import COMMAND_LINE, split, this_command
+from off2on.commands.words import split, this_command
+from off2on.said import COMMAND_LINE, Said
 
 if TYPE_CHECKING:
     from off2on.search.spec import Search
@@ -38,13 +39,12 @@ def tune(
     the file (trials=8), or hyperparameters that are to be fixed. Ends with trials.csv, best.yaml and a page.
     """
     from off2on.process import cluster_address
-    from off2on.said import Said
     from off2on.search.reading import read
 
     said = split(words)
-    given = {name: Said(str(value), said.origins[name]) for name, value in said.values.items()}
+    given = {name: Said(str(v), said.origins[name], f"{name}={v}") for name, v in said.values.items()}
     if track:
-        given["track"] = Said(",".join(track), COMMAND_LINE)
+        given["track"] = Said(",".join(track), COMMAND_LINE, f"--track {track[0]}")
     with Ticker() as ticker:
         ticker.show(f"checking {file} …")
         search = read(file, given, cluster_address(address))

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import click
 
 from off2on.errors import UserError
+from off2on.said import COMMAND_LINE
 
 _ASSIGNMENT = re.compile(r"([A-Za-z_][\w.]*)=(.*)", re.DOTALL)
-COMMAND_LINE = "command line"
 
 
 def whole(text: str) -> int:

@@ -96,13 +96,11 @@ def _check_online(search: Search) -> None:
         raise search.said["maximise"].wrong(
             f"{search.maximise} is of the online side, and there is none.", "", "online: 20k"
         )
-    asked = [
-        d for d in search.dimensions if d.name == "strategy" or d.name.startswith((OF_ONLINE, OF_STRATEGY))
-    ]
-    if asked:
-        raise asked[0].said.wrong(
-            f"{asked[0].name} matters online, and there is no online side.", "", "online: 20k"
-        )
+    asked = {d.name: d.said for d in search.dimensions}
+    asked |= {name: search.said["with"].items[name] for name in search.fixed}
+    for name, said in asked.items():
+        if name == "strategy" or name.startswith((OF_ONLINE, OF_STRATEGY)):
+            raise said.wrong(f"{name} matters online, and there is no online side.", "", "online: 20k")
 
 
 def _check_fixed(search: Search) -> None:
