@@ -24,6 +24,10 @@ from off2on.policy import load_policy
 
 OFF2ON = Path(sys.executable).with_name("off2on")
 PATIENCE = 300
+TOKEN = "0123456789abcdef" * 4
+WITH_TOKEN = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"}
+WITH_TOKEN["RAY_AUTH_TOKEN"] = TOKEN
+"""As most machines have one, which Ray makes for a Ray of one's own. The mode would be other tests'."""
 
 # Nodes as commands say: "add 2", with so many CPUs, answers with its id; "end ID" and "kill ID" take it away.
 NODES = """
@@ -49,12 +53,12 @@ cluster.shutdown()
 class Nodes:
     """A Ray cluster on this machine, whose head has no CPU, in processes of its own."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, **env: str) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = str(free.getsockname()[1])
         self.jobs = f"http://127.0.0.1:{port}"
         self.process = subprocess.Popen(
-            [sys.executable, "-c", NODES, port], env=os.environ | {"RAY_TMPDIR": folder}, text=True,
+            [sys.executable, "-c", NODES, port], env=os.environ | {"RAY_TMPDIR": folder} | env, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
         self.address = self._answer()
@@ -99,21 +103,21 @@ class Nodes:
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Nodes]:
     folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # the path of a socket must be short
-    cluster = Nodes(folder)
+    cluster = Nodes(folder, RAY_AUTH_MODE="disabled")
     yield cluster
     cluster.close()
     shutil.rmtree(folder, ignore_errors=True)
 
 
 class Job:
-    """A command that runs beside the test, what it says in a file."""
+    """A command that runs beside the test, with a token; what it says is in a file."""
 
     def __init__(self, folder: Path, *words: str | Path, **env: str | Path) -> None:
         self.said = folder / "said"
         with self.said.open("wb") as said:
             self.process = subprocess.Popen(
                 list(map(str, words)), cwd=folder, stdout=said, stderr=said, start_new_session=True,
-                env=os.environ | {name: str(value) for name, value in env.items()},
+                env=WITH_TOKEN | {name: str(value) for name, value in env.items()},
             )  # fmt: skip
 
     def wait_until(self, condition: Callable[[], Any]) -> Any:
@@ -334,6 +338,43 @@ def test_what_does_not_fit_is_refused_and_writes_nothing(nodes: Nodes, tmp_path:
     assert f"there is   a cluster at {nodes.address} of 3 nodes: 3 of 3 CPUs, 0 of 0 GPUs free" in told
     assert "in this process the learner, evaluation and checkpoints" in told
     assert [path.name for path in tmp_path.iterdir()] == ["said"]
+
+
+def test_a_search_that_does_not_fit_is_refused_and_writes_nothing(
+    nodes: Nodes, tmp_path: Path, data_root: Path
+):
+    nodes.only(2, 1)
+    (tmp_path / "search.yaml").write_text(SEARCH)
+    words = ["tune", "search.yaml", "online=10", "--jobs", "4", "--address", nodes.address]
+    with Job(tmp_path, OFF2ON, *words, "workers=5", OFF2ON_DATA=data_root) as job:
+        assert job.process.wait(PATIENCE) == 2
+    told = job.said.read_text()
+    assert "error: the cluster has no room for 1 trial of 1 CPU, 5 runners of 1 CPU each." in told
+    assert "--wait MINUTES" in told
+    with Job(tmp_path, OFF2ON, *words, "--dry-run", OFF2ON_DATA=data_root) as job:
+        told = job.ends_well()
+    assert f"there is   a cluster at {nodes.address} of 3 nodes: 3 of 3 CPUs, 0 of 0 GPUs free" in told
+    assert "needs      4 trials of 1 CPU each" in told
+    assert "fits       3 of 4 trials at a time" in told
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["said", "search.yaml"]
+
+
+def test_a_cluster_that_wants_a_token_is_joined_with_it_alone(tmp_path: Path, data_root: Path):
+    folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")
+    closed = Nodes(folder, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=TOKEN)
+    try:
+        closed.add(1)
+        words = ["train", "iql", "toy-pendulum", "--learners", "1", "--dry-run", "--address", closed.address]
+        with Job(tmp_path, OFF2ON, *words, OFF2ON_DATA=data_root) as job:
+            assert "learners on" in job.ends_well()
+        with Job(tmp_path, OFF2ON, *words, OFF2ON_DATA=data_root, RAY_AUTH_TOKEN="", HOME=tmp_path) as job:
+            assert job.process.wait(PATIENCE) == 2
+        told = job.said.read_text()
+        assert f"error: the Ray cluster at {closed.address} wants a token, and there is none here." in told
+        assert "~/.ray/auth_token" in told
+    finally:
+        closed.close()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_a_job_joins_the_cluster_it_runs_in(nodes: Nodes, tmp_path: Path, data_root: Path):

@@ -8,12 +8,16 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from searches import OFFLINE
 
 from off2on.cluster import preflight
 from off2on.cluster.placement import Node, Role, lay_out, placed
 from off2on.errors import UserError
 from off2on.plan import Plan
 from off2on.process import cluster_address, ray_started
+from off2on.said import COMMAND_LINE, Said
+from off2on.search.reading import read
+from off2on.search.room import bundles
 
 
 def node(name: str, cpus: float, gpus: float = 0, free: float | None = None) -> Node:
@@ -41,6 +45,44 @@ def test_everybody_has_a_place_exactly_if_there_is_room(
         for one in nodes:
             assert beside[one.name] + (0 if graphics else on[one.name]) <= one.cpus
             assert not graphics or on[one.name] <= one.gpus
+
+
+@pytest.mark.parametrize(
+    ("said", "sizes", "expected"),
+    [
+        ({}, [(4, 0)], [{"CPU": 1}]),
+        ({}, [(4, 1)], [{"CPU": 1, "GPU": 0.5}]),
+        ({}, [(4, 4), (4, 4)], [{"CPU": 1, "GPU": 1}]),
+        ({"learners": "2", "workers": "1"}, [(4, 3)], [{"CPU": 1}, *[{"CPU": 1}] * 2, {"CPU": 1}]),
+        ({"learners": "2", "workers": "1"}, [(4, 4)], [{"CPU": 1}, *[{"GPU": 1}] * 2, {"CPU": 1}]),
+        ({"learners": "1", "stop_early": "asha"}, [(4, 0)], [{"CPU": 1}, *[{"CPU": 1}] * 3]),
+        ({"by": "pbt", "trials": "8"}, [(8, 0)], [{"CPU": 4}]),
+        ({"by": "pbt", "trials": "8"}, [(3, 0), (6, 0), (1, 0)], [{"CPU": 5}]),
+        ({"by": "pbt", "trials": "8"}, [(2, 0)] * 4, [{"CPU": 2}]),
+    ],
+    ids=[
+        "cpu",
+        "shares",
+        "a-gpu-each",
+        "too-few-gpus",
+        "learners-gpus",
+        "abreast",
+        "pbt",
+        "pbt-share",
+        "pbt-node",
+    ],
+)
+def test_what_a_trial_takes(
+    tmp_path: Path,
+    said: dict[str, str],
+    sizes: list[tuple[float, float]],
+    expected: list[dict[str, float]],
+):
+    """Two at a time, of three seeds each."""
+    (tmp_path / "search.yaml").write_text(OFFLINE)
+    given = {key: Said(value, COMMAND_LINE) for key, value in ({"seeds": "3"} | said).items()}
+    search = read(tmp_path / "search.yaml", given)
+    assert bundles(search, 2, [node(str(number), *size) for number, size in enumerate(sizes)]) == expected
 
 
 def test_a_role_takes_as_few_nodes_as_it_can_and_only_what_is_free_if_asked():

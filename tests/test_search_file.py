@@ -79,7 +79,7 @@ MISTAKES: dict[str, tuple[tuple[str, str], list[str], str]] = {
     "estimate-stopped": (("trials: 3\nmaximise: final_score", "stop_early: asha\nmaximise: fqe"),
                          ["wrong.yaml:9", "estimate"], "stop_early: none"),
     "threads": (("trials: 3", "threads: 999"), ["wrong.yaml:9", "999 threads", "cores"], "threads: 1"),
-    "learners": (("trials: 3", "learners: 400"), ["wrong.yaml:9", "1200 cores", "this machine has"],
+    "learners": (("trials: 3", "learners: 400"), ["wrong.yaml:9", "400 cores", "this machine has"],
                  "learners: 0"),
 }
 # fmt: on
@@ -109,6 +109,8 @@ TOGETHER = {
     "no-simulator": ({"data": "wide"}, ["command line", "wide has no simulator"], "maximise=fqe"),
     "drop-offline": ({"maximise": "smallest_drop"}, ["command line", "online side, and there is none"],
                      "online=20k"),
+    "drop-unseen": ({"maximise": "smallest_drop", "online": "200", "eval_every": "50"},
+                    ["command line", "first 40 environment steps"], "eval_every=10"),
     "no-mean": ({"data": "toy-pendulum,wide"}, ["command line", "0 and 100"], ""),
     "estimates": ({"data": "toy-pendulum,wide", "maximise": "fqe"}, ["command line", "common scale"], ""),
     "column": ({"algorithm": "bcq", "data": "toy-cartpole"}, ["search.yaml"], ""),

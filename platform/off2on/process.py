@@ -88,23 +88,48 @@ def ray_started(address: str | None, actors: int) -> Iterator[None]:
         ray.shutdown()
 
 
+def _wants_token(address: str) -> bool:
+    """Whether a cluster answers nobody without a token.
+
+    A process that has one answers nobody without it either, so that other clusters could not call it back.
+    """
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]
+    from ray.exceptions import AuthenticationError, RpcError
+
+    # With any cluster's id: a client without asks for it, again and again.
+    client = GcsClient(address=address, cluster_id="00" * 28)
+    try:
+        client.check_alive([], timeout=PATIENCE_S)
+    except AuthenticationError as error:  # another id is told so too
+        return "InvalidAuthToken" in str(error)
+    except RpcError:
+        return False  # joining will say what it is
+    return False
+
+
 def _join(address: str, environment: dict[str, Any]) -> None:
     import ray
     from ray._private.authentication import authentication_token_setup as tokens
+    from ray._private.services import canonicalize_bootstrap_address
 
     _must_answer(address)
-    # `ray start` asks for a token once this machine has one; who joins thinks of it for `auto` alone.
-    logging.getLogger(tokens.__name__).setLevel(logging.ERROR)  # that it does so
-    tokens.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
     try:
+        address = canonicalize_bootstrap_address(address) or address  # of `auto`, where it is
+        logging.getLogger(tokens.__name__).setLevel(logging.ERROR)  # that a token is used
+        if _wants_token(address) and not tokens.maybe_enable_token_auth_if_token_available(False):
+            raise UserError(
+                f"the Ray cluster at {address} wants a token, and there is none here.",
+                "Expected the cluster's in ~/.ray/auth_token or $RAY_AUTH_TOKEN, and no RAY_AUTH_MODE=disabled.",
+                "scp HEAD:.ray/auth_token ~/.ray/auth_token",
+            )
         ray.init(address=address, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.AuthenticationError) as error:
         told = str(error).strip().splitlines()[0]
         raise UserError(
             f"the Ray cluster at {address} cannot be joined from here.",
             f"Ray says: {told}\nThis machine must be one of the cluster (ray start --address {address}), "
-            "with the same Ray, and if it was started with RAY_AUTH_MODE=token, its ~/.ray/auth_token.",
-            "export RAY_AUTH_MODE=token",
+            "with the same Ray, and if the cluster wants a token, the cluster's.",
+            f"ray status --address {address}",
         ) from None
 
 

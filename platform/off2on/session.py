@@ -10,7 +10,7 @@ import numpy as np
 from datasets_io.scores import key_of, mean_normalised
 from off2on import guarding
 from off2on.cluster.placement import placed
-from off2on.cluster.preflight import graphics, room, whereabouts
+from off2on.cluster.preflight import graphics_here, whereabouts
 from off2on.continuing import stranger
 from off2on.evaluate import Episode, acting, evaluate
 from off2on.handover import report
@@ -30,9 +30,7 @@ class Session:
         self.progress, self.stop, self.trackers = progress, stop, trackers
         self.env = checked.env
         self.env_options = checked.env_options
-        # A cluster that has lost a node may have to make another.
-        gpus = None if plan.address is None else graphics(plan, room(plan, progress.note))
-        self.algo = plan.config(checked, gpus).build_algo()
+        self.algo = plan.config(checked, graphics_here(plan, progress.note)).build_algo()
         self.key = key_of(checked.shards.manifest, self.env, self.env_options)
         self.ceiling = run.about["data"]["return_to_go_max"]
         self.warned = False

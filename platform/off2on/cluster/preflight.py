@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from datasets_io import open_shards
@@ -22,6 +23,9 @@ from off2on.stream import READ_AHEAD
 
 ANSWER_S = 60
 """Seconds for a node to say what it sees; the first process on a node takes some to come up."""
+
+LEARNERS_GPU = {"GPU": 1.0}
+"""What a trial of a search sets aside for a learner that has a GPU."""
 
 AGAIN_S = 600
 """Seconds for a cluster that lost a node to have room again: machines come in minutes."""
@@ -75,6 +79,19 @@ def graphics(plan: Plan, nodes: Sequence[Node]) -> int | None:
     return int(sum(node.gpus for node in nodes) >= plan.learners)
 
 
+def graphics_here(plan: Plan, say: Callable[[str], None]) -> int | None:
+    """GPUs for each learner of a run that begins now; None: what this machine has (see `Plan.config`).
+
+    A trial of a search has its room already. A cluster that has lost a node may have to make another first.
+    """
+    from ray.util import get_current_placement_group
+
+    group = get_current_placement_group()
+    if plan.learners and group is not None:
+        return int(LEARNERS_GPU in group.bundle_specs)
+    return None if plan.address is None or group is not None else graphics(plan, room(plan, say))
+
+
 def readers() -> str:
     """What the joined cluster has for an ingest, whose readers take a CPU each, wherever one is free.
 
@@ -122,21 +139,35 @@ def room(plan: Plan, say: Callable[[str], None], patience: float = AGAIN_S) -> l
     Raises:
         UserError: There is none.
     """
-    from ray.autoscaler.sdk import request_resources
-    from ray.util import get_current_placement_group
+    return room_for(partial(needs, plan), say, partial(_no_room, plan), patience)
 
-    if get_current_placement_group() is not None:  # a trial of a search has its room already
-        return cluster()
+
+def room_for(
+    needed: Callable[[Sequence[Node]], list[Role]],
+    say: Callable[[str], None],
+    refusal: Callable[[Sequence[Role], Sequence[Node], bool], UserError],
+    patience: float,
+) -> list[Node]:
+    """The nodes of the joined cluster, once there is room on them.
+
+    Args:
+        needed: The processes, given the nodes.
+        say: Is told what is waited for.
+        refusal: What to raise, given the processes, the nodes, and whether others use what is needed.
+        patience: Seconds to wait for nodes that are not there; what others use is waited for longer.
+    """
+    from ray.autoscaler.sdk import request_resources
+
     begun, waits = time.monotonic(), False
     try:
         while True:
             nodes = cluster()
-            roles = needs(plan, nodes)
+            roles = needed(nodes)
             if lay_out(roles, nodes, free=True) is not None:
                 return nodes
             fits = lay_out(roles, nodes) is not None
             if time.monotonic() - begun >= (max(patience, AGAIN_S) if fits else patience):
-                raise _no_room(plan, roles, nodes, fits)
+                raise refusal(roles, nodes, fits)
             if not waits:
                 waits = True
                 say(f"waiting for room for {all_of(roles)}{'' if fits else ': there are too few nodes'}")
@@ -148,8 +179,8 @@ def room(plan: Plan, say: Callable[[str], None], patience: float = AGAIN_S) -> l
             request_resources(bundles=[])
 
 
-def told(plan: Plan, checked: Checked, nodes: Sequence[Node]) -> list[str]:
-    """What is there, what is needed, who goes where: a line each, the third only if there is room."""
+def there_is(address: str | None, nodes: Sequence[Node]) -> str:
+    """What the nodes have, and on a cluster what of it is free: a line."""
 
     def of(name: str) -> float:
         return float(sum(getattr(node, name) for node in nodes))
@@ -157,14 +188,18 @@ def told(plan: Plan, checked: Checked, nodes: Sequence[Node]) -> list[str]:
     if [node.id for node in nodes] == [""]:
         where, cores, graphic = nodes[0].name, f"{nodes[0].cpus:g} CPUs", f"{nodes[0].gpus:g} GPUs"
     else:
-        where = f"a cluster at {plan.address} of {several(len(nodes), 'node')}"
+        where = f"a cluster at {address} of {several(len(nodes), 'node')}"
         cores, graphic = (
             f"{of(f'free_{kind}'):g} of {of(kind):g} {kind[:3].upper()}s" for kind in ("cpus", "gpus")
         )
         graphic += " free"
     memory, store = (f"{of(kind) / 2**30:.3g} GiB" for kind in ("memory", "store"))
-    lines = [f"there is   {where}: {cores}, {graphic}, {memory} of memory, {store} of object store"]
-    roles = needs(plan, nodes)
+    return f"there is   {where}: {cores}, {graphic}, {memory} of memory, {store} of object store"
+
+
+def told(plan: Plan, checked: Checked, nodes: Sequence[Node]) -> list[str]:
+    """What is there, what is needed, who goes where: a line each, the third only if there is room."""
+    lines, roles = [there_is(plan.address, nodes)], needs(plan, nodes)
     own = "evaluation and checkpoints" if plan.learners else "the learner, evaluation and checkpoints"
     lines += [f"needs      {', '.join([*map(str, roles), _held(plan, checked)])}; in this process {own}"]
     layout = lay_out(roles, nodes)

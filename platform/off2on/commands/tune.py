@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from off2on.commands.screen import Ticker, line, table
-from off2on.commands.words import split, this_command
+from off2on.commands.words import split, this_command, whole
 from off2on.said import COMMAND_LINE, Said
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 @click.argument("words", nargs=-1, metavar="[NAME=VALUE …]")
 @click.option("--jobs", type=click.IntRange(min=1), default=1, metavar="N", help="Trials at a time.  [1]")
 @click.option("--address", metavar="HOST:PORT", help="Of a Ray cluster to join.")
+@click.option("--wait", type=whole, default="0", metavar="N", help="Minutes for a cluster to have room.  [0]")
 @click.option("--track", metavar="NAME", multiple=True, help="Tell wandb or mlflow of every run too.")
 @click.option("--report-only", is_flag=True, help="Only make best.yaml and the page of what is there.")
 @click.option("--resume", is_flag=True, help="Go on where the search of this file stopped.")
@@ -28,6 +29,7 @@ def tune(
     words: tuple[str, ...],
     jobs: int,
     address: str | None,
+    wait: int,
     track: tuple[str, ...],
     report_only: bool,
     resume: bool,
@@ -61,16 +63,21 @@ def tune(
     runs = search.trials * search.seeds * len(search.data)
     if dry_run:
         table(_rows(search.as_dict()))
-        click.echo(f"all is well; nothing was started. It would make {runs} runs in {search.place}", err=True)
-        return
-    from off2on.search.run import run
+    from off2on.search.room import joined
 
-    try:
-        trials = run(search, jobs, resume)
-    except KeyboardInterrupt:
-        click.echo("interrupted; to go on, without what has ended:", err=True)
-        click.echo(f"  {this_command()} --resume", err=True)
-        raise click.exceptions.Exit(130) from None
+    with joined(search, jobs, lambda text: click.echo(text, err=not dry_run), 60.0 * wait):
+        if dry_run:
+            told = f"all is well; nothing was started. It would make {runs} runs in {search.place}"
+            click.echo(told, err=True)
+            return
+        from off2on.search.run import run
+
+        try:
+            trials = run(search, jobs, resume)
+        except KeyboardInterrupt:
+            click.echo("interrupted; to go on, without what has ended:", err=True)
+            click.echo(f"  {this_command()} --resume", err=True)
+            raise click.exceptions.Exit(130) from None
     line("trials", str(search.place / "trials.csv"))
     if not any(trial.outcome["status"] == "finished" for trial in trials):
         click.echo(f"no trial finished; why is in {search.place / 'trials'}/*/log.txt", err=True)

@@ -17,6 +17,7 @@ from off2on.errors import (
 from off2on.said import Said
 from off2on.search.names import OF_ONLINE, OF_STRATEGY, applies, homes, nobody_has
 from off2on.search.spec import KEYS, LISTED, Dimension, Search
+from off2on.stats import EARLY
 
 ONLINE_MEASURES = ("smallest_drop", "area")
 ROWS = ("normalise_obs", "reward", "expand", "preset")
@@ -64,27 +65,26 @@ def _ends(dimension: Dimension) -> list[Any]:
 
 
 def _check_machine(search: Search, jobs: int) -> None:
-    """Learners have a core each, and so have trials."""
+    """Learners have a core each, and so have trials; of a cluster, `room` finds out."""
     if search.address is not None:
         return
     cores = os.cpu_count() or 1
-    learners = search.options.get("learners", 0)
-    if search.seeds * learners > cores:
+    learners = search.processes("learners")
+    if learners > cores:
         raise search.said["learners"].wrong(
-            f"{learners} learners for each of {search.seeds} seeds need {search.seeds * learners} cores; "
-            f"this machine has {cores}.",
-            "The seeds of a trial go forward together.",
+            f"{learners} learners need {learners} cores; this machine has {cores}.",
+            f"Runs of a trial that go forward together: {search.abreast}, with as many learners each.",
             "learners: 0",
         )
     if (threads := search.options["threads"]) > cores:
         raise search.said["threads"].wrong(
             f"{threads} threads need {threads} cores; this machine has {cores}.", "", "threads: 1"
         )
-    if jobs * max(1, search.seeds * learners) > cores:
+    if jobs * max(1, learners) > cores:
         raise UserError(
-            f"--jobs {jobs} needs {jobs * max(1, search.seeds * learners)} cores; this machine has {cores}.",
+            f"--jobs {jobs} needs {jobs * max(1, learners)} cores; this machine has {cores}.",
             "A trial takes one, or one for each of its learners.",
-            f"off2on tune {search.path} --jobs {max(1, cores // max(1, search.seeds * learners))}",
+            f"off2on tune {search.path} --jobs {max(1, cores // max(1, learners))}",
         )
 
 
@@ -139,6 +139,8 @@ def _check_ways(search: Search) -> None:
             "Expected one data set.",
             f"data: {search.data[0]}",
         )
+    if search.maximise == "smallest_drop":
+        _check_drop(search)
     every, unscored = marks(search)
     if every - unscored < 2 and (search.stop_early == "asha" or search.by == "pbt"):
         said = early if search.stop_early == "asha" else search.said["by"]
@@ -146,6 +148,18 @@ def _check_ways(search: Search) -> None:
             f"with one evaluation of {search.maximise} there is nothing to go by before the end.",
             "Expected several, or fewer updates between two.",
             f"eval_every: {max(1, search.options.get('updates', 1_000_000) // 10)}",
+        )
+
+
+def _check_drop(search: Search) -> None:
+    """A drop is looked for early, and can be seen only where the policy is evaluated after updates."""
+    plan = search.plans(first(search), "checked")[0]
+    early = EARLY * plan.online
+    if not any(1 < step <= early for step in plan.evaluations()[1]):
+        raise search.said["maximise"].wrong(
+            f"a drop is looked for in the first {early:g} environment steps, and nothing is evaluated there.",
+            "Every trial would have the same: none.",
+            f"eval_every: {max(1, plan.online // 20)}",
         )
 
 

@@ -7,19 +7,20 @@ from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any, TextIO
 
-import ray
 import yaml
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, PopulationBasedTraining, TrialScheduler
 
 from datasets_io import storage
 from datasets_io.workspace import exclusive
+from off2on.cluster.preflight import cluster
 from off2on.errors import Exists, UserError
 from off2on.process import quiet, ray_started
 from off2on.runs import write
 from off2on.search.asking import SCORE, Asking, domain
 from off2on.search.book import COUNTED, FAILED, FINISHED, SEARCH, STOPPED, Book, Trial
 from off2on.search.checks import marks
+from off2on.search.room import bundles
 from off2on.search.spec import Search
 from off2on.search.trial import MARK, RUNS, Seeds
 from off2on.stats import duration, points
@@ -74,7 +75,7 @@ def run(search: Search, jobs: int, resume: bool) -> list[Trial]:
 
 def _tune(search: Search, asking: Asking, jobs: int, terminal: TextIO) -> None:
     """Ray Tune, until every trial has ended."""
-    actors = search.seeds * len(search.data) * sum(search.options.get(n, 0) for n in ("learners", "workers"))
+    actors = search.processes("learners") + search.processes("workers")
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     kept = (search.folder / ".tune").absolute()
@@ -83,8 +84,9 @@ def _tune(search: Search, asking: Asking, jobs: int, terminal: TextIO) -> None:
         write(search.place / SEARCH, yaml.safe_dump(search.as_dict(), sort_keys=False, allow_unicode=True))
         trainable = tune.with_parameters(Seeds, search=search, home=os.getcwd())
         population = search.by == "pbt"
+        taken = bundles(search, jobs, cluster())
         tuner = tune.Tuner(
-            tune.with_resources(trainable, _resources(jobs, actors, population)),
+            tune.with_resources(trainable, tune.PlacementGroupFactory(taken)),
             param_space={"drawn": tune.grid_search(asking.everybody())} if population else {},
             tune_config=tune.TuneConfig(
                 num_samples=1 if population else asking.left,
@@ -104,16 +106,6 @@ def _tune(search: Search, asking: Asking, jobs: int, terminal: TextIO) -> None:
         )
         tuner.fit()
     shutil.rmtree(kept, ignore_errors=True)
-
-
-def _resources(jobs: int, actors: int, population: bool) -> Any:
-    """What a trial takes: a core for itself and one for each of its processes, and its share of the GPUs."""
-    there = ray.cluster_resources()
-    gpu = min(1.0, there.get("GPU", 0.0) / jobs)
-    # All of a population wait at once, so that it is its share of the cores that leaves room for no more.
-    cores = max(1, int(there["CPU"] // jobs) - actors) if population else 1
-    own = {"CPU": cores} | ({"GPU": gpu} if gpu else {})
-    return tune.PlacementGroupFactory([own, *([{"CPU": 1}] * actors)])
 
 
 def _scheduler(search: Search, known: list[Trial]) -> TrialScheduler:
@@ -165,24 +157,28 @@ class Following(tune.Callback):
 
     def __init__(self, search: Search, book: Book, terminal: TextIO) -> None:
         self.search, self.book, self.terminal = search, book, terminal
-        self.began, self.before = time.monotonic(), self._ended
-        self.spoke = self.began
         every, unscored = marks(search)
         self.marks = every - unscored
+        self.begun = {t.name: t.scores[-1][0] / self.marks for t in book.trials if t.scores}
+        """Of each trial, the part that is done while it is under way."""
+        self.began, self.before = time.monotonic(), self._done
+        self.spoke = self.began
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune keeps what it needs to go on, and what we need is in the book."""
         return {}
 
     @property
-    def _ended(self) -> int:
-        return sum(1 for trial in self.book.trials if trial.outcome)
+    def _done(self) -> float:
+        """Trials that have ended, and the parts of others that are done."""
+        return sum(1 if trial.outcome else self.begun.get(trial.name, 0.0) for trial in self.book.trials)
 
     def on_trial_result(self, *, trial: Any, result: Mapping[str, Any], **_: Any) -> None:
         """A score on the way."""
         ours = self.book[trial.trial_id]
         if RUNS in result:
             runs = self.search.seeds * len(self.search.data)
+            self.begun[ours.name] = result[RUNS] / runs
             self._on_the_way(f"{ours.name}  {result[RUNS]} of {runs} runs")
         elif "failed" not in result:
             before = [kept for kept in ours.scores if kept[0] < result[MARK]]  # one may be told twice
@@ -190,6 +186,7 @@ class Following(tune.Callback):
             ours.drawn = dict(trial.config["drawn"])
             ours.values = self.search.settled(ours.drawn)
             self.book.keep(ours)
+            self.begun[ours.name] = result[MARK] / self.marks
             at = f"{result[MARK]} of {self.marks} evaluations"
             self._on_the_way(f"{ours.name}  score {points(result[SCORE])} at {at}")
 
@@ -225,9 +222,10 @@ class Following(tune.Callback):
 
     def _left(self) -> str:
         """How long it all still takes, at the pace of this command so far."""
-        ahead = self.search.trials - self._ended
-        seconds = (time.monotonic() - self.began) * ahead / max(1, self._ended - self.before)
-        return f"  about {duration(seconds)} left" if ahead > 0 else ""
+        done = self._done
+        ahead, made = self.search.trials - done, done - self.before
+        seconds = (time.monotonic() - self.began) * ahead / made if made > 0 else 0.0
+        return f"  about {duration(seconds)} left" if seconds > 0 else ""
 
 
 def _told(measured: Mapping[str, Any]) -> str:

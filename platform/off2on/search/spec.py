@@ -132,6 +132,15 @@ class Search:
         return self.by == "pbt" or self.stop_early != "none"
 
     @property
+    def abreast(self) -> int:
+        """Runs of a trial that go forward at the same time."""
+        return self.seeds * len(self.data) if self.goes_together else 1
+
+    def processes(self, kind: str) -> int:
+        """How many a trial has at a time, besides its own: ``learners`` or ``workers``."""
+        return int(self.abreast * self.options.get(kind, 0))
+
+    @property
     def names(self) -> list[str]:
         """What is searched."""
         return [dimension.name for dimension in self.dimensions]

@@ -8,6 +8,7 @@ import math
 import os
 import shutil
 import sys
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -73,6 +74,8 @@ class Seeds(tune.Trainable):
         self.every, self.unscored = marks(self.search)
         self.runs: list[Run] = []
         self.going: list[Iterator[Run]] = []
+        self.scoring = 0.0
+        """Seconds that it took to say what it is worth: an estimate takes as long as a run."""
         self.stack = ExitStack()
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self.stack.enter_context(quiet(self.log))
@@ -89,7 +92,9 @@ class Seeds(tune.Trainable):
             done = self._all_further() if self.search.goes_together else self._next_run()
             if not done and not self.search.goes_together:
                 return {SCORE: math.nan, MARK: 0, RUNS: len(self.runs), **self._spent()}
+            began = time.monotonic()
             found = score(self.search.maximise, self._tasks)
+            self.scoring += time.monotonic() - began
         except Exception as error:  # of a setting, not of the search: others go on
             traceback.print_exc(file=sys.stderr)
             why = f"{type(error).__name__}: {error}"
@@ -161,7 +166,7 @@ class Seeds(tune.Trainable):
         walls = [float(run.metrics[-1]["wall_s"]) for run in self.runs if run.metrics]
         # Those that go forward together are on the clock together.
         seconds = max(walls, default=0.0) if self.search.goes_together else sum(walls)
-        found = (len(self.plans), updates, env_steps, episodes, round(seconds, 1))
+        found = (len(self.plans), updates, env_steps, episodes, round(seconds + self.scoring, 1))
         return dict(zip(COUNTED, found, strict=True))
 
     def cleanup(self) -> None:
