@@ -119,7 +119,7 @@ def _join(address: str, environment: dict[str, Any]) -> None:
         if _wants_token(address) and not tokens.maybe_enable_token_auth_if_token_available(False):
             raise UserError(
                 f"the Ray cluster at {address} wants a token, and there is none here.",
-                "Expected the cluster's in ~/.ray/auth_token or $RAY_AUTH_TOKEN, and no RAY_AUTH_MODE=disabled.",
+                "Expected the cluster's in ~/.ray/auth_token, or in $RAY_AUTH_TOKEN.",
                 "scp HEAD:.ray/auth_token ~/.ray/auth_token",
             )
         ray.init(address=address, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR)
