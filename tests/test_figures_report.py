@@ -415,6 +415,6 @@ def test_a_report_of_the_same_runs_is_the_same_file(five: Path, tmp_path: Path) 
 
 
 def test_reporting_imports_nothing_that_learns() -> None:
-    code = "import sys, off2on.reports.run, off2on.progress as _; print({'torch', 'ray'} & set(sys.modules))"
+    code = "import sys, off2on.reports.run, off2on.display as _; print({'torch', 'ray'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

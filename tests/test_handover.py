@@ -67,6 +67,17 @@ def test_a_run_keeps_what_changed_and_what_was_checked(tmp_path: Path):
     assert checks["exploration"]["found"].endswith(" nats")
 
 
+def test_whole_numbers_have_no_box(tmp_path: Path):
+    asked = Plan("discrete_sac", "toy-cartpole", SMALL, updates=20, online=40, threads=1)
+    with crossed(asked) as algo:
+        episodes = evaluate(acting(algo.policy()), "CartPole-v1", episodes=1, seed=0, keep=True)
+        (told,) = [
+            one for one in report(asked, asked.check(), algo, None, episodes).checks if "expl" in one.what
+        ]
+    assert "% of actions are not the most frequent of their observation" in told.found
+    assert "box" not in told.found
+
+
 def test_transforms_that_differ_an_old_policy_and_a_moved_score_are_found():
     asked = plan()
     with crossed(asked) as algo:

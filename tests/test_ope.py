@@ -188,6 +188,11 @@ def test_data_that_allow_no_estimate_are_refused():
     assert caught.value.expected.startswith("nearest: fqe")
 
 
+def test_actions_of_another_shape_are_refused(toy: Shards):
+    with pytest.raises(UserError, match=r"actions have shape \(2,\), recorded ones \(2, 1\)"):
+        estimate(lambda obs: obs[:, 0], toy, methods=("fqe",))
+
+
 def test_the_command_knows_the_same_methods():
     assert NAMES == METHODS
 

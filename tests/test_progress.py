@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from off2on.progress import Lines, Screen, open_progress
+from off2on.display import Screen, open_progress
+from off2on.progress import Lines
 
 RUN = """
 import sys, time
-from off2on.progress import open_progress
+from off2on.display import open_progress
 
 row = {"episodes": 20, "score_std": 3.0, "q": 214.3, "ret": 231.0}
 row |= {"offline_share": "", "updates_per_s": 412.0}
@@ -159,6 +160,24 @@ def test_an_offline_run_has_no_handover_and_a_resumed_one_may_not_know_it() -> N
     with open_progress(stream, title="iql", folder="", updates=10, online=10, data_score=None) as resumed:
         resumed.evaluated({"side": "online", "updates": 11, "env_steps": 1, "score": 5.0})
     assert resumed.drop is None
+
+
+def test_a_run_that_goes_on_knows_its_drop_and_forgets_what_it_does_again() -> None:
+    before = [
+        {"side": "offline", "updates": "10", "env_steps": "0", "score": "7.0"},
+        {"side": "handover", "updates": "10", "env_steps": "0", "score": "6.5"},
+        {"side": "online", "updates": "11", "env_steps": "1", "score": "4.0"},
+    ]
+    stream = io.StringIO()
+    with open_progress(stream, title="iql", folder="", updates=10, online=10, data_score=None) as progress:
+        progress.evaluated({"side": "online", "updates": 12, "env_steps": 2, "score": 1.0})
+        said = stream.getvalue()
+        progress.recall(before)
+        assert stream.getvalue() == said
+        assert progress.drop == 3.0
+        progress.evaluated({"side": "online", "updates": 12, "env_steps": 2, "score": 5.0})
+    assert "drop     3.0" in stream.getvalue()
+    assert progress.scores == {"offline": [7.0], "online": [6.5, 4.0, 5.0]}
 
 
 def test_the_time_left_comes_from_the_pace_of_this_side() -> None:

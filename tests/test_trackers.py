@@ -128,6 +128,7 @@ def test_a_run_tells_both_and_nobody_else(toy: Shards, lab: Path, proxy: tuple[s
     [(run, known)] = told_to_mlflow(lab)
     assert known == pytest.approx(scores)
     assert run.info.status == "FINISHED"
+    assert run.info.run_name == "toy-pendulum/bc-s0"
     assert (run.data.params["batch_size"], run.data.params["algorithm"]) == ("16", "bc")
     records = told_to_wandb(lab)
     assert history(records, "score") == pytest.approx(scores)
@@ -175,6 +176,12 @@ def row(updates: int) -> dict[str, Any]:
     return {"side": "offline", "updates": updates, "score": 1.0 * updates, "normalised": ""}
 
 
+def test_trials_of_a_search_have_names_of_their_own(lab: Path):
+    trial = "found/trials/003/toy-pendulum/bc-s0"
+    assert trackers._name(lab / trial) == trackers._name(Path("runs", trial)) == trial
+    assert trackers._name(Path("/elsewhere/toy-pendulum/bc-s0")) == "toy-pendulum/bc-s0"
+
+
 def test_one_that_fails_on_the_way_is_told_later(lab: Path):
     said: list[str] = []
     trackers.check_trackers(["mlflow"])
@@ -207,7 +214,9 @@ def test_one_that_is_not_there_is_no_reason_to_stop(lab: Path, monkeypatch: pyte
     assert "hush" not in said[0]
 
 
-def test_what_cannot_be_told_is_said_before_anything_starts(lab: Path, monkeypatch: pytest.MonkeyPatch):
+def test_what_cannot_be_told_is_said_before_anything_starts(
+    toy: Shards, lab: Path, monkeypatch: pytest.MonkeyPatch
+):
     with pytest.raises(UnknownName, match=r"'wandbb'.\n.*nearest: wandb"):
         Plan("bc", "toy-pendulum", track=["wandbb"]).check()
     monkeypatch.setitem(trackers.TRACKERS, "wandb", (trackers.WandB, "not_installed"))  # type: ignore[index]

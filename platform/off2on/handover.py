@@ -169,7 +169,10 @@ def _checks(algo: Any, before: float | None, played: Sequence[Episode]) -> list[
         said += f" (correlation {values['correlation']:.2f})"
         found.append(Check("Q", None if abs(gap) <= 0.5 * size else False, said))
     random = algo.ask(probe.spread, obs=some)[0]
-    said = f"standard deviation {random['std']:.2g} of half the action box"
+    if algo.config.recipe.actions == "discrete":
+        said = f"{random['std']:.0%} of actions are not the most frequent of their observation"
+    else:
+        said = f"standard deviation {random['std']:.2g} of half the action box"
     said += f", entropy {random['entropy']:.2f} nats" if "entropy" in random else ""
     found.append(Check("exploration", None, said))
     return found

@@ -46,6 +46,7 @@ class Session:
             self.algo.restore_from_path(str(start))
         if run.metrics:  # even without a checkpoint: a run may be killed between its first record and that
             run.forget_after(self.algo.updates, self.algo.env_steps, self.algo.has_crossed)
+            progress.recall(run.metrics)
         self._say_where()
 
     def __enter__(self) -> "Session":

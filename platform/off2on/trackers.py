@@ -279,7 +279,10 @@ def _facts(about: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _name(folder: Path) -> str:
-    return f"{folder.parent.name}/{folder.name}"
+    """A run as its user says it: from where the command was given, below ./runs without saying so."""
+    path, here = folder.absolute(), Path.cwd()
+    told = path.relative_to(here) if path.is_relative_to(here) else Path(path.parent.name, path.name)
+    return told.as_posix().removeprefix("runs/")
 
 
 def _numbers(row: Row) -> dict[str, float]:

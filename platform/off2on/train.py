@@ -17,10 +17,10 @@ from ray.exceptions import RayActorError
 
 from off2on.about import about
 from off2on.cluster.preflight import board
+from off2on.display import open_progress
 from off2on.errors import LearnerDied
 from off2on.plan import Checked, Plan
 from off2on.process import Stop, interruptible, quiet, ray_started
-from off2on.progress import open_progress
 from off2on.reports.run import write_report
 from off2on.runs import Run
 from off2on.session import Session

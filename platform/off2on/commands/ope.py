@@ -85,13 +85,16 @@ def ope(
     if json_:
         about = {"data": shards.pinned, "explore": explore, "discount": discount, "seed": seed}
         as_json(about | {"policies": found, "ranks": ranks})
-        return
-    line("data", f"{shards.name} · {shards.episodes:,} episodes · {shards.rows:,} steps")
-    line("return", f"discounted by {discount:g}, in the units of the rewards; with 95 % intervals")
-    for one in found:
-        _print(one, explore)
-    for row in _ranking_lines(ranks):
-        line(*row)
+    else:
+        line("data", f"{shards.name} · {shards.episodes:,} episodes · {shards.rows:,} steps")
+        line("return", f"discounted by {discount:g}, in the units of the rewards; with 95 % intervals")
+        for one in found:
+            _print(one, explore)
+        for row in _ranking_lines(ranks):
+            line(*row)
+    if not any(one["estimates"] for one in found):
+        click.echo("nothing could be estimated", err=True)
+        raise click.exceptions.Exit(1)
 
 
 def _policies(folder: Path, checkpoint: str, every: bool) -> Iterator[tuple[Path, str]]:
@@ -190,7 +193,8 @@ def _print(one: dict[str, Any], explore: bool) -> None:
     from off2on.stats import points
 
     click.echo()
-    true = "" if one["true"] is None else f" · its run's own score {points(one['true'])}, undiscounted"
+    played = "of the deterministic policy, undiscounted" if explore else "undiscounted"
+    true = "" if one["true"] is None else f" · its run's own score {points(one['true'])}, {played}"
     line("policy", f"{one['run']} ({one['checkpoint']}{', exploring' if explore else ''}){true}")
     rows: list[tuple[str, ...]] = [("method", "estimate", "interval", "counts", "trust")]
     rows.append(("(data)", *_numbers(one["recorded"]), "as far as recorded", ""))

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from off2on.errors import UnknownName
+from off2on.errors import UnknownName, UserError
 from off2on.ope.recorded import Array, Recorded
 
 ROWS = 65_536
@@ -77,8 +77,18 @@ class Exploring:
 
 
 def as_candidate(policy: Candidate | Callable[[Array], Array], data: Recorded) -> Candidate:
-    """What is asked of a policy, of one that may be a mere function of observations [B, D]."""
-    return Deterministic(policy, bool(data.choices)) if callable(policy) else policy
+    """What is asked of a policy, of one that may be a mere function of observations [B, D].
+
+    Raises:
+        UserError: Its actions have another shape than the recorded ones.
+    """
+    judged = Deterministic(policy, bool(data.choices)) if callable(policy) else policy
+    acted, recorded = np.shape(judged.act(data.obs[:2])), data.action[:2].shape
+    if acted != recorded:
+        raise UserError(
+            f"the policy's actions have shape {acted}, recorded ones {recorded}, of two observations."
+        )
+    return judged
 
 
 def candidate_of(folder: Path, checkpoint: str = "last", explore: bool = False) -> Candidate:
