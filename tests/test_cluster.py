@@ -367,11 +367,13 @@ def test_a_cluster_that_wants_a_token_is_joined_with_it_alone(tmp_path: Path, da
         words = ["train", "iql", "toy-pendulum", "--learners", "1", "--dry-run", "--address", closed.address]
         with Job(tmp_path, OFF2ON, *words, OFF2ON_DATA=data_root) as job:
             assert "learners on" in job.ends_well()
-        with Job(tmp_path, OFF2ON, *words, OFF2ON_DATA=data_root, RAY_AUTH_TOKEN="", HOME=tmp_path) as job:
-            assert job.process.wait(PATIENCE) == 2
-        told = job.said.read_text()
-        assert f"error: the Ray cluster at {closed.address} wants a token, and there is none here." in told
-        assert "~/.ray/auth_token" in told
+        for token in ("", "f" * 64):
+            strange = {"RAY_AUTH_TOKEN": token, "HOME": tmp_path, "OFF2ON_DATA": data_root}
+            with Job(tmp_path, OFF2ON, *words, **strange) as job:
+                assert job.process.wait(PATIENCE) == 2
+            told = job.said.read_text()
+            assert f"error: the Ray cluster at {closed.address} wants its token, and here is none" in told
+            assert "~/.ray/auth_token" in told
     finally:
         closed.close()
         shutil.rmtree(folder, ignore_errors=True)

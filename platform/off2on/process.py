@@ -89,7 +89,7 @@ def ray_started(address: str | None, actors: int) -> Iterator[None]:
 
 
 def _wants_token(address: str) -> bool:
-    """Whether a cluster answers nobody without a token.
+    """Whether a cluster answers nobody without its token; asked with ours, if one is to be shown.
 
     A process that has one answers nobody without it either, so that other clusters could not call it back.
     """
@@ -116,9 +116,11 @@ def _join(address: str, environment: dict[str, Any]) -> None:
     try:
         address = canonicalize_bootstrap_address(address) or address  # of `auto`, where it is
         logging.getLogger(tokens.__name__).setLevel(logging.ERROR)  # that a token is used
-        if _wants_token(address) and not tokens.maybe_enable_token_auth_if_token_available(False):
+        tokens.ensure_token_if_auth_enabled(create_token_if_missing=False)
+        shown = tokens.maybe_enable_token_auth_if_token_available
+        if _wants_token(address) and (not shown(warn_if_disabled=False) or _wants_token(address)):
             raise UserError(
-                f"the Ray cluster at {address} wants a token, and there is none here.",
+                f"the Ray cluster at {address} wants its token, and here is none, or another.",
                 "Expected the cluster's in ~/.ray/auth_token, or in $RAY_AUTH_TOKEN.",
                 "scp HEAD:.ray/auth_token ~/.ray/auth_token",
             )
