@@ -216,6 +216,22 @@ def test_a_trial_that_does_worse_than_others_is_stopped_early(here: Path, ray_se
 
 
 @pytest.mark.timeout(900)
+def test_runs_of_a_trial_that_go_together_have_learners_and_runners_of_their_own(here: Path) -> None:
+    text = FILE.replace("trials: 3", "trials: 1").replace("seeds: 3", "seeds: 2")
+    made(f"{text}stop_early: asha\nlearners: 1\nworkers: 1\n".replace("updates: 40", "updates: 20"))
+    search = off2on(here, "tune", "search.yaml")
+    _, said = search.communicate(timeout=PATIENCE)
+    assert search.returncode == 0, said
+    ((trial,), runs) = (
+        table(here / "runs/tune/search"),
+        here.glob("runs/tune/search/trials/000/*/*/run.yaml"),
+    )
+    assert trial["status"] == FINISHED
+    plans = [yaml.safe_load(path.read_text())["plan"] for path in runs]
+    assert [(plan["learners"]["value"], plan["workers"]["value"]) for plan in plans] == [("1", "1")] * 2
+
+
+@pytest.mark.timeout(900)
 def test_a_population_takes_over_networks_and_has_its_own_values(here: Path, ray_session: None) -> None:
     search = made(OFFLINE, by="pbt", updates="60")
     trials = run(search, jobs=1, resume=False)

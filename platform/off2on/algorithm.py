@@ -31,7 +31,7 @@ from off2on.learner import RecipeLearner
 from off2on.logs import Logs
 from off2on.policy import Policy
 from off2on.recipe import Recipe
-from off2on.runner import Rollout
+from off2on.runner import Anywhere, Rollout
 
 STATE = "off2on"
 
@@ -162,6 +162,7 @@ class OfflineToOnline(Recipe, Algorithm):
                 local_env_runner=self.config.num_env_runners == 0,
                 logdir=self.logdir,
                 tune_trial_id=self.trial_id,
+                pg_offset=Anywhere(),
             )
             staleness = self.crossing.staleness if self.crossing.asynchronous else None
             self.runners = Runners(self.env_runner_group, self.learner_group, self._due, staleness)

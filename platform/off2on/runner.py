@@ -40,6 +40,18 @@ class Rollout:
     lengths: list[int]
 
 
+class Anywhere(int):
+    """Of a placement group, whichever bundle has room.
+
+    RLlib adds a runner's number to where runners begin, and waits for that very bundle, which a learner or a
+    runner of another run in the same group may have taken: for ever.
+    """
+
+    def __add__(self, number: int) -> int:
+        """Ray's word for any."""
+        return -1
+
+
 class RecipeRunner(SingleAgentEnvRunner):
     """Steps a vector environment with the exploring policy.
 
