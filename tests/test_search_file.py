@@ -111,6 +111,8 @@ TOGETHER = {
                      "online=20k"),
     "drop-unseen": ({"maximise": "smallest_drop", "online": "200", "eval_every": "50"},
                     ["command line", "first 40 environment steps"], "eval_every=10"),
+    "preset": ({"preset": "nonsense"}, ["command line", "no preset 'nonsense'", "antmaze"], ""),
+    "tracker": ({"track": "wandbb"}, ["command line", "'wandbb'", "nearest: wandb"], "track=wandb"),
     "no-mean": ({"data": "toy-pendulum,wide"}, ["command line", "0 and 100"], ""),
     "estimates": ({"data": "toy-pendulum,wide", "maximise": "fqe"}, ["command line", "common scale"], ""),
     "column": ({"algorithm": "bcq", "data": "toy-cartpole"}, ["search.yaml"], ""),

@@ -4,5 +4,6 @@ reading.py  from a file to a search        ranges.py   what varies, and in which
 spec.py     what a search is               names.py    whose a name is
 checks.py   that every value can be        book.py     what is known of the trials, on disk
 asking.py   which values a trial gets      trial.py    a trial: its seeds together
-scoring.py  what a trial is worth          run.py      the whole, resumable
+scoring.py  what a trial is worth          room.py     what a trial takes of a cluster
+run.py      the whole, resumable
 """

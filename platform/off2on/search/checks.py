@@ -276,6 +276,11 @@ def _to_blame(search: Search, error: UserError) -> Said:
     option = re.search(r"--([a-z-]+)", error.what)
     if option and option[1].replace("-", "_") in search.said:
         return search.said[option[1].replace("-", "_")]
+    quoted = re.search(r"'([^']+)'", error.what)
+    fixed = [search.said["with"].items[name] for name in search.fixed]
+    for said in [*fixed, *(search.said[key] for key in ("track", "env") if key in search.said)]:
+        if quoted and quoted[1] in said.joined.split(","):
+            return said
     if isinstance(error, MissingColumn | DataError):
         return search.said["data"]
     if isinstance(error, SimulatorError):
