@@ -1,103 +1,25 @@
 """Reports of made run folders: what is on the page, what must not be, and what is drawn."""
 
 import base64
-import csv
 import io
-import math
 import re
 import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import yaml
+from made_runs import make_run
 from matplotlib.text import Annotation
 from PIL import Image
 
 from off2on import stats
-from off2on.errors import UnknownName, UserError
 from off2on.records import find_runs, load_run
 from off2on.reports import figures
 from off2on.reports.run import write_report
 from off2on.reports.sections import LARGEST
-
-
-def make_run(
-    folder: Path,
-    *,
-    algorithm: str = "iql",
-    strategy: str | None = "balanced",
-    data: str = "hopper-medium-v2",
-    seed: int = 0,
-    updates: int = 1_000_000,
-    online: int = 250_000,
-    evaluations: int = 20,
-    depth: float = 10.0,
-    gain: float = 25.0,
-    reference: tuple[float, float] | None = (-20.27, 3234.3),
-    q_scale: float = 1.0,
-    offline: bool = True,
-    status: str = "finished",
-    **about: Any,
-) -> Path:
-    """A run folder as training writes it: learns up to about 66 of 100, loses `depth`, gains `gain`."""
-    rng = np.random.default_rng(seed + len(algorithm))
-    unit = 32.0
-    rows: list[dict[str, object]] = []
-
-    def row(side: str, done: int, steps: int, score: float, share: float) -> None:
-        rows.append(
-            {
-                "side": side, "updates": done, "env_steps": steps,
-                "score": score * unit, "score_std": 90 + rng.random(), "episodes": 20,
-                "normalised": score if reference else "", "q": q_scale * (150 + score + rng.normal()),
-                "ret": 190 + rng.normal(), "offline_share": share, "updates_per_s": 412 + seed,
-                "steps_per_s": 1900 if steps > 1 else "", "wall_s": done / 400, "critic/loss": 1.8,
-            }
-        )  # fmt: skip
-
-    for done in np.linspace(updates / evaluations, updates, evaluations).astype(int) if offline else []:
-        row("offline", int(done), 0, 66 * (1 - math.exp(-6 * done / updates)) + rng.normal(), 1)
-    if online:
-        before = float(str(rows[-1]["score"])) / unit if rows else 66.0
-        row("handover", updates, 0, before, 1)
-        early = {step for step in (1, 1_000, 2_000, 5_000, 10_000, 20_000) if step < online}
-        for step in sorted(early | set(np.linspace(online * 0.12, online, evaluations).astype(int))):
-            x = step / online
-            dip = depth * (x / 0.03) * math.exp(1 - x / 0.03)
-            score = before - dip + gain * (1 - math.exp(-6 * x)) + 0.6 * rng.normal()
-            row("online", updates + int(step), int(step), score, max(0.1, 0.5 - x))
-    folder.mkdir(parents=True)
-    with (folder / "metrics.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    told: dict[str, Any] = {
-        "command": f"off2on train {algorithm} {data} --online {online} --strategy {strategy} beta=6.0",
-        "started": "2026-11-22T09:21:07", "finished": "2026-11-22T12:33:07", "wall_s": 11_520.0,
-        "status": status, "algorithm": algorithm, "family": "in-sample", "paper": "arXiv:2110.06169",
-        "strategy": strategy, "seed": seed, "updates": updates, "online": online, "env": "Hopper-v4",
-        "device": "cpu", "threads": 1, "commit": "3f2a91c",
-        "data": {
-            "name": data, "path": f"data/{data}", "content_hash": "sha256:8d1f0c9a77e0", "rows": 1_000_000,
-            "episodes": 2186, "return_mean": 58.5 * unit, "return_std": 300.0, "return_min": 10.0,
-            "return_max": 3200.0, "normalised_mean": 58.5,
-            "reference": list(reference) if reference else None,
-            "return_to_go_mean": 190.0, "return_to_go_max": 264.0,
-        },
-        "plan": {"online": {"value": online, "origin": "command line"}},
-        "hyperparameters": {
-            "beta": {"value": 6.0, "default": 3.0, "origin": "command line"},
-            "expectile": {"value": 0.7, "default": 0.7, "origin": "default"},
-        },
-        "versions": {"off2on": "0.1.0", "ray": "2.60.0", "torch": "2.13.0", "gymnasium": "1.2.2"},
-        **about,
-    }  # fmt: skip
-    (folder / "run.yaml").write_text(yaml.safe_dump(told))
-    return folder
 
 
 class Outline(HTMLParser):
@@ -138,81 +60,6 @@ def five(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed in range(5):
         make_run(root / f"iql-balanced-s{seed}", seed=seed)
     return root
-
-
-def test_a_run_is_read_as_it_was_written(tmp_path: Path) -> None:
-    run = load_run(make_run(tmp_path / "iql-balanced-s3", seed=3))
-    assert (run.algorithm, run.strategy, run.data, run.seed) == ("iql", "balanced", "hopper-medium-v2", 3)
-    assert run.name == "iql × balanced"
-    assert run.reference == (-20.27, 3234.3)
-    assert len(run.curve.offline) == 20
-    assert run.curve.steps[:2].tolist() == [0, 1]  # just after the switch, then one step
-    assert run.curve.after == run.curve.handover  # nothing was lost by the switch itself
-    steps, share = run.trace("offline_share", "online")
-    assert share[0] == pytest.approx(0.5, abs=1e-5)
-    assert steps[0] == 1
-    assert len(run.trace("steps_per_s", "offline")[0]) == 0  # empty cells are no values
-    assert len(run.trace("no such column", "offline")[0]) == 0
-
-
-def test_a_line_that_is_being_written_is_not_read(tmp_path: Path) -> None:
-    folder = make_run(tmp_path / "run", online=0)
-    with (folder / "metrics.csv").open("a") as file:
-        file.write("offline,1000001,0,99")
-    assert len(load_run(folder).sides) == 20
-
-
-HEADER = "side,updates,env_steps,score\n"
-
-
-@pytest.mark.parametrize(
-    ("file", "content", "told"),
-    [
-        ("run.yaml", None, "is not a run: it has no run.yaml"),
-        ("run.yaml", "[1", "cannot be read"),
-        ("run.yaml", "seed: 1", "does not describe a run"),
-        ("run.yaml", "{seed: 1, data: {}}", "It lacks algorithm, data.name"),
-        ("metrics.csv", None, "has no evaluation yet"),
-        ("metrics.csv", "", "lacks side, updates, env_steps, score"),
-        ("metrics.csv", HEADER, "has no evaluation yet"),
-        ("metrics.csv", f"{HEADER}offline,1,0,high\n", "holds a cell that is not a number"),
-    ],
-)
-def test_a_folder_that_is_no_run_says_what_is_missing(
-    tmp_path: Path, file: str, content: str | None, told: str
-) -> None:
-    folder = make_run(tmp_path / "run")
-    (folder / file).unlink()
-    if content is not None:
-        (folder / file).write_text(content)
-    with pytest.raises(UserError) as caught:
-        write_report([folder])
-    assert told in str(caught.value)
-    assert str(folder) in str(caught.value)
-    assert not (folder / "report.html").exists()
-
-
-def test_runs_are_found_by_folder_glob_parent_and_name(five: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seeds = [five / f"iql-balanced-s{seed}" for seed in range(5)]
-    assert find_runs([str(seeds[2])]) == [seeds[2]]
-    assert find_runs([str(five / "*-s[01]")]) == seeds[:2]
-    assert find_runs([str(five)]) == find_runs([str(five.parent)]) == seeds
-    assert find_runs([str(five), str(seeds[0])]) == seeds  # each once
-    assert find_runs(["iql-balanced-s4"], root=five.parent) == [seeds[4]]
-    assert find_runs(["hopper-medium-v2/iql-balanced-s4"], root=five.parent) == [seeds[4]]
-    monkeypatch.chdir(five)
-    assert find_runs(["iql-balanced-s4"]) == [Path("iql-balanced-s4")]
-
-
-def test_a_name_that_is_not_found_or_not_alone_says_so(five: Path) -> None:
-    with pytest.raises(UnknownName, match=r"no run is called 'iql-balancd-s0'") as caught:
-        find_runs(["iql-balancd-s0"], root=five)
-    assert "nearest: iql-balanced-s0" in str(caught.value)
-    assert str(five) in str(caught.value)
-    with pytest.raises(UserError, match="5 runs match 'iql'"):
-        find_runs(["iql"], root=five)
-    with pytest.raises(UnknownName, match="0 runs"):
-        find_runs(["anything"], root=five / "nowhere")
 
 
 def test_the_page_of_five_seeds(five: Path) -> None:

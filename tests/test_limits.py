@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from gradients import gradient
 from torch.nn import functional as F  # noqa: N812
 
 from off2on.algorithms.bc import BC
@@ -21,10 +21,6 @@ from off2on.strategies.base import Options
 from off2on.strategies.symmetric import Symmetric, SymmetricOptions
 
 AS_SAC = {"conservative_weight": 0.0, "actor_lr": 3e-4, "temperature_lr": 3e-4, "entropy_backup": True}
-
-
-def gradient(loss: Tensor, network: torch.nn.Module) -> Tensor:
-    return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(network.parameters()))])
 
 
 def test_cql_without_its_term_has_sacs_losses_and_draws_sacs_random_numbers(problem: Callable[..., Any]):

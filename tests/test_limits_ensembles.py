@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from gradients import gradient
 from torch import Tensor, tensor
 
 from off2on.algorithms.cql import CQL
@@ -23,10 +24,6 @@ from off2on.recipe import Objective
 Make = Callable[..., Any]
 
 SAME = {"hidden": (32, 32), "actor_lr": 3e-4, "temperature_lr": 3e-4}
-
-
-def gradient(loss: Tensor, network: torch.nn.Module) -> Tensor:
-    return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(network.parameters()))])
 
 
 def with_weights_of(case: Any, other: Any) -> Any:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn, tensor
+from gradients import gradient
+from torch import nn, tensor
 
 from off2on.actors import DeterministicActor
 from off2on.algorithms.ddpg import DDPG
@@ -22,10 +23,6 @@ Make = Callable[..., Any]
 
 PLAIN = {"critics": 1, "target_noise": 0.0}
 AS_TD3 = {"batch_size": 32, "polyak": 0.005, "actor_lr": 3e-4, "critic_lr": 3e-4}
-
-
-def gradient(loss: Tensor, network: nn.Module) -> Tensor:
-    return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(network.parameters()))])
 
 
 def same_weights(one: Any, other: Any, names: list[str]) -> None:

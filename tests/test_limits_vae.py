@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from gradients import gradient
 from torch import Tensor
 
 from off2on import losses
@@ -17,10 +18,6 @@ from off2on.generative import best
 
 Make = Callable[..., Any]
 VAE = {"vae_hidden": (32, 32)}
-
-
-def gradient(loss: Tensor, network: torch.nn.Module) -> Tensor:
-    return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(network.parameters()))])
 
 
 # BCQ.

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from gradients import gradient
 from torch import Tensor, nn
 
 from datasets_io import Shards
@@ -26,10 +27,6 @@ from off2on.transforms import Transforms
 
 Build = Callable[..., Any]
 GAUSSIAN = BC.Hyperparameters(policy="gaussian")
-
-
-def gradient(loss: Tensor, network: nn.Module) -> Tensor:
-    return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(network.parameters()))])
 
 
 def vector(network: nn.Module) -> Tensor:

@@ -1,0 +1,94 @@
+"""Run folders: read as they were written, refused where they are none, found by what a user says."""
+
+from pathlib import Path
+
+import pytest
+from made_runs import make_run
+
+from off2on.errors import UnknownName, UserError
+from off2on.records import find_runs, load_run
+from off2on.reports.run import write_report
+
+
+@pytest.fixture(scope="module")
+def five(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five seeds of one group."""
+    root = tmp_path_factory.mktemp("runs") / "hopper-medium-v2"
+    for seed in range(5):
+        make_run(root / f"iql-balanced-s{seed}", seed=seed)
+    return root
+
+
+def test_a_run_is_read_as_it_was_written(tmp_path: Path) -> None:
+    run = load_run(make_run(tmp_path / "iql-balanced-s3", seed=3))
+    assert (run.algorithm, run.strategy, run.data, run.seed) == ("iql", "balanced", "hopper-medium-v2", 3)
+    assert run.name == "iql × balanced"
+    assert run.reference == (-20.27, 3234.3)
+    assert len(run.curve.offline) == 20
+    assert run.curve.steps[:2].tolist() == [0, 1]  # just after the switch, then one step
+    assert run.curve.after == run.curve.handover  # nothing was lost by the switch itself
+    steps, share = run.trace("offline_share", "online")
+    assert share[0] == pytest.approx(0.5, abs=1e-5)
+    assert steps[0] == 1
+    assert len(run.trace("steps_per_s", "offline")[0]) == 0  # empty cells are no values
+    assert len(run.trace("no such column", "offline")[0]) == 0
+
+
+def test_a_line_that_is_being_written_is_not_read(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", online=0)
+    with (folder / "metrics.csv").open("a") as file:
+        file.write("offline,1000001,0,99")
+    assert len(load_run(folder).sides) == 20
+
+
+HEADER = "side,updates,env_steps,score\n"
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "told"),
+    [
+        ("run.yaml", None, "is not a run: it has no run.yaml"),
+        ("run.yaml", "[1", "cannot be read"),
+        ("run.yaml", "seed: 1", "does not describe a run"),
+        ("run.yaml", "{seed: 1, data: {}}", "It lacks algorithm, data.name"),
+        ("metrics.csv", None, "has no evaluation yet"),
+        ("metrics.csv", "", "lacks side, updates, env_steps, score"),
+        ("metrics.csv", HEADER, "has no evaluation yet"),
+        ("metrics.csv", f"{HEADER}offline,1,0,high\n", "holds a cell that is not a number"),
+    ],
+)
+def test_a_folder_that_is_no_run_says_what_is_missing(
+    tmp_path: Path, file: str, content: str | None, told: str
+) -> None:
+    folder = make_run(tmp_path / "run")
+    (folder / file).unlink()
+    if content is not None:
+        (folder / file).write_text(content)
+    with pytest.raises(UserError) as caught:
+        write_report([folder])
+    assert told in str(caught.value)
+    assert str(folder) in str(caught.value)
+    assert not (folder / "report.html").exists()
+
+
+def test_runs_are_found_by_folder_glob_parent_and_name(five: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds = [five / f"iql-balanced-s{seed}" for seed in range(5)]
+    assert find_runs([str(seeds[2])]) == [seeds[2]]
+    assert find_runs([str(five / "*-s[01]")]) == seeds[:2]
+    assert find_runs([str(five)]) == find_runs([str(five.parent)]) == seeds
+    assert find_runs([str(five), str(seeds[0])]) == seeds  # each once
+    assert find_runs(["iql-balanced-s4"], root=five.parent) == [seeds[4]]
+    assert find_runs(["hopper-medium-v2/iql-balanced-s4"], root=five.parent) == [seeds[4]]
+    monkeypatch.chdir(five)
+    assert find_runs(["iql-balanced-s4"]) == [Path("iql-balanced-s4")]
+
+
+def test_a_name_that_is_not_found_or_not_alone_says_so(five: Path) -> None:
+    with pytest.raises(UnknownName, match=r"no run is called 'iql-balancd-s0'") as caught:
+        find_runs(["iql-balancd-s0"], root=five)
+    assert "nearest: iql-balanced-s0" in str(caught.value)
+    assert str(five) in str(caught.value)
+    with pytest.raises(UserError, match="5 runs match 'iql'"):
+        find_runs(["iql"], root=five)
+    with pytest.raises(UnknownName, match="0 runs"):
+        find_runs(["anything"], root=five / "nowhere")
