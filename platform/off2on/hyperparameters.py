@@ -10,7 +10,7 @@ import dataclasses
 import importlib
 import math
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Any, ClassVar, Self
@@ -218,9 +218,9 @@ class Settings:
         """Name to rule, in the order of declaration."""
         return {field.name: field.metadata["rule"] for field in dataclasses.fields(cls)}
 
-    def idle(self, names: Iterable[str]) -> dict[str, tuple[str, object]]:
+    def idle(self, names: Collection[str]) -> dict[str, tuple[str, object]]:
         """Those of the names that do nothing here, each with the setting and the value that it would need."""
-        needs = {name: rule.only for name, rule in self.rules().items() if name in set(names) and rule.only}
+        needs = {name: rule.only for name, rule in self.rules().items() if name in names and rule.only}
         return {name: need for name, need in needs.items() if getattr(self, need[0]) != need[1]}
 
     def as_dict(self) -> dict[str, Any]:

@@ -117,8 +117,8 @@ def _join(address: str, environment: dict[str, Any]) -> None:
         address = canonicalize_bootstrap_address(address) or address  # of `auto`, where it is
         logging.getLogger(tokens.__name__).setLevel(logging.ERROR)  # that a token is used
         tokens.ensure_token_if_auth_enabled(create_token_if_missing=False)
-        shown = tokens.maybe_enable_token_auth_if_token_available
-        if _wants_token(address) and (not shown(warn_if_disabled=False) or _wants_token(address)):
+        show = tokens.maybe_enable_token_auth_if_token_available
+        if _wants_token(address) and (not show(warn_if_disabled=False) or _wants_token(address)):
             raise UserError(
                 f"the Ray cluster at {address} wants its token, and here is none, or another.",
                 "Expected the cluster's in ~/.ray/auth_token, or in $RAY_AUTH_TOKEN.",

@@ -27,6 +27,8 @@ ANSWER_S = 60
 LEARNERS_GPU = {"GPU": 1.0}
 """What a trial of a search sets aside for a learner that has a GPU."""
 
+WAITING = "--wait MINUTES for nodes that are still to come"
+
 AGAIN_S = 600
 """Seconds for a cluster that lost a node to have room again: machines come in minutes."""
 
@@ -87,9 +89,9 @@ def graphics_here(plan: Plan, say: Callable[[str], None]) -> int | None:
     from ray.util import get_current_placement_group
 
     group = get_current_placement_group()
-    if plan.learners and group is not None:
-        return int(LEARNERS_GPU in group.bundle_specs)
-    return None if plan.address is None or group is not None else graphics(plan, room(plan, say))
+    if group is not None:
+        return int(LEARNERS_GPU in group.bundle_specs) if plan.learners else None
+    return None if plan.address is None else graphics(plan, room(plan, say))
 
 
 def readers() -> str:
@@ -139,13 +141,13 @@ def room(plan: Plan, say: Callable[[str], None], patience: float = AGAIN_S) -> l
     Raises:
         UserError: There is none.
     """
-    return room_for(partial(needs, plan), say, partial(_no_room, plan), patience)
+    return room_for(partial(needs, plan), say, partial(_fewer, plan), patience)
 
 
 def room_for(
     needed: Callable[[Sequence[Node]], list[Role]],
     say: Callable[[str], None],
-    refusal: Callable[[Sequence[Role], Sequence[Node], bool], UserError],
+    attempt: Callable[[Sequence[Node]], str],
     patience: float,
 ) -> list[Node]:
     """The nodes of the joined cluster, once there is room on them.
@@ -153,8 +155,11 @@ def room_for(
     Args:
         needed: The processes, given the nodes.
         say: Is told what is waited for.
-        refusal: What to raise, given the processes, the nodes, and whether others use what is needed.
+        attempt: What to try instead, given the nodes, where there are too few.
         patience: Seconds to wait for nodes that are not there; what others use is waited for longer.
+
+    Raises:
+        UserError: There is none.
     """
     from ray.autoscaler.sdk import request_resources
 
@@ -167,7 +172,11 @@ def room_for(
                 return nodes
             fits = lay_out(roles, nodes) is not None
             if time.monotonic() - begun >= (max(patience, AGAIN_S) if fits else patience):
-                raise refusal(roles, nodes, fits)
+                has = "; ".join(f"{it.name} {it.cpus:g} CPUs, {it.gpus:g} GPUs" for it in nodes) or "no node"
+                there = f"There is: {has}."
+                if fits:
+                    raise UserError(f"others use what is needed: {all_of(roles)}.", there, "ray status")
+                raise UserError(f"the cluster has no room for {all_of(roles)}.", there, attempt(nodes))
             if not waits:
                 waits = True
                 say(f"waiting for room for {all_of(roles)}{'' if fits else ': there are too few nodes'}")
@@ -225,23 +234,15 @@ def _node(_: Any) -> str:
     return next(f"{node['NodeName']}/{here[:6]}" for node in ray.nodes() if node["NodeID"] == here)
 
 
-def _no_room(plan: Plan, roles: Sequence[Role], nodes: Sequence[Node], fits: bool) -> UserError:
-    has = "; ".join(f"{node.name} {node.cpus:g} CPUs, {node.gpus:g} GPUs" for node in nodes) or "no node"
-    if fits:
-        return UserError(
-            f"others use what this run needs: {all_of(roles)}.", f"There is: {has}.", "ray status"
-        )
+def _fewer(plan: Plan, nodes: Sequence[Node]) -> str:
+    """The most processes for which there is room."""
     fewer = next(
         f"--learners {learners} --workers {workers}"
         for learners in range(plan.learners, -1, -1)
         for workers in range(plan.workers, -1, -1)
         if lay_out(needs(replace(plan, learners=learners, workers=workers), nodes), nodes) is not None
     )
-    return UserError(
-        f"the cluster has no room for {all_of(roles)}.",
-        f"There is: {has}.",
-        f"{fewer}, or --wait MINUTES for nodes that are still to come",
-    )
+    return f"{fewer}, or {WAITING}"
 
 
 def _held(plan: Plan, checked: Checked) -> str:

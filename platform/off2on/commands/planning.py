@@ -46,13 +46,7 @@ def planned(
     values, origins = said.values, {**said.origins, **dict.fromkeys(asked, COMMAND_LINE)}
     if "address" not in asked and "RAY_ADDRESS" in os.environ:
         origins["address"] = "$RAY_ADDRESS"
-    factors = [f"--{name.replace('_', '-')}" for name in ("strategy", *FACTORS) if name in given]
-    factors += [
-        name
-        for name, origin in said.origins.items()
-        if name.startswith((ASKED_OF_STRATEGY, OTHERWISE_ONLINE)) and origin == COMMAND_LINE
-    ]
-    _goes_online(asked, factors)
+    _goes_online(asked, given, said.origins)
     if "source" in asked:
         asked, values, origins = _from_run(asked, values, origins)
     _names_exist(asked, next(iter(command.split()[1:2]), "train"))
@@ -84,19 +78,27 @@ def planned(
     return plans, first
 
 
-def _goes_online(asked: Mapping[str, Any], factors: Sequence[str]) -> None:
-    """That there is an online side, if something is asked of it."""
+def _goes_online(asked: Mapping[str, Any], options: Mapping[str, Any], origins: Mapping[str, str]) -> None:
+    """That there is an online side, if the command line asks something of it; a file may hold more."""
     if asked.get("online") or "new_data" in asked:
         return
-    if words := ["--from"] if "source" in asked else factors:
+    words = ["--from"] if "source" in asked else []
+    words += [_option(name) for name in ("strategy", *FACTORS) if name in options]
+    prefixes = (ASKED_OF_STRATEGY, OTHERWISE_ONLINE)
+    words += [name for name in origins if name.startswith(prefixes) and origins[name] == COMMAND_LINE]
+    if words:
         raise UserError(f"{words[0]} is for the online side, and there is none.", "", "--online 20k")
 
 
 def _not_said_twice(name: str, origins: Mapping[str, str]) -> None:
     """That a factor is said as an option or as an assignment; an option may overrule a file."""
     if origins.get(OTHERWISE_ONLINE + name) == COMMAND_LINE:
-        option = f"--{name.replace('_', '-')}"
-        raise UserError(f"{option} and {OTHERWISE_ONLINE}{name}= say the same.", f"Leave one out: {option}.")
+        both = f"{_option(name)} and {OTHERWISE_ONLINE}{name}="
+        raise UserError(f"{both} say the same.", "Leave one of them out.")
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def idle(plan: "Plan", checked: "Checked") -> list[str]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from datasets_io.buckets import Location
 from datasets_io.scores import key_of, reference
+from off2on.algorithms import find_algorithm
 from off2on.errors import (
     CrossingError,
     DataError,
@@ -14,10 +15,12 @@ from off2on.errors import (
     SimulatorError,
     UserError,
 )
+from off2on.hyperparameters import PRESET
 from off2on.said import Said
 from off2on.search.names import OF_ONLINE, OF_STRATEGY, applies, homes, nobody_has
 from off2on.search.spec import KEYS, LISTED, Dimension, Search
 from off2on.stats import EARLY
+from off2on.trackers import check_trackers
 
 ONLINE_MEASURES = ("smallest_drop", "area")
 ROWS = ("normalise_obs", "reward", "expand", "preset")
@@ -38,6 +41,9 @@ def check(search: Search, jobs: int = 1) -> None:
     _check_online(search)
     _check_fixed(search)
     _check_ways(search)
+    if "track" in search.said:
+        with search.said["track"].blamed():
+            check_trackers(search.options["track"])
     for name in search.data:
         from datasets_io import open_shards
 
@@ -197,8 +203,6 @@ def _keeps_networks(search: Search, name: str) -> bool:
     import gymnasium as gym
     import numpy as np
 
-    from off2on.algorithms import find_algorithm
-
     if name in ROWS:
         return False
     recipe = find_algorithm(search.algorithms[0])
@@ -240,6 +244,8 @@ def _check_plans(search: Search) -> None:
 
 def _parse(name: str, value: str, algorithm: str, strategy: str) -> None:
     """That a single value has its type and lies in its range, if the name means anything here."""
+    if name == PRESET:
+        find_algorithm(algorithm).Hyperparameters.parse({PRESET: value}, algorithm)
     for kind, rest in homes(name, algorithm, strategy)[:1]:
         kind.parse({rest: value}, strategy if name.startswith(OF_STRATEGY) else algorithm)
 
@@ -276,11 +282,6 @@ def _to_blame(search: Search, error: UserError) -> Said:
     option = re.search(r"--([a-z-]+)", error.what)
     if option and option[1].replace("-", "_") in search.said:
         return search.said[option[1].replace("-", "_")]
-    quoted = re.search(r"'([^']+)'", error.what)
-    fixed = [search.said["with"].items[name] for name in search.fixed]
-    for said in [*fixed, *(search.said[key] for key in ("track", "env") if key in search.said)]:
-        if quoted and quoted[1] in said.joined.split(","):
-            return said
     if isinstance(error, MissingColumn | DataError):
         return search.said["data"]
     if isinstance(error, SimulatorError):

@@ -4,8 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from off2on.cluster.placement import Node, Role, all_of, lay_out
-from off2on.cluster.preflight import LEARNERS_GPU, room_for, there_is
-from off2on.errors import UserError
+from off2on.cluster.preflight import LEARNERS_GPU, WAITING, room_for, there_is
 from off2on.process import ray_started
 from off2on.search.spec import Search
 
@@ -55,19 +54,7 @@ def joined(search: Search, jobs: int, say: Callable[[str], None], patience: floa
 
 
 def _board(search: Search, jobs: int, say: Callable[[str], None], patience: float) -> None:
-    def refusal(roles: Sequence[Role], nodes: Sequence[Node], fits: bool) -> UserError:
-        has = "; ".join(f"{node.name} {node.cpus:g} CPUs, {node.gpus:g} GPUs" for node in nodes) or "no node"
-        if fits:
-            return UserError(
-                f"others use what a trial needs: {all_of(roles)}.", f"There is: {has}.", "ray status"
-            )
-        return UserError(
-            f"the cluster has no room for {all_of(roles)}.",
-            f"There is: {has}. Runs of a trial that go forward together: {search.abreast}.",
-            "--wait MINUTES for nodes that are still to come",
-        )
-
-    nodes = room_for(lambda nodes: _roles(search, jobs, 1, nodes), say, refusal, patience)
+    nodes = room_for(lambda nodes: _roles(search, jobs, 1, nodes), say, lambda _: WAITING, patience)
     fitting = next(
         count
         for count in range(jobs, 0, -1)
