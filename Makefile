@@ -38,7 +38,7 @@ scaling: $(VENV)/ready      ## what `off2on plan` computes with, measured here (
 	for turn in 1 2 3; do \
 	  OFF2ON_COSTS=build/costs-$$turn.json OFF2ON_SCALING=build/scaling-$$turn.json \
 	  $(BIN)/python -m pytest -m bench -s tests/bench/test_costs.py tests/bench/test_scaling.py || exit 1; done
-	$(BIN)/python tests/bench/fold.py platform/off2on/cluster/scaling.json build/costs-?.json build/scaling-?.json
+	$(BIN)/python tests/bench/fold.py platform/off2on/training/cluster/scaling.json build/costs-?.json build/scaling-?.json
 
 image:                      ## the container, for this machine or docker/compose.yaml
 	docker build -f docker/Dockerfile -t off2on:$(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) .

@@ -9,7 +9,7 @@ A source of one's own is six lines, and works wherever a data set is named:
             for trip in read_trips(part):
                 yield Episode(trip.states, trip.controls, trip.rewards, terminated=trip.crashed)
 
-    shards = ingest(Forklifts(), Path("trips/"), Path("data"), name="forklifts")   # datasets_io.ingest
+    shards = ingest(Forklifts(), Path("trips/"), Path("data"), name="forklifts")
     batch = shards.read_all(["obs", "actions", "rewards", "new_obs"])
 """
 
@@ -17,25 +17,27 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from datasets_io.episode import Episode
-    from datasets_io.manifest import Manifest
+    from datasets_io.ingestion.ingest import ingest
     from datasets_io.shards import Shards, open_shards
+    from datasets_io.shards.manifest import Manifest
     from datasets_io.source import Source
 
-__all__ = ["Episode", "Manifest", "Shards", "Source", "open_shards"]
+__all__ = ["Episode", "Manifest", "Shards", "Source", "ingest", "open_shards"]
 
-_HOME = {
+_MODULES = {
     "Episode": "episode",
-    "Manifest": "manifest",
+    "Manifest": "shards.manifest",
     "Shards": "shards",
     "Source": "source",
+    "ingest": "ingestion.ingest",
     "open_shards": "shards",
 }
 
 
 def __getattr__(name: str) -> Any:
     # Imported on first use: numpy and pyarrow take longer than `off2on --help` may.
-    if name not in _HOME:
+    if name not in _MODULES:
         raise AttributeError(f"module 'datasets_io' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f"datasets_io.{_HOME[name]}"), name)
+    return getattr(import_module(f"datasets_io.{_MODULES[name]}"), name)

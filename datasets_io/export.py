@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from datasets_io.columns import FIXED
 from datasets_io.environments import OBSERVE, registered
 from datasets_io.episode import Array
 from datasets_io.errors import BadValues, Exists, UserError
 from datasets_io.flatten import unflatten_rows
-from datasets_io.minari_server import folder_of, minari
-from datasets_io.minari_sets import OURS
 from datasets_io.scores import horizon
-from datasets_io.shards import Shards
-from datasets_io.storage_errors import writing
+from datasets_io.shards.columns import FIXED
+from datasets_io.shards.reading import Shards
+from datasets_io.sources.minari import OURS
+from datasets_io.sources.minari_server import folder_of, minari
+from datasets_io.storage.errors import writing
 
 _DERIVED = ("new_obs", "ret")  # made again when the data are read
 

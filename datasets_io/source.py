@@ -8,10 +8,10 @@ from types import MappingProxyType
 from typing import Any
 
 from datasets_io import storage
-from datasets_io.buckets import Location
 from datasets_io.episode import Episode
 from datasets_io.faults import Fault, Quarantined
 from datasets_io.storage import Place
+from datasets_io.storage.buckets import Location
 
 
 class Source:

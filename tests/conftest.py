@@ -16,12 +16,12 @@ import pytest
 import torch
 
 from datasets_io import Episode, Shards, Source, storage
-from datasets_io.ingest import ingest
-from datasets_io.toy import ToyCartPole, ToyPendulum
+from datasets_io.ingestion.ingest import ingest
+from datasets_io.sources.toy import ToyCartPole, ToyPendulum
 from off2on.algorithms import CATALOGUE, find_algorithm
-from off2on.batches import Batch
-from off2on.nets import Nets
-from off2on.recipe import Recipe
+from off2on.recipe.batch import Batch
+from off2on.recipe.hooks import Recipe
+from off2on.recipe.networks import Nets
 
 # The same examples in every run, and no deadline on a machine that others use.
 hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None)

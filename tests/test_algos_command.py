@@ -14,17 +14,17 @@ from typing import Any
 
 import pytest
 
-from off2on import expansions
 from off2on.algorithms import CATALOGUE, find_algorithm
 from off2on.commands import algos
-from off2on.hyperparameters import Hyperparameters
+from off2on.recipe.hyperparameters import Hyperparameters
+from off2on.replay.augmentation import catalogue
 
 OFF2ON = Path(sys.executable).with_name("off2on")
 FIDELITY = Path(algos.__file__).parents[1] / "algorithms" / "fidelity.csv"
 EXPANDED = '''
 from dataclasses import dataclass
 from off2on.algorithms.iql import IQL, IQLHyperparameters
-from off2on.hyperparameters import hp
+from off2on.recipe.hyperparameters import hp
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def test_the_page_in_words_says_the_same():
 def test_only_the_expansions_that_fit_are_listed(name: str):
     page = page_of(name)
     listed = {word["name"] for word in page["expansions"]}
-    assert listed <= set(expansions.CATALOGUE)
+    assert listed <= set(catalogue.CATALOGUE)
     assert ("bootstrap" in listed) is (name != "bc")
     assert "top" in listed
 

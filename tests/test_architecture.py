@@ -10,8 +10,8 @@ import pytest
 from off2on import strategies
 from off2on.algorithms import CATALOGUE, Entry, find_algorithm
 from off2on.errors import UnknownName
+from off2on.replay.strategy import Strategy
 from off2on.strategies import find_strategy
-from off2on.strategies.base import Strategy
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "platform" / "off2on"
@@ -111,7 +111,11 @@ def test_an_unknown_algorithm_is_refused_with_the_nearest():
     with pytest.raises(UnknownName, match="iql") as refusal:
         find_algorithm("ikl")
     assert "cql" in str(refusal.value)
-    for wrong in ("no.such.module:Class", "off2on.algorithms.iql:NoSuchClass", "off2on.nets:Critic"):
+    for wrong in (
+        "no.such.module:Class",
+        "off2on.algorithms.iql:NoSuchClass",
+        "off2on.recipe.networks:Critic",
+    ):
         with pytest.raises(UnknownName):
             find_algorithm(wrong)
 
@@ -119,7 +123,11 @@ def test_an_unknown_algorithm_is_refused_with_the_nearest():
 def test_an_unknown_strategy_is_refused_with_the_nearest():
     with pytest.raises(UnknownName, match="balanced"):
         find_strategy("ballanced")
-    for wrong in ("no.such.module:Class", "off2on.strategies.append:Nothing", "off2on.nets:Critic"):
+    for wrong in (
+        "no.such.module:Class",
+        "off2on.strategies.append:Nothing",
+        "off2on.recipe.networks:Critic",
+    ):
         with pytest.raises(UnknownName):
             find_strategy(wrong)
 

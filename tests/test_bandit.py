@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from off2on.bandit import RESAMPLES, Selection, select
+from off2on.reports.search.bandit import RESAMPLES, Selection, select
 
 
 def always(*values: float) -> list[np.ndarray]:

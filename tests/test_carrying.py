@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from off2on import carrying
 from off2on.algorithms.iql import IQL
+from off2on.rllib import checkpoint_rows
 
 
 @pytest.mark.usefixtures("ray_session")
@@ -17,7 +17,7 @@ def test_rows_come_back_as_they_were_wherever_a_learner_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sees: bool
 ):
     """The learners are here: what they see of the folder is all that is made up."""
-    monkeypatch.setattr(carrying, "_sees", lambda *_, **__: sees)
+    monkeypatch.setattr(checkpoint_rows, "_sees", lambda *_, **__: sees)
 
     def pair() -> list[Any]:
         config = IQL.configure("toy-pendulum").offline(10).online(100, strategy="append")
@@ -45,9 +45,9 @@ def test_rows_come_back_as_they_were_wherever_a_learner_is(
     def ask(learners: list[Any]) -> Any:
         return lambda function, **kwargs: [function(learner, **kwargs) for learner in learners]
 
-    carrying.save_rows(ask(before), tmp_path)
+    checkpoint_rows.save_rows(ask(before), tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rows-0-of-2.pt", "rows-1-of-2.pt"]
-    carrying.load_rows(ask(after), tmp_path)
+    checkpoint_rows.load_rows(ask(after), tmp_path)
     assert [learner.rows.added for learner in after] == [6, 5]
     for one, other in zip(before, after, strict=True):
         held = one.rows.offline + one.rows.online

@@ -236,8 +236,8 @@ def test_help_is_quick_and_short(tmp_path: Path) -> None:
 
 
 def test_the_help_states_the_defaults_of_the_plan(tmp_path: Path) -> None:
-    from off2on.crossing import Crossing
-    from off2on.plan import Plan
+    from off2on.online.settings import Crossing
+    from off2on.training.plan import Plan
 
     said = succeeds(tmp_path, "train", "-h").stdout
     plan = Plan("iql", "toy")

@@ -14,7 +14,7 @@ from nodes import OFF2ON, PATIENCE, TOKEN, Job, Nodes
 from processes import runs_in, wait_for
 
 from datasets_io import open_shards
-from datasets_io.ingest import ingest
+from datasets_io.ingestion.ingest import ingest
 from off2on.policy import load_policy
 
 

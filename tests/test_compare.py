@@ -14,12 +14,13 @@ import pytest
 import yaml
 from processes import runs_in, wait_for
 
-from off2on import stats
 from off2on.commands.cells import read
 from off2on.errors import UserError
-from off2on.records import load_run
 from off2on.reports.comparison import write_comparison
 from off2on.reports.sections import LARGEST
+from off2on.runs import statistics
+from off2on.runs.numbers import points
+from off2on.runs.record import load_run
 
 OFF2ON = Path(sys.executable).with_name("off2on")
 PATIENCE = 400  # seconds until a process counts as stuck; a busy machine is slow
@@ -202,7 +203,7 @@ def test_the_page_says_what_the_table_says(lab: Path, compared: object) -> None:
     rows = scores(out)
     for way in WAYS:
         finals = [float(row["final"]) for row in rows if row["way"] == way]
-        assert stats.points(stats.estimate(finals).value) in page
+        assert points(statistics.estimate(finals).value) in page
 
 
 @pytest.mark.timeout(900)
@@ -255,7 +256,7 @@ def test_a_run_that_is_not_finished_is_in_the_table_and_not_on_the_page(
     assert len(kept) == SEEDS - 1
     page = (tmp_path / "report.html").read_text()
     assert "iql × append: seed 0 is interrupted" in page
-    assert stats.points(stats.estimate(kept).value) in page
+    assert points(statistics.estimate(kept).value) in page
 
 
 @pytest.mark.timeout(900)
@@ -270,7 +271,7 @@ def test_only_handovers_that_every_way_took_are_put_together(
     # Both handovers are the same runs here, so that the mean of their chances is that of one.
     rows = [row for row in scores(tmp_path) if row["handover"] == "one"]
     finals = [[float(row["final"]) for row in rows if row["way"] == way] for way in reversed(WAYS)]
-    assert f"<td>{stats.probability_of_improvement(*finals).value:.0%}</td>" in page
+    assert f"<td>{statistics.probability_of_improvement(*finals).value:.0%}</td>" in page
 
 
 def test_two_comparisons_in_one_folder_are_refused(lab: Path) -> None:

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from off2on.records import RunRecord
 from off2on.reports.comparison import verdict
 from off2on.reports.groups import Group
-from off2on.stats import Curve
+from off2on.runs.curve import Curve
+from off2on.runs.record import RunRecord
 
 
 def group(name: str, finals: list[float], lowest: float = 60.0) -> Group:

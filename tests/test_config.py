@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from datasets_io.ingest import ingest
-from datasets_io.toy import ToyCartPole
+from datasets_io.ingestion.ingest import ingest
+from datasets_io.sources.toy import ToyCartPole
 from off2on.algorithms.bc import BC
 from off2on.algorithms.iql import IQL
 from off2on.errors import HyperparameterError, RecipeError, SimulatorError, UnknownName

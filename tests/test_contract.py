@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from datasets_io import Shards
-from off2on.batches import STORED, Batch
 from off2on.errors import RecipeError
 from off2on.policy import Policy
-from off2on.recipe import Objective, Recipe
-from off2on.transforms import Transforms
+from off2on.recipe.batch import Batch
+from off2on.recipe.hooks import Objective, Recipe
+from off2on.replay.buffer import STORED
+from off2on.replay.transforms import Transforms
 
 Build = Callable[..., Any]
 

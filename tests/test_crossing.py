@@ -9,7 +9,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from off2on import targets
 from off2on.algorithms import CATALOGUE, find_algorithm
 from off2on.algorithms.cal_ql import CalQL
 from off2on.algorithms.cql import CQL
@@ -19,15 +18,16 @@ from off2on.algorithms.sac import SAC
 from off2on.algorithms.sac_n import SACN
 from off2on.algorithms.td3 import TD3
 from off2on.algorithms.td3_bc import TD3BC
-from off2on.crossing import Crossing, adapted, online_hyperparameters, split
 from off2on.errors import CrossingError, HyperparameterError, RecipeError
-from off2on.explorations import EXPLORATIONS
-from off2on.recipe import Objective
+from off2on.online import target_values
+from off2on.online.exploration import EXPLORATIONS
+from off2on.online.settings import Crossing, adapted, online_hyperparameters, split
+from off2on.online.target_values import TARGETS
+from off2on.recipe.hooks import Objective
 from off2on.strategies import CATALOGUE as STRATEGIES
 from off2on.strategies import find_strategy
 from off2on.strategies.append import Append
 from off2on.strategies.warm_start import WarmStart
-from off2on.targets import TARGETS
 
 Make = Callable[..., Any]
 CHANGES: list[dict[str, Any]] = [
@@ -232,7 +232,11 @@ VALUES = torch.tensor([[4.0, 0.0], [1.0, 2.0], [3.0, -1.0]])
 @pytest.mark.parametrize(
     ("kind", "expected"),
     # Of 4, 1, 3: the pairs' smaller ones are 1, 3, 1. Of 0, 2, -1: 0, -1, -1.
-    [(targets.Smallest, [1, -1]), (targets.Mean, [8 / 3, 1 / 3]), (targets.WeightedPair, [5 / 3, -2 / 3])],
+    [
+        (target_values.Smallest, [1, -1]),
+        (target_values.Mean, [8 / 3, 1 / 3]),
+        (target_values.WeightedPair, [5 / 3, -2 / 3]),
+    ],
 )
 def test_combinations_by_hand(kind: Any, expected: list[float]):
     torch.testing.assert_close(kind.combine(VALUES), torch.tensor(expected, dtype=torch.float32))
@@ -243,11 +247,11 @@ def test_weighted_pairs_are_the_mean_over_all_pairs(members: int, seed: int):
     q = torch.randn(members, 3, 5, generator=torch.Generator().manual_seed(seed))
     pairs = [torch.minimum(q[i], q[j]) for i, j in combinations(range(members), 2)]
     expected = torch.stack(pairs).mean(0) if pairs else q[0]
-    torch.testing.assert_close(targets.WeightedPair.combine(q), expected)
+    torch.testing.assert_close(target_values.WeightedPair.combine(q), expected)
 
 
 def test_a_random_pair_is_drawn_among_all():
-    seen = {tuple(targets.RandomPair.combine(VALUES).tolist()) for _ in range(60)}
+    seen = {tuple(target_values.RandomPair.combine(VALUES).tolist()) for _ in range(60)}
     assert seen == {(1.0, 0.0), (3.0, -1.0), (1.0, -1.0)}
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from datasets_io import scores
-from datasets_io.d4rl import D4RL
 from datasets_io.errors import BadValues, Corrupt, MissingColumn, UnknownName
-from datasets_io.ingest import ingest
+from datasets_io.ingestion.ingest import ingest
+from datasets_io.sources.d4rl import D4RL
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 

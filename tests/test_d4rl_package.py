@@ -16,8 +16,8 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from datasets_io.download import SERVER, url_of
 from datasets_io.registry import registry
+from datasets_io.sources.download import SERVER, url_of
 
 FAMILIES = (
     "locomotion",

@@ -11,11 +11,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from off2on.discrete import epsilon_greedy, epsilon_soft
-from off2on.distributions import END, Normal, TanhNormal, around
-from off2on.nets import Nets
 from off2on.policy import Policy, load_policy
-from off2on.transforms import Transforms
+from off2on.recipe.discrete import epsilon_greedy, epsilon_soft
+from off2on.recipe.distributions import END, Normal, TanhNormal, around
+from off2on.recipe.networks import Nets
+from off2on.replay.transforms import Transforms
 
 LOW, HIGH = (-2.0, 0.0), (1.0, 5.0)
 

@@ -16,7 +16,7 @@ from datasets_io.diagnosis.coverage import _correlation_times
 from datasets_io.diagnosis.dynamics import Dynamics
 from datasets_io.diagnosis.finding import gravest_first, listed, share
 from datasets_io.errors import BadValues
-from datasets_io.ingest import ingest
+from datasets_io.ingestion.ingest import ingest
 
 
 def test_nan_is_counted_by_row_and_column() -> None:

@@ -18,7 +18,7 @@ from PIL import Image
 
 from datasets_io import Episode, Source
 from datasets_io.diagnosis import Diagnosis, diagnose_source
-from datasets_io.ingest import ingest
+from datasets_io.ingestion.ingest import ingest
 from off2on.commands.check import check
 from off2on.commands.data import data
 from off2on.errors import UnknownName

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from datasets_io import Episode, Shards, Source, open_shards
-from datasets_io.catalogue import resolve_source
 from datasets_io.diagnosis import Diagnosis, diagnose_shards, diagnose_source
 from datasets_io.diagnosis.known import known_defects
-from datasets_io.ingest import ingest
-from datasets_io.tabular import Table
+from datasets_io.ingestion.ingest import ingest
+from datasets_io.sources.catalogue import resolve_source
+from datasets_io.sources.tabular import Table
 
 GOAL = np.array([6.0, 6.0])
 SHARED = Path(__file__).parents[2] / "shared" / "data"

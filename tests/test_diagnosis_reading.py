@@ -13,7 +13,7 @@ from datasets_io.diagnosis.blocks import of_shards
 from datasets_io.diagnosis.sample import Reservoir, Sampler, watched
 from datasets_io.diagnosis.survey import EpisodeTable
 from datasets_io.errors import Corrupt
-from datasets_io.ingest import ingest
+from datasets_io.ingestion.ingest import ingest
 
 
 def test_a_block_knows_its_rows_and_what_follows_them() -> None:

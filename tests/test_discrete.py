@@ -15,17 +15,17 @@ import pytest
 import torch
 from torch import Tensor, nn, tensor
 
-from off2on import losses
 from off2on.algorithms.discrete_bc import DiscreteBC
 from off2on.algorithms.discrete_bcq import DiscreteBCQ
 from off2on.algorithms.discrete_cql import DiscreteCQL
 from off2on.algorithms.discrete_sac import DiscreteSAC
 from off2on.algorithms.double_dqn import DoubleDQN
 from off2on.algorithms.dqn import DQN
-from off2on.batches import Batch
-from off2on.discrete import ActionValues, epsilon_greedy, greedy, greedy_within, of_action
-from off2on.distributions import Categorical
-from off2on.nets import Nets
+from off2on.recipe import losses
+from off2on.recipe.batch import Batch
+from off2on.recipe.discrete import ActionValues, epsilon_greedy, greedy, greedy_within, of_action
+from off2on.recipe.distributions import Categorical
+from off2on.recipe.networks import Nets
 
 # The pieces.
 

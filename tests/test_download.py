@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets_io import download
-from datasets_io.catalogue import resolve_source
 from datasets_io.errors import Corrupt, Exists, Offline, UnknownName
+from datasets_io.sources import download
+from datasets_io.sources.catalogue import resolve_source
 
 NAME, FILE = "hopper-medium-v2", "gym_mujoco_v2/hopper_medium-v2.hdf5"
 CONTENT = np.random.default_rng(0).bytes(3_000_000)

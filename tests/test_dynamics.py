@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from datasets_io import Shards
-from off2on import dynamics as module
-from off2on.dynamics import FILE, PATIENCE, Dynamics, Shape, file_of, fit, read
 from off2on.errors import HyperparameterError, UnknownName, UserError
+from off2on.recipe import dynamics_model as module
+from off2on.recipe.dynamics_model import FILE, PATIENCE, Dynamics, Shape, file_of, fit, read
 
 SMALL = Shape(obs=3, action=2, hidden=(16, 16), members=4, elites=2)
 PENDULUM = Shape(obs=3, action=1, hidden=(64, 64), members=3, elites=2)

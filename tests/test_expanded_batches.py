@@ -11,16 +11,13 @@ from hypothesis import strategies as st
 
 from datasets_io import Shards
 from off2on.algorithms.iql import IQL
-from off2on.batches import Batch
-from off2on.expansions import find_expansion
-from off2on.expansions.base import (
-    About,
-    BatchChange,
-    batch_expansions,
-)
-from off2on.expansions.bootstrap import Bootstrap
-from off2on.expansions.states import Amplitude, Dropout, Mixup, Noise, Uniform
-from off2on.transforms import Transforms
+from off2on.recipe.batch import Batch
+from off2on.replay.augmentation.base import About, BatchChange
+from off2on.replay.augmentation.bootstrap import Bootstrap
+from off2on.replay.augmentation.catalogue import find_expansion
+from off2on.replay.augmentation.compose import batch_expansions
+from off2on.replay.augmentation.states import Amplitude, Dropout, Mixup, Noise, Uniform
+from off2on.replay.transforms import Transforms
 
 CPU = torch.device("cpu")
 
@@ -181,7 +178,7 @@ def test_changes_come_in_the_order_of_their_words_and_weights_are_none_of_them(w
 
 
 MY_LAB = """
-from off2on.expansions.base import BatchChange
+from off2on.replay.augmentation.base import BatchChange
 
 
 class Halving(BatchChange):

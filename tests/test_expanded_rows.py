@@ -14,22 +14,21 @@ from datasets_io import Shards
 from off2on.algorithms.bc import BC
 from off2on.algorithms.cql import CQL
 from off2on.algorithms.iql import IQL
-from off2on.batches import Batch, Layout, Rows
-from off2on.expansions import CATALOGUE, find_expansion, unfit
-from off2on.expansions.base import (
-    BatchChange,
-    episode_weights,
-)
-from off2on.expansions.bootstrap import Bootstrap
-from off2on.offline import OfflineRows
+from off2on.recipe.batch import Batch
+from off2on.replay.augmentation.base import BatchChange
+from off2on.replay.augmentation.bootstrap import Bootstrap
+from off2on.replay.augmentation.catalogue import CATALOGUE, find_expansion, unfit
+from off2on.replay.augmentation.compose import episode_weights
+from off2on.replay.buffer import Layout, Rows
+from off2on.replay.offline_rows import OfflineRows
+from off2on.replay.strategy import Options, offline_rows
+from off2on.replay.transforms import Transforms
 from off2on.strategies import CATALOGUE as STRATEGIES
 from off2on.strategies import find_strategy
 from off2on.strategies.append import Append
 from off2on.strategies.balanced import Balanced, BalancedOptions
-from off2on.strategies.base import Options, offline_rows
 from off2on.strategies.online_only import OnlineOnly
 from off2on.strategies.symmetric import Symmetric, SymmetricOptions
-from off2on.transforms import Transforms
 
 CPU = torch.device("cpu")
 Build = Callable[..., Any]

@@ -14,17 +14,13 @@ from datasets_io import Shards
 from off2on.algorithms.bc import BC
 from off2on.algorithms.iql import IQL
 from off2on.errors import HyperparameterError, UnknownName
-from off2on.expansions import CATALOGUE, check_fit, find_expansion, unfit
-from off2on.expansions.base import (
-    BatchChange,
-    Episodes,
-    EpisodeWeights,
-    episode_weights,
-)
-from off2on.expansions.states import Mixup
-from off2on.expansions.top import Top
-from off2on.expansions.trajectories import Advantages, Returns
-from off2on.hyperparameters import Hyperparameters
+from off2on.recipe.hyperparameters import Hyperparameters
+from off2on.replay.augmentation.base import BatchChange, Episodes, EpisodeWeights
+from off2on.replay.augmentation.catalogue import CATALOGUE, check_fit, find_expansion, unfit
+from off2on.replay.augmentation.compose import episode_weights
+from off2on.replay.augmentation.states import Mixup
+from off2on.replay.augmentation.top import Top
+from off2on.replay.augmentation.trajectories import Advantages, Returns
 
 CPU = torch.device("cpu")
 Build = Callable[..., Any]
@@ -65,7 +61,7 @@ def test_every_listed_expansion_is_found_and_says_what_its_number_is(name: str):
 
 
 def test_the_catalogue_is_the_folder():
-    folder = Path(__import__("off2on.expansions").expansions.__file__).parent
+    folder = Path(__import__("off2on.replay.augmentation.catalogue").expansions.__file__).parent
     listed = {target.partition(":")[0].rpartition(".")[2] for target, _ in CATALOGUE.values()}
     assert listed == {file.stem for file in folder.glob("*.py")} - {"__init__", "base"}
 
@@ -78,8 +74,8 @@ def test_the_catalogue_is_the_folder():
         ("", ()),
         ("[noise:1e-3, top]", ("noise:1e-3", "top")),
         (["noise:1e-3", "top"], ("noise:1e-3", "top")),
-        (("off2on.expansions.top:Top:0.5",), ("off2on.expansions.top:Top:0.5",)),
-        ("off2on.expansions.top:Top", ("off2on.expansions.top:Top",)),
+        (("off2on.replay.augmentation.top:Top:0.5",), ("off2on.replay.augmentation.top:Top:0.5",)),
+        ("off2on.replay.augmentation.top:Top", ("off2on.replay.augmentation.top:Top",)),
     ],
 )
 def test_words_of_a_command_line_or_a_file(words: Any, parsed: tuple[str, ...]):
@@ -93,7 +89,7 @@ def test_words_of_a_command_line_or_a_file(words: Any, parsed: tuple[str, ...]):
         ("noize", ["'noize'", "nearest: noise"]),
         ("noize:loud", ["'noize:loud'", "nearest: noise", "package.module:Class"]),
         ("no_such_lab:Own:3", ["'no_such_lab:Own'", "package.module:Class"]),
-        ("off2on.nets:Critic", ["not an expansion", "EpisodeWeights or BatchChange"]),
+        ("off2on.recipe.networks:Critic", ["not an expansion", "EpisodeWeights or BatchChange"]),
         ("noise:-1", ["'noise:-1'", "≥ 0", "'-1'", "standard deviation"]),
         ("noise:loud", ["≥ 0", "'loud'", "0.0003"]),
         ("noise:", ["≥ 0", "''"]),
@@ -104,7 +100,7 @@ def test_words_of_a_command_line_or_a_file(words: Any, parsed: tuple[str, ...]):
         ("top:nan", ["(0, 1]"]),
         ("returns:0", ["> 0", "temperature"]),
         ("bootstrap:0", ["(0, 1]"]),
-        ("off2on.expansions.top:Top:2", ["(0, 1]"]),
+        ("off2on.replay.augmentation.top:Top:2", ["(0, 1]"]),
     ],
 )
 def test_a_wrong_word_is_refused_before_anything_starts(wide: Shards, word: str, says: list[str]):

@@ -15,11 +15,12 @@ from made_runs import make_run
 from matplotlib.text import Annotation
 from PIL import Image
 
-from off2on import stats
-from off2on.records import find_runs, load_run
 from off2on.reports import figures
 from off2on.reports.run import write_report
 from off2on.reports.sections import LARGEST
+from off2on.runs import statistics
+from off2on.runs.numbers import points
+from off2on.runs.record import find_runs, load_run
 
 
 class Outline(HTMLParser):
@@ -84,12 +85,12 @@ def test_the_page_of_five_seeds(five: Path) -> None:
 
     runs = [load_run(folder) for folder in find_runs([str(five)])]
     for scores in ([run.curve.handover for run in runs], [run.curve.online[-1] for run in runs]):
-        told = stats.estimate(scores)
+        told = statistics.estimate(scores)
         assert told.interval is not None
-        assert f">{stats.points(told.value)}</b>" in seen.html
-        assert f"[{stats.points(told.interval[0])}, {stats.points(told.interval[1])}]" in seen.text
-    lost = stats.estimate([run.curve.drop or 0.0 for run in runs])
-    assert f"<b class='loss'>{stats.points(-lost.value)}</b>" in seen.html
+        assert f">{points(told.value)}</b>" in seen.html
+        assert f"[{points(told.interval[0])}, {points(told.interval[1])}]" in seen.text
+    lost = statistics.estimate([run.curve.drop or 0.0 for run in runs])
+    assert f"<b class='loss'>{points(-lost.value)}</b>" in seen.html
     assert "made good after" in seen.text
     assert "just after the switch" in seen.text
     assert "normalised" in seen.text
@@ -164,7 +165,7 @@ def test_negative_returns_are_compared_by_difference(tmp_path: Path) -> None:
     (folder / "run.yaml").write_text(yaml.safe_dump(told))
     text = Outline(write_report([folder])).text
     final = load_run(folder).curve.online[-1]
-    assert f"+{stats.points(final + 1000)}" in text
+    assert f"+{points(final + 1000)}" in text
     assert "×-" not in text
 
 
@@ -233,7 +234,7 @@ def test_the_arrow_says_the_size_of_the_drop(tmp_path: Path) -> None:
     run = load_run(make_run(tmp_path / "run", depth=30))
     figure = figures.handover([run.curve], 1872.0, run.reference)
     words = [text.get_text() for axes in figure.axes for text in axes.texts]
-    assert any(text.startswith(f"drop {stats.points(run.curve.drop or 0)},") for text in words)
+    assert any(text.startswith(f"drop {points(run.curve.drop or 0)},") for text in words)
     assert "the data's own return, 1,872" in words
     notes = [text for axes in figure.axes for text in axes.texts if isinstance(text, Annotation)]
     (arrow,) = [note for note in notes if note.arrowprops]
@@ -262,6 +263,7 @@ def test_a_report_of_the_same_runs_is_the_same_file(five: Path, tmp_path: Path) 
 
 
 def test_reporting_imports_nothing_that_learns() -> None:
-    code = "import sys, off2on.reports.run, off2on.display as _; print({'torch', 'ray'} & set(sys.modules))"
+    modules = "off2on.reports.run, off2on.training.live_display"
+    code = f"import sys, {modules}; print({{'torch', 'ray'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

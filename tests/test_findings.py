@@ -16,12 +16,12 @@ from found import SEARCH, Page, made, make_search, make_seeds
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from off2on.commands.words import split
 from off2on.errors import UserError
-from off2on.findings import write_findings
-from off2on.findings.best import best_yaml
-from off2on.findings.reading import Search, Trial, load_search
+from off2on.reports.search import write_findings
+from off2on.reports.search.best import best_yaml
+from off2on.reports.search.record import Search, Trial, load_search
 from off2on.reports.sections import LARGEST
+from off2on.training.command_line import split
 
 OFF2ON = Path(sys.executable).with_name("off2on")
 

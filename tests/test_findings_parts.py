@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from found import SEARCH, Page, make_search, make_seeds
 
-from off2on.findings import write_findings
-from off2on.findings.importance import importance
-from off2on.findings.policies import policies
-from off2on.findings.reading import Search, load_search
+from off2on.reports.search import write_findings
+from off2on.reports.search.importance import importance
+from off2on.reports.search.policies import policies
+from off2on.reports.search.record import Search, load_search
 
 
 def test_axes_are_logarithmic_where_the_search_or_the_values_are(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from datasets_io.flatten import (
     select,
     unflatten_rows,
 )
-from datasets_io.ingest import ingest
+from datasets_io.ingestion.ingest import ingest
 
 shapes = st.lists(st.integers(1, 3), max_size=2).map(tuple)
 leaves = st.one_of(

@@ -12,10 +12,10 @@ import pytest
 from gymnasium.spaces import Box
 
 from datasets_io import Episode, Shards, Source, open_shards
-from datasets_io.appending import append
 from datasets_io.errors import BadValues, Exists, UnknownName
-from datasets_io.generations import Range, parse
-from datasets_io.ingest import ingest
+from datasets_io.ingestion.appending import append
+from datasets_io.ingestion.ingest import ingest
+from datasets_io.shards.generations import Range, parse
 
 
 class Trips(Source):
@@ -107,7 +107,7 @@ def test_another_action_space_is_refused(grown: Shards):
 
 
 def test_the_same_file_twice_is_refused(tmp_path: Path):
-    from datasets_io.tabular import Table
+    from datasets_io.sources.tabular import Table
 
     for name, number in (("a.csv", 1), ("b.csv", 2)):
         rows = [f"{number},{step / 9},1.0,{step == 9}" for step in range(10)]

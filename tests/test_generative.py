@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor, tensor
 
-from off2on import losses
 from off2on.algorithms.uwac import DropoutCritic, largest_singular_value
-from off2on.generative import Autoencoder, Perturbation, beside, best, mixture
-from off2on.nets import Critic
+from off2on.recipe import losses
+from off2on.recipe.networks import Critic
+from off2on.recipe.vae import Autoencoder, Perturbation, beside, best, mixture
 
 
 def constant(layer: torch.nn.Module, *bias: float) -> None:

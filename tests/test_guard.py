@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from off2on.errors import HyperparameterError, UserError
-from off2on.guard import ACCEPT, ROLL_BACK, STOP, WAIT, Guard, GuardOptions
-from off2on.plan import Plan
 from off2on.policy import load_policy
-from off2on.train import train
+from off2on.training.guard import ACCEPT, ROLL_BACK, STOP, WAIT, Guard, GuardOptions
+from off2on.training.plan import Plan
+from off2on.training.train import train
 
 HANDOVER = [100.0, 110.0, 90.0, 100.0]
 
@@ -96,7 +96,7 @@ def test_only_the_serving_policy_collects_and_a_collapsed_learner_begins_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Step sizes that ruin most policies: the learner is rolled back, and collects nothing in between."""
-    from off2on.algorithm import OfflineToOnline
+    from off2on.rllib.algorithm import OfflineToOnline
 
     served: list[torch.Tensor] = []
     seen = torch.randn(50, 3)

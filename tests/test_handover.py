@@ -8,12 +8,12 @@ import pytest
 import torch
 import yaml
 
-from off2on import probe
-from off2on.crossing import Crossing
-from off2on.evaluate import acting, evaluate
-from off2on.handover import _updates, report
-from off2on.plan import Plan
-from off2on.train import train
+from off2on.online.settings import Crossing
+from off2on.training import handover_checks
+from off2on.training.evaluate import acting, evaluate
+from off2on.training.handover_report import _updates, report
+from off2on.training.plan import Plan
+from off2on.training.train import train
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 SMALL = {"hidden": (16, 16), "batch_size": 16}
@@ -120,7 +120,7 @@ def test_values_are_held_against_what_the_episodes_returned():
             "truncateds": np.array([False, False, False, True]),
             "last": np.array([False, True, False, True]),
         }
-        (said,) = algo.ask(probe.judge, columns=columns)
+        (said,) = algo.ask(handover_checks.judge, columns=columns)
     scaled, gamma = scale * reward, 0.99
     end = scaled[3] + gamma * 7
     expected = [scaled[0] + gamma * scaled[1], scaled[1], scaled[2] + gamma * end, end]
@@ -150,9 +150,9 @@ def test_how_random_exploring_is_in_halves_of_the_box():
             for parameter in actor.mlp.parameters():
                 parameter.zero_()
             actor.log_std.fill_(np.log(0.1))
-            (narrow,) = algo.ask(probe.spread, obs=obs)
+            (narrow,) = algo.ask(handover_checks.spread, obs=obs)
             actor.log_std.fill_(-5.0)
-            (none,) = algo.ask(probe.spread, obs=obs)
+            (none,) = algo.ask(handover_checks.spread, obs=obs)
     assert narrow["std"] == pytest.approx(0.1, rel=0.05)
     # ½ ln(2πe σ²) of a sigma that is 0.2 in the environment's box [-2, 2]
     assert narrow["entropy"] == pytest.approx(0.5 * np.log(2 * np.pi * np.e * 0.2**2), abs=0.03)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from off2on import strategies
 from off2on.algorithms import CATALOGUE, find_algorithm
 from off2on.errors import HyperparameterError
-from off2on.hyperparameters import Hyperparameters, Rule, Settings, hp, number
+from off2on.recipe.hyperparameters import Hyperparameters, Rule, Settings, hp, number
 from off2on.strategies import find_strategy
 
 KINDS = {f"algorithm {name}": find_algorithm(name).Hyperparameters for name in CATALOGUE} | {

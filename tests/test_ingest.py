@@ -5,7 +5,7 @@ import pytest
 
 from datasets_io import Episode, Source, open_shards
 from datasets_io.errors import BadValues, Exists
-from datasets_io.ingest import ingest
+from datasets_io.ingestion.ingest import ingest
 
 
 class Numbers(Source):

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from processes import wait_for
 
-from datasets_io import Source, open_shards, parallel
+from datasets_io import Source, open_shards
 from datasets_io.errors import BadValues, Exists, UnknownName
-from datasets_io.ingest import ingest
+from datasets_io.ingestion import parallel
+from datasets_io.ingestion.ingest import ingest
 
 # Importable from a folder of its own, as a user's would be; Ray's workers must find it there.
 SLOW = '''
@@ -49,7 +50,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from slow_source_of_a_test import Slow
 from datasets_io import parallel
-from datasets_io.ingest import ingest
+from datasets_io.ingestion.ingest import ingest
 parallel.PATIENCE_S = 0
 ingest(Slow(), Path(sys.argv[2]), Path(sys.argv[3]), name="slow")
 """
@@ -129,7 +130,7 @@ from pathlib import Path
 import gymnasium, numpy as np, pandas, pyarrow.parquet
 from datasets_io import Episode, Source, open_shards
 from datasets_io.errors import UnknownName
-from datasets_io.ingest import ingest
+from datasets_io.ingestion.ingest import ingest
 
 class Data(Source):
     def __init__(self, value):
@@ -204,7 +205,7 @@ import resource, sys
 from pathlib import Path
 import numpy as np
 from datasets_io import Episode, Source
-from datasets_io.ingest import ingest
+from datasets_io.ingestion.ingest import ingest
 import pandas, gymnasium, h5py
 class Long(Source):
     def __init__(self, count):

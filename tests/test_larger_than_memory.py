@@ -9,7 +9,7 @@ import pytest
 from linked import linked
 
 from datasets_io import Episode, Source
-from datasets_io.ingest import ingest
+from datasets_io.ingestion.ingest import ingest
 
 WIDTH, ALLOWED = 1000, 600 * 2**20
 
@@ -41,8 +41,8 @@ import resource, sys
 import ray, torch
 from datasets_io import open_shards
 from off2on.algorithms.iql import IQL
-from off2on.about import _returns_to_go
-from off2on.transforms import Transforms
+from off2on.training.metadata import _returns_to_go
+from off2on.replay.transforms import Transforms
 
 def held(kind="VmData"):
     with open("/proc/self/status") as status:

@@ -16,15 +16,15 @@ import torch
 from ray import cloudpickle, tune
 
 from datasets_io import Shards
-from off2on.algorithm import OfflineToOnline
 from off2on.algorithms.bc import BC
 from off2on.algorithms.cql import CQL
 from off2on.algorithms.iql import IQL
-from off2on.config import OfflineToOnlineConfig
 from off2on.errors import LearnerDied
-from off2on.learner import RecipeLearner
-from off2on.speed import fastest_threads
-from off2on.strategies.base import Options, Strategy
+from off2on.replay.strategy import Options, Strategy
+from off2on.rllib.algorithm import OfflineToOnline
+from off2on.rllib.config import OfflineToOnlineConfig
+from off2on.rllib.learner import RecipeLearner
+from off2on.rllib.threads import fastest_threads
 
 # Workers cannot import the tests: what is defined here travels by value.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -291,9 +291,9 @@ def test_a_learner_does_not_wait_half_an_hour_for_one_that_is_silent():
 
 def hasty(learner: RecipeLearner) -> None:
     """From the next updates on, the other learners are waited for two seconds long."""
-    import off2on.learner
+    import off2on.rllib.learner
 
-    off2on.learner.PATIENCE = timedelta(seconds=2)
+    off2on.rllib.learner.PATIENCE = timedelta(seconds=2)
 
 
 def test_a_run_on_a_window_learns_and_resumes_bit_for_bit(tmp_path: Path):

@@ -10,10 +10,10 @@ import pytest
 
 from datasets_io import Episode, Source
 from datasets_io.environments import make
-from datasets_io.ingest import ingest
+from datasets_io.ingestion.ingest import ingest
 from datasets_io.legacy_gym import adapt, time_limit
 from off2on.algorithms.iql import IQL
-from off2on.evaluate import acting, evaluate
+from off2on.training.evaluate import acting, evaluate
 
 gym = pytest.importorskip("gym", reason="the legacy package gym is not installed")
 

@@ -14,10 +14,10 @@ from off2on.algorithms.cql import CQL
 from off2on.algorithms.iql import IQL
 from off2on.algorithms.sac import SAC
 from off2on.algorithms.td3_bc import TD3BC
-from off2on.batches import Layout, Rows
+from off2on.replay.buffer import Layout, Rows
+from off2on.replay.strategy import Options
 from off2on.strategies.append import Append
 from off2on.strategies.balanced import Balanced, BalancedOptions
-from off2on.strategies.base import Options
 from off2on.strategies.symmetric import Symmetric, SymmetricOptions
 
 AS_SAC = {"conservative_weight": 0.0, "actor_lr": 3e-4, "temperature_lr": 3e-4, "entropy_backup": True}

@@ -9,13 +9,13 @@ import torch
 from gradients import gradient
 from torch import nn, tensor
 
-from off2on.actors import EnsembleActor
 from off2on.algorithms.bred import BRED, smaller, to_critics
 from off2on.algorithms.cql import CQL
-from off2on.batches import Batch
-from off2on.distributions import TanhNormal
-from off2on.nets import Critic, Nets, Scalar
-from off2on.recipe import Objective
+from off2on.recipe.actors import EnsembleActor
+from off2on.recipe.batch import Batch
+from off2on.recipe.distributions import TanhNormal
+from off2on.recipe.hooks import Objective
+from off2on.recipe.networks import Critic, Nets, Scalar
 
 Make = Callable[..., Any]
 

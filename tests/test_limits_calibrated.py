@@ -9,12 +9,12 @@ import torch
 from gradients import gradient
 from torch import Tensor, nn, tensor
 
-from off2on.actors import GaussianActor
 from off2on.algorithms.cal_ql import CalQL
 from off2on.algorithms.cql import CQL
 from off2on.algorithms.iql import IQL
-from off2on.batches import Batch
-from off2on.nets import Critic, Nets, Scalar
+from off2on.recipe.actors import GaussianActor
+from off2on.recipe.batch import Batch
+from off2on.recipe.networks import Critic, Nets, Scalar
 
 Make = Callable[..., Any]
 

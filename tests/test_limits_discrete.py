@@ -13,8 +13,8 @@ from off2on.algorithms.discrete_cql import DiscreteCQL
 from off2on.algorithms.discrete_sac import DiscreteSAC
 from off2on.algorithms.double_dqn import DoubleDQN
 from off2on.algorithms.dqn import DQN
-from off2on.discrete import greedy, of_action
-from off2on.distributions import Categorical
+from off2on.recipe.discrete import greedy, of_action
+from off2on.recipe.distributions import Categorical
 
 Build = Callable[..., Any]
 

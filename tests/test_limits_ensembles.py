@@ -15,11 +15,11 @@ from off2on.algorithms.edac import EDAC, ensemble_similarity
 from off2on.algorithms.redq import REDQ
 from off2on.algorithms.sac import SAC
 from off2on.algorithms.sac_n import SACN
-from off2on.batches import Batch
 from off2on.errors import HyperparameterError
-from off2on.losses import weighted_pair
-from off2on.nets import Critic
-from off2on.recipe import Objective
+from off2on.recipe.batch import Batch
+from off2on.recipe.hooks import Objective
+from off2on.recipe.losses import weighted_pair
+from off2on.recipe.networks import Critic
 
 Make = Callable[..., Any]
 

@@ -11,15 +11,15 @@ import torch
 from torch import Tensor, nn, tensor
 
 from datasets_io import Shards
-from off2on.actors import SquashedGaussianActor
 from off2on.algorithms.combo import COMBO
 from off2on.algorithms.cql import CQL
 from off2on.algorithms.mopo import MOPO
 from off2on.algorithms.sac import SAC
-from off2on.batches import Batch
-from off2on.dynamics import FILE
 from off2on.errors import HyperparameterError, UnknownName, UserError
-from off2on.nets import Critic, Nets, Scalar
+from off2on.recipe.actors import SquashedGaussianActor
+from off2on.recipe.batch import Batch
+from off2on.recipe.dynamics_model import FILE
+from off2on.recipe.networks import Critic, Nets, Scalar
 
 Build = Callable[..., Any]
 SMALL = {"dynamics_hidden": (16,), "dynamics_decay": (0.0, 0.0), "dynamics_members": 3, "dynamics_elites": 2}
@@ -139,7 +139,7 @@ def half(obs: Tensor) -> Tensor:
 
 
 def test_what_has_ended_is_not_continued_and_has_no_future(problem: Build, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("off2on.terminations.never", half)
+    monkeypatch.setattr("off2on.recipe.terminations.never", half)
     made = imagined(problem(MOPO, **MODEL | {"horizon": 3}), starts=50)
     ended = made.next_obs[:, 0] < 0
     assert torch.equal(made.mask, 1 - ended.float())
@@ -150,14 +150,14 @@ def test_what_has_ended_is_not_continued_and_has_no_future(problem: Build, monke
 
 
 def test_nothing_is_made_up_after_all_have_ended(problem: Build, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("off2on.terminations.never", lambda obs: obs[..., 0] < math.inf)
+    monkeypatch.setattr("off2on.recipe.terminations.never", lambda obs: obs[..., 0] < math.inf)
     made = imagined(problem(MOPO, **MODEL | {"horizon": 5}), starts=50)
     assert len(made.obs) == 50
     assert (made.mask == 0).all()
 
 
 def test_many_starts_make_as_many_rollouts(problem: Build, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("off2on.model_based.CHUNK", 7)
+    monkeypatch.setattr("off2on.recipe.model_based.CHUNK", 7)
     case = problem(MOPO, **MODEL)
     made = imagined(case, starts=50)
     assert len(made.obs) == 100

@@ -9,15 +9,15 @@ import torch
 from gradients import gradient
 from torch import nn, tensor
 
-from off2on.actors import DeterministicActor
 from off2on.algorithms.ddpg import DDPG
 from off2on.algorithms.ispi_c import ISPIC
 from off2on.algorithms.ispi_s import ISPIS
 from off2on.algorithms.rebrac import ReBRAC
 from off2on.algorithms.td3 import TD3
 from off2on.algorithms.td3_bc import TD3BC
-from off2on.batches import Batch
-from off2on.nets import Critic, Nets
+from off2on.recipe.actors import DeterministicActor
+from off2on.recipe.batch import Batch
+from off2on.recipe.networks import Critic, Nets
 
 Make = Callable[..., Any]
 

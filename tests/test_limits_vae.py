@@ -8,13 +8,13 @@ import torch
 from gradients import gradient
 from torch import Tensor
 
-from off2on import losses
 from off2on.algorithms.bcq import BCQ
 from off2on.algorithms.bear import BEAR
 from off2on.algorithms.plas import PLAS
 from off2on.algorithms.td3 import TD3
 from off2on.algorithms.uwac import UWAC
-from off2on.generative import best
+from off2on.recipe import losses
+from off2on.recipe.vae import best
 
 Make = Callable[..., Any]
 VAE = {"vae_hidden": (32, 32)}

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from datasets_io import Shards
 from datasets_io.returns import returns_to_go
-from off2on.actors import DeterministicActor, GaussianActor
 from off2on.algorithms.awac import AWAC
 from off2on.algorithms.awr import AWR
 from off2on.algorithms.bc import BC
@@ -21,9 +20,10 @@ from off2on.algorithms.crr import CRR
 from off2on.algorithms.filtered_bc import FilteredBC
 from off2on.algorithms.iql import IQL
 from off2on.algorithms.pex import PEX
-from off2on.nets import Nets
 from off2on.policy import Policy
-from off2on.transforms import Transforms
+from off2on.recipe.actors import DeterministicActor, GaussianActor
+from off2on.recipe.networks import Nets
+from off2on.replay.transforms import Transforms
 
 Build = Callable[..., Any]
 GAUSSIAN = BC.Hyperparameters(policy="gaussian")

@@ -14,15 +14,15 @@ import pytest
 import torch
 from torch import Tensor, nn, tensor
 
-from off2on import losses
-from off2on.actors import DeterministicActor, GaussianActor, SquashedGaussianActor
 from off2on.algorithms.bc import BC
 from off2on.algorithms.cql import CQL
 from off2on.algorithms.iql import IQL
 from off2on.algorithms.sac import SAC
 from off2on.algorithms.td3_bc import TD3BC
-from off2on.batches import Batch
-from off2on.nets import Critic, Nets, Scalar, Value
+from off2on.recipe import losses
+from off2on.recipe.actors import DeterministicActor, GaussianActor, SquashedGaussianActor
+from off2on.recipe.batch import Batch
+from off2on.recipe.networks import Critic, Nets, Scalar, Value
 
 HALF_LOG_2PI = 0.9189385332
 

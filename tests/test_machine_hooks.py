@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 
 from datasets_io import Shards
-from datasets_io.ingest import ingest
+from datasets_io.ingestion.ingest import ingest
 from datasets_io.returns import returns_to_go
-from datasets_io.toy import ToyCartPole
+from datasets_io.sources.toy import ToyCartPole
 from off2on.algorithms.bc import BC
 from off2on.algorithms.iql import IQL
-from off2on.batches import Batch
-from off2on.nets import MLP, Nets
-from off2on.recipe import Imagination
-from off2on.unfinished import Unfinished
+from off2on.recipe.batch import Batch
+from off2on.recipe.hooks import Imagination
+from off2on.recipe.networks import MLP, Nets
+from off2on.replay.open_episodes import Unfinished
 
 Build = Callable[..., Any]
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from datasets_io import environments
-from datasets_io.catalogue import resolve_source
 from datasets_io.errors import BadValues, UnknownName
-from datasets_io.ingest import ingest
-from datasets_io.mazes import MAZES, Planner, PointMaze
+from datasets_io.ingestion.ingest import ingest
+from datasets_io.sources.catalogue import resolve_source
+from datasets_io.sources.mazes import MAZES, Planner, PointMaze
 
 pytest.importorskip("gymnasium_robotics", reason="pip install off2on[robotics]")
 

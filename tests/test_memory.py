@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from off2on import memory
-from off2on.memory import default_budget, total_memory
-from off2on.plan import Plan
+from off2on.replay import memory_budget
+from off2on.replay.memory_budget import default_budget, total_memory
+from off2on.training.plan import Plan
 
 
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
     """machine(bytes, cgroup text, {file: limit}): what the system says."""
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (resource.RLIM_INFINITY,) * 2)
-    monkeypatch.setattr(memory, "_CONTROL", tmp_path)
+    monkeypatch.setattr(memory_budget, "_CONTROL", tmp_path)
     true = Path.read_text
 
     def make(pages, groups="", limits=()):
@@ -42,12 +42,16 @@ def test_a_quarter_of_the_machine_is_shared_by_its_learners(machine):
 @pytest.mark.parametrize(
     ("groups", "limits", "found"),
     [
-        ("0::/\n", {"memory.max": "max\n"}, 64),
-        ("0::/\n", {"memory.max": f"{8 * 2**30}\n"}, 8),
-        ("0::/job/step\n", {"job/memory.max": f"{6 * 2**30}\n", "job/step/memory.max": "max\n"}, 6),
-        ("4:memory:/job\n3:cpu:/\n", {"memory/job/memory.limit_in_bytes": f"{5 * 2**30}\n"}, 5),
-        ("4:memory:/host/path\n", {"memory/memory.limit_in_bytes": f"{7 * 2**30}\n"}, 7),
-        ("4:memory:/\n", {"memory/memory.limit_in_bytes": "9223372036854771712\n"}, 64),
+        ("0::/\n", {"memory_budget.max": "max\n"}, 64),
+        ("0::/\n", {"memory_budget.max": f"{8 * 2**30}\n"}, 8),
+        (
+            "0::/job/step\n",
+            {"job/memory_budget.max": f"{6 * 2**30}\n", "job/step/memory_budget.max": "max\n"},
+            6,
+        ),
+        ("4:memory:/job\n3:cpu:/\n", {"memory/job/memory_budget.limit_in_bytes": f"{5 * 2**30}\n"}, 5),
+        ("4:memory:/host/path\n", {"memory/memory_budget.limit_in_bytes": f"{7 * 2**30}\n"}, 7),
+        ("4:memory:/\n", {"memory/memory_budget.limit_in_bytes": "9223372036854771712\n"}, 64),
     ],
 )
 def test_a_container_has_what_its_control_group_leaves(machine, groups, limits, found):

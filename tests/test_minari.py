@@ -16,13 +16,13 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces import Box, Dict, Discrete, Text
 
 from datasets_io import Shards
-from datasets_io.catalogue import resolve_source
 from datasets_io.environments import make
 from datasets_io.errors import BadValues, Corrupt, Exists, MissingColumn, UnknownName, UserError
 from datasets_io.export import export_minari
 from datasets_io.flatten import unflatten_rows
-from datasets_io.ingest import ingest
-from datasets_io.minari_sets import OURS
+from datasets_io.ingestion.ingest import ingest
+from datasets_io.sources.catalogue import resolve_source
+from datasets_io.sources.minari import OURS
 from off2on.cli import main
 
 minari = pytest.importorskip("minari", reason="minari is not installed")

@@ -14,11 +14,11 @@ from processes import wait_for
 
 from datasets_io import storage
 from datasets_io.errors import Corrupt, Unreachable
-from off2on import mirror
 from off2on.errors import Exists, UnknownName
 from off2on.policy import load_policy
-from off2on.records import find_runs
-from off2on.runs import Run, refuse_existing
+from off2on.runs import bucket_mirror
+from off2on.runs.folder import Run, refuse_existing
+from off2on.runs.record import find_runs
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def place(bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def begun(place: Any) -> Run:
-    run = Run.create(mirror.working_folder(place), place)
+    run = Run.create(bucket_mirror.working_folder(place), place)
     run.describe({"status": "running", "seed": 0, "algorithm": "bc", "data": {"name": "toy"}})
     return run
 
@@ -57,7 +57,7 @@ def test_a_run_is_taken_up_elsewhere_as_it_was_after_its_newest_checkpoint(
     (run.folder / "report.html").write_text("a page")
     run.publish()
     elsewhere(monkeypatch, tmp_path)
-    folder = mirror.fetch(place)
+    folder = bucket_mirror.fetch(place)
     assert folder.is_relative_to(tmp_path / "elsewhere")
     again = Run.resume(folder, place)
     assert again.last_checkpoint == folder / "checkpoints/000003"
@@ -86,13 +86,13 @@ def test_a_checkpoint_that_is_half_there_does_not_count(
             keep(run, "000003")
     assert storage.is_file(place / "checkpoints/000003/learner/state")
     elsewhere(monkeypatch, tmp_path)
-    folder = mirror.fetch(place)
+    folder = bucket_mirror.fetch(place)
     assert Run.resume(folder, place).last_checkpoint == folder / "checkpoints/000002"
     assert not (folder / "checkpoints/000003").exists()
     storage.delete(place / "checkpoints/000002/learner/state")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "a third machine"))
     with pytest.raises(Corrupt, match="000002"):
-        mirror.fetch(place)
+        bucket_mirror.fetch(place)
 
 
 def test_what_this_machine_has_stays_only_if_the_bucket_has_it(place: Any):
@@ -100,10 +100,10 @@ def test_what_this_machine_has_stays_only_if_the_bucket_has_it(place: Any):
     keep(run, "000001")
     beside = run.folder / "beside"
     beside.touch()
-    assert mirror.fetch(place) == run.folder
+    assert bucket_mirror.fetch(place) == run.folder
     assert beside.exists()  # nothing was fetched anew
     storage.delete(place)
-    mirror.fetch(place)
+    bucket_mirror.fetch(place)
     assert not run.folder.exists()
     with pytest.raises(UnknownName, match="no run at"):
         Run.resume(run.folder, place)
@@ -154,7 +154,7 @@ def test_a_killed_run_in_a_bucket_goes_on_on_another_machine(place: Any, tmp_pat
     whole = command(tmp_path / "runs")
     assert whole.wait(200) == 0, whole.communicate()[0]
     whole.communicate()
-    folder = mirror.fetch(there)
+    folder = bucket_mirror.fetch(there)
     assert yaml.safe_load((folder / "run.yaml").read_text())["status"] == "finished"
     assert (folder / "report.html").is_file()
     obs = torch.randn(8, 3)

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from off2on.actors import DeterministicActor, GaussianActor, SquashedGaussianActor
-from off2on.distributions import Normal, TanhNormal
-from off2on.flat import Flat
-from off2on.nets import MLP, Critic, EnsembleLinear, Nets, Scalar, Value
+from off2on.recipe.actors import DeterministicActor, GaussianActor, SquashedGaussianActor
+from off2on.recipe.distributions import Normal, TanhNormal
+from off2on.recipe.networks import MLP, Critic, EnsembleLinear, Nets, Scalar, Value
+from off2on.rllib.flat_parameters import Flat
 
 
 def test_an_ensemble_layer_is_separate_linear_layers():

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from off2on.nets import Critic, EnsembleNorm
+from off2on.recipe.networks import Critic, EnsembleNorm
 
 PLACES = (None, "before", "after")
 

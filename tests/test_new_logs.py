@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from datasets_io import Shards
-from datasets_io.ingest import ingest
-from datasets_io.toy import ToyPendulum
+from datasets_io.ingestion.ingest import ingest
+from datasets_io.sources.toy import ToyPendulum
 from off2on.algorithms.cal_ql import CalQL
 from off2on.algorithms.td3_bc import TD3BC
 from off2on.errors import RecipeError
-from off2on.logs import Logs
+from off2on.replay.log_stream import Logs
 
 TINY = {"hidden": (16, 16), "batch_size": 32, "threads": 1}
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from datasets_io import environments, storage
-from datasets_io.catalogue import resolve_source
 from datasets_io.errors import BadValues, Corrupt, MissingColumn, UnknownName
-from datasets_io.ingest import ingest
-from datasets_io.npz import open_npz
-from datasets_io.ogbench_data import OGBench, environment
+from datasets_io.ingestion.ingest import ingest
+from datasets_io.sources.catalogue import resolve_source
+from datasets_io.sources.npz import open_npz
+from datasets_io.sources.ogbench import OGBench, environment
 
 NAVIGATE = "pointmaze-medium-navigate-v0"
 TASK = "pointmaze-medium-navigate-singletask-v0"
@@ -166,7 +166,7 @@ def test_blocks_do_not_change_the_data(tmp_path, monkeypatch):
     path = write(tmp_path / "a.npz", small((4, 9, 1, 5, 3), rewards=np.arange(22.0)))
     wanted = read(OGBench(), path)
     for rows in (1, 2, 5, 22):
-        monkeypatch.setattr("datasets_io.ogbench_data._BLOCK", rows)
+        monkeypatch.setattr("datasets_io.sources.ogbench._BLOCK", rows)
         for one, other in zip(read(OGBench(), path), wanted, strict=True):
             np.testing.assert_array_equal(one.obs, other.obs)
             assert (one.rewards.tolist(), one.row) == (other.rewards.tolist(), other.row)

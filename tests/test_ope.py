@@ -10,12 +10,12 @@ import torch
 from worlds import SMALL, Table, World, bandit, one_step, play_like
 
 from datasets_io import Shards
-from datasets_io.toy import ToyPendulum
-from off2on import evaluate as play
+from datasets_io.sources.toy import ToyPendulum
 from off2on.commands.ope import METHODS as NAMES
 from off2on.errors import UnknownName, UserError
 from off2on.ope import METHODS, diagnostics, dice, estimate, fqe, rank
 from off2on.ope.recorded import Array, Recorded
+from off2on.training import evaluate as play
 
 # All at once, on a world from a hospital.
 

@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from datasets_io import Episode, Source
-from datasets_io.ingest import ingest
-from datasets_io.toy import ToyCartPole, ToyPendulum
+from datasets_io.ingestion.ingest import ingest
+from datasets_io.sources.toy import ToyCartPole, ToyPendulum
 from off2on.errors import UnknownName
 from off2on.ope import fqe_score
 from off2on.ope.candidates import candidate_of

@@ -6,8 +6,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from datasets_io import Episode, Shards, Source, writing
-from datasets_io.ingest import ingest
+from datasets_io import Episode, Shards, Source
+from datasets_io.ingestion import writing
+from datasets_io.ingestion.ingest import ingest
 
 COLUMNS = ["obs", "actions", "new_obs", "new_actions", "last", "ret"]
 

@@ -12,10 +12,10 @@ import yaml
 from processes import wait_for
 
 from datasets_io import Shards
-from off2on.commands.planning import idle, planned
 from off2on.errors import Exists, SimulatorError, UserError
-from off2on.plan import Plan
-from off2on.train import train
+from off2on.training.command_line import idle, planned
+from off2on.training.plan import Plan
+from off2on.training.train import train
 
 SMALL = {"hidden": "16,16", "batch_size": "16"}
 

@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from searches import OFFLINE
 
-from off2on.cluster import preflight
-from off2on.cluster.placement import Node, Role, lay_out, placed
 from off2on.errors import UserError
-from off2on.plan import Plan
-from off2on.process import cluster_address, ray_started
-from off2on.said import COMMAND_LINE, Said
 from off2on.search.reading import read
-from off2on.search.room import bundles
+from off2on.search.resources import bundles
+from off2on.training.cluster import preflight
+from off2on.training.cluster.placement import Node, Role, lay_out, placed
+from off2on.training.located_yaml import COMMAND_LINE, Said
+from off2on.training.plan import Plan
+from off2on.training.process import cluster_address, ray_started
 
 
 def node(name: str, cpus: float, gpus: float = 0, free: float | None = None) -> Node:

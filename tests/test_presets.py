@@ -13,9 +13,9 @@ import yaml
 from datasets_io import Shards
 from off2on.algorithms import CATALOGUE, find_algorithm
 from off2on.errors import HyperparameterError
-from off2on.hyperparameters import Hyperparameters
-from off2on.plan import Plan
-from off2on.transforms import Transforms
+from off2on.recipe.hyperparameters import Hyperparameters
+from off2on.replay.transforms import Transforms
+from off2on.training.plan import Plan
 
 PRESETS = [(name, preset) for name in CATALOGUE for preset in find_algorithm(name).Hyperparameters.presets]
 """Every algorithm's own and inherited ones."""

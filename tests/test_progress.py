@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from off2on.display import Screen, open_progress
-from off2on.progress import Lines
+from off2on.training.live_display import Screen, open_progress
+from off2on.training.progress import Lines
 
 RUN = """
 import sys, time
-from off2on.display import open_progress
+from off2on.training.live_display import open_progress
 
 row = {"episodes": 20, "score_std": 3.0, "q": 214.3, "ret": 231.0}
 row |= {"offline_share": "", "updates_per_s": 412.0}

@@ -6,8 +6,8 @@ import pytest
 from made_runs import make_run
 
 from off2on.errors import UnknownName, UserError
-from off2on.records import find_runs, load_run
 from off2on.reports.run import write_report
+from off2on.runs.record import find_runs, load_run
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from datasets_io.ingest import ingest
-from datasets_io.toy import ToyCartPole, ToyPendulum
+from datasets_io.ingestion.ingest import ingest
+from datasets_io.sources.toy import ToyCartPole, ToyPendulum
 
 pytestmark = [
     # All of them RLlib's and Ray Data's own, about their own code.

@@ -10,9 +10,9 @@ import pytest
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
 from datasets_io import Episode, Source, environments
-from datasets_io.catalogue import resolve_source
 from datasets_io.errors import BadValues
-from datasets_io.ingest import ingest
+from datasets_io.ingestion.ingest import ingest
+from datasets_io.sources.catalogue import resolve_source
 
 robotics = pytest.importorskip("gymnasium_robotics", reason="pip install off2on[robotics]")
 

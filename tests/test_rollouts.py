@@ -13,10 +13,10 @@ import ray
 import torch
 from ray.tune.registry import register_env
 
-from off2on import collecting
 from off2on.algorithms.iql import IQL
 from off2on.errors import CrossingError
-from off2on.plan import Plan
+from off2on.rllib import rollout_workers
+from off2on.training.plan import Plan
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -185,7 +185,7 @@ def test_runners_that_do_not_come_up_end_the_run(monkeypatch: pytest.MonkeyPatch
     def nowhere(_: Any) -> Any:
         raise RuntimeError("there is no simulator on this machine")
 
-    monkeypatch.setattr(collecting, "PATIENCE", 3)
+    monkeypatch.setattr(rollout_workers, "PATIENCE", 3)
     register_env("nowhere", nowhere)
     with (
         counting(120).environment("nowhere").build_algo() as algo,

@@ -11,7 +11,7 @@ import torch
 
 from datasets_io import Shards
 from off2on.algorithms.iql import IQL
-from off2on.runner import RecipeRunner
+from off2on.rllib.env_runner import RecipeRunner
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 

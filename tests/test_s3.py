@@ -12,14 +12,15 @@ import pandas as pd
 import pytest
 from processes import wait_for
 
-from datasets_io import Episode, Source, open_shards, storage, workspace
-from datasets_io.appending import append
-from datasets_io.cells import open_table
-from datasets_io.d4rl import D4RL
+from datasets_io import Episode, Source, open_shards, storage
 from datasets_io.errors import BadValues, Corrupt, Exists, UnknownName, Unreachable
-from datasets_io.ingest import ingest
-from datasets_io.shards import data_folders
-from datasets_io.tabular import Table
+from datasets_io.ingestion import workspace
+from datasets_io.ingestion.appending import append
+from datasets_io.ingestion.ingest import ingest
+from datasets_io.shards.reading import data_folders
+from datasets_io.sources.d4rl import D4RL
+from datasets_io.sources.table_cells import open_table
+from datasets_io.sources.tabular import Table
 
 
 class Numbers(Source):
@@ -54,7 +55,7 @@ def test_a_data_set_in_a_bucket_equals_one_on_a_disk(bucket, tmp_path):
     kinds = {name.partition("/")[0] for name in names(bucket / "data/x")}
     assert kinds == {"manifest.json", "shards", "scenes"}
     assert not storage.exists(bucket / "data/x.partial")
-    from datasets_io.scenes import Scenes
+    from datasets_io.shards.scenes import Scenes
 
     scenes = Scenes(ours.env_options["scenes"])
     np.testing.assert_array_equal(scenes.read("scene 2")["road"], np.full((2, 2), 2))
@@ -124,7 +125,7 @@ import sys, time
 from pathlib import Path
 import numpy as np
 from datasets_io import Episode, Source
-from datasets_io.ingest import ingest
+from datasets_io.ingestion.ingest import ingest
 
 class Slow(Source):
     def parts(self, path):
@@ -273,8 +274,8 @@ def test_a_window_slides_over_shards_in_a_bucket(bucket, wide):
     import torch
 
     from off2on.algorithms.iql import IQL
-    from off2on.offline import OfflineRows
-    from off2on.transforms import Transforms
+    from off2on.replay.offline_rows import OfflineRows
+    from off2on.replay.transforms import Transforms
 
     for file in storage.list_files(wide.path, recursive=True):
         with storage.open_output(bucket / "wide" / file.removeprefix(str(wide.path))) as copy:

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from datasets_io import Shards
 from off2on.algorithms import CATALOGUE, find_algorithm
 from off2on.cli import main
-from off2on.cluster.costs import ASSUMED, MEASURED, MODELLED, Estimate, Fit, Job, Work
-from off2on.cluster.scaling import FILE, Model
-from off2on.cluster.workload import Program, networks, step_bytes
+from off2on.training.cluster.costs import ASSUMED, MEASURED, MODELLED, Estimate, Fit, Job, Work
+from off2on.training.cluster.scaling import FILE, Model
+from off2on.training.cluster.workload import Program, networks, step_bytes
 
 OFF2ON = Path(sys.executable).with_name("off2on")
 
@@ -278,7 +278,7 @@ def test_a_delayed_actor_is_averaged_at_every_other_update():
 
 def test_a_step_is_as_large_as_a_runner_hands_it_in(toy):
     from off2on.algorithms.iql import IQL
-    from off2on.runner import RecipeRunner
+    from off2on.rllib.env_runner import RecipeRunner
 
     runner = RecipeRunner(config=IQL.configure(toy.path), worker_index=0)
     columns = runner.sample(num_timesteps=10).columns

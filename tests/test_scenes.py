@@ -9,8 +9,8 @@ import pytest
 
 from datasets_io import Episode, Shards, Source
 from datasets_io.errors import BadValues, Corrupt, UnknownName
-from datasets_io.ingest import ingest
-from datasets_io.scenes import Scenes
+from datasets_io.ingestion.ingest import ingest
+from datasets_io.shards.scenes import Scenes
 
 
 def arrays(number: int) -> dict[str, Any]:

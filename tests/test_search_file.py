@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from searches import FILE, OFFLINE, made
 
 from off2on.errors import UserError
-from off2on.said import Said
-from off2on.search.asking import SCORE, Asking, must_have
-from off2on.search.book import FINISHED, Book
+from off2on.runs.statistics import iqm
 from off2on.search.checks import check
 from off2on.search.reading import read
 from off2on.search.scoring import mean
+from off2on.search.searcher import SCORE, Asking, must_have
 from off2on.search.spec import Dimension
-from off2on.stats import iqm
+from off2on.search.trial_store import FINISHED, Book
+from off2on.training.located_yaml import Said
 
 # What a user gets wrong: (in the file, instead of it), what the message must hold, the line to paste.
 # fmt: off

@@ -21,21 +21,21 @@ import yaml
 from harm import HARMED, Harmful
 
 from datasets_io import Shards
-from datasets_io.d4rl import D4RL
 from datasets_io.errors import Corrupt
 from datasets_io.export import export_minari
-from datasets_io.ingest import ingest
-from datasets_io.minari_sets import Minari
-from datasets_io.ogbench_data import OGBench
-from datasets_io.plain_parquet import open_parquet
-from datasets_io.redaction import redact
+from datasets_io.ingestion.ingest import ingest
+from datasets_io.sources.d4rl import D4RL
+from datasets_io.sources.minari import Minari
+from datasets_io.sources.ogbench import OGBench
+from datasets_io.sources.tabular import Table
 from datasets_io.storage import locate
-from datasets_io.tabular import Table
+from datasets_io.storage.parquet import open_parquet
+from datasets_io.storage.redaction import redact
 from datasets_io.waymo.source import Waymo
-from off2on.continuing import stranger
 from off2on.errors import UserError
-from off2on.plan import Plan
-from off2on.train import train
+from off2on.training.plan import Plan
+from off2on.training.resume import stranger
+from off2on.training.train import train
 
 
 @pytest.fixture
@@ -174,18 +174,18 @@ import os, sys
 secret = sys.argv[1]
 sys.argv = ["off2on", "train", "bc", "toy-pendulum", "--token", secret, f"https://me:{secret}@lab.org"]
 from off2on.commands.words import this_command
-from off2on.plan import Plan
-from off2on.train import train
-import off2on.session
+from off2on.training.plan import Plan
+from off2on.training.train import train
+import off2on.training.session
 
-def fault(self, side, inner=off2on.session.Session._evaluate):
+def fault(self, side, inner=off2on.training.session.Session._evaluate):
     os.write(2, ("a library says " + os.environ["LAB_DB_PASSWORD"] + "\\n").encode())
     print("somebody says", os.environ["WANDB_API_KEY"])
     if self.algo.updates == 20:
         raise RuntimeError("no answer from s3://AKIA:" + os.environ["AWS_SECRET_ACCESS_KEY"] + "@bucket/x")
     return inner(self, side)
 
-off2on.session.Session._evaluate = fault
+off2on.training.session.Session._evaluate = fault
 plan = Plan("bc", "toy-pendulum", hyperparameters={"hidden": "16,16", "batch_size": "16"}, updates=20,
             eval_every=10, eval_episodes=1, threads=1, command=this_command(), track=("mlflow",))
 train(plan)
@@ -272,7 +272,7 @@ def test_an_address_with_a_key_is_refused(monkeypatch: pytest.MonkeyPatch):
 
 OWN_RAY = """
 import sys
-from datasets_io.own_ray import start_ray
+from datasets_io.local_ray import start_ray
 import ray
 start_ray(num_cpus=2)
 ray.get([ray.remote(lambda: 1).remote() for _ in range(2)])

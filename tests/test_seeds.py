@@ -13,12 +13,12 @@ from click.testing import CliRunner
 
 from off2on.commands.train import train as command
 from off2on.errors import UserError
-from off2on.plan import Plan
 from off2on.policy import load_policy
-from off2on.process import Stop
-from off2on.runs import Run
-from off2on.together.runs import Abreast, check, train_together
-from off2on.train import train
+from off2on.runs.folder import Run
+from off2on.training.batched_seeds import Abreast, check, train_together
+from off2on.training.plan import Plan
+from off2on.training.process import Stop
+from off2on.training.train import train
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 SMALL = {"hidden": (16, 16), "batch_size": 16}

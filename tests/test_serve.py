@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 
-from datasets_io.shards import Shards
+from datasets_io.shards.reading import Shards
 from off2on.policy import load_policy
 from off2on.serving.journal import EXTRAS, Journal, Refused, ServedEpisodes
 from off2on.serving.requests import LARGEST, BadRequest, Outcome

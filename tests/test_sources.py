@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from datasets_io.catalogue import known_names, resolve_source
 from datasets_io.errors import BadValues, MissingColumn, UnknownName, UserError
-from datasets_io.ingest import ingest
-from datasets_io.tabular import Table, parse_columns
-from datasets_io.toy import ToyCartPole, ToyPendulum
+from datasets_io.ingestion.ingest import ingest
+from datasets_io.sources.catalogue import known_names, resolve_source
+from datasets_io.sources.tabular import Table, parse_columns
+from datasets_io.sources.toy import ToyCartPole, ToyPendulum
 
 
 def add(path, folder, source, name="made"):

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from off2on import stats
-from off2on.stats import Curve
+from off2on.runs import statistics
+from off2on.runs.curve import Curve, recovery, regret
+from off2on.runs.numbers import points, short
 
 SCORES = st.lists(st.floats(-1e4, 1e4), min_size=1, max_size=30)
 SEEDS = st.lists(st.floats(-1e4, 1e4), min_size=3, max_size=12)
@@ -24,23 +25,23 @@ def curve(
 
 
 def test_iqm_leaves_out_a_quarter_at_each_end() -> None:
-    assert stats.iqm([0, 1, 2, 3, 4, 5, 6, 700]) == 3.5  # of 2, 3, 4, 5; the mean is 90
-    assert stats.iqm([-900, 1, 2, 6, 7, 8, 8, 8]) == 5.75  # of 2, 6, 7, 8: the median is 6.5
-    assert stats.iqm([1, 2, 900]) == 301  # a quarter of three, rounded down, is none
-    assert stats.iqm([[0, 1], [2, 100]]) == 1.5  # over seeds × tasks at once
+    assert statistics.iqm([0, 1, 2, 3, 4, 5, 6, 700]) == 3.5  # of 2, 3, 4, 5; the mean is 90
+    assert statistics.iqm([-900, 1, 2, 6, 7, 8, 8, 8]) == 5.75  # of 2, 6, 7, 8: the median is 6.5
+    assert statistics.iqm([1, 2, 900]) == 301  # a quarter of three, rounded down, is none
+    assert statistics.iqm([[0, 1], [2, 100]]) == 1.5  # over seeds × tasks at once
 
 
 @given(SCORES, st.floats(-1e3, 1e3))
 def test_iqm_lies_between_the_extremes_and_moves_with_the_scores(scores: list[float], shift: float) -> None:
-    middle = stats.iqm(scores)
+    middle = statistics.iqm(scores)
     assert min(scores) - 1e-6 <= middle <= max(scores) + 1e-6
-    assert stats.iqm(np.array(scores) + shift) == pytest.approx(middle + shift, abs=1e-6)
-    assert stats.iqm(-np.array(scores)) == pytest.approx(-middle, abs=1e-6)
+    assert statistics.iqm(np.array(scores) + shift) == pytest.approx(middle + shift, abs=1e-6)
+    assert statistics.iqm(-np.array(scores)) == pytest.approx(-middle, abs=1e-6)
 
 
 @given(SEEDS)
 def test_the_interval_contains_the_iqm_and_stays_among_the_scores(scores: list[float]) -> None:
-    amount = stats.estimate(scores)
+    amount = statistics.estimate(scores)
     assert amount.interval is not None
     low, high = amount.interval
     assert min(scores) - 1e-6 <= low <= amount.value + 1e-6
@@ -49,66 +50,70 @@ def test_the_interval_contains_the_iqm_and_stays_among_the_scores(scores: list[f
 
 def test_the_interval_is_repeatable_and_narrows_with_seeds() -> None:
     few, many = np.random.default_rng(0).normal(size=5), np.random.default_rng(0).normal(size=500)
-    assert stats.estimate(few) == stats.estimate(few)
-    widths = [high - low for low, high in (stats.estimate(few).interval, stats.estimate(many).interval)]  # type: ignore[misc]
+    assert statistics.estimate(few) == statistics.estimate(few)
+    widths = [
+        high - low for low, high in (statistics.estimate(few).interval, statistics.estimate(many).interval)
+    ]  # type: ignore[misc]
     assert widths[1] < widths[0] / 2
 
 
 def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     rng = np.random.default_rng(1)
-    intervals = [stats.estimate(rng.normal(size=20)).interval for _ in range(200)]
+    intervals = [statistics.estimate(rng.normal(size=20)).interval for _ in range(200)]
     covered = np.mean([low <= 0 <= high for low, high in intervals])  # type: ignore[misc]
     assert 0.85 < covered <= 0.99  # bootstrap intervals of few values are known to be somewhat too narrow
 
 
 def test_seeds_are_resampled_within_their_task() -> None:
     # Two tasks without spread between their seeds: resampled across tasks, the IQM would move from 0 to 100.
-    amount = stats.estimate([0, 0, 0, 0], [100, 100, 100, 100])
+    amount = statistics.estimate([0, 0, 0, 0], [100, 100, 100, 100])
     assert amount.value == 50
     assert amount.interval == (50, 50)
 
 
 @pytest.mark.parametrize("tasks", [([1.0],), ([1.0, 2.0],), ([1.0, 2.0, 3.0], [1.0, 2.0])])
 def test_fewer_than_three_seeds_have_no_interval(tasks: tuple[list[float], ...]) -> None:
-    assert stats.estimate(*tasks).interval is None
-    assert stats.probability_of_improvement(tasks[0], [1.0, 2.0]).interval is None
+    assert statistics.estimate(*tasks).interval is None
+    assert statistics.probability_of_improvement(tasks[0], [1.0, 2.0]).interval is None
 
 
 @pytest.mark.parametrize("scores", [[], [1.0, float("nan")], [[1.0, 2.0]]])
 def test_scores_that_are_no_scores_are_refused(scores: list[float]) -> None:
     with pytest.raises(ValueError, match="finite"):
-        stats.estimate(scores)
+        statistics.estimate(scores)
 
 
 def test_probability_of_improvement_is_of_the_first_over_the_second() -> None:
     # 3 of the 9 pairs are won (5 beats 1, 2 and 4), one is a tie (4 and 4): 3 is above 1 and 2.
-    assert stats.probability_of_improvement([5, 4, 3], [1, 2, 4]).value == pytest.approx((3 + 2.5 + 2) / 9)
-    better = stats.probability_of_improvement([7, 8, 9], [1, 2, 3])
+    assert statistics.probability_of_improvement([5, 4, 3], [1, 2, 4]).value == pytest.approx(
+        (3 + 2.5 + 2) / 9
+    )
+    better = statistics.probability_of_improvement([7, 8, 9], [1, 2, 3])
     assert (better.value, better.interval) == (1, (1, 1))
-    assert stats.probability_of_improvement([1, 2, 3], [7, 8, 9]).value == 0
+    assert statistics.probability_of_improvement([1, 2, 3], [7, 8, 9]).value == 0
 
 
 @given(SEEDS, SEEDS)
 def test_probabilities_of_improvement_add_up(x: list[float], y: list[float]) -> None:
-    there, back = stats.probability_of_improvement(x, y), stats.probability_of_improvement(y, x)
+    there, back = statistics.probability_of_improvement(x, y), statistics.probability_of_improvement(y, x)
     assert there.value + back.value == pytest.approx(1)
-    assert stats.probability_of_improvement(x, x).value == pytest.approx(0.5)
+    assert statistics.probability_of_improvement(x, x).value == pytest.approx(0.5)
 
 
 @given(st.floats(-1e4, 1e4), st.integers(3, 12))
 def test_scores_without_spread_have_an_interval_without_width(score: float, seeds: int) -> None:
-    amount = stats.estimate([score] * seeds)
+    amount = statistics.estimate([score] * seeds)
     assert (amount.value, amount.interval) == (pytest.approx(score), pytest.approx((score, score)))
 
 
 def test_a_profile_is_the_share_of_runs_above_each_level() -> None:
     # A run at a level is not above it: at 2, of 1, 2, 2 and 3 only the 3 counts.
-    assert stats.profile([1, 2, 2, 3], [0, 1, 2, 2.5, 3]).tolist() == [1, 0.75, 0.25, 0.25, 0]
+    assert statistics.profile([1, 2, 2, 3], [0, 1, 2, 2.5, 3]).tolist() == [1, 0.75, 0.25, 0.25, 0]
 
 
 @given(SCORES)
 def test_a_profile_falls_from_all_to_none(scores: list[float]) -> None:
-    shares = stats.profile(scores, np.linspace(min(scores) - 1, max(scores), 20))
+    shares = statistics.profile(scores, np.linspace(min(scores) - 1, max(scores), 20))
     assert (shares[0], shares[-1]) == (1, 0)
     assert (np.diff(shares) <= 0).all()
 
@@ -148,11 +153,11 @@ def test_made_good_is_the_last_of_three_evaluations_whose_mean_is_back() -> None
 
 def test_regret_is_the_mean_loss_per_step() -> None:
     steps = np.array([0.0, 10, 20])
-    assert stats.regret(10, steps, np.array([10.0, 0, 10])) == 5  # a triangle 20 wide and 10 deep
+    assert regret(10, steps, np.array([10.0, 0, 10])) == 5  # a triangle 20 wide and 10 deep
     assert (
-        stats.regret(10, steps, np.array([20.0, 0, 20])) == 2.5
+        regret(10, steps, np.array([20.0, 0, 20])) == 2.5
     )  # only its half below the level: 10 × 10 / 2 / 20
-    assert stats.regret(10, steps, np.array([30.0, 20, 30])) == 0  # gains do not pay for losses
+    assert regret(10, steps, np.array([30.0, 20, 30])) == 0  # gains do not pay for losses
 
 
 def test_a_run_that_stays_offline_has_no_drop() -> None:
@@ -169,7 +174,7 @@ def test_a_run_that_stays_offline_has_no_drop() -> None:
 
 
 def test_curves_meet_on_the_places_all_of_them_reach() -> None:
-    grid, rows = stats.together(
+    grid, rows = statistics.together(
         [np.array([0.0, 10, 20]), np.array([0.0, 5, 10])], [np.arange(3.0), np.zeros(3)]
     )
     assert grid.tolist() == [0, 5, 10]
@@ -178,19 +183,19 @@ def test_curves_meet_on_the_places_all_of_them_reach() -> None:
 
 def test_recovery_is_that_of_the_middle_seed_and_counts_the_lost_ones() -> None:
     back, never = curve(), curve(ONLINE[:5])
-    assert stats.recovery([back, back, never]) == "made good after 40 k steps"
-    assert stats.recovery([back, never, never]) == "not made good in 50 k steps"
+    assert recovery([back, back, never]) == "made good after 40 k steps"
+    assert recovery([back, never, never]) == "not made good in 50 k steps"
 
 
 @pytest.mark.parametrize(
     ("value", "text"), [(66.64, "66.6"), (3664.2, "3,664"), (-0.524, "−0.52"), (-0.001, "0"), (0.0, "0")]
 )
 def test_scores_are_written_with_three_digits_or_so(value: float, text: str) -> None:
-    assert stats.points(value) == text
+    assert points(value) == text
 
 
 @pytest.mark.parametrize(
     ("amount", "text"), [(512, "512"), (1_000, "1 k"), (61_204, "61.2 k"), (999_999, "1 M"), (1.5e6, "1.5 M")]
 )
 def test_counts_are_written_short(amount: float, text: str) -> None:
-    assert stats.short(amount) == text
+    assert short(amount) == text

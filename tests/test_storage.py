@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets_io import buckets, storage
+from datasets_io import storage
 from datasets_io.errors import UnknownName, Unreachable
-from datasets_io.storage import Location, locate
+from datasets_io.storage import Location, buckets, locate
 
 
 @pytest.fixture(params=["disk", "bucket"])

@@ -9,10 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from off2on.batches import Layout, Rows
+from off2on.replay.buffer import Layout, Rows
+from off2on.replay.strategy import Strategy, uniform
 from off2on.strategies import CATALOGUE, find_strategy
 from off2on.strategies.balanced import Balanced, BalancedOptions
-from off2on.strategies.base import Strategy, uniform
 
 LAYOUT = Layout({"obs": 2, "action": 1, "reward": 0})
 CPU = torch.device("cpu")

@@ -7,8 +7,8 @@ import pytest
 from click.testing import CliRunner
 
 from off2on.commands.strategies import strategies
-from off2on.crossing import Crossing
 from off2on.errors import UnknownName
+from off2on.online.settings import Crossing
 from off2on.strategies import CATALOGUE, find_strategy
 
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from datasets_io import Episode, Shards, Source
-from datasets_io.ingest import ingest
+from datasets_io.ingestion.ingest import ingest
 from off2on.algorithms.bc import BC
 from off2on.algorithms.iql import IQL
-from off2on.offline import OfflineRows
+from off2on.replay.offline_rows import OfflineRows
+from off2on.replay.strategy import Options
+from off2on.replay.transforms import Transforms
 from off2on.strategies.append import Append
-from off2on.strategies.base import Options
-from off2on.transforms import Transforms
 
 
 def windowed(shards: Shards, rows: int, **options: Any) -> OfflineRows:

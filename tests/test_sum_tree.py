@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from off2on.sum_tree import WIDTH, SumTree
+from off2on.replay.sum_tree import WIDTH, SumTree
 
 SIZES = st.sampled_from([1, 2, WIDTH - 1, WIDTH, WIDTH + 1, 1000, WIDTH**2, WIDTH**2 + 1])
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from off2on import terminations
 from off2on.errors import UnknownName
-from off2on.terminations import RULES, find_rule, rule_of
+from off2on.recipe import terminations
+from off2on.recipe.terminations import RULES, find_rule, rule_of
 
 gym = pytest.importorskip("gymnasium")
 pytest.importorskip("mujoco", reason="MuJoCo is not installed here: pip install off2on[mujoco]")
@@ -145,11 +145,11 @@ def test_an_environment_is_known_by_its_id_and_its_width():
 
 def test_a_rule_is_found_by_its_name_or_by_module_and_function():
     assert find_rule("hopper") is terminations.hopper
-    assert find_rule("off2on.terminations:ant") is terminations.ant
+    assert find_rule("off2on.recipe.terminations:ant") is terminations.ant
     assert not find_rule("never")(torch.randn(5, 2)).any()
 
 
-@pytest.mark.parametrize("wrong", ["hoper", "no.such.module:rule", "off2on.terminations:no_such_rule"])
+@pytest.mark.parametrize("wrong", ["hoper", "no.such.module:rule", "off2on.recipe.terminations:no_such_rule"])
 def test_an_unknown_rule_is_refused(wrong: str):
     with pytest.raises(UnknownName) as refusal:
         find_rule(wrong)

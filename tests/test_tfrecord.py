@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datasets_io.errors import Corrupt, UnknownName
-from datasets_io.tfrecord import frame, masked_crc, read_records
+from datasets_io.waymo.tfrecord import frame, masked_crc, read_records
 
 RECORDS = [b"first", b"", b"the third one"]
 OFFSETS = [0, 21, 37]  # 16 bytes of frame each

@@ -14,9 +14,9 @@ from off2on.algorithms.cql import CQL
 from off2on.algorithms.edac import EDAC
 from off2on.algorithms.iql import IQL
 from off2on.errors import RecipeError
-from off2on.together.draws import Draws
-from off2on.together.learners import Together
-from off2on.together.stackable import check_together
+from off2on.rllib.batched.learners import Together
+from off2on.rllib.batched.random_draws import Draws
+from off2on.rllib.batched.stackable import check_together
 
 Build = Callable[..., Any]
 SEEDS = (3, 4)

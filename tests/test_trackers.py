@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from datasets_io import Shards
-from off2on import trackers
 from off2on.errors import UnknownName, UserError
-from off2on.plan import Plan
-from off2on.records import read_about
-from off2on.train import evaluations
+from off2on.runs.record import read_about
+from off2on.training import trackers
+from off2on.training.plan import Plan
+from off2on.training.train import evaluations
 
 wandb = pytest.importorskip("wandb", reason="wandb is not installed")
 mlflow = pytest.importorskip("mlflow.tracking", reason="mlflow is not installed")

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from datasets_io import Shards
 from off2on.algorithms.bc import BC
 from off2on.algorithms.iql import IQL
-from off2on.hyperparameters import Hyperparameters
 from off2on.policy import Policy, load_policy
-from off2on.transforms import Transforms
+from off2on.recipe.hyperparameters import Hyperparameters
+from off2on.replay.transforms import Transforms
 
 REWARDS = ("raw", "return_range", "minus_one", "standardise")
 RLLIB = ("obs", "actions", "rewards", "terminateds", "truncateds", "new_obs")

@@ -18,23 +18,23 @@ from click.testing import CliRunner
 from processes import wait_for
 from searches import FILE, OFFLINE, made
 
-from off2on.commands.planning import planned
 from off2on.commands.train import train
 from off2on.commands.tune import tune
 from off2on.errors import UserError
-from off2on.plan import Plan
-from off2on.records import load_run
-from off2on.runs import Run
-from off2on.said import Said
-from off2on.search.asking import SCORE, Asking
-from off2on.search.book import FINISHED, STOPPED, Book
+from off2on.runs.folder import Run
+from off2on.runs.record import load_run
 from off2on.search.checks import marks
 from off2on.search.reading import read
 from off2on.search.run import run
 from off2on.search.scoring import mean
+from off2on.search.searcher import SCORE, Asking
 from off2on.search.spec import Search
 from off2on.search.trial import _made
-from off2on.train import evaluations
+from off2on.search.trial_store import FINISHED, STOPPED, Book
+from off2on.training.command_line import planned
+from off2on.training.located_yaml import Said
+from off2on.training.plan import Plan
+from off2on.training.train import evaluations
 
 OFF2ON = Path(sys.executable).with_name("off2on")
 PATIENCE = 400  # seconds until a process counts as stuck; a busy machine is slow

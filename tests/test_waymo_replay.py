@@ -11,12 +11,12 @@ from gymnasium.utils.env_checker import check_env
 from datasets_io import Source, environments
 from datasets_io.driving.dynamics import CONTROLLERS
 from datasets_io.driving.episodes import episodes
+from datasets_io.driving.picture import HEIGHT, WIDTH
+from datasets_io.driving.simulator import WaymoReplay
 from datasets_io.driving.toy import toy_scene
 from datasets_io.errors import BadValues, UnknownName
-from datasets_io.ingest import ingest
+from datasets_io.ingestion.ingest import ingest
 from off2on.simulators import WAYMO_REPLAY, register
-from off2on.simulators.picture import HEIGHT, WIDTH
-from off2on.simulators.waymo_replay import WaymoReplay
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 REWARDS = ("reward_progress", "reward_collision", "reward_offroad")

@@ -12,15 +12,16 @@ import pytest
 from processes import wait_for
 from waymo_records import made, real, real_record
 
-from datasets_io import open_shards, parallel, storage
-from datasets_io.catalogue import resolve_source
+from datasets_io import open_shards, storage
 from datasets_io.driving.scene import Scene
 from datasets_io.errors import BadValues, Corrupt, UnknownName
-from datasets_io.ingest import ingest
-from datasets_io.scenes import Scenes
-from datasets_io.tfrecord import frame
+from datasets_io.ingestion import parallel
+from datasets_io.ingestion.ingest import ingest
+from datasets_io.shards.scenes import Scenes
+from datasets_io.sources.catalogue import resolve_source
 from datasets_io.waymo import Waymo, read_scenes
 from datasets_io.waymo.schema import message
+from datasets_io.waymo.tfrecord import frame
 
 
 def shard(path, *records):
@@ -249,7 +250,7 @@ def test_options_that_cannot_be(options, said):
 RUN = """
 import sys
 from pathlib import Path
-from datasets_io.ingest import ingest
+from datasets_io.ingestion.ingest import ingest
 from datasets_io.waymo import Waymo
 ingest(Waymo(vehicles="moving"), sys.argv[1], Path(sys.argv[2]), name="cars")
 """

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from off2on.algorithms.iql import IQL
 from off2on.algorithms.sac import SAC
 from off2on.algorithms.td3_bc import TD3BC
-from off2on.batches import Layout, Rows
+from off2on.replay.buffer import Layout, Rows
 from off2on.strategies.adaptive import Adaptive, AdaptiveOptions
 from off2on.strategies.annealed import Annealed, AnnealedOptions
 from off2on.strategies.online_only import OnlineOnly

@@ -11,7 +11,7 @@ import numpy as np
 from datasets_io.diagnosis.finding import Finding
 from datasets_io.episode import Array, Episode
 from datasets_io.errors import DataError
-from datasets_io.shards import Shards
+from datasets_io.shards.reading import Shards
 from datasets_io.source import Source
 
 VALUES = 4_000_000

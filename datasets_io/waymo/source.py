@@ -20,8 +20,8 @@ from datasets_io.driving.situation import WHICH
 from datasets_io.episode import Episode
 from datasets_io.errors import BadValues, Corrupt, DataError, UnknownName
 from datasets_io.source import Source, hash_path
-from datasets_io.tfrecord import read_records
 from datasets_io.waymo.records import decode
+from datasets_io.waymo.tfrecord import read_records
 
 SHARD = re.compile(r"\.tfrecords?(-\d+-of-\d+)?$")
 """How the name of a shard ends; one that is still being downloaded has something after it."""

@@ -8,10 +8,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from off2on.distributions import END, Distribution
-from off2on.nets import Nets
-from off2on.programs import load_program
-from off2on.transforms import Transforms
+from off2on.policy_file import load_program
+from off2on.recipe.distributions import END, Distribution
+from off2on.recipe.networks import Nets
+from off2on.replay.transforms import Transforms
 
 UNITS = ("obs_mean", "obs_std", "action_low", "action_high")
 

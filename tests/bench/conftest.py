@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from datasets_io import Shards
-from datasets_io.d4rl import D4RL
-from datasets_io.ingest import ingest
+from datasets_io.ingestion.ingest import ingest
+from datasets_io.sources.d4rl import D4RL
 
 FILE = Path(__file__).parents[3] / "shared" / "data" / "halfcheetah-medium.hdf5"
 

@@ -9,7 +9,7 @@ import torch
 from harness import in_turns, report
 
 from off2on.algorithms.iql import IQL
-from off2on.runner import RecipeRunner
+from off2on.rllib.env_runner import RecipeRunner
 
 pytestmark = pytest.mark.bench
 

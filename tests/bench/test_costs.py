@@ -23,9 +23,9 @@ import torch.multiprocessing as multiprocessing
 from datasets_io import storage
 from off2on.algorithms import find_algorithm
 from off2on.algorithms.iql import IQL
-from off2on.cluster.workload import Program
-from off2on.runner import RecipeRunner
-from off2on.speed import ready_memory
+from off2on.rllib.env_runner import RecipeRunner
+from off2on.rllib.threads import ready_memory
+from off2on.training.cluster.workload import Program
 
 pytestmark = pytest.mark.bench
 ALGORITHMS = (

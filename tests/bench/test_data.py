@@ -10,14 +10,14 @@ import pytest
 import torch
 from harness import in_turns, report
 
-from datasets_io.d4rl import D4RL
-from datasets_io.ingest import ingest
-from datasets_io.tabular import Table
+from datasets_io.ingestion.ingest import ingest
+from datasets_io.sources.d4rl import D4RL
+from datasets_io.sources.tabular import Table
 from off2on.algorithms.iql import IQL
-from off2on.offline import OfflineRows
+from off2on.replay.offline_rows import OfflineRows
+from off2on.replay.strategy import Options
+from off2on.replay.transforms import Transforms
 from off2on.strategies.append import Append
-from off2on.strategies.base import Options
-from off2on.transforms import Transforms
 
 h5py = pytest.importorskip("h5py")
 pytestmark = pytest.mark.bench

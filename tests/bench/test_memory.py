@@ -11,8 +11,8 @@ pytestmark = pytest.mark.bench
 INGEST = """
 import resource, sys
 import h5py, numpy as np, pandas, pyarrow.parquet
-from datasets_io.d4rl import D4RL
-from datasets_io.ingest import ingest
+from datasets_io.sources.d4rl import D4RL
+from datasets_io.ingestion.ingest import ingest
 ingest(D4RL(env="HalfCheetah-v5"), sys.argv[1], sys.argv[2], name="warm")
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 rows = ingest(D4RL(env="HalfCheetah-v5"), sys.argv[3], sys.argv[2], name="large").rows

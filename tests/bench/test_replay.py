@@ -6,7 +6,7 @@ import pytest
 import torch
 from harness import in_turns, report
 
-from off2on.sum_tree import SumTree
+from off2on.replay.sum_tree import SumTree
 
 pytestmark = pytest.mark.bench
 BATCH = 256

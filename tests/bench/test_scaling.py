@@ -28,11 +28,12 @@ import pytest
 import ray
 import torch
 
-from datasets_io import parallel, storage
-from datasets_io.ingest import ingest
-from datasets_io.tfrecord import frame
+from datasets_io import storage
+from datasets_io.ingestion import parallel
+from datasets_io.ingestion.ingest import ingest
 from datasets_io.waymo import Waymo
 from datasets_io.waymo.schema import message
+from datasets_io.waymo.tfrecord import frame
 from off2on.algorithms.iql import IQL
 
 pytestmark = pytest.mark.bench

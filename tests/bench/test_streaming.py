@@ -9,10 +9,10 @@ from linked import linked
 
 from datasets_io import Shards
 from off2on.algorithms.iql import IQL
-from off2on.offline import OfflineRows, layout_of
+from off2on.replay.offline_rows import OfflineRows, layout_of
+from off2on.replay.strategy import Options
+from off2on.replay.transforms import Transforms
 from off2on.strategies.append import Append
-from off2on.strategies.base import Options
-from off2on.transforms import Transforms
 
 AIM = 0.7
 COPIES, WINDOW = 20, 0.1

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from harness import in_turns, report
 
-from datasets_io.ingest import ingest
-from datasets_io.toy import ToyPendulum
+from datasets_io.ingestion.ingest import ingest
+from datasets_io.sources.toy import ToyPendulum
 from off2on.algorithms import find_algorithm
-from off2on.together.learners import Together
+from off2on.rllib.batched.learners import Together
 
 pytestmark = pytest.mark.bench
 WORK = {32: 50, 256: 5}

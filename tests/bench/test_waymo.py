@@ -8,10 +8,10 @@ from harness import Ratio, in_turns, report
 from naive_waymo import decode as naive
 from waymo_records import real_record
 
-from datasets_io.ingest import ingest
-from datasets_io.tfrecord import frame, read_records
+from datasets_io.ingestion.ingest import ingest
 from datasets_io.waymo import Waymo, decode_example, decode_scenario
 from datasets_io.waymo.schema import message
+from datasets_io.waymo.tfrecord import frame, read_records
 
 pytestmark = pytest.mark.bench
 # The training set: 1,000 shards of about 500 scenarios each.

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from datasets_io.driving.episodes import episodes
+from datasets_io.driving.simulator import WaymoReplay
 from datasets_io.driving.toy import toy_scene
-from off2on.simulators.waymo_replay import WaymoReplay
 
 pytestmark = pytest.mark.bench
 

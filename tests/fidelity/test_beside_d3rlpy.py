@@ -24,7 +24,7 @@ from off2on.algorithms.cql import CQL
 from off2on.algorithms.iql import IQL
 from off2on.algorithms.sac import SAC
 from off2on.algorithms.td3_bc import TD3BC
-from off2on.seeding import POSITIONS, UPDATES, seed_of
+from off2on.rllib.seeding import POSITIONS, UPDATES, seed_of
 
 SEEDS = range(3)
 

@@ -17,7 +17,7 @@ from off2on.algorithms.ispi_c import ISPIC
 from off2on.algorithms.ispi_s import ISPIS
 from off2on.algorithms.rebrac import ReBRAC
 from off2on.algorithms.td3 import TD3
-from off2on.batches import Batch
+from off2on.recipe.batch import Batch
 
 SEEDS = range(3)
 Make = Callable[..., Any]

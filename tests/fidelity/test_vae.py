@@ -26,11 +26,11 @@ from d3rlpy_reference import (
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from off2on import losses
 from off2on.algorithms.bcq import BCQ
 from off2on.algorithms.bear import BEAR
 from off2on.algorithms.plas import PLAS
 from off2on.algorithms.uwac import UWAC
+from off2on.recipe import losses
 
 SEEDS = range(3)
 D3RLPY = "d3rlpy 2.8.1, its decoder's squash put right"

@@ -22,14 +22,14 @@ from d3rlpy_reference import (
 )
 from torch import Tensor
 
-from off2on import losses
 from off2on.algorithms.awac import AWAC
 from off2on.algorithms.awr import AWR
 from off2on.algorithms.bc import BC
 from off2on.algorithms.crr import CRR
 from off2on.algorithms.filtered_bc import FilteredBC
 from off2on.algorithms.pex import PEX
-from off2on.batches import Batch
+from off2on.recipe import losses
+from off2on.recipe.batch import Batch
 
 SEEDS = range(3)
 Build = Callable[..., Any]

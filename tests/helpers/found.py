@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from off2on.findings.reading import KNOWN
+from off2on.reports.search.record import KNOWN
 
 SEARCH: dict[str, Any] = {
     "algorithm": "iql",

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from off2on.said import COMMAND_LINE, Said
 from off2on.search.checks import check
 from off2on.search.reading import read
 from off2on.search.spec import Search
+from off2on.training.located_yaml import COMMAND_LINE, Said
 
 FILE = """\
 algorithm: iql

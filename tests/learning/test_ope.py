@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from datasets_io.ingest import ingest
-from datasets_io.shards import open_shards
-from datasets_io.toy import ToyCartPole, ToyPendulum
+from datasets_io.ingestion.ingest import ingest
+from datasets_io.shards.reading import open_shards
+from datasets_io.sources.toy import ToyCartPole, ToyPendulum
 from off2on.algorithms import find_algorithm
-from off2on.evaluate import acting, evaluate
 from off2on.ope import dice, estimate, rank
 from off2on.ope.quick import CHEAP
+from off2on.training.evaluate import acting, evaluate
 
 pytestmark = [pytest.mark.learning, pytest.mark.timeout(7200)]
 

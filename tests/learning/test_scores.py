@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from datasets_io import Shards
-from datasets_io.d4rl import D4RL
-from datasets_io.ingest import ingest
-from datasets_io.toy import ToyCartPole, ToyPendulum
+from datasets_io.ingestion.ingest import ingest
+from datasets_io.sources.d4rl import D4RL
+from datasets_io.sources.toy import ToyCartPole, ToyPendulum
 from off2on.algorithms import CATALOGUE, find_algorithm
-from off2on.evaluate import acting, evaluate
-from off2on.stats import estimate
+from off2on.runs.statistics import estimate
+from off2on.training.evaluate import acting, evaluate
 
 pytestmark = [pytest.mark.learning, pytest.mark.usefixtures("ray_session"), pytest.mark.timeout(7200)]
 

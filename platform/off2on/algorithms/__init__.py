@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from off2on.errors import UnknownName, nearest
 
 if TYPE_CHECKING:
-    from off2on.algorithm import OfflineToOnline
+    from off2on.rllib.algorithm import OfflineToOnline
 
 
 @dataclass(frozen=True)
@@ -239,7 +239,7 @@ def find_algorithm(name: str) -> "type[OfflineToOnline]":
             f"no algorithm is called '{name}'.",
             f"{nearest(name, known)}All: {' '.join(known)}, or package.module:Class.",
         )
-    from off2on.algorithm import OfflineToOnline
+    from off2on.rllib.algorithm import OfflineToOnline
 
     try:
         found = getattr(importlib.import_module(module), attribute)
@@ -249,6 +249,6 @@ def find_algorithm(name: str) -> "type[OfflineToOnline]":
         ) from None
     if not (isinstance(found, type) and issubclass(found, OfflineToOnline)):
         raise UnknownName(
-            f"'{name}' is not an algorithm.", "Expected a subclass of off2on.algorithm.OfflineToOnline."
+            f"'{name}' is not an algorithm.", "Expected a subclass of off2on.rllib.algorithm.OfflineToOnline."
         )
     return found

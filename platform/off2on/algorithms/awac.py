@@ -26,14 +26,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from off2on import losses
-from off2on.actors import GaussianActor
-from off2on.algorithm import OfflineToOnline
-from off2on.batches import Batch
-from off2on.distributions import Normal
-from off2on.hyperparameters import Hyperparameters, hp
-from off2on.nets import Critic, Nets
-from off2on.recipe import Loss
+from off2on.recipe import losses
+from off2on.recipe.actors import GaussianActor
+from off2on.recipe.batch import Batch
+from off2on.recipe.distributions import Normal
+from off2on.recipe.hooks import Loss
+from off2on.recipe.hyperparameters import Hyperparameters, hp
+from off2on.recipe.networks import Critic, Nets
+from off2on.rllib.algorithm import OfflineToOnline
 
 CORL = {"weight": "exp_clip", "batch_size": 256, "hidden": (256, 256, 256), "normalise_obs": True}
 

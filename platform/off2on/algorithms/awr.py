@@ -27,13 +27,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from off2on import losses
-from off2on.algorithm import OfflineToOnline
-from off2on.batches import Batch
-from off2on.distributions import Normal
-from off2on.hyperparameters import NORMALISE, Hyperparameters, hp
-from off2on.nets import MLP, Nets, Value
-from off2on.recipe import Loss, Objective
+from off2on.recipe import losses
+from off2on.recipe.batch import Batch
+from off2on.recipe.distributions import Normal
+from off2on.recipe.hooks import Loss, Objective
+from off2on.recipe.hyperparameters import NORMALISE, Hyperparameters, hp
+from off2on.recipe.networks import MLP, Nets, Value
+from off2on.rllib.algorithm import OfflineToOnline
 
 
 @dataclass(frozen=True)

@@ -22,13 +22,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from off2on import losses
-from off2on.algorithm import OfflineToOnline
-from off2on.batches import Batch
-from off2on.generative import Autoencoder, Perturbation, best, mixture
-from off2on.hyperparameters import Hyperparameters, hp
-from off2on.nets import Critic, Nets
-from off2on.recipe import Loss
+from off2on.recipe import losses
+from off2on.recipe.batch import Batch
+from off2on.recipe.hooks import Loss
+from off2on.recipe.hyperparameters import Hyperparameters, hp
+from off2on.recipe.networks import Critic, Nets
+from off2on.recipe.vae import Autoencoder, Perturbation, best, mixture
+from off2on.rllib.algorithm import OfflineToOnline
 
 
 @dataclass(frozen=True)

@@ -27,14 +27,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from off2on import losses
-from off2on.actors import SquashedGaussianActor
-from off2on.algorithm import OfflineToOnline
-from off2on.batches import Batch
-from off2on.generative import Autoencoder, best, mixture
-from off2on.hyperparameters import Hyperparameters, hp
-from off2on.nets import Critic, Nets, Scalar
-from off2on.recipe import Loss
+from off2on.recipe import losses
+from off2on.recipe.actors import SquashedGaussianActor
+from off2on.recipe.batch import Batch
+from off2on.recipe.hooks import Loss
+from off2on.recipe.hyperparameters import Hyperparameters, hp
+from off2on.recipe.networks import Critic, Nets, Scalar
+from off2on.recipe.vae import Autoencoder, best, mixture
+from off2on.rllib.algorithm import OfflineToOnline
 
 LOG_ALPHA = (-5.0, 10.0)
 

@@ -31,14 +31,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from off2on import losses
-from off2on.actors import EnsembleActor
 from off2on.algorithms.cql import CQL, CQLHyperparameters
-from off2on.batches import Batch
-from off2on.distributions import TanhNormal
-from off2on.hyperparameters import hp
-from off2on.nets import Critic, Nets, Scalar
-from off2on.recipe import Loss, Objective
+from off2on.recipe import losses
+from off2on.recipe.actors import EnsembleActor
+from off2on.recipe.batch import Batch
+from off2on.recipe.distributions import TanhNormal
+from off2on.recipe.hooks import Loss, Objective
+from off2on.recipe.hyperparameters import hp
+from off2on.recipe.networks import Critic, Nets, Scalar
 
 
 @dataclass(frozen=True)

@@ -27,10 +27,10 @@ import torch
 from torch import Tensor
 
 from off2on.algorithms.cql import CQL, CQLHyperparameters
-from off2on.batches import Batch
-from off2on.hyperparameters import hp
-from off2on.model_based import ModelBased, ModelHyperparameters
-from off2on.nets import Nets
+from off2on.recipe.batch import Batch
+from off2on.recipe.hyperparameters import hp
+from off2on.recipe.model_based import ModelBased, ModelHyperparameters
+from off2on.recipe.networks import Nets
 
 SLOW, STEPS = (1e-4, 1e-5, 1e-5), (3e-4, 1e-4, 1e-4)
 """Step sizes of critics, policy and temperature."""

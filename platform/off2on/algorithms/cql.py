@@ -26,13 +26,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from off2on import losses
-from off2on.actors import SquashedGaussianActor
 from off2on.algorithms.sac import SAC, SACHyperparameters
-from off2on.batches import Batch
-from off2on.hyperparameters import hp
-from off2on.nets import Nets, Scalar
-from off2on.recipe import Loss, Objective
+from off2on.recipe import losses
+from off2on.recipe.actors import SquashedGaussianActor
+from off2on.recipe.batch import Batch
+from off2on.recipe.hooks import Loss, Objective
+from off2on.recipe.hyperparameters import hp
+from off2on.recipe.networks import Nets, Scalar
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,13 @@ from typing import Any
 
 from torch import Tensor
 
-from off2on.algorithm import OfflineToOnline
-from off2on.batches import Batch
-from off2on.discrete import CategoricalActor
-from off2on.distributions import Categorical
-from off2on.hyperparameters import Hyperparameters, hp
-from off2on.nets import Nets
-from off2on.recipe import Loss
+from off2on.recipe.batch import Batch
+from off2on.recipe.discrete import CategoricalActor
+from off2on.recipe.distributions import Categorical
+from off2on.recipe.hooks import Loss
+from off2on.recipe.hyperparameters import Hyperparameters, hp
+from off2on.recipe.networks import Nets
+from off2on.rllib.algorithm import OfflineToOnline
 
 
 @dataclass(frozen=True)

@@ -26,12 +26,12 @@ from torch import Tensor
 
 from off2on.algorithms.double_dqn import DoubleDQN
 from off2on.algorithms.dqn import ATARI, DQNHyperparameters
-from off2on.batches import Batch
-from off2on.discrete import ImitatedValues, epsilon_greedy, epsilon_soft, greedy_within
-from off2on.distributions import Categorical
-from off2on.hyperparameters import hp
-from off2on.nets import Nets
-from off2on.recipe import Loss
+from off2on.recipe.batch import Batch
+from off2on.recipe.discrete import ImitatedValues, epsilon_greedy, epsilon_soft, greedy_within
+from off2on.recipe.distributions import Categorical
+from off2on.recipe.hooks import Loss
+from off2on.recipe.hyperparameters import hp
+from off2on.recipe.networks import Nets
 
 
 @dataclass(frozen=True)

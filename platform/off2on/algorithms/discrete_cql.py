@@ -20,11 +20,11 @@ from typing import Any, ClassVar
 
 from off2on.algorithms.double_dqn import DoubleDQN
 from off2on.algorithms.dqn import ATARI, DQNHyperparameters
-from off2on.batches import Batch
-from off2on.discrete import of_action
-from off2on.hyperparameters import hp
-from off2on.nets import Nets
-from off2on.recipe import Loss
+from off2on.recipe.batch import Batch
+from off2on.recipe.discrete import of_action
+from off2on.recipe.hooks import Loss
+from off2on.recipe.hyperparameters import hp
+from off2on.recipe.networks import Nets
 
 QUANTILES = {**ATARI, "critic_lr": 5e-5, "target_every": 2000}
 

@@ -16,9 +16,9 @@ from typing import Any
 from torch import Tensor
 
 from off2on.algorithms.dqn import DQN
-from off2on.batches import Batch
-from off2on.discrete import greedy
-from off2on.nets import Nets
+from off2on.recipe.batch import Batch
+from off2on.recipe.discrete import greedy
+from off2on.recipe.networks import Nets
 
 
 class DoubleDQN(DQN):

@@ -25,14 +25,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from off2on import losses
-from off2on.algorithm import OfflineToOnline
-from off2on.batches import Batch
-from off2on.discrete import ActionValues, epsilon_greedy, epsilon_soft, greedy, of_action
-from off2on.distributions import Categorical
-from off2on.hyperparameters import Hyperparameters, hp
-from off2on.nets import Nets
-from off2on.recipe import Loss
+from off2on.recipe import losses
+from off2on.recipe.batch import Batch
+from off2on.recipe.discrete import ActionValues, epsilon_greedy, epsilon_soft, greedy, of_action
+from off2on.recipe.distributions import Categorical
+from off2on.recipe.hooks import Loss
+from off2on.recipe.hyperparameters import Hyperparameters, hp
+from off2on.recipe.networks import Nets
+from off2on.rllib.algorithm import OfflineToOnline
 
 ATARI = {
     "critic_lr": 6.25e-5,

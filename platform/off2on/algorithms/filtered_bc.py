@@ -13,14 +13,16 @@ by a discounted sum, and takes every 1,000 rows for an episode.
 from dataclasses import dataclass
 
 from off2on.algorithms.bc import BC, BCHyperparameters
-from off2on.hyperparameters import EXPAND, hp
+from off2on.recipe.hyperparameters import EXPAND, hp
 
 
 @dataclass(frozen=True)
 class FilteredBCHyperparameters(BCHyperparameters):
     """The share of episodes."""
 
-    expand: tuple[str, ...] = hp(("top:0.1",), EXPAND, form="NAME:NUMBER,…", check="off2on.expansions:check")
+    expand: tuple[str, ...] = hp(
+        ("top:0.1",), EXPAND, form="NAME:NUMBER,…", check="off2on.replay.augmentation.catalogue:check"
+    )
 
 
 class FilteredBC(BC):

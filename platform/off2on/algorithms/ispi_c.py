@@ -28,11 +28,11 @@ import torch
 from torch import Tensor
 
 from off2on.algorithms.td3_bc import TD3BC, TD3BCHyperparameters
-from off2on.batches import Batch
-from off2on.distributions import Normal, around
-from off2on.hyperparameters import hp
-from off2on.nets import Nets
-from off2on.recipe import Loss, Objective
+from off2on.recipe.batch import Batch
+from off2on.recipe.distributions import Normal, around
+from off2on.recipe.hooks import Loss, Objective
+from off2on.recipe.hyperparameters import hp
+from off2on.recipe.networks import Nets
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,10 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from off2on.algorithms.td3_bc import TD3BC, TD3BCHyperparameters
-from off2on.batches import Batch
-from off2on.hyperparameters import hp
-from off2on.nets import Nets
-from off2on.recipe import Loss, Objective
+from off2on.recipe.batch import Batch
+from off2on.recipe.hooks import Loss, Objective
+from off2on.recipe.hyperparameters import hp
+from off2on.recipe.networks import Nets
 
 
 @dataclass(frozen=True)

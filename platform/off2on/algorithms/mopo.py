@@ -8,7 +8,7 @@ Yu et al., "MOPO: Model-based Offline Policy Optimization", NeurIPS 2020, arXiv:
     then SAC's losses on batches of 5 % recorded rows and 95 % imagined ones with r~
 
 Rollouts set out from recorded states every 1,000 updates; the last five rounds are kept. They end
-where the environment's episodes would, by its known rule (`off2on.terminations`). Presets: the
+where the environment's episodes would, by its known rule (`off2on.recipe.terminations`). Presets: the
 original h and lambda by data set (``hopper-medium``), and OfflineRL-Kit's, tuned again for version 2
 of the data (``hopper-medium-v2``).
 
@@ -26,8 +26,8 @@ import torch
 from torch import Tensor
 
 from off2on.algorithms.sac import SAC, SACHyperparameters
-from off2on.hyperparameters import hp
-from off2on.model_based import ModelBased, ModelHyperparameters
+from off2on.recipe.hyperparameters import hp
+from off2on.recipe.model_based import ModelBased, ModelHyperparameters
 
 ORIGINAL = {
     "halfcheetah-random": (5, 0.5),

@@ -26,13 +26,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from off2on import losses
-from off2on.actors import GaussianActor
 from off2on.algorithms.iql import IQL, IQLHyperparameters
-from off2on.batches import Batch
-from off2on.hyperparameters import hp
-from off2on.nets import Nets
-from off2on.recipe import Loss, Objective
+from off2on.recipe import losses
+from off2on.recipe.actors import GaussianActor
+from off2on.recipe.batch import Batch
+from off2on.recipe.hooks import Loss, Objective
+from off2on.recipe.hyperparameters import hp
+from off2on.recipe.networks import Nets
 
 
 @dataclass(frozen=True)

@@ -24,14 +24,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from off2on import losses
-from off2on.algorithm import OfflineToOnline
-from off2on.batches import Batch
-from off2on.distributions import Normal, around
-from off2on.generative import Autoencoder, Perturbation, mixture
-from off2on.hyperparameters import Hyperparameters, hp
-from off2on.nets import MLP, Critic, Nets
-from off2on.recipe import Loss, Objective
+from off2on.recipe import losses
+from off2on.recipe.batch import Batch
+from off2on.recipe.distributions import Normal, around
+from off2on.recipe.hooks import Loss, Objective
+from off2on.recipe.hyperparameters import Hyperparameters, hp
+from off2on.recipe.networks import MLP, Critic, Nets
+from off2on.recipe.vae import Autoencoder, Perturbation, mixture
+from off2on.rllib.algorithm import OfflineToOnline
 
 
 @dataclass(frozen=True)

@@ -23,12 +23,12 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from off2on.actors import DeterministicActor
 from off2on.algorithms.td3 import TD3, TD3Hyperparameters
-from off2on.batches import Batch
-from off2on.hyperparameters import hp
-from off2on.nets import Critic, Nets, start_small
-from off2on.recipe import Loss
+from off2on.recipe.actors import DeterministicActor
+from off2on.recipe.batch import Batch
+from off2on.recipe.hooks import Loss
+from off2on.recipe.hyperparameters import hp
+from off2on.recipe.networks import Critic, Nets, start_small
 
 SMALL = {"batch_size": 256, "actor_lr": 3e-4, "critic_lr": 3e-4}
 MAZE = SMALL | {"critic_lr": 5e-5, "discount": 0.999}

@@ -23,11 +23,11 @@ from torch import Tensor
 
 from datasets_io import Shards
 from off2on.algorithms.sac import SAC, SACHyperparameters
-from off2on.batches import Batch
 from off2on.errors import HyperparameterError
-from off2on.hyperparameters import hp
-from off2on.nets import Nets
-from off2on.recipe import Objective
+from off2on.recipe.batch import Batch
+from off2on.recipe.hooks import Objective
+from off2on.recipe.hyperparameters import hp
+from off2on.recipe.networks import Nets
 
 
 @dataclass(frozen=True)

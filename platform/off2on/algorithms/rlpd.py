@@ -23,10 +23,10 @@ from functools import cache
 from typing import Any, ClassVar
 
 from off2on.algorithms.redq import REDQ, REDQHyperparameters
-from off2on.batches import Batch
-from off2on.hyperparameters import hp
-from off2on.nets import Nets
-from off2on.recipe import Loss
+from off2on.recipe.batch import Batch
+from off2on.recipe.hooks import Loss
+from off2on.recipe.hyperparameters import hp
+from off2on.recipe.networks import Nets
 
 
 @dataclass(frozen=True)

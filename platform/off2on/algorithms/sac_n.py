@@ -22,11 +22,11 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from off2on.actors import SquashedGaussianActor
 from off2on.algorithms.sac import SAC, SACHyperparameters
-from off2on.batches import Batch
-from off2on.hyperparameters import hp
-from off2on.nets import Critic, Nets, start_small
+from off2on.recipe.actors import SquashedGaussianActor
+from off2on.recipe.batch import Batch
+from off2on.recipe.hyperparameters import hp
+from off2on.recipe.networks import Critic, Nets, start_small
 
 ADROIT = {"actor_lr": 3e-5, "temperature_lr": 3e-5, "reward": "standardise"}
 

@@ -21,10 +21,10 @@ import torch
 from torch import Tensor
 
 from off2on.algorithms.ddpg import DDPG
-from off2on.batches import Batch
-from off2on.hyperparameters import Hyperparameters, hp
-from off2on.nets import Nets
-from off2on.recipe import Objective
+from off2on.recipe.batch import Batch
+from off2on.recipe.hooks import Objective
+from off2on.recipe.hyperparameters import Hyperparameters, hp
+from off2on.recipe.networks import Nets
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,10 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from off2on.algorithms.td3 import TD3, TD3Hyperparameters
-from off2on.batches import Batch
-from off2on.hyperparameters import NORMALISE, hp
-from off2on.nets import Nets
-from off2on.recipe import Loss
+from off2on.recipe.batch import Batch
+from off2on.recipe.hooks import Loss
+from off2on.recipe.hyperparameters import NORMALISE, hp
+from off2on.recipe.networks import Nets
 
 
 @dataclass(frozen=True)

@@ -26,13 +26,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from off2on import losses
 from off2on.algorithms.bear import BEAR, BEARHyperparameters
-from off2on.batches import Batch
-from off2on.generative import beside, mixture
-from off2on.hyperparameters import hp
-from off2on.nets import Critic, Nets
-from off2on.recipe import Loss
+from off2on.recipe import losses
+from off2on.recipe.batch import Batch
+from off2on.recipe.hooks import Loss
+from off2on.recipe.hyperparameters import hp
+from off2on.recipe.networks import Critic, Nets
+from off2on.recipe.vae import beside, mixture
 
 ROWS = 16_384
 """Rows that pass through a critic at a time: what the passes need of memory does not grow with T."""

@@ -128,7 +128,7 @@ def _fidelity(name: str) -> list[dict[str, str]]:
 
 def _expansions(kind: Any) -> list[dict[str, Any]]:
     """The words of `expand` that the algorithm can be expanded by."""
-    from off2on.expansions import CATALOGUE, find_expansion, unfit
+    from off2on.replay.augmentation.catalogue import CATALOGUE, find_expansion, unfit
 
     found = [(name, summary, find_expansion(name)[0]) for name, (_, summary) in CATALOGUE.items()]
     return [

@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from off2on.commands.planning import planned
 from off2on.commands.train import OF_THE_COMMAND, train
 from off2on.errors import CrossingError, UserError, nearest
-from off2on.said import Said
-from off2on.said import read as read_file
+from off2on.training.command_line import planned
+from off2on.training.located_yaml import Said
+from off2on.training.located_yaml import read as read_file
 
 if TYPE_CHECKING:
-    from off2on.plan import Plan
+    from off2on.training.plan import Plan
 
 KEYS = ("out", "seeds", "handovers", "online", "ways")
 

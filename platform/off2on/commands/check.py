@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from off2on.commands.asked import Asked, asked
 from off2on.commands.screen import Ticker, as_json, line, plural, size
+from off2on.commands.words import Asked, asked
 from off2on.errors import UnknownName
 
 if TYPE_CHECKING:
     from datasets_io import Shards
-    from datasets_io.catalogue import Resolved
     from datasets_io.diagnosis import Diagnosis, Finding
+    from datasets_io.sources.catalogue import Resolved
 
 REFUSED = 3
 """The exit code, as for data that an ingest refuses."""
@@ -47,7 +47,7 @@ def check(
     NAME is a data set, of which every byte is compared with its manifest first; SOURCE is whatever
     'off2on data add' takes, and nothing is written. The exit code is 3 if there is an error.
     """
-    from datasets_io.shards import open_shards
+    from datasets_io.shards.reading import open_shards
 
     beside = None if against is None else open_shards(against)
     given = asked(source, words, columns, env)
@@ -77,8 +77,8 @@ def check(
 
 def _find(name: str, given: Asked, ticker: Ticker) -> "Shards | Resolved":
     """The data set of this name if there is one and nothing else was said; otherwise a source."""
-    from datasets_io.catalogue import resolve_source
-    from datasets_io.shards import open_shards
+    from datasets_io.shards.reading import open_shards
+    from datasets_io.sources.catalogue import resolve_source
 
     missing: UnknownName | None = None
     if given.path is None and not given.options:

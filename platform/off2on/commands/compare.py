@@ -46,7 +46,7 @@ def compare(file: Path, jobs: int, report_only: bool, queue: int | None) -> None
 
 def _in_processes(comparison: Comparison, file: Path, jobs: int) -> bool:
     """Makes the runs that are missing; whether any failed."""
-    from datasets_io.workspace import exclusive
+    from datasets_io.ingestion.workspace import exclusive
 
     comparison.out.mkdir(parents=True, exist_ok=True)
     under_way = UserError(
@@ -89,8 +89,8 @@ def _folders(
 
 def _runs(comparison: Comparison, refused: dict[tuple[str, str], str], queue: int) -> int:
     """Handovers from the queue with all that sets out from them; how many runs failed."""
-    from off2on.process import quiet, ray_started
-    from off2on.stats import duration
+    from off2on.runs.numbers import duration
+    from off2on.training.process import quiet, ray_started
 
     pairs, out = _pairs(comparison), comparison.out
     total = len(pairs) * (1 + len(comparison.ways)) - len(refused) * comparison.seeds
@@ -121,9 +121,9 @@ def _finished(out: Path) -> int:
 
 def _run(comparison: Comparison, handover: str, way: str | None, seed: int) -> str:
     """Makes a run, unless it is there, and says how it went."""
-    from off2on.records import load_run, read_about
-    from off2on.stats import duration, points
-    from off2on.train import train
+    from off2on.runs.numbers import duration, points
+    from off2on.runs.record import load_run, read_about
+    from off2on.training.train import train
 
     name, started = f"{handover} × {way or 'offline'} × seed {seed}", time.monotonic()
     try:

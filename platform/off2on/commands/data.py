@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from off2on.commands.asked import asked
 from off2on.commands.check import check
 from off2on.commands.export import export
 from off2on.commands.screen import Ticker, line, plural, size, table
-from off2on.commands.words import whole
+from off2on.commands.words import asked, whole
 from off2on.errors import DataError, Exists, UserError
 
 if TYPE_CHECKING:
@@ -32,9 +31,9 @@ data.add_command(export)
 @click.option("--catalogue", is_flag=True, help="The names that can be added without a file.")
 def list_(catalogue: bool) -> None:
     """The data sets that are there."""
-    from datasets_io.catalogue import known_names
     from datasets_io.scores import key_of, mean_normalised
-    from datasets_io.shards import Shards, data_folders, data_root
+    from datasets_io.shards.reading import Shards, data_folders, data_root
+    from datasets_io.sources.catalogue import known_names
 
     if catalogue:
         click.echo("\n".join(known_names()))
@@ -116,11 +115,11 @@ def add(
     s3:// or gs://; a name of your own with such a PATH; or package.module:Class. NAME=VALUE are options of
     the source, such as episodes=10 for toy-pendulum.
     """
-    from datasets_io.appending import append as add_generation
-    from datasets_io.catalogue import resolve_source
-    from datasets_io.ingest import ingest
-    from datasets_io.shards import data_root
-    from off2on.stats import duration
+    from datasets_io.ingestion.appending import append as add_generation
+    from datasets_io.ingestion.ingest import ingest
+    from datasets_io.shards.reading import data_root
+    from datasets_io.sources.catalogue import resolve_source
+    from off2on.runs.numbers import duration
 
     if append is not None:
         _refuse_beside_append(
@@ -172,12 +171,12 @@ def add(
 @contextmanager
 def _cluster(address: str | None) -> Iterator[None]:
     """The cluster that is named, joined, with a word about it on stderr; or nothing."""
-    from off2on.process import cluster_address, ray_started
+    from off2on.training.process import cluster_address, ray_started
 
     if (where := cluster_address(address)) is None:
         yield
         return
-    from off2on.cluster.preflight import readers
+    from off2on.training.cluster.preflight import readers
 
     os.environ["RAY_ADDRESS"] = where  # an ingest begins by itself where there is none
     with ray_started(where, 0):
@@ -199,7 +198,7 @@ data.add_command(check)
 
 
 def _open(name: str) -> "Shards":
-    from datasets_io.shards import open_shards
+    from datasets_io.shards.reading import open_shards
 
     return open_shards(name)
 
@@ -216,8 +215,8 @@ def _refuse_beside_append(**options: Any) -> None:
 def _is_there(folder: "Place", source: str, is_fine: bool) -> bool:
     """Whether a whole data set is there, said on stderr; raises unless that is fine."""
     from datasets_io import storage
-    from datasets_io.manifest import FILE
-    from datasets_io.shards import Shards
+    from datasets_io.shards.manifest import FILE
+    from datasets_io.shards.reading import Shards
 
     if not storage.is_file(folder / FILE):
         return False

@@ -10,7 +10,7 @@ from off2on.commands.screen import as_json
 @click.pass_context
 def doctor(ctx: click.Context, json_: bool) -> None:
     """Versions, devices, memory, disk: one line to paste, and what is wrong."""
-    from off2on.doctor import examine, one_line
+    from off2on.training.machine import examine, one_line
 
     about = examine()
     if json_:

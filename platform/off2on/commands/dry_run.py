@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 import click
 
 from off2on.commands.algos import plain
-from off2on.commands.planning import ASKED_OF_STRATEGY, OTHERWISE_ONLINE
 from off2on.commands.screen import table
+from off2on.training.command_line import ASKED_OF_STRATEGY, OTHERWISE_ONLINE
 
 if TYPE_CHECKING:
-    from off2on.plan import Checked, Plan
+    from off2on.training.plan import Checked, Plan
 
 
 def tell(checked: "Checked", plans: list["Plan"]) -> None:
@@ -34,8 +34,8 @@ def tell(checked: "Checked", plans: list["Plan"]) -> None:
 
 def _tell_room(checked: "Checked", plan: "Plan") -> None:
     """What there is to run it on, what it needs and who goes where; a cluster is joined to see."""
-    from off2on.cluster.preflight import board, machine, told
-    from off2on.process import ray_started
+    from off2on.training.cluster.preflight import board, machine, told
+    from off2on.training.process import ray_started
 
     if plan.address is None:
         for text in told(plan, checked, [machine()]):

@@ -28,7 +28,7 @@ def evaluate(run: str, episodes: int, checkpoint: str, seed: int, env: str | Non
 
     from datasets_io import open_shards
     from datasets_io.environments import options_for
-    from off2on.records import find_run
+    from off2on.runs.record import find_run
 
     folder, about = find_run(run)
     env = env or about.get("env")
@@ -37,9 +37,9 @@ def evaluate(run: str, episodes: int, checkpoint: str, seed: int, env: str | Non
             f"{folder} has no simulator to play in.", "Name one.", "--env my_lab.sim:Forklift-v0"
         )
     # Only now: a mistyped run should be told at once.
-    from off2on import evaluate as play
     from off2on.policy import load_policy
-    from off2on.runs import policy_file
+    from off2on.runs.folder import policy_file
+    from off2on.training import evaluate as play
 
     policy = play.acting(load_policy(policy_file(folder, checkpoint)))
     options = options_for(env, about.get("env"), about.get("env_options") or {})

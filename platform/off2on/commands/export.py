@@ -24,7 +24,7 @@ def export(name: str, minari_id: str, data_format: str) -> None:
     It goes into Minari's own folder: $MINARI_DATASETS_PATH, else ~/.minari/datasets.
     """
     from datasets_io.export import export_minari
-    from datasets_io.shards import open_shards
+    from datasets_io.shards.reading import open_shards
 
     shards, started = open_shards(name), time.monotonic()
     with Ticker() as ticker:

@@ -51,8 +51,8 @@ def ope(
         if method not in METHODS:
             known = f"{nearest(method, METHODS)}All: {' '.join(METHODS)}"
             raise UnknownName(f"there is no method '{method}'.", known)
-    from datasets_io.shards import open_shards
-    from off2on.records import find_runs
+    from datasets_io.shards.reading import open_shards
+    from off2on.runs.record import find_runs
 
     shards = open_shards(data)
     policies = [policy for run in find_runs(runs) for policy in _policies(run, checkpoint, checkpoints)]
@@ -99,7 +99,7 @@ def ope(
 
 def _policies(folder: Path, checkpoint: str, every: bool) -> Iterator[tuple[Path, str]]:
     """The policies of a run that are meant: `handover`, `last` or both, once if they are the same."""
-    from off2on.records import NoEvaluationError, load_run
+    from off2on.runs.record import NoEvaluationError, load_run
 
     if not every:
         yield folder, checkpoint
@@ -113,9 +113,9 @@ def _policies(folder: Path, checkpoint: str, every: bool) -> Iterator[tuple[Path
 
 def _check(folder: Path, which: str, explore: bool, shards: Any) -> None:
     """That the policy was kept, and takes the data's observations to their actions."""
-    from datasets_io.shards import open_shards
-    from off2on.records import read_about
-    from off2on.runs import policy_file
+    from datasets_io.shards.reading import open_shards
+    from off2on.runs.folder import policy_file
+    from off2on.runs.record import read_about
 
     policy_file(folder, which, explore)
     theirs = open_shards(read_about(folder)["data"]["pinned"])
@@ -159,7 +159,7 @@ def _candidate(folder: Path, which: str, explore: bool) -> Any:
 
 def _true(folder: Path, which: str) -> float | None:
     """The mean return, undiscounted, of the run's own evaluation of a policy; None if it had no simulator."""
-    from off2on.records import NoEvaluationError, load_run
+    from off2on.runs.record import NoEvaluationError, load_run
 
     try:
         curve = load_run(folder).curve
@@ -190,7 +190,7 @@ def _ranks(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _print(one: dict[str, Any], explore: bool) -> None:
-    from off2on.stats import points
+    from off2on.runs.numbers import points
 
     click.echo()
     played = "of the deterministic policy, undiscounted" if explore else "undiscounted"
@@ -211,7 +211,7 @@ def _print(one: dict[str, Any], explore: bool) -> None:
 
 
 def _numbers(estimate: Sequence[float]) -> tuple[str, str]:
-    from off2on.stats import points
+    from off2on.runs.numbers import points
 
     value, low, high = estimate
     return points(value), f"[{points(low)}, {points(high)}]"

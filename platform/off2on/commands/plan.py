@@ -13,8 +13,8 @@ from off2on.commands.words import memory, this_command, whole
 from off2on.errors import UserError
 
 if TYPE_CHECKING:
-    from off2on.cluster.costs import Estimate, Job
-    from off2on.cluster.scaling import Model
+    from off2on.training.cluster.costs import Estimate, Job
+    from off2on.training.cluster.scaling import Model
 
 NOWHERE = "/dev/null"
 """Where a plan that is not carried out would go: a run of its name may be there already."""
@@ -92,7 +92,7 @@ def plan(
             ticker.show(f"counting {' '.join(words[:2])} …")
             jobs = {" ".join(words[:2]): _job(words, options, machines)}
     elif files is not None:
-        from off2on.cluster.costs import Job
+        from off2on.training.cluster.costs import Job
 
         jobs = {f"{files:,} Waymo files": Job(workers=options["workers"] or 1, **source)}
     else:
@@ -165,7 +165,7 @@ def bottlenecks(model: "Model", job: "Job") -> Iterator[tuple[str, str]]:
 
 
 def _model(measurements: Path | None) -> "Model":
-    from off2on.cluster.scaling import FILE, Model
+    from off2on.training.cluster.scaling import FILE, Model
 
     try:
         return Model.load(measurements or FILE)
@@ -179,10 +179,10 @@ def _model(measurements: Path | None) -> "Model":
 
 def _job(words: tuple[str, ...], options: dict[str, Any], machines: dict[str, Any]) -> "Job":
     """What is asked for, checked as `off2on train` would on a cluster."""
-    from off2on.commands.planning import planned
+    from off2on.training.command_line import planned
 
     (asked, *_), checked = planned(words, options | {"address": "auto", "out": NOWHERE}, this_command())
-    from off2on.cluster.workload import job_of
+    from off2on.training.cluster.workload import job_of
 
     return job_of(asked, checked, **machines)
 
@@ -193,8 +193,8 @@ def _examples() -> "dict[str, Job]":
     import numpy as np
 
     from off2on.algorithms import find_algorithm
-    from off2on.cluster.costs import Job
-    from off2on.cluster.workload import networks
+    from off2on.training.cluster.costs import Job
+    from off2on.training.cluster.workload import networks
 
     recipe = find_algorithm("iql")
     spaces = gym.spaces.Box(-np.inf, np.inf, (17,), np.float64), gym.spaces.Box(-1, 1, (6,), np.float32)
@@ -237,7 +237,7 @@ def _tell(name: str, model: "Model", job: "Job") -> None:
 
 
 def _time(seconds: float) -> str:
-    from off2on.stats import duration
+    from off2on.runs.numbers import duration
 
     for unit, factor in (("µs", 1e6), ("ms", 1e3), ("s", 1.0)):
         if seconds * factor < 1000 and (unit != "s" or seconds < 10):

@@ -17,8 +17,8 @@ def report(runs: tuple[str, ...], out: Path | None) -> None:
 
     RUN is a folder, a glob, a folder of runs, or a name with only one match below ./runs.
     """
-    from off2on.records import find_runs, runs_below
     from off2on.reports.run import write_report
+    from off2on.runs.record import find_runs, runs_below
 
     # A shell's glob also finds earlier reports and their figures beside the runs.
     wanted = [run for run in runs if len(runs) == 1 or not Path(run).exists() or runs_below(Path(run))]

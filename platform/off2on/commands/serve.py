@@ -43,9 +43,9 @@ def serve(
     /reward says what came of the action; whole episodes become generations of the data set NAME,
     for `off2on train --from RUN --new-data NAME`.
     """
-    from datasets_io.shards import open_shards
-    from off2on.records import find_run
-    from off2on.runs import policy_file
+    from datasets_io.shards.reading import open_shards
+    from off2on.runs.folder import policy_file
+    from off2on.runs.record import find_run
 
     folder, about = find_run(run)
     file = policy_file(folder, checkpoint, explore)
@@ -58,7 +58,7 @@ def serve(
         raise UserError("Ray Serve is not installed.", "", "pip install 'off2on[serve]'") from None
     import ray
 
-    from datasets_io.own_ray import answers_kept, start_ray
+    from datasets_io.local_ray import answers_kept, start_ray
 
     asked: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -84,8 +84,8 @@ def _logbook(
     folder: Path, about: dict[str, Any], shards: Any, name: str, every: int, explore: bool
 ) -> dict[str, Any]:
     """How to remember, checked: a data set of that name must be one that served episodes can go into."""
-    from datasets_io.columns import FIXED
-    from datasets_io.shards import open_shards
+    from datasets_io.shards.columns import FIXED
+    from datasets_io.shards.reading import open_shards
     from off2on.serving.journal import EXTRAS, ServedEpisodes
 
     known = [it for it in EXTRAS if explore or it != "action_logp"]

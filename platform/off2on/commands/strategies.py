@@ -25,9 +25,9 @@ def strategies(name: str | None, json_: bool) -> None:
         page = _page(name)
         as_json(page) if json_ else _show(page)
         return
-    from off2on.crossing import Crossing
-    from off2on.guard import GuardOptions
+    from off2on.online.settings import Crossing
     from off2on.strategies import CATALOGUE
+    from off2on.training.guard import GuardOptions
 
     factors, guard = _settings(Crossing), _settings(GuardOptions)
     if json_:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from off2on.commands.planning import idle, planned
 from off2on.commands.screen import Ticker, line
 from off2on.commands.words import memory, this_command, whole
 from off2on.errors import LearnerDied, UserError
+from off2on.training.command_line import idle, planned
 
 if TYPE_CHECKING:
-    from off2on.plan import Plan
+    from off2on.training.plan import Plan
 
 OF_THE_COMMAND = ("words", "seeds", "together", "resume", "dry_run")
 """What the command is told besides the options of a plan."""
@@ -94,7 +94,7 @@ def train(
         ticker.show(f"checking {' '.join(words[:2])} …")
         plans, checked = planned(words, options, this_command(), seeds, resume)
         if together:
-            from off2on.together.runs import check
+            from off2on.training.batched_seeds import check
 
             check(plans, checked)
     for text in idle(plans[0], checked):
@@ -116,7 +116,7 @@ def train(
 
 def run(plan: "Plan", resume: bool) -> None:
     """One run, and what came of it on stdout."""
-    from off2on.train import train as start
+    from off2on.training.train import train as start
 
     with _told(plan):
         start(plan, resume)
@@ -125,7 +125,7 @@ def run(plan: "Plan", resume: bool) -> None:
 
 def _run_together(plans: "list[Plan]", resume: bool) -> None:
     """Runs as one program, and what came of each on stdout."""
-    from off2on.together.runs import train_together
+    from off2on.training.batched_seeds import train_together
 
     with _told(plans[0]):
         train_together(plans, resume)
@@ -136,7 +136,7 @@ def _run_together(plans: "list[Plan]", resume: bool) -> None:
 @contextmanager
 def _told(plan: "Plan") -> Iterator[None]:
     """How long it took, or how to go on, or where the traceback is."""
-    from off2on.stats import duration
+    from off2on.runs.numbers import duration
 
     started = time.monotonic()
     try:
@@ -168,8 +168,8 @@ def _describe_end(plan: "Plan") -> None:
 
 def _score(folder: Path) -> str | None:
     """Where it stood at the handover, how deep it fell, where it ended; None if nothing was scored."""
-    from off2on.records import NoEvaluationError, load_run
-    from off2on.stats import points
+    from off2on.runs.numbers import points
+    from off2on.runs.record import NoEvaluationError, load_run
 
     try:
         run = load_run(folder)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from off2on.commands.screen import Ticker, line, table
-from off2on.commands.words import split, this_command, whole
-from off2on.said import COMMAND_LINE, Said
+from off2on.training.command_line import split
+from off2on.training.located_yaml import COMMAND_LINE, Said
 
 if TYPE_CHECKING:
     from off2on.search.spec import Search
@@ -40,8 +40,8 @@ def tune(
     FILE is YAML: what to train, what varies, and what to maximise; see tune_configs. NAME=VALUE are keys of
     the file (trials=8), or hyperparameters that are to be fixed. Ends with trials.csv, best.yaml and a page.
     """
-    from off2on.process import cluster_address
     from off2on.search.reading import read
+    from off2on.training.process import cluster_address
 
     said = split(words)
     given = {name: Said(str(v), said.origins[name], f"{name}={v}") for name, v in said.values.items()}
@@ -53,8 +53,8 @@ def tune(
         if report_only:
             _report(search)
             return
-        from off2on.search.asking import must_have
         from off2on.search.checks import check
+        from off2on.search.searcher import must_have
 
         # RLlib's advice on a configuration that users do not write.
         logging.getLogger("ray.rllib.algorithms.algorithm_config").setLevel(logging.ERROR)
@@ -63,7 +63,7 @@ def tune(
     runs = search.trials * search.seeds * len(search.data)
     if dry_run:
         table(_rows(search.as_dict()))
-    from off2on.search.room import joined
+    from off2on.search.resources import joined
 
     with joined(search, jobs, lambda text: click.echo(text, err=not dry_run), 60.0 * wait):
         if dry_run:
@@ -87,7 +87,7 @@ def tune(
 
 def _report(search: "Search") -> None:
     """What came of a search, on stdout."""
-    from off2on.findings import write_findings
+    from off2on.reports.search import write_findings
 
     page, best = write_findings(search.place)
     line("best", str(best))

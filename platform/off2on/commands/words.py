@@ -3,21 +3,18 @@
 import re
 import shlex
 import sys
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import click
 
 from off2on.errors import UserError
-from off2on.said import COMMAND_LINE
-
-_ASSIGNMENT = re.compile(r"([A-Za-z_][\w.]*)=(.*)", re.DOTALL)
+from off2on.training.command_line import split
 
 
 def whole(text: str) -> int:
     """A whole number: 20000, 20k or 1M."""
-    from off2on.hyperparameters import number
+    from off2on.recipe.hyperparameters import number
 
     try:
         parsed = number(text)
@@ -37,75 +34,43 @@ def memory(text: str) -> int:
     return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
 
 
-class Words(NamedTuple):
-    """The arguments of a verb: those that stand alone, and the assignments with their origins."""
-
-    alone: list[str]
-    values: dict[str, object]
-    origins: dict[str, str]
-
-
 def this_command() -> str:
     """The command line of this process, as it was begun: without ``--resume``."""
     return shlex.join(["off2on", *(word for word in sys.argv[1:] if word != "--resume")])
 
 
-def split(words: Iterable[str]) -> Words:
-    """Tells ``ALGO DATA`` from ``NAME=VALUE`` and ``@file.yaml``; what comes later wins.
+class Asked(NamedTuple):
+    """The path, if one was given, and the options of the source."""
+
+    path: str | None
+    options: dict[str, Any]
+
+
+def asked(source: str, words: Sequence[str], columns: Sequence[str], env: str | None) -> Asked:
+    """Sorts the words of a command line.
+
+    Args:
+        source: The first of them, for messages.
+        words: Those after it: a path and NAME=VALUE.
+        columns: ROLE=COLUMN,… of a table.
+        env: Id of an environment.
 
     Raises:
-        UserError: A word that stands alone after an assignment, or a file that cannot be used.
+        UserError: There are two paths.
+        UnknownName: A word of `columns` names no role.
     """
-    alone: list[str] = []
-    values: dict[str, object] = {}
-    origins: dict[str, str] = {}
-    for word in words:
-        found = _ASSIGNMENT.fullmatch(word)
-        if word.startswith("@"):
-            for name, (value, origin) in _from_file(Path(word[1:])).items():
-                values[name], origins[name] = value, origin
-        elif found:
-            values[found[1]], origins[found[1]] = found[2], COMMAND_LINE
-        elif values:
-            raise UserError(
-                f"'{word}' comes after NAME=VALUE and is not one.", "Names come first, then NAME=VALUE."
-            )
-        else:
-            alone.append(word)
-    return Words(alone, values, origins)
-
-
-def _from_file(path: Path) -> dict[str, tuple[object, str]]:
-    """Names to (value as text, file:line) of a flat YAML mapping."""
-    import yaml
-
-    if not path.is_file():
-        raise UserError(f"there is no file '{path}'.", f"Looked in {path.absolute().parent}.")
-    try:
-        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not YAML.", str(error)) from None
-    if root is None:
-        return {}
-    if not isinstance(root, yaml.MappingNode):
+    given = split(words)
+    if len(given.alone) > 1:
         raise UserError(
-            f"{path} holds no mapping.", "Expected lines NAME: VALUE.", f"echo 'beta: 3.0' > {path}"
+            f"'{given.alone[1]}' is one path too many.", f"{source} is read from {given.alone[0]}."
         )
-    found: dict[str, tuple[object, str]] = {}
-    for key, value in root.value:
-        origin = f"{path}:{key.start_mark.line + 1}"
-        if key.value in found:
-            raise UserError(f"{origin}: '{key.value}' is said twice.", f"First at {found[key.value][1]}.")
-        found[key.value] = (_text(value, origin, str(key.value)), origin)
-    return found
+    options: dict[str, Any] = dict(given.values)
+    if columns:
+        from datasets_io.sources.tabular import parse_columns
 
-
-def _text(node: Any, origin: str, name: str) -> str:
-    """A scalar, or a list of scalars with commas: the hyperparameter knows its own type.
-
-    YAML 1.1 alone would read 1e-4 as text, and `on` as true.
-    """
-    items = node.value if isinstance(node.value, list) else [node]
-    if not all(isinstance(getattr(item, "value", None), str) for item in items):
-        raise UserError(f"{origin}: '{name}' is neither a value nor a list of values.")
-    return ",".join(item.value for item in items)
+        # Words after the option's first value reach us as assignments of their own.
+        words = [*columns, *(f"{role}={names}" for role, names in options.items())]
+        options = {"columns": parse_columns(" ".join(words))}
+    if env is not None:
+        options["env"] = env
+    return Asked(given.alone[0] if given.alone else None, options)

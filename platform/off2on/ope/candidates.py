@@ -102,14 +102,14 @@ def candidate_of(folder: Path, checkpoint: str = "last", explore: bool = False) 
     Raises:
         UnknownName: It was not kept, or what it explores with has no density.
     """
-    from off2on.evaluate import acting
     from off2on.policy import load_policy
-    from off2on.records import read_about
-    from off2on.runs import policy_file
+    from off2on.runs.folder import policy_file
+    from off2on.runs.record import read_about
+    from off2on.training.evaluate import acting
 
     file = policy_file(folder, checkpoint, explore)
     if explore:
-        from off2on.module import kept_policy
+        from off2on.rllib.module import kept_policy
 
         place = folder / "checkpoints" / checkpoint
         if not place.is_dir():
@@ -119,7 +119,7 @@ def candidate_of(folder: Path, checkpoint: str = "last", explore: bool = False) 
                 " how likely recorded ones are.",
             )
         return Exploring(kept_policy(place))
-    from datasets_io.shards import open_shards
+    from datasets_io.shards.reading import open_shards
 
     space = open_shards(read_about(folder)["data"]["pinned"]).action_space
     return Deterministic(acting(load_policy(file)), hasattr(space, "n"))

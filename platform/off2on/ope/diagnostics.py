@@ -15,7 +15,7 @@ import numpy as np
 from datasets_io.diagnosis.neighbours import Projection, tree
 from off2on.ope.candidates import Candidate
 from off2on.ope.recorded import Array, Recorded
-from off2on.stats import points
+from off2on.runs.numbers import points
 
 FEW_EPISODES = 20
 """Fewer do not make an interval by resampling."""

@@ -27,11 +27,11 @@ from scipy.special import stdtrit
 from torch import Tensor
 
 from datasets_io.returns import returns_to_go
-from off2on.discrete import ActionValues, of_action
-from off2on.nets import Critic
 from off2on.ope.candidates import Candidate, choices, scaled
 from off2on.ope.fitting import Fitting
 from off2on.ope.recorded import Array, Recorded
+from off2on.recipe.discrete import ActionValues, of_action
+from off2on.recipe.networks import Critic
 
 LOOKS = 10
 """How often the estimate is looked at on the way."""

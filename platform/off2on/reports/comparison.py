@@ -16,16 +16,17 @@ from typing import Any
 
 import numpy as np
 
-from off2on import stats
 from off2on.errors import UserError
-from off2on.records import NoEvaluationError, RunRecord, load_run
 from off2on.reports import comparison_figures as figures
 from off2on.reports import sections
 from off2on.reports.groups import Group
 from off2on.reports.run import CROSSING, METHOD, PAGE
 from off2on.reports.sections import Sheet
-from off2on.runs import write
-from off2on.stats import Estimate, points, short
+from off2on.runs import statistics
+from off2on.runs.folder import write
+from off2on.runs.numbers import points, short
+from off2on.runs.record import NoEvaluationError, RunRecord, load_run
+from off2on.runs.statistics import Estimate
 
 Cells = Mapping[tuple[str, str], Sequence[Path]]
 """(handover, way) to the folders of its seeds."""
@@ -161,7 +162,7 @@ def verdict(groups: Mapping[str, Group]) -> str:
     least, *_, most = sorted(groups.values(), key=lambda group: group.drop.value if group.drop else 0.0)
     if least.drop is None or most.drop is None or most.drop.value == least.drop.value:
         return words
-    deeper = stats.probability_of_improvement(
+    deeper = statistics.probability_of_improvement(
         *([curve.drop or 0.0 for curve in each.curves] for each in (most, least))
     ).interval
     sure = "" if deeper is not None and deeper[0] > 0.5 else ", which these seeds do not tell apart"
@@ -182,7 +183,7 @@ def _task(name: str, groups: Mapping[str, Group], sheet: Sheet) -> str:
         rows.append([escape(way), *map(_amount, numbers), f"{back} of {len(group.runs)}", chance])
     heads = ["way", "final", "drop", "mean score online", "regret per step", "made good", f"P(above {base})"]
     steps = short(max(float(curve.steps[-1]) for curve in one.curves))
-    before = stats.estimate([curve.handover for curve in one.curves])
+    before = statistics.estimate([curve.handover for curve in one.curves])
     told = f"{run.algorithm} on {run.data}, {steps} environment steps from {points(before.value)}"
     told += "" if run.data_return is None else f"; the data's own return is {points(run.data_return)}"
     bars = figures.bars(list(groups.values()))
@@ -201,7 +202,7 @@ def _together(tasks: Mapping[str, Mapping[str, Group]], ways: list[str], sheet: 
     for way in ways:
         chances = [_chance(groups[way], groups[base]).value for groups in tasks.values()]
         mean = "–" if way == base else f"{np.mean(chances):.0%}"
-        rows.append([escape(way), _amount(stats.estimate(*gains[way])), mean])
+        rows.append([escape(way), _amount(statistics.estimate(*gains[way])), mean])
     heads = ["way", "gain over the data", escape(f"P(above {base}), mean over handovers")]
     figure = figures.profiles({way: np.concatenate(each) for way, each in gains.items()})
     mark = sheet.put(2, "profile", figure, "Performance profiles of the gains.")
@@ -210,7 +211,7 @@ def _together(tasks: Mapping[str, Mapping[str, Group]], ways: list[str], sheet: 
     return f"<section><h2>{escape(_list(list(tasks)))} together</h2>{parts}</section>"
 
 
-def _gains(group: Group) -> stats.FloatArray:
+def _gains(group: Group) -> statistics.FloatArray:
     """Final scores in sizes of the data's own return, which is 1 [seeds]."""
     finals = np.array([curve.scores[-1] for curve in group.curves])
     own = np.array([run.data_return or np.nan for run in group.runs])
@@ -219,11 +220,11 @@ def _gains(group: Group) -> stats.FloatArray:
 
 def _measured(group: Group, what: str) -> Estimate | None:
     values = [getattr(curve, what) for curve in group.curves]
-    return None if None in values else stats.estimate(values)
+    return None if None in values else statistics.estimate(values)
 
 
 def _chance(one: Group, other: Group) -> Estimate:
-    return stats.probability_of_improvement(
+    return statistics.probability_of_improvement(
         *([curve.scores[-1] for curve in each.curves] for each in (one, other))
     )
 

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from off2on import stats
 from off2on.reports.figures import BLUE, GREY, INK, TEXT, WIDE, Bars, clean, comparison, count_axis
 from off2on.reports.groups import Group
-from off2on.stats import FloatArray
+from off2on.runs import statistics
+from off2on.runs.statistics import FloatArray
 
 STYLES = (
     "-",
@@ -34,13 +34,13 @@ def courses(groups: Sequence[Group], data_return: float | None) -> Figure:
     clean(axes)
     longest = 0.0
     for number, group in enumerate(groups):
-        steps, scores = stats.together(
+        steps, scores = statistics.together(
             [curve.steps for curve in group.curves], [curve.online for curve in group.curves]
         )
         shade = BLUE if number % 2 == 0 else INK
         style = STYLES[number % len(STYLES)]
         axes.plot(
-            steps, stats.iqm_curve(scores), color=shade, linestyle=style, label=group.name, linewidth=1.5
+            steps, statistics.iqm_curve(scores), color=shade, linestyle=style, label=group.name, linewidth=1.5
         )
         longest = max(longest, float(steps[-1]))
     if data_return is not None:
@@ -63,7 +63,7 @@ def profiles(gains: Mapping[str, FloatArray]) -> Figure:
         shade = BLUE if number % 2 == 0 else INK
         style = STYLES[number % len(STYLES)]
         axes.plot(
-            levels, stats.profile(values, levels), color=shade, linestyle=style, label=way, linewidth=1.5
+            levels, statistics.profile(values, levels), color=shade, linestyle=style, label=way, linewidth=1.5
         )
     axes.axvline(1, color=GREY, linewidth=1, label="the data's own return")
     axes.set_xlabel("gain over the data's own return (1)")

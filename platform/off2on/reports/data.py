@@ -18,8 +18,8 @@ from datasets_io.diagnosis.sample import CAPACITY, WATCHED, Windows, watched
 from datasets_io.diagnosis.survey import Survey
 from off2on.reports import data_figures, figures
 from off2on.reports.run import PAGE
-from off2on.runs import write
-from off2on.stats import points, short
+from off2on.runs.folder import write
+from off2on.runs.numbers import points, short
 
 DOTS = 4000
 """States on the picture of coverage at most."""

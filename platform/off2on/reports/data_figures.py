@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from datasets_io.episode import Array
 from off2on.reports.figures import BLUE, GREY, INK, ORANGE, TEXT, WIDE, clean, count_axis, half
-from off2on.stats import points
+from off2on.runs.numbers import points
 
 COLUMNS = 24
 """Small histograms on one figure at most."""

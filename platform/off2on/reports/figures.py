@@ -16,8 +16,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from off2on import stats
-from off2on.stats import Curve, Estimate, FloatArray, points, short
+from off2on.runs import statistics
+from off2on.runs.curve import Curve, recovery
+from off2on.runs.numbers import points, short
+from off2on.runs.statistics import Estimate, FloatArray
 
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
 INK, GREY, PALE, SHADE = "#1b1f24", "#5c6570", "#e4e7ea", "#f0f1f3"
@@ -54,7 +56,7 @@ def handover(
             axes.axhline(data_return, color=GREY, linewidth=1, dashes=(4, 3), zorder=1)
     (first, _), (last, crossed) = panels[0], panels[-1]
     low, high = first.get_ylim()
-    lowest = stats.iqm([c.handover - (c.drop or 0.0) for c in curves])  # two lines of words go below it
+    lowest = statistics.iqm([c.handover - (c.drop or 0.0) for c in curves])  # two lines of words go below it
     lowest = lowest if data_return is None else min(lowest, data_return)
     first.set_ylim(min(low, lowest - 0.2 * (high - low)), high + 0.06 * (high - low))
     first.set_ylabel("return")
@@ -63,7 +65,7 @@ def handover(
         place = {"ha": "right", "va": "bottom" if above else "top"}
         words = f"the data's own return, {points(data_return)}"
         _label(first, words, (0.98, data_return), (0, 3 if above else -4), **place)
-    final = stats.iqm([curve.scores[-1] for curve in curves])
+    final = statistics.iqm([curve.scores[-1] for curve in curves])
     style = {"color": BLUE, "fontsize": 10, "fontweight": "bold"}
     _label(last, points(final), (0.995, final), (0, 5), ha="right", bbox=None, **style)
     if crossed:
@@ -99,7 +101,7 @@ def batch_mix(traces: Traces) -> Figure:
             rows in the batches since the one before, in [0, 1] [n].
     """
     figure, axes = half()
-    grid, shares = stats.together([x for x, _ in traces], [share for _, share in traces])
+    grid, shares = statistics.together([x for x, _ in traces], [share for _, share in traces])
     mean = shares.mean(0)
     grid, mean = np.append(0.0, grid), np.append(mean[:1], mean)
     axes.fill_between(grid, 0, mean, step="pre", color="#959da6", linewidth=0, label="offline shards")
@@ -243,27 +245,27 @@ def _seeds(axes: Axes, traces: Traces, colour: str) -> None:
     if len(traces) > 1:
         for x, y in traces:
             axes.plot(x, y, color=colour, alpha=0.4, linewidth=0.8, marker="." if len(x) < 3 else "")
-    grid, rows = stats.together([x for x, _ in traces], [y for _, y in traces])
+    grid, rows = statistics.together([x for x, _ in traces], [y for _, y in traces])
     line: dict[str, Any] = {"marker": "o", "markersize": 4, "clip_on": False} if len(grid) < 3 else {}
-    axes.plot(grid, stats.iqm_curve(rows), color=colour, linewidth=2, **line)
+    axes.plot(grid, statistics.iqm_curve(rows), color=colour, linewidth=2, **line)
 
 
 def _drop_arrow(axes: Axes, curves: Sequence[Curve]) -> None:
     """The drop as an arrow from the handover's level down, where the IQM is lowest, its size in words."""
-    loss = stats.iqm([curve.drop or 0.0 for curve in curves])
-    level = stats.iqm([curve.handover for curve in curves])
+    loss = statistics.iqm([curve.drop or 0.0 for curve in curves])
+    level = statistics.iqm([curve.handover for curve in curves])
     window = max(curve.window for curve in curves)
     if loss == 0:
         _label(axes, f"no drop in the first {short(window)} steps", (0.02, 0.04), xycoords="axes fraction")
         return
-    grid, rows = stats.together([curve.steps for curve in curves], [curve.online for curve in curves])
+    grid, rows = statistics.together([curve.steps for curve in curves], [curve.online for curve in curves])
     early = grid <= window
-    at = float(grid[early][stats.iqm_curve(rows)[early].argmin()]) if early.any() else 0.0
+    at = float(grid[early][statistics.iqm_curve(rows)[early].argmin()]) if early.any() else 0.0
     at = max(at, 0.012 * axes.get_xlim()[1])  # clear of the black line
     arrow = {"arrowstyle": "-|>", "color": ORANGE, "linewidth": 1.8, "shrinkA": 0, "shrinkB": 0}
     axes.annotate("", (at, level - loss), (at, level), arrowprops=arrow, zorder=6)
     axes.plot([0, at], [level, level], color=ORANGE, linewidth=1, linestyle=":", zorder=4)
-    text = f"drop {points(loss)},\n{stats.recovery(curves)}"
+    text = f"drop {points(loss)},\n{recovery(curves)}"
     _label(axes, text, (at, level - loss), (5, -3), xycoords="data", va="top", color=ORANGE)
 
 

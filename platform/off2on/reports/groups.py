@@ -10,10 +10,12 @@ from itertools import combinations
 import numpy as np
 
 from datasets_io.scores import compare
-from off2on import stats
 from off2on.errors import UserError
-from off2on.records import RunRecord
-from off2on.stats import Curve, Estimate, duration, points, short
+from off2on.runs import statistics
+from off2on.runs.curve import Curve, recovery
+from off2on.runs.numbers import duration, points, short
+from off2on.runs.record import RunRecord
+from off2on.runs.statistics import Estimate
 
 ALIKE = ("env", "new_data", "online", "eval_episodes")
 """The options besides the hyperparameters that seeds of one another share."""
@@ -56,17 +58,17 @@ class Group:
     @property
     def handover(self) -> Estimate:
         """The scores just before the switch."""
-        return stats.estimate([curve.handover for curve in self.curves])
+        return statistics.estimate([curve.handover for curve in self.curves])
 
     @property
     def drop(self) -> Estimate | None:
         """The drops, None if the group is not online."""
-        return stats.estimate([curve.drop or 0.0 for curve in self.curves]) if self.crossed else None
+        return statistics.estimate([curve.drop or 0.0 for curve in self.curves]) if self.crossed else None
 
     @property
     def final(self) -> Estimate:
         """The last evaluations."""
-        return stats.estimate([curve.scores[-1] for curve in self.curves])
+        return statistics.estimate([curve.scores[-1] for curve in self.curves])
 
     @property
     def seeds(self) -> str:
@@ -103,11 +105,11 @@ class Group:
         if drop is not None:
             last = min(10, *(len(c.online) - 1 for c in curves))  # the first is the handover's
             if last > 1:
-                mean = stats.iqm([c.online[-last:].mean() for c in curves])
+                mean = statistics.iqm([c.online[-last:].mean() for c in curves])
                 cells[0].below.append(f"mean of the last {last} {points(mean)}")
-            switch = f"{points(stats.iqm([c.online[0] for c in curves]))} just after the switch"
+            switch = f"{points(statistics.iqm([c.online[0] for c in curves]))} just after the switch"
             before = Cell("at the handover", points(self.handover.value), "", [*below(self.handover), switch])
-            back = stats.recovery(curves) if drop.value > 0 else "nothing to make good"
+            back = recovery(curves) if drop.value > 0 else "nothing to make good"
             size, kind = (points(-drop.value), "loss") if drop.value > 0 else ("none", "")
             cells = [before, Cell("initial drop", size, kind, [_interval(drop, len(curves)), back]), *cells]
         base = first.data_return

@@ -9,14 +9,14 @@ from html import escape
 from pathlib import Path
 from string import Template
 
-from off2on import stats
 from off2on.errors import UserError
-from off2on.records import NoEvaluationError, load_run
 from off2on.reports import sections
 from off2on.reports.groups import Group, clashes, gather
 from off2on.reports.sections import Sheet
-from off2on.runs import write
-from off2on.stats import points
+from off2on.runs import statistics
+from off2on.runs.folder import write
+from off2on.runs.numbers import points
+from off2on.runs.record import NoEvaluationError, load_run
 
 
 def write_report(folders: Sequence[Path], out: Path | None = None) -> Path:
@@ -100,8 +100,8 @@ $body
 """)
 
 METHOD = f"""Interquartile mean over the seeds; brackets are 95&nbsp;% stratified-bootstrap intervals
-({stats.RESAMPLES:,} resamples). Fewer than {stats.FEWEST_SEEDS} seeds have no interval: there is too little
-to resample. <b>Score</b>: the mean undiscounted return of the deterministic policy. <b>Final</b>: the last
+({statistics.RESAMPLES:,} resamples). Fewer than {statistics.FEWEST_SEEDS} seeds have no interval: there
+is too little to resample. <b>Score</b>: the mean undiscounted return of the deterministic policy. <b>Final</b>: the last
 evaluation, never the best."""
 
 CROSSING = """<b>At the handover</b>: the score of the policy that is handed over, just before the switch.

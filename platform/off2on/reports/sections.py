@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from off2on import stats
-from off2on.records import RunRecord
 from off2on.reports import figures
 from off2on.reports.groups import Cell, Group, q_warning
-from off2on.runs import write
-from off2on.stats import duration, points, short
+from off2on.runs import statistics
+from off2on.runs.folder import write
+from off2on.runs.numbers import duration, points, short
+from off2on.runs.record import RunRecord
 
 LARGEST = 200 * 1024  # bytes of one page
 DETAILED = 3  # groups up to which every figure of each is on the page
@@ -144,7 +144,9 @@ def against(data: str, groups: list[Group], sheet: Sheet) -> str:
     finals = [f"{group.name} {points(group.final.value)}" for group in [best, *others]]
     rows = []
     for other in others:
-        chance = stats.probability_of_improvement(*([c.scores[-1] for c in g.curves] for g in (best, other)))
+        chance = statistics.probability_of_improvement(
+            *([c.scores[-1] for c in g.curves] for g in (best, other))
+        )
         told = "too few seeds to say" if chance.interval is None else f"{chance.value:.0%}"
         if chance.interval is not None:
             told += f" [{chance.interval[0]:.0%}, {chance.interval[1]:.0%}]"

@@ -4,8 +4,8 @@ import os
 import re
 from typing import Any
 
-from datasets_io.buckets import Location
 from datasets_io.scores import key_of, reference
+from datasets_io.storage.buckets import Location
 from off2on.algorithms import find_algorithm
 from off2on.errors import (
     CrossingError,
@@ -15,12 +15,12 @@ from off2on.errors import (
     SimulatorError,
     UserError,
 )
-from off2on.hyperparameters import PRESET
-from off2on.said import Said
+from off2on.recipe.hyperparameters import PRESET
+from off2on.runs.curve import EARLY
 from off2on.search.names import OF_ONLINE, OF_STRATEGY, applies, homes, nobody_has
 from off2on.search.spec import KEYS, LISTED, Dimension, Search
-from off2on.stats import EARLY
-from off2on.trackers import check_trackers
+from off2on.training.located_yaml import Said
+from off2on.training.trackers import check_trackers
 
 ONLINE_MEASURES = ("smallest_drop", "area")
 ROWS = ("normalise_obs", "reward", "expand", "preset")

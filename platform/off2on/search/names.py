@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from off2on.errors import nearest
-from off2on.hyperparameters import PRESET
+from off2on.recipe.hyperparameters import PRESET
 
 OF_STRATEGY, OF_ONLINE = "strategy.", "online."
 
@@ -28,7 +28,7 @@ def type_of(name: str, algorithm: str, strategy: str) -> Any:
 def homes(name: str, algorithm: str, strategy: str) -> list[tuple[Any, str]]:
     """The settings that know a name, and what they call it."""
     from off2on.algorithms import find_algorithm
-    from off2on.crossing import Crossing
+    from off2on.online.settings import Crossing
     from off2on.strategies import find_strategy
 
     own = find_algorithm(algorithm).Hyperparameters
@@ -53,7 +53,7 @@ def nobody_has(
         also: Other names that may have been meant.
     """
     from off2on.algorithms import find_algorithm
-    from off2on.crossing import Crossing
+    from off2on.online.settings import Crossing
     from off2on.strategies import find_strategy
 
     own = [rule for each in algorithms for rule in find_algorithm(each).Hyperparameters.rules()]

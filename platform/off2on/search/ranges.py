@@ -4,10 +4,10 @@ import math
 from typing import Any
 
 from off2on.errors import HyperparameterError, UserError, nearest
-from off2on.hyperparameters import number
-from off2on.said import Said
+from off2on.recipe.hyperparameters import number
 from off2on.search.names import homes, nobody_has, rule_of, type_of
 from off2on.search.spec import RANGES, Dimension
+from off2on.training.located_yaml import Said
 
 KINDS = {"log": "log_between", "uniform": "between", "choice": "one_of"}
 """A hyperparameter's own search range to the word for it in a file."""

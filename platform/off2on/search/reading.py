@@ -8,10 +8,10 @@ from typing import Any
 
 from datasets_io.storage import Place, locate
 from off2on.errors import UserError, nearest
-from off2on.said import Said
-from off2on.said import read as read_file
 from off2on.search.ranges import varied
 from off2on.search.spec import KEYS, LISTED, MEASURES, NUMBERS, STOPS, WAYS, Dimension, Search
+from off2on.training.located_yaml import Said
+from off2on.training.located_yaml import read as read_file
 
 WORDS = {"maximise": MEASURES, "by": WAYS, "stop_early": STOPS}
 LEAST = {"seeds": 1, "trials": 1, "envs": 1, "eval_every": 1, "eval_episodes": 1, "threads": 1}
@@ -111,7 +111,7 @@ def _strategies(said: Said | None) -> tuple[str, ...]:
     from off2on.strategies import find_strategy
 
     if said is None:
-        from off2on.plan import Plan
+        from off2on.training.plan import Plan
 
         return (Plan.strategy,)
     for name in said.texts:

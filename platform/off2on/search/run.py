@@ -12,18 +12,18 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, PopulationBasedTraining, TrialScheduler
 
 from datasets_io import storage
-from datasets_io.workspace import exclusive
-from off2on.cluster.preflight import cluster
+from datasets_io.ingestion.workspace import exclusive
 from off2on.errors import Exists, UserError
-from off2on.process import quiet, ray_started
-from off2on.runs import write
-from off2on.search.asking import SCORE, Asking, domain
-from off2on.search.book import COUNTED, FAILED, FINISHED, SEARCH, STOPPED, Book, Trial
+from off2on.runs.folder import write
+from off2on.runs.numbers import duration, points
 from off2on.search.checks import marks
-from off2on.search.room import bundles
+from off2on.search.resources import bundles
+from off2on.search.searcher import SCORE, Asking, domain
 from off2on.search.spec import Search
 from off2on.search.trial import MARK, RUNS, Seeds
-from off2on.stats import duration, points
+from off2on.search.trial_store import COUNTED, FAILED, FINISHED, SEARCH, STOPPED, Book, Trial
+from off2on.training.cluster.preflight import cluster
+from off2on.training.process import quiet, ray_started
 
 MAY_CHANGE = ("file", "trials")
 """What another search that goes on in the same folder may say otherwise."""

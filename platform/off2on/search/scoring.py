@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from off2on.records import RunRecord, load_run, read_about
-from off2on.stats import FEWEST_SEEDS, RESAMPLES, FloatArray
+from off2on.runs.record import RunRecord, load_run, read_about
+from off2on.runs.statistics import FEWEST_SEEDS, RESAMPLES, FloatArray
 
 Interval = tuple[float, float] | None
 

@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datasets_io.storage import Place
-from off2on.hyperparameters import number
-from off2on.mirror import working_folder
-from off2on.said import Said
+from off2on.recipe.hyperparameters import number
+from off2on.runs.bucket_mirror import working_folder
 from off2on.search.names import OF_ONLINE, OF_STRATEGY, applies
+from off2on.training.located_yaml import Said
 
 if TYPE_CHECKING:
-    from off2on.plan import Plan
+    from off2on.training.plan import Plan
 
 NUMBERS = ("updates", "online", "learners", "workers", "envs", "eval_every", "eval_episodes", "threads")
 OPTIONS = (*NUMBERS, "memory", "env", "track")
@@ -176,7 +176,7 @@ class Search:
             values: Name to value of what is searched.
             trial: Its number, which is its folder's name.
         """
-        from off2on.plan import Plan
+        from off2on.training.plan import Plan
 
         who = {key: str(values.get(key, first)) for key, first in self._first.items()}
         given: dict[str, object] = {name: value for name, value in self.fixed.items() if applies(name, **who)}

@@ -19,19 +19,19 @@ from typing import Any
 import yaml
 from ray import tune
 
-from datasets_io.buckets import Location
-from off2on.about import about
-from off2on.mirror import copy, fetch
-from off2on.plan import Plan
-from off2on.process import quiet
-from off2on.records import read_about
-from off2on.runs import Run, write
-from off2on.search.asking import SCORE
-from off2on.search.book import COUNTED, Book, find
+from datasets_io.storage.buckets import Location
+from off2on.runs.bucket_mirror import copy, fetch
+from off2on.runs.folder import Run, write
+from off2on.runs.record import read_about
 from off2on.search.checks import marks
 from off2on.search.scoring import score
+from off2on.search.searcher import SCORE
 from off2on.search.spec import TRIALS, Search
-from off2on.train import evaluations
+from off2on.search.trial_store import COUNTED, Book, find
+from off2on.training.metadata import about
+from off2on.training.plan import Plan
+from off2on.training.process import quiet
+from off2on.training.train import evaluations
 
 LOG, DONOR = "log.txt", "donor.yaml"
 NOT_MADE = "not_made"

@@ -17,11 +17,11 @@ from typing import Any, TextIO
 import numpy as np
 
 from datasets_io import Episode, Source
-from datasets_io.appending import append
 from datasets_io.errors import Exists, NoSpace, UnknownName, Unreachable, UserError
-from datasets_io.ingest import ingest
-from datasets_io.shards import data_root, open_shards
-from off2on.runs import write
+from datasets_io.ingestion.appending import append
+from datasets_io.ingestion.ingest import ingest
+from datasets_io.shards.reading import data_root, open_shards
+from off2on.runs.folder import write
 from off2on.serving.requests import BadRequest, Outcome
 
 Step = dict[str, Any]

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from off2on.policy import load_policy
-from off2on.transforms import Array
+from off2on.replay.transforms import Array
 
 
 class Acted(NamedTuple):

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from off2on.transforms import Array
+from off2on.replay.transforms import Array
 
 LARGEST = 2**22
 """Bytes of a request's body."""

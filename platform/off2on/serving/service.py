@@ -14,10 +14,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from datasets_io.errors import Exists
+from off2on.replay.transforms import Array
 from off2on.serving.journal import Journal, Refused, ServedEpisodes, Step
 from off2on.serving.policies import Acted, ServedPolicy
 from off2on.serving.requests import BadRequest, Outcome, asked, body_of, outcomes, parsed
-from off2on.transforms import Array
 
 ROUTES = {"/act": "POST", "/reward": "POST", "/health": "GET", "/version": "GET"}
 AT_ONCE = 1024

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from off2on.errors import UnknownName, nearest
 
 if TYPE_CHECKING:
-    from off2on.strategies.base import Strategy
+    from off2on.replay.strategy import Strategy
 
 CATALOGUE = {
     "append": ("off2on.strategies.append:Append", "offline and online rows, all equally likely"),
@@ -52,7 +52,7 @@ def find_strategy(name: str) -> "type[Strategy]":
         raise UnknownName(
             f"no strategy is called '{name}'.", f"{nearest(name, CATALOGUE)}All: {' '.join(CATALOGUE)}"
         )
-    from off2on.strategies.base import Strategy
+    from off2on.replay.strategy import Strategy
 
     try:
         found = getattr(importlib.import_module(module), attribute)

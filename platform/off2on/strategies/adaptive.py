@@ -17,10 +17,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from off2on.batches import Rows
-from off2on.hyperparameters import Settings, hp
+from off2on.recipe.hyperparameters import Settings, hp
+from off2on.replay.buffer import Rows
+from off2on.replay.transforms import Array
 from off2on.strategies.append import Append
-from off2on.transforms import Array
 
 
 @dataclass(frozen=True)

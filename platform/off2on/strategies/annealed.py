@@ -10,8 +10,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from off2on.hyperparameters import Settings, hp
-from off2on.strategies.base import Strategy
+from off2on.recipe.hyperparameters import Settings, hp
+from off2on.replay.strategy import Strategy
 from off2on.strategies.symmetric import mixed
 
 

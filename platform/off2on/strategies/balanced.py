@@ -10,8 +10,8 @@ Q-Ensemble", CoRL 2021, arXiv:2107.00591, section 4.1 and algorithm 1.
 A row's priority is refreshed when an update has used it. New online rows enter with a priority
 that gives the first thousand of them the share f of all mass, M being the number of offline rows.
 One sum tree holds all rows, every batch is drawn from what the one before it left, in strata of equal mass,
-and there is no importance correction. If the offline rows have weights (`off2on.expansions`), these are
-their first priorities, M is the weights' sum, and p_offline is the weighted distribution.
+and there is no importance correction. If the offline rows have weights (see `off2on.replay.augmentation`), these are their
+first priorities, M is the weights' sum, and p_offline is the weighted distribution.
 
 With several learners each does all this on its share of the rows; M is that of all of them together, so that
 a thousand online rows, which they share too, have the share f.
@@ -25,12 +25,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from off2on import losses
-from off2on.batches import Batch, Rows
-from off2on.hyperparameters import Settings, hp
-from off2on.nets import MLP
-from off2on.strategies.base import Strategy, offline_rows, uniform
-from off2on.sum_tree import SumTree
+from off2on.recipe import losses
+from off2on.recipe.batch import Batch
+from off2on.recipe.hyperparameters import Settings, hp
+from off2on.recipe.networks import MLP
+from off2on.replay.buffer import Rows
+from off2on.replay.strategy import Strategy, offline_rows, uniform
+from off2on.replay.sum_tree import SumTree
 
 
 @dataclass(frozen=True)

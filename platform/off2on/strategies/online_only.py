@@ -8,7 +8,7 @@ learned on the new one (Zhou et al., arXiv:2412.07762, section 4).
 import torch
 from torch import Tensor
 
-from off2on.strategies.base import Strategy
+from off2on.replay.strategy import Strategy
 from off2on.strategies.symmetric import mixed
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from off2on.hyperparameters import Settings, hp
+from off2on.recipe.hyperparameters import Settings, hp
 from off2on.strategies.symmetric import Symmetric, SymmetricOptions
 
 

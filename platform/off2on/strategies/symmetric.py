@@ -10,9 +10,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from off2on.batches import Rows
-from off2on.hyperparameters import Settings, hp
-from off2on.strategies.base import Strategy, offline_rows, uniform
+from off2on.recipe.hyperparameters import Settings, hp
+from off2on.replay.buffer import Rows
+from off2on.replay.strategy import Strategy, offline_rows, uniform
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""From a source to shards: parts are written in parallel, checked, and published in one step."""

@@ -1,0 +1,140 @@
+"""Source → shards: whole or not at all, in parallel through Ray Data, resumable after any death.
+
+Each finished part has its Parquet file and a small JSON report, which is written last; a later run with the
+same data, code and options keeps those parts and does the rest. When all are there, the manifest is written
+and the data set appears in one step (see `workspace`).
+"""
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from copy import copy
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from datasets_io import storage
+from datasets_io.environments import spaces_of
+from datasets_io.errors import BadValues
+from datasets_io.faults import Quarantined
+from datasets_io.ingestion.inspection import Rules
+from datasets_io.ingestion.manifest_of import describe_data
+from datasets_io.ingestion.parallel import run_parts
+from datasets_io.ingestion.part_job import Job
+from datasets_io.ingestion.part_report import combine
+from datasets_io.ingestion.workspace import workspace
+from datasets_io.shards.manifest import SCHEMA_VERSION, space_to_json
+from datasets_io.shards.reading import Shards
+from datasets_io.source import Source
+from datasets_io.storage import Place
+
+QUARANTINE = "quarantine.csv"
+"""Beside the manifest: the records that were left out."""
+
+Progress = Callable[[int, int, int], None]
+"""Called with (rows written so far, parts finished, parts in all)."""
+
+
+def ingest(
+    source: Source,
+    path: Any,
+    out: str | Place,
+    *,
+    name: str,
+    rows_per_shard: int = 100_000,
+    discount: float | None = None,
+    nan: str = "refuse",
+    clip_actions: bool = False,
+    store_new_obs: bool = False,
+    overwrite: bool = False,
+    id_prefix: str = "",
+    progress: Progress | None = None,
+) -> Shards:
+    """Writes a source's episodes as the data set OUT/NAME.
+
+    Args:
+        source: Where the episodes come from.
+        path: Handed to `source.parts`: a file, a folder, or None.
+        out: Folder of data sets (see `data_root`), on this machine or in a bucket.
+        name: Of the data set and its folder.
+        rows_per_shard: About how many rows a file has.
+        discount: Store a column `ret` computed with it, for readers other than `Shards`, which derives it.
+        nan: `refuse`, or `drop-episode`: leave out each episode with a NaN or an infinity.
+        clip_actions: Clip actions to the action space's box; otherwise those outside are only reported.
+        store_new_obs: Store `new_obs` with every row, for readers other than `Shards`, which derives it.
+        overwrite: Replace a data set of that name.
+        id_prefix: Of the ids of episodes to which the source gives none.
+        progress: Told how far it is.
+
+    Returns:
+        The data set, opened.
+
+    Raises:
+        Exists: There is a data set of that name, or another ingest is writing it.
+        NoSpace: The disk is full; what was finished is kept for the next attempt.
+        Unreachable: A bucket does not answer, or does not let us in; likewise.
+        UnknownName: There is nothing at `path`.
+        BadValues: The data were refused; nothing is left behind.
+        Corrupt: A file is truncated or is not what its name says.
+        MissingColumn: A column is not there.
+    """
+    rules = Rules(nan, clip_actions, store_new_obs)
+    if not name or Path(name).name != name or name.endswith(".partial"):
+        raise BadValues(f"{name!r} cannot name a data set.", "It names a folder: no slash, no '.partial'.")
+    final = storage.locate(out) / name
+    space = workspace(final, overwrite)
+
+    source = copy(source)
+    source.rows_per_shard = rows_per_shard
+    source.__dict__["_faults"] = []
+    sha256 = source.fingerprint(path)
+    parts = source.parts(path)
+    observation_space, action_space = _spaces(source)
+    if action_space is not None:
+        rules = Rules(nan, clip_actions, store_new_obs, space_to_json(action_space))
+    plan = {
+        "sha256": sha256,
+        "code": source.code_hash,
+        "options": source.options(),
+        "rules": asdict(rules),
+        "parts": len(parts),
+        "rows_per_shard": rows_per_shard,
+        "discount": discount,
+        "versions": [SCHEMA_VERSION, pa.__version__],
+    }
+    split = rows_per_shard if len(parts) == 1 else None
+    with space.held(json.dumps(plan, sort_keys=True, default=str)):
+        job = Job(source, space.folder, space.reports, rules, discount, split, space.prefix, id_prefix)
+        reports = run_parts(job, parts, progress)
+        report = combine(reports, source.faults)
+        if (refusal := report.refusal(path)) is not None:
+            raise refusal
+        manifest = describe_data(
+            source, path, name, report, (observation_space, action_space), sha256, discount
+        )
+        beside = {QUARANTINE: _csv(report.quarantined)} if report.quarantined else {}
+        space.commit(manifest.to_json(), beside)
+    return Shards(final)
+
+
+def _csv(records: list[Quarantined]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([Quarantined._fields, *records])
+    return text.getvalue()
+
+
+def _spaces(source: Source) -> tuple[Any, Any]:
+    """The declared spaces, else those of the environment, else None where the data will have to tell."""
+    observation_space, action_space = source.observation_space, source.action_space
+    if source.env and (observation_space is None or action_space is None):
+        spaces = spaces_of(source.env, source.env_options)
+        if spaces.trouble:
+            detail = f"{source.env} cannot be made here, so spaces are the data's ({spaces.trouble})"
+            source.note("env", "", detail)
+        if observation_space is None:
+            observation_space, source.nested_observation_space = spaces.observation, spaces.nested
+        action_space = spaces.action if action_space is None else action_space
+    return observation_space, action_space

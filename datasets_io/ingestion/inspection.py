@@ -1,0 +1,124 @@
+"""Looks at packed columns before they are written: NaN, actions outside their box."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from datasets_io.episode import Array
+from datasets_io.errors import BadValues
+from datasets_io.faults import Fault
+from datasets_io.shards.manifest import space_from_json
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What an ingest does about bad values.
+
+    Args:
+        nan: `refuse` the data, or `drop-episode`: leave out each episode that has one.
+        clip_actions: Clip actions to the box instead of only reporting them.
+        store_new_obs: Store the next observation with each row though it could be derived.
+        action_space: As plain values (`space_to_json`), or None when it will be taken from the data.
+    """
+
+    nan: str = "refuse"
+    clip_actions: bool = False
+    store_new_obs: bool = False
+    action_space: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.nan not in ("refuse", "drop-episode"):
+            raise BadValues(f"nan={self.nan!r} is not known.", "It is refuse or drop-episode.")
+
+
+def inspect(
+    columns: dict[str, Array], starts: Array, final_obs: Array, first_rows: Array, rules: Rules
+) -> tuple[dict[str, Array], Array, list[Fault]]:
+    """Finds what is wrong with packed episodes.
+
+    Args:
+        columns: [N, …] each.
+        starts: Row at which each episode starts [E].
+        final_obs: Observations after the last actions [E, …].
+        first_rows: The source's row at which each episode starts [E].
+        rules: What to do about it.
+
+    Returns:
+        The columns, with actions clipped if that was asked for; which episodes to leave out [E] bool; the
+        faults.
+    """
+    lengths = np.diff(starts, append=len(columns["t"]))
+
+    def source_row(row: int) -> int:
+        episode = int(np.searchsorted(starts, row, side="right")) - 1
+        return int(first_rows[episode] + row - starts[episode])
+
+    faults: list[Fault] = []
+    bad = np.zeros(len(starts), bool)
+    verdict = "NaN or infinite rows" + ("" if rules.nan == "refuse" else "; their episodes are left out")
+    for name, values in columns.items():
+        wrong = _not_finite(values)
+        if wrong.any():
+            bad |= np.logical_or.reduceat(wrong, starts)
+            row = source_row(int(np.argmax(wrong)))
+            faults.append(Fault("nan", name, verdict, int(wrong.sum()), row, refused=rules.nan == "refuse"))
+    wrong = _not_finite(final_obs) & ~bad
+    if wrong.any():
+        bad |= wrong
+        row = int((first_rows + lengths - 1)[wrong][0])
+        detail = f"{verdict} (observation after the last action)"
+        faults.append(Fault("nan", "obs", detail, int(wrong.sum()), row, refused=rules.nan == "refuse"))
+    if rules.action_space is not None:
+        columns, found = _actions(columns, rules, source_row)
+        faults += found
+    return columns, bad, faults
+
+
+def _not_finite(values: Array) -> Array:
+    """[N] bool: rows with NaN or infinity."""
+    if values.dtype.kind != "f":
+        return np.zeros(len(values), bool)
+    wrong: Array = ~np.isfinite(values)
+    rows: Array = np.logical_or.reduce(wrong.reshape(len(values), -1), axis=1)
+    return rows
+
+
+def _actions(
+    columns: dict[str, Array], rules: Rules, source_row: Any
+) -> tuple[dict[str, Array], list[Fault]]:
+    space, actions = space_from_json(rules.action_space or {}), columns["actions"]
+    discrete = hasattr(space, "n")
+    if discrete != (actions.ndim == 1) or (not discrete and actions.shape[1:] != space.shape):
+        raise BadValues(
+            f"actions of shape {['N', *actions.shape[1:]]} and type {actions.dtype} do not fit {space}.",
+            "Discrete takes [N] integers, a Box its own shape.",
+        )
+    low, high = (0, space.n - 1) if discrete else (space.low, space.high)
+    # A rounding error of a tanh or of a change of units is not a fault.
+    slack = 0 if discrete else 1e-6 * np.maximum(1, np.abs(np.where(np.isfinite(high), high, 0)))
+    outside = (actions < low - slack) | (actions > high + slack)
+    if not outside.any():
+        return columns, []
+    rows = outside.reshape(len(outside), -1).any(1)
+    clip = rules.clip_actions and not discrete
+    fault = Fault(
+        kind="outside",
+        column="actions",
+        detail=f"values outside {_box(space)}" + (", clipped" if clip else ""),
+        count=int(outside.sum()),
+        first_row=source_row(int(np.argmax(rows))),
+        largest=float(max(actions[outside].ravel(), key=abs)),
+        refused=discrete,  # an action that does not exist cannot be learned from
+    )
+    if clip:
+        columns = {**columns, "actions": np.clip(actions, low, high)}
+    return columns, [fault]
+
+
+def _box(space: Any) -> str:
+    if hasattr(space, "n"):
+        return f"0 … {space.n - 1}"
+    if (space.low == space.low.flat[0]).all() and (space.high == space.high.flat[0]).all():
+        return f"[{space.low.flat[0]:g}, {space.high.flat[0]:g}]"
+    return "their box"

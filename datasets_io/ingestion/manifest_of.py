@@ -1,0 +1,109 @@
+"""The manifest of a data set that has just been written."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datasets_io.errors import BadValues
+from datasets_io.flatten import nested_to_json
+from datasets_io.ingestion.part_report import PartReport
+from datasets_io.shards.manifest import Generation, Manifest, content_hash, space_to_json
+from datasets_io.source import Source
+
+
+def describe_data(
+    source: Source,
+    path: Any,
+    name: str,
+    report: PartReport,
+    spaces: tuple[Any, Any],
+    sha256: str,
+    discount: float | None,
+) -> Manifest:
+    """Puts together what the parts came to and what the source says.
+
+    Args:
+        source: Where the data came from.
+        path: What was read.
+        name: Of the data set.
+        report: All parts together.
+        spaces: Observation and action space, each None where the data have to tell.
+        sha256: Of what was read.
+        discount: Of the stored column `ret`.
+
+    Raises:
+        BadValues: The spaces are not those of the data.
+    """
+    nested = source.nested_observation_space
+    generation = Generation(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        source={
+            "kind": type(source).__name__,
+            "path": str(path) if isinstance(path, str | Path) else None,
+            "sha256": sha256,
+            "options": source.options(),
+        },
+        rows=report.rows,
+        episodes=len(report.lengths),
+        terminated=report.terminated,
+        truncated=report.truncated,
+        files=len(report.files),
+        scene_files=len(report.scene_files),
+        moments={column: moments.to_json() for column, moments in report.moments.items()},
+        faults=report.faults,
+    )
+    return Manifest(
+        name=name,
+        description=source.description,
+        licence=source.licence,
+        source=generation.source,
+        created=generation.created,
+        observation_space=_observation_space(spaces[0], report),
+        action_space=_action_space(spaces[1], report),
+        env_id=source.env,
+        env_options=dict(source.env_options),
+        rows=generation.rows,
+        episodes=generation.episodes,
+        terminated=generation.terminated,
+        truncated=generation.truncated,
+        columns=report.columns,
+        statistics={column: moments.summary() for column, moments in report.moments.items()},
+        returns=report.returns,
+        lengths=report.lengths,
+        files=report.files,
+        scene_files=report.scene_files,
+        content_hash=content_hash(report.files),
+        discount=discount,
+        faults=report.faults,
+        generations=[generation],
+        nested_observation_space=None if nested is None else nested_to_json(nested),
+    )
+
+
+def _observation_space(space: Any, report: PartReport) -> dict[str, Any]:
+    from gymnasium.spaces import Box
+
+    shape = report.moments["obs"].mean.shape
+    if space is None or hasattr(space, "n"):  # a discrete observation is stored as one number
+        return space_to_json(Box(-np.inf, np.inf, shape))
+    if space.shape != shape:
+        raise BadValues(
+            f"observations are {list(shape)}, the environment's {list(space.shape)}.",
+            "The source names an environment, or a space, that is not the data's.",
+        )
+    return space_to_json(space)
+
+
+def _action_space(space: Any, report: PartReport) -> dict[str, Any]:
+    from gymnasium.spaces import Box, Discrete
+
+    if space is not None:
+        return space_to_json(space)
+    actions = report.moments["actions"]
+    if actions.mean.ndim == 0:
+        if actions.low < 0:
+            raise BadValues(f"the least action is {actions.low:g}.", "Discrete actions count from 0.")
+        return space_to_json(Discrete(int(actions.high) + 1))
+    return space_to_json(Box(actions.low.astype(np.float32), actions.high.astype(np.float32)))

@@ -1,0 +1,116 @@
+"""Parts of an ingest in parallel, through Ray Data, as soon as that is worth the start of Ray."""
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from datasets_io import errors
+from datasets_io.errors import UserError
+from datasets_io.ingestion.part_job import Job
+from datasets_io.ingestion.part_report import PartReport
+from datasets_io.local_ray import start_ray
+
+# Ray and its first worker are up after 5-10 s, in which one process writes about a million rows. So parts are
+# written here for as long as the rest, at the speed seen so far, will take no longer. $RAY_ADDRESS names a
+# cluster that is up already.
+PATIENCE_S = 10.0
+
+
+def run_parts(
+    job: Job, parts: list[Any], progress: Callable[[int, int, int], None] | None
+) -> list[PartReport]:
+    """Writes every part that is not there yet.
+
+    Args:
+        job: Writes one part.
+        parts: What `Source.parts` gave.
+        progress: Called with (rows, parts finished, parts in all).
+
+    Returns:
+        The reports, in the order of `parts`.
+
+    Raises:
+        UserError: As a part raised it, in whatever process.
+    """
+    reports = job.finished(len(parts))
+    todo = [index for index, report in enumerate(reports) if report is None]
+    begun, done = time.monotonic(), 0
+    patience = 0.0 if os.environ.get("RAY_ADDRESS") else PATIENCE_S
+
+    def tell(more: int = 0) -> None:
+        if progress is not None:
+            there = [report.rows for report in reports if report is not None]
+            progress(sum(there) + more, len(there), len(parts))
+
+    while todo:
+        left = len(todo) * (time.monotonic() - begun) / done if done else 0.0
+        if len(todo) > 1 and left >= patience:
+            _through_ray(job, parts, todo, reports, tell)
+            break
+        index = todo.pop(0)
+        reports[index] = job.write(index, parts[index], tell)
+        done += 1
+    tell()
+    return [report for report in reports if report is not None]
+
+
+def _through_ray(
+    job: Job,
+    parts: list[Any],
+    todo: list[int],
+    reports: list[PartReport | None],
+    tell: Callable[[], None],
+) -> None:
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    import ray
+    import ray.data
+    from ray import cloudpickle
+
+    ours = not ray.is_initialized()
+    if ours and os.environ.get("RAY_ADDRESS"):
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level="error")
+    elif ours:
+        start_ray()
+    try:
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.WARNING)  # it announces each step it plans
+        # Bytes, not objects: a worker must extend its path before it can import a user's source.
+        payload = ray.put((os.getcwd(), sys.path, cloudpickle.dumps((job, parts))))
+
+        def task(row: dict[str, Any]) -> dict[str, Any]:
+            folder, path, pickled = ray.get(payload)
+            with suppress(
+                OSError
+            ):  # a machine that has no such folder needs none, or will say what it misses
+                os.chdir(folder)
+            sys.path.extend(entry for entry in path if entry not in sys.path)
+            its_job, its_parts = cloudpickle.loads(pickled)
+            index = int(row["index"])
+            try:
+                if its_job.report(index) is None:  # else one that wrote it died before it could say so
+                    its_job.write(index, its_parts[index])
+            except UserError as error:  # as data: Ray would wrap it in a traceback of its own
+                return {"index": index, "error": type(error).__name__, "args": [str(x) for x in error.args]}
+            return {"index": index, "error": "", "args": [""]}
+
+        rows = [{"index": index} for index in todo]
+        finished = ray.data.from_items(rows, override_num_blocks=len(rows)).map(task)
+        for row in finished.iter_rows():
+            if row["error"]:
+                raise getattr(errors, row["error"], errors.DataError)(*row["args"])
+            report = job.report(row["index"])
+            if report is None:
+                raise UserError(
+                    f"a part was written on another machine, and {job.folder} does not show it.",
+                    "On a cluster the folder of data sets must be one that all machines share.",
+                    "OFF2ON_DATA=/shared/folder off2on data add …",
+                )
+            reports[row["index"]] = report
+            tell()
+    finally:
+        if ours:
+            ray.shutdown()

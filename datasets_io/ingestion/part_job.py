@@ -1,0 +1,74 @@
+"""The work on one part of an ingest: its shards are written first, its report last."""
+
+from collections.abc import Callable
+from copy import copy
+from dataclasses import dataclass
+from typing import Any
+
+from datasets_io import storage
+from datasets_io.ingestion.inspection import Rules
+from datasets_io.ingestion.part_report import PartReport
+from datasets_io.ingestion.workspace import SHARDS
+from datasets_io.ingestion.writing import PartWriter
+from datasets_io.shards.scenes import FOLDER as SCENES
+from datasets_io.source import Source
+from datasets_io.storage import Place
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker needs to write any one part."""
+
+    source: Source
+    folder: Place
+    reports: Place
+    rules: Rules
+    discount: float | None
+    split: int | None
+    prefix: str = ""
+    id_prefix: str = ""
+
+    def write(self, index: int, part: Any, progress: Callable[[int], None] | None = None) -> PartReport:
+        """Writes part number `index` and, last, its report."""
+        source = copy(self.source)
+        source.__dict__["_faults"], source.__dict__["_quarantined"] = [], []  # those of this part alone
+        writer = PartWriter(
+            self.folder,
+            index,
+            self.rules,
+            discount=self.discount,
+            split=self.split,
+            prefix=self.prefix,
+            id_prefix=self.id_prefix,
+            progress=progress,
+        )
+        report = writer.write(source.episodes(part), source.faults)
+        report.quarantined = source.quarantined
+        storage.write_text(self.reports / _report_name(index), report.to_json())
+        return report
+
+    def report(self, index: int) -> PartReport | None:
+        """What a part came to, if it was written."""
+        path = self.reports / _report_name(index)
+        return PartReport.from_json(storage.read_text(path)) if storage.is_file(path) else None
+
+    def finished(self, count: int) -> list[PartReport | None]:
+        """Of so many parts, the reports of those that are already there and whole."""
+        sizes = {
+            (kind, name): size
+            for kind in (SHARDS, SCENES)
+            for name, size in storage.sizes(self.folder / kind).items()
+        }
+        written = storage.sizes(self.reports)
+        found = [self.report(index) if _report_name(index) in written else None for index in range(count)]
+
+        def is_whole(report: PartReport) -> bool:
+            listed = [(SHARDS, file) for file in report.files]
+            listed += [(SCENES, file) for file in report.scene_files]
+            return all(sizes.get((kind, file["name"])) == file["bytes"] for kind, file in listed)
+
+        return [report if report is not None and is_whole(report) else None for report in found]
+
+
+def _report_name(index: int) -> str:
+    return f"{index:05d}.json"

@@ -1,0 +1,241 @@
+"""Writing one part: episodes in, checked and counted, Parquet out; never more than a row group in memory."""
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import replace
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from datasets_io import storage
+from datasets_io.episode import Array, Episode
+from datasets_io.errors import BadValues
+from datasets_io.faults import Fault, merge
+from datasets_io.ingestion.inspection import Rules, inspect
+from datasets_io.ingestion.part_report import MEASURED, PartReport
+from datasets_io.moments import Moments
+from datasets_io.returns import returns_to_go
+from datasets_io.shards.columns import describe, pack, to_table
+from datasets_io.shards.scenes import FOLDER as SCENES
+from datasets_io.shards.scenes import SceneWriter
+from datasets_io.source import hash_path
+from datasets_io.storage import Place
+from datasets_io.storage.errors import writing
+
+# A row group is what a streaming reader reads, shuffles and holds a few of: large enough that a column of it
+# is one read, small enough that they stay in tens of megabytes. 32k rows of HalfCheetah are 3.5 MB.
+ROW_GROUP = 32_768
+ROW_GROUP_BYTES = 2**23
+_NO_FINAL_OBS = "cut-off episodes lost their last transition: the observation after it was not recorded"
+
+
+class PartWriter:
+    """Writes the episodes of one part into one or more files.
+
+    Args:
+        folder: Of the data set: files go into its `shards/`, and into its `scenes/` if episodes have some.
+        part: Number of the part; its file is part-00007.parquet.
+        rules: What is refused, dropped, clipped.
+        discount: Store a column `ret` computed with it.
+        split: Rows after which a new file is begun (numbered on from `part`), or None for one file.
+        prefix: Of the files' names.
+        id_prefix: Of the ids of episodes that have none.
+        progress: Called with the number of rows written so far.
+    """
+
+    def __init__(
+        self,
+        folder: Place,
+        part: int,
+        rules: Rules,
+        *,
+        discount: float | None = None,
+        split: int | None = None,
+        prefix: str = "",
+        id_prefix: str = "",
+        progress: Callable[[int], None] | None = None,
+    ) -> None:
+        self._folder, self._part, self._rules, self._discount = folder, part, rules, discount
+        self._split, self._prefix, self._id_prefix, self._progress = split, prefix, id_prefix, progress
+        # Row groups of equal size: a file of 100,000 rows is four of 25,000, not three and a crumb.
+        self._group = ROW_GROUP if split is None else ceil(split / ceil(split / ROW_GROUP))
+        self._buffer: list[Episode] = []
+        self._buffered = self._buffered_bytes = self._row = self._number = 0
+        self._file: pq.ParquetWriter | None = None
+        self._groups: list[int] = []
+        self._temporary = storage.scratch_for(self._shard(0))
+        self._scenes = SceneWriter(storage.scratch_for(self._scene_file))
+        self.report = PartReport()
+
+    def write(self, episodes: Iterable[Episode], noted: list[Fault]) -> PartReport:
+        """Writes all episodes; whole files appear under their names, or nothing.
+
+        Args:
+            episodes: In order.
+            noted: The source's list of faults, which grows while it is read.
+
+        Raises:
+            BadValues: Arrays that disagree within or between episodes.
+            NoSpace: The disk is full.
+        """
+        try:
+            with writing(self._temporary.parent):
+                for episode in episodes:
+                    self._add(episode)
+                self._flush()
+                self._finish_file()
+                self._finish_scenes()
+        finally:
+            self._discard()
+        self.report.faults = merge([*noted, *self.report.faults])
+        return self.report
+
+    def _shard(self, number: int) -> Place:
+        return self._folder / "shards" / f"{self._prefix}part-{self._part + number:05d}.parquet"
+
+    @property
+    def _scene_file(self) -> Place:
+        return self._folder / SCENES / f"{self._prefix}part-{self._part:05d}.parquet"
+
+    def _add(self, episode: Episode) -> None:
+        episode.check(finite=False)  # finite is looked at a row group at a time, which is far cheaper
+        row = self._row if episode.row is None else episode.row
+        self._row += episode.length
+        self.report.seen += episode.length
+        whole = episode.complete()
+        if whole is None or whole.length < episode.length:
+            where = row + episode.length - 1
+            self._fault("no_final_obs", "obs", _NO_FINAL_OBS, where)
+        if whole is None:
+            return
+        name = episode.id or f"{self._id_prefix}{self._part}-{self._number}"
+        self._number += 1
+        if whole.scene is not None:
+            self._scenes.add(*whole.scene)
+        whole = replace(whole, id=name, row=row, scene=None)
+        self._same_layout(whole)
+        self._buffer.append(whole)
+        self._buffered += whole.length
+        self._buffered_bytes += _bytes(whole)
+        full = self._split is not None and sum(self._groups) + self._buffered >= self._split
+        if self._buffered >= self._group or self._buffered_bytes >= ROW_GROUP_BYTES or full:
+            self._flush()
+
+    def _fault(self, kind: str, column: str, detail: str, row: int) -> None:
+        self.report.faults = merge([*self.report.faults, Fault(kind, column, detail, 1, row)])
+
+    def _same_layout(self, episode: Episode) -> None:
+        if not self._buffer:
+            return
+        first, now = _layout(self._buffer[0]), _layout(episode)
+        if first != now:
+            raise BadValues(
+                f"episodes disagree: {_list(now)} at row {episode.row}, {_list(first)} before.",
+                "Every episode of a data set has the same columns, each of one width.",
+            )
+
+    def _flush(self) -> None:
+        if not self._buffer:
+            return
+        columns, starts, final = pack(self._buffer)
+        first_rows = np.array([episode.row for episode in self._buffer])
+        columns, bad, faults = inspect(columns, starts, final, first_rows, self._rules)
+        self.report.faults = merge([*self.report.faults, *faults])
+        self._buffer = [episode for episode, is_bad in zip(self._buffer, bad, strict=True) if not is_bad]
+        if bad.any() and self._buffer:
+            # Rare, so simply once more; what is left has no fault that would be counted twice.
+            columns, starts, final = pack(self._buffer)
+            columns, _, _ = inspect(columns, starts, final, first_rows[~bad], self._rules)
+        if self._buffer:
+            self._write_group(columns, starts, final)
+        self._buffer, self._buffered, self._buffered_bytes = [], 0, 0
+        if self._progress is not None:
+            self._progress(self.report.rows)
+        if self._split is not None and sum(self._groups) >= self._split:
+            self._finish_file()
+
+    def _write_group(self, columns: dict[str, Array], starts: Array, final: Array) -> None:
+        last = np.zeros(len(columns["t"]), bool)
+        last[np.append(starts[1:], len(last)) - 1] = True
+        if self._rules.store_new_obs and "new_obs" not in columns:
+            columns["new_obs"] = np.concatenate([episode.obs[1:] for episode in self._buffer]).astype(
+                np.float32
+            )
+        if self._discount is not None:
+            columns["ret"] = returns_to_go(columns["rewards"], last, self._discount)
+        table = to_table(columns, starts, final, [str(episode.id) for episode in self._buffer])
+        report = self.report
+        if report.columns and report.columns != describe(table):
+            raise BadValues(
+                "episodes disagree in the types of their columns.",
+                f"first {report.columns}, then {describe(table)}",
+            )
+        report.columns = describe(table)
+        if self._file is None:
+            self._file = pq.ParquetWriter(
+                self._temporary,
+                table.schema,
+                compression="zstd",
+                use_dictionary=["eps_id"],
+                write_statistics=["eps_id", "t", "rewards"],
+            )
+        self._file.write_table(table, row_group_size=len(table))  # whole episodes: it is read by itself
+        self._groups.append(len(table))
+        self._count(columns, starts, last)
+
+    def _count(self, columns: dict[str, Array], starts: Array, last: Array) -> None:
+        report = self.report
+        for name in MEASURED:
+            moments = Moments.of(columns[name])
+            report.moments[name] = report.moments[name].merge(moments) if name in report.moments else moments
+        report.returns.extend(np.add.reduceat(columns["rewards"].astype(np.float64), starts).tolist())
+        report.lengths.extend(np.diff(starts, append=len(last)).tolist())
+        report.terminated += int(columns["terminateds"].sum())
+        report.truncated += int(columns["truncateds"].sum())
+
+    def _finish_file(self) -> None:
+        if self._file is None:
+            return
+        self._file.close()
+        self._file = None
+        listed = {"rows": sum(self._groups), "groups": self._groups}
+        self.report.files.append(_publish(self._temporary, self._shard(len(self.report.files)), listed))
+        self._groups = []
+
+    def _discard(self) -> None:
+        """Removes what was begun and not finished."""
+        for unfinished in (self._file, self._scenes):
+            with suppress(OSError):  # a full disk has no room for the end of the file either
+                if unfinished is not None:
+                    unfinished.close()
+        for scratch in (self._temporary, self._scenes.path):
+            scratch.unlink(missing_ok=True)
+
+    def _finish_scenes(self) -> None:
+        self._scenes.close()
+        if rows := len(self._scenes):
+            self.report.scene_files.append(_publish(self._scenes.path, self._scene_file, {"rows": rows}))
+
+
+def _publish(written: Path, file: Place, known: dict[str, Any]) -> dict[str, Any]:
+    """Puts a file in its place; what the manifest lists of it."""
+    listed = {"name": file.name, **known, "bytes": storage.size(written), "sha256": hash_path(written)}
+    storage.publish(written, file)
+    return listed
+
+
+def _bytes(episode: Episode) -> int:
+    """About how many it takes in memory."""
+    return int(episode.obs.nbytes + episode.actions.nbytes + sum(x.nbytes for x in episode.extras.values()))
+
+
+def _layout(episode: Episode) -> dict[str, tuple[int, ...]]:
+    shapes = {"obs": episode.obs.shape[1:], "actions": episode.actions.shape[1:]}
+    return shapes | {name: values.shape[1:] for name, values in episode.extras.items()}
+
+
+def _list(layout: Any) -> str:
+    return ", ".join(f"{name} {list(shape)}" for name, shape in layout.items())

@@ -1,0 +1,80 @@
+"""Data that grow: each addition is a generation of shards, and no generation ever changes.
+
+`NAME@1` is the data set as it was after generation 1, `NAME@1+` what has come since, generation 1 included,
+`NAME@1-3` what came then.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import reduce
+from typing import Any, NamedTuple
+
+from datasets_io.errors import UnknownName
+from datasets_io.faults import merge
+from datasets_io.moments import Moments
+from datasets_io.shards.manifest import Generation, Manifest, content_hash
+
+
+class Range(NamedTuple):
+    """Generations first … last of the data set `name`; None: the newest."""
+
+    name: str
+    first: int
+    last: int | None
+
+
+def parse(text: str) -> Range | None:
+    """What `NAME@1`, `NAME@1+` or `NAME@1-3` says; None for a plain name."""
+    match = re.fullmatch(r"(.+)@(\d+)(\+|-\d+)?", text)
+    if match is None:
+        return None
+    name, number, rest = match[1], int(match[2]), match[3]
+    if rest is None:
+        return Range(name, 0, number)
+    return Range(name, number, None if rest == "+" else int(rest[1:]))
+
+
+def restrict(manifest: Manifest, wanted: Range) -> Manifest:
+    """The manifest of some generations of a data set.
+
+    Raises:
+        UnknownName: It has fewer.
+    """
+    there = manifest.generations
+    last = len(there) - 1 if wanted.last is None else wanted.last
+    if not wanted.first <= last < len(there):
+        number = max(wanted.first, last)
+        raise UnknownName(
+            f"{manifest.name} has no generation {number}.",
+            f"It has {', '.join(f'{one} ({part.created[:10]})' for one, part in enumerate(there))}.",
+        )
+    before, chosen = there[: wanted.first], there[wanted.first : last + 1]
+
+    def cut(values: Sequence[Any], attribute: str) -> list[Any]:
+        start = sum(getattr(part, attribute) for part in before)
+        return list(values[start : start + sum(getattr(part, attribute) for part in chosen)])
+
+    files = cut(manifest.files, "files")
+    return replace(
+        manifest,
+        **totals(chosen),
+        returns=cut(manifest.returns, "episodes"),
+        lengths=cut(manifest.lengths, "episodes"),
+        files=files,
+        scene_files=cut(manifest.scene_files, "scene_files"),
+        content_hash=content_hash(files),
+    )
+
+
+def totals(chosen: Sequence[Generation]) -> dict[str, Any]:
+    """What generations come to together."""
+    counts = ("rows", "episodes", "terminated", "truncated")
+    return {name: sum(getattr(part, name) for part in chosen) for name in counts} | {
+        "statistics": {
+            name: reduce(Moments.merge, (Moments.from_json(part.moments[name]) for part in chosen)).summary()
+            for name in chosen[0].moments
+        },
+        "faults": merge(fault for part in chosen for fault in part.faults),
+        "generations": list(chosen),
+    }

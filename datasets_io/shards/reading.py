@@ -1,0 +1,277 @@
+"""Reading a data set: `open_shards(name)`, then columns by name, stored or derived."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from datasets_io import storage
+from datasets_io.episode import Array
+from datasets_io.errors import Corrupt, MissingColumn, UnknownName, nearest
+from datasets_io.flatten import nested_from_json
+from datasets_io.returns import returns_to_go
+from datasets_io.shards.columns import final_rows, to_numpy
+from datasets_io.shards.generations import Range, parse, restrict
+from datasets_io.shards.manifest import FILE, Manifest, space_from_json
+from datasets_io.shards.pieces import Piece, pieces_of
+from datasets_io.shards.scenes import FOLDER as SCENES
+from datasets_io.source import hash_path
+from datasets_io.storage import Place, locate
+from datasets_io.storage.buckets import Location
+from datasets_io.storage.errors import explained
+from datasets_io.storage.parquet import open_parquet
+
+DERIVED = ("new_obs", "last", "ret", "new_actions")
+
+
+def data_root() -> Place:
+    """Where data sets lie: $OFF2ON_DATA (a folder or s3://BUCKET/FOLDER), else ./data."""
+    return locate(os.environ.get("OFF2ON_DATA") or "data")
+
+
+class Shards:
+    """A data set on a disk or in a bucket: Parquet files of whole episodes, and a manifest.
+
+    Args:
+        path: Its folder.
+        generations: Which of its generations; None: all.
+
+    Raises:
+        Corrupt: The manifest cannot be read, or a shard is missing or has another size than it says.
+        Unreachable: The bucket does not answer, or does not let us in.
+    """
+
+    def __init__(self, path: Place, generations: Range | None = None) -> None:
+        self.path = path
+        self.manifest = Manifest.from_json(storage.read_text(path / FILE))
+        first = generations.first if generations is not None else 0
+        if generations is not None:
+            self.manifest = restrict(self.manifest, generations)
+        last = first + len(self.manifest.generations) - 1
+        self.pinned = f"{path}@{first}-{last}"
+        """What opens these very generations for ever, whatever is added to the data set."""
+        self.name = self.manifest.name
+        self.folder = path / "shards"
+        self.files = [self.folder / file["name"] for file in self.manifest.files]
+        sizes = {folder: storage.sizes(folder) for folder in {file.parent for file, _ in self._listed()}}
+        for file, listed in self._listed():
+            size = sizes[file.parent].get(file.name, 0)
+            if size != listed["bytes"]:
+                raise Corrupt(
+                    f"{file} has {size:,} bytes.",
+                    f"The manifest says {listed['bytes']:,}: it was cut short or changed since.",
+                    f"off2on data add {self.name} --overwrite",
+                )
+
+    def _listed(self) -> Iterator[tuple[Place, dict[str, Any]]]:
+        """Every file of the data set, and what the manifest says of it."""
+        yield from zip(self.files, self.manifest.files, strict=True)
+        yield from ((self.path / SCENES / file["name"], file) for file in self.manifest.scene_files)
+
+    def __repr__(self) -> str:
+        return f"Shards({str(self.path)!r}, rows={self.rows}, episodes={self.episodes})"
+
+    @property
+    def rows(self) -> int:
+        """Transitions in all."""
+        return self.manifest.rows
+
+    @property
+    def episodes(self) -> int:
+        """Episodes in all."""
+        return self.manifest.episodes
+
+    @property
+    def env_id(self) -> str | None:
+        """Gymnasium id of the environment, if there is one."""
+        return self.manifest.env_id
+
+    @property
+    def env_options(self) -> dict[str, Any]:
+        """What `environments.make` is told beside the id; where there are scenes, also their folder."""
+        scenes = {SCENES: str(storage.absolute(self.path / SCENES))} if self.manifest.scene_files else {}
+        return {**self.manifest.env_options, **scenes}
+
+    @property
+    def returns(self) -> Array:
+        """Undiscounted return of each episode [episodes], float64."""
+        return np.asarray(self.manifest.returns, np.float64)
+
+    @property
+    def observation_space(self) -> Any:
+        """Gymnasium Box or Discrete."""
+        return space_from_json(self.manifest.observation_space)
+
+    @property
+    def nested_observation_space(self) -> Any:
+        """The space whose flat form the observations are, see `flatten.unflatten_rows`; or None."""
+        nested = self.manifest.nested_observation_space
+        return None if nested is None else nested_from_json(nested)
+
+    @property
+    def action_space(self) -> Any:
+        """Gymnasium Box (bounds in the environment's units) or Discrete."""
+        return space_from_json(self.manifest.action_space)
+
+    @property
+    def columns(self) -> list[str]:
+        """Every column that `read` can give: stored, then derived."""
+        stored = [name for name, _, _ in self.manifest.columns if name != "final_obs"]
+        return stored + [name for name in DERIVED if name not in stored]
+
+    def verify(self) -> None:
+        """Reads every byte of every shard and compares it with the manifest.
+
+        Raises:
+            Corrupt: A shard's SHA-256 is another one.
+        """
+        for file, listed in self._listed():
+            if hash_path(file) != listed["sha256"]:
+                raise Corrupt(f"{file} has changed since it was written.", "Its SHA-256 is another one.")
+
+    @cached_property
+    def pieces(self) -> list[Piece]:
+        """All that can be read by itself, in order: row groups where they are known to be whole episodes."""
+        return pieces_of(self.manifest, self.files)
+
+    def read(
+        self, source: Place | Piece, columns: Sequence[str], discount: float | None = None
+    ) -> dict[str, Array]:
+        """Reads one shard file, or one piece of it, as columns.
+
+        Args:
+            source: One of `files` or of `pieces`.
+            columns: Stored ones, and derived ones: `new_obs` [N, …], the observation after the action; `last`
+                [N] bool, the episode ends here for whatever reason; `ret` [N] float32, the discounted return
+                to go, which simply stops where the recording does; `new_actions`, the next action of the
+                data, zeros on the last row of an episode.
+            discount: For `ret`.
+
+        Returns:
+            Arrays [N, …], whose memory may belong to Arrow: do not write into them.
+
+        Raises:
+            MissingColumn: A column is neither stored nor derivable.
+            Corrupt: The file is not readable Parquet.
+            Unreachable: The bucket does not answer, or does not let us in.
+        """
+        if missing := [name for name in columns if name not in self.columns]:
+            raise MissingColumn(
+                f"{self.name} has no column {missing[0]!r}.",
+                f"{nearest(missing[0], self.columns)}All: {' '.join(self.columns)}",
+            )
+        file, group = source[:2] if isinstance(source, Piece) else (source, None)
+        table = _table(file, group, self._needs(columns, discount))
+        given = {name: to_numpy(table[name]) for name in table.column_names if name != "final_obs"}
+        if "final_obs" in table.column_names:
+            last, final = final_rows(table["final_obs"], self._shape("obs"))
+            given["last"] = last
+            if "new_obs" in columns and "new_obs" not in given:
+                given["new_obs"] = _next(given["obs"], last, final)
+            if "new_actions" in columns:
+                given["new_actions"] = _next(given["actions"], last, 0)
+            if "ret" in columns and "ret" not in given:
+                given["ret"] = returns_to_go(given["rewards"], last, self._discount(discount))
+        return {name: given[name] for name in columns}
+
+    def read_all(self, columns: Sequence[str], discount: float | None = None) -> dict[str, Array]:
+        """Reads all pieces as columns, one after the other, at the price of one piece more than the result.
+
+        See `read`; the arrays are the caller's own.
+        """
+        whole: dict[str, Array] = {}
+        for piece in self.pieces:
+            for name, values in self.read(piece, columns, discount).items():
+                if name not in whole:
+                    whole[name] = np.empty((self.rows, *values.shape[1:]), values.dtype)
+                whole[name][piece.rows] = values
+        return whole
+
+    def _needs(self, columns: Iterable[str], discount: float | None) -> list[str]:
+        """The stored columns from which those asked for are made."""
+        stored = [name for name, _, _ in self.manifest.columns]
+        if discount is not None and discount != self.manifest.discount and "ret" in stored:
+            stored.remove("ret")  # computed with another discount
+        needs: set[str] = set()
+        sources = {"new_obs": ["obs"], "last": [], "ret": ["rewards"], "new_actions": ["actions"]}
+        for name in columns:
+            needs |= {name} if name in stored else {"final_obs", *sources[name]}
+        return [name for name in stored if name in needs]
+
+    def _shape(self, column: str) -> list[int]:
+        return next(shape for name, _, shape in self.manifest.columns if name == column)
+
+    def _discount(self, discount: float | None) -> float:
+        if discount is None:
+            raise MissingColumn(
+                f"{self.name} stores no column 'ret'.",
+                "It is derived when a discount is given: discount=0.99",
+            )
+        return discount
+
+
+def _table(file: Place, group: int | None, columns: list[str]) -> pa.Table:
+    system, path = storage.filesystem(file)
+    try:
+        # Of a bucket, all columns in a few large requests; of a disk, one after the other in less memory.
+        with (
+            explained(file),
+            open_parquet(path, file, filesystem=system, pre_buffer=isinstance(file, Location)) as parquet,
+        ):
+            return parquet.read(columns) if group is None else parquet.read_row_group(group, columns)
+    except (pa.ArrowException, OSError) as error:
+        raise Corrupt(f"{file} cannot be read as Parquet: {error}.") from None
+
+
+def _next(values: Array, last: Array, final: Any) -> Array:
+    """The following row's values [N, …], and on the last row of an episode those of `final`."""
+    following = np.empty_like(values)
+    following[:-1] = values[1:]
+    following[last] = final
+    return following
+
+
+def data_folders(root: Place) -> list[Place]:
+    """The data sets below a root, whether they open or not; an ingest under way is none."""
+    return [folder for folder in storage.list_folders(root) if _is_data(folder)]
+
+
+def _is_data(folder: Place) -> bool:
+    # A folder *.partial is an ingest under way, whatever it already holds.
+    name = folder.resolve() if isinstance(folder, Path) else folder
+    return name.suffix != ".partial" and storage.is_file(folder / FILE)
+
+
+def open_shards(name_or_path: str | Place) -> Shards:
+    """Opens a data set by name (below `data_root`) or by its folder.
+
+    Args:
+        name_or_path: A folder may be in a bucket: `s3://BUCKET/FOLDER/NAME`. With `@1` behind it, as it was
+            after generation 1; with `@1+`, what came since.
+
+    Raises:
+        UnknownName: There is none; says what is near and where it looked.
+        Corrupt: It is there, but not whole.
+        Unreachable: The bucket does not answer, or does not let us in.
+    """
+    generations = parse(str(name_or_path))
+    root, path = data_root(), locate(name_or_path if generations is None else generations.name)
+    for folder in (path,) if isinstance(path, Location) else (path, root / str(path)):
+        if _is_data(folder):
+            return Shards(folder, generations)
+    from datasets_io.sources.catalogue import known_names
+
+    there = [folder.name for folder in data_folders(root)]
+    known = known_names()
+    name = str(path)
+    close = nearest(name, [*there, *known])
+    raise UnknownName(
+        f"no data set is called {name!r}.",
+        f"{close}Looked in {path.parent}, {root} ({len(there)} data sets)"
+        f" and the catalogue ({len(known)} names).",
+        f"off2on data add {name}" if name in known else "off2on data list",
+    )

@@ -1,0 +1,125 @@
+"""Scenes: what a simulator needs to replay episodes, kept beside the shards, one Parquet row each.
+
+A scene is a name and arrays of any shapes: the roads and everyone's tracks of a driving scenario, say.
+Several episodes may share one. Each is a row group of its own, so that reading one touches nothing else.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from datasets_io import storage
+from datasets_io.episode import Array
+from datasets_io.errors import BadValues, UnknownName, nearest
+from datasets_io.storage import Place
+from datasets_io.storage.parquet import open_parquet
+
+FOLDER = "scenes"
+_SHAPE = ".shape"
+
+
+class SceneWriter:
+    """Writes scenes into one file.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: pq.ParquetWriter | None = None
+        self._seen: set[str] = set()
+
+    def __len__(self) -> int:
+        return len(self._seen)
+
+    def add(self, name: str, arrays: Mapping[str, Array]) -> None:
+        """Writes a scene, unless one of this name was written before.
+
+        Args:
+            name: Its id.
+            arrays: Of numbers; the same names and types in every scene, shapes as they are.
+
+        Raises:
+            BadValues: The arrays have other names or types than those of the scenes before.
+        """
+        if name in self._seen:
+            return
+        self._seen.add(name)
+        columns: dict[str, pa.Array] = {"id": pa.array([name])}
+        for key, values in arrays.items():
+            flat = pa.array(np.ascontiguousarray(values).reshape(-1))
+            columns[key] = pa.ListArray.from_arrays(pa.array([0, len(flat)], pa.int32()), flat)
+            columns[key + _SHAPE] = pa.array([list(values.shape)], pa.list_(pa.int32()))
+        table = pa.table(columns)
+        if self._file is None:
+            self.path.parent.mkdir(exist_ok=True)
+            self._file = pq.ParquetWriter(self.path, table.schema, compression="zstd")
+        if table.schema != self._file.schema:
+            raise BadValues(f"scene {name} has other arrays than the scenes before it.")
+        self._file.write_table(table)
+
+    def close(self) -> None:
+        """Ends the file; without a scene there is none."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+class Scenes:
+    """The scenes of a data set.
+
+    Args:
+        folder: Of scene files.
+
+    Raises:
+        UnknownName: It holds none.
+    """
+
+    def __init__(self, folder: str | Place) -> None:
+        self._where: dict[str, tuple[str, int]] = {}
+        for file in storage.list_files(folder, [".parquet"]):
+            with _open(file) as parquet:
+                names = parquet.read(["id"])["id"].to_pylist()
+            self._where |= {name: (file, row) for row, name in enumerate(names)}
+        if not self._where:
+            raise UnknownName(f"{folder} holds no scene.", "A data set of driving scenes has them.")
+
+    def __len__(self) -> int:
+        return len(self._where)
+
+    @property
+    def ids(self) -> list[str]:
+        """The scenes' names, in the order in which they were written."""
+        return list(self._where)
+
+    def read(self, name: str) -> dict[str, Array]:
+        """The arrays of a scene.
+
+        Raises:
+            UnknownName: There is no such scene.
+        """
+        if name not in self._where:
+            raise UnknownName(
+                f"there is no scene {name!r}.", f"{nearest(name, self._where)}There are {len(self)}."
+            )
+        file, row = self._where[name]
+        with _open(file) as parquet:
+            table = parquet.read_row_group(row)
+        arrays: dict[str, Any] = {}
+        for key in table.column_names:
+            if key != "id" and not key.endswith(_SHAPE):
+                shape = table[key + _SHAPE][0].as_py()
+                arrays[key] = (
+                    table[key].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(shape)
+                )
+        return arrays
+
+
+def _open(file: str) -> Any:
+    system, path = storage.filesystem(file)
+    return open_parquet(path, file, filesystem=system)

@@ -1,0 +1,1 @@
+"""Where rows come from: one file for each origin, and the catalogue of their names."""

@@ -1,0 +1,166 @@
+"""Names → sources: what `off2on data add` understands."""
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from datasets_io import storage
+from datasets_io.errors import UnknownName, UserError, nearest
+from datasets_io.registry import MINARI, find, registry
+from datasets_io.source import Source
+from datasets_io.storage import Place
+
+MADE: Mapping[str, tuple[str, dict[str, Any]]] = {
+    "toy-pendulum": ("toy:ToyPendulum", {}),
+    "toy-cartpole": ("toy:ToyCartPole", {}),
+    "maze-umaze": ("mazes:PointMaze", {"maze": "umaze"}),
+    "maze-medium": ("mazes:PointMaze", {"maze": "medium"}),
+    "maze-large": ("mazes:PointMaze", {"maze": "large"}),
+}
+"""Data made on the spot: the source, and its options."""
+_SUFFIXES = {
+    ".hdf5": "d4rl:D4RL",
+    ".h5": "d4rl:D4RL",
+    ".csv": "tabular:Table",
+    ".parquet": "tabular:Table",
+    ".npz": "ogbench_data:OGBench",
+    ".tfrecord": "waymo:Waymo",
+}
+
+
+class Resolved(NamedTuple):
+    """What a name stands for: hand `source` and `path` to `ingest`; `name` is a good name for the result."""
+
+    source: Source
+    path: Place | None
+    name: str
+
+
+def known_names() -> list[str]:
+    """Every name that can be added without a path."""
+    return [*MADE, *registry()]
+
+
+def resolve_source(
+    text: str,
+    path: str | Place | None = None,
+    options: Mapping[str, Any] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Resolved:
+    """Finds the source that a text on the command line means.
+
+    Args:
+        text: `toy-pendulum`; a D4RL id, with or without `d4rl/`; `minari/` and Minari's id; a file ending in
+            .hdf5, .h5, .csv, .parquet or .npz; `module:Class`; or a name of the user's choice, if `path` ends
+            in one of these.
+        path: The data, on this machine or in a bucket; an id of D4RL or Minari without it is downloaded.
+        options: For the source's constructor, as typed or as text: `seed`, `episodes`, `env`, `columns`, ….
+        progress: Told about a download, in bytes.
+
+    Raises:
+        UnknownName: Nothing is called so; says what is near and where it looked. Or an option is unknown.
+        UserError: A class is not a Source, or a package is missing.
+        Offline: A download was needed and could not be made.
+    """
+    options, given = dict(options or {}), None if path is None else storage.locate(path)
+    name = text.removeprefix("d4rl/")
+    if text in MADE:
+        where, own = MADE[text]
+        return Resolved(_make(where, {**own, **options}), given, text)
+    if text.startswith(MINARI):
+        name = text.removeprefix(MINARI)
+        if given is None:
+            from datasets_io.sources import minari_server
+
+            given = minari_server.fetch(name)
+        return Resolved(_make("minari_sets:Minari", {"name": name, **options}), given, name.replace("/", "-"))
+    if ":" in text and "://" not in text:
+        kind = _import(text)
+        return Resolved(_construct(kind, options), given, kind.__name__.lower())
+    if name in registry() or (given is not None and find(name) is not None):
+        if given is None:
+            from datasets_io.sources.download import fetch
+
+            given = fetch(name, progress)
+        return Resolved(_make("d4rl:D4RL", {"name": name, **options}), given, name)
+    if given is None and _kind(text) in _SUFFIXES:
+        given, name = storage.locate(text), Path(text).stem
+    if given is not None and _suffix(given) in _SUFFIXES:
+        name = Path(name).name
+        own = {"name": name} if _suffix(given) == ".npz" else {}  # which may say the task
+        return Resolved(_make(_SUFFIXES[_suffix(given)], {**own, **options}), given, name)
+    if given is not None:
+        raise UnknownName(
+            f"{given} is of no known kind.",
+            f"Known: {' '.join(_SUFFIXES)}. For anything else, write a Source:",
+            f"off2on data add my_lab.trips:Trips {given}",
+        )
+    raise UnknownName(
+        f"no source is called {text!r}.",
+        f"{nearest(name, known_names())}Looked in the catalogue ({len(known_names())} names).\n"
+        f"A file ends in {' '.join(_SUFFIXES)}; a source of one's own is module:Class.",
+    )
+
+
+def _suffix(place: Place) -> str:
+    """A folder is known by its first file of a kind that comes in folders."""
+    if not storage.is_folder(place):
+        return _kind(place.name)
+    kinds = (_kind(file) for file in storage.list_files(place))
+    return next((kind for kind in kinds if kind in (".csv", ".parquet", ".npz", ".tfrecord")), "")
+
+
+def _kind(name: str) -> str:
+    """The suffix; after that of a TFRecord file there may be a number: `training.tfrecord-00007-of-01000`."""
+    suffix = Path(name).suffix
+    return ".tfrecord" if suffix.startswith(".tfrecord") else suffix
+
+
+def _make(where: str, options: dict[str, Any]) -> Source:
+    module, _, name = where.partition(":")
+    return _construct(getattr(importlib.import_module(f"datasets_io.{module}"), name), options)
+
+
+def _construct(kind: type[Source], options: dict[str, Any]) -> Source:
+    known = inspect.signature(kind).parameters
+    for name in options:
+        if name not in known:
+            raise UnknownName(
+                f"{kind.__name__} has no option {name!r}.",
+                f"{nearest(name, known)}It has: {' '.join(known) or 'none'}",
+            )
+    return kind(**{name: _typed(name, value, known[name].annotation) for name, value in options.items()})
+
+
+def _typed(name: str, value: Any, kind: Any) -> Any:
+    """Text from a command line as the type that the constructor declares."""
+    if not isinstance(value, str) or kind not in (int, float, bool):
+        return value
+    try:
+        return {"true": True, "false": False}[value.lower()] if kind is bool else kind(value)
+    except (KeyError, ValueError):
+        raise UserError(f"{name} is {kind.__name__}: got {value!r}.") from None
+
+
+def _import(text: str) -> type[Source]:
+    module_name, _, name = text.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:  # an installed command does not look in the current folder by itself
+        sys.path.insert(0, here)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise UserError(f"{module_name} cannot be imported: {error}.") from None
+        raise UnknownName(
+            f"there is no module {module_name!r}.", f"Looked in {here} and what is installed."
+        ) from None
+    kind = getattr(module, name, None)
+    if kind is None:
+        raise UnknownName(f"{module_name} has no {name!r}.", nearest(name, vars(module)))
+    if not (isinstance(kind, type) and issubclass(kind, Source)):
+        raise UserError(f"{text} is not a Source.", "It must be a subclass of datasets_io.Source.")
+    return kind

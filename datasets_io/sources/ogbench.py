@@ -1,0 +1,217 @@
+"""OGBench's .npz files (arXiv:2410.20092): states in order, whose `terminals` mark where trajectories end.
+
+Three layouts are told apart by their keys (`ogbench.utils.load_dataset` documents them):
+
+- as downloaded: the last row of a trajectory is its last state, whose action leads nowhere;
+- compact (`valids`): the same, with the last two rows marked in `terminals` and the last one invalid;
+- regular (`next_observations`): that last row is missing, and every row has its next observation.
+
+None of these ends is the task's: there is always a future after it.
+"""
+
+import importlib
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from datasets_io import environments, storage
+from datasets_io.episode import Array, Episode
+from datasets_io.errors import BadValues, MissingColumn, UnknownName, UserError
+from datasets_io.source import Source
+from datasets_io.sources.npz import open_npz
+
+_REQUIRED = ("observations", "actions", "terminals")
+_OPTIONAL = ("next_observations", "valids", "rewards", "masks")
+_STATE = ("qpos", "button_states")  # of the simulator: from these ogbench tells the rewards of a task
+_TYPES = ("navigate", "stitch", "explore", "play", "noisy")
+_BLOCK = 32_768  # rows read at once
+
+
+class OGBench(Source):
+    """A data set of OGBench.
+
+    With a single task (`…-singletask-v0`, `…-singletask-task2-v0`) rewards are told by OGBench's own function
+    from the simulator's states in the file. Where a state fulfils the task, its transition is a terminated
+    one and the trajectory goes on as the next episode, so that every transition has OGBench's reward and
+    mask, and a trajectory that stays at the goal becomes many episodes of one step.
+
+    Args:
+        name: The data set's name, from which environment and task are known; None: the file's.
+        env: Gymnasium id; None takes it from the name.
+        val: Of a folder, read the validation files (`…-val.npz`) instead of the others.
+        reward_free: Read data without rewards, all of them as 0, for imitation.
+    """
+
+    licence = "MIT"
+
+    def __init__(
+        self, name: str | None = None, env: str | None = None, val: bool = False, reward_free: bool = False
+    ) -> None:
+        self.name, self.env, self.val, self.reward_free = name, env, val, reward_free
+
+    def parts(self, path: Any) -> list[str]:
+        """The file, or each of a folder.
+
+        Raises:
+            UnknownName: There is no such file, or no such task.
+            Corrupt: It is not an .npz file, or cut short.
+            MissingColumn: A key is missing, or there are no rewards and no task; says which are there.
+            BadValues: Columns of different lengths; images.
+        """
+        if path is None:
+            raise UserError("OGBench reads a file.", "", "off2on data add scene-play-singletask-v0 FILE.npz")
+        path = storage.absolute(path)  # a worker may have another current folder
+        files = [str(path)]
+        if storage.is_folder(path):
+            files = [
+                file for file in storage.list_files(path, [".npz"]) if file.endswith("-val.npz") == self.val
+            ]
+            if not files:
+                raise MissingColumn(f"{path} holds no {'…-val.npz' if self.val else '.npz'} file.")
+        self.name = (self.name or path.stem).removesuffix("-val")
+        env_id = environment(self.name)
+        if self._single_task and env_id is None:
+            raise UnknownName(
+                f"{self.name} is no name of a single task.",
+                "Such a name is ENVIRONMENT-TYPE-singletask-v0, or …-singletask-task2-v0; types:"
+                f" {' '.join(_TYPES)}",
+                "off2on data add scene-play-singletask-v0 FILE.npz",
+            )
+        if self.env is None and env_id is not None:
+            self.env = f"ogbench:{env_id}"
+        for file in files:
+            self._check(file)
+        return files
+
+    def episodes(self, part: Any) -> Iterator[Episode]:
+        """Reads a file block by block, each a few whole trajectories."""
+        judge = self._judge()
+        with open_npz(part) as columns:
+            names = [*_REQUIRED, *(_STATE if self._single_task else ()), *_OPTIONAL]
+            names = [name for name in names if name in columns]
+            held: dict[str, Array] = {}
+            first, rows = 0, columns["terminals"].rows
+            for start in range(0, rows, _BLOCK):
+                block = {name: columns[name].read(min(_BLOCK, rows - start)) for name in names}
+                held = {
+                    name: np.concatenate([held[name], block[name]]) if held else block[name] for name in names
+                }
+                ends = _ends(held)
+                if start + _BLOCK >= rows and (not len(ends) or ends[-1] != len(held["terminals"])):
+                    ends = np.append(ends, len(held["terminals"]))
+                if len(ends):
+                    whole = {name: values[: ends[-1]] for name, values in held.items()}
+                    yield from self._cut(whole, ends, first, *judge(whole))
+                    held = {name: values[ends[-1] :] for name, values in held.items()}
+                    first += int(ends[-1])
+
+    def _cut(
+        self, held: Mapping[str, Array], ends: Array, first: int, rewards: Array, masks: Array
+    ) -> Iterator[Episode]:
+        """Whole trajectories as episodes: each ends with its trajectory, or where the task is fulfilled."""
+        obs, actions = held["observations"], held["actions"]
+        following = held.get("next_observations")
+        for begin, end in zip([0, *ends[:-1]], ends, strict=True):
+            seen = obs[begin:end]
+            if following is not None:
+                seen = np.concatenate([seen, following[end - 1 : end]])
+            steps = len(seen) - 1
+            stops = np.flatnonzero(masks[begin : begin + steps] == 0) + 1
+            if steps and (not len(stops) or stops[-1] != steps):
+                stops = np.append(stops, steps)
+            for start, stop in zip([0, *stops[:-1]], stops, strict=False):
+                rows = slice(begin + start, begin + stop)
+                yield Episode(
+                    seen[start : stop + 1],
+                    actions[rows],
+                    rewards[rows],
+                    terminated=masks[begin + stop - 1] == 0,
+                    row=int(first + begin + start),
+                )
+
+    @property
+    def _single_task(self) -> bool:
+        return "singletask" in (self.name or "").split("-")
+
+    def _judge(self) -> Callable[[Mapping[str, Array]], tuple[Array, Array]]:
+        """A function from rows to rewards and masks [N] each; a mask is 0 where the task is fulfilled."""
+        if not self._single_task:
+            return _recorded
+        import gymnasium as gym
+
+        task = environment(str(self.name))
+        try:
+            env = environments.make(f"ogbench:{task}")
+        except gym.error.Error as error:
+            raise UserError(
+                f"the rewards of {self.name} are told by ogbench's {task}: {error}.",
+                "",
+                "pip install 'off2on[ogbench]'",
+            ) from None
+        relabel = importlib.import_module("ogbench.relabel_utils").relabel_dataset
+
+        def judge(rows: Mapping[str, Array]) -> tuple[Array, Array]:
+            told = {name: rows[name] for name in _STATE if name in rows}
+            relabel(task, env, told)
+            return told["rewards"], told["masks"]
+
+        return judge
+
+    def _check(self, file: str) -> None:
+        """That the keys are there and agree in their rows."""
+        from gymnasium.spaces import Box
+
+        with open_npz(file) as columns:
+            needed = (*_REQUIRED, "qpos") if self._single_task else _REQUIRED
+            if missing := [name for name in needed if name not in columns]:
+                raise MissingColumn(f"{file} has no {missing[0]!r}.", f"There are: {' '.join(columns)}")
+            if not (self._single_task or "rewards" in columns or self.reward_free):
+                raise MissingColumn(
+                    f"{file} has no 'rewards': it holds no task.",
+                    "OGBench's names with `singletask` say which one; reward_free=true reads them all as 0.",
+                    f"off2on data add {_with_task(str(self.name))} {file}",
+                )
+            used = [name for name in (*_REQUIRED, *_OPTIONAL, *_STATE) if name in columns]
+            lengths = {name: columns[name].rows for name in used}
+            if len(set(lengths.values())) > 1 or not lengths["terminals"]:
+                listed = ", ".join(f"{name} {length:,}" for name, length in lengths.items())
+                raise BadValues(f"{file}: columns of different lengths, or none.", listed)
+            if len(columns["observations"].shape) > 2:
+                raise BadValues(
+                    f"{file} holds images {list(columns['observations'].shape)}.",
+                    "off2on learns from vectors.",
+                )
+            actions = columns["actions"]
+            if actions.dtype.kind == "f":
+                self.action_space = Box(-1, 1, actions.shape[1:] or (1,))
+
+
+def environment(name: str) -> str | None:
+    """OGBench's environment of a data set, `scene-v0` of `scene-play-v0`; None if that is no name of OGBench.
+
+    Args:
+        name: With or without a single task: `pointmaze-medium-navigate-singletask-task2-v0`.
+    """
+    words = name.split("-")
+    task = words.index("singletask") if "singletask" in words else len(words) - 1
+    if task < 2 or words[task - 1] not in _TYPES or not re.fullmatch(r"v\d+", words[-1]):
+        return None
+    return "-".join(words[: task - 1] + words[task:])
+
+
+def _with_task(name: str) -> str:
+    head, _, version = name.rpartition("-")
+    return f"{head}-singletask-{version}"
+
+
+def _ends(held: Mapping[str, Array]) -> Array:
+    """Where trajectories end (exclusive)."""
+    ends: Array = np.flatnonzero(held["valids"] == 0 if "valids" in held else held["terminals"]) + 1
+    return ends
+
+
+def _recorded(rows: Mapping[str, Array]) -> tuple[Array, Array]:
+    count = len(rows["terminals"])
+    return rows.get("rewards", np.zeros(count, np.float32)), rows.get("masks", np.ones(count, np.float32))

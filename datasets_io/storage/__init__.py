@@ -1,0 +1,55 @@
+"""Files and folders, on this machine or in a bucket (`s3://`, `gs://`).
+
+`places` opens, lists, copies and deletes; `buckets` speaks to object stores; `redaction` takes credentials
+out of text; `errors` explains what a file system or a store answers; `parquet` opens Parquet files.
+"""
+
+from datasets_io.storage.buckets import Location
+from datasets_io.storage.places import (
+    Place,
+    absolute,
+    copy,
+    delete,
+    exists,
+    filesystem,
+    is_file,
+    is_folder,
+    list_files,
+    list_folders,
+    locate,
+    open_input,
+    open_output,
+    publish,
+    read_bytes,
+    read_text,
+    scratch_for,
+    size,
+    sizes,
+    versions,
+    write_text,
+)
+
+__all__ = [
+    "Location",
+    "Place",
+    "absolute",
+    "copy",
+    "delete",
+    "exists",
+    "filesystem",
+    "is_file",
+    "is_folder",
+    "list_files",
+    "list_folders",
+    "locate",
+    "open_input",
+    "open_output",
+    "publish",
+    "read_bytes",
+    "read_text",
+    "scratch_for",
+    "size",
+    "sizes",
+    "versions",
+    "write_text",
+]

@@ -1,0 +1,166 @@
+"""Buckets: where a file lies in one, and the connection to it, through `pyarrow.fs`.
+
+They are found as their own tools find them: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION,
+AWS_ENDPOINT_URL or ~/.aws; GOOGLE_APPLICATION_CREDENTIALS.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from io import RawIOBase
+from pathlib import PurePosixPath
+from typing import Any
+
+from datasets_io.storage.errors import explained
+
+SCHEMES = ("s3", "gs")
+
+# Three attempts of these many seconds: what does not answer is reported within about 15 s.
+_CONNECT_S, _SILENCE_S, _ATTEMPTS = 3, 4, 3
+_ENDPOINTS, _REGIONS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"), ("AWS_REGION", "AWS_DEFAULT_REGION")
+_IDENTITY = ("AWS_ACCESS_KEY_ID", "AWS_PROFILE")
+_EMULATOR = "STORAGE_EMULATOR_HOST"
+
+
+@dataclass(frozen=True, order=True)
+class Location:
+    """A file or folder in a bucket. It travels to Ray's workers; each opens its own connection.
+
+    Args:
+        scheme: `s3` or `gs`.
+        key: `bucket/folder/name`, without slashes at its ends.
+    """
+
+    scheme: str
+    key: str
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.key}"
+
+    def __truediv__(self, name: str) -> "Location":
+        return Location(self.scheme, "/".join(part for part in f"{self.key}/{name}".split("/") if part))
+
+    @property
+    def name(self) -> str:
+        """The last part of the key."""
+        return PurePosixPath(self.key).name
+
+    @property
+    def stem(self) -> str:
+        """The name without its suffix."""
+        return PurePosixPath(self.key).stem
+
+    @property
+    def suffix(self) -> str:
+        """`.parquet`, or nothing."""
+        return PurePosixPath(self.key).suffix
+
+    @property
+    def parent(self) -> "Location":
+        """The folder it lies in; a bucket's is the bucket itself."""
+        return Location(self.scheme, self.key.rpartition("/")[0] or self.key)
+
+
+class Object(RawIOBase):
+    """A file of a bucket, open for reading; its errors are ours whenever they come.
+
+    Args:
+        place: Where it is.
+
+    Raises:
+        UnknownName: There is none.
+        Unreachable: The bucket does not answer, or does not let us in.
+    """
+
+    def __init__(self, place: Location) -> None:
+        self._place = place
+        with explained(place):
+            self._file = connect(place).open_input_file(place.key)
+
+    def readinto(self, buffer: Any) -> int:
+        """Fills a buffer as far as the file goes."""
+        with explained(self._place):
+            return int(self._file.readinto(buffer))
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Goes to an offset; nothing is fetched yet."""
+        return int(self._file.seek(offset, whence))
+
+    def tell(self) -> int:
+        """Where it is."""
+        return int(self._file.tell())
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    def close(self) -> None:
+        """Lets go of it."""
+        if not self.closed and hasattr(self, "_file"):  # else it could not be opened
+            self._file.close()
+        super().close()
+
+
+def look(place: Location) -> Any:
+    """What pyarrow knows of a file or folder: its `FileInfo`."""
+    with explained(place):
+        return connect(place).get_file_info(place.key)
+
+
+def look_inside(place: Location, recursive: bool) -> list[Any]:
+    """The `FileInfo` of all that lies in a folder; none if it is not there."""
+    from pyarrow.fs import FileSelector
+
+    with explained(place):
+        selector = FileSelector(place.key, recursive=recursive, allow_not_found=True)
+        infos: list[Any] = connect(place).get_file_info(selector)
+    return infos
+
+
+def connect(place: Location) -> Any:
+    """The `pyarrow.fs.FileSystem` in which the place's key is a path."""
+    with explained(place):
+        if place.scheme == "gs":
+            return _gcs(os.environ.get(_EMULATOR))
+        who = tuple(os.environ.get(name) for name in _IDENTITY)
+        return _s3(place.key.partition("/")[0], _first(_ENDPOINTS), _first(_REGIONS), who)
+
+
+def _first(names: Sequence[str]) -> str:
+    return next((os.environ[name] for name in names if os.environ.get(name)), "")
+
+
+@lru_cache
+def _s3(bucket: str, endpoint: str, region: str, who: Any) -> Any:
+    """One pool of connections for each set of settings; the credentials are the client's to find."""
+    from pyarrow import fs
+
+    scheme, _, address = endpoint.rpartition("://")
+    return fs.S3FileSystem(
+        region=region or ("us-east-1" if address else fs.resolve_s3_region(bucket)),
+        scheme=scheme or "https",
+        endpoint_override=address.rstrip("/") or None,
+        connect_timeout=_CONNECT_S,
+        request_timeout=_SILENCE_S,
+        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=_ATTEMPTS),
+    )
+
+
+@lru_cache
+def _gcs(emulator: str | None) -> Any:
+    from datetime import timedelta
+
+    from pyarrow import fs
+
+    limit = timedelta(seconds=_SILENCE_S * _ATTEMPTS)
+    if emulator is None:
+        return fs.GcsFileSystem(retry_time_limit=limit)
+    scheme, _, address = emulator.rpartition("://")
+    return fs.GcsFileSystem(
+        anonymous=True, scheme=scheme or "http", endpoint_override=address, retry_time_limit=limit
+    )

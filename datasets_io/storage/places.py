@@ -1,0 +1,284 @@
+"""Files and folders wherever they lie: on this machine, or in a bucket (`s3://`, `gs://`).
+
+A place on this machine is a `pathlib.Path`, one in a bucket a `Location` with the same small surface; the
+functions here take either, or text.
+"""
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from io import BufferedReader
+from pathlib import Path
+from typing import Any, BinaryIO
+from urllib.parse import unquote, urlsplit
+
+from datasets_io.errors import UnknownName, UserError
+from datasets_io.storage.buckets import SCHEMES, Location, Object, connect, look, look_inside
+from datasets_io.storage.errors import explained, writing
+from datasets_io.storage.redaction import has_credentials, redact
+
+READ_AHEAD = 2**20
+"""Bytes fetched at once: HDF5 and zip read their indices a few bytes at a time, a request takes 20-100 ms."""
+
+Place = Path | Location
+
+
+def locate(where: str | Place) -> Place:
+    """A text as a place: a path, `file://…`, `s3://bucket/key` or `gs://bucket/key`.
+
+    Raises:
+        UnknownName: Another scheme, or no bucket.
+        UserError: A key or a password stands in it, which would be written down wherever it is named.
+    """
+    if isinstance(where, Path | Location):
+        return where
+    if "://" in where and has_credentials(where):
+        raise UserError(
+            f"{redact(where)} holds a user, a password or a signature.",
+            "Buckets are entered by what the environment says, which is written down nowhere.",
+            "export AWS_ACCESS_KEY_ID=… AWS_SECRET_ACCESS_KEY=…",
+        )
+    scheme, separator, rest = where.partition("://")
+    if not separator:
+        return Path(where)
+    if scheme == "file":
+        return Path(unquote(urlsplit(where).path))
+    if scheme not in SCHEMES:
+        raise UnknownName(f"{where} is nowhere.", f"A place is a path, file://, {'://, '.join(SCHEMES)}://.")
+    if not rest.strip("/"):
+        raise UnknownName(f"{where!r} names no bucket.", "", f"{scheme}://BUCKET/FOLDER")
+    return Location(scheme, "/".join(part for part in rest.split("/") if part))
+
+
+def absolute(where: str | Place) -> Place:
+    """The same place for a process with another current folder."""
+    place = locate(where)
+    return place.absolute() if isinstance(place, Path) else place
+
+
+def open_input(where: str | Place, buffer: int = READ_AHEAD) -> BufferedReader:
+    """Opens a file for reading; it can seek, also in a bucket, where only what is read is fetched.
+
+    Args:
+        where: The file.
+        buffer: Bytes that a read in a bucket fetches at least.
+
+    Raises:
+        UnknownName: There is no such file.
+        Unreachable: The bucket does not answer, or does not let us in.
+    """
+    place = locate(where)
+    if isinstance(place, Location):
+        return BufferedReader(Object(place), buffer)
+    with explained(place):
+        return place.open("rb")
+
+
+def filesystem(where: str | Place) -> tuple[Any, str]:
+    """What pyarrow's own readers take: a `pyarrow.fs.FileSystem` and the path in it."""
+    from pyarrow.fs import LocalFileSystem
+
+    place = locate(where)
+    return (LocalFileSystem(), str(place)) if isinstance(place, Path) else (connect(place), place.key)
+
+
+@contextmanager
+def open_output(where: str | Place) -> Iterator[BinaryIO]:
+    """A file to write, which appears under its name when the block ends well, whole, or not at all.
+
+    Folders above it are made.
+
+    Raises:
+        NoSpace: The disk is full.
+        Unreachable: The bucket does not answer, or does not let us in.
+    """
+    place = locate(where)
+    scratch = scratch_for(place)
+    try:
+        with explained(scratch.parent):
+            scratch.parent.mkdir(parents=True, exist_ok=True)
+            file = scratch.open("wb")
+        with writing(place), file:
+            yield file
+        publish(scratch, place)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def scratch_for(place: Place) -> Path:
+    """A new name on this machine under which a file may be written until `publish` puts it in its place."""
+    folder = place.parent if isinstance(place, Path) else Path(tempfile.gettempdir())
+    return folder / f".{uuid.uuid4().hex}.tmp"
+
+
+def publish(scratch: Path, place: Place) -> None:
+    """Puts a finished file in its place in one step; whoever looks sees the old one, the new one or none.
+
+    A bucket shows an object only when its upload was completed, so a process that dies in it leaves nothing.
+
+    Raises:
+        NoSpace: The disk is full.
+        Unreachable: The bucket does not answer, or does not let us in.
+    """
+    with explained(place):
+        if isinstance(place, Path):
+            with scratch.open("rb") as file:
+                os.fsync(file.fileno())  # else a power cut could keep the name and lose what it names
+            os.replace(scratch, place)
+            return
+        from pyarrow import fs
+
+        # In one call: a stream that an exception closes would pass for whole.
+        fs.copy_files(
+            str(scratch), place.key, fs.LocalFileSystem(), connect(place), chunk_size=8 * READ_AHEAD
+        )
+        scratch.unlink()
+
+
+def copy(source: Place, target: Place) -> None:
+    """Gives a file a second name: a link where the file system has them, else a copy; whole or not at all."""
+    with explained(target):
+        if isinstance(source, Location):
+            connect(source).copy_file(source.key, filesystem(target)[1])
+            return
+        assert isinstance(target, Path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = scratch_for(target)
+        try:
+            os.link(source, scratch)
+        except OSError:  # a file system without links
+            shutil.copyfile(source, scratch)
+        os.replace(scratch, target)
+
+
+def read_bytes(where: str | Place) -> bytes:
+    """All of a file; see `open_input`."""
+    with open_input(where) as file:
+        return file.read()
+
+
+def read_text(where: str | Place) -> str:
+    """All of a text in UTF-8; see `open_input`."""
+    return read_bytes(where).decode()
+
+
+def write_text(where: str | Place, text: str) -> None:
+    """Writes a text in UTF-8, whole or not at all; see `open_output`."""
+    with open_output(where) as file:
+        file.write(text.encode())
+
+
+def is_file(where: str | Place) -> bool:
+    """Whether there is a file."""
+    place = locate(where)
+    return place.is_file() if isinstance(place, Path) else bool(look(place).is_file)
+
+
+def is_folder(where: str | Place) -> bool:
+    """Whether there is a folder; in a bucket: whether anything lies below it."""
+    place = locate(where)
+    return place.is_dir() if isinstance(place, Path) else look(place).type.name == "Directory"
+
+
+def exists(where: str | Place) -> bool:
+    """Whether there is a file or a folder."""
+    place = locate(where)
+    return place.exists() if isinstance(place, Path) else look(place).type.name != "NotFound"
+
+
+def size(where: str | Place) -> int:
+    """Bytes of a file.
+
+    Raises:
+        UnknownName: There is no such file.
+    """
+    place = locate(where)
+    with explained(place):
+        if isinstance(place, Path):
+            return place.stat().st_size
+        if not (info := look(place)).is_file:
+            raise FileNotFoundError(place.key)
+        return int(info.size)
+
+
+def list_files(where: str | Place, suffixes: Sequence[str] = (), recursive: bool = False) -> list[str]:
+    """The files of a folder, in the order of their names; of a file, itself.
+
+    Args:
+        where: The folder.
+        suffixes: Only names that end so.
+        recursive: Those of its folders too.
+
+    Raises:
+        UnknownName: There is nothing.
+        Unreachable: The bucket does not answer, or does not let us in.
+    """
+    found = (file for file, _, _ in _listed(locate(where), recursive))
+    return [str(file) for file in found if not suffixes or file.name.endswith(tuple(suffixes))]
+
+
+def list_folders(where: str | Place) -> list[Place]:
+    """The folders directly in a folder, in the order of their names; none if it is not there."""
+    place = locate(where)
+    if isinstance(place, Path):
+        return sorted(path for path in place.iterdir() if path.is_dir()) if place.is_dir() else []
+    found = look_inside(place, recursive=False)
+    return sorted(Location(place.scheme, info.path) for info in found if info.type.name == "Directory")
+
+
+def sizes(where: str | Place) -> dict[str, int]:
+    """Name and bytes of each file directly in a folder; empty if it is not there."""
+    try:
+        return {file.name: count for file, count, _ in _listed(locate(where), False)}
+    except UnknownName:
+        return {}
+
+
+def versions(where: str | Place) -> list[tuple[str, int, int]]:
+    """Name, bytes and time of change (ns) of a file or of every file below a folder.
+
+    They stand for its content in a bucket, whose objects never change without their time, and reading which
+    would take as long as using them.
+
+    Raises:
+        UnknownName: There is nothing.
+    """
+    place = locate(where)
+    found = _listed(place, True)
+    return [(str(file).removeprefix(str(place)), count, changed) for file, count, changed in found]
+
+
+def delete(where: str | Place) -> None:
+    """Deletes a file, or a folder with all that it holds; what is not there is no error."""
+    place = locate(where)
+    with explained(place):
+        if isinstance(place, Path):
+            if place.is_dir() and not place.is_symlink():
+                shutil.rmtree(place)
+            else:
+                place.unlink(missing_ok=True)
+        elif (kind := look(place).type.name) == "Directory":
+            connect(place).delete_dir(place.key)
+        elif kind == "File":
+            connect(place).delete_file(place.key)
+
+
+def _listed(place: Place, recursive: bool) -> list[tuple[Any, int, int]]:
+    found: list[tuple[Any, int, int]]
+    with explained(place):
+        if isinstance(place, Path):
+            inside = [place] if place.is_file() else place.rglob("*") if recursive else place.iterdir()
+            known = [(path, path.stat()) for path in inside if path.is_file()]
+            if not known and not place.exists():  # `rglob` finds nothing in nothing
+                raise FileNotFoundError(str(place))
+            found = [(path, stat.st_size, stat.st_mtime_ns) for path, stat in known]
+        else:
+            infos = look_inside(place, recursive) or [look(place)]
+            if infos[0].type.name == "NotFound":
+                raise FileNotFoundError(place.key)
+            files = (info for info in infos if info.is_file)
+            found = [(Location(place.scheme, info.path), info.size, info.mtime_ns) for info in files]
+    return sorted(found)

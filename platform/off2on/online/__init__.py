@@ -1,0 +1,1 @@
+"""What may differ after the handover: online settings, exploration, target values."""

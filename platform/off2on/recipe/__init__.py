@@ -1,0 +1,1 @@
+"""What an algorithm file imports besides its base class: hooks, hyperparameters, losses, networks."""

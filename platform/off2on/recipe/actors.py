@@ -1,0 +1,135 @@
+"""Policies as networks: deterministic, Gaussian, squashed Gaussian.
+
+Shapes: ``B`` observations, ``D`` observation width, ``A`` action width. Actions live in [-1, 1].
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from off2on.recipe.distributions import Normal, TanhNormal
+from off2on.recipe.networks import MLP, EnsembleLinear
+
+
+class DeterministicActor(nn.Module):
+    """A policy a = tanh(f(s))."""
+
+    def __init__(self, obs: int, action: int, hidden: Sequence[int]) -> None:
+        super().__init__()
+        self.mlp = MLP((obs, *hidden, action))
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """Map [B, D] to [B, A] in (-1, 1)."""
+        return self.mlp(obs).tanh()  # type: ignore[no-any-return]
+
+
+class GaussianActor(nn.Module):
+    """A policy N(tanh f(s), sigma) whose sigma does not depend on the state.
+
+    Args:
+        obs: Observation width D.
+        action: Action width A.
+        hidden: Widths of the hidden layers.
+        log_std: Bounds of log sigma.
+        start: Log sigma at first.
+    """
+
+    def __init__(
+        self,
+        obs: int,
+        action: int,
+        hidden: Sequence[int],
+        log_std: tuple[float, float] = (-5.0, 2.0),
+        start: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.mlp = MLP((obs, *hidden, action))
+        self.log_std = nn.Parameter(torch.full((action,), start))
+        self.bounds = log_std
+
+    def forward(self, obs: Tensor, dropout: float = 0.0) -> Normal:
+        """The distribution of actions at [B, D], with a share of the hidden units left out."""
+        return Normal(self.mlp(obs, dropout).tanh(), self.log_std.clamp(*self.bounds).exp())
+
+
+class StateGaussianActor(nn.Module):
+    """A policy N(tanh f(s), g(s)): Gaussian, with a sigma for every state.
+
+    Args:
+        obs: Observation width D.
+        action: Action width A.
+        hidden: Widths of the hidden layers.
+        log_std: Bounds of log g.
+    """
+
+    def __init__(
+        self, obs: int, action: int, hidden: Sequence[int], log_std: tuple[float, float] = (-5.0, 2.0)
+    ) -> None:
+        super().__init__()
+        self.mlp = MLP((obs, *hidden, 2 * action))
+        self.bounds = log_std
+
+    def forward(self, obs: Tensor) -> Normal:
+        """The distribution of actions at [B, D]."""
+        mean, log_std = self.mlp(obs).chunk(2, -1)
+        return Normal(mean.tanh(), log_std.clamp(*self.bounds).exp())
+
+
+class SquashedGaussianActor(nn.Module):
+    """A policy tanh(N(f(s), g(s))), SAC's.
+
+    Args:
+        obs: Observation width D.
+        action: Action width A.
+        hidden: Widths of the hidden layers.
+        log_std: Bounds of log g.
+    """
+
+    def __init__(
+        self, obs: int, action: int, hidden: Sequence[int], log_std: tuple[float, float] = (-20.0, 2.0)
+    ) -> None:
+        super().__init__()
+        self.mlp = MLP((obs, *hidden, 2 * action))
+        self.bounds = log_std
+
+    def forward(self, obs: Tensor) -> TanhNormal:
+        """The distribution of actions at [B, D]."""
+        mean, log_std = self.mlp(obs).chunk(2, -1)
+        return TanhNormal(mean, log_std.clamp(*self.bounds))
+
+
+class EnsembleActor(nn.Module):
+    """E policies tanh(N(f_e(s), g_e(s))) as one batched network.
+
+    Args:
+        obs: Observation width D.
+        action: Action width A.
+        hidden: Widths of the hidden layers.
+        members: Ensemble size E.
+        log_std: Bounds of log g.
+    """
+
+    def __init__(
+        self,
+        obs: int,
+        action: int,
+        hidden: Sequence[int],
+        members: int,
+        log_std: tuple[float, float] = (-20.0, 2.0),
+    ) -> None:
+        super().__init__()
+        sizes = (obs, *hidden, 2 * action)
+        self.layers = nn.ModuleList(EnsembleLinear(members, *pair) for pair in pairwise(sizes))
+        self.members = members
+        self.bounds = log_std
+
+    def forward(self, obs: Tensor) -> TanhNormal:
+        """Every member's distribution of actions at [B, D]: its tensors are [E, B, A]."""
+        x = obs.expand(self.members, *obs.shape)
+        for number, layer in enumerate(self.layers):
+            x = layer(F.relu_(x) if number else x)
+        mean, log_std = x.chunk(2, -1)
+        return TanhNormal(mean, log_std.clamp(*self.bounds))

@@ -1,0 +1,104 @@
+"""A generative model of the data's actions, and what is done with actions drawn from it.
+
+Shapes: ``B`` observations, ``D`` observation width, ``A`` action width, ``L`` latent width, ``n``
+actions per observation (before ``B``), ``E`` critics. Actions live in [-1, 1].
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from off2on.recipe.networks import MLP, Critic
+
+
+class Autoencoder(nn.Module):
+    """A variational autoencoder of actions, conditional on observations; L is twice A.
+
+    Fujimoto, Meger & Precup, "Off-Policy Deep Reinforcement Learning without Exploration",
+    arXiv:1812.02900.
+
+    Args:
+        obs: Observation width D.
+        action: Action width A.
+        hidden: Widths of the hidden layers of encoder and decoder.
+    """
+
+    def __init__(self, obs: int, action: int, hidden: Sequence[int]) -> None:
+        super().__init__()
+        self.latent = 2 * action
+        self.encoder = MLP((obs + action, *hidden, 2 * self.latent))
+        self.decoder = MLP((obs + self.latent, *hidden, action))
+
+    def encode(self, obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log sigma [B, L] of the latent, given [B, D] and [B, A]."""
+        mean, log_std = self.encoder(torch.cat((obs, action), -1)).chunk(2, -1)
+        return mean, log_std.clamp(-4, 15)
+
+    def raw(self, obs: Tensor, latent: Tensor) -> Tensor:
+        """Actions before the tanh, of one or several latents: [B, A] or [n, B, A]."""
+        return self.decoder(beside(obs, latent))  # type: ignore[no-any-return]
+
+    def forward(self, obs: Tensor, latent: Tensor) -> Tensor:
+        """Actions of one or several latents: [B, L] or [n, B, L] to [B, A] or [n, B, A]."""
+        return self.raw(obs, latent).tanh()
+
+    def latents(self, *shape: int) -> Tensor:
+        """Draws [*shape, L] from N(0, 1), kept within 0.5 of 0, where the decoder is sure of itself."""
+        device = next(self.decoder.parameters()).device
+        return torch.randn(*shape, self.latent, device=device).clamp(-0.5, 0.5)
+
+    def bound(self, obs: Tensor, action: Tensor, kl_weight: float) -> Tensor:
+        """What it minimises, for every transition [B]: squared error plus divergence from N(0, 1).
+
+        Both are means over dimensions, as in the authors' code, not sums.
+        """
+        mean, log_std = self.encode(obs, action)
+        latent = mean + log_std.exp() * torch.randn_like(mean)
+        error: Tensor = (self(obs, latent) - action).square().mean(-1)
+        divergence = 0.5 * (mean.square() + (2 * log_std).exp() - 1 - 2 * log_std).mean(-1)
+        return error + kl_weight * divergence
+
+
+class Perturbation(nn.Module):
+    """A bounded correction of actions: clip(a + reach tanh(f(s, a)), -1, 1).
+
+    Args:
+        obs: Observation width D.
+        action: Action width A.
+        hidden: Widths of the hidden layers.
+        reach: Largest correction of a dimension, BCQ's Phi.
+    """
+
+    def __init__(self, obs: int, action: int, hidden: Sequence[int], reach: float) -> None:
+        super().__init__()
+        self.mlp = MLP((obs + action, *hidden, action))
+        self.reach = reach
+
+    def forward(self, obs: Tensor, action: Tensor) -> Tensor:
+        """Corrected actions [B, A] or [n, B, A]."""
+        shift: Tensor = self.reach * self.mlp(beside(obs, action)).tanh()
+        return (action + shift).clamp(-1, 1)
+
+
+def beside(obs: Tensor, other: Tensor) -> Tensor:
+    """Observations [B, D] next to [B, W] or, repeated, to each of [n, B, W]: [..., D + W]."""
+    return torch.cat((obs.expand(*other.shape[:-1], obs.shape[-1]), other), -1)
+
+
+def mixture(q: Tensor, smallest: float) -> Tensor:
+    """BCQ's soft clipped double Q-learning: a share of the smallest critic, the rest of the largest.
+
+    Args:
+        q: [E, ...].
+        smallest: The share; 1 is clipped double Q-learning.
+    """
+    return smallest * q.amin(0) + (1 - smallest) * q.amax(0)
+
+
+def best(critic: Critic, obs: Tensor, action: Tensor) -> Tensor:
+    """Of n actions [n, B, A] per observation [B, D], the one [B, A] that the first critic likes best."""
+    count, rows, width = action.shape
+    flat = obs.expand(count, rows, obs.shape[-1]).flatten(0, 1)
+    choice = critic.first(flat, action.flatten(0, 1)).view(count, rows).argmax(0)
+    return action.gather(0, choice.view(1, rows, 1).expand(1, rows, width)).squeeze(0)

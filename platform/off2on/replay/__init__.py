@@ -1,0 +1,1 @@
+"""How a batch is made: the replay buffer, the sampler, the stream, transforms, augmentation."""

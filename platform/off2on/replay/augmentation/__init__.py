@@ -1,0 +1,1 @@
+"""Data augmentation: more, or better, rows out of the same data."""

@@ -1,0 +1,54 @@
+"""The bootstrap: every critic learns from its own random part of the rows, so that critics disagree.
+
+Osband et al., "Deep Exploration via Bootstrapped DQN", NeurIPS 2016, arXiv:1602.04621, section 3.
+
+    critic_e learns from row i if m_ei = 1,   m_ei ~ Bernoulli(SHARE), drawn once and for all
+
+The mask multiplies the squared temporal-difference errors, whose sum is still divided by the size of the
+batch, as in the paper. Differences: masks are not stored with the rows; they are a hash of seed, row and
+critic, and so the same whenever a row is drawn. A row is known by its place: where data larger than the
+budget stream through a window, the mask is the place's. Rows that a model made up go to every critic.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from off2on.recipe.batch import Batch
+from off2on.recipe.hyperparameters import Rule
+from off2on.replay.augmentation.base import BatchChange
+
+LOW = 0xFFFFFFFF
+"""Of whole numbers the part of 32 bits that is hashed."""
+
+
+class Bootstrap(BatchChange):
+    """Fixed Bernoulli masks, one per row and critic."""
+
+    number = Rule("share of the rows that a critic learns from", above=0, most=1)
+    default = 0.5
+    objectives = ("critic",)
+
+    def batch(self, batch: Batch, position: Tensor, generator: torch.Generator) -> Batch:
+        """The batch with its masks as ``weight`` [E, B], times the weight it had."""
+        mask = torch.ones((self.about.members, len(batch.obs)), device=batch.obs.device)
+        mask[:, : len(position)] = self._kept(position)
+        batch.weight = mask if batch.weight is None else batch.weight * mask
+        return batch
+
+    def _kept(self, position: Tensor) -> Tensor:
+        """Whether each critic learns from the rows at positions [n]: [E, n]."""
+        member = torch.arange(self.about.members, device=position.device).unsqueeze(1)
+        # One after the other: sums alone would be the same for (seed, critic + 1) and (seed + 1, critic).
+        key = _mixed(member + _mixed(self.about.seed + _mixed(self.about.seed >> 32)))
+        kept: Tensor = _mixed(_mixed(position + key) ^ key) < self.value * 2**32
+        return kept
+
+
+def _mixed(x: Any) -> Any:
+    """A bijection of 32-bit numbers, alone or in a tensor, after which neighbours share nothing."""
+    x = x & LOW
+    for _ in range(2):
+        x = (x ^ x >> 16) * 0x119DE1F3 & LOW  # small enough for the product to fit 63 bits
+    return x ^ x >> 16

@@ -1,0 +1,112 @@
+"""State augmentations: every update sees the observations a little differently.
+
+Sinha, Mandlekar & Garg, "S4RL: Surprisingly Simple Self-Supervision for Offline Reinforcement
+Learning in Robotics", CoRL 2021, arXiv:2103.06326. With z = (s - mean) / std of the data:
+
+    noise       z + e,          e ~ N(0, SIGMA^2) in each dimension
+    uniform     z + e,          e ~ U(-ALPHA, ALPHA) in each dimension
+    amplitude   e z,            e ~ U(1 - ALPHA, 1 + ALPHA), one for all dimensions
+    dropout     z_i = 0         for one i of all, in a share P of the observations
+    mixup       l z + (1 - l) z',   l ~ Beta(ALPHA, ALPHA), one for all dimensions
+
+Observation and next observation are changed independently; rewards and actions are kept.
+
+Differences: the paper changes raw states; here the data's mean and standard deviation are origin
+and unit, so that a number means the same with and without ``normalise_obs`` and for every
+dimension. ``amplitude`` is symmetric (0.2 and 0.4 are [0.8, 1.2] and [0.6, 1.4] of the paper).
+The next observation is not mixed up, since a transition does not hold the one after. There is one draw
+per observation and update; the paper also averages the critics' values over several. Two of its seven
+changes are left out: switching two dimensions, because which of them may change places depends on the
+environment, and the adversarial one, because it needs the critics' gradient.
+"""
+
+import torch
+from torch import Tensor
+
+from off2on.recipe.batch import Batch
+from off2on.recipe.hyperparameters import Rule
+from off2on.replay.augmentation.base import BatchChange
+
+
+class StateChange(BatchChange):
+    """Changes ``obs`` and ``next_obs`` in the same way, each by itself."""
+
+    columns = ("obs",)
+
+    def batch(self, batch: Batch, position: Tensor, generator: torch.Generator) -> Batch:
+        """The batch with other observations."""
+        for name in ("obs", "next_obs"):
+            if name in vars(batch):
+                setattr(batch, name, self.changed(getattr(batch, name), generator))
+        return batch
+
+    def changed(self, obs: Tensor, generator: torch.Generator) -> Tensor:
+        """Other observations [B, D] in place of these, in the learner's units."""
+        raise NotImplementedError
+
+
+class Noise(StateChange):
+    """Gaussian noise."""
+
+    number = Rule("standard deviation, in the data's standard deviations", least=0)
+    default = 3e-4
+
+    def changed(self, obs: Tensor, generator: torch.Generator) -> Tensor:
+        """Add it."""
+        noise = torch.randn(obs.shape, generator=generator, device=obs.device)
+        return obs + self.value * self.about.obs_std * noise
+
+
+class Uniform(StateChange):
+    """Uniform noise."""
+
+    number = Rule("largest size, in the data's standard deviations", least=0)
+    default = 3e-4
+
+    def changed(self, obs: Tensor, generator: torch.Generator) -> Tensor:
+        """Add it."""
+        noise = 2 * torch.rand(obs.shape, generator=generator, device=obs.device) - 1
+        return obs + self.value * self.about.obs_std * noise
+
+
+class Amplitude(StateChange):
+    """A random factor."""
+
+    number = Rule("largest distance of the factor from 1", least=0, most=1)
+    default = 0.2
+
+    def changed(self, obs: Tensor, generator: torch.Generator) -> Tensor:
+        """Stretch the deviation from the data's mean."""
+        noise = 2 * torch.rand((len(obs), 1), generator=generator, device=obs.device) - 1
+        return obs + self.value * noise * (obs - self.about.obs_mean)
+
+
+class Dropout(StateChange):
+    """A dimension that says nothing."""
+
+    number = Rule("share of the observations that lose a dimension", least=0, most=1)
+    default = 0.5
+
+    def changed(self, obs: Tensor, generator: torch.Generator) -> Tensor:
+        """Put the data's mean in its place."""
+        count, width = obs.shape
+        lost = torch.randint(width, (count, 1), generator=generator, device=obs.device)
+        loses = torch.rand((count, 1), generator=generator, device=obs.device) < self.value
+        gone = loses & (lost == torch.arange(width, device=obs.device))
+        return torch.where(gone, self.about.obs_mean, obs)
+
+
+class Mixup(BatchChange):
+    """Observations on the line to the next."""
+
+    number = Rule("both parameters of the Beta distribution: near 0 keeps or replaces, 1 is uniform", above=0)
+    default = 0.4
+    columns = ("obs", "next_obs")
+
+    def batch(self, batch: Batch, position: Tensor, generator: torch.Generator) -> Batch:
+        """The batch with observations between its own and the next."""
+        shape = torch.full((2, len(batch.obs), 1), self.value, device=batch.obs.device)
+        # The distributions of torch.distributions take no generator. A ratio of Gammas is Beta distributed.
+        own, other = torch._standard_gamma(shape, generator=generator)
+        batch.obs = torch.lerp(batch.next_obs, batch.obs, own / (own + other))
+        return batch

@@ -1,0 +1,55 @@
+"""Trajectory weighting: rows of better episodes are drawn more often.
+
+Hong, Agrawal, Tachet des Combes & Laroche, "Harnessing Mixed Offline Reinforcement Learning
+Datasets via Trajectory Weighting", ICLR 2023, arXiv:2306.13085.
+
+    returns      w(tau) ∝ exp( G̃(tau) / ALPHA ),  G̃ = (G - min G) / (max G - min G)
+    advantages   w(tau) ∝ exp( Ã(tau) / ALPHA ),  Ã likewise of A(tau) = G(tau) - V(s_0)
+                 V by least squares: linear in the initial observation, with a constant
+
+G is the undiscounted return. The weight is that of each transition of an episode, so that longer
+episodes have more of it in all. The authors' temperature is 0.1 (BC, TD3+BC, IQL) or 0.2 (CQL).
+
+Differences: none from the paper. Of the authors' code, one of several versions (for d3rlpy 2)
+computes G̃ but takes the softmax of G; the others, and this file, take that of G̃. Where all
+returns are equal, 0 / 0 is taken as 0: all rows alike.
+"""
+
+import numpy as np
+
+from off2on.recipe.hyperparameters import Rule
+from off2on.replay.augmentation.base import Episodes, EpisodeWeights
+from off2on.replay.transforms import Array
+
+
+class Returns(EpisodeWeights):
+    """Weights by return."""
+
+    number = Rule("temperature: 0.1 draws the best e^10 times as often as the worst", above=0)
+    default = 0.1
+
+    def weights(self, episodes: Episodes) -> Array:
+        """[episodes]; the best has weight 1."""
+        return _softmax(episodes.returns, self.value)
+
+
+class Advantages(EpisodeWeights):
+    """Weights by what the return is beyond that which the initial observation predicts."""
+
+    number = Returns.number
+    default = 0.1
+
+    def weights(self, episodes: Episodes) -> Array:
+        """[episodes]; the best has weight 1."""
+        returns, first = episodes.returns, episodes.first_obs()
+        first, left = first - first.mean(0), returns - returns.mean()
+        slope, *_ = np.linalg.lstsq(first, left, rcond=None)
+        return _softmax(left - first @ slope, self.value)
+
+
+def _softmax(values: Array, temperature: float) -> Array:
+    """Weights exp(v / temperature) of values [n] that are first brought to 0 … 1; the largest has 1."""
+    spread = np.ptp(values)
+    normal = (values - values.max()) / spread if spread > 0 else np.zeros_like(values)
+    weights: Array = np.exp(normal / temperature)
+    return weights

@@ -1,0 +1,67 @@
+"""The policies that a search could deploy, and what their last evaluations returned."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from off2on.reports.search.record import Search, Trial
+from off2on.runs.record import RunRecord
+from off2on.runs.statistics import FloatArray
+
+
+@dataclass(frozen=True)
+class Policies:
+    """Policies of finished runs on one data set, scored in the same environment.
+
+    Attributes:
+        data: Its name.
+        returns: Of each policy those of its last evaluation [episodes].
+        default: Mean return of those whose trial has every default; None if there are none.
+        data_return: The data's own.
+    """
+
+    data: str
+    returns: list[FloatArray]
+    default: float | None
+    data_return: float | None
+
+
+def policies(search: Search) -> list[Policies]:
+    """The policies that a search could deploy, by data set: one for each seed of a finished trial."""
+    offline = str(search.about.get("maximise", "")).startswith("handover")
+    found: dict[str, list[tuple[Trial, RunRecord, FloatArray]]] = {}
+    for trial in search.finished:
+        for run in trial.runs:
+            returns = _last_returns(run.folder / "episodes.csv", offline)
+            if run.status == "finished" and len(returns):
+                found.setdefault(run.data, []).append((trial, run, returns))
+    return [
+        Policies(
+            data,
+            [returns for _, _, returns in each],
+            _mean([float(returns.mean()) for trial, _, returns in each if trial.is_default]),
+            each[0][1].data_return,
+        )
+        for data, each in found.items()
+    ]
+
+
+def _mean(values: list[float]) -> float | None:
+    return float(np.mean(values)) if values else None
+
+
+def episodes(path: Path) -> list[dict[str, str]]:
+    """The rows of a run's episodes.csv; none if nothing was evaluated."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [row for row in csv.DictReader(file) if None not in row.values()]
+
+
+def _last_returns(path: Path, offline: bool) -> FloatArray:
+    """Returns of the last evaluation; `offline`: of the last before the switch."""
+    rows = [row for row in episodes(path) if not offline or row["side"] == "offline"]
+    where = [(row["side"], row["updates"], row["env_steps"]) for row in rows]
+    return np.array([float(row["return"]) for row, at in zip(rows, where, strict=True) if at == where[-1]])

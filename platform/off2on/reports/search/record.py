@@ -1,0 +1,243 @@
+"""The folder of a search in, a `Search` out: what search.yaml, trials.csv and the trials' runs say.
+
+The folder is all that is needed: it can be read elsewhere, without what searched.
+"""
+
+import csv
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from off2on.errors import UserError
+from off2on.runs.numbers import points
+from off2on.runs.record import RunRecord, load_run, runs_below
+from off2on.runs.statistics import FloatArray
+
+SPENT = ("updates", "env_steps", "episodes", "seconds")
+KNOWN = ("trial", "status", "score", "low", "high", "seeds", *SPENT, "folder")
+LISTED = ("algorithm", "strategy")
+"""What can be searched and is no hyperparameter."""
+
+WIDE_RANGE = 10  # largest by smallest, from which values that were listed are drawn on a logarithmic axis
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One setting of what is searched, with its seeds.
+
+    Attributes:
+        name: Its number.
+        status: finished, stopped or failed; one that was stopped early has the score of fewer updates.
+        score: What is maximised, mean over the seeds; NaN if there is none.
+        interval: Its 95 % interval.
+        seeds: How many.
+        values: What is searched, as text.
+        spent: Updates, environment steps, evaluation episodes and seconds, of those that are known.
+        folder: Of its runs.
+    """
+
+    name: str
+    status: str
+    score: float
+    interval: tuple[float, float] | None
+    seeds: str
+    values: Mapping[str, str]
+    spent: Mapping[str, float]
+    folder: Path
+
+    @cached_property
+    def runs(self) -> list[RunRecord]:
+        """Those that were evaluated."""
+        found = []
+        for folder in runs_below(self.folder):
+            try:
+                found.append(load_run(folder))
+            except UserError:
+                continue  # it failed early, or is half there
+        return found
+
+    @property
+    def told(self) -> str:
+        """The score with its interval, in words."""
+        low_high = self.interval
+        return points(self.score) + (f" [{points(low_high[0])}, {points(low_high[1])}]" if low_high else "")
+
+    @property
+    def is_default(self) -> bool:
+        """Whether all that is searched has its default, as far as its runs say."""
+        if not self.runs or not self.values:
+            return False
+        known = self.runs[0].hyperparameters
+        return all(name in known and known[name]["value"] == known[name]["default"] for name in self.values)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What is searched as numbers.
+
+    Attributes:
+        name: Of the hyperparameter.
+        values: One a trial, NaN where it has none [N].
+        words: What the whole numbers stand for; empty if they are numbers.
+        log: Whether it is drawn on a logarithmic axis.
+        listed: The numbers to choose from, if they were listed.
+    """
+
+    name: str
+    values: FloatArray
+    words: list[str] = field(default_factory=list)
+    log: bool = False
+    listed: FloatArray | None = None
+
+
+@dataclass(frozen=True)
+class Search:
+    """What a search was, and what came of it.
+
+    Attributes:
+        folder: Where it is.
+        about: The whole of search.yaml, without origins.
+        names: What is searched.
+        trials: The finished ones first, the best at the top; then the stopped, then the failed.
+    """
+
+    folder: Path
+    about: Mapping[str, Any]
+    names: list[str]
+    trials: list[Trial]
+
+    @property
+    def finished(self) -> list[Trial]:
+        """Those that can win."""
+        return [trial for trial in self.trials if trial.status == "finished" and math.isfinite(trial.score)]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many there are of each status."""
+        statuses = [trial.status for trial in self.trials]
+        return {status: statuses.count(status) for status in dict.fromkeys(statuses)}
+
+    @property
+    def is_online(self) -> bool:
+        """Whether its runs cross the handover."""
+        return str(self.about.get("online") or "0") != "0"
+
+    @property
+    def objective(self) -> str:
+        """What was maximised."""
+        return str(self.about.get("maximise") or "score")
+
+    def axes(self, trials: list[Trial]) -> list[Axis]:
+        """What is searched of these trials, without what none of them has."""
+        return [self._axis(name, trials) for name in self.names if any(t.values.get(name) for t in trials)]
+
+    def _axis(self, name: str, trials: list[Trial]) -> Axis:
+        cells = [trial.values.get(name, "") for trial in trials]
+        numbers = [_number(cell) if cell else math.nan for cell in cells]
+        if all(math.isfinite(number) for number, cell in zip(numbers, cells, strict=True) if cell):
+            values = np.array(numbers)
+            least, most = float(np.nanmin(values)), float(np.nanmax(values))
+            rule = (self.about.get("search") or {}).get(name)
+            told = [str(key) for key in rule] if isinstance(rule, Mapping) else []
+            far = "between" not in told and most >= WIDE_RANGE * least
+            log = least > 0 and (far or "log_between" in told)
+            listed = np.unique(values[np.isfinite(values)]) if "one_of" in told else None
+            return Axis(name, values, log=log, listed=listed)
+        words = sorted({cell for cell in cells if cell})
+        return Axis(name, np.array([words.index(cell) if cell else math.nan for cell in cells]), words)
+
+
+def load_search(folder: Path) -> Search:
+    """Reads the folder of a search.
+
+    Raises:
+        UserError: It is none, or its files are not what a search's files are.
+    """
+    about = _about(folder / "search.yaml")
+    header, rows = _rows(folder / "trials.csv")
+    names = [name for name in header if name not in KNOWN]
+    trials = [_trial(folder, names, row, origin) for row, origin in rows]
+    order = {"finished": 0, "stopped": 1}
+
+    def rank(trial: Trial) -> tuple[int, float]:
+        return order.get(trial.status, 2), -trial.score if math.isfinite(trial.score) else math.inf
+
+    return Search(folder, about, names, sorted(trials, key=rank))
+
+
+def _about(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise UserError(f"{path.parent} is not a search: it has no search.yaml", f"Looked for {path}.")
+    try:
+        about = _bare(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read", str(error)) from None
+    if not isinstance(about, dict):
+        raise UserError(f"{path} does not describe a search", "Expected a mapping with algorithm and data.")
+    return about
+
+
+def _rows(path: Path) -> tuple[list[str], list[tuple[dict[str, str], str]]]:
+    """The names of the columns, and the rows with where each is."""
+    if not path.is_file():
+        raise UserError(f"the search {path.parent} has no trials yet", f"Looked for {path}.")
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            header = list(reader.fieldnames or [])
+            rows = [(row, f"{path}:{reader.line_num}") for row in reader]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read", str(error)) from None
+    missing = [name for name in ("trial", "status", "score") if name not in header]
+    if missing:
+        raise UserError(f"{path} lacks {', '.join(missing)}", f"It has {', '.join(header) or 'no columns'}.")
+    # A line that is being written is not yet a row.
+    return header, [(row, origin) for row, origin in rows if None not in row and None not in row.values()]
+
+
+def _bare(told: Any) -> Any:
+    """Without origins: what is written as value and origin is the value."""
+    if not isinstance(told, dict):
+        return told
+    if set(told) == {"value", "origin"}:
+        return _bare(told["value"])
+    return {name: _bare(value) for name, value in told.items()}
+
+
+def _trial(folder: Path, names: list[str], row: Mapping[str, str], origin: str) -> Trial:
+    def cell(name: str) -> float:
+        text = (row.get(name) or "").strip()
+        number = _number(text)
+        if text and math.isnan(number) and text.lower() != "nan":
+            raise UserError(f"{origin}: {name} is no number: '{text}'.")
+        return number if math.isfinite(number) else math.nan
+
+    low, high = cell("low"), cell("high")
+    name = row["trial"].strip()
+    place = folder / "trials" / name
+    if not place.is_dir() and row.get("folder"):
+        place = folder / row["folder"]
+    return Trial(
+        name=name,
+        status=row["status"].strip(),
+        score=cell("score"),
+        interval=(low, high) if math.isfinite(low + high) else None,
+        seeds=row.get("seeds") or "",
+        values={name: row[name].strip() for name in names},
+        spent={name: value for name in SPENT if math.isfinite(value := cell(name))},
+        folder=place,
+    )
+
+
+def _number(text: str) -> float:
+    """NaN if it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan

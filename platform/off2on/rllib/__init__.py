@@ -1,0 +1,1 @@
+"""The only room that knows RLlib: algorithm, configuration, learner, module, environment runners."""

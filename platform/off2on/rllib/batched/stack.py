@@ -1,0 +1,82 @@
+"""S networks of equal shape as one, whose parameters are [S, …] each; and their optimisers likewise."""
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from off2on.recipe.networks import Nets
+from off2on.rllib.batched.random_draws import Draws
+from off2on.rllib.flat_parameters import Flat
+
+
+class Stack:
+    """The networks of S learners, in memory of their own.
+
+    Args:
+        nets: Of each.
+    """
+
+    def __init__(self, nets: Sequence[Nets]) -> None:
+        self.size = len(nets)
+        self.nets = copy.deepcopy(nets[0])
+        for ours, theirs in (
+            (self.nets.parameters(), [one.parameters() for one in nets]),
+            (self.nets.buffers(), [one.buffers() for one in nets]),
+        ):
+            for own, *parts in zip(ours, *theirs, strict=True):
+                own.data = torch.stack([part.detach() for part in parts])
+        self.flat = {name: Flat(getattr(self.nets, name)) for name in self.nets.names()}
+        self.following = [
+            (Flat(getattr(self.nets.target, name)), self.flat[name]) for name in self.nets.targets
+        ]
+        self.holder = _Holder(self.nets)
+
+    def run(
+        self, program: Callable[..., Any], draws: Sequence[torch.Generator], columns: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Run a program as if for one network, for all of them at once.
+
+        Args:
+            program: Takes the networks, the random numbers, and one network's part of every column.
+            draws: The networks' generators of random numbers.
+            columns: [S, …] each, by name.
+
+        Returns:
+            What the program does, of all: [S, …] each, by name.
+        """
+        state = {
+            f"nets.{name}": value
+            for name, value in (*self.nets.named_parameters(), *self.nets.named_buffers())
+        }
+
+        def one(state: dict[str, Tensor], columns: dict[str, Tensor]) -> Any:
+            with Draws(draws) as mode:
+                return functional_call(self.holder, state, (program, mode, columns))
+
+        return vmap(one)(state, columns)  # type: ignore[no-any-return]
+
+    def part(self, flat: Flat, vector: Tensor, number: int) -> Tensor:
+        """Of what lies as the flat vector does, one network's own vector [P]."""
+        blocks = vector.split([parameter.numel() for parameter in flat.parameters])  # type: ignore[no-untyped-call]
+        return torch.cat([block.view(self.size, -1)[number] for block in blocks])
+
+    def join(self, flat: Flat, vectors: Sequence[Tensor]) -> Tensor:
+        """The opposite, of all networks' vectors."""
+        whole = torch.stack(list(vectors))
+        sizes = [parameter.numel() // self.size for parameter in flat.parameters]
+        return torch.cat([block.flatten() for block in whole.split(sizes, 1)])  # type: ignore[no-untyped-call]
+
+
+class _Holder(nn.Module):
+    """Lets `functional_call` exchange the parameters of networks whose methods a program calls."""
+
+    def __init__(self, nets: Nets) -> None:
+        super().__init__()
+        self.nets = nets
+
+    def forward(self, program: Callable[..., Any], *arguments: Any) -> Any:
+        return program(self.nets, *arguments)

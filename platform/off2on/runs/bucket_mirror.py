@@ -1,0 +1,179 @@
+"""Runs in a bucket: a run works in a folder of this machine, and what is whole in it is copied to its place.
+
+A checkpoint counts once the list of its files is there, which is written after them; `checkpoints/last`,
+written after that, names the newest. So whoever takes the run up, on whatever machine and whenever it was
+killed, finds it as it was after one of its checkpoints.
+"""
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from datasets_io import storage
+from datasets_io.errors import Corrupt, Unreachable
+from datasets_io.storage.buckets import Location, connect
+from datasets_io.storage.errors import explained
+
+logger = logging.getLogger(__name__)
+CHECKPOINTS, LAST, ABOUT = "checkpoints", "last", "run.yaml"
+
+
+def working_folder(place: storage.Place) -> Path:
+    """Where on this machine a run works: at its place, or, if that is in a bucket, in a cache."""
+    if isinstance(place, Path):
+        return place
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "off2on" / "runs" / place.scheme / place.key
+
+
+def fetch(place: Location) -> Path:
+    """The run at this place as it was after its newest checkpoint, in its working folder.
+
+    What is in that folder stays only if it is the same run at the same checkpoint; where the bucket has no
+    run, the folder has none either.
+
+    Raises:
+        Corrupt: Files of the newest checkpoint are missing.
+    """
+    folder = working_folder(place)
+    if not storage.is_file(place / ABOUT):
+        shutil.rmtree(folder, ignore_errors=True)
+        return folder
+    newest = place / CHECKPOINTS / LAST
+    last = storage.read_text(newest) if storage.is_file(newest) else ""
+    link = folder / CHECKPOINTS / LAST
+    same = (folder / ABOUT).is_file() and (folder / ABOUT).read_bytes() == storage.read_bytes(place / ABOUT)
+    if same and (link.resolve().name if link.exists() else "") == last:
+        return folder
+    whole = _whole(place)
+    if last and last not in whole:
+        raise Corrupt(f"the newest checkpoint of {place} is {last}, and files of it are missing.")
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    (partial / CHECKPOINTS).mkdir(parents=True)
+    for name in storage.sizes(place):
+        copy(place / name, partial / name)
+    for name in whole:
+        copy(place / CHECKPOINTS / name, partial / CHECKPOINTS / name)
+    if last:
+        (partial / CHECKPOINTS / LAST).symlink_to(last, target_is_directory=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+    return folder
+
+
+def runs_in(place: Location) -> list[Path]:
+    """The working folders of the run at this place, or of all runs below it, fetched."""
+    if storage.is_file(place / ABOUT):
+        return [fetch(place)]
+    suffix = f"/{ABOUT}"
+    found = storage.list_files(place, [suffix.strip("/")], recursive=True) if storage.exists(place) else []
+    places = (storage.locate(file.removesuffix(suffix)) for file in found if file.endswith(suffix))
+    return [fetch(each) for each in places if isinstance(each, Location)]
+
+
+def gather(place: storage.Place) -> Path:
+    """What lies at this place, on this machine: its own files, and all runs below it, fetched."""
+    folder = working_folder(place)
+    if isinstance(place, Location):
+        runs_in(place)
+        for name in storage.sizes(place):
+            copy(place / name, folder / name)
+    return folder
+
+
+class Mirror:
+    """Copies a run's folder to its place.
+
+    Args:
+        folder: The run's folder on this machine.
+        place: Where it goes.
+    """
+
+    def __init__(self, folder: Path, place: Location) -> None:
+        self.folder, self.place = folder, place
+        self._sent: dict[str, int] = {}
+        """Names of checkpoints and files to when they were changed last."""
+
+    def send_about(self) -> None:
+        """Send what the run says of itself, so that nobody else takes its name."""
+        self._try(lambda: self._send(ABOUT))
+
+    def send(self, must: bool = False) -> None:
+        """Send all that is new.
+
+        Args:
+            must: It is the last time; otherwise a bucket out of reach is not the end of a run that was there.
+
+        Raises:
+            Unreachable: The bucket does not answer, or does not let us in.
+        """
+        self._try(self._send_all, must)
+
+    def _try(self, send: Callable[[], None], must: bool = False) -> None:
+        try:
+            send()
+        except Unreachable as error:
+            if must or not self._sent:
+                raise
+            logger.warning("not yet copied to %s: %s", self.place, error)
+
+    def _send_all(self) -> None:
+        ours = self.folder / CHECKPOINTS
+        names = [path.name for path in ours.iterdir() if path.is_dir() and not path.is_symlink()]
+        kept = [name for name in names if not name.endswith(".partial")]
+        for name in kept:
+            changed = (ours / name).stat().st_mtime_ns
+            if self._sent.get(name) != changed:
+                storage.delete(_list(self.place, name))
+                copy(ours / name, self.place / CHECKPOINTS / name)
+                storage.write_text(_list(self.place, name), json.dumps(_sizes(ours / name)))
+                self._sent[name] = changed
+        for path in self.folder.rglob("*"):
+            if path.is_file() and ours not in path.parents and not path.name.startswith("."):
+                self._send(str(path.relative_to(self.folder)))
+        if (ours / LAST).exists():
+            storage.write_text(self.place / CHECKPOINTS / LAST, (ours / LAST).resolve().name)
+        for old in storage.list_folders(self.place / CHECKPOINTS):
+            if old.name not in kept:
+                storage.delete(_list(self.place, old.name))
+                storage.delete(old)
+
+    def _send(self, name: str) -> None:
+        path = self.folder / name
+        changed = path.stat().st_mtime_ns
+        if self._sent.get(name) != changed:
+            copy(path, self.place / name)
+            self._sent[name] = changed
+
+
+def _whole(place: Location) -> list[str]:
+    """The checkpoints of a run all of whose files are there."""
+    found = []
+    for folder in storage.list_folders(place / CHECKPOINTS):
+        listed = _list(place, folder.name)
+        if storage.is_file(listed) and json.loads(storage.read_text(listed)) == _sizes(folder):
+            found.append(folder.name)
+    return found
+
+
+def _list(place: Location, name: str) -> Location:
+    return place / CHECKPOINTS / f"{name}.json"
+
+
+def _sizes(folder: storage.Place) -> dict[str, int]:
+    return {name.strip("/"): count for name, count, _ in storage.versions(folder)}
+
+
+def copy(source: storage.Place, target: storage.Place) -> None:
+    """A file or a folder from here to a bucket or from there."""
+    from pyarrow import fs
+
+    (ours, path), (theirs, key) = storage.filesystem(source), storage.filesystem(target)
+    with explained(target if isinstance(target, Location) else source):
+        if isinstance(source, Location) and connect(source).get_file_info(path).type.name == "Directory":
+            Path(key).mkdir(parents=True, exist_ok=True)
+        fs.copy_files(path, key, ours, theirs)

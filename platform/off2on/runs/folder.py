@@ -1,0 +1,221 @@
+"""A run is a folder, and this is the only place that knows what lies where in it.
+
+    run.yaml        the resolved plan, versions, status        metrics.csv    one row per evaluation
+    checkpoints/    handover, the newest, last -> the newest   episodes.csv   one row per episode
+    policy.pt       the policy alone                           exploring.pt   the same, drawing its actions
+    handover.yaml   what changed there, and what was checked   guard.yaml     what the guard decided
+    log.txt         all that was said
+
+Every file is written under another name first and then renamed, so that none is ever half there.
+"""
+
+import csv
+import io
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+
+from datasets_io import storage
+from datasets_io.storage import Place
+from datasets_io.storage.buckets import Location
+from datasets_io.storage.redaction import redact
+from off2on.errors import Exists, UnknownName, nearest
+from off2on.runs.bucket_mirror import Mirror
+from off2on.runs.record import read_about
+
+Row = dict[str, Any]
+HANDOVER = "handover"
+GUARD = "guard.yaml"
+POLICY, EXPLORING = "policy.pt", "exploring.pt"
+
+
+class Run:
+    """The folder of one run.
+
+    Args:
+        folder: Where it is; use `create` or `resume`.
+        place: Where it belongs, which may be in a bucket; None: there.
+    """
+
+    def __init__(self, folder: Path, place: Place | None = None) -> None:
+        # Learners elsewhere write checkpoints too, and RLlib takes no relative paths.
+        self.folder = folder.absolute()
+        self.checkpoints = self.folder / "checkpoints"
+        self.about: dict[str, Any] = {}
+        self.metrics: list[Row] = []
+        self.episodes: list[Row] = []
+        self.mirror = Mirror(self.folder, place) if isinstance(place, Location) else None
+        self.protected = {HANDOVER}
+        """Names of checkpoints that are not replaced by newer ones."""
+
+    @classmethod
+    def create(cls, folder: Path, place: Place | None = None) -> Self:
+        """A new folder.
+
+        Raises:
+            Exists: There is a run of this name.
+        """
+        refuse_existing(folder)
+        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+        return cls(folder, place)
+
+    @classmethod
+    def resume(cls, folder: Path, place: Place | None = None) -> Self:
+        """The folder of a run that stopped, with its records."""
+        if not (folder / "run.yaml").is_file():
+            others = [path.parent.name for path in folder.parent.glob("*/run.yaml")]
+            raise UnknownName(
+                f"there is no run at {folder} to resume.",
+                f"{nearest(folder.name, others)}Looked for run.yaml in it.",
+                "leave out --resume to start it",
+            )
+        run = cls(folder, place)
+        run.about = read_about(folder)
+        run.metrics = _read_csv(folder / "metrics.csv")
+        run.episodes = _read_csv(folder / "episodes.csv")
+        return run
+
+    def describe(self, about: Mapping[str, Any]) -> None:
+        """Merge facts into run.yaml."""
+        self.about |= about
+        write(
+            self.folder / "run.yaml", yaml.safe_dump(redact(self.about), sort_keys=False, allow_unicode=True)
+        )
+        if self.mirror is not None:
+            self.mirror.send_about()
+
+    def record(self, row: Row, episodes: list[Row]) -> None:
+        """Add an evaluation."""
+        self.metrics.append(row)
+        self.episodes += episodes
+        self._write_records()
+
+    def forget_after(self, updates: int, env_steps: int, crossed: bool) -> None:
+        """Drop the records that a checkpoint with these counters does not know of."""
+
+        def known(row: Row) -> bool:
+            done = int(row["updates"]) <= updates and int(row["env_steps"]) <= env_steps
+            return done and (crossed or row["side"] == "offline")
+
+        self.metrics = [row for row in self.metrics if known(row)]
+        self.episodes = [row for row in self.episodes if known(row)]
+        self._write_records()
+
+    def _write_records(self) -> None:
+        for name, rows in (("episodes.csv", self.episodes), ("metrics.csv", self.metrics)):
+            if rows:
+                write(self.folder / name, _csv(rows))
+            else:
+                (self.folder / name).unlink(missing_ok=True)
+
+    def checkpoint(self, name: str, save: Callable[[str], object]) -> Path:
+        """Keep a checkpoint; of those not protected, only the newest stays.
+
+        Args:
+            name: The folder's name; the same name is the same state.
+            save: Writes the checkpoint into the folder it is given.
+        """
+        target, partial = self.checkpoints / name, self.checkpoints / f"{name}.partial"
+        newest = self.last_checkpoint
+        if newest is not None and newest.name == name:
+            return target  # to replace it by itself would be a moment without any
+        shutil.rmtree(partial, ignore_errors=True)
+        save(str(partial))
+        shutil.rmtree(target, ignore_errors=True)
+        partial.rename(target)
+        link = self.checkpoints / "last.partial"
+        link.unlink(missing_ok=True)
+        link.symlink_to(name, target_is_directory=True)
+        link.rename(self.checkpoints / "last")
+        for other in self.checkpoints.iterdir():
+            if other.name not in (name, "last", *self.protected):
+                shutil.rmtree(other)
+        if self.mirror is not None:
+            self.mirror.send()
+        return target
+
+    def publish(self) -> None:
+        """Send the rest of a run that belongs in a bucket there."""
+        if self.mirror is not None:
+            self.mirror.send(must=True)
+
+    @property
+    def last_checkpoint(self) -> Path | None:
+        """The newest, if there is one."""
+        last = self.checkpoints / "last"
+        return last.resolve() if last.exists() else None
+
+    def save_policy(self, policy: Any) -> None:
+        """The policy as it is now."""
+        write_policy(self.folder, policy)
+
+
+def write_policy(folder: Path, policy: Any) -> None:
+    """What acts, and, if that has a density, what explores."""
+    if policy.has_density:
+        write(folder / EXPLORING, policy.export(explore=True))
+    write(folder / POLICY, policy.export())
+
+
+def policy_file(folder: Path, which: str = "last", explore: bool = False) -> Path:
+    """Where the policy of the end (``last``) or of the ``handover`` lies.
+
+    Args:
+        folder: The run's.
+        which: Of the two.
+        explore: The one that draws its actions, and says how likely they were.
+
+    Raises:
+        UnknownName: It was not kept.
+    """
+    path = (folder if which == "last" else folder / "checkpoints" / which) / POLICY
+    if not path.is_file():
+        kept = [str(found.relative_to(folder)) for found in folder.glob("**/policy.pt")]
+        raise UnknownName(
+            f"the run {folder} has no policy called '{which}'.",
+            f"Looked for {path.relative_to(folder)}; there is {', '.join(kept) or 'none yet'}.",
+            f"off2on eval {folder} --checkpoint handover" if which != HANDOVER else "",
+        )
+    if explore and not path.with_name(EXPLORING).is_file():
+        raise UnknownName(
+            f"what the run {folder} explores with has no density.",
+            f"Looked for {path.relative_to(folder).with_name(EXPLORING)}; policies whose actions are drawn "
+            "from a distribution have one.",
+        )
+    return path.with_name(EXPLORING) if explore else path
+
+
+def refuse_existing(folder: Path) -> None:
+    """Raise if there is a run in the folder, naming the ways on."""
+    if not (folder / "run.yaml").is_file():
+        return
+    about = read_about(folder)
+    status, started = about.get("status", "unfinished"), about.get("started", "some time ago")
+    resume, another = "--resume to go on", f"--seed {about['seed'] + 1} for another"
+    beside = f"--out {folder.parents[1]}-again to keep both"
+    raise Exists(f"{folder} exists, {status}, started {started}.", "", f"{resume} · {another} · {beside}")
+
+
+def write(place: Place, content: str | bytes) -> None:
+    """Replace a file in one step; no text has secrets in it."""
+    with storage.open_output(place) as file:
+        file.write(redact(content).encode() if isinstance(content, str) else content)
+
+
+def _csv(rows: list[Row]) -> str:
+    names = dict.fromkeys(name for row in rows for name in row)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(names), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _read_csv(path: Path) -> list[Row]:
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))

@@ -1,0 +1,238 @@
+"""Run folders in, `RunRecord`s out: what a run's run.yaml and metrics.csv say.
+
+    find_runs(["runs/hopper-medium-v2/*"])  ->  folders
+    load_run(folder)                        ->  RunRecord
+
+A folder is all that is needed: it can be read elsewhere, years later, without importing what trained it.
+"""
+
+import csv
+import glob
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from datasets_io import storage
+from datasets_io.scores import Key, from_json
+from datasets_io.storage.buckets import Location
+from off2on.errors import UnknownName, UserError, nearest
+from off2on.runs.bucket_mirror import runs_in
+from off2on.runs.curve import Curve
+from off2on.runs.statistics import FloatArray
+
+
+class NoEvaluationError(UserError):
+    """A run that has nothing to show yet."""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run folder says.
+
+    Attributes:
+        folder: Where it is.
+        algorithm, data: What was run on what.
+        strategy: How it crossed; None if it is not online, or not yet.
+        seed: Of the run.
+        status: running, finished, interrupted or failed.
+        data_return: The data's own mean return.
+        reference: The returns that count as 0 and 100, if there are any for its data in its environment.
+        curve: Its scores on both sides of the handover.
+        sides: offline, handover or online for each row of `metrics`.
+        metrics: The numeric columns of metrics.csv [rows], NaN where a cell is empty.
+        about: The whole of run.yaml.
+        handover: The whole of handover.yaml: ``changes`` and ``checks``; empty if there is none.
+    """
+
+    folder: Path
+    algorithm: str
+    strategy: str | None
+    data: str
+    seed: int
+    status: str
+    data_return: float | None
+    reference: tuple[float, float] | None
+    curve: Curve
+    sides: list[str]
+    metrics: Mapping[str, FloatArray]
+    about: Mapping[str, Any]
+    handover: Mapping[str, list[Mapping[str, Any]]] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Algorithm and strategy, in words."""
+        return f"{self.algorithm} × {self.strategy}" if self.strategy else self.algorithm
+
+    @property
+    def key(self) -> Key:
+        """What its scores belong to."""
+        told = self.about.get("score")
+        return from_json(told) if told else Key(self.data, self.about.get("env"))
+
+    @property
+    def hyperparameters(self) -> Mapping[str, Mapping[str, Any]]:
+        """Value, default and origin of each, and of what may be otherwise online."""
+        online = self.about.get("online_side") if self.strategy else None
+        return {**(self.about.get("hyperparameters") or {}), **(online or {})}
+
+    def trace(self, name: str, *sides: str) -> tuple[FloatArray, FloatArray]:
+        """Where a column has values on these sides, in updates or, online, environment steps; and those."""
+        values = self.metrics.get(name, np.full(len(self.sides), np.nan))
+        known = np.isin(self.sides, sides) & np.isfinite(values)
+        return self.metrics["updates" if sides == ("offline",) else "env_steps"][known], values[known]
+
+
+def load_run(folder: Path) -> RunRecord:
+    """Reads a run folder.
+
+    Raises:
+        NoEvaluationError: Nothing was evaluated yet.
+        UserError: It is not a run, or its files are not what a run's files are.
+    """
+    about = read_about(folder)
+    sides, metrics = _metrics(folder / "metrics.csv")
+    scored = np.isfinite(metrics["score"])
+    offline, online = ((np.isin(sides, on) & scored) for on in (["offline"], ["handover", "online"]))
+    if not scored.any():
+        raise NoEvaluationError(
+            f"{folder} has no evaluation yet", f"The run is {about.get('status', 'running')}."
+        )
+    data = about["data"]
+    reference = data.get("reference")
+    return RunRecord(
+        folder=folder,
+        algorithm=str(about["algorithm"]),
+        strategy=str(about.get("strategy") or "online") if online.any() else None,
+        data=str(data["name"]),
+        seed=int(about["seed"]),
+        status=str(about.get("status", "running")),
+        data_return=data.get("return_mean"),
+        reference=(float(reference[0]), float(reference[1])) if reference else None,
+        curve=Curve(
+            metrics["updates"][offline],
+            metrics["score"][offline],
+            metrics["env_steps"][online],
+            metrics["score"][online],
+            planned=int(about.get("online") or 0),
+            warm_up=int((about.get("online_side") or {}).get("online.warm_up", {"value": 0})["value"]),
+        ),
+        sides=sides,
+        metrics=metrics,
+        about=about,
+        handover=_handover(folder / "handover.yaml"),
+    )
+
+
+def _handover(path: Path) -> dict[str, Any]:
+    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def find_runs(patterns: Iterable[str], root: Path = Path("runs")) -> list[Path]:
+    """The run folders meant by folders, globs, folders of runs, or names with only one match below `root`.
+
+    Folders in a bucket are fetched, see `mirror`.
+
+    Raises:
+        UnknownName: Nothing matches; names the nearest and the places looked in.
+        UserError: A name matches several runs.
+    """
+    found: dict[Path, None] = {}
+    for pattern in patterns:
+        if isinstance(place := storage.locate(pattern), Location) and (kept := runs_in(place)):
+            found |= dict.fromkeys(kept)
+            continue
+        path = os.path.expanduser(pattern)
+        matches = [path] if os.path.exists(path) else sorted(glob.glob(path, recursive=True))
+        places = [Path(match) for match in matches]
+        runs = [run for place in places for run in runs_below(place)]
+        found |= dict.fromkeys(runs or [_named(pattern, root)])
+    return list(found)
+
+
+def find_run(name: str) -> tuple[Path, dict[str, Any]]:
+    """The one run that is meant by a folder, a glob, or a name with only one match below ./runs.
+
+    Returns:
+        Its folder, and what its run.yaml says.
+
+    Raises:
+        UnknownName: There is none of this name; says what is near.
+        UserError: There are several, or it is no run.
+    """
+    found = find_runs([name])
+    if len(found) > 1:
+        raise _several(name, found)
+    return found[0], read_about(found[0])
+
+
+def runs_below(place: Path) -> list[Path]:
+    """The place itself if it is a run, otherwise every run inside it."""
+    inside = (path.parent for path in place.rglob("run.yaml"))
+    return [place] if (place / "run.yaml").is_file() else sorted(inside)
+
+
+def _named(name: str, root: Path) -> Path:
+    known = runs_below(root)
+    parts = Path(name).parts
+    matches = [run for run in known if run.parts[-len(parts) :] == parts]
+    matches = matches or [run for run in known if name in str(run)]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise _several(name, matches, f"off2on report {matches[0]}")
+    close = nearest(name, [run.name for run in known] + [str(run) for run in known])
+    looked = f"Looked for a run.yaml in {name} and below {root} ({len(known)} runs)."
+    raise UnknownName(
+        f"no run is called '{name}'", close + looked, f"off2on report {known[0]}" if known else ""
+    )
+
+
+def _several(name: str, matches: list[Path], attempt: str = "") -> UserError:
+    return UserError(f"{len(matches)} runs match '{name}'", "\n".join(map(str, matches[:10])), attempt)
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """What a run's run.yaml says.
+
+    Raises:
+        UserError: There is none, or it describes no run.
+    """
+    path = folder / "run.yaml"
+    if not path.is_file():
+        raise UserError(f"{folder} is not a run: it has no run.yaml", f"Looked for {path}.")
+    try:
+        about = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} cannot be read", str(error)) from error
+    if not isinstance(about, dict) or not isinstance(about.get("data"), dict):
+        raise UserError(
+            f"{path} does not describe a run", "Expected a mapping with algorithm, data and seed."
+        )
+    missing = [key for key in ("algorithm", "seed") if key not in about]
+    missing += ["data.name"] if "name" not in about["data"] else []
+    if missing:
+        raise UserError(f"{path} does not describe a run", f"It lacks {', '.join(missing)}.")
+    return about
+
+
+def _metrics(path: Path) -> tuple[list[str], dict[str, FloatArray]]:
+    if not path.is_file():
+        raise NoEvaluationError(f"{path.parent} has no evaluation yet", f"Looked for {path}.")
+    with path.open(newline="", encoding="utf-8") as file:
+        header, *rows = list(csv.reader(file)) or [[]]
+    missing = [name for name in ("side", "updates", "env_steps", "score") if name not in header]
+    if missing:
+        raise UserError(f"{path} lacks {', '.join(missing)}", f"It has {', '.join(header) or 'no columns'}.")
+    whole = [row for row in rows if len(row) == len(header)]  # a line that is being written is not yet a row
+    columns = {name: [row[i] for row in whole] for i, name in enumerate(header)}
+    sides = columns.pop("side")
+    try:
+        numbers = {name: np.array([float(c or "nan") for c in cells]) for name, cells in columns.items()}
+    except ValueError as error:
+        raise UserError(f"{path} holds a cell that is not a number", str(error)) from error
+    return sides, numbers

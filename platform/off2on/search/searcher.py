@@ -1,0 +1,132 @@
+"""Which values a trial gets: what Ray Tune is told when it asks for the next one."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from ray import tune
+from ray.tune.search import Searcher
+
+from off2on.search.spec import Dimension, Search
+from off2on.search.trial_store import Book, Trial
+
+SCORE = "score"
+
+
+class Asking(Searcher):
+    """Trials that were begun and have not ended come first, then new ones.
+
+    New values depend on the trial's number alone; Optuna's also on what earlier trials were worth.
+
+    Args:
+        search: The search.
+        book: Its trials.
+    """
+
+    def __init__(self, search: Search, book: Book) -> None:
+        super().__init__(metric=SCORE, mode="max")
+        self.search, self.book = search, book
+        self.waiting = [trial for trial in book.trials if not trial.is_done]
+        self.optuna = _optuna(search, book.trials) if search.by == "optuna" else None
+
+    @property
+    def left(self) -> int:
+        """Trials that are still to be run."""
+        return len(self.waiting) + max(0, self.search.trials - len(self.book.trials))
+
+    def suggest(self, trial_id: str) -> Any:
+        """A trial's number and what is drawn for it."""
+        if not self.left:
+            return Searcher.FINISHED
+        if self.waiting:
+            trial = self.waiting.pop(0)
+            trial.tune, trial.outcome = trial_id, {}
+            if self.optuna is not None:
+                self.optuna.suggest(trial_id)  # the same again: it was told to begin with it
+            self.book.keep(trial)
+        else:
+            drawn = self._draw(trial_id)
+            trial = self.book.add(trial_id, drawn, self.search.settled(drawn))
+        return {"drawn": trial.drawn}
+
+    def everybody(self) -> list[dict[str, Any]]:
+        """What is drawn for each of a population, all of which are there from the start.
+
+        Ray Tune has no place for a searcher beside its scheduler then; it numbers the trials itself.
+        """
+        return [self.suggest(f"{number:05d}")["drawn"] for number in range(self.left)]
+
+    def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        """A score on the way."""
+        if self.optuna is not None and result[SCORE] == result[SCORE]:
+            self.optuna.on_trial_result(trial_id, result)
+
+    def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
+        """A trial's end."""
+        if self.optuna is not None:
+            self.optuna.on_trial_complete(trial_id, result, error)
+
+    def _draw(self, trial_id: str) -> dict[str, Any]:
+        number = len(self.book.trials)
+        if self.search.by == "grid":
+            return dict(self.search.grid[number])
+        if self.optuna is not None:
+            return dict(self.optuna.suggest(trial_id))
+        rng = np.random.default_rng(number)
+        return {d.name: _plain(domain(d).sample(random_state=rng)) for d in self.search.dimensions}
+
+    # Ray Tune keeps its searchers; ours is made anew from the book.
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing."""
+
+
+def domain(dimension: Dimension) -> Any:
+    """The same in Ray Tune's words."""
+    if dimension.kind == "one_of":
+        return tune.choice(list(dimension.values))
+    low, high = dimension.bounds
+    log = dimension.kind == "log_between"
+    if dimension.whole:
+        return (tune.lograndint if log else tune.randint)(int(low), int(high) + 1)
+    return (tune.loguniform if log else tune.uniform)(low, high)
+
+
+def _plain(value: Any) -> Any:
+    """As YAML keeps it."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _optuna(search: Search, known: list[Trial]) -> Any:
+    """Optuna's tree-structured Parzen estimator, which knows of earlier trials."""
+    try:
+        import optuna
+    except ImportError:
+        raise search.said["by"].wrong(
+            "optuna is not installed.", "It is a package of its own.", "pip install 'off2on[tune]'"
+        ) from None
+    from ray.tune.search.optuna import OptunaSearch
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    startup = max(2, min(10, search.trials // 3))
+    sampler = optuna.samplers.TPESampler(n_startup_trials=startup, seed=len(known))
+    space = OptunaSearch.convert_search_space({d.name: domain(d) for d in search.dimensions})
+    points = [trial.drawn for trial in known if not trial.is_done]
+    found = OptunaSearch(space, metric=SCORE, mode="max", sampler=sampler, points_to_evaluate=points)
+    for trial in known:
+        if trial.is_done and trial.outcome[SCORE] != "":
+            found.add_evaluated_point(trial.drawn, trial.outcome[SCORE])
+    return found
+
+
+def must_have(search: Search) -> None:
+    """That the packages a way of searching needs are there.
+
+    Raises:
+        UserError: One is not.
+    """
+    if search.by == "optuna":
+        _optuna(search, [])

@@ -1,0 +1,1 @@
+"""A run in order: plan, session, evaluation, handover report, guard; resume, trackers, progress."""

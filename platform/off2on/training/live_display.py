@@ -1,0 +1,169 @@
+"""What a run shows while it runs: seven lines redrawn in place on a terminal, plain lines anywhere else.
+
+    with open_progress(title=…, folder=…, updates=…, online=…, data_score=…) as progress:
+        progress.advance("offline", 1_000, 0, {"updates_per_s": 412.0})     often, and cheap
+        progress.evaluated(row)                                             each row of metrics.csv
+
+Nothing runs in the background: the terminal is redrawn inside `advance`, at most four times a second.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TextIO
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from off2on.runs.curve import EARLY
+from off2on.runs.numbers import duration, points, short
+from off2on.training.progress import Lines, Progress
+
+REDRAW = 0.25  # seconds
+SPARKS = "▁▂▃▄▅▆▇█"
+
+
+def open_progress(
+    stream: TextIO | None = None,
+    *,
+    title: str,
+    folder: Path | str,
+    updates: int,
+    online: int,
+    data_score: float | None,
+    warm_up: int = 0,
+) -> Progress:
+    """The progress of one run.
+
+    Args:
+        stream: Where it goes, sys.stderr if not given: a live display if that is a terminal and can show one.
+        title: Algorithm, data and seed.
+        folder: The run's folder.
+        updates: Gradient updates before the handover.
+        online: Environment steps after it; 0 stays offline.
+        data_score: The data's own mean return.
+        warm_up: Environment steps before the first online update.
+    """
+    stream = stream or sys.stderr
+    able = stream.isatty() and os.environ.get("TERM") != "dumb" and "utf" in (stream.encoding or "").lower()
+    kind: type[Progress] = Screen if able else Lines
+    progress = kind(stream, title, str(folder), updates, online, data_score)
+    progress.window = warm_up + EARLY * online
+    return progress
+
+
+class Screen(Progress):
+    """Seven lines that are redrawn in place."""
+
+    def open(self) -> None:
+        """Takes the terminal."""
+        self.console = Console(file=self.stream, force_terminal=True, highlight=False)
+        # Standard output is left alone, so that `off2on … | cut -f2` gets nothing of this.
+        self.live = Live(self._lines(), console=self.console, auto_refresh=False, redirect_stdout=False)
+        self.live.start(refresh=True)
+        self._drawn = time.monotonic()
+
+    def advance(self, side: str, updates: int, env_steps: int, speeds: Mapping[str, float]) -> None:
+        """Says how far the run is, and redraws if the last drawing is old enough."""
+        super().advance(side, updates, env_steps, speeds)
+        if time.monotonic() - self._drawn >= REDRAW:
+            self._draw()
+
+    def evaluated(self, row: Mapping[str, object]) -> None:
+        """Takes a row of metrics.csv and redraws."""
+        super().evaluated(row)
+        self._draw()
+
+    def note(self, text: str) -> None:
+        """Writes a line above the display."""
+        self.console.print(Text(text))
+
+    def close(self) -> None:
+        """Draws a last time and gives the terminal back."""
+        if self.live.is_started:
+            self._draw()
+            self.live.stop()
+
+    def _draw(self) -> None:
+        self.live.update(self._lines(), refresh=True)
+        self._drawn = time.monotonic()
+
+    def _lines(self) -> Group:
+        head = Table.grid(expand=True, padding=(0, 1))
+        head.add_column(no_wrap=True)
+        head.add_column(no_wrap=True, justify="right")
+        head.add_row(Text(f" {self.title}", style="bold"), Text(f"{self.folder} ", style="dim"))
+        lines = [self._bar(), self._score(), self._speed(), self._batch(), self._critic(), self._left()]
+        for line in lines:
+            line.no_wrap, line.overflow = True, "ellipsis"
+        return Group(head, *lines)
+
+    def _bar(self) -> Text:
+        count = f"   {short(self.done[self.side])} of {short(self.planned[self.side])}"
+        end = " online" if self.planned["online"] else ""
+        room = max(10, self.console.width - len(" offline ") - len(end) - len(count) - 2)
+        split = round(0.55 * room) if end else room
+        text = Text(" offline ")
+        for side, columns in (("offline", split), ("online", room - split - 1)):
+            if side == "online" and not end:
+                break
+            text.append("│" if side == "online" else "", style="bold")
+            done = columns * min(1.0, self.done[side] / max(1, self.planned[side]))
+            full = "━" * int(done) + "╸" * (done % 1 >= 0.5)
+            text.append(full, style="blue").append("─" * (columns - len(full)), style="dim")
+        return text.append(end).append(count)
+
+    def _score(self) -> Text:
+        crossed = bool(self.scores["online"])
+        now = (self.scores["online"] or self.scores["offline"])[-1:]
+        told = [(self.data_score, "data", ""), (self.handover if crossed else None, "handover", "")]
+        told += [(self.lowest, "lowest", "yellow"), *((score, "now", "bold blue") for score in now)]
+        text = Text(" score    ")
+        for value, name, style in told:
+            if value is not None:
+                text.append(" │ " if len(text) > 10 else "", style="dim")
+                text.append(points(value), style=style).append(f" {name}")
+        return text.append(f"    {self._sparks()}", style="blue")
+
+    def _sparks(self) -> str:
+        every = self.scores["offline"] + self.scores["online"]
+        if len(every) < 2:
+            return ""
+        low, span = min(every), (max(every) - min(every)) or 1.0
+        sides = [
+            "".join(
+                SPARKS[round((score - low) / span * (len(SPARKS) - 1))] for score in self.scores[side][-20:]
+            )
+            for side in ("offline", "online")
+        ]
+        return "│".join(side for side in sides if side)
+
+    def _speed(self) -> Text:
+        told = [f"{short(v)} {k.removesuffix('_per_s')}/s" for k, v in self.latest.items() if "_per_s" in k]
+        return Text(" speed    " + " · ".join(told))
+
+    def _batch(self) -> Text:
+        share = self.latest.get("offline_share")
+        told = (
+            ""
+            if share is None
+            else f"{100 * share:.0f} % offline shards, {100 - 100 * share:.0f} % online replay"
+        )
+        return Text(f" batch    {told}")
+
+    def _critic(self) -> Text:
+        named = (("q", "q"), ("critic/loss", "loss"), ("ret", "return to go of the data"))
+        told = [f"{words} {points(self.latest[name])}" for name, words in named if name in self.latest]
+        hint = " ← q should stay near it" if "q" in self.latest and "ret" in self.latest else ""
+        return Text(" critic   " + " · ".join(told) + hint)
+
+    def _left(self) -> Text:
+        left = self.left()
+        told = "" if left is None else duration(left)
+        if told and self.side == "offline" and self.planned["online"]:
+            told += f", then {short(self.planned['online'])} steps online"
+        return Text(f" left     {told}{' · ' if told else ''}ctrl-c stops cleanly and keeps a checkpoint")
