@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from off2on.commands.screen import Ticker, line, table
+from off2on.commands.words import this_command, whole
 from off2on.training.command_line import split
 from off2on.training.located_yaml import COMMAND_LINE, Said
 

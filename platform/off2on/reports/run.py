@@ -101,8 +101,8 @@ $body
 
 METHOD = f"""Interquartile mean over the seeds; brackets are 95&nbsp;% stratified-bootstrap intervals
 ({statistics.RESAMPLES:,} resamples). Fewer than {statistics.FEWEST_SEEDS} seeds have no interval: there
-is too little to resample. <b>Score</b>: the mean undiscounted return of the deterministic policy. <b>Final</b>: the last
-evaluation, never the best."""
+is too little to resample. <b>Score</b>: the mean undiscounted return of the deterministic policy.
+<b>Final</b>: the last evaluation, never the best."""
 
 CROSSING = """<b>At the handover</b>: the score of the policy that is handed over, just before the switch.
 <b>Drop</b>: that score less the lowest in the first 20&nbsp;% of the online steps, after a warm-up if

@@ -10,8 +10,8 @@ Q-Ensemble", CoRL 2021, arXiv:2107.00591, section 4.1 and algorithm 1.
 A row's priority is refreshed when an update has used it. New online rows enter with a priority
 that gives the first thousand of them the share f of all mass, M being the number of offline rows.
 One sum tree holds all rows, every batch is drawn from what the one before it left, in strata of equal mass,
-and there is no importance correction. If the offline rows have weights (see `off2on.replay.augmentation`), these are their
-first priorities, M is the weights' sum, and p_offline is the weighted distribution.
+and there is no importance correction. If the offline rows have weights (see `replay.augmentation`), these are
+their first priorities, M is the weights' sum, and p_offline is the weighted distribution.
 
 With several learners each does all this on its share of the rows; M is that of all of them together, so that
 a thousand online rows, which they share too, have the share f.
