@@ -176,9 +176,9 @@ def problem(request: pytest.FixtureRequest) -> Callable[..., Problem]:
 
     def make(recipe: Any, *, seed: int = 0, **hyperparameters: Any) -> Problem:
         hp = recipe.Hyperparameters.parse(small(recipe) | hyperparameters, recipe.__name__)
-        if recipe.settle.__func__ is not Recipe.settle.__func__:
+        if recipe.resolve.__func__ is not Recipe.resolve.__func__:
             shards: Shards = request.getfixturevalue("cartpole" if recipe.actions == "discrete" else "wide")
-            hp = recipe.settle(hp, shards)
+            hp = recipe.resolve(hp, shards)
         torch.manual_seed(seed)
         nets = recipe.build_nets(gym.spaces.Box(-9, 9, (5,)), SPACES[recipe.actions], hp)
         for name in nets.targets:
@@ -214,7 +214,7 @@ def random_batch(recipe: Any, hp: Any) -> Batch:
     for name in (*recipe.columns, *recipe.relabelled):
         if name in late:
             setattr(batch, name, late[name])
-    plan = recipe.imagination(hp)
+    plan = recipe.rollout_schedule(hp)
     batch.real = 64 if plan is None else min(max(1, round(64 * plan.real_share)), 63)
     batch.progress = 0.5
     return batch

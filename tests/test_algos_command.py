@@ -119,7 +119,7 @@ def test_a_page_holds_what_there_is_to_know():
     assert (tau["default"], tau["range"]) == (0.7, "(0, 1)")
     assert tau["search"][0] in ("log", "uniform", "choice")
     assert "mean" in tau["meaning"]
-    assert page["hyperparameters"]["expand"]["range"] == "NAME:NUMBER,…"
+    assert page["hyperparameters"]["augment"]["range"] == "NAME:NUMBER,…"
     assert page["presets"] == json.loads(
         json.dumps({n: dict(v) for n, v in kind.Hyperparameters.presets.items()})
     )

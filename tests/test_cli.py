@@ -236,7 +236,7 @@ def test_help_is_quick_and_short(tmp_path: Path) -> None:
 
 
 def test_the_help_states_the_defaults_of_the_plan(tmp_path: Path) -> None:
-    from off2on.online.settings import Crossing
+    from off2on.online.settings import OnlineSettings
     from off2on.training.plan import Plan
 
     said = succeeds(tmp_path, "train", "-h").stdout
@@ -255,7 +255,7 @@ def test_the_help_states_the_defaults_of_the_plan(tmp_path: Path) -> None:
         about = said.partition(f"  --{option} ")[2].partition("\n  --")[0]
         assert f"[{default}]" in about
         name = option.replace("-", "_")
-        kept = plan if hasattr(plan, name) else Crossing()
+        kept = plan if hasattr(plan, name) else OnlineSettings()
         assert str(getattr(kept, name)) == scale.get(default, default)
 
 
@@ -411,8 +411,11 @@ def test_interrupted_killed_and_resumed_is_the_same_run(lab: Path, finished: tup
         wait_for_line(process, "handover")
         os.killpg(process.pid, signal.SIGKILL)
         process.wait(PATIENCE)
-    otherwise = off2on(lab, *words, "--resume", "--eval-episodes", "7")
-    assert (otherwise.returncode, "was run with eval_episodes" in otherwise.stderr) == (2, True)
+    describe_online_settings = off2on(lab, *words, "--resume", "--eval-episodes", "7")
+    assert (
+        describe_online_settings.returncode,
+        "was run with eval_episodes" in describe_online_settings.stderr,
+    ) == (2, True)
     succeeds(lab, *words, "--resume")
     assert yaml.safe_load((folder / "run.yaml").read_text())["status"] == "finished"
     expected, found = (

@@ -21,7 +21,7 @@ Build = Callable[..., Any]
 
 
 def names(recipe: Any) -> list[str]:
-    return [objective.name for objective in recipe.plan()]
+    return [objective.name for objective in recipe.objectives_in_order()]
 
 
 def data(recipe: Any) -> str:
@@ -133,7 +133,7 @@ def test_delayed_objectives_wait_for_their_turn(build_learner: Build, recipe: An
     for update in range(1, 5):
         before = {name: learner.flat[name].vector.clone() for name in names(recipe)}
         logged = learner.advance(1)
-        for objective in recipe.plan():
+        for objective in recipe.objectives_in_order():
             due = is_due(learner, objective, update)
             assert torch.equal(before[objective.name], learner.flat[objective.name].vector) is not due
             assert (f"{objective.name}/loss" in logged) is due
@@ -186,7 +186,7 @@ def test_temporal_differences_count_by_their_weight(problem: Build, recipe: Any)
 def test_its_actions_fit_the_space(data_root: Path, small: Build, recipe: Any, explore: bool):
     shards = Shards(data_root / data(recipe))
     hp = recipe.Hyperparameters.parse(small(recipe) | {"normalise_obs": True}, recipe.__name__)
-    hp = recipe.settle(hp, shards)
+    hp = recipe.resolve(hp, shards)
     nets = recipe.build_nets(shards.observation_space, shards.action_space, hp)
     for name in recipe.acting:
         for parameter in getattr(nets, name).parameters():
@@ -228,7 +228,9 @@ def test_acting_needs_only_what_it_declares(problem: Build, recipe: Any):
 def test_a_user_changes_one_loss_by_overriding_it(build_learner: Build, recipe: Any):
     """Here the user's own: one network's weights are drawn towards 0."""
     plain = build_learner(recipe, data(recipe))
-    soon = [it for it in recipe.plan() if any(is_due(plain, it, update) for update in range(1, 21))]
+    soon = [
+        it for it in recipe.objectives_in_order() if any(is_due(plain, it, update) for update in range(1, 21))
+    ]
     name = next((it.name for it in soon if it.name in recipe.acting), soon[0].name)
 
     def drawn(cls: Any, nets: Any, batch: Any, hp: Any) -> Any:

@@ -18,10 +18,10 @@ from off2on.algorithms.sac import SAC
 from off2on.algorithms.sac_n import SACN
 from off2on.algorithms.td3 import TD3
 from off2on.algorithms.td3_bc import TD3BC
-from off2on.errors import CrossingError, HyperparameterError, RecipeError
+from off2on.errors import HyperparameterError, OnlineSettingsError, RecipeError
 from off2on.online import target_values
 from off2on.online.exploration import EXPLORATIONS
-from off2on.online.settings import Crossing, adapted, online_hyperparameters, split
+from off2on.online.settings import OnlineSettings, adapted, online_hyperparameters, split
 from off2on.online.target_values import TARGETS
 from off2on.recipe.hooks import Objective
 from off2on.strategies import CATALOGUE as STRATEGIES
@@ -40,9 +40,9 @@ CHANGES: list[dict[str, Any]] = [
 ]
 
 
-def crossed(recipe: Any, **said: Any) -> Any:
+def went_online(recipe: Any, **said: Any) -> Any:
     """The recipe with these factors, refused or not."""
-    return adapted(recipe, Crossing.of(Append, said, recipe))
+    return adapted(recipe, OnlineSettings.of(Append, said, recipe))
 
 
 # When updates are due.
@@ -60,25 +60,27 @@ def crossed(recipe: Any, **said: Any) -> Any:
     ],
 )
 def test_updates_are_due_by_the_number_of_steps_alone(said: dict[str, Any], due: dict[int, int]):
-    assert {steps: Crossing(**said).updates_due(steps) for steps in due} == due
+    assert {steps: OnlineSettings(**said).updates_due(steps) for steps in due} == due
 
 
 @given(
     st.builds(
-        Crossing,
+        OnlineSettings,
         warm_up=st.integers(0, 50),
         utd=st.floats(0.01, 30),
         burst=st.floats(0, 10),
     ),
     st.lists(st.integers(1, 700), max_size=10),
 )
-def test_however_the_steps_are_cut_into_rollouts_the_updates_add_up(crossing: Crossing, rollouts: list[int]):
+def test_however_the_steps_are_cut_into_rollouts_the_updates_add_up(
+    online_settings: OnlineSettings, rollouts: list[int]
+):
     steps = updates = 0
     for rollout in rollouts:
-        more = crossing.updates_due(steps + rollout) - crossing.updates_due(steps)
+        more = online_settings.updates_due(steps + rollout) - online_settings.updates_due(steps)
         assert more >= 0
         steps, updates = steps + rollout, updates + more
-    assert updates == crossing.updates_due(steps)
+    assert updates == online_settings.updates_due(steps)
 
 
 # What may be said.
@@ -86,7 +88,7 @@ def test_however_the_steps_are_cut_into_rollouts_the_updates_add_up(crossing: Cr
 
 def test_no_factor_has_the_name_of_a_hyperparameter():
     for name in CATALOGUE:
-        shared = find_algorithm(name).Hyperparameters.rules().keys() & Crossing.rules().keys()
+        shared = find_algorithm(name).Hyperparameters.rules().keys() & OnlineSettings.rules().keys()
         assert not shared, f"{name}: {shared}"
 
 
@@ -94,48 +96,50 @@ def test_factors_and_online_hyperparameters_are_told_apart_and_the_rest_is_refus
     assert split({"utd": "4", "actor_lr": "1e-5"}, SAC) == ({"utd": "4"}, {"actor_lr": "1e-5"})
     with pytest.raises(HyperparameterError, match="nothing called 'warmup'"):
         split({"warmup": 3}, SAC)
-    for name in ("reward", "normalise_obs", "expand"):
+    for name in ("reward", "normalise_obs", "augment"):
         with pytest.raises(HyperparameterError, match="must be the same online"):
             split({name: "raw"}, SAC)
 
 
 def test_settings_of_what_is_not_done_are_idle():
     said = {"noise": 0.3, "optimism": 1.0, "staleness": 5, "utd": 2.0}
-    assert Crossing(**said).idle(said) == {
+    assert OnlineSettings(**said).idle(said) == {
         "noise": ("exploration", "noisy"),
         "optimism": ("exploration", "optimistic"),
         "staleness": ("asynchronous", True),
     }
     done = said | {"exploration": "optimistic", "asynchronous": True}
-    assert list(Crossing(**done).idle(done)) == ["noise"]
-    assert Crossing(noise=0.3).idle([]) == {}, "what nobody has said is not told"
+    assert list(OnlineSettings(**done).idle(done)) == ["noise"]
+    assert OnlineSettings(noise=0.3).idle([]) == {}, "what nobody has said is not told"
 
 
 def test_a_refused_factor_says_who_asks_for_it():
-    with pytest.raises(CrossingError) as caught:
-        Crossing.of(find_strategy("ensemble"), {}, IQL)
+    with pytest.raises(OnlineSettingsError) as caught:
+        OnlineSettings.of(find_strategy("ensemble"), {}, IQL)
     assert "Strategy Ensemble asks for it: targets=weighted_pair." in caught.value.expected
-    with pytest.raises(CrossingError) as caught:
-        Crossing.of(find_strategy("ensemble"), {"targets": "min"}, IQL)
+    with pytest.raises(OnlineSettingsError) as caught:
+        OnlineSettings.of(find_strategy("ensemble"), {"targets": "min"}, IQL)
     assert "asks for it" not in caught.value.expected
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_what_strategies_say_of_the_other_factors_can_be_said(name: str):
     strategy = find_strategy(name)
-    crossing = Crossing.parse(strategy.crossing, name)
-    assert {key: getattr(crossing, key) for key in strategy.crossing} == strategy.crossing
+    online_settings = OnlineSettings.parse(strategy.online_settings, name)
+    assert {
+        key: getattr(online_settings, key) for key in strategy.online_settings
+    } == strategy.online_settings
     assert find_strategy(name).__doc__
 
 
 def test_what_is_said_wins_over_a_strategys_paper_and_a_recipe_without_a_pull_keeps_what_it_has():
-    ours = Crossing.of(WarmStart, {"utd": "2"}, CQL)
-    assert (ours.warm_up, ours.utd, ours.policy_delay, ours.pull) == (5000, 2.0, 4, 0.0)
-    assert Crossing.of(WarmStart, {}, IQL).pull == 1
-    with pytest.raises(RecipeError, match="no pull"):
-        Crossing.of(WarmStart, {"pull": 0.5}, IQL)
-    with pytest.raises(RecipeError, match="no pull"):
-        Crossing.of(find_strategy("adaptive"), {}, IQL)
+    ours = OnlineSettings.of(WarmStart, {"utd": "2"}, CQL)
+    assert (ours.warm_up, ours.utd, ours.policy_delay, ours.regularisation) == (5000, 2.0, 4, 0.0)
+    assert OnlineSettings.of(WarmStart, {}, IQL).regularisation == 1
+    with pytest.raises(RecipeError, match="no regularisation"):
+        OnlineSettings.of(WarmStart, {"regularisation": 0.5}, IQL)
+    with pytest.raises(RecipeError, match="no regularisation"):
+        OnlineSettings.of(find_strategy("adaptive"), {}, IQL)
 
 
 # What a change does, to every recipe that can take it.
@@ -144,11 +148,11 @@ def test_what_is_said_wins_over_a_strategys_paper_and_a_recipe_without_a_pull_ke
 @pytest.mark.parametrize("said", CHANGES, ids=str)
 def test_offline_a_changed_recipe_is_the_recipe(problem: Make, recipe: Any, said: dict[str, Any]):
     try:
-        changed = crossed(recipe, **said)
+        changed = went_online(recipe, **said)
     except RecipeError:
         return
     before, after = problem(recipe), problem(changed)
-    for objective in recipe.plan():
+    for objective in recipe.objectives_in_order():
         ours, theirs = (
             [each.due(objective, before.hp, update, 0.5) for update in range(1, 9)]
             for each in (changed, recipe)
@@ -168,20 +172,20 @@ def test_online_a_changed_recipe_explores_in_the_box_and_has_losses(
     problem: Make, recipe: Any, said: dict[str, Any]
 ):
     try:
-        changed = crossed(recipe, **said)
+        changed = went_online(recipe, **said)
     except RecipeError:
         return
     case = problem(changed)
     case.batch.progress = 1.3
     with torch.no_grad():
-        changed.handed_over(case.nets, case.hp)
+        changed.on_handover(case.nets, case.hp)
         base = recipe.act(case.nets, case.batch.obs, case.hp, explore=False)
         assert torch.equal(changed.act(case.nets, case.batch.obs, case.hp, explore=False), base)
         action = changed.act(case.nets, case.batch.obs, case.hp, explore=True)
     assert action.shape == base.shape
     if said.get("exploration") == "noisy":
         assert action.abs().max() <= 1
-    for objective in changed.plan():
+    for objective in changed.objectives_in_order():
         if changed.due(objective, case.hp, 4, 1.3):
             loss = case.loss(objective.name)
             assert loss.isfinite()
@@ -202,7 +206,7 @@ def test_online_a_changed_recipe_explores_in_the_box_and_has_losses(
 def test_who_can_explore_how(name: str, taken: set[str]):
     def takes(recipe: str) -> bool:
         try:
-            Crossing.of(Append, {"exploration": name}, find_algorithm(recipe))
+            OnlineSettings.of(Append, {"exploration": name}, find_algorithm(recipe))
         except RecipeError:
             return False
         return True
@@ -218,10 +222,10 @@ def test_who_can_explore_how(name: str, taken: set[str]):
 
 def test_who_can_combine_targets():
     for name in ("sac", "td3", "cql", "edac", "rlpd", "mopo", "e2o"):
-        Crossing.of(Append, {"targets": "mean"}, find_algorithm(name))
+        OnlineSettings.of(Append, {"targets": "mean"}, find_algorithm(name))
     for name in ("iql", "bc", "bear", "bcq", "bred", "dqn", "awac"):
         with pytest.raises(RecipeError, match="own"):
-            Crossing.of(Append, {"targets": "mean"}, find_algorithm(name))
+            OnlineSettings.of(Append, {"targets": "mean"}, find_algorithm(name))
 
 
 # Targets.
@@ -256,10 +260,10 @@ def test_a_random_pair_is_drawn_among_all():
 
 
 def test_min_targets_are_sacs_own(problem: Make):
-    own, changed = problem(SAC, critics=3), problem(crossed(SAC, targets="min"), critics=3)
+    own, changed = problem(SAC, critics=3), problem(went_online(SAC, targets="min"), critics=3)
     own.batch.progress = changed.batch.progress = 1.2
     assert torch.equal(own.loss("critic"), changed.loss("critic"))
-    other = problem(crossed(SAC, targets="mean"), critics=3)
+    other = problem(went_online(SAC, targets="mean"), critics=3)
     other.batch.progress = 1.2
     assert not torch.equal(own.loss("critic"), other.loss("critic"))
 
@@ -267,7 +271,7 @@ def test_min_targets_are_sacs_own(problem: Make):
 def test_jitter_moves_the_targets_actions_by_at_most_two_sigma_and_not_out_of_the_box(
     problem: Make, monkeypatch: pytest.MonkeyPatch
 ):
-    case = problem(crossed(TD3, target_jitter=0.3))
+    case = problem(went_online(TD3, target_jitter=0.3))
     asked = []
     critic = type(case.nets.target.critic)
     forward = critic.forward
@@ -291,8 +295,8 @@ def test_jitter_moves_the_targets_actions_by_at_most_two_sigma_and_not_out_of_th
 
 
 def test_optimism_takes_the_action_of_the_largest_mean_and_spread(problem: Make):
-    case = problem(crossed(SACN, exploration="optimistic", proposals=50, optimism=0.0), critics=3)
-    bold = problem(crossed(SACN, exploration="optimistic", proposals=50, optimism=1000.0), critics=3)
+    case = problem(went_online(SACN, exploration="optimistic", proposals=50, optimism=0.0), critics=3)
+    bold = problem(went_online(SACN, exploration="optimistic", proposals=50, optimism=1000.0), critics=3)
     obs = case.batch.obs
 
     def judged(one: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -311,14 +315,14 @@ def test_optimism_takes_the_action_of_the_largest_mean_and_spread(problem: Make)
 
 
 def test_a_kept_policy_acts_where_the_critics_prefer_it(problem: Make):
-    case = problem(crossed(TD3BC, exploration="expansion", selectivity=1e9))
+    case = problem(went_online(TD3BC, exploration="expansion", selectivity=1e9))
     nets, obs, hp = case.nets, case.batch.obs, case.hp
     with torch.no_grad():
         for parameter in nets.actor.parameters():
             parameter += 0.3 * torch.randn_like(parameter)
         acted = case.recipe.act(nets, obs, hp, explore=False)
         assert torch.equal(acted, nets.actor(obs)), "before the handover there is nothing to choose from"
-        case.recipe.handed_over(nets, hp)
+        case.recipe.on_handover(nets, hp)
         old = nets.actor(obs)
         for parameter in nets.actor.parameters():
             parameter += 0.3 * torch.randn_like(parameter)
@@ -336,7 +340,7 @@ def test_a_kept_policy_acts_where_the_critics_prefer_it(problem: Make):
 
 
 def test_the_policy_waits_while_values_move():
-    changed = crossed(IQL, policy_delay=3)
+    changed = went_online(IQL, policy_delay=3)
 
     def due(name: str, progress: float) -> list[bool]:
         return [changed.due(Objective(name), None, update, progress) for update in (1, 2, 3, 4)]
@@ -347,7 +351,7 @@ def test_the_policy_waits_while_values_move():
 
 
 def test_values_have_a_head_start():
-    changed = adapted(IQL, Crossing.parse({"head_start": 2}, "here"), 10)
+    changed = adapted(IQL, OnlineSettings.parse({"head_start": 2}, "here"), 10)
 
     def due(name: str, progress: float) -> list[bool]:
         return [changed.due(Objective(name), None, update, progress) for update in (11, 12, 13)]
@@ -384,7 +388,7 @@ def test_pulls_are_loosened_by_their_share(problem: Make):
 def test_td3_bc_is_loosened_by_what_cloning_counts_beside_q(problem: Make, share: float):
     case = problem(TD3BC)
     actor = list(case.nets.actor.parameters())
-    loose = TD3BC.loosen(case.hp, share)
+    loose = TD3BC.scale_regularisation(case.hp, share)
     assert loose.alpha == pytest.approx(2.5 / max(share, 1e-6))
     case.hp = loose
     assert all(gradient.isfinite().all() for gradient in torch.autograd.grad(case.loss("actor"), actor))

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from datasets_io import Shards
 from off2on.algorithms.iql import IQL
 from off2on.recipe.batch import Batch
-from off2on.replay.augmentation.base import About, BatchChange
+from off2on.replay.augmentation.base import About, BatchAugmentation
 from off2on.replay.augmentation.bootstrap import Bootstrap
-from off2on.replay.augmentation.catalogue import find_expansion
-from off2on.replay.augmentation.compose import batch_expansions
+from off2on.replay.augmentation.catalogue import find_augmentation
+from off2on.replay.augmentation.compose import batch_augmentations
 from off2on.replay.augmentation.states import Amplitude, Dropout, Mixup, Noise, Uniform
 from off2on.replay.transforms import Transforms
 
@@ -43,7 +43,7 @@ def batch_of(count: int, width: int = 2) -> Batch:
     )
 
 
-def changed(expansion: BatchChange, batch: Batch, seed: int = 0, position: Any = None) -> Batch:
+def changed(expansion: BatchAugmentation, batch: Batch, seed: int = 0, position: Any = None) -> Batch:
     position = torch.arange(len(batch.obs)) if position is None else torch.as_tensor(position)
     return expansion.batch(Batch(**vars(batch)), position, generator(seed))
 
@@ -52,7 +52,7 @@ STATE_CHANGES = [Noise, Uniform, Amplitude, Dropout, Mixup]
 
 
 @pytest.mark.parametrize("kind", STATE_CHANGES)
-def test_a_state_augmentation_changes_states_alone_and_writes_into_nothing(kind: type[BatchChange]):
+def test_a_state_augmentation_changes_states_alone_and_writes_into_nothing(kind: type[BatchAugmentation]):
     batch = batch_of(64)
     before = {name: value.clone() for name, value in vars(batch).items()}
     after = changed(kind(kind.default, about()), batch)
@@ -65,7 +65,7 @@ def test_a_state_augmentation_changes_states_alone_and_writes_into_nothing(kind:
 
 
 @pytest.mark.parametrize("kind", STATE_CHANGES)
-def test_only_the_given_generator_makes_it_random(kind: type[BatchChange]):
+def test_only_the_given_generator_makes_it_random(kind: type[BatchAugmentation]):
     batch, expansion = batch_of(64), kind(kind.default, about())
     torch.manual_seed(1)
     one = changed(expansion, batch, seed=5)
@@ -77,7 +77,7 @@ def test_only_the_given_generator_makes_it_random(kind: type[BatchChange]):
 
 
 @pytest.mark.parametrize("kind", [Noise, Uniform, Amplitude, Dropout])
-def test_nothing_of_it_is_nothing(kind: type[BatchChange]):
+def test_nothing_of_it_is_nothing(kind: type[BatchAugmentation]):
     batch = batch_of(32)
     after = changed(kind(0.0, about()), batch)
     assert torch.equal(after.obs, batch.obs)
@@ -90,7 +90,7 @@ def test_an_algorithm_that_reads_no_next_observation_has_none_afterwards():
 
 
 @pytest.mark.parametrize(("kind", "spread"), [(Noise, 1.0), (Uniform, 3**-0.5)])
-def test_noise_has_the_asked_size_in_units_of_the_datas(kind: type[BatchChange], spread: float):
+def test_noise_has_the_asked_size_in_units_of_the_datas(kind: type[BatchAugmentation], spread: float):
     batch = batch_of(100_000)
     noise = changed(kind(0.05, about()), batch).obs - batch.obs
     np.testing.assert_allclose(noise.std(0), [0.05 * spread, 5 * spread], rtol=0.02)
@@ -153,7 +153,7 @@ def test_a_number_means_the_same_with_and_without_normalised_observations(wide: 
     raw = []
     for normalise in (False, True):
         transforms = Transforms.of(wide, IQL.Hyperparameters(normalise_obs=normalise))
-        (expansion,) = batch_expansions([word], wide, transforms, members=1, seed=0, device=CPU)
+        (expansion,) = batch_augmentations([word], wide, transforms, members=1, seed=0, device=CPU)
         mean, std = torch.tensor(transforms.obs_mean), torch.tensor(transforms.obs_std)
         batch = Batch(obs=(obs - mean) / std)
         raw.append(changed(expansion, batch).obs * std + mean)
@@ -163,7 +163,7 @@ def test_a_number_means_the_same_with_and_without_normalised_observations(wide: 
 
 def test_noise_in_units_of_a_data_sets_own_spread(wide: Shards):
     transforms = Transforms.of(wide, IQL.Hyperparameters(normalise_obs=False))
-    (expansion,) = batch_expansions(["noise:0.1"], wide, transforms, members=1, seed=0, device=CPU)
+    (expansion,) = batch_augmentations(["noise:0.1"], wide, transforms, members=1, seed=0, device=CPU)
     batch = Batch(obs=torch.zeros(50_000, 5))
     spread = wide.read_all(["obs"])["obs"].std(0)
     np.testing.assert_allclose(changed(expansion, batch).obs.std(0), 0.1 * spread, rtol=0.02)
@@ -172,9 +172,9 @@ def test_noise_in_units_of_a_data_sets_own_spread(wide: Shards):
 def test_changes_come_in_the_order_of_their_words_and_weights_are_none_of_them(wide: Shards):
     words = ("noise:0.1", "top:0.5", "mixup", "bootstrap", "returns", "uniform")
     transforms = Transforms.of(wide, IQL.Hyperparameters(normalise_obs=False))
-    found = batch_expansions(words, wide, transforms, members=2, seed=0, device=CPU)
+    found = batch_augmentations(words, wide, transforms, members=2, seed=0, device=CPU)
     assert [type(expansion) for expansion in found] == [Noise, Mixup, Bootstrap, Uniform]
-    assert batch_expansions((), wide, transforms, members=2, seed=0, device=CPU) == []
+    assert batch_augmentations((), wide, transforms, members=2, seed=0, device=CPU) == []
 
 
 MY_LAB = """
@@ -194,9 +194,9 @@ def test_a_users_own_expansion_is_found_by_its_module_and_class(
     (tmp_path / "my_halving_lab.py").write_text(MY_LAB)
     monkeypatch.syspath_prepend(tmp_path)
     words = ("my_halving_lab:Halving", "my_halving_lab:Halving:7")
-    assert [find_expansion(word)[1] for word in words] == [0, 7]
-    transforms = Transforms.of(wide, IQL.Hyperparameters(expand=words))
-    found = batch_expansions(words, wide, transforms, members=1, seed=0, device=CPU)
+    assert [find_augmentation(word)[1] for word in words] == [0, 7]
+    transforms = Transforms.of(wide, IQL.Hyperparameters(augment=words))
+    found = batch_augmentations(words, wide, transforms, members=1, seed=0, device=CPU)
     batch = Batch(obs=torch.zeros(1, 5), reward=torch.tensor([8.0]))
     for expansion in found:
         batch = changed(expansion, batch)

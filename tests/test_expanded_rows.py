@@ -15,11 +15,11 @@ from off2on.algorithms.bc import BC
 from off2on.algorithms.cql import CQL
 from off2on.algorithms.iql import IQL
 from off2on.recipe.batch import Batch
-from off2on.replay.augmentation.base import BatchChange
+from off2on.replay.augmentation.base import BatchAugmentation
 from off2on.replay.augmentation.bootstrap import Bootstrap
-from off2on.replay.augmentation.catalogue import CATALOGUE, find_expansion, unfit
+from off2on.replay.augmentation.catalogue import CATALOGUE, find_augmentation, unfit
 from off2on.replay.augmentation.compose import episode_weights
-from off2on.replay.buffer import Layout, Rows
+from off2on.replay.buffer import Layout, ReplayBuffer
 from off2on.replay.offline_rows import OfflineRows
 from off2on.replay.strategy import Options, offline_rows
 from off2on.replay.transforms import Transforms
@@ -41,9 +41,9 @@ def generator(seed: int = 0) -> torch.Generator:
 # Rows by weight.
 
 
-def held(weights: Any, online: int = 0) -> Rows:
+def held(weights: Any, online: int = 0) -> ReplayBuffer:
     """Offline rows of these weights and as many online ones; each holds its number."""
-    rows = Rows(Layout({"obs": 2, "action": 1, "reward": 0}), len(weights), len(weights), 100, CPU)
+    rows = ReplayBuffer(Layout({"obs": 2, "action": 1, "reward": 0}), len(weights), len(weights), 100, CPU)
     rows.data.copy_(torch.arange(float(len(rows.data))).unsqueeze(1).expand_as(rows.data))
     rows.weigh(torch.tensor(weights, dtype=torch.float64))
     if online:
@@ -94,7 +94,7 @@ def test_balanced_begins_with_the_weights():
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_without_weights_a_strategy_draws_what_it_drew(name: str):
-    rows = Rows(Layout({"obs": 2, "action": 1, "reward": 0}), 50, 50, 100, CPU)
+    rows = ReplayBuffer(Layout({"obs": 2, "action": 1, "reward": 0}), 50, 50, 100, CPU)
     rows.data.uniform_()
     kind = find_strategy(name)
     drawn = kind(rows, kind.Options()).draw(10, 64, generator())
@@ -249,11 +249,13 @@ NUMBERED = {
 
 
 def test_every_algorithm_learns_from_expanded_data(build_learner: Build, recipe: Any):
-    words = [NUMBERED.get(name, name) for name in CATALOGUE if unfit(find_expansion(name)[0], recipe) is None]
+    words = [
+        NUMBERED.get(name, name) for name in CATALOGUE if unfit(find_augmentation(name)[0], recipe) is None
+    ]
     assert len(words) >= len(CATALOGUE) - 2  # all but the bootstrap and the mix-up fit every algorithm
-    learner = build_learner(recipe, expand=",".join(words))
+    learner = build_learner(recipe, augment=",".join(words))
     assert [type(expansion) for expansion in learner.replay.changes] == [
-        kind for kind, _ in map(find_expansion, words) if issubclass(kind, BatchChange)
+        kind for kind, _ in map(find_augmentation, words) if issubclass(kind, BatchAugmentation)
     ]
     assert learner.rows.offline < learner.replay.source.reader.shards.rows
     assert learner.rows.weights is not None
@@ -294,7 +296,7 @@ def test_each_critic_learns_from_its_own_rows(problem: Build):
 
 def test_the_same_seed_gives_the_same_expansions(build_learner: Build):
     words = "noise:0.1,mixup,bootstrap,returns"
-    one, two, other = (build_learner(IQL, "wide", expand=words, seed=seed) for seed in (3, 3, 4))
+    one, two, other = (build_learner(IQL, "wide", augment=words, seed=seed) for seed in (3, 3, 4))
     torch.manual_seed(99)
     assert one.advance(8) == two.advance(8) != other.advance(8)
     assert (
@@ -324,7 +326,7 @@ def test_losses_see_the_changed_batch_and_strategies_the_recorded_one(build_lear
             return {}
 
     Watching.seen.clear()
-    learner = build_learner(Watching, "wide", expand="amplitude:1,bootstrap", normalise_obs=False)
+    learner = build_learner(Watching, "wide", augment="amplitude:1,bootstrap", normalise_obs=False)
     learner.replay.strategy = Spy(learner.rows, Options())
     before = learner.rows.data.clone()
     learner.advance(2)
@@ -339,11 +341,11 @@ def test_losses_see_the_changed_batch_and_strategies_the_recorded_one(build_lear
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_crossing_with_expanded_data(data_root: Path, wide: Shards, name: str, words: str):
     config = CQL.configure("wide").offline(10).online(600, strategy=name)
-    config.training(threads=1, hidden=(16, 16), batch_size=32, samples=2, expand=words)
+    config.training(threads=1, hidden=(16, 16), batch_size=32, samples=2, augment=words)
     learner = config.get_default_learner_class()(config=config, module_spec=config.get_rl_module_spec())
     learner.build()
     learner.advance(10)
-    learner.cross()
+    learner.go_online()
     columns = wide.read_all(["obs", "new_obs", "actions", "rewards", "terminateds", "truncateds"])
     first = {name: values[:40] for name, values in columns.items()} | {"env": np.zeros(40, int)}
     learner.add(first, 0)

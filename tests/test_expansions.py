@@ -15,8 +15,8 @@ from off2on.algorithms.bc import BC
 from off2on.algorithms.iql import IQL
 from off2on.errors import HyperparameterError, UnknownName
 from off2on.recipe.hyperparameters import Hyperparameters
-from off2on.replay.augmentation.base import BatchChange, Episodes, EpisodeWeights
-from off2on.replay.augmentation.catalogue import CATALOGUE, check_fit, find_expansion, unfit
+from off2on.replay.augmentation.base import BatchAugmentation, Episodes, EpisodeWeighting
+from off2on.replay.augmentation.catalogue import CATALOGUE, check_fit, find_augmentation, unfit
 from off2on.replay.augmentation.compose import episode_weights
 from off2on.replay.augmentation.states import Mixup
 from off2on.replay.augmentation.top import Top
@@ -50,8 +50,8 @@ class Given(Episodes):
 
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_every_listed_expansion_is_found_and_says_what_its_number_is(name: str):
-    kind, value = find_expansion(name)
-    assert issubclass(kind, EpisodeWeights | BatchChange)
+    kind, value = find_augmentation(name)
+    assert issubclass(kind, EpisodeWeighting | BatchAugmentation)
     assert value == kind.default
     assert kind.number.allows(value)
     assert len(kind.number.meaning) > 10
@@ -79,7 +79,7 @@ def test_the_catalogue_is_the_folder():
     ],
 )
 def test_words_of_a_command_line_or_a_file(words: Any, parsed: tuple[str, ...]):
-    assert Hyperparameters.parse({"expand": words}, "it").expand == parsed
+    assert Hyperparameters.parse({"augment": words}, "it").augment == parsed
 
 
 @pytest.mark.parametrize(
@@ -106,16 +106,16 @@ def test_words_of_a_command_line_or_a_file(words: Any, parsed: tuple[str, ...]):
 def test_a_wrong_word_is_refused_before_anything_starts(wide: Shards, word: str, says: list[str]):
     kinds = HyperparameterError, UnknownName
     with pytest.raises(kinds) as refusal:
-        Hyperparameters(expand=("top:0.5", word))
+        Hyperparameters(augment=("top:0.5", word))
     for part in says:
         assert part in str(refusal.value)
     with pytest.raises(kinds):
-        IQL.configure(wide.path).training(expand=f"top,{word}").validate()
+        IQL.configure(wide.path).training(augment=f"top,{word}").validate()
 
 
 def test_what_is_no_list_of_words_is_refused_with_the_form():
     with pytest.raises(HyperparameterError, match="NAME:NUMBER"):
-        Hyperparameters.parse({"expand": 3}, "it")
+        Hyperparameters.parse({"augment": 3}, "it")
 
 
 def test_an_algorithm_without_critics_cannot_be_bootstrapped(wide: Shards):
@@ -186,7 +186,7 @@ def test_weights_do_not_depend_on_the_returns_unit(found: Any, alpha: float, shi
 
 
 @pytest.mark.parametrize("kind", [Returns, Advantages])
-def test_a_huge_temperature_is_uniform_and_a_small_one_the_best_alone(kind: type[EpisodeWeights]):
+def test_a_huge_temperature_is_uniform_and_a_small_one_the_best_alone(kind: type[EpisodeWeighting]):
     first = np.random.default_rng(0).normal(size=(30, 2))
     episodes = Given(np.random.default_rng(1).normal(size=30), first)
     np.testing.assert_allclose(kind(1e9).weights(episodes), 1)

@@ -99,7 +99,7 @@ def test_the_best_can_be_trained_as_its_header_says(
         "hidden": "16,16",
         "reward": "return_scale",
         "actor_lr": "1e-4",
-        "expand": "",
+        "augment": "",
     }
     rows = [
         {"score": 5, "low": 4, "high": 6, **dict.fromkeys(values, "")},

@@ -119,7 +119,7 @@ def test_only_the_serving_policy_collects_and_a_collapsed_learner_begins_again(
         eval_episodes=4,
         out=str(tmp_path),
         threads=1,
-        crossing={"actor_lr": 1.0, "critic_lr": 1.0},
+        online_overrides={"actor_lr": 1.0, "critic_lr": 1.0},
         guard={"collapse": 0.0, "confidence": 0.6},
     )
     folder = train(plan)

@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 
-from off2on.online.settings import Crossing
+from off2on.online.settings import OnlineSettings
 from off2on.training import handover_checks
 from off2on.training.evaluate import acting, evaluate
 from off2on.training.handover_report import _updates, report
@@ -30,11 +30,11 @@ def plan(**said: Any) -> Plan:
     return Plan("iql", "toy-pendulum", SMALL, **said)
 
 
-def crossed(asked: Plan) -> Any:
+def went_online(asked: Plan) -> Any:
     algo = asked.config(asked.check()).build_algo()
     while algo.is_offline:
         algo.train()
-    algo.cross()
+    algo.go_online()
     return algo
 
 
@@ -43,14 +43,14 @@ def played(algo: Any, episodes: int = 2) -> list[Any]:
 
 
 def test_a_warm_up_that_leaves_nothing_to_learn_is_told():
-    crossing = Crossing.parse({"warm_up": 40}, "here")
-    assert _updates(crossing, 41) == "1 per step, from step 40 on"
-    assert _updates(crossing, 40) == "NONE: the warm-up takes 40 steps, and there are 40"
+    online_settings = OnlineSettings.parse({"warm_up": 40}, "here")
+    assert _updates(online_settings, 41) == "1 per step, from step 40 on"
+    assert _updates(online_settings, 40) == "NONE: the warm-up takes 40 steps, and there are 40"
 
 
 def test_a_run_keeps_what_changed_and_what_was_checked(tmp_path: Path):
     folder = train(
-        plan(strategy="warm_start", crossing={"warm_up": 10, "critic_lr": 1e-5}, out=str(tmp_path))
+        plan(strategy="warm_start", online_overrides={"warm_up": 10, "critic_lr": 1e-5}, out=str(tmp_path))
     )
     kept = yaml.safe_load((folder / "handover.yaml").read_text())
     changes = {change["what"]: (change["offline"], change["online"]) for change in kept["changes"]}
@@ -69,7 +69,7 @@ def test_a_run_keeps_what_changed_and_what_was_checked(tmp_path: Path):
 
 def test_whole_numbers_have_no_box(tmp_path: Path):
     asked = Plan("discrete_sac", "toy-cartpole", SMALL, updates=20, online=40, threads=1)
-    with crossed(asked) as algo:
+    with went_online(asked) as algo:
         episodes = evaluate(acting(algo.policy()), "CartPole-v1", episodes=1, seed=0, keep=True)
         (told,) = [
             one for one in report(asked, asked.check(), algo, None, episodes).checks if "expl" in one.what
@@ -80,7 +80,7 @@ def test_whole_numbers_have_no_box(tmp_path: Path):
 
 def test_transforms_that_differ_an_old_policy_and_a_moved_score_are_found():
     asked = plan()
-    with crossed(asked) as algo:
+    with went_online(asked) as algo:
         episodes = played(algo)
         score = float(np.mean([episode.ret for episode in episodes]))
         fine = {check.what: check for check in report(asked, asked.check(), algo, score, episodes).checks}
@@ -104,7 +104,7 @@ def test_transforms_that_differ_an_old_policy_and_a_moved_score_are_found():
 def test_values_are_held_against_what_the_episodes_returned():
     """With critics that say c everywhere, returns are hand-made: rewards to the limit, then c."""
     asked = plan()
-    with crossed(asked) as algo:
+    with went_online(asked) as algo:
         (learner,) = algo.ask(lambda learner: learner)
         for parameter in learner.nets.critic.parameters():
             parameter.data.zero_()
@@ -130,7 +130,7 @@ def test_values_are_held_against_what_the_episodes_returned():
 
 
 def test_kept_episodes_are_what_was_played():
-    with crossed(plan()) as algo:
+    with went_online(plan()) as algo:
         first, second = played(algo)
     for episode in (first, second):
         assert episode.columns is not None
@@ -142,7 +142,7 @@ def test_kept_episodes_are_what_was_played():
 
 
 def test_how_random_exploring_is_in_halves_of_the_box():
-    with crossed(plan()) as algo:
+    with went_online(plan()) as algo:
         (learner,) = algo.ask(lambda learner: learner)
         actor = learner.nets.actor
         obs = np.zeros((500, 3), np.float32)

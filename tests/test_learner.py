@@ -42,7 +42,7 @@ def everything(learner: RecipeLearner) -> dict[str, Any]:
     optimizers = {
         name: learner.get_optimizer("default_policy", name).state_dict()["state"]
         for name in learner.flat
-        if name in {objective.name for objective in learner.recipe.plan()}
+        if name in {objective.name for objective in learner.recipe.objectives_in_order()}
     }
     return {
         "updates": learner.updates,
@@ -163,9 +163,9 @@ def test_the_step_size_follows_the_offline_side_and_starts_anew_online():
     def step_size(learner: RecipeLearner) -> float:
         return float(learner.get_optimizer("default_policy", "actor").param_groups[0]["lr"])
 
-    with crossing(IQL).training(updates_per_step=1, actor_lr=1e-3).build_algo() as algo:
+    with online_config(IQL).training(updates_per_step=1, actor_lr=1e-3).build_algo() as algo:
         seen = []
-        while not algo.has_crossed:
+        while not algo.is_online:
             algo.train()
             seen += ask(algo, step_size)
     halves = [0.5e-3 * (1 + np.cos(np.pi * update / 10)) for update in range(10)]
@@ -213,7 +213,7 @@ def test_a_learner_in_a_process_of_its_own_learns_the_same():
 
 
 def test_two_learners_on_halves_end_with_equal_parameters(toy: Shards, tmp_path: Path):
-    with crossing(IQL, offline=20).learners(num_learners=2).build_algo() as algo:
+    with online_config(IQL, offline=20).learners(num_learners=2).build_algo() as algo:
         algo.train()
         first, second = ask(algo)
         folder = algo.save_to_path(str(tmp_path / "checkpoint"))
@@ -238,7 +238,7 @@ def test_two_learners_on_halves_end_with_equal_parameters(toy: Shards, tmp_path:
         assert same(ask(algo), expected)
 
         # Online they share what is collected, and stay equal.
-        algo.cross()
+        algo.go_online()
         while not algo.finished:
             algo.train()
         first, second = ask(algo)
@@ -315,7 +315,7 @@ def test_a_run_on_a_window_learns_and_resumes_bit_for_bit(tmp_path: Path):
 # The online side.
 
 
-def crossing(
+def online_config(
     recipe: Any, *, offline: int = 10, steps: int = 60, strategy: str = "balanced", **given: Any
 ) -> Any:
     return configured(recipe, offline=offline).online(steps, strategy=strategy, rollout=20, **given)
@@ -323,12 +323,12 @@ def crossing(
 
 def test_the_policy_is_the_same_just_before_and_just_after_the_handover(toy: Shards):
     obs = torch.from_numpy(toy.read_all(["obs"])["obs"][:50])
-    with crossing(IQL).build_algo() as algo:
+    with online_config(IQL).build_algo() as algo:
         algo.train()
-        assert not algo.has_crossed
+        assert not algo.is_online
         before = algo.policy()(obs)
-        algo.cross()
-        assert algo.has_crossed
+        algo.go_online()
+        assert algo.is_online
         assert algo.env_steps == 0
         assert torch.equal(algo.policy()(obs), before)
         runner = algo.env_runner_group.local_env_runner
@@ -336,7 +336,7 @@ def test_the_policy_is_the_same_just_before_and_just_after_the_handover(toy: Sha
 
 
 def test_online_steps_and_updates_keep_pace():
-    with crossing(IQL, utd=0.25).build_algo() as algo:
+    with online_config(IQL, utd=0.25).build_algo() as algo:
         algo.train()
         algo.pause_at = 1
         seen = []
@@ -351,11 +351,11 @@ def test_online_steps_and_updates_keep_pace():
 
 def test_runners_get_the_weights_that_were_learned(toy: Shards):
     obs = torch.from_numpy(toy.read_all(["obs"])["obs"][:50])
-    with crossing(IQL).build_algo() as algo:
+    with online_config(IQL).build_algo() as algo:
         before = algo.policy()(obs)
         while not algo.finished:
             algo.train()
-            if algo.has_crossed:
+            if algo.is_online:
                 now = algo.policy()(obs)
                 assert torch.equal(algo.env_runner_group.local_env_runner.module.policy(obs), now)
                 assert not torch.equal(now, before)
@@ -364,14 +364,14 @@ def test_runners_get_the_weights_that_were_learned(toy: Shards):
 
 @pytest.mark.parametrize("strategy", ["append", "symmetric", "balanced"])
 def test_a_resumed_online_run_has_all_it_had(strategy: str, tmp_path: Path):
-    config = crossing(IQL, strategy=strategy, replay_capacity=30)
+    config = online_config(IQL, strategy=strategy, replay_capacity=30)
     with config.build_algo() as whole:
         while whole.env_steps < 40:  # more than the ring holds
             whole.train()
         folder = whole.save_to_path(str(tmp_path / "checkpoint"))
         with config.copy(copy_frozen=False).build_algo() as resumed:
             resumed.restore_from_path(folder)
-            assert (resumed.updates, resumed.env_steps, resumed.has_crossed) == (50, 40, True)
+            assert (resumed.updates, resumed.env_steps, resumed.is_online) == (50, 40, True)
             assert same(ask(resumed), ask(whole))
             assert ask(resumed)[0]["strategy"][0].lower() == strategy
             assert ask(resumed)[0]["added"] == 40
@@ -386,11 +386,11 @@ def test_a_resumed_online_run_has_all_it_had(strategy: str, tmp_path: Path):
 
 
 def test_a_handover_may_be_crossed_again_with_another_strategy(tmp_path: Path):
-    with crossing(CQL, strategy="append").build_algo() as algo:
+    with online_config(CQL, strategy="append").build_algo() as algo:
         algo.train()
         folder = algo.save_to_path(str(tmp_path / "handover"))
         nets = ask(algo)[0]["nets"]
-    with crossing(CQL, strategy="symmetric").build_algo() as other:
+    with online_config(CQL, strategy="symmetric").build_algo() as other:
         other.restore_from_path(folder)
         assert same(ask(other)[0]["nets"], nets)
         other.train()

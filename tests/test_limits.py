@@ -14,7 +14,7 @@ from off2on.algorithms.cql import CQL
 from off2on.algorithms.iql import IQL
 from off2on.algorithms.sac import SAC
 from off2on.algorithms.td3_bc import TD3BC
-from off2on.replay.buffer import Layout, Rows
+from off2on.replay.buffer import Layout, ReplayBuffer
 from off2on.replay.strategy import Options
 from off2on.strategies.append import Append
 from off2on.strategies.balanced import Balanced, BalancedOptions
@@ -31,7 +31,7 @@ def test_cql_without_its_term_has_sacs_losses_and_draws_sacs_random_numbers(prob
         batch = case.recipe.prepare(case.nets, case.batch, case.hp)
         losses = [
             getattr(case.recipe, f"compute_{objective.name}_loss")(case.nets, batch, case.hp)[0]
-            for objective in SAC.plan()  # CQL has a multiplier besides, which without its term has no loss
+            for objective in SAC.objectives_in_order()  # CQL's multiplier has no loss without its term
         ]
         seen.append((torch.stack(losses), torch.get_rng_state()))
     assert torch.equal(seen[0][0], seen[1][0])
@@ -88,8 +88,8 @@ def test_td3_bc_at_alpha_zero_is_bc(problem: Callable[..., Any]):
 LAYOUT = Layout({"obs": 2, "action": 1})
 
 
-def rows(offline: int, online: int, capacity: int = 100) -> Rows:
-    held = Rows(LAYOUT, offline, offline, capacity, torch.device("cpu"))
+def rows(offline: int, online: int, capacity: int = 100) -> ReplayBuffer:
+    held = ReplayBuffer(LAYOUT, offline, offline, capacity, torch.device("cpu"))
     held.data[:offline] = torch.randn(offline, LAYOUT.width)
     if online:
         held.add(torch.randn(online, LAYOUT.width))
@@ -100,7 +100,7 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def balanced(held: Rows) -> Balanced:
+def balanced(held: ReplayBuffer) -> Balanced:
     strategy = Balanced(held, BalancedOptions())
     strategy.tree.set(held.offline + torch.arange(held.online), 1.0)
     return strategy
@@ -161,7 +161,7 @@ def test_append_on_resident_rows_is_uniform_over_both_sides():
 
 
 def test_append_lets_a_window_stand_for_all_of_the_data():
-    held = Rows(LAYOUT, 70, 7000, 100, torch.device("cpu"))
+    held = ReplayBuffer(LAYOUT, 70, 7000, 100, torch.device("cpu"))
     held.add(torch.randn(70, LAYOUT.width))
     position = Append(held, Options()).draw(1000, 100, generator())
     # 7,000 offline rows to 70 online ones, although the window holds as many as the ring

@@ -37,7 +37,7 @@ def have_the_same_losses(parent: Any, child: Any, real: int) -> None:
         batch = case.recipe.prepare(case.nets, Batch(**vars(case.batch)), case.hp)
         found = [
             getattr(case.recipe, f"compute_{objective.name}_loss")(case.nets, batch, case.hp)[0]
-            for objective in parent.recipe.plan()
+            for objective in parent.recipe.objectives_in_order()
         ]
         seen.append((torch.stack(found), torch.get_rng_state()))
     for one, other in zip(*seen, strict=True):
@@ -83,8 +83,8 @@ def test_mopo_without_imagined_rows_learns_what_sac_learns(build_learner: Build)
 @pytest.mark.parametrize("recipe", [MOPO, COMBO])
 def test_without_a_model_none_is_fitted_and_nothing_is_asked_of_the_data(recipe: Any, wide: Shards):
     hp = recipe.Hyperparameters(real_ratio=1.0, normalise_obs=True)
-    assert recipe.settle(hp, wide) == hp
-    assert recipe.imagination(hp) is None
+    assert recipe.resolve(hp, wide) == hp
+    assert recipe.rollout_schedule(hp) is None
     assert recipe.fit(None, None, hp, None) == {}
 
 
@@ -95,7 +95,7 @@ def imagined(case: Any, starts: int = 50, seed: int = 0) -> Batch:
     torch.manual_seed(seed)
     recorded = Batch(obs=torch.randn(starts, 5))
     torch.manual_seed(seed)
-    made: Batch = case.recipe.imagine(case.nets, recorded, case.hp)
+    made: Batch = case.recipe.generate_rollouts(case.nets, recorded, case.hp)
     return made
 
 
@@ -113,7 +113,7 @@ def test_mopo_without_a_penalty_believes_the_model(problem: Build):
 def test_mopos_price_is_that_of_the_least_sure_member_elite_or_not():
     std = torch.zeros(3, 1, 3)
     std[0, 0], std[2, 0] = tensor([3.0, 0.0, 4.0]), tensor([1.0, 0.0, 0.0])
-    reward = MOPO.imagined_reward(tensor([7.0]), std, MOPO.Hyperparameters(penalty=0.5))
+    reward = MOPO.rollout_reward(tensor([7.0]), std, MOPO.Hyperparameters(penalty=0.5))
     assert reward.tolist() == [7 - 0.5 * 5]
 
 
@@ -167,7 +167,7 @@ def test_many_starts_make_as_many_rollouts(problem: Build, monkeypatch: pytest.M
 
 
 def test_rounds_are_as_large_as_the_hyperparameters_say():
-    plan = MOPO.imagination(MOPO.Hyperparameters())
+    plan = MOPO.rollout_schedule(MOPO.Hyperparameters())
     assert plan is not None
     assert (plan.every, plan.starts, plan.kept, plan.real_share) == (1000, 50_000, 50_000 * 5 * 5, 0.05)
 
@@ -237,31 +237,31 @@ def test_combo_lowers_the_models_states_and_raises_the_datas_actions(problem: Bu
 
 @pytest.mark.parametrize("recipe", [MOPO, COMBO])
 def test_the_rule_is_the_environments(recipe: Any, toy: Shards):
-    hp = recipe.settle(recipe.Hyperparameters(), toy)
+    hp = recipe.resolve(recipe.Hyperparameters(), toy)
     assert hp.termination == "pendulum"
-    assert recipe.settle(hp, toy) == hp
-    assert recipe.settle(recipe.Hyperparameters(termination="hopper"), toy).termination == "hopper"
-    assert recipe.settle(recipe.Hyperparameters(normalise_obs=True), toy).normalise_obs
+    assert recipe.resolve(hp, toy) == hp
+    assert recipe.resolve(recipe.Hyperparameters(termination="hopper"), toy).termination == "hopper"
+    assert recipe.resolve(recipe.Hyperparameters(normalise_obs=True), toy).normalise_obs
 
 
 def test_data_whose_episodes_end_by_an_unknown_rule_are_refused(wide: Shards):
     with pytest.raises(UserError, match="6 of 12 episodes end by themselves") as refusal:
-        MOPO.settle(MOPO.Hyperparameters(), wide)
+        MOPO.resolve(MOPO.Hyperparameters(), wide)
     assert refusal.value.attempt == "termination=my_lab.forklift:crashed"
     assert "termination=never" in refusal.value.expected
     for name in ("never", f"{half.__module__}:half"):
-        assert MOPO.settle(MOPO.Hyperparameters(termination=name), wide).termination == name
+        assert MOPO.resolve(MOPO.Hyperparameters(termination=name), wide).termination == name
 
 
 def test_rules_that_need_units_do_not_go_with_other_units(toy: Shards):
     hp = MOPO.Hyperparameters(termination="hopper", normalise_obs=True)
     with pytest.raises(HyperparameterError, match="cannot normalise observations"):
-        MOPO.settle(hp, toy)
+        MOPO.resolve(hp, toy)
 
 
 def test_a_rule_that_is_not_there_is_refused(toy: Shards):
     with pytest.raises(UnknownName, match="hoper"):
-        MOPO.settle(MOPO.Hyperparameters(termination="hoper"), toy)
+        MOPO.resolve(MOPO.Hyperparameters(termination="hoper"), toy)
 
 
 @pytest.mark.parametrize(
@@ -297,7 +297,7 @@ def rows(toy: Shards, build_learner: Build) -> Batch:
 
 
 def settled(toy: Shards, **given: Any) -> Any:
-    return MOPO.settle(
+    return MOPO.resolve(
         MOPO.Hyperparameters.parse(SMALL | {"dynamics_epochs": 10, "dynamics_lr": 1e-2} | given, "mopo"), toy
     )
 

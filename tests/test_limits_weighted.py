@@ -56,7 +56,7 @@ def test_gaussian_bc_with_sigma_one_is_regression_in_another_unit(problem: Build
 
 
 def test_filtered_bc_of_all_episodes_is_bc(build_learner: Build):
-    all_of_it, plain = build_learner(FilteredBC, expand="top:1"), build_learner(BC)
+    all_of_it, plain = build_learner(FilteredBC, augment="top:1"), build_learner(BC)
     assert all_of_it.advance(20) == plain.advance(20)
     assert torch.equal(vector(all_of_it.nets), vector(plain.nets))
 

@@ -17,9 +17,9 @@ from datasets_io.sources.toy import ToyCartPole
 from off2on.algorithms.bc import BC
 from off2on.algorithms.iql import IQL
 from off2on.recipe.batch import Batch
-from off2on.recipe.hooks import Imagination
+from off2on.recipe.hooks import RolloutSchedule
 from off2on.recipe.networks import MLP, Nets
-from off2on.replay.open_episodes import Unfinished
+from off2on.replay.open_episodes import EpisodeAssembler
 
 Build = Callable[..., Any]
 
@@ -42,7 +42,7 @@ def rollout(envs: list[int], obs: list[float], ends: list[bool]) -> dict[str, An
 
 
 def test_transitions_come_out_as_whole_episodes():
-    held = Unfinished()
+    held = EpisodeAssembler()
     assert list(held.add(rollout([0, 1, 0, 1], [0, 10, 1, 11], [False] * 4))) == []
     (first,) = held.add(rollout([0, 1, 0, 1], [2, 12, 20, 13], [True, False, False, False]))
     assert first["rewards"].tolist() == [0, 1, 2]
@@ -53,7 +53,7 @@ def test_transitions_come_out_as_whole_episodes():
 
 
 def test_an_environment_that_starts_anew_has_cut_its_episode_off():
-    held = Unfinished()
+    held = EpisodeAssembler()
     list(held.add(rollout([0, 0], [0, 1], [False, False])))
     (cut,) = held.add(rollout([0], [7], [False]))
     assert cut["rewards"].tolist() == [0, 1]
@@ -62,7 +62,7 @@ def test_an_environment_that_starts_anew_has_cut_its_episode_off():
 
 
 def test_unfinished_transitions_survive_a_checkpoint(tmp_path: Path):
-    held, other = Unfinished(), Unfinished()
+    held, other = EpisodeAssembler(), EpisodeAssembler()
     list(held.add(rollout([0, 3, 0], [0, 5, 1], [False] * 3)))
     torch.save(held.state(), tmp_path / "held.pt")
     other.load(torch.load(tmp_path / "held.pt", weights_only=True))
@@ -202,11 +202,11 @@ class Dreamer(BC):
         return {"rows": float(len(rows.obs)), "noise": float(torch.rand(1, generator=generator))}
 
     @classmethod
-    def imagination(cls, hp: Any) -> Imagination:
-        return Imagination(every=10, starts=40, kept=100, real_share=0.25)
+    def rollout_schedule(cls, hp: Any) -> RolloutSchedule:
+        return RolloutSchedule(every=10, starts=40, kept=100, real_share=0.25)
 
     @classmethod
-    def imagine(cls, nets: Any, starts: Batch, hp: Any) -> Batch:
+    def generate_rollouts(cls, nets: Any, starts: Batch, hp: Any) -> Batch:
         count = len(starts.obs)
         following = nets.model[0].bias.expand(count, -1)
         reward = torch.full((count,), 1000.0)

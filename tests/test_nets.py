@@ -11,7 +11,7 @@ from torch.nn import functional as F  # noqa: N812
 from off2on.recipe.actors import DeterministicActor, GaussianActor, SquashedGaussianActor
 from off2on.recipe.distributions import Normal, TanhNormal
 from off2on.recipe.networks import MLP, Critic, EnsembleLinear, Nets, Scalar, Value
-from off2on.rllib.flat_parameters import Flat
+from off2on.rllib.flat_parameters import FlatParameters
 
 
 def test_an_ensemble_layer_is_separate_linear_layers():
@@ -174,7 +174,7 @@ def test_acting_alone_keeps_the_actor_alone():
 def test_flattening_keeps_names_shapes_and_values():
     network = Critic(5, 3, (8,))
     before = copy.deepcopy(network.state_dict())
-    flat = Flat(network)
+    flat = FlatParameters(network)
     assert flat.vector.shape == (sum(value.numel() for value in before.values()),)
     for name, value in network.state_dict().items():
         assert torch.equal(value, before[name])
@@ -188,7 +188,7 @@ def test_one_adam_on_the_vector_is_adam_on_every_parameter():
     # The action's gradient makes some parameters' gradients strided, which a fused Adam once mixed up.
     network = Critic(5, 3, (8, 8))
     twin = copy.deepcopy(network)
-    flat = Flat(network)
+    flat = FlatParameters(network)
     fused = torch.optim.Adam([flat.vector], lr=1e-2, fused=True)
     plain = torch.optim.Adam(twin.parameters(), lr=1e-2, foreach=False)
     obs, action = torch.randn(64, 5), torch.rand(64, 3)
@@ -205,14 +205,14 @@ def test_one_adam_on_the_vector_is_adam_on_every_parameter():
 
 
 def test_gradients_lie_side_by_side_in_the_order_of_the_parameters():
-    flat = Flat(nn.Linear(2, 3))
+    flat = FlatParameters(nn.Linear(2, 3))
     weight, bias = torch.arange(6.0).view(2, 3).T, torch.tensor([6.0, 7.0, 8.0])  # the first is strided
     assert flat.set_gradient([weight, bias]).tolist() == [0, 3, 1, 4, 2, 5, 6, 7, 8]
     assert flat.vector.grad is not None
 
 
 def test_following_takes_over_a_share():
-    one, other = Flat(nn.Linear(2, 1)), Flat(nn.Linear(2, 1))
+    one, other = FlatParameters(nn.Linear(2, 1)), FlatParameters(nn.Linear(2, 1))
     one.vector.fill_(1.0)
     other.vector.fill_(3.0)
     one.follow(other, 0.25)
@@ -221,7 +221,7 @@ def test_following_takes_over_a_share():
 
 def test_a_graph_from_before_a_step_is_an_error():
     network = MLP((2, 4, 1))
-    flat = Flat(network)
+    flat = FlatParameters(network)
     loss = network(torch.randn(3, 2)).sum()
     flat.vector += 1.0
     flat.stepped()

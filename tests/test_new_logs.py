@@ -13,7 +13,7 @@ from datasets_io.sources.toy import ToyPendulum
 from off2on.algorithms.cal_ql import CalQL
 from off2on.algorithms.td3_bc import TD3BC
 from off2on.errors import RecipeError
-from off2on.replay.log_stream import Logs
+from off2on.replay.log_stream import LogStream
 
 TINY = {"hidden": (16, 16), "batch_size": 32, "threads": 1}
 
@@ -28,7 +28,7 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Shards:
 def test_logs_are_given_out_in_their_order(logs: Shards):
     given, first = [], 0
     while first < logs.rows:
-        columns = Logs(logs).take(first, 150)
+        columns = LogStream(logs).take(first, 150)
         assert 0 < len(columns["rewards"]) <= 150
         given.append(columns)
         first += len(columns["rewards"])

@@ -72,8 +72,8 @@ def test_an_option_overrules_a_file_and_what_does_nothing_is_told(toy: Shards, t
     words = ["iql", str(toy.path), f"@{tmp_path}/best.yaml"]
     options = {"utd": 2.0, "online": 10, "out": str(tmp_path)}
     (plan,), checked = planned(words, options, "")
-    assert (checked.crossing.utd, checked.crossing.warm_up) == (2.0, 5)
-    assert idle(plan, checked) == ["online.noise does nothing here: exploration is own, not noisy"]
+    assert (checked.online_settings.utd, checked.online_settings.warm_up) == (2.0, 5)
+    assert idle(plan, checked) == ["online.noise has no effect: exploration is own, not noisy"]
     assert planned(words, {"out": str(tmp_path)}, "")[0][0].online == 0, "a file may hold more than is used"
 
 

@@ -15,7 +15,7 @@ from off2on.search.reading import read
 from off2on.search.resources import bundles
 from off2on.training.cluster import preflight
 from off2on.training.cluster.placement import Node, Role, lay_out, placed
-from off2on.training.located_yaml import COMMAND_LINE, Said
+from off2on.training.located_yaml import COMMAND_LINE, LocatedValue
 from off2on.training.plan import Plan
 from off2on.training.process import cluster_address, ray_started
 
@@ -80,7 +80,7 @@ def test_what_a_trial_takes(
 ):
     """Two at a time, of three seeds each."""
     (tmp_path / "search.yaml").write_text(OFFLINE)
-    given = {key: Said(value, COMMAND_LINE) for key, value in ({"seeds": "3"} | said).items()}
+    given = {key: LocatedValue(value, COMMAND_LINE) for key, value in ({"seeds": "3"} | said).items()}
     search = read(tmp_path / "search.yaml", given)
     assert bundles(search, 2, [node(str(number), *size) for number, size in enumerate(sizes)]) == expected
 

@@ -38,7 +38,7 @@ def drifting(**_: Any) -> gym.Env[Any, Any]:
 gym.register("off2on-tests/Drifting-v0", drifting, max_episode_steps=200)
 
 
-def crossing(recipe: Any, strategy: str, envs: int = 2, workers: int = 0, **factors: Any) -> Any:
+def online_config(recipe: Any, strategy: str, envs: int = 2, workers: int = 0, **factors: Any) -> Any:
     config = recipe.configure("toy-pendulum").training(threads=1, **SMALL).offline(20).debugging(seed=3)
     return config.online(900, strategy=strategy, rollout=20, **factors).env_runners(
         num_env_runners=workers, num_envs_per_env_runner=envs
@@ -100,12 +100,12 @@ def test_what_comes_after_a_checkpoint_comes_after_its_restoration(
     tmp_path: Path, recipe: Any, strategy: str, factors: dict[str, Any]
 ):
     # 250 steps of each environment: a checkpoint in the middle of the second episode; the end in the third.
-    with crossing(recipe, strategy, **factors).build_algo() as algo:
+    with online_config(recipe, strategy, **factors).build_algo() as algo:
         until(algo, 500)
         algo.save_to_path(str(tmp_path / "checkpoint"))
         until(algo, 900)
         through = everything(algo)
-    with crossing(recipe, strategy, **factors).build_algo() as algo:
+    with online_config(recipe, strategy, **factors).build_algo() as algo:
         algo.restore_from_path(str(tmp_path / "checkpoint"))
         assert algo.env_steps == 500
         until(algo, 900)
@@ -117,7 +117,7 @@ def test_a_simulator_that_does_not_come_back_begins_anew_and_that_is_said(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
     def drifts() -> Any:
-        return crossing(IQL, "append", envs=1).environment("off2on-tests/Drifting-v0", env_config={})
+        return online_config(IQL, "append", envs=1).environment("off2on-tests/Drifting-v0", env_config={})
 
     with drifts().build_algo() as algo:
         until(algo, 100)

@@ -14,7 +14,7 @@ import torch
 from ray.tune.registry import register_env
 
 from off2on.algorithms.iql import IQL
-from off2on.errors import CrossingError
+from off2on.errors import OnlineSettingsError
 from off2on.rllib import rollout_workers
 from off2on.training.plan import Plan
 
@@ -216,6 +216,6 @@ def test_a_checkpoint_leaves_nothing_that_is_under_way_out(tmp_path: Path):
 
 
 def test_beside_the_learner_needs_other_processes(data_root: Path):
-    plan = Plan("iql", "toy-pendulum", online=100, crossing={"asynchronous": True})
-    with pytest.raises(CrossingError, match="workers is 0"):
+    plan = Plan("iql", "toy-pendulum", online=100, online_overrides={"asynchronous": True})
+    with pytest.raises(OnlineSettingsError, match="workers is 0"):
         plan.check()

@@ -11,12 +11,12 @@ import torch
 
 from datasets_io import Shards
 from off2on.algorithms.iql import IQL
-from off2on.rllib.env_runner import RecipeRunner
+from off2on.rllib.env_runner import RecipeEnvRunner
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
 
-def crossing(steps: int = 60) -> Any:
+def online_config(steps: int = 60) -> Any:
     config = IQL.configure("toy-pendulum").training(hidden=(32, 32), batch_size=32, threads=1)
     return config.offline(10).online(steps, strategy="balanced", rollout=20)
 
@@ -28,9 +28,9 @@ def pendulum_reward(obs: Any, action: Any) -> Any:
 
 @pytest.mark.parametrize("envs", [1, 3])
 def test_runners_record_honest_transitions(envs: int):
-    config = crossing().env_runners(num_envs_per_env_runner=envs)
+    config = online_config().env_runners(num_envs_per_env_runner=envs)
     with config.build_algo() as algo:
-        algo.cross()
+        algo.go_online()
         runner = algo.env_runner_group.local_env_runner
         asked = (1, 7, 450 * envs)
         parts = [runner.sample(num_timesteps=count) for count in asked]
@@ -57,8 +57,10 @@ def test_runners_record_honest_transitions(envs: int):
 
 def test_one_in_a_dead_ones_place_does_not_begin_with_the_same_episodes():
     def first(taken: int) -> Any:
-        config = crossing().copy(copy_frozen=False)
-        return RecipeRunner(config=config, worker_index=1).sample(num_timesteps=1, taken=taken).columns["obs"]
+        config = online_config().copy(copy_frozen=False)
+        return (
+            RecipeEnvRunner(config=config, worker_index=1).sample(num_timesteps=1, taken=taken).columns["obs"]
+        )
 
     np.testing.assert_array_equal(first(0), first(0))
     assert not np.array_equal(first(0), first(40))
@@ -74,7 +76,7 @@ def wait_until(done: Callable[[], bool]) -> None:
 
 def test_a_killed_runner_is_replaced_by_one_with_the_current_weights(toy: Shards):
     obs = torch.from_numpy(toy.read_all(["obs"])["obs"][:50])
-    config = crossing(steps=80).env_runners(num_env_runners=1)
+    config = online_config(steps=80).env_runners(num_env_runners=1)
     with config.build_algo() as algo:
         while algo.env_steps < 20:
             algo.train()
@@ -92,7 +94,7 @@ def test_a_killed_runner_is_replaced_by_one_with_the_current_weights(toy: Shards
 
 
 def test_a_run_goes_on_while_its_runner_is_replaced():
-    config = crossing(steps=40).env_runners(num_env_runners=1)
+    config = online_config(steps=40).env_runners(num_env_runners=1)
     with config.build_algo() as algo:
         while algo.env_steps < 20:
             algo.train()

@@ -278,9 +278,9 @@ def test_a_delayed_actor_is_averaged_at_every_other_update():
 
 def test_a_step_is_as_large_as_a_runner_hands_it_in(toy):
     from off2on.algorithms.iql import IQL
-    from off2on.rllib.env_runner import RecipeRunner
+    from off2on.rllib.env_runner import RecipeEnvRunner
 
-    runner = RecipeRunner(config=IQL.configure(toy.path), worker_index=0)
+    runner = RecipeEnvRunner(config=IQL.configure(toy.path), worker_index=0)
     columns = runner.sample(num_timesteps=10).columns
     runner.stop()
     size = sum(column.nbytes for column in columns.values())

@@ -15,10 +15,10 @@ from off2on.runs.statistics import iqm
 from off2on.search.checks import check
 from off2on.search.reading import read
 from off2on.search.scoring import mean
-from off2on.search.searcher import SCORE, Asking, must_have
+from off2on.search.searcher import SCORE, TrialSearcher, require_packages
 from off2on.search.spec import Dimension
-from off2on.search.trial_store import FINISHED, Book
-from off2on.training.located_yaml import Said
+from off2on.search.trial_store import FINISHED, TrialStore
+from off2on.training.located_yaml import LocatedValue
 
 # What a user gets wrong: (in the file, instead of it), what the message must hold, the line to paste.
 # fmt: off
@@ -178,7 +178,7 @@ def test_numbers_have_the_type_of_their_hyperparameter(here: Path) -> None:
     text = OFFLINE.replace("actor_lr: default", "actor_lr: {one_of: [1e-4, 3e-4]}")
     text = text.replace("expectile: {between: [0.5, 0.95]}", "batch_size: {between: [16, 1k]}")
     search = made(text.replace(", batch_size: 32", ""))
-    drawn = Asking(search, Book(here, search.names)).suggest("a")["drawn"]
+    drawn = TrialSearcher(search, TrialStore(here, search.names)).suggest("a")["drawn"]
     (plan,) = search.plans(search.settled(drawn), "000")
     hp = plan.check().hp
     assert hp.actor_lr in (1e-4, 3e-4)
@@ -193,8 +193,8 @@ def test_a_grid_has_every_setting_once_and_no_value_that_means_nothing(here: Pat
         "  expectile: {one_of: [0.6, 0.7, 0.8]}\n  alpha: {one_of: [1, 2.5]}\n  actor_lr: {one_of: [1e-3]}\n"
     )
     search = made(text)
-    asking, drawn = Asking(search, Book(here, search.names)), []
-    while (told := asking.suggest(str(len(drawn)))) != Asking.FINISHED:
+    asking, drawn = TrialSearcher(search, TrialStore(here, search.names)), []
+    while (told := asking.suggest(str(len(drawn)))) != TrialSearcher.FINISHED:
         drawn.append(tuple(told["drawn"].items()))
     iql = [(("algorithm", "iql"), ("expectile", e), ("actor_lr", "1e-3")) for e in ("0.6", "0.7", "0.8")]
     td3_bc = [(("algorithm", "td3_bc"), ("alpha", a), ("actor_lr", "1e-3")) for a in ("1", "2.5")]
@@ -204,14 +204,14 @@ def test_a_grid_has_every_setting_once_and_no_value_that_means_nothing(here: Pat
 
 def test_what_is_drawn_at_random_depends_on_the_number_of_the_trial_alone(here: Path) -> None:
     search = made(FILE)
-    one, other = (Asking(search, Book(here / name, search.names)) for name in ("a", "b"))
+    one, other = (TrialSearcher(search, TrialStore(here / name, search.names)) for name in ("a", "b"))
     first = [one.suggest(str(number))["drawn"] for number in range(3)]
     assert first == [other.suggest(str(number))["drawn"] for number in range(3)]
     assert first[0] != first[1]
     # A search that goes on begins with what was begun, and does not draw it again.
-    again = Asking(search, Book(here / "a", search.names))
+    again = TrialSearcher(search, TrialStore(here / "a", search.names))
     assert [again.suggest(f"again-{number}")["drawn"] for number in range(3)] == first
-    assert again.suggest("more") == Asking.FINISHED
+    assert again.suggest("more") == TrialSearcher.FINISHED
 
 
 @given(
@@ -225,7 +225,7 @@ def test_what_is_run_lies_within_the_range(
     low: float, ratio: float, share: float, whole: bool, kind: str
 ) -> None:
     low, high = (float(int(low) + 1), float(int(low * ratio) + 2)) if whole else (low, low * ratio)
-    dimension = Dimension("x", kind, (repr(low), repr(high)), whole, Said("", ""))
+    dimension = Dimension("x", kind, (repr(low), repr(high)), whole, LocatedValue("", ""))
     told = dimension.settled(low + share * (high - low))
     assert low <= float(told) <= high
     assert not whole or float(told) == int(told)
@@ -248,9 +248,9 @@ def test_a_score_is_the_mean_over_seeds_and_data_sets() -> None:
 def test_optuna_learns_from_scores_and_from_those_of_an_earlier_command(here: Path) -> None:
     text = OFFLINE.replace("trials: 4", "trials: 60").replace("  actor_lr: default\n", "")
     search = made(text, by="optuna")
-    book = Book(here, search.names)
+    book = TrialStore(here, search.names)
 
-    def distances(asking: Asking, count: int) -> list[float]:
+    def distances(asking: TrialSearcher, count: int) -> list[float]:
         found = []
         for _ in range(count):
             name = f"t{len(book.trials)}"
@@ -260,8 +260,8 @@ def test_optuna_learns_from_scores_and_from_those_of_an_earlier_command(here: Pa
             book.end(book.trials[-1], {"status": FINISHED, SCORE: -found[-1]})
         return found
 
-    before = distances(Asking(search, book), 30)
-    after = distances(Asking(search, Book(here, search.names)), 10)
+    before = distances(TrialSearcher(search, book), 30)
+    after = distances(TrialSearcher(search, TrialStore(here, search.names)), 10)
     assert np.mean(before[20:]) < 0.5 * np.mean(before[:10])
     assert np.mean(after) < 0.5 * np.mean(before[:10]), "it does not begin anew"
 
@@ -275,10 +275,10 @@ SEARCHES = [
 
 @pytest.mark.parametrize("name", SEARCHES)
 def test_ready_searches_can_be(here: Path, name: str) -> None:
-    told = Said("toy-cartpole" if name == "discrete_cql.yaml" else "toy-pendulum", "command line")
+    told = LocatedValue("toy-cartpole" if name == "discrete_cql.yaml" else "toy-pendulum", "command line")
     given = {"data": told}
     if name == "mopo.yaml":  # no rule is known by which a pendulum's episodes end
-        given["termination"] = Said("never", "command line")
+        given["termination"] = LocatedValue("never", "command line")
     search = read(Path(__file__).parents[1] / "tune_configs" / name, given)
     check(search)
     assert search.trials >= 4
@@ -291,10 +291,10 @@ def test_there_is_a_ready_search_for_every_family() -> None:
 
 def test_a_population_that_goes_on_is_numbered_anew(here: Path) -> None:
     search = made(OFFLINE, by="pbt")
-    book = Book(search.place, search.names)
-    drawn = Asking(search, book).everybody()
+    book = TrialStore(search.place, search.names)
+    drawn = TrialSearcher(search, book).everybody()
     book.end(book["abc_00001"], {"status": FINISHED, SCORE: 0.0})
-    again = Asking(search, Book(search.place, search.names))
+    again = TrialSearcher(search, TrialStore(search.place, search.names))
     assert again.everybody() == [drawn[0], *drawn[2:]]
     assert [again.book[f"def_{number:05d}"].name for number in range(3)] == ["000", "002", "003"]
 
@@ -303,5 +303,5 @@ def test_optuna_that_is_not_installed_is_told(here: Path, monkeypatch: pytest.Mo
     search = made(OFFLINE, by="optuna")
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(UserError) as caught:
-        must_have(search)
+        require_packages(search)
     assert caught.value.attempt == "pip install 'off2on[tune]'"

@@ -34,7 +34,7 @@ from datasets_io.storage.redaction import redact
 from datasets_io.waymo.source import Waymo
 from off2on.errors import UserError
 from off2on.training.plan import Plan
-from off2on.training.resume import stranger
+from off2on.training.resume import untrusted_reason
 from off2on.training.train import train
 
 
@@ -308,14 +308,14 @@ def test_a_checkpoint_of_somebody_else_is_told(here: Path):
     for folder in (ours, theirs):
         folder.mkdir(parents=True)
         (folder / "class_and_ctor_args.pkl").touch()
-    assert stranger(ours) is None
-    assert stranger(theirs) == f"it lies outside {here / 'runs'}"
-    assert stranger(theirs, here / "mail") is None
+    assert untrusted_reason(ours) is None
+    assert untrusted_reason(theirs) == f"it lies outside {here / 'runs'}"
+    assert untrusted_reason(theirs, here / "mail") is None
     (here / "runs/y").symlink_to(theirs)
-    assert stranger(here / "runs/y") == f"it lies outside {here / 'runs'}"
+    assert untrusted_reason(here / "runs/y") == f"it lies outside {here / 'runs'}"
     if os.geteuid() == 0:
         os.chown(ours / "class_and_ctor_args.pkl", 12345, -1)
-        assert stranger(ours) == "another user wrote it"
+        assert untrusted_reason(ours) == "another user wrote it"
 
 
 def test_a_run_from_elsewhere_says_so_before_it_is_read(

@@ -15,7 +15,7 @@ from off2on.commands.train import train as command
 from off2on.errors import UserError
 from off2on.policy import load_policy
 from off2on.runs.folder import Run
-from off2on.training.batched_seeds import Abreast, check, train_together
+from off2on.training.batched_seeds import BatchedRuns, check, train_together
 from off2on.training.plan import Plan
 from off2on.training.process import Stop
 from off2on.training.train import train
@@ -96,7 +96,7 @@ def test_all_stop_at_the_same_update_and_go_on_as_if_they_had_not(tmp_path: Path
     said = {"updates": 450, "eval_every": every, "algorithm": "bc", "data": "wide"}  # which has no simulator
     stopped, whole = (plans(tmp_path / name, **said) for name in ("stopped", "whole"))
     train_together(whole)
-    with Abreast(stopped, False, io.StringIO(), Stops(looks)) as runs, pytest.raises(KeyboardInterrupt):
+    with BatchedRuns(stopped, False, io.StringIO(), Stops(looks)) as runs, pytest.raises(KeyboardInterrupt):
         runs.go()
     kept = [Run.resume(plan.folder) for plan in stopped]
     assert {run.about["status"] for run in kept} == {"interrupted"}

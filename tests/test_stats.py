@@ -143,12 +143,12 @@ def test_what_the_switch_itself_costs_is_part_of_the_drop() -> None:
 
 def test_made_good_is_the_last_of_three_evaluations_whose_mean_is_back() -> None:
     # From the lowest on: (55 60 70) 61.7, (60 70 40) 56.7, (70 40 80) 63.3, (40 80 90) 70, ending at 40 k.
-    assert curve().made_good == 40_000
+    assert curve().recovered == 40_000
     # One evaluation above the handover is luck, not recovery: 70 at 15 k is not it.
-    assert curve(ONLINE[:5]).made_good is None
-    assert curve(np.array([66.0, 65, 55, 60, 83])).made_good == 15_000  # (55 60 83) is exactly 66
-    assert curve(np.array([90.0, 90, 55, 60])).made_good is None  # the 90s came before the drop
-    assert curve(ONLINE + 20).made_good == 0
+    assert curve(ONLINE[:5]).recovered is None
+    assert curve(np.array([66.0, 65, 55, 60, 83])).recovered == 15_000  # (55 60 83) is exactly 66
+    assert curve(np.array([90.0, 90, 55, 60])).recovered is None  # the 90s came before the drop
+    assert curve(ONLINE + 20).recovered == 0
 
 
 def test_regret_is_the_mean_loss_per_step() -> None:
@@ -162,7 +162,7 @@ def test_regret_is_the_mean_loss_per_step() -> None:
 
 def test_a_run_that_stays_offline_has_no_drop() -> None:
     alone = Curve(np.array([1_000.0]), np.array([5.0]), np.array([]), np.array([]), 0)
-    assert (alone.handover, alone.drop, alone.made_good, alone.regret, alone.after) == (
+    assert (alone.handover, alone.drop, alone.recovered, alone.regret, alone.after) == (
         5,
         None,
         None,

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from off2on.replay.buffer import Layout, Rows
+from off2on.replay.buffer import Layout, ReplayBuffer
 from off2on.replay.strategy import Strategy, uniform
 from off2on.strategies import CATALOGUE, find_strategy
 from off2on.strategies.balanced import Balanced, BalancedOptions
@@ -27,8 +27,10 @@ def blocks(*counts: int) -> list[torch.Tensor]:
     return list(rows.split(list(counts)))
 
 
-def held(offline: int, added: tuple[int, ...] = (), capacity: int = 1000, total: int | None = None) -> Rows:
-    rows = Rows(LAYOUT, offline, total or offline, capacity, CPU)
+def held(
+    offline: int, added: tuple[int, ...] = (), capacity: int = 1000, total: int | None = None
+) -> ReplayBuffer:
+    rows = ReplayBuffer(LAYOUT, offline, total or offline, capacity, CPU)
     first, *others = blocks(offline, *added)
     rows.data[:offline] = first
     for block in others:
@@ -40,7 +42,7 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def crossed(kind: type[Strategy], rows: Rows) -> Strategy:
+def went_online(kind: type[Strategy], rows: ReplayBuffer) -> Strategy:
     """A strategy that has seen the online rows come in."""
     strategy = kind(rows, kind.Options())
     strategy.entered(rows.offline + torch.arange(rows.online))
@@ -52,7 +54,7 @@ def crossed(kind: type[Strategy], rows: Rows) -> Strategy:
 
 @given(capacity=st.integers(1, 30), counts=st.lists(st.integers(1, 40), max_size=8))
 def test_the_ring_holds_the_newest_rows_and_overwrites_the_oldest(capacity: int, counts: list[int]):
-    rows = Rows(LAYOUT, 3, 3, capacity, CPU)
+    rows = ReplayBuffer(LAYOUT, 3, 3, capacity, CPU)
     offline, *online = blocks(3, *counts)
     rows.data[:3] = offline
     arrived: list[float] = []
@@ -70,7 +72,7 @@ def test_the_ring_holds_the_newest_rows_and_overwrites_the_oldest(capacity: int,
 
 @given(capacity=st.integers(1, 30), before=st.lists(sizes, max_size=4), after=st.lists(sizes, max_size=4))
 def test_a_restored_ring_goes_on_like_the_first(capacity: int, before: list[int], after: list[int]):
-    rows, again = Rows(LAYOUT, 3, 3, capacity, CPU), Rows(LAYOUT, 3, 3, capacity, CPU)
+    rows, again = ReplayBuffer(LAYOUT, 3, 3, capacity, CPU), ReplayBuffer(LAYOUT, 3, 3, capacity, CPU)
     offline, *online = blocks(3, *before, *after)
     rows.data[:3] = again.data[:3] = offline
     for block in online[: len(before)]:
@@ -132,7 +134,7 @@ def test_positions_are_those_of_rows_that_are_there(
     kind: type[Strategy], offline: int, added: list[int], capacity: int, updates: int, size: int, seed: int
 ):
     rows = held(offline, tuple(added), capacity)
-    strategy = crossed(kind, rows)
+    strategy = went_online(kind, rows)
     position = strategy.draw(updates, size, generator(seed))
     assert position.shape == (updates, size)
     assert position.dtype == torch.long
@@ -146,7 +148,7 @@ def test_positions_are_those_of_rows_that_are_there(
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_restored_strategy_goes_on_like_the_first(kind: type[Strategy]):
     rows = held(50, (20, 20), capacity=30)
-    strategy = crossed(kind, rows)
+    strategy = went_online(kind, rows)
     go_on(strategy, 5, seed=1)
     again = kind(rows, kind.Options())
     again.load(saved(strategy.state()))
@@ -193,7 +195,7 @@ def test_balanced_draws_where_numpys_cumulative_sum_says(
     priorities: list[float], online: int, size: int, seed: int
 ):
     rows = held(len(priorities), (online,) if online else ())
-    strategy = crossed(Balanced, rows)
+    strategy = went_online(Balanced, rows)
     strategy.tree.set(torch.arange(rows.offline), torch.tensor(priorities, dtype=torch.float64))
     position = strategy.draw(3, size, generator(seed)).numpy()
 
@@ -212,7 +214,7 @@ def test_balanced_draws_where_numpys_cumulative_sum_says(
 
 def test_balanced_draws_each_row_in_proportion_to_its_priority():
     rows = held(5, (3,))
-    strategy = crossed(Balanced, rows)
+    strategy = went_online(Balanced, rows)
     priority = torch.tensor([0.001, 0.5, 1.0, 4.0, 10.0, 2.0, 2.0, 7.5], dtype=torch.float64)
     strategy.tree.set(torch.arange(8), priority)
     counts = np.bincount(strategy.draw(4000, 16, generator()).flatten(), minlength=8)
@@ -236,7 +238,7 @@ def test_the_first_thousand_online_rows_get_their_share_of_the_mass(learners: in
 
 def test_new_rows_enter_at_the_largest_priority_ever_given():
     rows = held(20, (5,))
-    strategy = crossed(Balanced, rows)
+    strategy = went_online(Balanced, rows)
     assert strategy.tree.priority[20:25].unique().tolist() == pytest.approx(
         [20 / 1000]
     )  # p_new: M / 1000 at f = 1/2
@@ -254,7 +256,7 @@ def test_new_rows_enter_at_the_largest_priority_ever_given():
 
 def test_only_the_rows_just_used_get_another_priority():
     rows = held(30, (10,))
-    strategy = crossed(Balanced, rows)
+    strategy = went_online(Balanced, rows)
     before = strategy.tree.priority.clone()
     (position,) = go_on(strategy, 1, seed=0)
     changed = (strategy.tree.priority != before).nonzero().flatten()
@@ -291,7 +293,7 @@ def test_a_priority_is_the_normalised_root_of_the_density_ratio_before_its_step(
 
 @pytest.mark.parametrize("temperature", [0.02, 1e-3])
 def test_priorities_are_bounded(temperature: float):
-    rows = Rows(LAYOUT, 30, 30, 10, CPU)
+    rows = ReplayBuffer(LAYOUT, 30, 30, 10, CPU)
     rows.data[:30] = torch.randn(30, 4)
     rows.add(torch.randn(10, 4) + 3.0)
     # So cold that a row is either nothing or everything: w^50; w^1000 by itself would overflow.
@@ -308,7 +310,7 @@ def test_priorities_are_bounded(temperature: float):
 
 
 def test_the_density_ratio_tells_online_rows_from_offline_ones():
-    rows = Rows(LAYOUT, 400, 400, 400, CPU)
+    rows = ReplayBuffer(LAYOUT, 400, 400, 400, CPU)
     rows.data[:400] = torch.randn(400, 4)
     rows.data[:100, 0] += 3.0  # a quarter of the offline rows look like the online ones
     online = torch.randn(400, 4)
@@ -328,7 +330,7 @@ def test_the_density_ratio_tells_online_rows_from_offline_ones():
 def test_the_density_ratio_is_stepped_by_adam():
     # torch's fused Adam mixes up strided gradients: the plain one, step by step, is the witness.
     rows = held(30, (10,))
-    fused, plain = crossed(Balanced, rows), crossed(Balanced, rows)
+    fused, plain = went_online(Balanced, rows), went_online(Balanced, rows)
     plain.optimizer = torch.optim.Adam(plain.ratio.parameters(), lr=3e-4, foreach=False)
     for strategy in (fused, plain):
         go_on(strategy, 10, seed=0)
@@ -338,7 +340,7 @@ def test_the_density_ratio_is_stepped_by_adam():
 
 def test_rows_that_slide_into_the_window_start_at_one():
     rows = held(30, (10,))
-    strategy = crossed(Balanced, rows)
+    strategy = went_online(Balanced, rows)
     strategy.tree.set(torch.arange(30), 9.0)
     strategy.replaced(torch.tensor([3, 4]))
     assert strategy.tree.priority[:6].tolist() == [9, 9, 9, 1, 1, 9]

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from off2on.commands.strategies import strategies
 from off2on.errors import UnknownName
-from off2on.online.settings import Crossing
+from off2on.online.settings import OnlineSettings
 from off2on.strategies import CATALOGUE, find_strategy
 
 
@@ -23,7 +23,7 @@ def test_the_list_has_every_strategy_and_every_factor():
     for name, (_, summary) in CATALOGUE.items():
         assert f"\n{name} " in page
         assert summary in page
-    assert all(f"\n{factor} " in page for factor in Crossing.rules())
+    assert all(f"\n{factor} " in page for factor in OnlineSettings.rules())
     assert max(map(len, page.splitlines())) <= 120
 
 
@@ -33,8 +33,8 @@ def test_a_page_has_the_paper_the_options_and_what_else_the_paper_does(name: str
     kind = find_strategy(name)
     assert told["description"].splitlines()[0] in page
     assert told["options"].keys() == kind.Options.rules().keys()
-    assert told["crossing"] == dict(kind.crossing)
-    assert all(f"online.{factor}=" in page for factor in kind.crossing)
+    assert told["online_settings"] == dict(kind.online_settings)
+    assert all(f"online.{factor}=" in page for factor in kind.online_settings)
     assert told["file"].endswith(f"strategies/{name}.py")
 
 

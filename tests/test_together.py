@@ -14,8 +14,8 @@ from off2on.algorithms.cql import CQL
 from off2on.algorithms.edac import EDAC
 from off2on.algorithms.iql import IQL
 from off2on.errors import RecipeError
-from off2on.rllib.batched.learners import Together
-from off2on.rllib.batched.random_draws import Draws
+from off2on.rllib.batched.learners import BatchedLearners
+from off2on.rllib.batched.random_draws import PerNetworkRandom
 from off2on.rllib.batched.stackable import check_together
 
 Build = Callable[..., Any]
@@ -34,7 +34,10 @@ def tiny(recipe: Any) -> dict[str, Any]:
 
 def learnt(learner: Any) -> dict[str, Any]:
     """Everything that an update changes."""
-    states = {objective.name: learner.optimizer_state(objective.name) for objective in learner.recipe.plan()}
+    states = {
+        objective.name: learner.optimizer_state(objective.name)
+        for objective in learner.recipe.objectives_in_order()
+    }
     return {"updates": learner.updates, "nets": dict(learner.nets.state_dict()), "optimizers": states}
 
 
@@ -50,7 +53,7 @@ def pair(build: Build, recipe: Any, **given: Any) -> list[Any]:
 
 def test_every_algorithm_learns_together_what_it_learns_alone(build_learner: Build, recipe: Any):
     alone, abreast = pair(build_learner, recipe), pair(build_learner, recipe)
-    together = Together(abreast)
+    together = BatchedLearners(abreast)
     for updates in (3, 2):
         expected = [one.advance(updates) for one in alone]
         found = [together.advance(one, updates) for one in abreast]
@@ -65,8 +68,8 @@ def test_every_algorithm_learns_together_what_it_learns_alone(build_learner: Bui
     ("recipe", "given"),
     [
         (IQL, {"dropout": 0.3}),
-        (CQL, {"expand": ("noise:0.1", "bootstrap:0.5"), "threshold": 1.0}),
-        (EDAC, {"expand": ("top:0.5",), "layer_norm": True}),
+        (CQL, {"augment": ("noise:0.1", "bootstrap:0.5"), "threshold": 1.0}),
+        (EDAC, {"augment": ("top:0.5",), "layer_norm": True}),
     ],
     ids=["dropout", "expanded batches", "chosen episodes"],
 )
@@ -74,7 +77,7 @@ def test_what_changes_batches_or_draws_masks_is_each_seeds_own(
     build_learner: Build, recipe: Any, given: dict[str, Any]
 ):
     alone, abreast = (pair(build_learner, recipe, **given) for _ in range(2))
-    together = Together(abreast)
+    together = BatchedLearners(abreast)
     for one in alone:
         one.advance(4)
     for one in abreast:
@@ -84,7 +87,7 @@ def test_what_changes_batches_or_draws_masks_is_each_seeds_own(
 
 def test_long_after_they_are_still_close(build_learner: Build):
     alone, abreast = pair(build_learner, IQL), pair(build_learner, IQL)
-    together = Together(abreast)
+    together = BatchedLearners(abreast)
     for _ in range(3):
         for one in alone:
             one.advance(60)
@@ -95,7 +98,7 @@ def test_long_after_they_are_still_close(build_learner: Build):
 
 def test_the_data_are_held_once(build_learner: Build):
     first, second = pair(build_learner, IQL)
-    Together([first, second])
+    BatchedLearners([first, second])
     assert first.rows.data.data_ptr() == second.rows.data.data_ptr()
     assert second.replay.strategy.rows is first.rows
 
@@ -104,7 +107,7 @@ def test_who_is_behind_catches_up_alone(build_learner: Build):
     alone, abreast = pair(build_learner, IQL), pair(build_learner, IQL)
     for ahead, _ in (alone, abreast):
         ahead.advance(5)
-    together = Together(abreast)
+    together = BatchedLearners(abreast)
     for updates in (2, 3):
         assert together.advance(abreast[1], updates) == alone[1].advance(updates)
     assert together.stack is None
@@ -117,7 +120,7 @@ def test_who_is_behind_catches_up_alone(build_learner: Build):
 
 def test_several_steps_of_one_are_told_to_the_other_step_by_step(build_learner: Build):
     alone, (first, second) = pair(build_learner, IQL), pair(build_learner, IQL)
-    together = Together([first, second])
+    together = BatchedLearners([first, second])
     mine = [together.advance(first, 3) for _ in range(2)]
     assert (first.updates, second.updates) == (6, 0)
     assert torch.equal(second.flat["actor"].vector, alone[1].flat["actor"].vector)
@@ -163,7 +166,7 @@ def test_every_seed_gets_the_numbers_that_it_would_draw_alone(draw: Callable[[Te
     generators = [torch.Generator().manual_seed(seed) for seed in range(3)]
 
     def program(one: Tensor) -> Tensor:
-        with Draws(generators):
+        with PerNetworkRandom(generators):
             return torch.stack((draw(one), draw(one)))
 
     assert torch.equal(vmap(program)(x), torch.stack(expected))
@@ -215,5 +218,5 @@ def test_every_algorithm_is_tried_before_it_starts(recipe: Any, wide: Shards, ca
     shards = cartpole if recipe.actions == "discrete" else wide
     hp = recipe.Hyperparameters.parse(small(recipe) | tiny(recipe), recipe.__name__)
     before = torch.get_rng_state()
-    check_together(recipe, recipe.settle(hp, shards), shards)
+    check_together(recipe, recipe.resolve(hp, shards), shards)
     assert torch.equal(torch.get_rng_state(), before)

@@ -27,12 +27,12 @@ from off2on.search.checks import marks
 from off2on.search.reading import read
 from off2on.search.run import run
 from off2on.search.scoring import mean
-from off2on.search.searcher import SCORE, Asking
+from off2on.search.searcher import SCORE, TrialSearcher
 from off2on.search.spec import Search
 from off2on.search.trial import _made
-from off2on.search.trial_store import FINISHED, STOPPED, Book
+from off2on.search.trial_store import FINISHED, STOPPED, TrialStore
 from off2on.training.command_line import planned
-from off2on.training.located_yaml import Said
+from off2on.training.located_yaml import LocatedValue
 from off2on.training.plan import Plan
 from off2on.training.train import evaluations
 
@@ -172,7 +172,7 @@ def test_a_search_that_is_there_is_not_begun_again_and_another_does_not_go_on_wi
         run(read(Path("search.yaml")), jobs=1, resume=False)
     assert caught.value.attempt.startswith("--resume to go on")
     with pytest.raises(UserError, match=r"has with .*not .*'beta': '3'"):
-        run(read(Path("search.yaml"), {"beta": Said("3", "")}), jobs=1, resume=True)
+        run(read(Path("search.yaml"), {"beta": LocatedValue("3", "")}), jobs=1, resume=True)
     assert files(lab) == before
 
 
@@ -190,8 +190,8 @@ def test_a_dry_run_starts_nothing(lab: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def scored(search: Search, **past: list[list[float]]) -> None:
     """Trials that have ended with these scores on the way."""
-    book = Book(search.place, search.names)
-    asking = Asking(search, book)
+    book = TrialStore(search.place, search.names)
+    asking = TrialSearcher(search, book)
     for name, scores in past.items():
         asking.suggest(name)
         book.trials[-1].scores = scores
@@ -269,7 +269,7 @@ def test_a_trial_that_fails_stops_no_other(here: Path, ray_session: None) -> Non
     search = made(text, trials="2", updates="20")
     # What was drawn for the first is no value, which is found out only when it begins.
     drawn = {"expectile": 0.7, "actor_lr": "-1"}
-    Book(search.place, search.names).add("first", drawn, search.settled(drawn))
+    TrialStore(search.place, search.names).add("first", drawn, search.settled(drawn))
     trials = run(search, jobs=1, resume=False)
     assert [trial.outcome["status"] for trial in trials] == ["failed", FINISHED]
     row = table(search.folder)[0]

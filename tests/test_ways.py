@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from off2on.algorithms.iql import IQL
 from off2on.algorithms.sac import SAC
 from off2on.algorithms.td3_bc import TD3BC
-from off2on.replay.buffer import Layout, Rows
+from off2on.replay.buffer import Layout, ReplayBuffer
 from off2on.strategies.adaptive import Adaptive, AdaptiveOptions
 from off2on.strategies.annealed import Annealed, AnnealedOptions
 from off2on.strategies.online_only import OnlineOnly
@@ -21,8 +21,8 @@ from off2on.strategies.so2 import SO2, SO2Options
 Make = Callable[..., Any]
 
 
-def rows(online: int, capacity: int = 1000) -> Rows:
-    held = Rows(Layout({"reward": 0}), 500, 500, capacity, torch.device("cpu"))
+def rows(online: int, capacity: int = 1000) -> ReplayBuffer:
+    held = ReplayBuffer(Layout({"reward": 0}), 500, 500, capacity, torch.device("cpu"))
     held.data[:500] = 0.0
     if online:
         held.add(torch.ones(online, 1))
@@ -72,7 +72,7 @@ def test_the_controller_by_hand():
     pulls = []
     for returns in (50, 60, 40, 120, 120, 60):
         strategy.observed(episode(returns))
-        pulls.append(strategy.pull)
+        pulls.append(strategy.regularisation_scale)
     # The first only sets the stage. Then 1 - 0.1 (100 - 50)/100; - 0.1 (100 - 60)/100 + 0.5 (60 - 40)/100;
     # - 0.1 (100 - 40)/100; + 0.1 (120 - 100)/100; the same + 0.5 (120 - 60)/100, at most 1.
     assert pulls == pytest.approx([1.0, 0.95, 1.0, 0.94, 0.96, 1.0])
@@ -89,12 +89,12 @@ def test_a_falling_return_pulls_back_and_a_target_ahead_lets_go():
     strategy = Adaptive(rows(0), AdaptiveOptions(target=100.0))
     for _ in range(30):
         strategy.observed(episode(50))
-    loose = strategy.pull
+    loose = strategy.regularisation_scale
     assert loose is not None
     assert loose < 0.5
     strategy.observed(episode(0))
-    assert strategy.pull is not None
-    assert strategy.pull > loose
+    assert strategy.regularisation_scale is not None
+    assert strategy.regularisation_scale > loose
 
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=8), st.integers(0, 9))
@@ -119,7 +119,7 @@ def test_episodes_cut_anywhere_and_of_many_environments_are_seen_in_the_order_of
             again = Adaptive(rows(0), AdaptiveOptions(target=3.0))
             again.load(parts.state())
             parts = again
-    assert parts.pull == pytest.approx(whole.pull)
+    assert parts.regularisation_scale == pytest.approx(whole.regularisation_scale)
     for env, total in whole.running.items():
         assert parts.running[env] == pytest.approx(total)
 
@@ -134,7 +134,7 @@ def test_the_learner_keeps_as_much_of_the_pull_as_the_controller_says():
         while not algo.finished:
             algo.train()
         (learner,) = algo.ask(lambda learner: learner)
-        pull = learner.replay.strategy.pull
+        pull = learner.replay.strategy.regularisation_scale
         assert 0 < pull < 1
         assert learner.hp.alpha == pytest.approx(2.5 / pull)
         assert learner.online_hp.alpha == 2.5
@@ -146,9 +146,9 @@ def test_the_learner_keeps_as_much_of_the_pull_as_the_controller_says():
 @pytest.mark.parametrize("recipe", [SAC, IQL])
 def test_values_begin_anew_and_the_policy_goes_on(build_learner: Make, recipe: Any):
     learner = build_learner(recipe, updates=10)
-    learner.crossing = learner.crossing.__class__(resets=4)
+    learner.online_settings = learner.online_settings.__class__(resets=4)
     learner.advance(10)
-    learner.cross()
+    learner.go_online()
 
     def vectors() -> dict[str, torch.Tensor]:
         return {name: flat.vector.clone() for name, flat in learner.flat.items()}

@@ -15,12 +15,12 @@ from contextlib import contextmanager
 from datasets_io.errors import DataError, Exists, MissingColumn, UnknownName, UserError, nearest
 
 __all__ = [
-    "CrossingError",
     "DataError",
     "Exists",
     "HyperparameterError",
     "LearnerDied",
     "MissingColumn",
+    "OnlineSettingsError",
     "RecipeError",
     "SimulatorError",
     "UnknownName",
@@ -38,7 +38,7 @@ class RecipeError(UserError):
     """An algorithm's class contradicts itself: an objective without a loss, for example."""
 
 
-class CrossingError(RecipeError):
+class OnlineSettingsError(RecipeError):
     """The algorithm cannot cross so: it lacks what the strategy or a factor of the crossing needs."""
 
 

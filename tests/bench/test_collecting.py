@@ -9,7 +9,7 @@ import torch
 from harness import in_turns, report
 
 from off2on.algorithms.iql import IQL
-from off2on.rllib.env_runner import RecipeRunner
+from off2on.rllib.env_runner import RecipeEnvRunner
 
 pytestmark = pytest.mark.bench
 
@@ -20,7 +20,7 @@ def test_collecting_against_a_bare_vector_environment(data, envs, request):
     torch.set_num_threads(1)
     shards = request.getfixturevalue(data)
     config = IQL.configure(shards.path).env_runners(num_envs_per_env_runner=envs)
-    runner = RecipeRunner(config=config, worker_index=0)
+    runner = RecipeEnvRunner(config=config, worker_index=0)
     bare = gym.make_vec(shards.env_id, num_envs=envs, vectorization_mode="sync")
     bare.reset(seed=0)
     low, high = shards.action_space.low, shards.action_space.high

@@ -23,7 +23,7 @@ import torch.multiprocessing as multiprocessing
 from datasets_io import storage
 from off2on.algorithms import find_algorithm
 from off2on.algorithms.iql import IQL
-from off2on.rllib.env_runner import RecipeRunner
+from off2on.rllib.env_runner import RecipeEnvRunner
 from off2on.rllib.threads import ready_memory
 from off2on.training.cluster.workload import Program
 
@@ -118,7 +118,7 @@ def test_an_average_of_gradients(told, tmp_path):
 def test_a_step(data, envs, told, request):
     torch.set_num_threads(1)
     shards = request.getfixturevalue(data)
-    runner = RecipeRunner(
+    runner = RecipeEnvRunner(
         config=IQL.configure(shards.path).env_runners(num_envs_per_env_runner=envs), worker_index=0
     )
     turns = []

@@ -117,7 +117,7 @@ def learning(halfcheetah: Any, learners: int, runners: int = 0) -> Any:
 
 def sizes(learner: Any) -> tuple[int, int, int, int]:
     """Of a learner: bytes of its gradients, its rows, their bytes, rows of its batch."""
-    rows, names = learner.rows, [objective.name for objective in learner.recipe.plan()]
+    rows, names = learner.rows, [objective.name for objective in learner.recipe.objectives_in_order()]
     gradients = sum(4 * learner.flat[name].vector.numel() for name in names)
     return gradients, rows.offline, 4 * rows.data[: rows.offline].numel(), learner.replay.size
 
@@ -132,7 +132,10 @@ def compute(learner: Any) -> float:
 
 def all_reduce(learner: Any) -> float:
     """Seconds for the gradients of an update to be averaged."""
-    gradients = [torch.zeros_like(learner.flat[objective.name].vector) for objective in learner.recipe.plan()]
+    gradients = [
+        torch.zeros_like(learner.flat[objective.name].vector)
+        for objective in learner.recipe.objectives_in_order()
+    ]
 
     def average() -> None:
         for _ in range(UPDATES):
@@ -168,7 +171,7 @@ def test_learners(cluster, learners, halfcheetah, told, tmp_path):
 )
 def test_runners(cluster, learners, runners, halfcheetah, told):
     with learning(halfcheetah, learners, runners).build_algo() as algo:
-        algo.cross()
+        algo.go_online()
         rollouts: list[dict[str, Any]] = []
 
         def collect() -> None:

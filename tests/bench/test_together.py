@@ -11,7 +11,7 @@ from harness import in_turns, report
 from datasets_io.ingestion.ingest import ingest
 from datasets_io.sources.toy import ToyPendulum
 from off2on.algorithms import find_algorithm
-from off2on.rllib.batched.learners import Together
+from off2on.rllib.batched.learners import BatchedLearners
 
 pytestmark = pytest.mark.bench
 WORK = {32: 50, 256: 5}
@@ -52,7 +52,7 @@ def timed(every: list[Any], advance: Callable[[Any, int], object]) -> Callable[[
 def test_seeds_together_against_one_after_the_other(data: Path, name: str, width: int, seeds: int):
     recipe, updates = find_algorithm(name), WORK[width] // (5 if name == "cql" else 1)
     alone, abreast = (learners(recipe, data, width, seeds) for _ in range(2))
-    together = Together(abreast)
+    together = BatchedLearners(abreast)
     ours = timed(abreast, together.advance)
     peer = timed(alone, lambda one, updates: one.advance(updates))
     found = in_turns(ours, peer, updates)

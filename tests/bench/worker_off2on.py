@@ -39,7 +39,9 @@ def bare(learner):
     import torch
 
     recipe, hp, nets, rows = learner.recipe, learner.hp, learner.nets, learner.rows
-    optimizers = {o.name: learner.get_optimizer("default_policy", o.name) for o in recipe.plan()}
+    optimizers = {
+        o.name: learner.get_optimizer("default_policy", o.name) for o in recipe.objectives_in_order()
+    }
     done = 0
 
     def loop(updates: int) -> None:
@@ -48,7 +50,7 @@ def bare(learner):
             for batch in rows.gather(torch.randint(rows.offline, (50, hp.batch_size))):
                 done += 1
                 recipe.prepare(nets, batch, hp)
-                for objective in recipe.plan():
+                for objective in recipe.objectives_in_order():
                     if done % objective.every == 0:
                         flat = learner.flat[objective.name]
                         loss, _ = learner.recipe.loss(objective.name, learner.nets, batch, learner.hp)

@@ -85,7 +85,7 @@ def test_imagined_reward(problem: Callable[..., Any], fidelity: Any, seed: int):
     case = case_of(problem, MOPO, seed, penalty=2.5)
     dynamics, batch = case.nets.dynamics, case.batch
     _, std = dynamics.predict(batch.obs, batch.action)
-    ours = MOPO.imagined_reward(batch.reward, std, case.hp)
+    ours = MOPO.rollout_reward(batch.reward, std, case.hp)
     theirs = []
     for row in range(64):
         sizes = []

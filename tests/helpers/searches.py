@@ -5,7 +5,7 @@ from pathlib import Path
 from off2on.search.checks import check
 from off2on.search.reading import read
 from off2on.search.spec import Search
-from off2on.training.located_yaml import COMMAND_LINE, Said
+from off2on.training.located_yaml import COMMAND_LINE, LocatedValue
 
 FILE = """\
 algorithm: iql
@@ -48,7 +48,7 @@ def made(text: str, name: str = "search.yaml", **given: str) -> Search:
     """A search of a file with this text, checked."""
     Path(name).write_text(text)
     search = read(
-        Path(name), {key: Said(value, COMMAND_LINE, f"{key}={value}") for key, value in given.items()}
+        Path(name), {key: LocatedValue(value, COMMAND_LINE, f"{key}={value}") for key, value in given.items()}
     )
     check(search)
     return search

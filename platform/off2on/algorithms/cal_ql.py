@@ -54,7 +54,7 @@ class CalQL(CQL):
 
     Hyperparameters = CalQLHyperparameters
     columns = (*CQL.columns, "ret")
-    pull = (*CQL.pull, "online_weight")
+    regularisation = (*CQL.regularisation, "online_weight")
 
     @classmethod
     def conservatism(cls, nets: Nets, batch: Batch, hp: Any) -> tuple[Tensor, Tensor, Tensor]:

@@ -65,7 +65,7 @@ class CQL(SAC):
 
     Hyperparameters = CQLHyperparameters
     objectives: ClassVar[tuple[str | Objective, ...]] = ("temperature", "actor", "multiplier", "critic")
-    pull: ClassVar[tuple[str, ...]] = ("conservative_weight",)
+    regularisation: ClassVar[tuple[str, ...]] = ("conservative_weight",)
 
     @classmethod
     def due(cls, objective: Objective, hp: Any, update: int, progress: float) -> bool:

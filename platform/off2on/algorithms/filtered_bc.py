@@ -4,7 +4,7 @@ Chen et al., "Decision Transformer: Reinforcement Learning via Sequence Modeling
 arXiv:2106.01345, where it is the baseline "percentile behaviour cloning" (10 % BC).
 
 The loss is BC's. What differs are the rows: the tenth of the episodes with the highest return, one
-at least. ``expand=top:0.25`` keeps a quarter, ``policy=gaussian`` clones by likelihood.
+at least. ``augment=top:0.25`` keeps a quarter, ``policy=gaussian`` clones by likelihood.
 
 Differences: episodes are ranked by the plain sum of their rewards, as in the paper; CORL ranks them
 by a discounted sum, and takes every 1,000 rows for an episode.
@@ -13,15 +13,15 @@ by a discounted sum, and takes every 1,000 rows for an episode.
 from dataclasses import dataclass
 
 from off2on.algorithms.bc import BC, BCHyperparameters
-from off2on.recipe.hyperparameters import EXPAND, hp
+from off2on.recipe.hyperparameters import AUGMENT, hp
 
 
 @dataclass(frozen=True)
 class FilteredBCHyperparameters(BCHyperparameters):
     """The share of episodes."""
 
-    expand: tuple[str, ...] = hp(
-        ("top:0.1",), EXPAND, form="NAME:NUMBER,…", check="off2on.replay.augmentation.catalogue:check"
+    augment: tuple[str, ...] = hp(
+        ("top:0.1",), AUGMENT, form="NAME:NUMBER,…", check="off2on.replay.augmentation.catalogue:check"
     )
 
 

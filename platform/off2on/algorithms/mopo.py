@@ -78,6 +78,6 @@ class MOPO(ModelBased, SAC):
     Hyperparameters = MOPOHyperparameters
 
     @classmethod
-    def imagined_reward(cls, reward: Tensor, std: Tensor, hp: Any) -> Tensor:
+    def rollout_reward(cls, reward: Tensor, std: Tensor, hp: Any) -> Tensor:
         """The reward foretold, less lambda times the largest sigma among the members."""
         return reward - hp.penalty * torch.linalg.vector_norm(std, dim=-1).amax(0)  # type: ignore[no-any-return]

@@ -93,7 +93,7 @@ class ReBRAC(TD3):
 
     Hyperparameters = ReBRACHyperparameters
     columns = (*TD3.columns, "next_action", "last")
-    pull = ("actor_beta", "critic_beta")
+    regularisation = ("actor_beta", "critic_beta")
 
     @classmethod
     def new_critic(cls, obs: int, action: int, hp: Any) -> Critic:

@@ -54,14 +54,14 @@ class REDQ(SAC):
     objectives = ("critic", "temperature", "actor")
 
     @classmethod
-    def settle(cls, hp: Any, shards: Shards) -> Any:
+    def resolve(cls, hp: Any, shards: Shards) -> Any:
         """Refuses a subset of more critics than there are."""
         if hp.subset > hp.critics:
             raise HyperparameterError(
                 f"subset must be at most critics: got {hp.subset} of {hp.critics}.",
                 "It is: the number of critics whose minimum is the target.",
             )
-        return super().settle(hp, shards)
+        return super().resolve(hp, shards)
 
     @classmethod
     def due(cls, objective: Objective, hp: Any, update: int, progress: float) -> bool:

@@ -39,10 +39,10 @@ class TD3BC(TD3):
     """TD3, pulled towards the data's actions."""
 
     Hyperparameters = TD3BCHyperparameters
-    pull = ("alpha",)
+    regularisation = ("alpha",)
 
     @classmethod
-    def loosen(cls, hp: Any, share: float) -> Any:
+    def scale_regularisation(cls, hp: Any, share: float) -> Any:
         """Weigh Q more: with Adam, only the ratio of the two terms counts."""
         return replace(hp, alpha=hp.alpha / max(share, 1e-6))
 

@@ -127,10 +127,10 @@ def _fidelity(name: str) -> list[dict[str, str]]:
 
 
 def _expansions(kind: Any) -> list[dict[str, Any]]:
-    """The words of `expand` that the algorithm can be expanded by."""
-    from off2on.replay.augmentation.catalogue import CATALOGUE, find_expansion, unfit
+    """The words of `augment` that the algorithm can be expanded by."""
+    from off2on.replay.augmentation.catalogue import CATALOGUE, find_augmentation, unfit
 
-    found = [(name, summary, find_expansion(name)[0]) for name, (_, summary) in CATALOGUE.items()]
+    found = [(name, summary, find_augmentation(name)[0]) for name, (_, summary) in CATALOGUE.items()]
     return [
         {
             "name": name,
@@ -168,7 +168,7 @@ def _show(page: dict[str, Any]) -> None:
         (f"{word['name']}:{word['default']:g}", word["range"], f"{word['summary']}; {word['number']}")
         for word in page["expansions"]
     ]
-    folded([("expand=", "range", "meaning"), *words])
+    folded([("augment=", "range", "meaning"), *words])
     data = "toy-cartpole" if page["actions"] == "discrete" else "toy-pendulum"
     click.echo(f"\nfile  {page['file']}" + (f" ({page['lines']} lines)" if page["lines"] else ""))
     click.echo(f"try   off2on train {page['name']} {data} --updates 10k --online 5k")

@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING
 import click
 
 from off2on.commands.train import OF_THE_COMMAND, train
-from off2on.errors import CrossingError, UserError, nearest
+from off2on.errors import OnlineSettingsError, UserError, nearest
 from off2on.training.command_line import planned
-from off2on.training.located_yaml import Said
+from off2on.training.located_yaml import LocatedValue
 from off2on.training.located_yaml import read as read_file
 
 if TYPE_CHECKING:
@@ -49,8 +49,8 @@ class Comparison:
     path: Path
     out: Path
     seeds: int
-    handovers: Mapping[str, Said]
-    ways: Mapping[str, Said]
+    handovers: Mapping[str, LocatedValue]
+    ways: Mapping[str, LocatedValue]
     online: str = ""
 
     def plan(self, handover: str, way: str | None, seed: int) -> "Plan":
@@ -73,14 +73,14 @@ class Comparison:
             for way, across in self.ways.items():
                 try:
                     self._plan(across, f"{start.text} {self.online}", self._place(handover, way, 0))
-                except CrossingError as error:
+                except OnlineSettingsError as error:
                     refused[handover, way] = error.what.removeprefix(f"{across.origin}: ")
         return refused
 
     def _place(self, handover: str, way: str, seed: int) -> list[str]:
         return ["--out", str(self.out / _slug(handover) / _slug(way)), "--seed", str(seed)]
 
-    def _plan(self, item: Said, before: str, after: list[str]) -> "Plan":
+    def _plan(self, item: LocatedValue, before: str, after: list[str]) -> "Plan":
         """The plan of a command line of the file, checked."""
         words = [*shlex.split(f"{before} {item.text}"), *after]
         with item.blamed():
@@ -128,7 +128,7 @@ def read(path: Path) -> Comparison:
     )
 
 
-def _lines(block: Said) -> dict[str, Said]:
+def _lines(block: LocatedValue) -> dict[str, LocatedValue]:
     """Names to a line of words each; every name has a folder of its own."""
     if not block.items:
         raise block.wrong("expected lines NAME: words of `off2on train`.")

@@ -122,14 +122,14 @@ def _finished(out: Path) -> int:
 def _run(comparison: Comparison, handover: str, way: str | None, seed: int) -> str:
     """Makes a run, unless it is there, and says how it went."""
     from off2on.runs.numbers import duration, points
-    from off2on.runs.record import load_run, read_about
+    from off2on.runs.record import load_run, read_metadata
     from off2on.training.train import train
 
     name, started = f"{handover} × {way or 'offline'} × seed {seed}", time.monotonic()
     try:
         plan = comparison.plan(handover, way, seed)
         there = (plan.folder / "run.yaml").is_file()
-        if there and read_about(plan.folder)["status"] == "finished":
+        if there and read_metadata(plan.folder)["status"] == "finished":
             return ""
     except UserError as error:
         return f"failed  {name}: {error.what}"

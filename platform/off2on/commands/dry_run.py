@@ -9,10 +9,10 @@ from off2on.commands.screen import table
 from off2on.training.command_line import ASKED_OF_STRATEGY, OTHERWISE_ONLINE
 
 if TYPE_CHECKING:
-    from off2on.training.plan import Checked, Plan
+    from off2on.training.plan import Plan, ResolvedPlan
 
 
-def tell(checked: "Checked", plans: list["Plan"]) -> None:
+def tell(checked: "ResolvedPlan", plans: list["Plan"]) -> None:
     """The first plan on stdout, option, value, origin; then what there is for it, and what it needs."""
     plan = plans[0]
     rows = [("option", "value", "origin"), *plan.describe()]
@@ -23,7 +23,7 @@ def tell(checked: "Checked", plans: list["Plan"]) -> None:
         rows.append((name, plain(value), plan.origins.get(name, "default")))
     rows += [
         (name, plain(value), origin)
-        for name, value, default, origin in plan.otherwise(checked)
+        for name, value, default, origin in plan.describe_online_settings(checked)
         if value != default or name.removeprefix(OTHERWISE_ONLINE) not in checked.hp.rules()
     ]
     table((name, value or "–", origin) for name, value, origin in rows)
@@ -32,9 +32,9 @@ def tell(checked: "Checked", plans: list["Plan"]) -> None:
     click.echo(f"all is well; nothing was started. It would write {folders}", err=True)
 
 
-def _tell_room(checked: "Checked", plan: "Plan") -> None:
+def _tell_room(checked: "ResolvedPlan", plan: "Plan") -> None:
     """What there is to run it on, what it needs and who goes where; a cluster is joined to see."""
-    from off2on.training.cluster.preflight import board, machine, told
+    from off2on.training.cluster.preflight import check_capacity, machine, told
     from off2on.training.process import ray_started
 
     if plan.address is None:
@@ -42,4 +42,4 @@ def _tell_room(checked: "Checked", plan: "Plan") -> None:
             click.echo(text)
     else:
         with ray_started(plan.address, 0):
-            board(plan, checked, click.echo)
+            check_capacity(plan, checked, click.echo)

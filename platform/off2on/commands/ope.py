@@ -105,20 +105,20 @@ def _policies(folder: Path, checkpoint: str, every: bool) -> Iterator[tuple[Path
         yield folder, checkpoint
         return
     try:
-        crossed = load_run(folder).curve.crossed
+        went_online = load_run(folder).curve.went_online
     except NoEvaluationError:
-        crossed = False
-    yield from ((folder, which) for which in (("handover", "last") if crossed else ("last",)))
+        went_online = False
+    yield from ((folder, which) for which in (("handover", "last") if went_online else ("last",)))
 
 
 def _check(folder: Path, which: str, explore: bool, shards: Any) -> None:
     """That the policy was kept, and takes the data's observations to their actions."""
     from datasets_io.shards.reading import open_shards
     from off2on.runs.folder import policy_file
-    from off2on.runs.record import read_about
+    from off2on.runs.record import read_metadata
 
     policy_file(folder, which, explore)
-    theirs = open_shards(read_about(folder)["data"]["pinned"])
+    theirs = open_shards(read_metadata(folder)["data"]["pinned"])
     for what in ("observation_space", "action_space"):
         ours, its = getattr(shards, what), getattr(theirs, what)
         same = ours.shape == its.shape if what == "observation_space" else ours == its

@@ -25,11 +25,11 @@ def strategies(name: str | None, json_: bool) -> None:
         page = _page(name)
         as_json(page) if json_ else _show(page)
         return
-    from off2on.online.settings import Crossing
+    from off2on.online.settings import OnlineSettings
     from off2on.strategies import CATALOGUE
     from off2on.training.guard import GuardOptions
 
-    factors, guard = _settings(Crossing), _settings(GuardOptions)
+    factors, guard = _settings(OnlineSettings), _settings(GuardOptions)
     if json_:
         rows = [{"name": key, "summary": summary} for key, (_, summary) in CATALOGUE.items()]
         as_json({"strategies": rows, "factors": factors, "guard": guard})
@@ -53,7 +53,7 @@ def _page(name: str) -> dict[str, Any]:
         "file": os.path.relpath(inspect.getsourcefile(kind) or ""),
         "description": inspect.getdoc(module) or inspect.getdoc(kind) or "",
         "options": _settings(kind.Options),
-        "crossing": dict(kind.crossing),
+        "online_settings": dict(kind.online_settings),
     }
 
 
@@ -73,8 +73,8 @@ def _show(page: dict[str, Any]) -> None:
         click.echo()
         rows = [(key, *hyperparameter(about)) for key, about in page["options"].items()]
         folded([("strategy.NAME=", *HEAD), *rows])
-    if page["crossing"]:
-        said = " ".join(f"online.{key}={plain(value)}" for key, value in page["crossing"].items())
+    if page["online_settings"]:
+        said = " ".join(f"online.{key}={plain(value)}" for key, value in page["online_settings"].items())
         click.echo(f"\nwhere nothing is said: {said}")
     click.echo(f"\nfile  {page['file']}")
     click.echo(f"try   off2on train cql toy-pendulum --updates 10k --online 5k --strategy {page['name']}")

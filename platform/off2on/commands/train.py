@@ -175,7 +175,7 @@ def _score(folder: Path) -> str | None:
         run = load_run(folder)
     except NoEvaluationError:
         return None
-    said = [f"{points(run.curve.handover)} {'at the handover' if run.curve.crossed else 'at the end'}"]
+    said = [f"{points(run.curve.handover)} {'at the handover' if run.curve.went_online else 'at the end'}"]
     if run.curve.drop is not None:
         said += [f"{points(run.curve.handover - run.curve.drop)} at the lowest soon after it"]
         said += [f"{points(float(run.curve.scores[-1]))} at the end"]

@@ -9,7 +9,7 @@ import click
 from off2on.commands.screen import Ticker, line, table
 from off2on.commands.words import this_command, whole
 from off2on.training.command_line import split
-from off2on.training.located_yaml import COMMAND_LINE, Said
+from off2on.training.located_yaml import COMMAND_LINE, LocatedValue
 
 if TYPE_CHECKING:
     from off2on.search.spec import Search
@@ -45,9 +45,9 @@ def tune(
     from off2on.training.process import cluster_address
 
     said = split(words)
-    given = {name: Said(str(v), said.origins[name], f"{name}={v}") for name, v in said.values.items()}
+    given = {name: LocatedValue(str(v), said.origins[name], f"{name}={v}") for name, v in said.values.items()}
     if track:
-        given["track"] = Said(",".join(track), COMMAND_LINE, f"--track {track[0]}")
+        given["track"] = LocatedValue(",".join(track), COMMAND_LINE, f"--track {track[0]}")
     with Ticker() as ticker:
         ticker.show(f"checking {file} …")
         search = read(file, given, cluster_address(address))
@@ -55,12 +55,12 @@ def tune(
             _report(search)
             return
         from off2on.search.checks import check
-        from off2on.search.searcher import must_have
+        from off2on.search.searcher import require_packages
 
         # RLlib's advice on a configuration that users do not write.
         logging.getLogger("ray.rllib.algorithms.algorithm_config").setLevel(logging.ERROR)
         check(search, jobs)
-        must_have(search)
+        require_packages(search)
     runs = search.trials * search.seeds * len(search.data)
     if dry_run:
         table(_rows(search.as_dict()))

@@ -1,7 +1,7 @@
 """Ways to collect that any recipe with critics can take: each overrides `act`, as a user's subclass would.
 
 They change what is done when exploring, never the deterministic policy as it was handed over. Their
-settings are in ``cls.crossing``.
+settings are in ``cls.online_settings``.
 """
 
 import copy
@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from off2on.errors import CrossingError
+from off2on.errors import OnlineSettingsError
 from off2on.online.modifier import Change
 from off2on.recipe.hooks import Recipe
 from off2on.recipe.networks import Nets
@@ -23,7 +23,9 @@ class Noisy(Change):
     def check(cls, recipe: type[Recipe]) -> None:
         """Refuses whole numbers."""
         if recipe.actions == "discrete":
-            raise CrossingError(f"exploration 'noisy' adds noise to actions; {recipe.__name__} has choices.")
+            raise OnlineSettingsError(
+                f"exploration 'noisy' adds noise to actions; {recipe.__name__} has choices."
+            )
 
     @classmethod
     def act(cls, nets: Nets, obs: Tensor, hp: Any, explore: bool) -> Tensor:
@@ -31,7 +33,7 @@ class Noisy(Change):
         action = super().act(nets, obs, hp, explore)
         if not explore:
             return action
-        noise: Tensor = cls.crossing.noise * torch.randn_like(action)
+        noise: Tensor = cls.online_settings.noise * torch.randn_like(action)
         return (action + noise).clamp(-1, 1)
 
 
@@ -43,8 +45,10 @@ class Judged(Change):
     @classmethod
     def check(cls, recipe: type[Recipe]) -> None:
         """Refuses a recipe without critics of an action."""
-        if recipe.actions == "discrete" or "critic" not in [objective.name for objective in recipe.plan()]:
-            raise CrossingError(
+        if recipe.actions == "discrete" or "critic" not in [
+            objective.name for objective in recipe.objectives_in_order()
+        ]:
+            raise OnlineSettingsError(
                 f"exploration '{cls.__name__.lower()}' asks critics Q(s, a) of continuous actions, "
                 f"which {recipe.__name__} has not.",
                 "own and noisy need none.",
@@ -63,10 +67,10 @@ class Optimistic(Judged):
         """Actions [B, A] in [-1, 1]."""
         if not explore:
             return super().act(nets, obs, hp, explore)
-        count, rows = cls.crossing.proposals, len(obs)
+        count, rows = cls.online_settings.proposals, len(obs)
         actions = super().act(nets, obs.repeat(count, 1), hp, explore).view(count, rows, -1)
         q = nets.critic(obs, actions)
-        best = (q.mean(0) + cls.crossing.optimism * q.std(0, correction=0)).argmax(0)
+        best = (q.mean(0) + cls.online_settings.optimism * q.std(0, correction=0)).argmax(0)
         return actions[best, torch.arange(rows, device=obs.device)]
 
 
@@ -87,9 +91,9 @@ class Expansion(Judged):
     def check(cls, recipe: type[Recipe]) -> None:
         """Refuses a recipe that has an expansion already, or no policy network."""
         super().check(recipe)
-        names = [objective.name for objective in recipe.plan()]
+        names = [objective.name for objective in recipe.objectives_in_order()]
         if "expansion" in names or "actor" not in names or recipe.acting != ("actor",):
-            raise CrossingError(
+            raise OnlineSettingsError(
                 f"exploration 'expansion' keeps a copy of the one network that acts; {recipe.__name__} acts "
                 f"with {' and '.join(recipe.acting)}."
             )
@@ -103,9 +107,9 @@ class Expansion(Judged):
         return nets
 
     @classmethod
-    def handed_over(cls, nets: Nets, hp: Any) -> None:
+    def on_handover(cls, nets: Nets, hp: Any) -> None:
         """Keep the policy as it is now."""
-        super().handed_over(nets, hp)
+        super().on_handover(nets, hp)
         nets.kept.load_state_dict(nets.actor.state_dict() | {"is_held": torch.tensor(True)})
 
     @classmethod
@@ -116,7 +120,7 @@ class Expansion(Judged):
         before, after = nets.critic(obs, torch.stack((old, new))).amin(0)
         chosen = after > before
         if explore:  # the second of two logits wins with the sigmoid of their difference
-            chosen = torch.rand_like(after) < (cls.crossing.selectivity * (after - before)).sigmoid()
+            chosen = torch.rand_like(after) < (cls.online_settings.selectivity * (after - before)).sigmoid()
         return torch.where((chosen | ~nets.kept.is_held).unsqueeze(-1), new, old)
 
 

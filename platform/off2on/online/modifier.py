@@ -1,6 +1,6 @@
 """What changes a recipe online: classes that override one hook, as a user's subclass would.
 
-A `Change` is put in front of a recipe (`crossing.adapted`), so that ``super()`` is the recipe's own way.
+A modifier is put in front of a recipe (`settings.adapted`), so that ``super()`` is the recipe's own way.
 Offline it does nothing. Explorations and targets are changes; what is worth no file of its own is here.
 """
 
@@ -12,8 +12,8 @@ from off2on.recipe.hooks import Objective, Recipe
 class Change(Recipe):
     """The base of all changes."""
 
-    crossing: ClassVar[Any]
-    """The settings, a `crossing.Crossing`."""
+    online_settings: ClassVar[Any]
+    """The settings, a `online_settings.OnlineSettings`."""
     offline_updates: ClassVar[int]
     """Those before the handover."""
     asks: ClassVar[tuple[str, ...]] = ()
@@ -39,7 +39,7 @@ class PolicyDelay(Change):
     @classmethod
     def due(cls, objective: Objective, hp: Any, update: int, progress: float) -> bool:
         """Whether an update, counted from 1, moves an objective's network."""
-        delay, head_start = cls.crossing.policy_delay, cls.crossing.head_start
+        delay, head_start = cls.online_settings.policy_delay, cls.online_settings.head_start
         waits = update % delay > 0 or update - cls.offline_updates <= head_start
         if waits and progress >= 1 and objective.name not in cls.values:
             return False

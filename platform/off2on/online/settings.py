@@ -3,7 +3,7 @@
     algorithm × strategy × warm-up × update-to-data ratio × exploration × targets × pull × resets
 
 Each is set alone, so that two runs from one handover can differ in one of them. A strategy that a paper
-describes states the paper's values of the others (`Strategy.crossing`), which hold where nothing is said.
+describes states the paper's values of the others (`Strategy.online_settings`), which hold by default.
 """
 
 from collections.abc import Mapping
@@ -11,23 +11,23 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from off2on.errors import CrossingError, HyperparameterError, nearest
+from off2on.errors import HyperparameterError, OnlineSettingsError, nearest
 from off2on.online.exploration import EXPLORATIONS
 from off2on.online.modifier import PolicyDelay
 from off2on.online.target_values import TARGETS, Jitter
 from off2on.recipe.hooks import Recipe
-from off2on.recipe.hyperparameters import Hyperparameters, Settings, hp
+from off2on.recipe.hyperparameters import Hyperparameters, Settings, current_names, hp
 from off2on.replay.strategy import Strategy
 
 FIRST = 1000
 """Environment steps of learning in which `burst` holds."""
 
-FIXED = ("normalise_obs", "reward", "expand")
+FIXED = ("normalise_obs", "reward", "augment")
 """Hyperparameters that must be the same on both sides: they say what the rows are."""
 
 
 @dataclass(frozen=True)
-class Crossing(Settings):
+class OnlineSettings(Settings):
     """What happens after the handover, the rows apart."""
 
     warm_up: int = hp(0, "environment steps with the policy as handed over, before the first update", least=0)
@@ -67,7 +67,9 @@ class Crossing(Settings):
         choices=tuple(TARGETS),
     )
     target_jitter: float = hp(0.0, "sigma of noise on the targets' actions, cut at two sigma (SO2)", least=0)
-    pull: float = hp(1.0, "share that is left of the recipe's pull towards the data", least=0)
+    regularisation: float = hp(
+        1.0, "factor on the weights that keep the policy or the values close to the data", least=0
+    )
     asynchronous: bool = hp(False, "collect while the learner updates; needs workers")
     staleness: int = hp(
         1000,
@@ -83,29 +85,37 @@ class Crossing(Settings):
         return int(self.utd * (learning + (self.burst - 1) * min(learning, FIRST)))
 
     @classmethod
-    def of(cls, strategy: type[Strategy], said: Mapping[str, object], recipe: type[Recipe]) -> "Crossing":
+    def of(
+        cls, strategy: type[Strategy], said: Mapping[str, object], recipe: type[Recipe]
+    ) -> "OnlineSettings":
         """What is said, then what the strategy's paper does, then the defaults.
 
         Raises:
             HyperparameterError: A value out of range.
             CrossingError: The recipe cannot do it.
         """
-        papers = {name: value for name, value in strategy.crossing.items() if name != "pull" or recipe.pull}
-        crossing = cls.parse({**papers, **said}, "the online side")
-        for factor, change in crossing.changes().items():
+        papers = {
+            name: value
+            for name, value in strategy.online_settings.items()
+            if name != "regularisation" or recipe.regularisation
+        }
+        online_settings = cls.parse({**papers, **said}, "the online side")
+        for factor, change in online_settings.changes().items():
             try:
                 change.check(recipe)
-            except CrossingError as error:
+            except OnlineSettingsError as error:
                 if factor in said:
                     raise
                 asked = f"Strategy {strategy.__name__} asks for it: {factor}={papers[factor]}."
-                raise CrossingError(error.what, f"{asked}\n{error.expected}", error.attempt) from None
-        if (crossing.pull != 1 or strategy.needs_pull) and not recipe.pull:
-            raise CrossingError(
-                f"{recipe.__name__} has no pull towards the data that could be loosened.",
+                raise OnlineSettingsError(error.what, f"{asked}\n{error.expected}", error.attempt) from None
+        if (
+            online_settings.regularisation != 1 or strategy.needs_regularisation
+        ) and not recipe.regularisation:
+            raise OnlineSettingsError(
+                f"{recipe.__name__} has no regularisation towards the data that could be scaled.",
                 "CQL, TD3+BC, ReBRAC and their kin have one.",
             )
-        return crossing
+        return online_settings
 
     def changes(self) -> dict[str, Any]:
         """The changes to the recipe, by the factor that asks; each before the one whose ``super()`` it is."""
@@ -119,19 +129,19 @@ class Crossing(Settings):
 
 
 @cache
-def adapted(recipe: Any, crossing: Crossing, offline_updates: int = 0) -> Any:
+def adapted(recipe: Any, online_settings: OnlineSettings, offline_updates: int = 0) -> Any:
     """The recipe with this crossing's changes: a subclass, as a user would write it; offline the same.
 
     Args:
         recipe: Whose way it otherwise is.
-        crossing: What changes.
+        online_settings: What changes.
         offline_updates: How many there are before.
     """
-    changes = tuple(crossing.changes().values())
+    changes = tuple(online_settings.changes().values())
     if not changes:
         return recipe
     acting = dict.fromkeys((*recipe.acting, *(name for change in changes for name in change.asks)))
-    said = {"crossing": crossing, "offline_updates": offline_updates, "acting": tuple(acting)}
+    said = {"online_settings": online_settings, "offline_updates": offline_updates, "acting": tuple(acting)}
     return type(recipe.__name__, (*changes, recipe), said | {"__module__": recipe.__module__})
 
 
@@ -141,7 +151,8 @@ def split(said: Mapping[str, object], recipe: Any) -> tuple[dict[str, object], d
     Raises:
         HyperparameterError: A name is neither, or must not differ online.
     """
-    factors, ours = Crossing.rules(), recipe.Hyperparameters.rules()
+    said = current_names(said)
+    factors, ours = OnlineSettings.rules(), recipe.Hyperparameters.rules()
     for name in said:
         if name in FIXED:
             raise HyperparameterError(
@@ -159,7 +170,7 @@ def split(said: Mapping[str, object], recipe: Any) -> tuple[dict[str, object], d
 
 
 def online_hyperparameters(
-    recipe: Any, offline: Hyperparameters, said: Mapping[str, object], pull: float
+    recipe: Any, offline: Hyperparameters, said: Mapping[str, object], regularisation: float
 ) -> Hyperparameters:
     """The hyperparameters after the handover.
 
@@ -167,8 +178,8 @@ def online_hyperparameters(
         recipe: Whose they are.
         offline: Those before it.
         said: Names and values, perhaps text, of those that differ.
-        pull: Share that is left of the pull towards the data.
+        regularisation: Factor on the weights of `Recipe.regularisation`.
     """
     parsed = type(offline).parse(said, recipe.__name__)
     changed = replace(offline, **{name: getattr(parsed, name) for name in said})
-    return changed if pull == 1 else recipe.loosen(changed, pull)
+    return changed if regularisation == 1 else recipe.scale_regularisation(changed, regularisation)

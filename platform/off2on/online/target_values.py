@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from off2on.errors import CrossingError
+from off2on.errors import OnlineSettingsError
 from off2on.online.modifier import Change
 from off2on.recipe import losses
 from off2on.recipe.batch import Batch
@@ -24,7 +24,7 @@ class Asked(Change):
     def check(cls, recipe: type[Recipe]) -> None:
         """Refuses a recipe whose targets are not made in `target_value`."""
         if getattr(recipe, "target_value", None) is None:
-            raise CrossingError(
+            raise OnlineSettingsError(
                 f"the targets of {recipe.__name__} are not made of its critics' values of one action.",
                 "SAC, TD3 and their kin combine them; 'own' leaves the recipe as it is.",
             )
@@ -93,7 +93,7 @@ class Jitter(Asked):
     def target_value(cls, nets: Nets, batch: Batch, hp: Any, action: Tensor) -> Tensor:
         """What the targets make of s' and an action [B, A] near the given one: [B]."""
         if batch.progress >= 1:
-            sigma = cls.crossing.target_jitter
+            sigma = cls.online_settings.target_jitter
             noise = (sigma * torch.randn_like(action)).clamp(-2 * sigma, 2 * sigma)
             action = (action + noise).clamp(-1, 1)
         return super().target_value(nets, batch, hp, action)  # type: ignore[misc, no-any-return]

@@ -104,7 +104,7 @@ def candidate_of(folder: Path, checkpoint: str = "last", explore: bool = False) 
     """
     from off2on.policy import load_policy
     from off2on.runs.folder import policy_file
-    from off2on.runs.record import read_about
+    from off2on.runs.record import read_metadata
     from off2on.training.evaluate import acting
 
     file = policy_file(folder, checkpoint, explore)
@@ -121,7 +121,7 @@ def candidate_of(folder: Path, checkpoint: str = "last", explore: bool = False) 
         return Exploring(kept_policy(place))
     from datasets_io.shards.reading import open_shards
 
-    space = open_shards(read_about(folder)["data"]["pinned"]).action_space
+    space = open_shards(read_metadata(folder)["data"]["pinned"]).action_space
     return Deterministic(acting(load_policy(file)), hasattr(space, "n"))
 
 

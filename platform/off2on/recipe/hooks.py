@@ -43,7 +43,7 @@ class Objective:
 
 
 @dataclass(frozen=True)
-class Imagination:
+class RolloutSchedule:
     """How much a recipe with a model of the world dreams, and how much of it it believes.
 
     Attributes:
@@ -78,12 +78,12 @@ class Recipe:
     """The networks that `act` needs; runners have no others."""
     values: ClassVar[tuple[str, ...]] = ("critic", "value")
     """What it calls the networks that estimate values, if it has them."""
-    pull: ClassVar[tuple[str, ...]] = ()
-    """The hyperparameters that weigh its pull towards the data; see `loosen`."""
+    regularisation: ClassVar[tuple[str, ...]] = ()
+    """The hyperparameters that weigh its regularisation towards the data; see `scale_regularisation`."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        for objective in cls.plan():
+        for objective in cls.objectives_in_order():
             if not hasattr(cls, f"compute_{objective.name}_loss"):
                 losses = [name for name in dir(cls) if name.startswith("compute_") and name.endswith("_loss")]
                 names = [name.removeprefix("compute_").removesuffix("_loss") for name in losses]
@@ -94,7 +94,7 @@ class Recipe:
                 )
 
     @classmethod
-    def plan(cls) -> tuple[Objective, ...]:
+    def objectives_in_order(cls) -> tuple[Objective, ...]:
         """The objectives in order."""
         return tuple(Objective(item) if isinstance(item, str) else item for item in cls.objectives)
 
@@ -175,19 +175,19 @@ class Recipe:
     # The handover.
 
     @classmethod
-    def loosen(cls, hp: Any, share: float) -> Any:
+    def scale_regularisation(cls, hp: Any, share: float) -> Any:
         """The hyperparameters with so much left of the pull towards the data: 1 as it is, 0 none."""
-        weights = {name: getattr(hp, name) for name in cls.pull}
+        weights = {name: getattr(hp, name) for name in cls.regularisation}
         return replace(hp, **{name: share * weight for name, weight in weights.items() if weight is not None})
 
     @classmethod
-    def handed_over(cls, nets: Nets, hp: Any) -> None:
+    def on_handover(cls, nets: Nets, hp: Any) -> None:
         """Called once, when learning goes online, without gradient: what to do with the networks then."""
 
     # What comes before, and beside.
 
     @classmethod
-    def settle(cls, hp: Any, shards: Shards) -> Any:
+    def resolve(cls, hp: Any, shards: Shards) -> Any:
         """The hyperparameters with what was left open taken from the data; refuses what cannot go together.
 
         Raises:
@@ -207,12 +207,12 @@ class Recipe:
         raise NotImplementedError
 
     @classmethod
-    def imagination(cls, hp: Any) -> Imagination | None:
-        """How much `imagine` is used; None if the recipe has no model."""
+    def rollout_schedule(cls, hp: Any) -> RolloutSchedule | None:
+        """How much `generate_rollouts` is used; None if the recipe has no model."""
         return None
 
     @classmethod
-    def imagine(cls, nets: Nets, starts: Batch, hp: Any) -> Batch:
+    def generate_rollouts(cls, nets: Nets, starts: Batch, hp: Any) -> Batch:
         """Transitions [n, …] that a model makes up, setting out from recorded states; without gradient.
 
         Batches hold recorded rows first, ``batch.real`` of them, and then imagined ones.
@@ -238,7 +238,7 @@ class Recipe:
         raise NotImplementedError
 
 
-def in_turn(
+def apply_objectives(
     recipe: Any, nets: Nets, batch: Batch, hp: Any, update: int, step: Callable[[str, Tensor, float], object]
 ) -> dict[str, Tensor]:
     """The losses of one update: every objective that is due, in order.
@@ -256,7 +256,7 @@ def in_turn(
     """
     batch, progress = recipe.prepare(nets, batch, hp), batch.progress
     logged: dict[str, Tensor] = {}
-    for objective in recipe.plan():
+    for objective in recipe.objectives_in_order():
         if recipe.due(objective, hp, update, progress):
             loss, metrics = recipe.loss(objective.name, nets, batch, hp)
             step(objective.name, loss, progress)

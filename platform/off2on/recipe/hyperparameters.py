@@ -10,12 +10,16 @@ import dataclasses
 import importlib
 import math
 import typing
+import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Any, ClassVar, Self
 
 from off2on.errors import HyperparameterError, nearest
+
+RENAMED = {"expand": "augment", "pull": "regularisation"}
+"""Old names of settings, accepted until version 0.3, and the names that replace them."""
 
 PRESET = "preset"
 """The name under which a preset is asked for among hyperparameters."""
@@ -116,6 +120,13 @@ def number(text: str) -> float:
     return float(text[:-1] if scale > 1 else text) * scale
 
 
+def current_names(values: Mapping[str, object]) -> dict[str, object]:
+    """Return settings under their current names; each name of `RENAMED` gives a FutureWarning."""
+    for name in RENAMED.keys() & values:
+        warnings.warn(f"'{name}' is now '{RENAMED[name]}'.", FutureWarning, stacklevel=3)
+    return {RENAMED.get(name, name): value for name, value in values.items()}
+
+
 def _convert(value: object, kind: Any) -> Any:
     """A value, possibly text, as the annotated type; ValueError if it cannot be."""
     if isinstance(kind, UnionType):
@@ -181,7 +192,7 @@ class Settings:
         """
         kinds = typing.get_type_hints(cls)
         rules = cls.rules()
-        values = cls._with_preset(values, owner)
+        values = cls._with_preset(current_names(values), owner)
         typed: dict[str, Any] = {}
         for name, value in values.items():
             if name not in rules:
@@ -237,7 +248,7 @@ REWARD = (
     "return_range r * 1000 / (largest - smallest return), standardise (r - mean) / std, "
     "minus_one r - 1, ten_minus_five 10 r - 5, ten_plus_five 10 r + 5"
 )
-EXPAND = "more, or better, out of the same data, in this order; for example top:0.5,noise:0.003"
+AUGMENT = "more, or better, out of the same data, in this order; for example top:0.5,noise:0.003"
 
 
 @dataclass(frozen=True)
@@ -251,8 +262,8 @@ class Hyperparameters(Settings):
     hidden: tuple[int, ...] = hp((256, 256), "widths of the hidden layers", least=1)
     normalise_obs: bool = hp(False, NORMALISE)
     reward: str = hp("raw", REWARD, choices=REWARDS)
-    expand: tuple[str, ...] = hp(
-        (), EXPAND, form="NAME:NUMBER,…", check="off2on.replay.augmentation.catalogue:check"
+    augment: tuple[str, ...] = hp(
+        (), AUGMENT, form="NAME:NUMBER,…", check="off2on.replay.augmentation.catalogue:check"
     )
 
     @classmethod

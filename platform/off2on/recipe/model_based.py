@@ -12,7 +12,7 @@ from datasets_io import Shards
 from off2on.errors import HyperparameterError, UserError
 from off2on.recipe.batch import Batch
 from off2on.recipe.dynamics_model import Dynamics, Shape, file_of, fit, read
-from off2on.recipe.hooks import Imagination, Recipe
+from off2on.recipe.hooks import Recipe, RolloutSchedule
 from off2on.recipe.hyperparameters import Settings, hp
 from off2on.recipe.networks import Nets
 from off2on.recipe.terminations import find_rule, never, rule_of
@@ -76,9 +76,9 @@ class ModelBased(Recipe):
         return nets
 
     @classmethod
-    def settle(cls, hp: Any, shards: Shards) -> Any:
+    def resolve(cls, hp: Any, shards: Shards) -> Any:
         """Find the rule by which episodes end, and the fitted dynamics if they are given."""
-        hp = super().settle(hp, shards)
+        hp = super().resolve(hp, shards)
         if hp.real_ratio == 1:
             return hp
         if hp.dynamics is not None:
@@ -116,15 +116,15 @@ class ModelBased(Recipe):
         )
 
     @classmethod
-    def imagination(cls, hp: Any) -> Imagination | None:
+    def rollout_schedule(cls, hp: Any) -> RolloutSchedule | None:
         """Rounds as the hyperparameters say; none where batches have no room for them."""
         if hp.real_ratio == 1:
             return None
         kept = hp.rollout_starts * hp.horizon * hp.rounds_kept
-        return Imagination(hp.rollout_every, hp.rollout_starts, kept, hp.real_ratio)
+        return RolloutSchedule(hp.rollout_every, hp.rollout_starts, kept, hp.real_ratio)
 
     @classmethod
-    def imagine(cls, nets: Nets, starts: Batch, hp: Any) -> Batch:
+    def generate_rollouts(cls, nets: Nets, starts: Batch, hp: Any) -> Batch:
         """Roll the policy out in the dynamics, until the horizon or the end."""
         over = find_rule(hp.termination)
         rows = []
@@ -134,14 +134,14 @@ class ModelBased(Recipe):
                     action = cls.act(nets, obs, hp, explore=True)
                     next_obs, reward, std = nets.dynamics.step(obs, action)
                     ended = over(next_obs)
-                    reward = cls.imagined_reward(reward, std, hp)
+                    reward = cls.rollout_reward(reward, std, hp)
                     rows.append((obs, action, reward, next_obs, 1.0 - ended.float()))
                     obs = next_obs[~ended]
         columns = (torch.cat(parts) for parts in zip(*rows, strict=True))
         return Batch(**dict(zip(("obs", "action", "reward", "next_obs", "mask"), columns, strict=True)))
 
     @classmethod
-    def imagined_reward(cls, reward: Tensor, std: Tensor, hp: Any) -> Tensor:
+    def rollout_reward(cls, reward: Tensor, std: Tensor, hp: Any) -> Tensor:
         """What an imagined transition is said to pay.
 
         Args:
@@ -163,7 +163,7 @@ def _take(dynamics: Dynamics, path: Path, inputs: Tensor, targets: Tensor) -> di
     if error[-1] > constant[-1]:
         raise UserError(
             f"the dynamics at {path} foretell the rewards of these data worse than a constant does.",
-            "They were fitted to other data, or to rewards in other units (reward=, expand=).",
+            "They were fitted to other data, or to rewards in other units (reward=, augment=).",
             "leave out dynamics= to fit new ones",
         )
     return {"dynamics/recorded_mse": float(error.mean()), "dynamics/constant_mse": float(constant.mean())}

@@ -67,7 +67,7 @@ class Layout:
         return torch.from_numpy(np.concatenate(parts, axis=1))
 
 
-class Rows:
+class ReplayBuffer:
     """Offline rows, then a ring of online rows, in one matrix on the learner's device.
 
     Args:
@@ -146,7 +146,7 @@ class Rows:
         self.added = state["added"]
 
 
-def columns_of(
+def read_learner_columns(
     shards: Shards, source: Place | Piece, names: Sequence[str], transforms: Transforms, discount: float
 ) -> dict[str, Array]:
     """One shard file, or a piece of one, as the learner's columns.
@@ -163,10 +163,10 @@ def columns_of(
     """
     needed = {"rewards", "last"} if "ret" in names else set()
     stored = {STORED.get(name, name) for name in names if name != "ret"} | needed
-    return made_of(shards.read(source, sorted(stored)), names, transforms, discount)
+    return to_learner_columns(shards.read(source, sorted(stored)), names, transforms, discount)
 
 
-def made_of(
+def to_learner_columns(
     raw: Mapping[str, Array], names: Sequence[str], transforms: Transforms, discount: float
 ) -> dict[str, Array]:
     """The learner's columns of transitions in the world's units; of ``ret``, whole episodes."""

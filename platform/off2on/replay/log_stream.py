@@ -10,7 +10,7 @@ from off2on.replay.transforms import Array
 COLUMNS = ("obs", "new_obs", "actions", "rewards", "terminateds", "truncateds")
 
 
-class Logs:
+class LogStream:
     """Gives out a data set's transitions in their order, holding one piece of it at a time.
 
     Args:

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from off2on.recipe.hooks import Imagination
-from off2on.replay.buffer import Rows
+from off2on.recipe.hooks import RolloutSchedule
+from off2on.replay.buffer import ReplayBuffer
 
 
-class Imagined:
+class ModelBuffer:
     """Keeps the newest imagined rows and fills batches with them.
 
     Args:
@@ -18,10 +18,10 @@ class Imagined:
         world: Number of learners; each keeps its part.
     """
 
-    def __init__(self, plan: Imagination, like: Rows, world: int) -> None:
+    def __init__(self, plan: RolloutSchedule, like: ReplayBuffer, world: int) -> None:
         self.plan, self.layout = plan, like.layout
         self.starts = max(1, plan.starts // world)
-        self.rows = Rows(like.layout, 0, 0, max(1, plan.kept // world), like.data.device)
+        self.rows = ReplayBuffer(like.layout, 0, 0, max(1, plan.kept // world), like.data.device)
 
     def due(self, update: int) -> bool:
         """Whether a round of rollouts comes before an update, counted from 1."""

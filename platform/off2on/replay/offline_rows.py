@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from datasets_io import Shards
-from off2on.replay.buffer import Layout, Rows
+from off2on.replay.buffer import Layout, ReplayBuffer
 from off2on.replay.stream import Reader, Stream
 from off2on.replay.transforms import Array, Transforms
 
@@ -63,7 +63,7 @@ class OfflineRows:
         self.streams = window < held
         uneven = weights is not None and len(set(weights[weights > 0])) > 1
         self.stream = Stream(self.reader, self.counts, uneven and self.streams)
-        self.rows = Rows(layout, window, self.stream.total, capacity, device)
+        self.rows = ReplayBuffer(layout, window, self.stream.total, capacity, device)
         self.rows.learners = share[1]
         if uneven and not self.streams:
             weighed = [self.reader.weighed(number) for number in numbers]

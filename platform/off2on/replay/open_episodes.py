@@ -11,7 +11,7 @@ from off2on.replay.transforms import Array
 Columns = dict[str, Array]
 
 
-class Unfinished:
+class EpisodeAssembler:
     """Holds transitions by environment until their episode ends, and gives out whole episodes."""
 
     def __init__(self) -> None:

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from off2on.recipe.batch import Batch
-from off2on.replay.augmentation.base import BatchChange
-from off2on.replay.buffer import LATE, made_of
-from off2on.replay.model_rollouts import Imagined
+from off2on.replay.augmentation.base import BatchAugmentation
+from off2on.replay.buffer import LATE, to_learner_columns
+from off2on.replay.model_rollouts import ModelBuffer
 from off2on.replay.offline_rows import OfflineRows
-from off2on.replay.open_episodes import Unfinished
+from off2on.replay.open_episodes import EpisodeAssembler
 from off2on.replay.strategy import Options, Strategy
 from off2on.replay.transforms import Array
 
@@ -20,7 +20,7 @@ BLOCK_BYTES = 2**25
 """Most that is drawn at once, or wide rows would take more memory than the window that holds them."""
 
 
-class Replay:
+class BatchSampler:
     """Rows and what decides which of them make a batch.
 
     Args:
@@ -32,14 +32,19 @@ class Replay:
     """
 
     def __init__(
-        self, source: OfflineRows, recipe: Any, hp: Any, share: tuple[int, int], changes: list[BatchChange]
+        self,
+        source: OfflineRows,
+        recipe: Any,
+        hp: Any,
+        share: tuple[int, int],
+        changes: list[BatchAugmentation],
     ) -> None:
         self.source, self.recipe, self.hp, self.share, self.changes = source, recipe, hp, share, changes
         self.rows = source.rows
         self.strategy: Strategy = Strategy(self.rows, Options())
-        plan = recipe.imagination(hp)
-        self.imagined = Imagined(plan, self.rows, share[1]) if plan else None
-        self.unfinished = Unfinished() if set(recipe.columns) & set(LATE) else None
+        plan = recipe.rollout_schedule(hp)
+        self.imagined = ModelBuffer(plan, self.rows, share[1]) if plan else None
+        self.unfinished = EpisodeAssembler() if set(recipe.columns) & set(LATE) else None
         self.episodes = 0
 
     @property
@@ -47,7 +52,7 @@ class Replay:
         """Rows of a batch that are this learner's to draw."""
         return int(self.hp.batch_size // self.share[1])
 
-    def share_rows(self, other: "Replay") -> None:
+    def share_rows(self, other: "BatchSampler") -> None:
         """Draw from the recorded rows of another, before either has online ones."""
         self.source, self.rows, self.strategy.rows = other.source, other.rows, other.rows
 
@@ -58,7 +63,7 @@ class Replay:
         with torch.no_grad():
             if self.imagined is not None and self.imagined.due(update):
                 (starts,) = self.rows.gather(self.strategy.draw(1, self.imagined.starts, generator))
-                self.imagined.add(vars(self.recipe.imagine(nets, starts, self.hp)))
+                self.imagined.add(vars(self.recipe.generate_rollouts(nets, starts, self.hp)))
             if self.recipe.relabel_due(self.hp, update):
                 position, rows = self.rows.in_order()
                 for name, values in self.recipe.relabel(nets, rows, self.hp, update).items():
@@ -119,7 +124,7 @@ class Replay:
 
     def _enter(self, columns: Mapping[str, Array]) -> None:
         layout = self.rows.layout
-        made = made_of(columns, self.recipe.columns, self.source.transforms, self.hp.discount)
+        made = to_learner_columns(columns, self.recipe.columns, self.source.transforms, self.hp.discount)
         blank = np.zeros(len(columns["rewards"]), np.float32)
         self.strategy.entered(self.rows.add(layout.pack(dict.fromkeys(layout.widths, blank) | made)))
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from off2on.recipe.batch import Batch
 from off2on.recipe.hyperparameters import Settings
-from off2on.replay.buffer import Rows
+from off2on.replay.buffer import ReplayBuffer
 from off2on.replay.transforms import Array
 
 
@@ -29,14 +29,14 @@ class Strategy:
     Options: ClassVar[type[Settings]] = Options
     block: ClassVar[int] = 50
     """How many updates' rows are drawn at once."""
-    needs_pull: ClassVar[bool] = False
+    needs_regularisation: ClassVar[bool] = False
     """Whether it has nothing to do for a recipe without a pull towards the data."""
-    crossing: ClassVar[Mapping[str, object]] = {}
-    """What its paper does besides, where nothing is said: factors of a `crossing.Crossing`."""
+    online_settings: ClassVar[Mapping[str, object]] = {}
+    """What its paper does besides, where nothing is said: factors of a `online_settings.OnlineSettings`."""
 
-    def __init__(self, rows: Rows, options: Any) -> None:
+    def __init__(self, rows: ReplayBuffer, options: Any) -> None:
         self.rows, self.options = rows, options
-        self.pull: float | None = None
+        self.regularisation_scale: float | None = None
         """Share of the recipe's pull towards the data to keep from now on; None leaves it as it is."""
 
     def draw(self, updates: int, size: int, generator: torch.Generator) -> Tensor:
@@ -77,7 +77,7 @@ class Strategy:
         """Take back what `state` gave."""
 
 
-def offline_rows(rows: Rows, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+def offline_rows(rows: ReplayBuffer, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     """Positions of offline rows, by their weights if they have any."""
     if rows.edges is None:
         return uniform(0, rows.offline, shape, generator)

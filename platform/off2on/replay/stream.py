@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from datasets_io import Shards
-from off2on.replay.buffer import Layout, columns_of
+from off2on.replay.buffer import Layout, read_learner_columns
 from off2on.replay.transforms import Array, Transforms
 
 READ_AHEAD = 2
@@ -69,7 +69,7 @@ class Reader:
         if count == 0:
             return torch.empty(0, self.layout.width)
         piece, stored = self.shards.pieces[number], self.stored
-        made = columns_of(self.shards, piece, stored, self.transforms, self.discount)
+        made = read_learner_columns(self.shards, piece, stored, self.transforms, self.discount)
         held = {name: column[part] for name, column in made.items()}
         if "last" in held:
             held["last"][-1:] = 1.0  # where the learner's part ends, time goes on elsewhere

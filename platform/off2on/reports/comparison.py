@@ -92,11 +92,11 @@ def _row(handover: str, way: str, run: RunRecord) -> dict[str, Any]:
         "after": curve.after,
         "lowest": float(early.min()) if len(early) else None,
         "drop": curve.drop,
-        "made_good": curve.made_good,
+        "made_good": curve.recovered,
         "area": curve.area,
         "regret": curve.regret,
         "final": float(curve.scores[-1]),
-        "env_steps": int(curve.steps[-1]) if curve.crossed else 0,
+        "env_steps": int(curve.steps[-1]) if curve.went_online else 0,
         "updates": int(run.metrics["updates"][-1]),
         "wall_s": run.about.get("wall_s"),
         "status": run.status,
@@ -177,7 +177,7 @@ def _task(name: str, groups: Mapping[str, Group], sheet: Sheet) -> str:
     rows = []
     for way, group in groups.items():
         better = None if way == base else _chance(group, groups[base])
-        back = sum(curve.made_good is not None for curve in group.curves)
+        back = sum(curve.recovered is not None for curve in group.curves)
         numbers = [group.final, group.drop, *(_measured(group, what) for what in ("area", "regret"))]
         chance = _amount(better, "{:.0%}".format)
         rows.append([escape(way), *map(_amount, numbers), f"{back} of {len(group.runs)}", chance])

@@ -54,7 +54,7 @@ def handover(
         _seeds(axes, [(c.steps, c.online) if online else (c.updates, c.offline) for c in curves], BLUE)
         if data_return is not None:
             axes.axhline(data_return, color=GREY, linewidth=1, dashes=(4, 3), zorder=1)
-    (first, _), (last, crossed) = panels[0], panels[-1]
+    (first, _), (last, went_online) = panels[0], panels[-1]
     low, high = first.get_ylim()
     lowest = statistics.iqm([c.handover - (c.drop or 0.0) for c in curves])  # two lines of words go below it
     lowest = lowest if data_return is None else min(lowest, data_return)
@@ -68,7 +68,7 @@ def handover(
     final = statistics.iqm([curve.scores[-1] for curve in curves])
     style = {"color": BLUE, "fontsize": 10, "fontweight": "bold"}
     _label(last, points(final), (0.995, final), (0, 5), ha="right", bbox=None, **style)
-    if crossed:
+    if went_online:
         _drop_arrow(last, curves)
     if reference is not None:
         floor, expert = reference
@@ -202,10 +202,10 @@ def png(figure: Figure, dpi: int = 144) -> bytes:
 def _panels(figure: Figure, curves: Sequence[Curve]) -> list[tuple[Axes, bool]]:
     """A grey offline panel and a white online one that touch at a black line; or the only one there is."""
     updates = max((float(c.updates[-1]) for c in curves if len(c.updates)), default=0.0)
-    steps = max((max(float(c.planned), float(c.steps[-1])) for c in curves if c.crossed), default=0.0)
+    steps = max((max(float(c.planned), float(c.steps[-1])) for c in curves if c.went_online), default=0.0)
     left, width = 0.08, 0.85
     bottom, height = 0.48 / figure.get_figheight(), 1 - 0.56 / figure.get_figheight()
-    share = (0.42 if curves[0].crossed else 1.0) if updates else 0.0
+    share = (0.42 if curves[0].went_online else 1.0) if updates else 0.0
     panels: list[tuple[Axes, bool]] = []
     if share:
         axes = figure.add_axes((left, bottom, share * width, height))

@@ -51,7 +51,7 @@ class Group:
         return [run.curve for run in self.runs]
 
     @property
-    def crossed(self) -> bool:
+    def went_online(self) -> bool:
         """Whether the group is online."""
         return self.runs[0].strategy is not None
 
@@ -63,7 +63,7 @@ class Group:
     @property
     def drop(self) -> Estimate | None:
         """The drops, None if the group is not online."""
-        return statistics.estimate([curve.drop or 0.0 for curve in self.curves]) if self.crossed else None
+        return statistics.estimate([curve.drop or 0.0 for curve in self.curves]) if self.went_online else None
 
     @property
     def final(self) -> Estimate:
@@ -81,7 +81,7 @@ class Group:
         own = [curve.updates[-1] if len(curve.updates) else 0.0 for curve in self.curves]
         updates = max(*own, *(float(run.about.get("updates") or 0) for run in self.runs))  # or another run's
         words = [f"Offline {short(updates)} updates", self.seeds]
-        if self.crossed:
+        if self.went_online:
             steps = max(curve.steps[-1] for curve in self.curves)
             words[0] += f", then online {short(steps)} environment steps"
         words += [str(env)] if (env := self.runs[0].about.get("env")) else []

@@ -131,7 +131,7 @@ def _page(groups: list[Group], waiting: list[str], sheet: Sheet) -> str:
     scores = [run.about.get("score") or {} for run in runs]
     taken_over = {str(score["why"]) for score in scores if score.get("standing") == "convention"}
     normal += "".join(f" This is {escape(why)}." for why in sorted(taken_over))
-    notes = [METHOD, CROSSING if any(group.crossed for group in groups) else "", normal if ends else ""]
+    notes = [METHOD, CROSSING if any(group.went_online for group in groups) else "", normal if ends else ""]
     body = "\n".join([*parts, "</main>", f"<footer><p>{' '.join(notes)}</p></footer>"])
     return PAGE.substitute(title=title, body=body)
 

@@ -85,7 +85,7 @@ def curves(group: Group, sheet: Sheet, of: int) -> str:
     alt = f"{group.name} on {group.data}: return {points(group.final.value)} at the last evaluation"
     if group.drop is not None:
         alt += f", {points(group.handover.value)} at the handover, drop {points(group.drop.value)}"
-    heading = "The handover" if group.crossed else "Learning offline"
+    heading = "The handover" if group.went_online else "Learning offline"
     level = 2
     if of > 1:
         heading, level = f"{group.name} on {group.data}", 3
@@ -94,7 +94,7 @@ def curves(group: Group, sheet: Sheet, of: int) -> str:
     words = "" if of == 1 else f"<p class=quiet>{escape(group.subtitle)}</p>"
     parts = [f"<section><h2>{escape(heading)}</h2>{words}{warned(group.cautions())}{mark}</section>"]
     pair = []
-    if group.crossed:
+    if group.went_online:
         low = points(-max(curve.drop or 0.0 for curve in lines))
         alt = f"Change of the return in the first 20 % of the online steps by seed; the lowest is {low}."
         mark = sheet.put(2, _file("drop", group, of), figures.drop_by_seed(lines), alt)
@@ -202,12 +202,12 @@ def table_of_runs(groups: list[Group], waiting: list[str]) -> str:
     rows = []
     for run in (run for group in groups for run in group.runs):
         curve, spread = run.curve, run.trace("score_std", "offline", "handover", "online")[1]
-        before = curve.handover if curve.crossed and len(curve.offline) else None
+        before = curve.handover if curve.went_online and len(curve.offline) else None
         pace = run.trace("updates_per_s", "offline", "online")[1]
         rows.append([
             f"<code>{escape(f'{run.data}/' * several + run.folder.name)}</code>", str(run.seed),
             _cell(before), _cell(curve.after), _cell(curve.drop),
-            "not yet" if curve.crossed and curve.made_good is None else _cell(curve.made_good, short),
+            "not yet" if curve.went_online and curve.recovered is None else _cell(curve.recovered, short),
             _cell(curve.scores[-1]), _cell(spread[-1] if len(spread) else None), _cell(curve.regret),
             _cell(float(np.median(pace)) if len(pace) else None, short),
             _cell(run.about.get("wall_s"), duration), escape(run.status),

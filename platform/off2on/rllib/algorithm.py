@@ -26,12 +26,12 @@ from datasets_io import open_shards
 from off2on.errors import LearnerDied
 from off2on.policy import Policy
 from off2on.recipe.hooks import Recipe
-from off2on.replay.log_stream import Logs
+from off2on.replay.log_stream import LogStream
 from off2on.rllib import checkpoint_rows
 from off2on.rllib.config import OfflineToOnlineConfig
-from off2on.rllib.env_runner import Anywhere, Rollout
+from off2on.rllib.env_runner import AnyBundle, Rollout
 from off2on.rllib.learner import RecipeLearner
-from off2on.rllib.rollout_workers import Runners
+from off2on.rllib.rollout_workers import RolloutWorkers
 
 STATE = "off2on"
 
@@ -53,7 +53,7 @@ class OfflineToOnline(Recipe, Algorithm):
         """Build the learners, which read their data."""
         config.check_runners()
         super().setup(config)
-        self.crossing = self.config.crossing
+        self.online_settings = self.config.online_settings
         self.updates = 0
         self.env_steps = 0
         self.pause_at: int | None = None
@@ -62,13 +62,13 @@ class OfflineToOnline(Recipe, Algorithm):
         """What a learner makes its updates by; see `off2on.rllib.batched.learners`."""
         self.latest: dict[str, float] = {}
         """The learners' metrics of the last step."""
-        self.runners: Runners | None = None
+        self.runners: RolloutWorkers | None = None
         """Who collects after the handover, if anybody does."""
         self.staleness: dict[str, float] = {}
         """By how many updates the weights of the last rollouts were behind, if they are collected beside."""
         self.returns: list[float] = []
         """Of the episodes that runners finished; whoever reads them may empty the list."""
-        self.logs: Logs | None = None
+        self.logs: LogStream | None = None
         """What takes the environment's place after the handover, if anything does."""
         self.is_fitted = not self.config.recipe.fitted
         """Whether the recipe's first stage is done, or it has none."""
@@ -79,7 +79,7 @@ class OfflineToOnline(Recipe, Algorithm):
         return bool(self.updates < self.config.offline_updates)
 
     @property
-    def has_crossed(self) -> bool:
+    def is_online(self) -> bool:
         """Whether the handover is behind: there are runners, or logs in their place."""
         return self.runners is not None or self.logs is not None
 
@@ -98,8 +98,8 @@ class OfflineToOnline(Recipe, Algorithm):
             room = self._room(self.updates, self.config.offline_updates)
             self._learn(min(self.config.updates_per_step, room))
         elif not self.finished:
-            if not self.has_crossed:
-                self.cross()
+            if not self.is_online:
+                self.go_online()
             self._collect(self._room(self.env_steps, self.config.online_steps))
             self._learn(self._due(self.env_steps) - self.updates)
 
@@ -113,7 +113,7 @@ class OfflineToOnline(Recipe, Algorithm):
 
     def _due(self, env_steps: int) -> int:
         """All updates, of both sides, that are due after so many environment steps."""
-        return int(self.config.offline_updates + self.crossing.updates_due(env_steps))
+        return int(self.config.offline_updates + self.online_settings.updates_due(env_steps))
 
     def _learn(self, updates: int) -> None:
         if updates <= 0:
@@ -146,14 +146,14 @@ class OfflineToOnline(Recipe, Algorithm):
             raise error.cause from error
         return [result.get() for result in results]
 
-    def cross(self, again: bool = False) -> None:
+    def go_online(self, restored: bool = False) -> None:
         """The handover: make the runners, and let the strategy make the batches.
 
         Args:
-            again: A checkpoint from after the handover is being restored: the networks have been through it.
+            restored: The networks come from a checkpoint after the handover: they have been handed over.
         """
         if self.config.new_dataset is not None:
-            self.logs = Logs(open_shards(self.config.new_dataset))
+            self.logs = LogStream(open_shards(self.config.new_dataset))
         else:
             self.env_runner_group = EnvRunnerGroup(
                 env_creator=self.env_creator,
@@ -162,11 +162,11 @@ class OfflineToOnline(Recipe, Algorithm):
                 local_env_runner=self.config.num_env_runners == 0,
                 logdir=self.logdir,
                 tune_trial_id=self.trial_id,
-                pg_offset=Anywhere(),
+                pg_offset=AnyBundle(),
             )
-            staleness = self.crossing.staleness if self.crossing.asynchronous else None
-            self.runners = Runners(self.env_runner_group, self.learner_group, self._due, staleness)
-        self.ask(RecipeLearner.cross, again=again)
+            staleness = self.online_settings.staleness if self.online_settings.asynchronous else None
+            self.runners = RolloutWorkers(self.env_runner_group, self.learner_group, self._due, staleness)
+        self.ask(RecipeLearner.go_online, restored=restored)
         if self.runners is not None:
             self.runners.sync(self.updates)
 
@@ -181,7 +181,7 @@ class OfflineToOnline(Recipe, Algorithm):
 
     def _collect(self, room: int) -> None:
         """A rollout, or what has arrived of it, into the learners' rows; there is room for so many steps."""
-        steps = self.crossing.rollout
+        steps = self.online_settings.rollout
         if self.logs is not None:
             self._enter(self.logs.take(self.env_steps, min(steps, room)))
         elif self.runners is not None:
@@ -194,7 +194,7 @@ class OfflineToOnline(Recipe, Algorithm):
             self._enter(rollout.columns)
             returns += rollout.returns
             behind.append(updates)
-        if behind and self.crossing.asynchronous:
+        if behind and self.online_settings.asynchronous:
             self.staleness = {"staleness": float(np.mean(behind)), "staleness_most": float(max(behind))}
         if returns:
             self.returns += returns
@@ -235,7 +235,7 @@ class OfflineToOnline(Recipe, Algorithm):
         own = {
             "updates": self.updates,
             "env_steps": self.env_steps,
-            "crossed": self.has_crossed,
+            "crossed": self.is_online,
             "fitted": self.is_fitted,
             "latest": self.latest,
         }
@@ -246,8 +246,8 @@ class OfflineToOnline(Recipe, Algorithm):
         own = state.pop(STATE)
         self.updates, self.env_steps, self.latest = own["updates"], own["env_steps"], own["latest"]
         self.is_fitted = own["fitted"]
-        if own["crossed"] and not self.has_crossed:
-            self.cross(again=True)
+        if own["crossed"] and not self.is_online:
+            self.go_online(restored=True)
         super().set_state(state)
 
     def save_to_path(self, path: Any = None, **kwargs: Any) -> str:

@@ -12,15 +12,15 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from datasets_io import Shards, open_shards
-from off2on.errors import CrossingError, HyperparameterError, RecipeError, SimulatorError
-from off2on.online.settings import Crossing, adapted, online_hyperparameters, split
+from off2on.errors import HyperparameterError, OnlineSettingsError, RecipeError, SimulatorError
+from off2on.online.settings import OnlineSettings, adapted, online_hyperparameters, split
 from off2on.recipe.hyperparameters import PRESET, Hyperparameters, Settings
 from off2on.replay.augmentation.catalogue import check_fit
 from off2on.replay.buffer import LATE, ONLINE
 from off2on.replay.memory_budget import default_budget
 from off2on.replay.offline_rows import layout_of
 from off2on.replay.transforms import Transforms
-from off2on.rllib.env_runner import RecipeRunner
+from off2on.rllib.env_runner import RecipeEnvRunner
 from off2on.rllib.module import RecipeModule
 from off2on.strategies import DEFAULT, find_strategy
 
@@ -50,7 +50,7 @@ class OfflineToOnlineConfig(AlgorithmConfig):
         self.num_env_runners = 0
         self.min_sample_timesteps_per_iteration = 0
         # Runners are made at the handover: until then there is no environment to step.
-        self.env_runner_cls = RecipeRunner
+        self.env_runner_cls = RecipeEnvRunner
         self._is_online = False
         self._dont_auto_sync_env_runner_states = True
         self.restart_failed_env_runners = True
@@ -106,7 +106,7 @@ class OfflineToOnlineConfig(AlgorithmConfig):
             strategy: What a batch is made of; a name of the catalogue or ``module:Class``.
             options: The strategy's own.
             replay_capacity: Most online rows held.
-            **factors: Factors of the crossing (see `crossing.Crossing`: ``warm_up``, ``utd``,
+            **factors: Factors of the crossing (see `online_settings.OnlineSettings`: ``warm_up``, ``utd``,
                 ``exploration`` …), and hyperparameters of the recipe that have another value online.
         """
         self.online_steps, self.strategy_name = steps, strategy
@@ -140,7 +140,7 @@ class OfflineToOnlineConfig(AlgorithmConfig):
     @property
     def recipe(self) -> Any:
         """The algorithm's class, changed as the crossing says."""
-        return adapted(self.algo_class, self.crossing, self.offline_updates)
+        return adapted(self.algo_class, self.online_settings, self.offline_updates)
 
     @property
     def hp(self) -> Hyperparameters:
@@ -148,20 +148,20 @@ class OfflineToOnlineConfig(AlgorithmConfig):
         assert self.dataset is not None  # validate() has refused it
         recipe = self.algo_class
         parsed = recipe.Hyperparameters.parse(self.hyperparameters, recipe.__name__)
-        settled: Hyperparameters = recipe.settle(parsed, open_shards(self.dataset))
+        settled: Hyperparameters = recipe.resolve(parsed, open_shards(self.dataset))
         return settled
 
     @property
-    def crossing(self) -> Crossing:
+    def online_settings(self) -> OnlineSettings:
         """What else happens at the handover, checked."""
         said, _ = split(self.factors, self.algo_class)
-        return Crossing.of(find_strategy(self.strategy_name), said, self.algo_class)
+        return OnlineSettings.of(find_strategy(self.strategy_name), said, self.algo_class)
 
     @property
     def online_hp(self) -> Hyperparameters:
         """The hyperparameters after the handover, checked."""
         _, said = split(self.factors, self.algo_class)
-        return online_hyperparameters(self.algo_class, self.hp, said, self.crossing.pull)
+        return online_hyperparameters(self.algo_class, self.hp, said, self.online_settings.regularisation)
 
     @property
     def strategy_settings(self) -> Settings:
@@ -179,7 +179,7 @@ class OfflineToOnlineConfig(AlgorithmConfig):
         self._check_networks(shards)
         self._check_actions(shards)
         self._check_order(shards)
-        check_fit(self.hp.expand, self.recipe)
+        check_fit(self.hp.augment, self.recipe)
         if self.hp.batch_size % max(1, self.num_learners):
             raise HyperparameterError(
                 f"batch_size {self.hp.batch_size} cannot be shared by {self.num_learners} learners.",
@@ -203,8 +203,8 @@ class OfflineToOnlineConfig(AlgorithmConfig):
 
     def check_runners(self) -> None:
         """That there are processes to collect in; RLlib asks `validate` of a runner's own part, too."""
-        if self.crossing.asynchronous and self.online_steps and self.num_env_runners == 0:
-            raise CrossingError(
+        if self.online_settings.asynchronous and self.online_steps and self.num_env_runners == 0:
+            raise OnlineSettingsError(
                 "asynchronous collecting needs processes of its own to collect in: workers is 0.",
                 "In one process, collecting and updating take turns.",
                 "--workers 1",

@@ -40,7 +40,7 @@ class Rollout:
     lengths: list[int]
 
 
-class Anywhere(int):
+class AnyBundle(int):
     """Of a placement group, whichever bundle has room.
 
     RLlib adds a runner's number to where runners begin, and waits for that very bundle, which a learner or a
@@ -52,7 +52,7 @@ class Anywhere(int):
         return -1
 
 
-class RecipeRunner(SingleAgentEnvRunner):
+class RecipeEnvRunner(SingleAgentEnvRunner):
     """Steps a vector environment with the exploring policy.
 
     Every episode of every environment begins with a seed of its own, a function of the run's seed, the

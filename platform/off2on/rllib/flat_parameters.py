@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Flat:
+class FlatParameters:
     """Moves a network's parameters into one vector, of which they become views.
 
     Adam, the following of targets and the averaging over learners are then one operation each.
@@ -44,6 +44,6 @@ class Flat:
         torch.autograd.graph.increment_version(self.parameters)
 
     @torch.no_grad()
-    def follow(self, other: "Flat", share: float) -> None:
+    def follow(self, other: "FlatParameters", share: float) -> None:
         """Take over a share of another network's parameters."""
         self.vector.lerp_(other.vector, share)

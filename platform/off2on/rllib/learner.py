@@ -23,13 +23,13 @@ from torch import Tensor
 
 from datasets_io import open_shards
 from off2on.recipe.batch import Batch
-from off2on.recipe.hooks import in_turn
-from off2on.replay.augmentation.compose import batch_expansions, episode_weights
-from off2on.replay.buffer import Rows
+from off2on.recipe.hooks import apply_objectives
+from off2on.replay.augmentation.compose import batch_augmentations, episode_weights
+from off2on.replay.buffer import ReplayBuffer
 from off2on.replay.offline_rows import OfflineRows
-from off2on.replay.sampler import Replay
+from off2on.replay.sampler import BatchSampler
 from off2on.replay.transforms import Array
-from off2on.rllib.flat_parameters import Flat
+from off2on.rllib.flat_parameters import FlatParameters
 from off2on.rllib.seeding import MASKS, POSITIONS, RESETS, UPDATES, seed_of
 from off2on.rllib.threads import fastest_threads, ready_memory
 from off2on.strategies import find_strategy
@@ -46,7 +46,7 @@ class RecipeLearner(TorchLearner):
         ready_memory()
         super().build()
         self.recipe, self.hp, self.online_hp = self.config.recipe, self.config.hp, self.config.online_hp
-        self.crossing = self.config.crossing
+        self.online_settings = self.config.online_settings
         self.rank = torch.distributed.get_rank() if self.distributed else 0
         self.world = max(1, self.config.num_learners)
         self.updates = 0
@@ -54,7 +54,7 @@ class RecipeLearner(TorchLearner):
         self.use(self.config.threads)
         self.replay = self._replay()
 
-    def _replay(self) -> Replay:
+    def _replay(self) -> BatchSampler:
         shards, share = open_shards(self.config.dataset), (self.rank, self.world)
         transforms = self.module[DEFAULT_MODULE_ID].model_config["transforms"]
         capacity = -(-min(self.config.replay_capacity, self.config.online_steps) // self.world)
@@ -69,17 +69,17 @@ class RecipeLearner(TorchLearner):
             share=share,
             device=self._device,
             seed=self.config.seed,
-            weights=episode_weights(self.hp.expand, shards),
+            weights=episode_weights(self.hp.augment, shards),
         )
         members = getattr(getattr(self.nets, "critic", None), "members", 1)
         seed = seed_of(MASKS, self.config.seed, self.rank)
-        changes = batch_expansions(
-            self.hp.expand, shards, transforms, members=members, seed=seed, device=self._device
+        changes = batch_augmentations(
+            self.hp.augment, shards, transforms, members=members, seed=seed, device=self._device
         )
-        return Replay(source, self.recipe, self.hp, share, changes)
+        return BatchSampler(source, self.recipe, self.hp, share, changes)
 
     @property
-    def rows(self) -> Rows:
+    def rows(self) -> ReplayBuffer:
         """The recorded and the online rows."""
         return self.replay.rows
 
@@ -91,9 +91,11 @@ class RecipeLearner(TorchLearner):
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
         """One optimiser per objective, registered so that RLlib checkpoints it."""
         recipe, hp, nets = self.config.recipe, self.config.hp, self.module[module_id].policy.nets
-        self.flat = {name: Flat(getattr(nets, name)) for name in nets.names()}
-        self.following = [(Flat(getattr(nets.target, name)), self.flat[name]) for name in nets.targets]
-        for objective in recipe.plan():
+        self.flat = {name: FlatParameters(getattr(nets, name)) for name in nets.names()}
+        self.following = [
+            (FlatParameters(getattr(nets.target, name)), self.flat[name]) for name in nets.targets
+        ]
+        for objective in recipe.objectives_in_order():
             vector = self.flat[objective.name].vector
             optimizer = recipe.optimizer(objective.name, hp, vector)
             self.register_optimizer(
@@ -127,7 +129,7 @@ class RecipeLearner(TorchLearner):
         replay, last = self.replay, self.updates + updates
         if self.world > 1:  # not before: a first stage takes as long as it takes
             torch.distributed.distributed_c10d._set_pg_timeout(PATIENCE)
-        self._loosen()
+        self._scale_regularisation()
         with self._randomness() as generator:
             replay.strategy.replaced(replay.source.slide(updates * replay.size))
             while self.updates < last:
@@ -151,7 +153,7 @@ class RecipeLearner(TorchLearner):
     def _update_once(self, batch: Batch) -> dict[str, Tensor]:
         """One update: every objective that is due, then the targets."""
         hp, progress = self.hp, batch.progress
-        logged = in_turn(self.recipe, self.nets, batch, hp, self.updates, self._step)
+        logged = apply_objectives(self.recipe, self.nets, batch, hp, self.updates, self._step)
         if self.recipe.targets_due(hp, self.updates, progress):
             for target, network in self.following:
                 target.follow(network, hp.polyak)
@@ -185,7 +187,7 @@ class RecipeLearner(TorchLearner):
             def gradients() -> None:
                 batch = self.replay.batch(block, position, self.progress_at(self.updates), generator)
                 batch = self.recipe.prepare(self.nets, batch, self.hp)
-                for objective in self.recipe.plan():
+                for objective in self.recipe.objectives_in_order():
                     loss, _ = self.recipe.loss(objective.name, self.nets, batch, self.hp)
                     torch.autograd.grad(loss, self.flat[objective.name].parameters)
 
@@ -197,7 +199,7 @@ class RecipeLearner(TorchLearner):
         done = max(0, update - 1)
         if done < offline:
             return float(done / offline)
-        online = self.crossing.updates_due(self.config.online_steps)
+        online = self.online_settings.updates_due(self.config.online_steps)
         return float(1 + min(1.0, (done - offline) / max(online, 1)))
 
     @contextmanager
@@ -215,28 +217,28 @@ class RecipeLearner(TorchLearner):
 
     # The online side.
 
-    def cross(self, again: bool = False) -> None:
+    def go_online(self, restored: bool = False) -> None:
         """Go online: from now on the configured strategy makes the batches, with the online settings.
 
         Args:
-            again: The networks have been handed over before, and are restored.
+            restored: The networks have been handed over before, and are restored.
         """
         strategy = find_strategy(self.config.strategy_name)
         self.replay.strategy = strategy(self.rows, self.config.strategy_settings)
         self.hp = self.replay.hp = self.online_hp
-        if not again:
+        if not restored:
             with torch.no_grad():
-                self.recipe.handed_over(self.nets, self.hp)
+                self.recipe.on_handover(self.nets, self.hp)
 
-    def _loosen(self) -> None:
+    def _scale_regularisation(self) -> None:
         """Keep as much of the pull towards the data as the strategy now wants."""
-        pull = self.replay.strategy.pull
-        if pull is not None:
-            self.hp = self.replay.hp = self.recipe.loosen(self.online_hp, pull)
+        scale = self.replay.strategy.regularisation_scale
+        if scale is not None:
+            self.hp = self.replay.hp = self.recipe.scale_regularisation(self.online_hp, scale)
 
     def _starts_afresh(self) -> bool:
         """Whether the values begin anew before the update that comes next."""
-        every, online = self.crossing.resets, self.updates - 1 - self.config.offline_updates
+        every, online = self.online_settings.resets, self.updates - 1 - self.config.offline_updates
         return bool(every > 0 and online > 0 and online % every == 0)
 
     def _reset_values(self) -> None:
@@ -253,7 +255,7 @@ class RecipeLearner(TorchLearner):
                 target.follow(network, 1.0)
 
     def add(self, columns: dict[str, Array], first: int) -> None:
-        """Take this learner's share of online transitions; see `Replay.add`."""
+        """Take this learner's share of online transitions; see `BatchSampler.add`."""
         self.replay.add(columns, first)
 
     # Checkpoints.

@@ -25,7 +25,7 @@ from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE
 from off2on.rllib.env_runner import Rollout
 
 EPISODES = "episodes.pt"
-"""What a checkpoint keeps of the simulators; see `runner.RecipeRunner`."""
+"""What a checkpoint keeps of the simulators; see `runner.RecipeEnvRunner`."""
 
 TICK = 0.005
 """Seconds that a look at what has arrived waits for the last to arrive."""
@@ -54,7 +54,7 @@ class Failure:
     told: str
 
 
-class Runners:
+class RolloutWorkers:
     """A group of runners and the weights they act with.
 
     Args:

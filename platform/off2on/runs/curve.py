@@ -21,7 +21,7 @@ def drop(handover: float, steps: FloatArray, scores: FloatArray, window: float) 
     return max(0.0, handover - float(scores[steps <= window].min(initial=np.inf)))
 
 
-def made_good(handover: float, steps: FloatArray, scores: FloatArray, window: float) -> int | None:
+def recovered(handover: float, steps: FloatArray, scores: FloatArray, window: float) -> int | None:
     """The first step at which the mean of three evaluations in a row is back at the handover's score.
 
     The three begin at the lowest evaluation of the drop or later, and the step is that of the last of them,
@@ -75,14 +75,14 @@ class Curve:
             raise ValueError("a curve needs at least one evaluation")
 
     @property
-    def crossed(self) -> bool:
+    def went_online(self) -> bool:
         """Whether there is an online side."""
         return len(self.online) > 0
 
     @property
     def after(self) -> float | None:
         """The score just after the switch, before any online step."""
-        return float(self.online[0]) if self.crossed else None
+        return float(self.online[0]) if self.went_online else None
 
     @property
     def handover(self) -> float:
@@ -96,7 +96,7 @@ class Curve:
     @property
     def scores(self) -> FloatArray:
         """The scores of the last side reached."""
-        return self.online if self.crossed else self.offline
+        return self.online if self.went_online else self.offline
 
     @property
     def window(self) -> float:
@@ -106,17 +106,17 @@ class Curve:
     @cached_property
     def drop(self) -> float | None:
         """See `drop`; None if the run stays offline."""
-        return drop(self.handover, self.steps, self.online, self.window) if self.crossed else None
+        return drop(self.handover, self.steps, self.online, self.window) if self.went_online else None
 
     @cached_property
-    def made_good(self) -> int | None:
-        """See `made_good`."""
-        return made_good(self.handover, self.steps, self.online, self.window) if self.crossed else None
+    def recovered(self) -> int | None:
+        """See `recovered`."""
+        return recovered(self.handover, self.steps, self.online, self.window) if self.went_online else None
 
     @cached_property
     def area(self) -> float | None:
         """The mean score over the online steps, by trapezoids; None if the run stays offline."""
-        if not self.crossed:
+        if not self.went_online:
             return None
         if len(self.steps) < 2:
             return float(self.online[0])
@@ -125,12 +125,12 @@ class Curve:
     @cached_property
     def regret(self) -> float | None:
         """See `regret`; None if the run stays offline."""
-        return regret(self.handover, self.steps, self.online) if self.crossed else None
+        return regret(self.handover, self.steps, self.online) if self.went_online else None
 
 
 def recovery(curves: Sequence[Curve]) -> str:
     """When the drop was made good, in words: the median over the seeds, where not yet is later than any."""
-    back = sorted(np.inf if curve.made_good is None else curve.made_good for curve in curves)
+    back = sorted(np.inf if curve.recovered is None else curve.recovered for curve in curves)
     middle = float(back[len(back) // 2])
     if middle == np.inf:
         reached = short(max(float(curve.steps[-1]) for curve in curves))

@@ -24,7 +24,7 @@ from datasets_io.storage.buckets import Location
 from datasets_io.storage.redaction import redact
 from off2on.errors import Exists, UnknownName, nearest
 from off2on.runs.bucket_mirror import Mirror
-from off2on.runs.record import read_about
+from off2on.runs.record import read_metadata
 
 Row = dict[str, Any]
 HANDOVER = "handover"
@@ -73,7 +73,7 @@ class Run:
                 "leave out --resume to start it",
             )
         run = cls(folder, place)
-        run.about = read_about(folder)
+        run.about = read_metadata(folder)
         run.metrics = _read_csv(folder / "metrics.csv")
         run.episodes = _read_csv(folder / "episodes.csv")
         return run
@@ -93,12 +93,12 @@ class Run:
         self.episodes += episodes
         self._write_records()
 
-    def forget_after(self, updates: int, env_steps: int, crossed: bool) -> None:
+    def forget_after(self, updates: int, env_steps: int, went_online: bool) -> None:
         """Drop the records that a checkpoint with these counters does not know of."""
 
         def known(row: Row) -> bool:
             done = int(row["updates"]) <= updates and int(row["env_steps"]) <= env_steps
-            return done and (crossed or row["side"] == "offline")
+            return done and (went_online or row["side"] == "offline")
 
         self.metrics = [row for row in self.metrics if known(row)]
         self.episodes = [row for row in self.episodes if known(row)]
@@ -192,7 +192,7 @@ def refuse_existing(folder: Path) -> None:
     """Raise if there is a run in the folder, naming the ways on."""
     if not (folder / "run.yaml").is_file():
         return
-    about = read_about(folder)
+    about = read_metadata(folder)
     status, started = about.get("status", "unfinished"), about.get("started", "some time ago")
     resume, another = "--resume to go on", f"--seed {about['seed'] + 1} for another"
     beside = f"--out {folder.parents[1]}-again to keep both"

@@ -94,7 +94,7 @@ def load_run(folder: Path) -> RunRecord:
         NoEvaluationError: Nothing was evaluated yet.
         UserError: It is not a run, or its files are not what a run's files are.
     """
-    about = read_about(folder)
+    about = read_metadata(folder)
     sides, metrics = _metrics(folder / "metrics.csv")
     scored = np.isfinite(metrics["score"])
     offline, online = ((np.isin(sides, on) & scored) for on in (["offline"], ["handover", "online"]))
@@ -167,7 +167,7 @@ def find_run(name: str) -> tuple[Path, dict[str, Any]]:
     found = find_runs([name])
     if len(found) > 1:
         raise _several(name, found)
-    return found[0], read_about(found[0])
+    return found[0], read_metadata(found[0])
 
 
 def runs_below(place: Path) -> list[Path]:
@@ -196,7 +196,7 @@ def _several(name: str, matches: list[Path], attempt: str = "") -> UserError:
     return UserError(f"{len(matches)} runs match '{name}'", "\n".join(map(str, matches[:10])), attempt)
 
 
-def read_about(folder: Path) -> dict[str, Any]:
+def read_metadata(folder: Path) -> dict[str, Any]:
     """What a run's run.yaml says.
 
     Raises:

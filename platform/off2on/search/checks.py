@@ -8,22 +8,22 @@ from datasets_io.scores import key_of, reference
 from datasets_io.storage.buckets import Location
 from off2on.algorithms import find_algorithm
 from off2on.errors import (
-    CrossingError,
     DataError,
     HyperparameterError,
     MissingColumn,
+    OnlineSettingsError,
     SimulatorError,
     UserError,
 )
 from off2on.recipe.hyperparameters import PRESET
 from off2on.runs.curve import EARLY
-from off2on.search.names import OF_ONLINE, OF_STRATEGY, applies, homes, nobody_has
+from off2on.search.names import OF_ONLINE, OF_STRATEGY, applies, nobody_has, owners
 from off2on.search.spec import KEYS, LISTED, Dimension, Search
-from off2on.training.located_yaml import Said
+from off2on.training.located_yaml import LocatedValue
 from off2on.training.trackers import check_trackers
 
 ONLINE_MEASURES = ("smallest_drop", "area")
-ROWS = ("normalise_obs", "reward", "expand", "preset")
+ROWS = ("normalise_obs", "reward", "augment", "preset")
 """What says what the rows are, not what the networks are."""
 
 
@@ -126,7 +126,7 @@ def _check_fixed(search: Search) -> None:
 
 def _check_ways(search: Search) -> None:
     """The way of searching, what ends trials early, and what is maximised go together."""
-    early = search.said.get("stop_early", Said("", str(search.path)))
+    early = search.said.get("stop_early", LocatedValue("", str(search.path)))
     if search.maximise == "fqe" and search.stop_early == "asha":
         raise early.wrong(
             "an estimate is made of the policy at the end, so that no trial can be stopped before.",
@@ -246,11 +246,11 @@ def _parse(name: str, value: str, algorithm: str, strategy: str) -> None:
     """That a single value has its type and lies in its range, if the name means anything here."""
     if name == PRESET:
         find_algorithm(algorithm).Hyperparameters.parse({PRESET: value}, algorithm)
-    for kind, rest in homes(name, algorithm, strategy)[:1]:
+    for kind, rest in owners(name, algorithm, strategy)[:1]:
         kind.parse({rest: value}, strategy if name.startswith(OF_STRATEGY) else algorithm)
 
 
-def _check_plan(search: Search, values: dict[str, str], said: Said | None) -> None:
+def _check_plan(search: Search, values: dict[str, str], said: LocatedValue | None) -> None:
     for plan in search.plans(values, "checked")[:: search.seeds]:
         try:
             checked = plan.check()
@@ -277,7 +277,7 @@ def _check_plan(search: Search, values: dict[str, str], said: Said | None) -> No
             )
 
 
-def _to_blame(search: Search, error: UserError) -> Said:
+def _to_blame(search: Search, error: UserError) -> LocatedValue:
     """The line that a complaint about the whole plan belongs to."""
     option = re.search(r"--([a-z-]+)", error.what)
     if option and option[1].replace("-", "_") in search.said:
@@ -286,10 +286,10 @@ def _to_blame(search: Search, error: UserError) -> Said:
         return search.said["data"]
     if isinstance(error, SimulatorError):
         return _said(search, "env", "online", "data")
-    if isinstance(error, CrossingError):
+    if isinstance(error, OnlineSettingsError):
         return _said(search, "strategy", "with", "algorithm")
     return search.said["algorithm"]
 
 
-def _said(search: Search, *keys: str) -> Said:
+def _said(search: Search, *keys: str) -> LocatedValue:
     return next(search.said[key] for key in keys if key in search.said)

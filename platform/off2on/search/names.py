@@ -12,23 +12,23 @@ OF_STRATEGY, OF_ONLINE = "strategy.", "online."
 
 def applies(name: str, algorithm: str, strategy: str) -> bool:
     """Whether a name means something to an algorithm that crosses by a strategy."""
-    return name == PRESET or bool(homes(name, algorithm, strategy))
+    return name == PRESET or bool(owners(name, algorithm, strategy))
 
 
 def rule_of(name: str, algorithm: str, strategy: str) -> Any:
     """What is known of a name (meaning, range, search range), or None."""
-    return next((kind.rules()[rest] for kind, rest in homes(name, algorithm, strategy)), None)
+    return next((kind.rules()[rest] for kind, rest in owners(name, algorithm, strategy)), None)
 
 
 def type_of(name: str, algorithm: str, strategy: str) -> Any:
     """The annotated type of a name's value."""
-    return next((typing.get_type_hints(kind)[rest] for kind, rest in homes(name, algorithm, strategy)), str)
+    return next((typing.get_type_hints(kind)[rest] for kind, rest in owners(name, algorithm, strategy)), str)
 
 
-def homes(name: str, algorithm: str, strategy: str) -> list[tuple[Any, str]]:
+def owners(name: str, algorithm: str, strategy: str) -> list[tuple[Any, str]]:
     """The settings that know a name, and what they call it."""
     from off2on.algorithms import find_algorithm
-    from off2on.online.settings import Crossing
+    from off2on.online.settings import OnlineSettings
     from off2on.strategies import find_strategy
 
     own = find_algorithm(algorithm).Hyperparameters
@@ -37,7 +37,7 @@ def homes(name: str, algorithm: str, strategy: str) -> list[tuple[Any, str]]:
     if name.startswith(OF_STRATEGY):
         places, rest = (find_strategy(strategy).Options,), name.removeprefix(OF_STRATEGY)
     elif name.startswith(OF_ONLINE):
-        places, rest = (Crossing, own), name.removeprefix(OF_ONLINE)
+        places, rest = (OnlineSettings, own), name.removeprefix(OF_ONLINE)
     return [(kind, rest) for kind in places if rest in kind.rules()]
 
 
@@ -53,7 +53,7 @@ def nobody_has(
         also: Other names that may have been meant.
     """
     from off2on.algorithms import find_algorithm
-    from off2on.online.settings import Crossing
+    from off2on.online.settings import OnlineSettings
     from off2on.strategies import find_strategy
 
     own = [rule for each in algorithms for rule in find_algorithm(each).Hyperparameters.rules()]
@@ -62,7 +62,7 @@ def nobody_has(
         prefix, who = OF_STRATEGY, strategies
         own = [rule for each in strategies for rule in find_strategy(each).Options.rules()]
     elif name.startswith(OF_ONLINE):
-        prefix, own = OF_ONLINE, [*Crossing.rules(), *own]
+        prefix, own = OF_ONLINE, [*OnlineSettings.rules(), *own]
     known = [prefix + rule for rule in dict.fromkeys(own)]
     whose = who[0] if len(who) == 1 else f"none of {', '.join(who)}"
     has = f"{whose} has no '{name}'." if len(who) == 1 else f"{whose} has '{name}'."

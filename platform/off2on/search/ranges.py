@@ -5,9 +5,9 @@ from typing import Any
 
 from off2on.errors import HyperparameterError, UserError, nearest
 from off2on.recipe.hyperparameters import number
-from off2on.search.names import homes, nobody_has, rule_of, type_of
+from off2on.search.names import nobody_has, owners, rule_of, type_of
 from off2on.search.spec import RANGES, Dimension
-from off2on.training.located_yaml import Said
+from off2on.training.located_yaml import LocatedValue
 
 KINDS = {"log": "log_between", "uniform": "between", "choice": "one_of"}
 """A hyperparameter's own search range to the word for it in a file."""
@@ -15,7 +15,9 @@ KINDS = {"log": "log_between", "uniform": "between", "choice": "one_of"}
 OWN_RANGE = "default"
 
 
-def varied(name: str, said: Said, algorithms: tuple[str, ...], strategies: tuple[str, ...]) -> Dimension:
+def varied(
+    name: str, said: LocatedValue, algorithms: tuple[str, ...], strategies: tuple[str, ...]
+) -> Dimension:
     """What is searched of a name; its range is checked for being one."""
     pairs = [(algorithm, strategy) for algorithm in algorithms for strategy in strategies]
     owners = [pair for pair in pairs if rule_of(name, *pair) is not None]
@@ -38,7 +40,7 @@ def varied(name: str, said: Said, algorithms: tuple[str, ...], strategies: tuple
     return Dimension(name, kind, values, bool(annotated & {int, int | None}), said)
 
 
-def _range(name: str, said: Said, owners: list[tuple[str, str]]) -> tuple[str, tuple[str, ...]]:
+def _range(name: str, said: LocatedValue, owners: list[tuple[str, str]]) -> tuple[str, tuple[str, ...]]:
     """The word for the range and its values."""
     if said.value == OWN_RANGE:
         return _own_range(name, said, owners)
@@ -61,7 +63,7 @@ def _range(name: str, said: Said, owners: list[tuple[str, str]]) -> tuple[str, t
         return word, tuple(values.texts)
 
 
-def _own_range(name: str, said: Said, owners: list[tuple[str, str]]) -> tuple[str, tuple[str, ...]]:
+def _own_range(name: str, said: LocatedValue, owners: list[tuple[str, str]]) -> tuple[str, tuple[str, ...]]:
     """The hyperparameter's own search range, on which all algorithms must agree."""
     rules = {pair[0]: rule_of(name, *pair) for pair in owners}
     found = {rule.search for rule in rules.values()}
@@ -81,7 +83,7 @@ def _own_range(name: str, said: Said, owners: list[tuple[str, str]]) -> tuple[st
     return KINDS[kind], tuple(map(str, values))
 
 
-def _check_bounds(name: str, kind: str, values: tuple[str, ...], said: Said) -> None:
+def _check_bounds(name: str, kind: str, values: tuple[str, ...], said: LocatedValue) -> None:
     where = f"search.{name}.{kind}"
     try:
         numbers = [number(value) for value in values]
@@ -109,6 +111,6 @@ def _check_bounds(name: str, kind: str, values: tuple[str, ...], said: Said) -> 
 
 def _default(name: str, owner: tuple[str, str]) -> Any:
     """What the first owner has if nothing is said."""
-    kind, rest = homes(name, *owner)[0]
+    kind, rest = owners(name, *owner)[0]
     value = getattr(kind(), rest)
     return ",".join(map(str, value)) if isinstance(value, tuple) else value

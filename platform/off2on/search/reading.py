@@ -10,7 +10,7 @@ from datasets_io.storage import Place, locate
 from off2on.errors import UserError, nearest
 from off2on.search.ranges import varied
 from off2on.search.spec import KEYS, LISTED, MEASURES, NUMBERS, STOPS, WAYS, Dimension, Search
-from off2on.training.located_yaml import Said
+from off2on.training.located_yaml import LocatedValue
 from off2on.training.located_yaml import read as read_file
 
 WORDS = {"maximise": MEASURES, "by": WAYS, "stop_early": STOPS}
@@ -20,7 +20,7 @@ LEAST = {"seeds": 1, "trials": 1, "envs": 1, "eval_every": 1, "eval_episodes": 1
 EXAMPLE = {"algorithm": "iql", "data": "toy-pendulum"}
 
 
-def read(path: Path, given: Mapping[str, Said] | None = None, address: str | None = None) -> Search:
+def read(path: Path, given: Mapping[str, LocatedValue] | None = None, address: str | None = None) -> Search:
     """Reads a search's file.
 
     Args:
@@ -73,32 +73,32 @@ def read(path: Path, given: Mapping[str, Said] | None = None, address: str | Non
     return _with_whole_grid(search) if search.by == "grid" else search
 
 
-def _items(said: Mapping[str, Said], key: str) -> dict[str, Said]:
+def _items(said: Mapping[str, LocatedValue], key: str) -> dict[str, LocatedValue]:
     return said[key].items if key in said else {}
 
 
-def _with_given(said: dict[str, Said], given: Mapping[str, Said]) -> dict[str, Said]:
+def _with_given(said: dict[str, LocatedValue], given: Mapping[str, LocatedValue]) -> dict[str, LocatedValue]:
     """What the command line says wins; a hyperparameter that it names is not searched."""
     keys = {name: _listed(name, each) for name, each in given.items() if name in KEYS}
     fixed = {name: each for name, each in given.items() if name not in KEYS}
     if not fixed:
         return said | keys
     origin = next(iter(fixed.values())).origin
-    found = said | keys | {"with": Said(_items(said, "with") | fixed, origin)}
+    found = said | keys | {"with": LocatedValue(_items(said, "with") | fixed, origin)}
     if "search" in said:
         left = {name: each for name, each in said["search"].items.items() if name not in fixed}
-        found["search"] = Said(left, said["search"].origin)
+        found["search"] = LocatedValue(left, said["search"].origin)
     return found
 
 
-def _listed(name: str, said: Said) -> Said:
+def _listed(name: str, said: LocatedValue) -> LocatedValue:
     """Names with commas as the list that they are in a file."""
     if name not in (*LISTED, "data", "track") or "," not in said.text:
         return said
-    return Said([Said(each, said.origin) for each in said.text.split(",")], said.origin)
+    return LocatedValue([LocatedValue(each, said.origin) for each in said.text.split(",")], said.origin)
 
 
-def _algorithms(said: Said) -> tuple[str, ...]:
+def _algorithms(said: LocatedValue) -> tuple[str, ...]:
     from off2on.algorithms import find_algorithm
 
     for name in said.texts:
@@ -107,7 +107,7 @@ def _algorithms(said: Said) -> tuple[str, ...]:
     return tuple(said.texts)
 
 
-def _strategies(said: Said | None) -> tuple[str, ...]:
+def _strategies(said: LocatedValue | None) -> tuple[str, ...]:
     from off2on.strategies import find_strategy
 
     if said is None:
@@ -120,7 +120,7 @@ def _strategies(said: Said | None) -> tuple[str, ...]:
     return tuple(said.texts)
 
 
-def _options(said: Mapping[str, Said]) -> dict[str, Any]:
+def _options(said: Mapping[str, LocatedValue]) -> dict[str, Any]:
     options: dict[str, Any] = {key: _whole(said, key) for key in NUMBERS if key in said}
     if "env" in said:
         options["env"] = said["env"].text
@@ -131,16 +131,16 @@ def _options(said: Mapping[str, Said]) -> dict[str, Any]:
     return options
 
 
-def _whole(said: Mapping[str, Said], key: str, default: int = 0) -> int:
+def _whole(said: Mapping[str, LocatedValue], key: str, default: int = 0) -> int:
     return said[key].whole(key, LEAST.get(key, 0)) if key in said else default
 
 
-def _place(said: Said) -> Place:
+def _place(said: LocatedValue) -> Place:
     with said.blamed():
         return locate(said.text)
 
 
-def _size(said: Said) -> int:
+def _size(said: LocatedValue) -> int:
     """Bytes: 500M or 4G, in powers of 1024."""
     found = re.fullmatch(r"(\d+\.?\d*)([KMGT]?)", said.text)
     if found is None:
@@ -148,7 +148,7 @@ def _size(said: Said) -> int:
     return int(float(found[1]) * 1024 ** " KMGT".index(found[2] or " "))
 
 
-def _word(said: Mapping[str, Said], key: str) -> str:
+def _word(said: Mapping[str, LocatedValue], key: str) -> str:
     known = WORDS[key]
     if key not in said:
         return known[0]

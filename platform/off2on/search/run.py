@@ -18,10 +18,10 @@ from off2on.runs.folder import write
 from off2on.runs.numbers import duration, points
 from off2on.search.checks import marks
 from off2on.search.resources import bundles
-from off2on.search.searcher import SCORE, Asking, domain
+from off2on.search.searcher import SCORE, TrialSearcher, domain
 from off2on.search.spec import Search
-from off2on.search.trial import MARK, RUNS, Seeds
-from off2on.search.trial_store import COUNTED, FAILED, FINISHED, SEARCH, STOPPED, Book, Trial
+from off2on.search.trial import MARK, RUNS, TrialTrainable
+from off2on.search.trial_store import COUNTED, FAILED, FINISHED, SEARCH, STOPPED, Trial, TrialStore
 from off2on.training.cluster.preflight import cluster
 from off2on.training.process import quiet, ray_started
 
@@ -62,8 +62,8 @@ def run(search: Search, jobs: int, resume: bool) -> list[Trial]:
     folder.mkdir(parents=True, exist_ok=True)
     elsewhere = UserError(f"another search is under way in {search.place}.", "Its end will be told there.")
     with exclusive(folder / ".lock", elsewhere):
-        book = Book(search.place, search.names)
-        asking = Asking(search, book)
+        book = TrialStore(search.place, search.names)
+        asking = TrialSearcher(search, book)
         if asking.left:
             with quiet(folder / "log.txt") as terminal:
                 _tune(search, asking, jobs, terminal)
@@ -73,7 +73,7 @@ def run(search: Search, jobs: int, resume: bool) -> list[Trial]:
     return book.trials
 
 
-def _tune(search: Search, asking: Asking, jobs: int, terminal: TextIO) -> None:
+def _tune(search: Search, asking: TrialSearcher, jobs: int, terminal: TextIO) -> None:
     """Ray Tune, until every trial has ended."""
     actors = search.processes("learners") + search.processes("workers")
     for name, value in SETTINGS.items():
@@ -82,7 +82,7 @@ def _tune(search: Search, asking: Asking, jobs: int, terminal: TextIO) -> None:
     shutil.rmtree(kept, ignore_errors=True)
     with ray_started(search.address, jobs * (1 + actors)):
         write(search.place / SEARCH, yaml.safe_dump(search.as_dict(), sort_keys=False, allow_unicode=True))
-        trainable = tune.with_parameters(Seeds, search=search, home=os.getcwd())
+        trainable = tune.with_parameters(TrialTrainable, search=search, home=os.getcwd())
         population = search.by == "pbt"
         taken = bundles(search, jobs, cluster())
         tuner = tune.Tuner(
@@ -99,7 +99,7 @@ def _tune(search: Search, asking: Asking, jobs: int, terminal: TextIO) -> None:
                 name=search.folder.name,
                 storage_path=str(kept),
                 verbose=0,
-                callbacks=[Following(search, asking.book, terminal)],
+                callbacks=[ProgressCallback(search, asking.book, terminal)],
                 failure_config=tune.FailureConfig(max_failures=DEATHS),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
@@ -152,10 +152,10 @@ def _within(search: Search, config: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
-class Following(tune.Callback):
+class ProgressCallback(tune.Callback):
     """Writes down how trials go and end, and says it."""
 
-    def __init__(self, search: Search, book: Book, terminal: TextIO) -> None:
+    def __init__(self, search: Search, book: TrialStore, terminal: TextIO) -> None:
         self.search, self.book, self.terminal = search, book, terminal
         every, unscored = marks(search)
         self.marks = every - unscored

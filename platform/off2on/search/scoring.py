@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from off2on.runs.record import RunRecord, load_run, read_about
+from off2on.runs.record import RunRecord, load_run, read_metadata
 from off2on.runs.statistics import FEWEST_SEEDS, RESAMPLES, FloatArray
 
 Interval = tuple[float, float] | None
@@ -66,7 +66,7 @@ def _estimated(runs: Sequence[Path]) -> Score:
     """Offline estimates; of few seeds, the interval is the estimator's own."""
     from off2on.ope import fqe_score
 
-    abouts = [read_about(run) for run in runs]
+    abouts = [read_metadata(run) for run in runs]
     found = [
         fqe_score(run, about["data"]["pinned"], seed=about["seed"])
         for run, about in zip(runs, abouts, strict=True)

@@ -8,12 +8,12 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from off2on.search.spec import Dimension, Search
-from off2on.search.trial_store import Book, Trial
+from off2on.search.trial_store import Trial, TrialStore
 
 SCORE = "score"
 
 
-class Asking(Searcher):
+class TrialSearcher(Searcher):
     """Trials that were begun and have not ended come first, then new ones.
 
     New values depend on the trial's number alone; Optuna's also on what earlier trials were worth.
@@ -23,7 +23,7 @@ class Asking(Searcher):
         book: Its trials.
     """
 
-    def __init__(self, search: Search, book: Book) -> None:
+    def __init__(self, search: Search, book: TrialStore) -> None:
         super().__init__(metric=SCORE, mode="max")
         self.search, self.book = search, book
         self.waiting = [trial for trial in book.trials if not trial.is_done]
@@ -122,7 +122,7 @@ def _optuna(search: Search, known: list[Trial]) -> Any:
     return found
 
 
-def must_have(search: Search) -> None:
+def require_packages(search: Search) -> None:
     """That the packages a way of searching needs are there.
 
     Raises:

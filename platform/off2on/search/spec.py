@@ -23,7 +23,7 @@ from datasets_io.storage import Place
 from off2on.recipe.hyperparameters import number
 from off2on.runs.bucket_mirror import working_folder
 from off2on.search.names import OF_ONLINE, OF_STRATEGY, applies
-from off2on.training.located_yaml import Said
+from off2on.training.located_yaml import LocatedValue
 
 if TYPE_CHECKING:
     from off2on.training.plan import Plan
@@ -65,7 +65,7 @@ class Dimension:
     kind: str
     values: tuple[str, ...]
     whole: bool
-    said: Said
+    said: LocatedValue
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -107,7 +107,7 @@ class Search:
 
     path: Path
     place: Place
-    said: Mapping[str, Said]
+    said: Mapping[str, LocatedValue]
     algorithms: tuple[str, ...]
     data: tuple[str, ...]
     strategies: tuple[str, ...]
@@ -195,7 +195,7 @@ class Search:
             data=self.data[0],
             hyperparameters={n: given[n] for n in given if not n.startswith((OF_STRATEGY, OF_ONLINE))},
             strategy_options=of(OF_STRATEGY) if online else {},
-            crossing=of(OF_ONLINE) if online else {},
+            online_overrides=of(OF_ONLINE) if online else {},
             out=str(self.place / TRIALS / trial),
             address=self.address,
             origins=origins,
@@ -219,7 +219,7 @@ class Search:
             "out": str(self.place),
         }
 
-        def with_origin(value: Any, said: Said | None) -> dict[str, Any]:
+        def with_origin(value: Any, said: LocatedValue | None) -> dict[str, Any]:
             return {"value": value, "origin": "default" if said is None else said.origin}
 
         found = {key: with_origin(value, self.said.get(key)) for key, value in told.items()}

@@ -22,12 +22,12 @@ from ray import tune
 from datasets_io.storage.buckets import Location
 from off2on.runs.bucket_mirror import copy, fetch
 from off2on.runs.folder import Run, write
-from off2on.runs.record import read_about
+from off2on.runs.record import read_metadata
 from off2on.search.checks import marks
 from off2on.search.scoring import score
 from off2on.search.searcher import SCORE
 from off2on.search.spec import TRIALS, Search
-from off2on.search.trial_store import COUNTED, Book, find
+from off2on.search.trial_store import COUNTED, TrialStore, find
 from off2on.training.metadata import about
 from off2on.training.plan import Plan
 from off2on.training.process import quiet
@@ -44,7 +44,7 @@ RUNS = "runs"
 """Runs that are finished."""
 
 
-class Seeds(tune.Trainable):
+class TrialTrainable(tune.Trainable):
     """One trial of a search; a step of it ends with a score of all seeds, or with the end of one of them."""
 
     def setup(self, config: dict[str, Any], search: Search, home: str) -> None:
@@ -127,7 +127,7 @@ class Seeds(tune.Trainable):
         if isinstance(plan.place, Location):
             fetch(plan.place)  # perhaps begun on another machine
         there = (plan.folder / "run.yaml").is_file()
-        if there and read_about(plan.folder)["status"] == "finished":
+        if there and read_metadata(plan.folder)["status"] == "finished":
             self.runs.append(Run.resume(plan.folder))
             self.going.append(iter(()))
         else:
@@ -194,7 +194,7 @@ class Seeds(tune.Trainable):
         donor = yaml.safe_load((Path(checkpoint_dir) / DONOR).read_text())
         if donor["name"] == self.name:
             return
-        book = Book(self.search.place, self.search.names)
+        book = TrialStore(self.search.place, self.search.names)
         trial = book[self.trial_id]
         trial.values, trial.drawn = self.values, dict(self.config["drawn"])
         for going in self.going:

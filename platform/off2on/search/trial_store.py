@@ -51,7 +51,7 @@ class Trial:
         return self.outcome.get("status") in (FINISHED, STOPPED)
 
 
-class Book:
+class TrialStore:
     """The trials of a search.
 
     Args:
@@ -101,7 +101,7 @@ class Book:
 
 def find(place: Place, tune: str) -> Trial:
     """The trial that Ray Tune calls so."""
-    return Book(place, [])[tune]
+    return TrialStore(place, [])[tune]
 
 
 def _read(place: Place) -> Trial:

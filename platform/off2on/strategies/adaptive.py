@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from off2on.recipe.hyperparameters import Settings, hp
-from off2on.replay.buffer import Rows
+from off2on.replay.buffer import ReplayBuffer
 from off2on.replay.transforms import Array
 from off2on.strategies.append import Append
 
@@ -36,11 +36,11 @@ class Adaptive(Append):
     """All rows equally likely, under a pull that follows the returns."""
 
     Options: ClassVar[type[Settings]] = AdaptiveOptions
-    needs_pull = True
+    needs_regularisation = True
 
-    def __init__(self, rows: Rows, options: AdaptiveOptions) -> None:
+    def __init__(self, rows: ReplayBuffer, options: AdaptiveOptions) -> None:
         super().__init__(rows, options)
-        self.pull = 1.0
+        self.regularisation_scale = 1.0
         self.running: dict[int, float] = {}
         """Return so far of the episode of each environment."""
         self.target = options.target
@@ -68,14 +68,19 @@ class Adaptive(Append):
             size = abs(self.target) or 1.0
             short, drop = (self.target - self.last) / size, max(0.0, self.last - now) / size
             change = self.options.derivative * drop - self.options.proportional * short
-            self.pull = float(np.clip((self.pull or 0.0) + change, 0.0, 1.0))
+            self.regularisation_scale = float(np.clip((self.regularisation_scale or 0.0) + change, 0.0, 1.0))
         self.last = now
 
     def state(self) -> dict[str, Any]:
         """The controller's."""
-        return {"pull": self.pull, "target": self.target, "last": self.last, "running": dict(self.running)}
+        return {
+            "pull": self.regularisation_scale,
+            "target": self.target,
+            "last": self.last,
+            "running": dict(self.running),
+        }
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Take back what `state` gave."""
-        self.pull, self.target, self.last = state["pull"], state["target"], state["last"]
+        self.regularisation_scale, self.target, self.last = state["pull"], state["target"], state["last"]
         self.running = dict(state["running"])

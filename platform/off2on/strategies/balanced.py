@@ -29,7 +29,7 @@ from off2on.recipe import losses
 from off2on.recipe.batch import Batch
 from off2on.recipe.hyperparameters import Settings, hp
 from off2on.recipe.networks import MLP
-from off2on.replay.buffer import Rows
+from off2on.replay.buffer import ReplayBuffer
 from off2on.replay.strategy import Strategy, offline_rows, uniform
 from off2on.replay.sum_tree import SumTree
 
@@ -52,7 +52,7 @@ class Balanced(Strategy):
     Options: ClassVar[type[Settings]] = BalancedOptions
     block: ClassVar[int] = 1
 
-    def __init__(self, rows: Rows, options: BalancedOptions) -> None:
+    def __init__(self, rows: ReplayBuffer, options: BalancedOptions) -> None:
         super().__init__(rows, options)
         device = rows.data.device
         self.tree = SumTree(len(rows.data), device)

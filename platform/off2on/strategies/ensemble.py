@@ -15,9 +15,9 @@ from off2on.strategies.online_only import OnlineOnly
 class Ensemble(OnlineOnly):
     """Online rows alone, optimism and pairs of critics."""
 
-    crossing: ClassVar[Mapping[str, object]] = {
+    online_settings: ClassVar[Mapping[str, object]] = {
         "warm_up": 1000,
-        "pull": 0.0,
+        "regularisation": 0.0,
         "targets": "weighted_pair",
         "exploration": "optimistic",
     }

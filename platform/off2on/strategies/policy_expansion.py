@@ -14,4 +14,4 @@ from off2on.strategies.symmetric import Symmetric
 class PolicyExpansion(Symmetric):
     """Half and half, with the old policy beside the new one."""
 
-    crossing: ClassVar[Mapping[str, object]] = {"warm_up": 5000, "exploration": "expansion"}
+    online_settings: ClassVar[Mapping[str, object]] = {"warm_up": 5000, "exploration": "expansion"}

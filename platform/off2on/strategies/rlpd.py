@@ -16,4 +16,8 @@ from off2on.strategies.symmetric import Symmetric
 class RLPDWay(Symmetric):
     """Half and half, with many updates per step."""
 
-    crossing: ClassVar[Mapping[str, object]] = {"utd": 20.0, "policy_delay": 20, "targets": "random_pair"}
+    online_settings: ClassVar[Mapping[str, object]] = {
+        "utd": 20.0,
+        "policy_delay": 20,
+        "targets": "random_pair",
+    }

@@ -25,7 +25,7 @@ class SO2(Symmetric):
     """Perturbed targets and many updates per step."""
 
     Options: ClassVar[type[Settings]] = SO2Options
-    crossing: ClassVar[Mapping[str, object]] = {
+    online_settings: ClassVar[Mapping[str, object]] = {
         "warm_up": 5000,
         "utd": 10.0,
         "head_start": 100,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from off2on.recipe.hyperparameters import Settings, hp
-from off2on.replay.buffer import Rows
+from off2on.replay.buffer import ReplayBuffer
 from off2on.replay.strategy import Strategy, offline_rows, uniform
 
 
@@ -32,7 +32,7 @@ class Symmetric(Strategy):
         return mixed(self.rows, self.options.offline_share, updates, size, generator)
 
 
-def mixed(rows: Rows, share: float, updates: int, size: int, generator: torch.Generator) -> Tensor:
+def mixed(rows: ReplayBuffer, share: float, updates: int, size: int, generator: torch.Generator) -> Tensor:
     """Positions [updates, size], a share of each batch offline and first; all of it before any online row."""
     count = size if rows.online == 0 else round(share * size)
     offline = offline_rows(rows, (updates, count), generator)

@@ -18,4 +18,9 @@ from off2on.strategies.online_only import OnlineOnly
 class WarmStart(OnlineOnly):
     """Online rows alone, after a warm-up with the frozen policy."""
 
-    crossing: ClassVar[Mapping[str, object]] = {"warm_up": 5000, "utd": 4.0, "policy_delay": 4, "pull": 0.0}
+    online_settings: ClassVar[Mapping[str, object]] = {
+        "warm_up": 5000,
+        "utd": 4.0,
+        "policy_delay": 4,
+        "regularisation": 0.0,
+    }

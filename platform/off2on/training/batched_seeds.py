@@ -12,17 +12,17 @@ from typing import TextIO
 from off2on.errors import RecipeError, UserError
 from off2on.replay.offline_rows import layout_of
 from off2on.reports.run import write_report
-from off2on.rllib.batched.learners import Together
+from off2on.rllib.batched.learners import BatchedLearners
 from off2on.rllib.batched.stackable import ALONE, check_together
 from off2on.runs.folder import Run
-from off2on.runs.record import read_about
-from off2on.training.plan import Checked, Plan
+from off2on.runs.record import read_metadata
+from off2on.training.plan import Plan, ResolvedPlan
 from off2on.training.process import Stop, interruptible, quiet, ray_started
 from off2on.training.session import Session
 from off2on.training.train import evaluations
 
 
-def check(plans: Sequence[Plan], checked: Checked) -> None:
+def check(plans: Sequence[Plan], checked: ResolvedPlan) -> None:
     """That the plans' offline sides can be one program.
 
     Args:
@@ -80,7 +80,7 @@ def train_together(plans: Sequence[Plan], resume: bool = False) -> None:
     checked = [plan.check(resume) for plan in left]
     left[0].folder.mkdir(parents=True, exist_ok=True)
     with quiet(left[0].folder / "log.txt") as terminal:
-        with ray_started(None, 0), interruptible() as stop, Abreast(left, resume, terminal, stop) as runs:
+        with ray_started(None, 0), interruptible() as stop, BatchedRuns(left, resume, terminal, stop) as runs:
             runs.go()
         for plan, run, found in zip(left, runs.runs, checked, strict=True):
             if found.env is not None:
@@ -90,10 +90,10 @@ def train_together(plans: Sequence[Plan], resume: bool = False) -> None:
 
 def _is_finished(plan: Plan) -> bool:
     there = (plan.folder / "run.yaml").is_file()
-    return there and read_about(plan.folder)["status"] == "finished"
+    return there and read_metadata(plan.folder)["status"] == "finished"
 
 
-class Abreast:
+class BatchedRuns:
     """Runs under way.
 
     Args:
@@ -105,7 +105,7 @@ class Abreast:
 
     def __init__(self, plans: Sequence[Plan], resume: bool, terminal: TextIO, stop: Stop) -> None:
         self.sessions: list[Session] = []
-        self.together: Together | None = None
+        self.together: BatchedLearners | None = None
         self.going = [
             evaluations(
                 plan,
@@ -118,7 +118,7 @@ class Abreast:
         ]
         self.runs: list[Run] = []
 
-    def __enter__(self) -> "Abreast":
+    def __enter__(self) -> "BatchedRuns":
         self.stack = ExitStack()
         for going in self.going:
             self.stack.callback(going.close)  # type: ignore[attr-defined]
@@ -131,7 +131,7 @@ class Abreast:
         """All of them to their end, whoever is behind first."""
         self.runs += [next(going) for going in self.going]
         learners = [session.algo.ask(lambda learner: learner)[0] for session in self.sessions]
-        together = self.together = Together(learners)
+        together = self.together = BatchedLearners(learners)
         for number, session in enumerate(self.sessions):
             session.algo.advancing = together.advance
             session.clock = lambda number=number: together.seconds[number]  # type: ignore[misc]
@@ -161,7 +161,7 @@ class Abreast:
 class _Between(Stop):
     """Asks a run to stop where it has what was learnt, so that all stop at the same update."""
 
-    def __init__(self, process: Stop, runs: Abreast, number: int) -> None:
+    def __init__(self, process: Stop, runs: BatchedRuns, number: int) -> None:
         self.process, self.runs, self.number = process, runs, number
 
     @property

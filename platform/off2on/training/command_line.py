@@ -15,7 +15,7 @@ from off2on.training.located_yaml import COMMAND_LINE, read
 _ASSIGNMENT = re.compile(r"([A-Za-z_][\w.]*)=(.*)", re.DOTALL)
 
 if TYPE_CHECKING:
-    from off2on.training.plan import Checked, Plan
+    from off2on.training.plan import Plan, ResolvedPlan
 
 ASKED_OF_STRATEGY, OTHERWISE_ONLINE, OF_THE_GUARD = "strategy.", "online.", "guard."
 FACTORS = ("warm_up", "utd", "exploration", "asynchronous")
@@ -57,7 +57,7 @@ def split(words: Iterable[str]) -> Words:
 
 def planned(
     words: Sequence[str], options: Mapping[str, Any], command: str, seeds: int = 1, resume: bool = False
-) -> "tuple[list[Plan], Checked]":
+) -> "tuple[list[Plan], ResolvedPlan]":
     """What a command line asks for: a plan for each seed, all checked, and what was found for the first.
 
     Args:
@@ -102,7 +102,7 @@ def planned(
         **asked,
         hyperparameters={name: value for name, value in values.items() if not name.startswith(prefixes)},
         strategy_options=of(ASKED_OF_STRATEGY),
-        crossing=of(OTHERWISE_ONLINE),
+        online_overrides=of(OTHERWISE_ONLINE),
         guard=guard,
         command=command,
         origins=origins,
@@ -137,12 +137,12 @@ def _option(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def idle(plan: "Plan", checked: "Checked") -> list[str]:
+def idle(plan: "Plan", checked: "ResolvedPlan") -> list[str]:
     """What is said of the online side and does nothing, a line each."""
-    crossing = checked.crossing
+    settings = checked.online_settings
     return [
-        f"{OTHERWISE_ONLINE}{name} does nothing here: {factor} is {getattr(crossing, factor)}, not {needed}"
-        for name, (factor, needed) in crossing.idle(plan.crossing).items()
+        f"{OTHERWISE_ONLINE}{name} has no effect: {other} is {getattr(settings, other)}, not {needed}"
+        for name, (other, needed) in settings.idle(plan.online_overrides).items()
     ]
 
 

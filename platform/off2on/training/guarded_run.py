@@ -37,8 +37,8 @@ def take_up(run: Run, algo: Any) -> Guard | None:
     guard.forget_after(algo.env_steps)
     run.protected = {HANDOVER, guard.serving}
     algo.restore_from_path(str(run.checkpoints / guard.serving))
-    if not algo.has_crossed:
-        algo.cross()
+    if not algo.is_online:
+        algo.go_online()
     algo.runners.is_held = True
     return guard
 

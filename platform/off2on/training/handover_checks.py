@@ -11,7 +11,7 @@ import torch
 
 from datasets_io.returns import returns_to_go
 from off2on.recipe.batch import Batch
-from off2on.replay.buffer import ONLINE, made_of
+from off2on.replay.buffer import ONLINE, to_learner_columns
 from off2on.replay.transforms import Array
 from off2on.rllib.learner import RecipeLearner
 
@@ -40,7 +40,7 @@ def judge(learner: RecipeLearner, columns: Mapping[str, Array]) -> dict[str, flo
         there is no critic.
     """
     recipe, nets, hp = learner.recipe, learner.nets, learner.hp
-    made = made_of(columns, ONLINE, learner.replay.source.transforms, hp.discount)
+    made = to_learner_columns(columns, ONLINE, learner.replay.source.transforms, hp.discount)
     batch = Batch(**{name: torch.from_numpy(column).to(learner.rows.data) for name, column in made.items()})
     here = recipe.q(nets, batch.obs, batch.action)
     ahead = recipe.q(nets, batch.next_obs, recipe.act(nets, batch.next_obs, hp, explore=False))

@@ -16,7 +16,7 @@ import yaml
 from off2on.runs.numbers import points, short
 from off2on.training import handover_checks
 from off2on.training.evaluate import Episode
-from off2on.training.plan import Checked, Plan
+from off2on.training.plan import Plan, ResolvedPlan
 
 NEXT = 100
 """Updates on either side that tell which objectives are due there."""
@@ -69,7 +69,7 @@ class Handover:
 
 
 def report(
-    plan: Plan, checked: Checked, algo: Any, before: float | None, played: Sequence[Episode]
+    plan: Plan, checked: ResolvedPlan, algo: Any, before: float | None, played: Sequence[Episode]
 ) -> Handover:
     """Look at an algorithm that has just crossed.
 
@@ -83,9 +83,9 @@ def report(
     return Handover(_changes(plan, checked, algo), [*_checks(algo, before, played)])
 
 
-def _changes(plan: Plan, checked: Checked, algo: Any) -> list[Change]:
+def _changes(plan: Plan, checked: ResolvedPlan, algo: Any) -> list[Change]:
     recipe, hp, online = checked.recipe, checked.hp, checked.online_hp
-    factors = checked.crossing
+    factors = checked.online_settings
     said = [f"{name} {value}" for name, value in checked.strategy.as_dict().items()]
     new = "new logs" if plan.new_data else "an environment"
     rows = f"{plan.strategy}{' (' + ', '.join(said) + ')' if said else ''}"
@@ -103,7 +103,7 @@ def _changes(plan: Plan, checked: Checked, algo: Any) -> list[Change]:
     shown |= {name for name, (then, now) in ours.items() if then != now}
     found += [Change(name, *map(_word, both)) for name, both in ours.items() if name in shown]
     first = plan.updates + 1
-    for objective in algo.config.recipe.plan():
+    for objective in algo.config.recipe.objectives_in_order():
         due = [
             any(recipe.due(objective, values, update, progress) for update in range(first, first + NEXT))
             for values, progress in ((hp, 0.5), (online, 1.0))

@@ -118,9 +118,9 @@ class Screen(Progress):
         return text.append(end).append(count)
 
     def _score(self) -> Text:
-        crossed = bool(self.scores["online"])
+        went_online = bool(self.scores["online"])
         now = (self.scores["online"] or self.scores["offline"])[-1:]
-        told = [(self.data_score, "data", ""), (self.handover if crossed else None, "handover", "")]
+        told = [(self.data_score, "data", ""), (self.handover if went_online else None, "handover", "")]
         told += [(self.lowest, "lowest", "yellow"), *((score, "now", "bold blue") for score in now)]
         text = Text(" score    ")
         for value, name, style in told:

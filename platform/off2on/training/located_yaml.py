@@ -18,7 +18,7 @@ COMMAND_LINE = "command line"
 
 
 @dataclass(frozen=True)
-class Said:
+class LocatedValue:
     """A value and where it is said.
 
     Attributes:
@@ -85,7 +85,7 @@ class Said:
         return int(parsed)
 
     @property
-    def items(self) -> dict[str, "Said"]:
+    def items(self) -> dict[str, "LocatedValue"]:
         """Names to what is said of each.
 
         Raises:
@@ -119,7 +119,7 @@ class Said:
         return fixed.strip() if fixed != self.line else ""
 
 
-def read(path: Path) -> Said:
+def read(path: Path) -> LocatedValue:
     """Reads a file that holds a mapping.
 
     Raises:
@@ -136,17 +136,17 @@ def read(path: Path) -> Said:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not YAML.", str(error)) from None
     lines = text.splitlines()
-    said = Said({}, str(path)) if root is None else _said(path, lines, root)
+    said = LocatedValue({}, str(path)) if root is None else _said(path, lines, root)
     if not isinstance(said.value, dict):
         raise UserError(f"{path} holds no mapping.", "Expected lines NAME: VALUE.")
-    return Said(said.value, str(path))
+    return LocatedValue(said.value, str(path))
 
 
-def _said(path: Path, lines: list[str], node: Any, line: int | None = None) -> Said:
+def _said(path: Path, lines: list[str], node: Any, line: int | None = None) -> LocatedValue:
     number = (node.start_mark.line if line is None else line) + 1
     origin, text = f"{path}:{number}", lines[number - 1] if number <= len(lines) else ""
     if node.id == "mapping":
-        found: dict[str, Said] = {}
+        found: dict[str, LocatedValue] = {}
         for key, value in node.value:
             at = f"{path}:{key.start_mark.line + 1}"
             if not isinstance(key.value, str):
@@ -154,7 +154,7 @@ def _said(path: Path, lines: list[str], node: Any, line: int | None = None) -> S
             if key.value in found:
                 raise UserError(f"{at}: '{key.value}' is said twice.", f"First at {found[key.value].origin}.")
             found[key.value] = _said(path, lines, value, key.start_mark.line)
-        return Said(found, origin, text)
+        return LocatedValue(found, origin, text)
     if node.id == "sequence":
-        return Said([_said(path, lines, item) for item in node.value], origin, text)
-    return Said(str(node.value), origin, text)
+        return LocatedValue([_said(path, lines, item) for item in node.value], origin, text)
+    return LocatedValue(str(node.value), origin, text)

@@ -10,12 +10,12 @@ from datasets_io.scores import key_of, mean_normalised, reference, to_json
 from off2on.algorithms import CATALOGUE
 from off2on.replay.transforms import Transforms
 from off2on.training.guard import GuardOptions
-from off2on.training.plan import Checked, Plan
+from off2on.training.plan import Plan, ResolvedPlan
 from off2on.training.resume import plain
 from off2on.training.versions import provenance
 
 
-def about(plan: Plan, checked: Checked) -> dict[str, Any]:
+def about(plan: Plan, checked: ResolvedPlan) -> dict[str, Any]:
     """All of it."""
     shards, hp = checked.shards, checked.hp
     entry = CATALOGUE.get(plan.algorithm)
@@ -59,14 +59,14 @@ def about(plan: Plan, checked: Checked) -> dict[str, Any]:
     }
 
 
-def online_side(plan: Plan, checked: Checked) -> dict[str, dict[str, Any]]:
+def online_side(plan: Plan, checked: ResolvedPlan) -> dict[str, dict[str, Any]]:
     """Value, default and origin of what may be otherwise online, and of the guard's settings, by name.
 
     The default of a hyperparameter is its value offline.
     """
     kept = {
         name: {"value": value, "default": default, "origin": origin}
-        for name, value, default, origin in plan.otherwise(checked)
+        for name, value, default, origin in plan.describe_online_settings(checked)
     }
     guard, usual = plain(checked.guard) if checked.guard else {}, plain(GuardOptions())
     return kept | {

@@ -12,7 +12,7 @@ from datasets_io.storage import Place
 from datasets_io.storage.buckets import Location
 from off2on.algorithms import find_algorithm
 from off2on.errors import MissingColumn, SimulatorError, UnknownName, UserError, suggesting
-from off2on.online.settings import Crossing, online_hyperparameters, split
+from off2on.online.settings import OnlineSettings, online_hyperparameters, split
 from off2on.recipe.hyperparameters import PRESET, Hyperparameters, Settings
 from off2on.replay.buffer import STORED
 from off2on.replay.memory_budget import default_budget
@@ -23,18 +23,18 @@ from off2on.training.bounds import check_numbers
 from off2on.training.evaluate import check_simulator
 from off2on.training.guard import GuardOptions
 from off2on.training.process import cluster_address
-from off2on.training.resume import must_continue, plain
+from off2on.training.resume import check_resumable, plain
 from off2on.training.trackers import check_trackers
 
 
-class Checked(NamedTuple):
+class ResolvedPlan(NamedTuple):
     """A plan whose names were found."""
 
     recipe: Any
     shards: Shards
     hp: Hyperparameters
     strategy: Settings
-    crossing: Crossing
+    online_settings: OnlineSettings
     online_hp: Hyperparameters
     guard: GuardOptions | None
     env: str | None
@@ -76,7 +76,8 @@ class Plan:
         threads: Threads of a learner; None measures which number is fastest.
         address: An existing Ray cluster; $RAY_ADDRESS, if that is set, as it is in a cluster's jobs.
         wait: Minutes to wait for a cluster to have room.
-        crossing: Factors of the crossing and hyperparameters that differ online, by name; values may be text.
+        online_overrides: Online settings, and hyperparameters with another value online, by name; values may
+            be text.
         guard: Settings of the guard; None does without.
         track: Who is told of the run besides TensorBoard, see `trackers`.
         command: The command line, for the record.
@@ -104,7 +105,7 @@ class Plan:
     threads: int | None = None
     address: str | None = None
     wait: int = 0
-    crossing: Mapping[str, object] = field(default_factory=dict)
+    online_overrides: Mapping[str, object] = field(default_factory=dict)
     guard: Mapping[str, object] | None = None
     track: Sequence[str] = ()
     command: str = ""
@@ -132,7 +133,7 @@ class Plan:
         """Where it works: at its place, unless that is in a bucket."""
         return working_folder(self.place)
 
-    def check(self, resume: bool = False) -> Checked:
+    def check(self, resume: bool = False) -> ResolvedPlan:
         """Find every name and check every value, before any process starts.
 
         Raises:
@@ -144,22 +145,26 @@ class Plan:
         if isinstance(self.place, Location):
             fetch(self.place)
         recipe = find_algorithm(self.algorithm)
-        hp = recipe.settle(recipe.Hyperparameters.parse(self.hyperparameters, self.algorithm), shards)
+        hp = recipe.resolve(recipe.Hyperparameters.parse(self.hyperparameters, self.algorithm), shards)
         kind = find_strategy(self.strategy)
         with suggesting(f"off2on strategies {self.strategy}"):
             strategy = kind.Options.parse(self.strategy_options, self.strategy)
         with suggesting("off2on strategies"):
-            factors, online = split(self.crossing, recipe)
-            crossing = Crossing.of(kind, factors, recipe)
-        online_hp = online_hyperparameters(recipe, hp, online, crossing.pull)
+            factors, online = split(self.online_overrides, recipe)
+            online_settings = OnlineSettings.of(kind, factors, recipe)
+        online_hp = online_hyperparameters(recipe, hp, online, online_settings.regularisation)
         self._check_columns(recipe.columns, shards)
         env = self._simulator(shards)
         start = self._start(shards, hp)
         guard = self._guard(env)
         if resume and (self.folder / "run.yaml").is_file():
-            must_continue(self, self.folder, shards, hp, crossing, online_hp, *([guard] if guard else []))
+            check_resumable(
+                self, self.folder, shards, hp, online_settings, online_hp, *([guard] if guard else [])
+            )
         new = None if self.new_data is None else open_shards(self.new_data)
-        checked = Checked(recipe, shards, hp, strategy, crossing, online_hp, guard, env, start, new)
+        checked = ResolvedPlan(
+            recipe, shards, hp, strategy, online_settings, online_hp, guard, env, start, new
+        )
         config = self.config(checked)
         config.validate()
         config.check_runners()
@@ -167,7 +172,7 @@ class Plan:
             refuse_existing(self.folder)
         return checked
 
-    def config(self, checked: Checked, gpus: int | None = None) -> Any:
+    def config(self, checked: ResolvedPlan, gpus: int | None = None) -> Any:
         """The plan as RLlib's configuration.
 
         Args:
@@ -191,7 +196,7 @@ class Plan:
                 self.online,
                 strategy=self.strategy,
                 options=checked.strategy.as_dict(),
-                **self.crossing,
+                **self.online_overrides,
             )
             .learners(num_learners=self.learners, num_gpus_per_learner=gpus)
             .env_runners(num_env_runners=self.workers, num_envs_per_env_runner=self.envs)
@@ -200,12 +205,12 @@ class Plan:
 
     def describe(self) -> list[tuple[str, str, str]]:
         """Every option with its value and where it came from."""
-        hidden = {"command", "origins", "hyperparameters", "strategy_options", "crossing", "guard"}
+        hidden = {"command", "origins", "hyperparameters", "strategy_options", "online_overrides", "guard"}
         said = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in hidden}
         said["track"] = " ".join(self.track)
         return [(name, str(value), self.origins.get(name, "default")) for name, value in said.items()]
 
-    def set_by(self, checked: Checked) -> dict[str, str]:
+    def set_by(self, checked: ResolvedPlan) -> dict[str, str]:
         """Every hyperparameter with where its value came from."""
         kind, preset = checked.recipe.Hyperparameters, self.hyperparameters.get(PRESET)
         defaults, origins = kind().as_dict(), dict.fromkeys(kind.presets.get(preset, ()), f"preset {preset}")
@@ -215,22 +220,28 @@ class Plan:
             for name, value in checked.hp.as_dict().items()
         }
 
-    def otherwise(self, checked: Checked) -> list[tuple[str, Any, Any, str]]:
+    def describe_online_settings(self, checked: ResolvedPlan) -> list[tuple[str, Any, Any, str]]:
         """What can be otherwise online, factors and hyperparameters: name, value, default, origin.
 
         The default of a hyperparameter is its value offline.
         """
         papers, offline, factors = (
-            find_strategy(self.strategy).crossing,
+            find_strategy(self.strategy).online_settings,
             plain(checked.hp),
-            plain(checked.crossing),
+            plain(checked.online_settings),
         )
-        defaults = plain(Crossing()) | offline
+        defaults = plain(OnlineSettings()) | offline
 
         def origin(name: str, value: Any) -> str:
-            if name in self.crossing:
+            if name in self.online_overrides:
                 return self.origins.get(f"online.{name}", "given")
-            return "default" if value == defaults[name] else self.strategy if name in papers else "pull"
+            return (
+                "default"
+                if value == defaults[name]
+                else self.strategy
+                if name in papers
+                else "regularisation"
+            )
 
         both = (factors | plain(checked.online_hp)).items()
         return [(f"online.{name}", value, defaults[name], origin(name, value)) for name, value in both]
@@ -290,7 +301,7 @@ class Plan:
                 f"{self.source} has no handover to start from.",
                 f"Looked for {checkpoint}. A run keeps one when its offline side is done.",
             )
-        must_continue(self, Path(self.source), shards, hp)
+        check_resumable(self, Path(self.source), shards, hp)
         return checkpoint
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from datasets_io import Shards
 from off2on.errors import UserError
 from off2on.recipe.hyperparameters import Hyperparameters, Settings
-from off2on.runs.record import read_about
+from off2on.runs.record import read_metadata
 
 CONTINUED = (
     "online",
@@ -23,7 +23,7 @@ CONTINUED = (
 """The options besides the hyperparameters that a resumed run must share with the one it continues."""
 
 
-def must_continue(plan: Any, run: Path, shards: Shards, hp: Hyperparameters, *online: Settings) -> None:
+def check_resumable(plan: Any, run: Path, shards: Shards, hp: Hyperparameters, *online: Settings) -> None:
     """That the plan goes on from what the run did, and not from something else.
 
     Args:
@@ -33,7 +33,7 @@ def must_continue(plan: Any, run: Path, shards: Shards, hp: Hyperparameters, *on
         hp: The hyperparameters.
         online: Where a run is resumed, what must be the same on its online side too.
     """
-    about = read_about(run)
+    about = read_metadata(run)
     then: dict[str, object] = {"data": about["data"]["content_hash"]}
     then |= {name: known["value"] for name, known in about["hyperparameters"].items()}
     now: dict[str, object] = {"data": shards.manifest.content_hash} | plain(hp)
@@ -57,7 +57,7 @@ def plain(settings: Settings) -> dict[str, object]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values}
 
 
-def stranger(checkpoint: Path, *ours: Path) -> str | None:
+def untrusted_reason(checkpoint: Path, *ours: Path) -> str | None:
     """What speaks for a checkpoint being somebody else's, if anything does: reading one runs what is in it.
 
     Args:

@@ -11,12 +11,12 @@ from datasets_io.scores import key_of, mean_normalised
 from off2on.runs.folder import HANDOVER, Row, Run, write, write_policy
 from off2on.training import guarded_run
 from off2on.training.cluster.placement import placed
-from off2on.training.cluster.preflight import graphics_here, whereabouts
+from off2on.training.cluster.preflight import graphics_here, placement_of
 from off2on.training.evaluate import Episode, acting, evaluate
 from off2on.training.handover_report import report
-from off2on.training.plan import Checked, Plan
+from off2on.training.plan import Plan, ResolvedPlan
 from off2on.training.process import Stop
-from off2on.training.resume import stranger
+from off2on.training.resume import untrusted_reason
 from off2on.training.trackers import Trackers
 
 
@@ -24,7 +24,7 @@ class Session:
     """A run under way."""
 
     def __init__(
-        self, plan: Plan, checked: Checked, run: Run, progress: Any, stop: Stop, trackers: Trackers
+        self, plan: Plan, checked: ResolvedPlan, run: Run, progress: Any, stop: Stop, trackers: Trackers
     ) -> None:
         self.plan, self.checked, self.run = plan, checked, run
         self.progress, self.stop, self.trackers = progress, stop, trackers
@@ -41,11 +41,11 @@ class Session:
         self.guard = guarded_run.take_up(run, self.algo)
         start = run.last_checkpoint or checked.start
         if start is not None:
-            if (why := stranger(start, plan.folder.parents[1])) is not None:
+            if (why := untrusted_reason(start, plan.folder.parents[1])) is not None:
                 progress.note(f"warning: {start} is pickled: reading it runs what is in it, and {why}")
             self.algo.restore_from_path(str(start))
         if run.metrics:  # even without a checkpoint: a run may be killed between its first record and that
-            run.forget_after(self.algo.updates, self.algo.env_steps, self.algo.has_crossed)
+            run.forget_after(self.algo.updates, self.algo.env_steps, self.algo.is_online)
             progress.recall(run.metrics)
         self._say_where()
 
@@ -69,10 +69,10 @@ class Session:
                 self._keep(HANDOVER if mark == self.plan.updates else self._place)
                 yield run
         if self.plan.online:
-            if not algo.has_crossed:
+            if not algo.is_online:
                 if not (run.checkpoints / HANDOVER).exists():
                     self._keep(HANDOVER)
-                algo.cross()
+                algo.go_online()
                 self._say_where()
                 played = self._evaluate("handover")
                 self._hand_over(played)
@@ -92,7 +92,7 @@ class Session:
 
     def _say_where(self) -> None:
         """Write down on which nodes of a cluster learners and runners are."""
-        if self.plan.address is not None and (layout := whereabouts(self.algo)):
+        if self.plan.address is not None and (layout := placement_of(self.algo)):
             self.run.describe({"placement": layout})
             self.progress.note(placed(layout))
 
@@ -115,7 +115,7 @@ class Session:
         started, updates, steps = self.clock(), algo.updates, algo.env_steps
 
         def position() -> int:
-            return int(algo.updates if algo.is_offline or not algo.has_crossed else algo.env_steps)
+            return int(algo.updates if algo.is_offline or not algo.is_online else algo.env_steps)
 
         while position() < mark:
             if self.stop.asked:  # asked before a block, because one that reaches its mark is evaluated first
@@ -128,7 +128,7 @@ class Session:
                 "updates_per_s": (algo.updates - updates) / took,
                 "steps_per_s": (algo.env_steps - steps) / took,
             }
-            side = "online" if algo.has_crossed else "offline"
+            side = "online" if algo.is_online else "offline"
             self.progress.advance(side, algo.updates, algo.env_steps, self.speeds)
 
     def _hand_over(self, played: list[Episode]) -> None:
@@ -191,7 +191,7 @@ class Session:
 
     def _warn_of_extrapolation(self, q: Any) -> None:
         """Say once that the critic's values have left what the data can explain."""
-        if isinstance(q, float) and q > self.ceiling and not self.warned and not self.algo.has_crossed:
+        if isinstance(q, float) and q > self.ceiling and not self.warned and not self.algo.is_online:
             self.warned = True
             self.progress.note(
                 f"warning: q has passed the largest return to go of the data ({q:.4g} > {self.ceiling:.4g}) "
@@ -201,7 +201,7 @@ class Session:
     @property
     def _place(self) -> str:
         """Where the run is, as a checkpoint's name: updates and, online, environment steps."""
-        steps = f"-{self.algo.env_steps:09d}" if self.algo.has_crossed else ""
+        steps = f"-{self.algo.env_steps:09d}" if self.algo.is_online else ""
         return f"{self.algo.updates:09d}{steps}"
 
     def _keep(self, name: str) -> None:

@@ -18,10 +18,10 @@ from ray.exceptions import RayActorError
 from off2on.errors import LearnerDied
 from off2on.reports.run import write_report
 from off2on.runs.folder import Run
-from off2on.training.cluster.preflight import board
+from off2on.training.cluster.preflight import check_capacity
 from off2on.training.live_display import open_progress
 from off2on.training.metadata import about
-from off2on.training.plan import Checked, Plan
+from off2on.training.plan import Plan, ResolvedPlan
 from off2on.training.process import Stop, interruptible, quiet, ray_started
 from off2on.training.session import Session
 from off2on.training.trackers import tracked
@@ -86,13 +86,13 @@ def evaluations(
 
 
 @contextmanager
-def _cluster(plan: Plan, checked: Checked) -> Iterator[None]:
+def _cluster(plan: Plan, checked: ResolvedPlan) -> Iterator[None]:
     """The cluster of the plan, joined; what has no room there is refused before anything is written."""
     if plan.address is None:
         yield
         return
     with ray_started(plan.address, 0):
-        board(plan, checked, _say)
+        check_capacity(plan, checked, _say)
         yield
 
 
@@ -100,7 +100,7 @@ def _say(line: str) -> None:
     sys.stderr.write(f"{line}\n")
 
 
-def _begin(plan: Plan, checked: Checked, resume: bool) -> Run:
+def _begin(plan: Plan, checked: ResolvedPlan, resume: bool) -> Run:
     """The folder of the plan's run."""
     run = Run.resume(plan.folder, plan.place) if resume else Run.create(plan.folder, plan.place)
     started = run.about.get("started", _now())
@@ -120,7 +120,7 @@ def _process(plan: Plan) -> Iterator[Stop]:
 
 def _under_way(
     plan: Plan,
-    checked: Checked,
+    checked: ResolvedPlan,
     run: Run,
     terminal: TextIO,
     process: AbstractContextManager[Stop],
@@ -133,7 +133,7 @@ def _under_way(
         folder=plan.folder,
         updates=plan.updates,
         online=plan.online,
-        warm_up=checked.crossing.warm_up,
+        warm_up=checked.online_settings.warm_up,
         data_score=run.about["data"]["return_mean"],
     )
     with progress, tracked(plan.track, run.folder, run.about, progress.note) as trackers:

@@ -71,9 +71,9 @@ class About:
 
 
 class Expansion:
-    """A word NAME:NUMBER of the hyperparameter `expand`.
+    """A word NAME:NUMBER of the hyperparameter `augment`.
 
-    Subclass `EpisodeWeights` or `BatchChange`.
+    Subclass `EpisodeWeighting` or `BatchAugmentation`.
     """
 
     number: ClassVar[Rule] = Rule("not used")
@@ -89,7 +89,7 @@ class Expansion:
         self.value = value
 
 
-class EpisodeWeights(Expansion):
+class EpisodeWeighting(Expansion):
     """Says how often the offline rows of each episode are drawn."""
 
     def weights(self, episodes: Episodes) -> Array:
@@ -100,7 +100,7 @@ class EpisodeWeights(Expansion):
         raise NotImplementedError
 
 
-class BatchChange(Expansion):
+class BatchAugmentation(Expansion):
     """Changes the batch of every update, offline and online rows alike.
 
     Args:

@@ -17,13 +17,13 @@ from torch import Tensor
 
 from off2on.recipe.batch import Batch
 from off2on.recipe.hyperparameters import Rule
-from off2on.replay.augmentation.base import BatchChange
+from off2on.replay.augmentation.base import BatchAugmentation
 
 LOW = 0xFFFFFFFF
 """Of whole numbers the part of 32 bits that is hashed."""
 
 
-class Bootstrap(BatchChange):
+class Bootstrap(BatchAugmentation):
     """Fixed Bernoulli masks, one per row and critic."""
 
     number = Rule("share of the rows that a critic learns from", above=0, most=1)

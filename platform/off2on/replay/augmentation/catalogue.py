@@ -1,4 +1,4 @@
-"""Expansions: more, or better, out of the same data, for any algorithm: ``expand=top:0.5,noise:0.003``.
+"""Expansions: more, or better, out of the same data, for any algorithm: ``augment=top:0.5,noise:0.003``.
 
 A word is NAME or NAME:NUMBER with a name of the catalogue, or, of one's own,
 ``package.module:Class`` or ``package.module:Class:NUMBER``. Words apply in their order.
@@ -33,7 +33,7 @@ CATALOGUE = {
 }
 
 
-def find_expansion(word: str) -> "tuple[type[Expansion], float]":
+def find_augmentation(word: str) -> "tuple[type[Expansion], float]":
     """The class of a word, and its number.
 
     Raises:
@@ -56,14 +56,14 @@ def find_expansion(word: str) -> "tuple[type[Expansion], float]":
 
 
 def check(words: Sequence[str]) -> None:
-    """Refuse words that are none; see `find_expansion`."""
+    """Refuse words that are none; see `find_augmentation`."""
     for word in words:
-        find_expansion(word)
+        find_augmentation(word)
 
 
 def unfit(kind: "type[Expansion]", recipe: Any) -> str | None:
     """Why an algorithm cannot be expanded so, None if it can."""
-    names = [objective.name for objective in recipe.plan()]
+    names = [objective.name for objective in recipe.objectives_in_order()]
     for name in kind.objectives:
         if name not in names:
             return f"it needs the objective '{name}', and there is none"
@@ -80,8 +80,8 @@ def check_fit(words: Sequence[str], recipe: Any) -> None:
         HyperparameterError: Says why, and what it can.
     """
     for word in words:
-        if reason := unfit(find_expansion(word)[0], recipe):
-            fit = [name for name in CATALOGUE if unfit(find_expansion(name)[0], recipe) is None]
+        if reason := unfit(find_augmentation(word)[0], recipe):
+            fit = [name for name in CATALOGUE if unfit(find_augmentation(name)[0], recipe) is None]
             raise HyperparameterError(
                 f"{recipe.__name__} cannot be expanded by '{word}': {reason}.", f"It can by: {' '.join(fit)}"
             )
@@ -100,7 +100,7 @@ def _own(word: str) -> tuple[str, str]:
 
 
 def _import(target: str) -> "type[Expansion]":
-    from off2on.replay.augmentation.base import BatchChange, EpisodeWeights
+    from off2on.replay.augmentation.base import BatchAugmentation, EpisodeWeighting
 
     module, _, attribute = target.partition(":")
     try:
@@ -110,7 +110,7 @@ def _import(target: str) -> "type[Expansion]":
             f"'{target}' cannot be imported: {error}.",
             f"{nearest(module, CATALOGUE)}Expected package.module:Class.",
         ) from None
-    if not (isinstance(found, type) and issubclass(found, EpisodeWeights | BatchChange)):
+    if not (isinstance(found, type) and issubclass(found, EpisodeWeighting | BatchAugmentation)):
         raise UnknownName(
             f"'{target}' is not an expansion.",
             "Expected a subclass of EpisodeWeights or BatchChange of off2on.replay.augmentation.base.",

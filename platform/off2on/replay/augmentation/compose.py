@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from datasets_io import Shards
-from off2on.replay.augmentation.base import About, BatchChange, Episodes, EpisodeWeights
-from off2on.replay.augmentation.catalogue import find_expansion
+from off2on.replay.augmentation.base import About, BatchAugmentation, Episodes, EpisodeWeighting
+from off2on.replay.augmentation.catalogue import find_augmentation
 from off2on.replay.transforms import Array, Transforms
 
 
@@ -19,8 +19,8 @@ def episode_weights(words: Sequence[str], shards: Shards) -> Array | None:
     Returns:
         None if no word weighs episodes.
     """
-    found = [find_expansion(word) for word in words]
-    weighing = [kind(value) for kind, value in found if issubclass(kind, EpisodeWeights)]
+    found = [find_augmentation(word) for word in words]
+    weighing = [kind(value) for kind, value in found if issubclass(kind, EpisodeWeighting)]
     if not weighing:
         return None
     left = Episodes(shards)
@@ -36,7 +36,7 @@ def episode_weights(words: Sequence[str], shards: Shards) -> Array | None:
     return weights
 
 
-def batch_expansions(
+def batch_augmentations(
     words: Sequence[str],
     shards: Shards,
     transforms: Transforms,
@@ -44,11 +44,11 @@ def batch_expansions(
     members: int,
     seed: int,
     device: torch.device,
-) -> list[BatchChange]:
+) -> list[BatchAugmentation]:
     """The words that change batches, in their order.
 
     Args:
-        words: The hyperparameter `expand`.
+        words: The hyperparameter `augment`.
         shards: The data, whose statistics give observations their scale.
         transforms: Units.
         members: Number of critics.
@@ -63,5 +63,5 @@ def batch_expansions(
     mean = (vector(statistics["mean"]) - vector(transforms.obs_mean)) / scale
     std = vector(statistics["std"]) / scale
     about = About(mean.float().to(device), std.float().to(device), members, seed)
-    found = [find_expansion(word) for word in words]
-    return [kind(value, about) for kind, value in found if issubclass(kind, BatchChange)]
+    found = [find_augmentation(word) for word in words]
+    return [kind(value, about) for kind, value in found if issubclass(kind, BatchAugmentation)]

@@ -25,10 +25,10 @@ from torch import Tensor
 
 from off2on.recipe.batch import Batch
 from off2on.recipe.hyperparameters import Rule
-from off2on.replay.augmentation.base import BatchChange
+from off2on.replay.augmentation.base import BatchAugmentation
 
 
-class StateChange(BatchChange):
+class ObservationAugmentation(BatchAugmentation):
     """Changes ``obs`` and ``next_obs`` in the same way, each by itself."""
 
     columns = ("obs",)
@@ -45,7 +45,7 @@ class StateChange(BatchChange):
         raise NotImplementedError
 
 
-class Noise(StateChange):
+class Noise(ObservationAugmentation):
     """Gaussian noise."""
 
     number = Rule("standard deviation, in the data's standard deviations", least=0)
@@ -57,7 +57,7 @@ class Noise(StateChange):
         return obs + self.value * self.about.obs_std * noise
 
 
-class Uniform(StateChange):
+class Uniform(ObservationAugmentation):
     """Uniform noise."""
 
     number = Rule("largest size, in the data's standard deviations", least=0)
@@ -69,7 +69,7 @@ class Uniform(StateChange):
         return obs + self.value * self.about.obs_std * noise
 
 
-class Amplitude(StateChange):
+class Amplitude(ObservationAugmentation):
     """A random factor."""
 
     number = Rule("largest distance of the factor from 1", least=0, most=1)
@@ -81,7 +81,7 @@ class Amplitude(StateChange):
         return obs + self.value * noise * (obs - self.about.obs_mean)
 
 
-class Dropout(StateChange):
+class Dropout(ObservationAugmentation):
     """A dimension that says nothing."""
 
     number = Rule("share of the observations that lose a dimension", least=0, most=1)
@@ -96,7 +96,7 @@ class Dropout(StateChange):
         return torch.where(gone, self.about.obs_mean, obs)
 
 
-class Mixup(BatchChange):
+class Mixup(BatchAugmentation):
     """Observations on the line to the next."""
 
     number = Rule("both parameters of the Beta distribution: near 0 keeps or replaces, 1 is uniform", above=0)

@@ -12,11 +12,11 @@ of episodes (as in Hong et al., arXiv:2306.13085), not of transitions.
 import numpy as np
 
 from off2on.recipe.hyperparameters import Rule
-from off2on.replay.augmentation.base import Episodes, EpisodeWeights
+from off2on.replay.augmentation.base import Episodes, EpisodeWeighting
 from off2on.replay.transforms import Array
 
 
-class Top(EpisodeWeights):
+class Top(EpisodeWeighting):
     """The best episodes by return; the others are not even loaded."""
 
     number = Rule("share of the episodes that is kept, at least one", above=0, most=1)

@@ -18,11 +18,11 @@ returns are equal, 0 / 0 is taken as 0: all rows alike.
 import numpy as np
 
 from off2on.recipe.hyperparameters import Rule
-from off2on.replay.augmentation.base import Episodes, EpisodeWeights
+from off2on.replay.augmentation.base import Episodes, EpisodeWeighting
 from off2on.replay.transforms import Array
 
 
-class Returns(EpisodeWeights):
+class Returns(EpisodeWeighting):
     """Weights by return."""
 
     number = Rule("temperature: 0.1 draws the best e^10 times as often as the worst", above=0)
@@ -33,7 +33,7 @@ class Returns(EpisodeWeights):
         return _softmax(episodes.returns, self.value)
 
 
-class Advantages(EpisodeWeights):
+class Advantages(EpisodeWeighting):
     """Weights by what the return is beyond that which the initial observation predicts."""
 
     number = Returns.number

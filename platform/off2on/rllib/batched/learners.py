@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from off2on.recipe.batch import Batch
-from off2on.recipe.hooks import in_turn
-from off2on.rllib.batched.random_draws import Draws
-from off2on.rllib.batched.stack import Stack
+from off2on.recipe.hooks import apply_objectives
+from off2on.rllib.batched.random_draws import PerNetworkRandom
+from off2on.rllib.batched.stack import StackedNetworks
 from off2on.rllib.batched.stackable import gradients
 from off2on.rllib.learner import RecipeLearner
 from off2on.rllib.seeding import POSITIONS, UPDATES, seed_of
@@ -31,7 +31,7 @@ Metrics = dict[str, float]
 Generators = Sequence[torch.Generator]
 
 
-class Together:
+class BatchedLearners:
     """Updates learners in step: whoever is the first to be asked updates all, the others are told.
 
     Args:
@@ -48,7 +48,7 @@ class Together:
         if self.one_copy:
             for other in self.learners[1:]:
                 other.replay.share_rows(self.first.replay)
-        self.stack: Stack | None = None
+        self.stack: StackedNetworks | None = None
         """Their networks, once they all stand at the same update."""
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
         self.updates = 0
@@ -99,7 +99,9 @@ class Together:
             count = self.first.replay.block(self.updates + 1, last - self.updates)
             columns, real = self._columns(count, positions)
 
-            def program(nets: Any, draws: Draws, columns: dict[str, Tensor], real: int = real) -> Any:
+            def program(
+                nets: Any, draws: PerNetworkRandom, columns: dict[str, Tensor], real: int = real
+            ) -> Any:
                 return self._block(stack, nets, draws, columns, real)
 
             for name, values in stack.run(program, noise, columns).items():
@@ -110,7 +112,12 @@ class Together:
         return [{"offline_share": 1.0} | {name: means[name][number] for name in means} for number in every]
 
     def _block(
-        self, stack: Stack, nets: Any, draws: Draws, columns: dict[str, Tensor], real: int
+        self,
+        stack: StackedNetworks,
+        nets: Any,
+        draws: PerNetworkRandom,
+        columns: dict[str, Tensor],
+        real: int,
     ) -> dict[str, Tensor]:
         """Some updates, as if of one learner: its losses and metrics [n], by name."""
         logged: dict[str, list[Tensor]] = defaultdict(list)
@@ -122,17 +129,17 @@ class Together:
             def step(name: str, loss: Tensor, progress: float) -> None:
                 draws.whole(lambda losses: self._step(stack, name, losses, progress), loss)
 
-            for name, value in in_turn(self.recipe, nets, batch, self.hp, update, step).items():
+            for name, value in apply_objectives(self.recipe, nets, batch, self.hp, update, step).items():
                 logged[name].append(value)
             if self.recipe.targets_due(self.hp, update, batch.progress):
                 draws.whole(lambda: self._follow(stack))
         return {name: torch.stack(values) for name, values in logged.items()}
 
-    def _follow(self, stack: Stack) -> None:
+    def _follow(self, stack: StackedNetworks) -> None:
         for target, network in stack.following:
             target.follow(network, self.hp.polyak)
 
-    def _step(self, stack: Stack, name: str, losses: Tensor, progress: float) -> None:
+    def _step(self, stack: StackedNetworks, name: str, losses: Tensor, progress: float) -> None:
         """Move an objective's networks, each along the gradient of its own loss of [S]."""
         flat, optimizer = stack.flat[name], self.optimizers[name]
         flat.set_gradient(torch.autograd.grad(losses.sum(), flat.parameters))
@@ -189,7 +196,7 @@ class Together:
         seeds = [seed_of(use, one.config.seed, one.rank, self.updates) for one in self.learners]
         return [torch.Generator(self.device).manual_seed(seed) for seed in seeds]
 
-    def _measured_threads(self, stack: Stack) -> int:
+    def _measured_threads(self, stack: StackedNetworks) -> int:
         """The number of threads with which all gradients together take least time."""
         if self.device.type != "cpu":
             return 1
@@ -200,11 +207,11 @@ class Together:
 
     # Between the learners' own networks and the stacked ones.
 
-    def _stacked(self) -> Stack:
+    def _stacked(self) -> StackedNetworks:
         """The learners' networks and optimisers, as they are."""
         self.updates = self.first.updates
-        stack = Stack([one.nets for one in self.learners])
-        for objective in self.recipe.plan():
+        stack = StackedNetworks([one.nets for one in self.learners])
+        for objective in self.recipe.objectives_in_order():
             name = objective.name
             flat = stack.flat[name]
             optimizer = self.recipe.optimizer(name, self.hp, flat.vector)

@@ -22,7 +22,7 @@ from torch.overrides import TorchFunctionMode
 Draw = Callable[..., Tensor]
 
 
-class Draws(TorchFunctionMode):
+class PerNetworkRandom(TorchFunctionMode):
     """Inside it, random numbers are each network's own, and `torch.autograd.grad` works under vmap.
 
     Args:
@@ -99,7 +99,9 @@ def _like(fill: Draw) -> Callable[..., Tensor]:
     return _drawn(draw)
 
 
-def _dropout(draws: Draws, x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+def _dropout(
+    draws: PerNetworkRandom, x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
+) -> Tensor:
     """As torch does it on the CPU: a mask in the units of the layer, times the layer."""
     if p == 0 or not training:
         return x
@@ -111,7 +113,7 @@ def _dropout(draws: Draws, x: Tensor, p: float = 0.5, training: bool = True, inp
     return x.mul_(kept) if inplace else x * kept
 
 
-def _leaf(draws: Draws, x: Tensor, requires_grad: bool = True) -> Tensor:
+def _leaf(draws: PerNetworkRandom, x: Tensor, requires_grad: bool = True) -> Tensor:
     """A tensor that gradients can be taken with respect to; torch's own call does not reach through vmap."""
 
     def leaf(whole: Tensor) -> Tensor:
@@ -120,7 +122,7 @@ def _leaf(draws: Draws, x: Tensor, requires_grad: bool = True) -> Tensor:
     return draws.whole(leaf, x)  # type: ignore[no-any-return]
 
 
-def _grad(draws: Draws, outputs: Any, inputs: Any, **kwargs: Any) -> Any:
+def _grad(draws: PerNetworkRandom, outputs: Any, inputs: Any, **kwargs: Any) -> Any:
     """Gradients of scalars: of their sum over the networks, none of which depends on another's."""
     outputs, inputs = ([x] if isinstance(x, Tensor) else list(x) for x in (outputs, inputs))
 

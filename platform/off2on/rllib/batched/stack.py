@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from off2on.recipe.networks import Nets
-from off2on.rllib.batched.random_draws import Draws
-from off2on.rllib.flat_parameters import Flat
+from off2on.rllib.batched.random_draws import PerNetworkRandom
+from off2on.rllib.flat_parameters import FlatParameters
 
 
-class Stack:
+class StackedNetworks:
     """The networks of S learners, in memory of their own.
 
     Args:
@@ -29,9 +29,9 @@ class Stack:
         ):
             for own, *parts in zip(ours, *theirs, strict=True):
                 own.data = torch.stack([part.detach() for part in parts])
-        self.flat = {name: Flat(getattr(self.nets, name)) for name in self.nets.names()}
+        self.flat = {name: FlatParameters(getattr(self.nets, name)) for name in self.nets.names()}
         self.following = [
-            (Flat(getattr(self.nets.target, name)), self.flat[name]) for name in self.nets.targets
+            (FlatParameters(getattr(self.nets.target, name)), self.flat[name]) for name in self.nets.targets
         ]
         self.holder = _Holder(self.nets)
 
@@ -54,17 +54,17 @@ class Stack:
         }
 
         def one(state: dict[str, Tensor], columns: dict[str, Tensor]) -> Any:
-            with Draws(draws) as mode:
+            with PerNetworkRandom(draws) as mode:
                 return functional_call(self.holder, state, (program, mode, columns))
 
         return vmap(one)(state, columns)  # type: ignore[no-any-return]
 
-    def part(self, flat: Flat, vector: Tensor, number: int) -> Tensor:
+    def part(self, flat: FlatParameters, vector: Tensor, number: int) -> Tensor:
         """Of what lies as the flat vector does, one network's own vector [P]."""
         blocks = vector.split([parameter.numel() for parameter in flat.parameters])  # type: ignore[no-untyped-call]
         return torch.cat([block.view(self.size, -1)[number] for block in blocks])
 
-    def join(self, flat: Flat, vectors: Sequence[Tensor]) -> Tensor:
+    def join(self, flat: FlatParameters, vectors: Sequence[Tensor]) -> Tensor:
         """The opposite, of all networks' vectors."""
         whole = torch.stack(list(vectors))
         sizes = [parameter.numel() // self.size for parameter in flat.parameters]

@@ -10,8 +10,8 @@ from datasets_io import Shards
 from off2on.errors import RecipeError
 from off2on.recipe.batch import Batch
 from off2on.replay.offline_rows import layout_of
-from off2on.rllib.batched.random_draws import Draws
-from off2on.rllib.batched.stack import Stack
+from off2on.rllib.batched.random_draws import PerNetworkRandom
+from off2on.rllib.batched.stack import StackedNetworks
 
 ELEMENTWISE = (torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop, torch.optim.SGD)
 """Optimisers that move every number by itself, so that those of several networks may lie side by side."""
@@ -23,7 +23,7 @@ ALONE = "leave out --together: the runs then go one after the other"
 
 
 def gradients(
-    stack: Stack,
+    stack: StackedNetworks,
     recipe: Any,
     hp: Any,
     columns: dict[str, Tensor],
@@ -41,11 +41,11 @@ def gradients(
         where: The batch's progress, and how many of its rows are recorded.
     """
 
-    def program(nets: Any, draws: Draws, parts: dict[str, Tensor]) -> dict[str, Tensor]:
+    def program(nets: Any, draws: PerNetworkRandom, parts: dict[str, Tensor]) -> dict[str, Tensor]:
         batch = Batch(**parts)
         batch.progress, batch.real = where
         batch = recipe.prepare(nets, batch, hp)
-        for objective in recipe.plan():
+        for objective in recipe.objectives_in_order():
             parameters = stack.flat[objective.name].parameters
             loss, _ = recipe.loss(objective.name, nets, batch, hp)
             draws.whole(lambda losses: torch.autograd.grad(losses.sum(), parameters)[0], loss)  # noqa: B023
@@ -68,8 +68,8 @@ def check_together(recipe: Any, hp: Any, shards: Shards) -> None:
     columns |= {name: torch.zeros(len(nets), ROWS) for name in ("mask", "last") if name in columns}
     if layout.choices:
         columns["action"] = torch.arange(ROWS).remainder(layout.choices).float().expand(len(nets), ROWS)
-    stack = Stack(nets)
-    for objective in recipe.plan():
+    stack = StackedNetworks(nets)
+    for objective in recipe.objectives_in_order():
         name = objective.name
         optimizer = recipe.optimizer(name, hp, stack.flat[name].vector)
         if type(optimizer) not in ELEMENTWISE:

@@ -2,7 +2,7 @@
 
 Ray waits for ever for a process for which there is no room. So the plan's processes are laid out on the nodes
 first, and every node they may go to is asked for the code, the data and the simulator. Where Ray puts
-them in the end is its own choice; `whereabouts` says which it was.
+them in the end is its own choice; `placement_of` says which it was.
 """
 
 import os
@@ -18,7 +18,7 @@ from off2on.replay.memory_budget import total_memory
 from off2on.replay.offline_rows import layout_of
 from off2on.replay.stream import READ_AHEAD
 from off2on.training.cluster.placement import Layout, Node, Role, all_of, lay_out, placed, several
-from off2on.training.plan import Checked, Plan, everywhere
+from off2on.training.plan import Plan, ResolvedPlan, everywhere
 from off2on.training.process import OWN_STORE
 
 ANSWER_S = 60
@@ -112,7 +112,7 @@ def readers() -> str:
     return f"there is   {several(len(nodes), 'node')}: {several(count, 'part')} at a time, on {where}"
 
 
-def board(plan: Plan, checked: Checked, say: Callable[[str], None]) -> None:
+def check_capacity(plan: Plan, checked: ResolvedPlan, say: Callable[[str], None]) -> None:
     """Check that the joined cluster has room for the plan and that its nodes see what they need.
 
     Args:
@@ -206,7 +206,7 @@ def there_is(address: str | None, nodes: Sequence[Node]) -> str:
     return f"there is   {where}: {cores}, {graphic}, {memory} of memory, {store} of object store"
 
 
-def told(plan: Plan, checked: Checked, nodes: Sequence[Node]) -> list[str]:
+def told(plan: Plan, checked: ResolvedPlan, nodes: Sequence[Node]) -> list[str]:
     """What is there, what is needed, who goes where: a line each, the third only if there is room."""
     lines, roles = [there_is(plan.address, nodes)], needs(plan, nodes)
     own = "evaluation and checkpoints" if plan.learners else "the learner, evaluation and checkpoints"
@@ -217,7 +217,7 @@ def told(plan: Plan, checked: Checked, nodes: Sequence[Node]) -> list[str]:
     return lines
 
 
-def whereabouts(algo: Any) -> Layout:
+def placement_of(algo: Any) -> Layout:
     """Where Ray put the learners and the runners of a running algorithm, as far as they are not here."""
     layout: Layout = {}
     if algo.learner_group.is_remote:
@@ -245,7 +245,7 @@ def _fewer(plan: Plan, nodes: Sequence[Node]) -> str:
     return f"{fewer}, or {WAITING}"
 
 
-def _held(plan: Plan, checked: Checked) -> str:
+def _held(plan: Plan, checked: ResolvedPlan) -> str:
     """What a learner holds of the data, and how it comes there."""
     layout = layout_of(checked.shards, checked.recipe.columns, checked.recipe.relabelled)
     share = 4 * layout.width * checked.shards.rows // max(1, plan.learners)
@@ -255,7 +255,7 @@ def _held(plan: Plan, checked: Checked) -> str:
     return f"{window} in each learner, whose {READ_AHEAD} threads read its share"
 
 
-def _all_see(nodes: Sequence[Node], plan: Plan, checked: Checked) -> bool:
+def _all_see(nodes: Sequence[Node], plan: Plan, checked: ResolvedPlan) -> bool:
     """That the nodes have the code, the data and the simulator; False if one has gone away meanwhile."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy

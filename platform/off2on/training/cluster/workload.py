@@ -11,15 +11,15 @@ from torch.utils.flop_counter import flop_registry
 
 from off2on.replay.buffer import Layout
 from off2on.replay.offline_rows import layout_of
-from off2on.rllib.flat_parameters import Flat
+from off2on.rllib.flat_parameters import FlatParameters
 from off2on.training.cluster.costs import Job, Work
-from off2on.training.plan import Checked, Plan
+from off2on.training.plan import Plan, ResolvedPlan
 
 UPDATES = 4
 """That are counted: networks that are updated at every other one come out right."""
 
 
-def job_of(plan: Plan, checked: Checked, **machines: Any) -> Job:
+def job_of(plan: Plan, checked: ResolvedPlan, **machines: Any) -> Job:
     """The plan in numbers.
 
     Args:
@@ -27,21 +27,21 @@ def job_of(plan: Plan, checked: Checked, **machines: Any) -> Job:
         checked: What was found for it.
         **machines: Further fields of the job.
     """
-    shards, hp, crossing = checked.shards, checked.hp, checked.crossing
+    shards, hp, online_settings = checked.shards, checked.hp, checked.online_settings
     offline, online = plan.evaluations()
     scored = 0 if checked.env is None else plan.eval_episodes * len(offline + online)
     return Job(
         updates=plan.updates,
         online=0 if checked.new is not None else plan.online,
-        due=crossing.updates_due(plan.online),
+        due=online_settings.updates_due(plan.online),
         held=4 * shards.rows * layout_of(shards, checked.recipe.columns, checked.recipe.relabelled).width,
         env=checked.env,
         evaluated=round(scored * float(np.mean(shards.manifest.lengths))),
         learners=plan.learners,
         workers=plan.workers,
         envs=plan.envs,
-        rollout=crossing.rollout,
-        asynchronous=crossing.asynchronous,
+        rollout=online_settings.rollout,
+        asynchronous=online_settings.asynchronous,
         **networks(checked.recipe, hp, shards.observation_space, shards.action_space),
         **machines,
     )
@@ -86,13 +86,13 @@ class Program:
         self.nets = recipe.build_nets(observations, actions, hp)
         shapes = Shapes(observations, actions)
         self.layout: Layout = layout_of(shapes, recipe.columns, recipe.relabelled)  # type: ignore[arg-type]
-        self.flat = {name: Flat(getattr(self.nets, name)) for name in self.nets.names()}
+        self.flat = {name: FlatParameters(getattr(self.nets, name)) for name in self.nets.names()}
         self.following = [
-            (Flat(getattr(self.nets.target, name)), self.flat[name]) for name in self.nets.targets
+            (FlatParameters(getattr(self.nets.target, name)), self.flat[name]) for name in self.nets.targets
         ]
         self.optimizers = {
             objective.name: recipe.optimizer(objective.name, hp, self.flat[objective.name].vector)
-            for objective in recipe.plan()
+            for objective in recipe.objectives_in_order()
         }
         self.gradients: Mapping[str, tuple[int, float]] = {}
 
@@ -116,7 +116,11 @@ class Program:
         batch = self.layout.split(0.1 * torch.rand(size, self.layout.width))
         batch.real, batch.progress = size, 0.5
         batch = recipe.prepare(self.nets, batch, hp)
-        due = [objective.name for objective in recipe.plan() if recipe.due(objective, hp, number, 0.5)]
+        due = [
+            objective.name
+            for objective in recipe.objectives_in_order()
+            if recipe.due(objective, hp, number, 0.5)
+        ]
         for name in due:
             loss, _ = getattr(recipe, f"compute_{name}_loss")(self.nets, batch, hp)
             self.flat[name].set_gradient(torch.autograd.grad(loss, self.flat[name].parameters))
