@@ -59,7 +59,7 @@ config.training(hidden=(32, 32), threads=1, updates_per_step=100)
 with config.build_algo() as algo:
     for _ in range(2):
         algo.train()
-    _returns_to_go(shards, Transforms.of(shards, config.hp), 0.99)
+    _returns_to_go(shards, Transforms.of(shards, config.resolved.hp), 0.99)
     rows = algo.learner_group._learner.rows
     print(algo.updates, limit, 4 * rows.layout.width * rows.total, rows.offline, held("VmHWM"))
 """

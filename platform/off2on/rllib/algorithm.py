@@ -53,7 +53,7 @@ class OfflineToOnline(Recipe, Algorithm):
         """Build the learners, which read their data."""
         config.check_runners()
         super().setup(config)
-        self.online_settings = self.config.online_settings
+        self.online_settings = self.config.resolved.online
         self.updates = 0
         self.env_steps = 0
         self.pause_at: int | None = None
@@ -70,7 +70,7 @@ class OfflineToOnline(Recipe, Algorithm):
         """Of the episodes that runners finished; whoever reads them may empty the list."""
         self.logs: LogStream | None = None
         """What takes the environment's place after the handover, if anything does."""
-        self.is_fitted = not self.config.recipe.fitted
+        self.is_fitted = not self.config.resolved.recipe.fitted
         """Whether the recipe's first stage is done, or it has none."""
 
     @property

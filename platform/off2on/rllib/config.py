@@ -1,4 +1,4 @@
-"""RLlib's fluent configuration, with an algorithm's hyperparameters and the crossing inside.
+"""RLlib's fluent configuration, with the data, the hyperparameters and the online phase.
 
 config = IQL.configure("halfcheetah-medium").training(expectile=0.9).online(20_000, strategy="balanced")
 algo = config.build_algo()
@@ -13,8 +13,7 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from datasets_io import Shards, open_shards
 from off2on.errors import HyperparameterError, OnlineSettingsError, RecipeError, SimulatorError
-from off2on.online.settings import OnlineSettings, adapted, online_hyperparameters, split
-from off2on.recipe.hyperparameters import PRESET, Hyperparameters, Settings
+from off2on.recipe.hyperparameters import PRESET, Hyperparameters
 from off2on.replay.augmentation.catalogue import check_fit
 from off2on.replay.buffer import LATE, ONLINE
 from off2on.replay.memory_budget import default_budget
@@ -22,14 +21,28 @@ from off2on.replay.offline_rows import layout_of
 from off2on.replay.transforms import Transforms
 from off2on.rllib.env_runner import RecipeEnvRunner
 from off2on.rllib.module import RecipeModule
-from off2on.strategies import DEFAULT, find_strategy
+from off2on.rllib.resolved import ResolvedSettings, resolve
+from off2on.strategies import DEFAULT
+
+_RESOLVED = "_resolved"
+_RESOLVED_FROM = {
+    "algo_class",
+    "algorithm_name",
+    "dataset",
+    "hyperparameters",
+    "strategy_name",
+    "strategy_options",
+    "online_overrides",
+    "offline_updates",
+}
+"""The attributes that `OfflineToOnlineConfig.resolved` is computed from."""
 
 
 class OfflineToOnlineConfig(AlgorithmConfig):
-    """What a run of any recipe needs to know.
+    """Configuration of a run of any algorithm.
 
     Args:
-        algo_class: The recipe.
+        algo_class: The algorithm.
     """
 
     def __init__(self, algo_class: Any = None) -> None:
@@ -43,7 +56,8 @@ class OfflineToOnlineConfig(AlgorithmConfig):
         self.online_steps = 0
         self.strategy_name = DEFAULT
         self.strategy_options: dict[str, Any] = {}
-        self.factors: dict[str, object] = {}
+        self.online_overrides: dict[str, object] = {}
+        self.algorithm_name = ""
         self.replay_capacity = 1_000_000
         self.threads: int | None = None
         self.seed = 0
@@ -58,12 +72,12 @@ class OfflineToOnlineConfig(AlgorithmConfig):
         self.delay_between_env_runner_restarts_s = 1.0
 
     def data(self, dataset: str | None = None, *, memory_budget: int | None = None) -> Self:
-        """The data to learn from.
+        """Set the data to learn from.
 
         Args:
-            dataset: A name or a folder of shards, as `datasets_io.open_shards` takes it.
-            memory_budget: Bytes that a learner may hold, a quarter of this machine's memory unless it is
-                said; larger data stream through a window.
+            dataset: Name or folder of a data set, as for `datasets_io.open_shards`.
+            memory_budget: Most bytes of data that a learner holds; by default a quarter of this machine's
+                memory. Larger data are streamed through a window.
         """
         if dataset is not None:
             self.dataset = str(dataset)
@@ -76,16 +90,16 @@ class OfflineToOnlineConfig(AlgorithmConfig):
         return self
 
     def offline(self, updates: int) -> Self:
-        """Gradient updates before the handover; 0 starts online at once."""
+        """Set the number of gradient updates before the handover; 0 starts online at once."""
         self.offline_updates = updates
         return self
 
     def new_data(self, dataset: str) -> Self:
-        """Recorded transitions that take the environment's place after the handover.
+        """Set recorded transitions that replace the environment after the handover.
 
         Args:
-            dataset: As for `data`; `NAME@1+` is what was added to a data set since its generation 1. Give
-                `online` as many steps as of it are to be gone through, in their order.
+            dataset: As for `data`; `NAME@1+` is what was added to a data set since its generation 1. The
+                steps of `online` are its transitions, in their order.
         """
         self.new_dataset = dataset
         return self
@@ -97,33 +111,33 @@ class OfflineToOnlineConfig(AlgorithmConfig):
         strategy: str = DEFAULT,
         options: dict[str, Any] | None = None,
         replay_capacity: int | None = None,
-        **factors: object,
+        **online_overrides: object,
     ) -> Self:
-        """What happens after the handover.
+        """Configure the online phase.
 
         Args:
             steps: Environment steps.
-            strategy: What a batch is made of; a name of the catalogue or ``module:Class``.
-            options: The strategy's own.
-            replay_capacity: Most online rows held.
-            **factors: Factors of the crossing (see `online_settings.OnlineSettings`: ``warm_up``, ``utd``,
-                ``exploration`` …), and hyperparameters of the recipe that have another value online.
+            strategy: Fine-tuning strategy: a name of the catalogue or ``package.module:Class``.
+            options: Its options.
+            replay_capacity: Most online transitions held.
+            **online_overrides: Online settings (see `online.settings.OnlineSettings`: ``warm_up``, ``utd``,
+                ``exploration`` …), and hyperparameters with another value online.
         """
         self.online_steps, self.strategy_name = steps, strategy
         self.strategy_options = dict(options or {})
-        self.factors = dict(factors)
+        self.online_overrides = dict(online_overrides)
         self.replay_capacity = replay_capacity or self.replay_capacity
         return self
 
     def training(
         self, *, threads: int | None = None, updates_per_step: int | None = None, **kwargs: Any
     ) -> Self:
-        """RLlib's training settings and the recipe's hyperparameters, by name.
+        """Set hyperparameters of the algorithm and RLlib's own training settings.
 
         Args:
             threads: Threads of each learner; None measures which number is fastest.
             updates_per_step: Gradient updates per call of ``train()`` before the handover.
-            **kwargs: Hyperparameters of the recipe; RLlib's other settings pass through.
+            **kwargs: Hyperparameters by name; RLlib's settings are passed on.
         """
         names = {*self.algo_class.Hyperparameters.rules(), PRESET}
         known = {name: kwargs.pop(name) for name in list(kwargs) if name in names}
@@ -131,161 +145,167 @@ class OfflineToOnlineConfig(AlgorithmConfig):
         if foreign:
             recipe = self.algo_class
             recipe.Hyperparameters.parse({foreign[0]: kwargs[foreign[0]]}, recipe.__name__)
-        self.hyperparameters.update(known)
+        self.hyperparameters = self.hyperparameters | known
         self.threads = threads or self.threads
         self.updates_per_step = updates_per_step or self.updates_per_step
         super().training(**kwargs)
         return self
 
     @property
-    def recipe(self) -> Any:
-        """The algorithm's class, changed as the crossing says."""
-        return adapted(self.algo_class, self.online_settings, self.offline_updates)
+    def resolved(self) -> ResolvedSettings:
+        """The settings with all names found, values checked and defaults filled in; resolved once.
 
-    @property
-    def hp(self) -> Hyperparameters:
-        """The hyperparameters, checked, with what they leave to the data taken from it."""
-        assert self.dataset is not None  # validate() has refused it
-        recipe = self.algo_class
-        parsed = recipe.Hyperparameters.parse(self.hyperparameters, recipe.__name__)
-        settled: Hyperparameters = recipe.resolve(parsed, open_shards(self.dataset))
-        return settled
+        Raises:
+            UserError: A name is unknown, a value is out of range, or settings do not go together.
+        """
+        known: ResolvedSettings | None = self.__dict__.get(_RESOLVED)
+        if known is None:
+            assert self.dataset is not None  # validate() has refused it
+            known = resolve(
+                self.algo_class,
+                self.algorithm_name or self.algo_class.__name__,
+                open_shards(self.dataset),
+                self.hyperparameters,
+                self.strategy_name,
+                self.strategy_options,
+                self.online_overrides,
+                self.offline_updates,
+            )
+            self.__dict__[_RESOLVED] = known  # also where the configuration is frozen
+        return known
 
-    @property
-    def online_settings(self) -> OnlineSettings:
-        """What else happens at the handover, checked."""
-        said, _ = split(self.factors, self.algo_class)
-        return OnlineSettings.of(find_strategy(self.strategy_name), said, self.algo_class)
-
-    @property
-    def online_hp(self) -> Hyperparameters:
-        """The hyperparameters after the handover, checked."""
-        _, said = split(self.factors, self.algo_class)
-        return online_hyperparameters(self.algo_class, self.hp, said, self.online_settings.regularisation)
-
-    @property
-    def strategy_settings(self) -> Settings:
-        """The strategy's options, checked."""
-        return find_strategy(self.strategy_name).Options.parse(self.strategy_options, self.strategy_name)
+    def __setattr__(self, key: str, value: Any) -> None:
+        super().__setattr__(key, value)
+        if key in _RESOLVED_FROM:
+            self.__dict__.pop(_RESOLVED, None)
 
     def validate(self) -> None:
-        """Check the whole plan before any process starts."""
+        """Check that the settings, the data and the environment go together, before any process starts.
+
+        Raises:
+            UserError: They do not.
+        """
         super().validate()
         if self.dataset is None:
-            raise RecipeError(
-                "no data set is given.", "", f"{self.recipe.__name__}.configure('toy-pendulum')"
-            )
-        shards, _ = open_shards(self.dataset), (self.hp, self.strategy_settings)
+            name = self.algo_class.__name__
+            raise RecipeError("no data set is given.", "", f"{name}.configure('toy-pendulum')")
+        shards, resolved = open_shards(self.dataset), self.resolved
+        recipe, batch_size = resolved.recipe, resolved.hp.batch_size
         self._check_networks(shards)
         self._check_actions(shards)
         self._check_order(shards)
-        check_fit(self.hp.augment, self.recipe)
-        if self.hp.batch_size % max(1, self.num_learners):
+        check_fit(resolved.hp.augment, recipe)
+        if batch_size % max(1, self.num_learners):
             raise HyperparameterError(
-                f"batch_size {self.hp.batch_size} cannot be shared by {self.num_learners} learners.",
+                f"batch_size {batch_size} is not a multiple of the number of learners, {self.num_learners}.",
                 "It counts the transitions of an update over all learners.",
             )
-        unknown = set(self.recipe.columns) - {*ONLINE, *LATE}
+        unknown = set(recipe.columns) - {*ONLINE, *LATE}
         if self.online_steps and unknown:
             raise RecipeError(
-                f"{self.recipe.__name__} reads {', '.join(sorted(unknown))}, "
-                "which online transitions do not have.",
+                f"{recipe.__name__} reads {', '.join(sorted(unknown))}, "
+                "and transitions collected online do not have them.",
                 "Leave out the online phase.",
             )
         if self.new_dataset is not None:
-            self._check_logs(shards, open_shards(self.new_dataset))
+            self._check_new_data(shards, open_shards(self.new_dataset))
         elif self.online_steps and self.env is None:
             raise SimulatorError(
-                f"{shards.name} has no simulator, so there is nothing to be online with.",
-                "Leave out the online phase, name an environment, or bring new logs with --new-data.",
+                f"{shards.name} has no environment for the online phase.",
+                "Leave out the online phase, name an environment, or give new data with --new-data.",
                 "--env my_lab.sim:Forklift-v0",
             )
 
     def check_runners(self) -> None:
-        """That there are processes to collect in; RLlib asks `validate` of a runner's own part, too."""
-        if self.online_settings.asynchronous and self.online_steps and self.num_env_runners == 0:
+        """Check that asynchronous collection has processes; RLlib also calls `validate` in the runners.
+
+        Raises:
+            OnlineSettingsError: There are no workers.
+        """
+        if self.resolved.online.asynchronous and self.online_steps and self.num_env_runners == 0:
             raise OnlineSettingsError(
-                "asynchronous collecting needs processes of its own to collect in: workers is 0.",
-                "In one process, collecting and updating take turns.",
+                "asynchronous collection needs at least one worker: workers is 0.",
+                "Within one process, collection and updates alternate.",
                 "--workers 1",
             )
 
     def _check_networks(self, shards: Shards) -> None:
-        """That what differs online fits the networks, which are built before."""
-        if self.online_hp == self.hp:
+        """Check that the hyperparameters of the online phase give networks of the same shapes."""
+        resolved = self.resolved
+        if resolved.online_hp == resolved.hp:
             return
-        spaces = shards.observation_space, shards.action_space
 
         def shapes(hp: Hyperparameters) -> dict[str, Any]:
             with torch.random.fork_rng(devices=[]):
-                nets = self.algo_class.build_nets(*spaces, hp)
+                nets = self.algo_class.build_nets(shards.observation_space, shards.action_space, hp)
             return {name: value.shape for name, value in nets.state_dict().items()}
 
-        if shapes(self.hp) != shapes(self.online_hp):
-            _, said = split(self.factors, self.algo_class)
+        if shapes(resolved.hp) != shapes(resolved.online_hp):
             raise HyperparameterError(
-                f"the networks would be others online: {', '.join(said)}.",
-                "They are built before the offline side; set there what shapes them.",
+                f"the networks would have other shapes online: {', '.join(resolved.new_online)}.",
+                "They are built before the offline phase; set there what determines their shapes.",
             )
 
-    def _check_logs(self, shards: Shards, new: Shards) -> None:
-        """That the new logs are of the same kind as the data, and enough."""
-        for what in ("observations", "actions"):
-            there, here = (getattr(one, f"{what[:-1]}_space") for one in (shards, new))
+    def _check_new_data(self, shards: Shards, new: Shards) -> None:
+        """Check that new data have the spaces of the data, and enough transitions."""
+        for kind in ("observations", "actions"):
+            there, here = (getattr(one, f"{kind[:-1]}_space") for one in (shards, new))
             if there.shape != here.shape or getattr(there, "n", None) != getattr(here, "n", None):
-                raise RecipeError(f"{new.name} has {what} in {here}, {shards.name} in {there}.")
+                raise RecipeError(f"{new.name} has {kind} in {here}, {shards.name} in {there}.")
         if self.online_steps > new.rows:
             raise RecipeError(
-                f"{new.name} has {new.rows:,} transitions, fewer than the {self.online_steps:,} asked for.",
-                "They are gone through once.",
+                f"{new.name} has {new.rows:,} transitions, fewer than the {self.online_steps:,} requested.",
+                "Each is used once.",
                 f"--online {new.rows}",
             )
 
     def _check_actions(self, shards: Shards) -> None:
-        """That the recipe takes actions of the data's kind."""
-        space, kind = shards.action_space, self.recipe.actions
-        if hasattr(space, "n") != (kind == "discrete"):
+        """Check that the algorithm takes actions of the data's kind."""
+        recipe, space = self.resolved.recipe, shards.action_space
+        if hasattr(space, "n") != (recipe.actions == "discrete"):
             raise RecipeError(
-                f"{self.recipe.__name__} needs {kind} actions; those of {shards.name} are {space}.",
-                "`off2on algos` lists the algorithms for either kind.",
+                f"{recipe.__name__} needs {recipe.actions} actions; those of {shards.name} are {space}.",
+                "`off2on algos` lists the algorithms for each kind.",
             )
-        if kind == "continuous" and not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
+        bounded = hasattr(space, "n") or (np.isfinite(space.low).all() and np.isfinite(space.high).all())
+        if not bounded:
             raise RecipeError(
                 f"the actions of {shards.name} have no bounds: {space}.",
-                "They are scaled to [-1, 1]; the data's source must state a bounded Box.",
+                "They are scaled to [-1, 1]; the source of the data must state a bounded Box.",
             )
 
     def _check_order(self, shards: Shards) -> None:
-        """That a recipe which needs whole episodes in order gets all of the data at once."""
-        layout = layout_of(shards, self.recipe.columns, self.recipe.relabelled)
+        """Check that an algorithm that needs whole episodes in order can hold all of the data at once."""
+        recipe = self.resolved.recipe
+        layout = layout_of(shards, recipe.columns, recipe.relabelled)
         needed = 4 * layout.width * shards.rows // max(1, self.num_learners)
-        if self.recipe.relabelled and needed > self.memory_budget:
+        if recipe.relabelled and needed > self.memory_budget:
             raise RecipeError(
-                f"{self.recipe.__name__} needs whole episodes, and the {needed:,} bytes of {shards.name} "
-                f"that a learner holds do not fit its memory budget of {self.memory_budget:,}.",
-                "Larger data stream in a shuffled order.",
+                f"{recipe.__name__} needs whole episodes, and the {needed:,} bytes of {shards.name} "
+                f"per learner exceed the memory budget of {self.memory_budget:,}.",
+                "Larger data are streamed in shuffled order.",
                 f"--memory {needed}",
             )
 
     def get_default_rl_module_spec(self) -> RLModuleSpec:
-        """The recipe's networks with their units."""
+        """Return the specification of the module: networks, transforms, hyperparameters."""
         assert self.dataset is not None  # validate() has refused it
-        shards = open_shards(self.dataset)
+        shards, resolved = open_shards(self.dataset), self.resolved
         return RLModuleSpec(
             module_class=RecipeModule,
             observation_space=shards.observation_space,
             action_space=shards.action_space,
             model_config={
-                "recipe": self.recipe,
-                "hp": self.hp,
-                "online_hp": self.online_hp,
-                "transforms": Transforms.of(shards, self.hp),
+                "recipe": resolved.recipe,
+                "hp": resolved.hp,
+                "online_hp": resolved.online_hp,
+                "transforms": Transforms.of(shards, resolved.hp),
                 "seed": self.seed,
             },
         )
 
     def get_default_learner_class(self) -> Any:
-        """The one machine."""
+        """Return the learner of every algorithm."""
         from off2on.rllib.learner import RecipeLearner
 
         return RecipeLearner

@@ -32,21 +32,21 @@ from off2on.replay.transforms import Array
 from off2on.rllib.flat_parameters import FlatParameters
 from off2on.rllib.seeding import MASKS, POSITIONS, RESETS, UPDATES, seed_of
 from off2on.rllib.threads import fastest_threads, ready_memory
-from off2on.strategies import find_strategy
 
 PATIENCE = timedelta(minutes=3)
 """With a learner that does not send its gradient; RLlib's process group has half an hour."""
 
 
 class RecipeLearner(TorchLearner):
-    """Updates the networks of ``config.recipe`` on rows it holds itself."""
+    """Updates the networks of the configured algorithm on rows it holds itself."""
 
     def build(self) -> None:
         """Build the networks and optimisers, and read this learner's share of the data."""
         ready_memory()
         super().build()
-        self.recipe, self.hp, self.online_hp = self.config.recipe, self.config.hp, self.config.online_hp
-        self.online_settings = self.config.online_settings
+        resolved = self.config.resolved
+        self.recipe, self.hp, self.online_hp = resolved.recipe, resolved.hp, resolved.online_hp
+        self.online_settings = resolved.online
         self.rank = torch.distributed.get_rank() if self.distributed else 0
         self.world = max(1, self.config.num_learners)
         self.updates = 0
@@ -90,7 +90,8 @@ class RecipeLearner(TorchLearner):
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
         """One optimiser per objective, registered so that RLlib checkpoints it."""
-        recipe, hp, nets = self.config.recipe, self.config.hp, self.module[module_id].policy.nets
+        recipe, hp = self.config.resolved.recipe, self.config.resolved.hp
+        nets = self.module[module_id].policy.nets
         self.flat = {name: FlatParameters(getattr(nets, name)) for name in nets.names()}
         self.following = [
             (FlatParameters(getattr(nets.target, name)), self.flat[name]) for name in nets.targets
@@ -223,8 +224,8 @@ class RecipeLearner(TorchLearner):
         Args:
             restored: The networks have been handed over before, and are restored.
         """
-        strategy = find_strategy(self.config.strategy_name)
-        self.replay.strategy = strategy(self.rows, self.config.strategy_settings)
+        resolved = self.config.resolved
+        self.replay.strategy = resolved.strategy(self.rows, resolved.strategy_options)
         self.hp = self.replay.hp = self.online_hp
         if not restored:
             with torch.no_grad():

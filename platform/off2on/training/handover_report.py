@@ -103,7 +103,7 @@ def _changes(plan: Plan, checked: ResolvedPlan, algo: Any) -> list[Change]:
     shown |= {name for name, (then, now) in ours.items() if then != now}
     found += [Change(name, *map(_word, both)) for name, both in ours.items() if name in shown]
     first = plan.updates + 1
-    for objective in algo.config.recipe.objectives_in_order():
+    for objective in algo.config.resolved.recipe.objectives_in_order():
         due = [
             any(recipe.due(objective, values, update, progress) for update in range(first, first + NEXT))
             for values, progress in ((hp, 0.5), (online, 1.0))
@@ -169,7 +169,7 @@ def _checks(algo: Any, before: float | None, played: Sequence[Episode]) -> list[
         said += f" (correlation {values['correlation']:.2f})"
         found.append(Check("Q", None if abs(gap) <= 0.5 * size else False, said))
     random = algo.ask(handover_checks.spread, obs=some)[0]
-    if algo.config.recipe.actions == "discrete":
+    if algo.config.resolved.recipe.actions == "discrete":
         said = f"{random['std']:.0%} of actions are not the most frequent of their observation"
     else:
         said = f"standard deviation {random['std']:.2g} of half the action box"

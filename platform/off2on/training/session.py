@@ -99,12 +99,12 @@ class Session:
     def _fit(self) -> None:
         """The recipe's first stage; what it trained is kept in files of its own, for other runs to use."""
         algo, run = self.algo, self.run
-        names = " and ".join(algo.config.recipe.fitted)
+        names = " and ".join(algo.config.resolved.recipe.fitted)
         self.progress.note(f"first stage: fitting the {names}")
         algo.train()
         self.progress.note(", ".join(f"{name} {value:.4g}" for name, value in algo.latest.items()))
         run.describe({"first_stage": algo.latest})
-        for name in algo.config.recipe.fitted:
+        for name in algo.config.resolved.recipe.fitted:
             write(run.folder / f"{name}.pt", algo.network(name))
         self._keep(self._place)
 

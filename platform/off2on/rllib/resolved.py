@@ -1,0 +1,83 @@
+"""The settings of a run, resolved once.
+
+Names are looked up, text is parsed, and defaults, presets, the values of a strategy's paper and those that
+follow from the data are filled in.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from datasets_io import Shards
+from off2on.errors import suggesting
+from off2on.online.settings import OnlineSettings, adapted, online_hyperparameters, split
+from off2on.recipe.hyperparameters import Hyperparameters, Settings
+from off2on.replay.strategy import Strategy
+from off2on.strategies import find_strategy
+
+
+@dataclass(frozen=True)
+class ResolvedSettings:
+    """The settings that learners, environment runners and reports are handed.
+
+    Attributes:
+        recipe: The algorithm's class with the modifiers that the online settings ask for; they have no effect
+            offline.
+        hp: Hyperparameters of the offline phase.
+        strategy: Class of the fine-tuning strategy.
+        strategy_options: Its options.
+        online: The online settings.
+        online_hp: Hyperparameters of the online phase.
+        new_online: Names of the hyperparameters that were given another value for the online phase.
+    """
+
+    recipe: Any
+    hp: Hyperparameters
+    strategy: type[Strategy]
+    strategy_options: Settings
+    online: OnlineSettings
+    online_hp: Hyperparameters
+    new_online: tuple[str, ...] = ()
+
+
+def resolve(
+    algorithm: Any,
+    name: str,
+    shards: Shards,
+    hyperparameters: Mapping[str, object],
+    strategy_name: str,
+    strategy_options: Mapping[str, object],
+    online_overrides: Mapping[str, object],
+    offline_updates: int,
+) -> ResolvedSettings:
+    """Resolve the settings of a run.
+
+    Args:
+        algorithm: Class of the algorithm.
+        name: Name of the algorithm, for messages.
+        shards: The data.
+        hyperparameters: Names to values, typed or as text.
+        strategy_name: Name of the fine-tuning strategy, or ``package.module:Class``.
+        strategy_options: Its options, typed or as text.
+        online_overrides: Online settings, and hyperparameters with another value online, typed or as text.
+        offline_updates: Gradient updates before the handover.
+
+    Raises:
+        UserError: A name is unknown, a value is out of range, or settings do not go together.
+    """
+    hp: Hyperparameters = algorithm.resolve(algorithm.Hyperparameters.parse(hyperparameters, name), shards)
+    strategy = find_strategy(strategy_name)
+    with suggesting(f"off2on strategies {strategy_name}"):
+        options = strategy.Options.parse(strategy_options, strategy_name)
+    with suggesting("off2on strategies"):
+        settings, changed = split(online_overrides, algorithm)
+        online = OnlineSettings.of(strategy, settings, algorithm)
+    return ResolvedSettings(
+        recipe=adapted(algorithm, online, offline_updates),
+        hp=hp,
+        strategy=strategy,
+        strategy_options=options,
+        online=online,
+        online_hp=online_hyperparameters(algorithm, hp, changed, online.regularisation),
+        new_online=tuple(changed),
+    )
