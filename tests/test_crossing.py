@@ -103,14 +103,14 @@ def test_factors_and_online_hyperparameters_are_told_apart_and_the_rest_is_refus
 
 def test_settings_of_what_is_not_done_are_idle():
     said = {"noise": 0.3, "optimism": 1.0, "staleness": 5, "utd": 2.0}
-    assert OnlineSettings(**said).idle(said) == {
+    assert OnlineSettings(**said).without_effect(said) == {
         "noise": ("exploration", "noisy"),
         "optimism": ("exploration", "optimistic"),
         "staleness": ("asynchronous", True),
     }
     done = said | {"exploration": "optimistic", "asynchronous": True}
-    assert list(OnlineSettings(**done).idle(done)) == ["noise"]
-    assert OnlineSettings(noise=0.3).idle([]) == {}, "what nobody has said is not told"
+    assert list(OnlineSettings(**done).without_effect(done)) == ["noise"]
+    assert OnlineSettings(noise=0.3).without_effect([]) == {}, "what nobody has said is not told"
 
 
 def test_a_refused_factor_says_who_asks_for_it():

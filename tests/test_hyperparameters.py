@@ -39,7 +39,7 @@ def allowed(rule: Rule, default: Any, kind: Any) -> st.SearchStrategy[Any]:
         return st.sampled_from(rule.choices)
     if isinstance(default, bool):
         return st.booleans()
-    if rule.check:
+    if rule.validator:
         return st.lists(st.sampled_from(("noise:0.003", "top", "bootstrap:0.5"))).map(tuple)
     if isinstance(default, tuple):
         same = {"min_size": len(default), "max_size": len(default)}  # two tuples may have to match

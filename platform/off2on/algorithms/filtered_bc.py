@@ -13,16 +13,14 @@ by a discounted sum, and takes every 1,000 rows for an episode.
 from dataclasses import dataclass
 
 from off2on.algorithms.bc import BC, BCHyperparameters
-from off2on.recipe.hyperparameters import AUGMENT, hp
+from off2on.recipe.hyperparameters import AUGMENT, AUGMENT_SYNTAX, AUGMENT_VALIDATOR, hp
 
 
 @dataclass(frozen=True)
 class FilteredBCHyperparameters(BCHyperparameters):
     """The share of episodes."""
 
-    augment: tuple[str, ...] = hp(
-        ("top:0.1",), AUGMENT, form="NAME:NUMBER,…", check="off2on.replay.augmentation.catalogue:check"
-    )
+    augment: tuple[str, ...] = hp(("top:0.1",), AUGMENT, syntax=AUGMENT_SYNTAX, validator=AUGMENT_VALIDATOR)
 
 
 class FilteredBC(BC):

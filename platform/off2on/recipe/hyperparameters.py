@@ -1,9 +1,9 @@
-"""Hyperparameters: one line states default, meaning, range and search range.
+"""Hyperparameters: one line declares the default, meaning, range and search range.
 
     expectile: float = hp(0.7, "tau of the value loss: 0.5 is the mean", above=0, below=1)
 
-The line serves the constructor, the range check, the typed parsing of ``expectile=0.9`` from a
-command line or YAML (where ``1e-4`` is text), the table of ``off2on algos iql`` and a search.
+The constructor, the range check, the typed parsing of ``expectile=0.9`` from a command line or YAML
+(where ``1e-4`` is text), the table of ``off2on algos iql`` and a search are made from this line.
 """
 
 import dataclasses
@@ -19,15 +19,18 @@ from typing import Any, ClassVar, Self
 from off2on.errors import HyperparameterError, nearest
 
 RENAMED = {"expand": "augment", "pull": "regularisation"}
-"""Old names of settings, accepted until version 0.3, and the names that replace them."""
+"""Deprecated names of settings, accepted until version 0.3, to the names that replace them."""
 
 PRESET = "preset"
-"""The name under which a preset is asked for among hyperparameters."""
+"""Key that selects a preset among hyperparameters."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What is known of one hyperparameter besides its default and type."""
+    """Meaning and allowed values of one hyperparameter; its default and type are those of the field.
+
+    The attributes are the arguments of `hp`.
+    """
 
     meaning: str
     above: float | None = None
@@ -36,14 +39,14 @@ class Rule:
     most: float | None = None
     choices: tuple[str, ...] = ()
     search: tuple[Any, ...] = ()
-    form: str = ""
-    check: str = ""
+    syntax: str = ""
+    validator: str = ""
     only: tuple[str, object] | None = None
 
     def range(self) -> str:
-        """The allowed values, in words short enough for a table."""
-        if self.form:
-            return self.form
+        """Return the allowed values as a short text for a table, such as ``(0, 1]`` or ``a | b``."""
+        if self.syntax:
+            return self.syntax
         if self.choices:
             return " | ".join(self.choices)
         low = (
@@ -67,7 +70,7 @@ class Rule:
         return f"< {self.below:g}" if self.below is not None else f"≤ {self.most:g}" if high else "any"
 
     def allows(self, value: float | str) -> bool:
-        """Whether a single number or word lies in the range."""
+        """Return True if a single number or text is an allowed value."""
         if isinstance(value, str):
             return not self.choices or value in self.choices
         return (
@@ -89,46 +92,47 @@ def hp(
     most: float | None = None,
     choices: tuple[str, ...] = (),
     search: tuple[Any, ...] = (),
-    form: str = "",
-    check: str = "",
+    syntax: str = "",
+    validator: str = "",
     only: tuple[str, object] | None = None,
 ) -> Any:
-    """A dataclass field with its meaning and range.
+    """Declare a field of `Settings` with its default, meaning and range.
 
     Args:
-        default: The paper's value; the only place it is written.
-        meaning: What it does, with a landmark or two.
+        default: Default value, usually the paper's.
+        meaning: Effect of the value, its symbol in the paper and its unit, with one or two landmarks.
         above: Exclusive lower bound.
         below: Exclusive upper bound.
         least: Inclusive lower bound.
         most: Inclusive upper bound.
-        choices: The allowed words of a text.
-        search: What a search tries when it does not say: ``("log", 1e-5, 1e-3)``,
-            ``("uniform", 0, 1)`` or ``("choice", a, b, …)``.
-        form: What a value looks like, where neither a range nor words say it.
-        check: ``module:function`` that refuses wrong values; named, as it may lie on a higher floor.
-        only: Another setting and its value, without which this one does nothing.
+        choices: Allowed values of a text.
+        search: Default search space: ``("log", 1e-5, 1e-3)``, ``("uniform", 0, 1)`` or
+            ``("choice", a, b, …)``; empty if there is none.
+        syntax: Form of a value, such as ``NAME:NUMBER,…``, where a range or choices cannot describe it.
+        validator: Function ``module:function`` that raises `UserError` on a wrong value. It is a name because
+            this module must not import the layers above it.
+        only: Name and value of another setting; with any other value of it, this setting has no effect.
     """
-    rule = Rule(meaning, above, below, least, most, choices, search, form, check, only)
+    rule = Rule(meaning, above, below, least, most, choices, search, syntax, validator, only)
     return dataclasses.field(default=default, metadata={"rule": rule})
 
 
 def number(text: str) -> float:
-    """``"250k"``, ``"1M"``, ``"1e-4"`` as a number."""
+    """Return the number that a text such as ``"250k"``, ``"1M"`` or ``"1e-4"`` stands for."""
     text = text.strip().replace("_", "")
     scale = {"k": 1e3, "M": 1e6}.get(text[-1:], 1.0)
     return float(text[:-1] if scale > 1 else text) * scale
 
 
 def current_names(values: Mapping[str, object]) -> dict[str, object]:
-    """Return settings under their current names; each name of `RENAMED` gives a FutureWarning."""
+    """Return settings under their current names; warn with FutureWarning of each name in `RENAMED`."""
     for name in RENAMED.keys() & values:
         warnings.warn(f"'{name}' is now '{RENAMED[name]}'.", FutureWarning, stacklevel=3)
     return {RENAMED.get(name, name): value for name, value in values.items()}
 
 
 def _convert(value: object, kind: Any) -> Any:
-    """A value, possibly text, as the annotated type; ValueError if it cannot be."""
+    """Convert a value, which may be text, to the annotated type; raise ValueError if that fails."""
     if isinstance(kind, UnionType):
         if value is None or (isinstance(value, str) and value.lower() == "none"):
             return None
@@ -160,7 +164,15 @@ def _refuse(value: object) -> typing.NoReturn:
 
 @dataclass(frozen=True)
 class Settings:
-    """Frozen, hashable, comparable by value; every field is declared by `hp` and checked."""
+    """Frozen, hashable settings, compared by value; every field is declared by `hp` and checked.
+
+    Raises:
+        HyperparameterError: A value is out of range.
+    """
+
+    presets: ClassVar[Mapping[str, Mapping[str, object]]] = {}
+    """Preset names to values: the paper's values for a family of data sets, where they differ from the
+    defaults."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -169,23 +181,20 @@ class Settings:
             allowed = all(part is None or isinstance(part, bool) or rule.allows(part) for part in parts)
             if not allowed or (not parts and field.default):  # a list may be empty if its default is
                 raise HyperparameterError(
-                    f"{field.name} must be {_phrase(rule)}: got {value}.", f"It is: {rule.meaning}."
+                    f"{field.name} must be {_phrase(rule)}: got {value}.", f"{field.name}: {rule.meaning}."
                 )
-            if rule.check and value:
-                module, _, function = rule.check.partition(":")
+            if rule.validator and value:
+                module, _, function = rule.validator.partition(":")
                 getattr(importlib.import_module(module), function)(value)
-
-    presets: ClassVar[Mapping[str, Mapping[str, object]]] = {}
-    """Name to values: what the paper uses where it differs from the defaults, by family of data."""
 
     @classmethod
     def parse(cls, values: Mapping[str, object], owner: str) -> Self:
-        """Build from names and values, either typed or as text.
+        """Build settings from names and values, either typed or as text.
 
         Args:
-            values: Hyperparameter names to values; text is converted to the annotated type. ``preset``
-                names values to take for those that are not given.
-            owner: The name of the algorithm or strategy, for messages.
+            values: Names to values; text is converted to the annotated type. The key ``preset`` selects
+                a preset, which provides the values that are not given.
+            owner: Name of the algorithm or strategy, for messages.
 
         Raises:
             HyperparameterError: An unknown name, a value of the wrong type or out of range.
@@ -206,40 +215,44 @@ class Settings:
                 kind = getattr(kinds[name], "__name__", str(kinds[name]))
                 raise HyperparameterError(
                     f"{name} must be of type {kind} and {_phrase(rules[name])}: got {value!r}.",
-                    f"It is: {rules[name].meaning}.",
+                    f"{name}: {rules[name].meaning}.",
                 ) from None
         return cls(**typed)
 
     @classmethod
     def _with_preset(cls, values: Mapping[str, object], owner: str) -> dict[str, object]:
-        """The values, and those of the preset they name."""
+        """Return the values, together with those of the preset that they select."""
         given = {name: value for name, value in values.items() if name != PRESET}
         if PRESET not in values:
             return given
-        asked = values[PRESET]
-        if asked not in cls.presets:
+        preset = str(values[PRESET])
+        if preset not in cls.presets:
             raise HyperparameterError(
-                f"{owner} has no preset '{asked}'.",
-                f"{nearest(str(asked), cls.presets)}All: {' '.join(cls.presets) or 'none'}",
+                f"{owner} has no preset '{preset}'.",
+                f"{nearest(preset, cls.presets)}All: {' '.join(cls.presets) or 'none'}",
             )
-        return {**cls.presets[str(asked)], **given}
+        return {**cls.presets[preset], **given}
 
     @classmethod
     def rules(cls) -> dict[str, Rule]:
-        """Name to rule, in the order of declaration."""
+        """Return the rule of every setting by name, in the order of declaration."""
         return {field.name: field.metadata["rule"] for field in dataclasses.fields(cls)}
 
-    def idle(self, names: Collection[str]) -> dict[str, tuple[str, object]]:
-        """Those of the names that do nothing here, each with the setting and the value that it would need."""
+    def without_effect(self, names: Collection[str]) -> dict[str, tuple[str, object]]:
+        """Return the settings among `names` that have no effect.
+
+        Returns:
+            Their names to the name and value of the other setting that each of them needs.
+        """
         needs = {name: rule.only for name, rule in self.rules().items() if name in names and rule.only}
         return {name: need for name, need in needs.items() if getattr(self, need[0]) != need[1]}
 
     def as_dict(self) -> dict[str, Any]:
-        """Name to value."""
+        """Return the values by name."""
         return {name: getattr(self, name) for name in self.rules()}
 
 
-NORMALISE = "use (s - mean) / (std + 0.001) of the data, offline and online"
+NORMALISE = "normalise observations to (s - mean) / (std + 0.001) of the data set, offline and online"
 REWARDS = (
     "raw", "return_scale", "return_range", "standardise", "minus_one", "ten_minus_five", "ten_plus_five"
 )  # fmt: skip
@@ -248,33 +261,34 @@ REWARD = (
     "return_range r * 1000 / (largest - smallest return), standardise (r - mean) / std, "
     "minus_one r - 1, ten_minus_five 10 r - 5, ten_plus_five 10 r + 5"
 )
-AUGMENT = "more, or better, out of the same data, in this order; for example top:0.5,noise:0.003"
+AUGMENT = "augmentations of the data, applied in this order, such as top:0.5,noise:0.003"
+AUGMENT_SYNTAX, AUGMENT_VALIDATOR = "NAME:NUMBER,…", "off2on.replay.augmentation.catalogue:check"
 
 
 @dataclass(frozen=True)
 class Hyperparameters(Settings):
-    """What every algorithm has."""
+    """Hyperparameters of every algorithm."""
 
-    batch_size: int = hp(256, "transitions per update, over all learners", least=1)
-    discount: float = hp(0.99, "gamma, per step", least=0, most=1)
-    polyak: float = hp(0.005, "share of the networks the targets take over per update", least=0, most=1)
-    actor_lr: float = hp(3e-4, "Adam's step size for the policy", above=0, search=("log", 3e-5, 1e-3))
+    batch_size: int = hp(256, "transitions per gradient update, over all learners", least=1)
+    discount: float = hp(0.99, "gamma, the discount per environment step", least=0, most=1)
+    polyak: float = hp(
+        0.005, "tau, step of the target networks towards the networks per update", least=0, most=1
+    )
+    actor_lr: float = hp(3e-4, "learning rate of the policy (Adam)", above=0, search=("log", 3e-5, 1e-3))
     hidden: tuple[int, ...] = hp((256, 256), "widths of the hidden layers", least=1)
     normalise_obs: bool = hp(False, NORMALISE)
     reward: str = hp("raw", REWARD, choices=REWARDS)
-    augment: tuple[str, ...] = hp(
-        (), AUGMENT, form="NAME:NUMBER,…", check="off2on.replay.augmentation.catalogue:check"
-    )
+    augment: tuple[str, ...] = hp((), AUGMENT, syntax=AUGMENT_SYNTAX, validator=AUGMENT_VALIDATOR)
 
     @classmethod
     def rules(cls) -> dict[str, Rule]:
-        """Name to rule, the algorithm's own hyperparameters first."""
+        """Return the rules by name, those of the algorithm itself before those of every algorithm."""
         shared = {field.name for field in dataclasses.fields(Hyperparameters)}
         rules = super().rules()
         return dict(sorted(rules.items(), key=lambda item: item[0] in shared))
 
 
 def _phrase(rule: Rule) -> str:
-    if rule.form:
-        return f"of the form {rule.form}"
+    if rule.syntax:
+        return f"of the form {rule.syntax}"
     return f"one of {rule.range()}" if rule.choices else f"in the range {rule.range()}"

@@ -142,7 +142,7 @@ def idle(plan: "Plan", checked: "ResolvedPlan") -> list[str]:
     settings = checked.online_settings
     return [
         f"{OTHERWISE_ONLINE}{name} has no effect: {other} is {getattr(settings, other)}, not {needed}"
-        for name, (other, needed) in settings.idle(plan.online_overrides).items()
+        for name, (other, needed) in settings.without_effect(plan.online_overrides).items()
     ]
 
 
