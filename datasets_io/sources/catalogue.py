@@ -14,20 +14,20 @@ from datasets_io.source import Source
 from datasets_io.storage import Place
 
 MADE: Mapping[str, tuple[str, dict[str, Any]]] = {
-    "toy-pendulum": ("toy:ToyPendulum", {}),
-    "toy-cartpole": ("toy:ToyCartPole", {}),
-    "maze-umaze": ("mazes:PointMaze", {"maze": "umaze"}),
-    "maze-medium": ("mazes:PointMaze", {"maze": "medium"}),
-    "maze-large": ("mazes:PointMaze", {"maze": "large"}),
+    "toy-pendulum": ("datasets_io.sources.toy:ToyPendulum", {}),
+    "toy-cartpole": ("datasets_io.sources.toy:ToyCartPole", {}),
+    "maze-umaze": ("datasets_io.sources.mazes:PointMaze", {"maze": "umaze"}),
+    "maze-medium": ("datasets_io.sources.mazes:PointMaze", {"maze": "medium"}),
+    "maze-large": ("datasets_io.sources.mazes:PointMaze", {"maze": "large"}),
 }
 """Data made on the spot: the source, and its options."""
 _SUFFIXES = {
-    ".hdf5": "d4rl:D4RL",
-    ".h5": "d4rl:D4RL",
-    ".csv": "tabular:Table",
-    ".parquet": "tabular:Table",
-    ".npz": "ogbench_data:OGBench",
-    ".tfrecord": "waymo:Waymo",
+    ".hdf5": "datasets_io.sources.d4rl:D4RL",
+    ".h5": "datasets_io.sources.d4rl:D4RL",
+    ".csv": "datasets_io.sources.tabular:Table",
+    ".parquet": "datasets_io.sources.tabular:Table",
+    ".npz": "datasets_io.sources.ogbench:OGBench",
+    ".tfrecord": "datasets_io.waymo:Waymo",
 }
 
 
@@ -76,7 +76,7 @@ def resolve_source(
             from datasets_io.sources import minari_server
 
             given = minari_server.fetch(name)
-        return Resolved(_make("minari_sets:Minari", {"name": name, **options}), given, name.replace("/", "-"))
+        return Resolved(_make("datasets_io.sources.minari:Minari", {"name": name, **options}), given, name.replace("/", "-"))
     if ":" in text and "://" not in text:
         kind = _import(text)
         return Resolved(_construct(kind, options), given, kind.__name__.lower())
@@ -85,7 +85,7 @@ def resolve_source(
             from datasets_io.sources.download import fetch
 
             given = fetch(name, progress)
-        return Resolved(_make("d4rl:D4RL", {"name": name, **options}), given, name)
+        return Resolved(_make("datasets_io.sources.d4rl:D4RL", {"name": name, **options}), given, name)
     if given is None and _kind(text) in _SUFFIXES:
         given, name = storage.locate(text), Path(text).stem
     if given is not None and _suffix(given) in _SUFFIXES:
@@ -121,7 +121,7 @@ def _kind(name: str) -> str:
 
 def _make(where: str, options: dict[str, Any]) -> Source:
     module, _, name = where.partition(":")
-    return _construct(getattr(importlib.import_module(f"datasets_io.{module}"), name), options)
+    return _construct(getattr(importlib.import_module(module), name), options)
 
 
 def _construct(kind: type[Source], options: dict[str, Any]) -> Source:
