@@ -210,8 +210,8 @@ def random_batch(recipe: Any, hp: Any) -> Batch:
     last[-1] = 1.0
     going = 1 - last if recipe.actions == "discrete" else (1 - last).unsqueeze(1)
     late = {"ret": torch.randn(64), "last": last, "next_action": action() * going}
-    late |= {name: torch.randn(64) for name in recipe.relabelled}
-    for name in (*recipe.columns, *recipe.relabelled):
+    late |= {name: torch.randn(64) for name in recipe.relabelled_columns}
+    for name in (*recipe.columns, *recipe.relabelled_columns):
         if name in late:
             setattr(batch, name, late[name])
     plan = recipe.rollout_schedule(hp)

@@ -36,7 +36,7 @@ def hurried(recipe: Any) -> dict[str, int]:
 
 def is_due(learner: Any, objective: Objective, update: int) -> bool:
     """As the machine asks, in a run of 100 offline updates."""
-    return bool(learner.recipe.due(objective, learner.hp, update, (update - 1) / 100))
+    return bool(learner.recipe.is_due(objective, learner.hp, update, (update - 1) / 100))
 
 
 def parameters(nets: Any) -> dict[str, Tensor]:
@@ -70,7 +70,7 @@ def test_its_losses_do_not_change_the_data_or_the_networks(problem: Build, recip
 def test_it_learns_on_its_declared_columns_alone(problem: Build, recipe: Any):
     case = problem(recipe)
     assert set(recipe.columns) <= {*STORED, "ret"}
-    known = (*recipe.columns, *recipe.relabelled, "progress", "real")
+    known = (*recipe.columns, *recipe.relabelled_columns, "progress", "real")
     case.batch = Batch(**{name: getattr(case.batch, name) for name in known})
     for name in names(recipe):
         assert case.loss(name).isfinite()
@@ -91,11 +91,11 @@ def test_each_objective_changes_its_own_network_and_nothing_else(build_learner: 
         """Always due, and followed by nothing."""
 
         @classmethod
-        def due(cls, objective: Objective, hp: Any, update: int, progress: float) -> bool:
+        def is_due(cls, objective: Objective, hp: Any, update: int, progress: float) -> bool:
             return True
 
         @classmethod
-        def targets_due(cls, hp: Any, update: int, progress: float) -> bool:
+        def is_target_update_due(cls, hp: Any, update: int, progress: float) -> bool:
             return False
 
     for name in names(recipe):
@@ -118,7 +118,7 @@ def test_targets_move_by_polyak_exactly_at_every_update_that_is_due(build_learne
     for update in range(1, 7):
         before = {name: vector(getattr(nets.target, name)) for name in nets.targets}
         learner.advance(1)
-        due = recipe.targets_due(learner.hp, update, (update - 1) / 100)
+        due = recipe.is_target_update_due(learner.hp, update, (update - 1) / 100)
         for name in nets.targets:
             now, network = vector(getattr(nets.target, name)), vector(getattr(nets, name))
             assert torch.equal(now, torch.lerp(before[name], network, 0.1) if due else before[name])
@@ -146,7 +146,7 @@ def test_the_same_seed_gives_the_same_numbers_and_another_seed_does_not(build_le
     other.advance(8)
     first = parameters(one.nets)
     assert all(torch.equal(value, first[name]) for name, value in parameters(two.nets).items())
-    for name in recipe.acting:
+    for name in recipe.acting_networks:
         assert not torch.equal(one.flat[name].vector, other.flat[name].vector), name
 
 
@@ -188,7 +188,7 @@ def test_its_actions_fit_the_space(data_root: Path, small: Build, recipe: Any, e
     hp = recipe.Hyperparameters.parse(small(recipe) | {"normalise_obs": True}, recipe.__name__)
     hp = recipe.resolve(hp, shards)
     nets = recipe.build_nets(shards.observation_space, shards.action_space, hp)
-    for name in recipe.acting:
+    for name in recipe.acting_networks:
         for parameter in getattr(nets, name).parameters():
             parameter.data *= 3
     policy = Policy(recipe, nets, hp, Transforms.of(shards, hp))
@@ -221,7 +221,7 @@ def test_without_exploring_it_says_the_same_again(problem: Build, recipe: Any):
 def test_acting_needs_only_what_it_declares(problem: Build, recipe: Any):
     case = problem(recipe)
     whole = recipe.act(case.nets, case.batch.obs, case.hp, False)
-    case.nets.keep(recipe.acting)
+    case.nets.keep(recipe.acting_networks)
     assert torch.equal(recipe.act(case.nets, case.batch.obs, case.hp, False), whole)
 
 
@@ -231,7 +231,7 @@ def test_a_user_changes_one_loss_by_overriding_it(build_learner: Build, recipe: 
     soon = [
         it for it in recipe.objectives_in_order() if any(is_due(plain, it, update) for update in range(1, 21))
     ]
-    name = next((it.name for it in soon if it.name in recipe.acting), soon[0].name)
+    name = next((it.name for it in soon if it.name in recipe.acting_networks), soon[0].name)
 
     def drawn(cls: Any, nets: Any, batch: Any, hp: Any) -> Any:
         loss, metrics = getattr(super(Drawn, cls), f"compute_{name}_loss")(nets, batch, hp)

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from off2on.policy import Policy, load_policy
-from off2on.recipe.discrete import epsilon_greedy, epsilon_soft
-from off2on.recipe.distributions import END, Normal, TanhNormal, around
+from off2on.recipe.discrete import epsilon_greedy, epsilon_greedy_distribution
+from off2on.recipe.distributions import END, Normal, TanhNormal, gaussian_around
 from off2on.recipe.networks import Nets
 from off2on.replay.transforms import Transforms
 
@@ -26,7 +26,7 @@ class Fixed:
     def __init__(self, made: Any) -> None:
         self.made = made
 
-    def density(self, nets: Any, obs: torch.Tensor, hp: Any) -> Any:
+    def known_distribution(self, nets: Any, obs: torch.Tensor, hp: Any) -> Any:
         return self.made(len(obs))
 
 
@@ -89,25 +89,27 @@ def test_draws_are_as_frequent_as_the_density_says(mean: float):
 
 
 def test_an_end_that_was_rounded_is_an_end():
-    made = around(torch.full((1, 1), 0.9), 0.5)
+    made = gaussian_around(torch.full((1, 1), 0.9), 0.5)
     assert made is not None
     torch.testing.assert_close(
         made.log_density(torch.tensor([[END + 2e-7]])), made.log_density(torch.ones(1, 1))
     )
-    assert around(torch.zeros(1, 1), 0.0) is None
+    assert gaussian_around(torch.zeros(1, 1), 0.0) is None
 
 
 def test_epsilon_greedy_draws_from_what_is_said_of_it():
     best = torch.full((20_000,), 2)
     drawn = torch.bincount(epsilon_greedy(best, 4, 0.3), minlength=4) / 20_000
-    torch.testing.assert_close(epsilon_soft(best[:1], 4, 0.3).probs[0], drawn, rtol=0, atol=0.015)
+    torch.testing.assert_close(
+        epsilon_greedy_distribution(best[:1], 4, 0.3).probs[0], drawn, rtol=0, atol=0.015
+    )
 
 
 @torch.no_grad()
 def test_what_every_recipe_says_it_draws_from_is_what_it_draws(problem: Any, recipe: Any):
     case = problem(recipe)
     obs = case.batch.obs[:1].repeat(20_000, 1)
-    made = recipe.density(case.nets, obs, case.hp)
+    made = recipe.known_distribution(case.nets, obs, case.hp)
     if made is None:
         return
     mode = recipe.act(case.nets, obs, case.hp, False)
@@ -128,8 +130,8 @@ def test_whoever_acts_otherwise_and_says_nothing_has_no_density(problem: Any):
 
     case = problem(IQL)
     seen = case.batch.obs
-    assert IQL.density(case.nets, seen, case.hp) is not None
-    assert Shy.density(case.nets, seen, case.hp) is None
+    assert IQL.known_distribution(case.nets, seen, case.hp) is not None
+    assert Shy.known_distribution(case.nets, seen, case.hp) is None
     torch.testing.assert_close(
         Shy.act(case.nets, seen, case.hp, False), IQL.act(case.nets, seen, case.hp, False) / 2
     )

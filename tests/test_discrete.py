@@ -23,7 +23,7 @@ from off2on.algorithms.double_dqn import DoubleDQN
 from off2on.algorithms.dqn import DQN
 from off2on.recipe import losses
 from off2on.recipe.batch import Batch
-from off2on.recipe.discrete import ActionValues, epsilon_greedy, greedy, greedy_within, of_action
+from off2on.recipe.discrete import ActionValues, epsilon_greedy, greedy, greedy_within, value_of_action
 from off2on.recipe.distributions import Categorical
 from off2on.recipe.networks import Nets
 
@@ -42,7 +42,7 @@ def test_hubers_error_is_half_the_square_up_to_one_and_linear_beyond():
 
 def test_an_actions_value_is_picked_from_every_member():
     values = torch.arange(12.0).view(2, 2, 3)
-    assert of_action(values, tensor([2.0, 0.0])).tolist() == [[2.0, 3.0], [8.0, 9.0]]
+    assert value_of_action(values, tensor([2.0, 0.0])).tolist() == [[2.0, 3.0], [8.0, 9.0]]
 
 
 def test_the_members_choose_together():

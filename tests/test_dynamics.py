@@ -11,10 +11,10 @@ from torch import Tensor
 from datasets_io import Shards
 from off2on.errors import HyperparameterError, UnknownName, UserError
 from off2on.recipe import dynamics_model as module
-from off2on.recipe.dynamics_model import FILE, PATIENCE, Dynamics, Shape, file_of, fit, read
+from off2on.recipe.dynamics_model import FILE, PATIENCE, Dynamics, DynamicsShape, dynamics_file, fit, read
 
-SMALL = Shape(obs=3, action=2, hidden=(16, 16), members=4, elites=2)
-PENDULUM = Shape(obs=3, action=1, hidden=(64, 64), members=3, elites=2)
+SMALL = DynamicsShape(obs=3, action=2, hidden=(16, 16), members=4, elites=2)
+PENDULUM = DynamicsShape(obs=3, action=1, hidden=(64, 64), members=3, elites=2)
 DECAY = (2.5e-5, 5e-5, 1e-4)
 
 
@@ -27,7 +27,7 @@ def made(rows: int, noise: float = 0.0) -> tuple[Tensor, Tensor]:
 
 
 def fitted(
-    shape: Shape, inputs: Tensor, targets: Tensor, seed: int = 0, **given: Any
+    shape: DynamicsShape, inputs: Tensor, targets: Tensor, seed: int = 0, **given: Any
 ) -> tuple[Dynamics, Any]:
     torch.manual_seed(0)
     dynamics = Dynamics(shape)
@@ -193,7 +193,7 @@ def test_inputs_are_standardised_by_the_training_rows_and_constants_stay():
 class Watched(Dynamics):
     """Keeps what it is trained on."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: DynamicsShape) -> None:
         super().__init__(shape)
         self.seen: list[Tensor] = []
 
@@ -267,18 +267,18 @@ def test_they_are_read_as_they_were_written(tmp_path: Path):
     dynamics, _ = fitted(SMALL, *made(100), epochs=1)
     torch.save(dynamics.state_dict(), tmp_path / FILE)
     other = Dynamics(SMALL)
-    other.load_state_dict(read(file_of(str(tmp_path)), SMALL))  # the folder of a run
+    other.load_state_dict(read(dynamics_file(str(tmp_path)), SMALL))  # the folder of a run
     assert all(torch.equal(a, b) for a, b in zip(state(dynamics), state(other), strict=True))
-    assert file_of(str(tmp_path / FILE)) == tmp_path / FILE
+    assert dynamics_file(str(tmp_path / FILE)) == tmp_path / FILE
 
 
 def test_other_shapes_are_refused_by_name(tmp_path: Path):
     torch.save(Dynamics(SMALL).state_dict(), tmp_path / FILE)
-    fewer = Shape(obs=3, action=2, hidden=(16, 16), members=4, elites=1)
+    fewer = DynamicsShape(obs=3, action=2, hidden=(16, 16), members=4, elites=1)
     with pytest.raises(HyperparameterError, match="do not fit") as refusal:
         read(tmp_path / FILE, fewer)
     assert refusal.value.expected == "elites: [2] there, [1] here"
-    deeper = Shape(obs=3, action=2, hidden=(16, 16, 16), members=4, elites=2)
+    deeper = DynamicsShape(obs=3, action=2, hidden=(16, 16, 16), members=4, elites=2)
     with pytest.raises(HyperparameterError, match=r"layers.3.weight: None there, \[4, 8, 16\] here"):
         read(tmp_path / FILE, deeper)
 

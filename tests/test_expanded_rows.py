@@ -259,7 +259,7 @@ def test_every_algorithm_learns_from_expanded_data(build_learner: Build, recipe:
     ]
     assert learner.rows.offline < learner.replay.source.reader.shards.rows
     assert learner.rows.weights is not None
-    if recipe.fitted:
+    if recipe.fitted_networks:
         learner.fit()
     before = {name: flat.vector.clone() for name, flat in learner.flat.items()}
     logged = learner.advance(2)

@@ -9,7 +9,7 @@ from torch import Tensor, tensor
 from off2on.algorithms.uwac import DropoutCritic, largest_singular_value
 from off2on.recipe import losses
 from off2on.recipe.networks import Critic
-from off2on.recipe.vae import Autoencoder, Perturbation, beside, best, mixture
+from off2on.recipe.vae import Autoencoder, Perturbation, concatenate, best, min_max_mixture
 
 
 def constant(layer: torch.nn.Module, *bias: float) -> None:
@@ -64,7 +64,7 @@ def test_several_latents_are_each_latent_alone():
     every = correct(obs, vae(obs, latent))
     alone = torch.stack([correct(obs, vae(obs, one)) for one in latent])
     torch.testing.assert_close(every, alone)
-    assert torch.equal(beside(obs, latent)[2, 7], torch.cat((obs[7], latent[2, 7])))
+    assert torch.equal(concatenate(obs, latent)[2, 7], torch.cat((obs[7], latent[2, 7])))
 
 
 def test_latents_are_normal_but_no_further_than_a_half():
@@ -84,9 +84,9 @@ def test_a_perturbation_is_bounded_by_its_reach_and_by_the_box():
 
 def test_the_mixture_leans_towards_the_smallest():
     q = tensor([[1.0, 5.0], [3.0, 1.0], [2.0, 2.0]])
-    assert mixture(q, 0.75).tolist() == [1.5, 2.0]
-    assert torch.equal(mixture(q, 1.0), q.amin(0))
-    assert torch.equal(mixture(q, 0.0), q.amax(0))
+    assert min_max_mixture(q, 0.75).tolist() == [1.5, 2.0]
+    assert torch.equal(min_max_mixture(q, 1.0), q.amin(0))
+    assert torch.equal(min_max_mixture(q, 0.0), q.amax(0))
 
 
 def test_best_is_the_first_critics_choice_among_each_rows_own_actions():

@@ -186,7 +186,7 @@ def test_breds_online_losses_by_hand():
 
 def test_bred_moves_what_belongs_to_its_side():
     def due(name: str, progress: float, **options: Any) -> bool:
-        return BRED.due(Objective(name), BRED.Hyperparameters(**options), 1, progress)
+        return BRED.is_due(Objective(name), BRED.Hyperparameters(**options), 1, progress)
 
     assert [due("temperature", 0.5), due("temperature", 1.0)] == [True, False]
     assert [due("merged_temperature", 0.99), due("merged_temperature", 1.0)] == [False, True]

@@ -13,7 +13,7 @@ from off2on.algorithms.discrete_cql import DiscreteCQL
 from off2on.algorithms.discrete_sac import DiscreteSAC
 from off2on.algorithms.double_dqn import DoubleDQN
 from off2on.algorithms.dqn import DQN
-from off2on.recipe.discrete import greedy, of_action
+from off2on.recipe.discrete import greedy, value_of_action
 from off2on.recipe.distributions import Categorical
 
 Build = Callable[..., Any]
@@ -141,5 +141,5 @@ def test_discrete_sac_without_temperature_and_with_a_certain_policy_minimises_mi
         case.nets.actor.mlp[-1].weight *= 1e5
     batch = case.prepared()
     q = case.nets.critic(batch.obs).amin(0)
-    chosen = of_action(q.unsqueeze(0), batch.policy.mode)[0]
+    chosen = value_of_action(q.unsqueeze(0), batch.policy.mode)[0]
     torch.testing.assert_close(case.loss("actor", batch), -chosen.mean(), rtol=1e-3, atol=0)

@@ -144,7 +144,7 @@ def test_ensemble_similarity_turns_gradients_away_from_each_other_and_leaves_the
     case = problem(EDAC)
     seen = []
     for _ in range(20):
-        _, slope = case.nets.critic.with_slope(case.batch.obs, case.batch.action)
+        _, slope = case.nets.critic.with_action_gradient(case.batch.obs, case.batch.action)
         seen.append(ensemble_similarity(slope))
         for parameter, step in zip(
             case.nets.critic.parameters(),
@@ -175,7 +175,7 @@ def test_redq_on_all_of_two_critics_has_sacs_target_and_the_critics_mean(problem
         assert torch.equal(
             *(gradient(loss, getattr(case.nets, name)) for loss, case in zip(pair, (ours, sac), strict=True))
         )
-    assert all(REDQ.due(Objective(name), ours.hp, 1, 0.0) for name in ("temperature", "actor", "critic"))
+    assert all(REDQ.is_due(Objective(name), ours.hp, 1, 0.0) for name in ("temperature", "actor", "critic"))
     batch = ours.prepared(3)
     alpha = ours.nets.temperature().exp()
     mean = (alpha * batch.own_log_prob - ours.nets.critic(batch.obs, batch.own_action).mean(0)).mean()
@@ -227,7 +227,7 @@ def test_redq_draws_every_pair_equally_often(problem: Make):
 def test_redq_moves_the_policy_on_every_twentieth_update(problem: Make):
     hp = problem(REDQ).hp
     due = {
-        name: [update for update in range(1, 41) if REDQ.due(Objective(name), hp, update, 0.0)]
+        name: [update for update in range(1, 41) if REDQ.is_due(Objective(name), hp, update, 0.0)]
         for name in ("critic", "temperature", "actor")
     }
     assert due == {"critic": list(range(1, 41)), "temperature": [20, 40], "actor": [20, 40]}
@@ -239,7 +239,7 @@ def test_slopes_and_some_members_are_those_of_each_member(layer_norm: Any):
     critic, obs = Critic(5, 3, (16, 16), members=4, layer_norm=layer_norm), torch.randn(7, 5)
     action = torch.randn(7, 3, requires_grad=True)
     every = critic(obs, action)
-    q, slope = critic.with_slope(obs, action.detach())
+    q, slope = critic.with_action_gradient(obs, action.detach())
     torch.testing.assert_close(q, every)
     for member in range(4):
         (own,) = torch.autograd.grad(every[member].sum(), action, retain_graph=True)
@@ -279,13 +279,13 @@ def test_e2o_offline_is_cql_with_as_many_critics(problem: Make):
 def test_e2o_online_has_no_multiplier(problem: Make):
     hp = problem(E2O, threshold=5.0).hp
     multiplier = Objective("multiplier")
-    assert [E2O.due(multiplier, hp, 1, progress) for progress in (0.0, 0.99, 1.0, 2.0)] == [
+    assert [E2O.is_due(multiplier, hp, 1, progress) for progress in (0.0, 0.99, 1.0, 2.0)] == [
         True,
         True,
         False,
         False,
     ]
-    assert not E2O.due(multiplier, problem(E2O).hp, 1, 0.0)
+    assert not E2O.is_due(multiplier, problem(E2O).hp, 1, 0.0)
 
 
 def test_e2o_offline_learns_what_cql_learns(build_learner: Make):

@@ -40,7 +40,7 @@ class Undelayed(TD3):
     """TD3 whose policy does not wait."""
 
     objectives = DDPG.objectives
-    targets_every = 1
+    target_update_interval = 1
 
 
 def test_td3_with_one_critic_without_noise_and_delay_is_ddpg(build_learner: Make):
@@ -278,7 +278,7 @@ def rivals(shift: float) -> Nets:
         actor=always(0.5),
         rival_critic=linear(2.0, shift),
         rival_actor=always(-0.5),
-        targets=ISPIC.acting,
+        targets=ISPIC.acting_networks,
     )
 
 

@@ -178,7 +178,9 @@ def test_crr_takes_what_the_critic_finds_best(problem: Build):
 
 def test_crrs_targets_are_replaced_every_hundred_updates_or_follow():
     hard, soft = CRR.Hyperparameters(), CRR.Hyperparameters(target_every=1, polyak=0.005)
-    due = [[u for u in range(1, 301) if CRR.targets_due(settings, u, 0.0)] for settings in (hard, soft)]
+    due = [
+        [u for u in range(1, 301) if CRR.is_target_update_due(settings, u, 0.0)] for settings in (hard, soft)
+    ]
     assert due == [[100, 200, 300], list(range(1, 301))]
 
 

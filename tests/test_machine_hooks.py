@@ -119,11 +119,11 @@ class Labels(BC):
     """Labels every row with how far its episode has still to go, and what update it is."""
 
     columns = ("obs", "action", "reward", "last")
-    relabelled = ("left", "when")
+    relabelled_columns = ("left", "when")
     seen: ClassVar[list[tuple[int, Tensor]]] = []
 
     @classmethod
-    def relabel_due(cls, hp: Any, update: int) -> bool:
+    def is_relabel_due(cls, hp: Any, update: int) -> bool:
         return update % 10 == 5
 
     @classmethod
@@ -186,7 +186,7 @@ class Dreamer(BC):
     """Its model says that every state is followed by its fitted mean."""
 
     columns = ("obs", "action", "reward", "next_obs", "mask")
-    fitted = ("model",)
+    fitted_networks = ("model",)
     seen: ClassVar[list[tuple[int, Batch]]] = []
 
     @classmethod

@@ -21,7 +21,7 @@ from off2on.algorithms.td3_bc import TD3BC
 from off2on.errors import HyperparameterError, OnlineSettingsError, RecipeError
 from off2on.online import target_values
 from off2on.online.exploration import EXPLORATIONS
-from off2on.online.settings import OnlineSettings, adapted, online_hyperparameters, split
+from off2on.online.settings import OnlineSettings, apply_modifiers, online_hyperparameters, split_overrides
 from off2on.online.target_values import TARGETS
 from off2on.recipe.hooks import Objective
 from off2on.strategies import CATALOGUE as STRATEGIES
@@ -42,7 +42,7 @@ CHANGES: list[dict[str, Any]] = [
 
 def went_online(recipe: Any, **said: Any) -> Any:
     """The recipe with these factors, refused or not."""
-    return adapted(recipe, OnlineSettings.of(Append, said, recipe))
+    return apply_modifiers(recipe, OnlineSettings.resolve(Append, said, recipe))
 
 
 # When updates are due.
@@ -93,12 +93,12 @@ def test_no_factor_has_the_name_of_a_hyperparameter():
 
 
 def test_factors_and_online_hyperparameters_are_told_apart_and_the_rest_is_refused():
-    assert split({"utd": "4", "actor_lr": "1e-5"}, SAC) == ({"utd": "4"}, {"actor_lr": "1e-5"})
-    with pytest.raises(HyperparameterError, match="nothing called 'warmup'"):
-        split({"warmup": 3}, SAC)
+    assert split_overrides({"utd": "4", "actor_lr": "1e-5"}, SAC) == ({"utd": "4"}, {"actor_lr": "1e-5"})
+    with pytest.raises(HyperparameterError, match="'warmup'"):
+        split_overrides({"warmup": 3}, SAC)
     for name in ("reward", "normalise_obs", "augment"):
-        with pytest.raises(HyperparameterError, match="must be the same online"):
-            split({name: "raw"}, SAC)
+        with pytest.raises(HyperparameterError, match="must be the same"):
+            split_overrides({name: "raw"}, SAC)
 
 
 def test_settings_of_what_is_not_done_are_idle():
@@ -115,11 +115,11 @@ def test_settings_of_what_is_not_done_are_idle():
 
 def test_a_refused_factor_says_who_asks_for_it():
     with pytest.raises(OnlineSettingsError) as caught:
-        OnlineSettings.of(find_strategy("ensemble"), {}, IQL)
-    assert "Strategy Ensemble asks for it: targets=weighted_pair." in caught.value.expected
+        OnlineSettings.resolve(find_strategy("ensemble"), {}, IQL)
+    assert "targets=weighted_pair" in caught.value.expected
     with pytest.raises(OnlineSettingsError) as caught:
-        OnlineSettings.of(find_strategy("ensemble"), {"targets": "min"}, IQL)
-    assert "asks for it" not in caught.value.expected
+        OnlineSettings.resolve(find_strategy("ensemble"), {"targets": "min"}, IQL)
+    assert "targets=weighted_pair" not in caught.value.expected
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
@@ -133,13 +133,13 @@ def test_what_strategies_say_of_the_other_factors_can_be_said(name: str):
 
 
 def test_what_is_said_wins_over_a_strategys_paper_and_a_recipe_without_a_pull_keeps_what_it_has():
-    ours = OnlineSettings.of(WarmStart, {"utd": "2"}, CQL)
+    ours = OnlineSettings.resolve(WarmStart, {"utd": "2"}, CQL)
     assert (ours.warm_up, ours.utd, ours.policy_delay, ours.regularisation) == (5000, 2.0, 4, 0.0)
-    assert OnlineSettings.of(WarmStart, {}, IQL).regularisation == 1
+    assert OnlineSettings.resolve(WarmStart, {}, IQL).regularisation == 1
     with pytest.raises(RecipeError, match="no regularisation"):
-        OnlineSettings.of(WarmStart, {"regularisation": 0.5}, IQL)
+        OnlineSettings.resolve(WarmStart, {"regularisation": 0.5}, IQL)
     with pytest.raises(RecipeError, match="no regularisation"):
-        OnlineSettings.of(find_strategy("adaptive"), {}, IQL)
+        OnlineSettings.resolve(find_strategy("adaptive"), {}, IQL)
 
 
 # What a change does, to every recipe that can take it.
@@ -154,7 +154,7 @@ def test_offline_a_changed_recipe_is_the_recipe(problem: Make, recipe: Any, said
     before, after = problem(recipe), problem(changed)
     for objective in recipe.objectives_in_order():
         ours, theirs = (
-            [each.due(objective, before.hp, update, 0.5) for update in range(1, 9)]
+            [each.is_due(objective, before.hp, update, 0.5) for update in range(1, 9)]
             for each in (changed, recipe)
         )
         assert ours == theirs
@@ -186,7 +186,7 @@ def test_online_a_changed_recipe_explores_in_the_box_and_has_losses(
     if said.get("exploration") == "noisy":
         assert action.abs().max() <= 1
     for objective in changed.objectives_in_order():
-        if changed.due(objective, case.hp, 4, 1.3):
+        if changed.is_due(objective, case.hp, 4, 1.3):
             loss = case.loss(objective.name)
             assert loss.isfinite()
             (gradient, *_) = torch.autograd.grad(
@@ -206,7 +206,7 @@ def test_online_a_changed_recipe_explores_in_the_box_and_has_losses(
 def test_who_can_explore_how(name: str, taken: set[str]):
     def takes(recipe: str) -> bool:
         try:
-            OnlineSettings.of(Append, {"exploration": name}, find_algorithm(recipe))
+            OnlineSettings.resolve(Append, {"exploration": name}, find_algorithm(recipe))
         except RecipeError:
             return False
         return True
@@ -222,10 +222,10 @@ def test_who_can_explore_how(name: str, taken: set[str]):
 
 def test_who_can_combine_targets():
     for name in ("sac", "td3", "cql", "edac", "rlpd", "mopo", "e2o"):
-        OnlineSettings.of(Append, {"targets": "mean"}, find_algorithm(name))
+        OnlineSettings.resolve(Append, {"targets": "mean"}, find_algorithm(name))
     for name in ("iql", "bc", "bear", "bcq", "bred", "dqn", "awac"):
         with pytest.raises(RecipeError, match="own"):
-            OnlineSettings.of(Append, {"targets": "mean"}, find_algorithm(name))
+            OnlineSettings.resolve(Append, {"targets": "mean"}, find_algorithm(name))
 
 
 # Targets.
@@ -237,9 +237,9 @@ VALUES = torch.tensor([[4.0, 0.0], [1.0, 2.0], [3.0, -1.0]])
     ("kind", "expected"),
     # Of 4, 1, 3: the pairs' smaller ones are 1, 3, 1. Of 0, 2, -1: 0, -1, -1.
     [
-        (target_values.Smallest, [1, -1]),
-        (target_values.Mean, [8 / 3, 1 / 3]),
-        (target_values.WeightedPair, [5 / 3, -2 / 3]),
+        (target_values.MinimumTargets, [1, -1]),
+        (target_values.MeanTargets, [8 / 3, 1 / 3]),
+        (target_values.WeightedPairTargets, [5 / 3, -2 / 3]),
     ],
 )
 def test_combinations_by_hand(kind: Any, expected: list[float]):
@@ -251,11 +251,11 @@ def test_weighted_pairs_are_the_mean_over_all_pairs(members: int, seed: int):
     q = torch.randn(members, 3, 5, generator=torch.Generator().manual_seed(seed))
     pairs = [torch.minimum(q[i], q[j]) for i, j in combinations(range(members), 2)]
     expected = torch.stack(pairs).mean(0) if pairs else q[0]
-    torch.testing.assert_close(target_values.WeightedPair.combine(q), expected)
+    torch.testing.assert_close(target_values.WeightedPairTargets.combine(q), expected)
 
 
 def test_a_random_pair_is_drawn_among_all():
-    seen = {tuple(target_values.RandomPair.combine(VALUES).tolist()) for _ in range(60)}
+    seen = {tuple(target_values.RandomPairTargets.combine(VALUES).tolist()) for _ in range(60)}
     assert seen == {(1.0, 0.0), (3.0, -1.0), (1.0, -1.0)}
 
 
@@ -343,7 +343,7 @@ def test_the_policy_waits_while_values_move():
     changed = went_online(IQL, policy_delay=3)
 
     def due(name: str, progress: float) -> list[bool]:
-        return [changed.due(Objective(name), None, update, progress) for update in (1, 2, 3, 4)]
+        return [changed.is_due(Objective(name), None, update, progress) for update in (1, 2, 3, 4)]
 
     assert due("critic", 1.0) == due("value", 1.5) == [True] * 4
     assert due("actor", 1.0) == [False, False, True, False]
@@ -351,10 +351,10 @@ def test_the_policy_waits_while_values_move():
 
 
 def test_values_have_a_head_start():
-    changed = adapted(IQL, OnlineSettings.parse({"head_start": 2}, "here"), 10)
+    changed = apply_modifiers(IQL, OnlineSettings.parse({"head_start": 2}, "here"), 10)
 
     def due(name: str, progress: float) -> list[bool]:
-        return [changed.due(Objective(name), None, update, progress) for update in (11, 12, 13)]
+        return [changed.is_due(Objective(name), None, update, progress) for update in (11, 12, 13)]
 
     assert due("critic", 1.0) == due("value", 1.1) == [True] * 3
     assert due("actor", 1.0) == [False, False, True]

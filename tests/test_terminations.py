@@ -10,7 +10,7 @@ from torch import Tensor
 
 from off2on.errors import UnknownName
 from off2on.recipe import terminations
-from off2on.recipe.terminations import RULES, find_rule, rule_of
+from off2on.recipe.terminations import TERMINATIONS, find_termination, termination_of
 
 gym = pytest.importorskip("gymnasium")
 pytest.importorskip("mujoco", reason="MuJoCo is not installed here: pip install off2on[mujoco]")
@@ -29,9 +29,9 @@ def make(env_id: str) -> Any:
 
 
 def rule_for(env: Any) -> Any:
-    name = rule_of(env.spec.id, env.observation_space.shape[0])
+    name = termination_of(env.spec.id, env.observation_space.shape[0])
     assert name is not None
-    return find_rule(name)
+    return find_termination(name)
 
 
 def play(env: Any, steps: int) -> tuple[Tensor, Tensor]:
@@ -124,33 +124,33 @@ def test_the_double_pendulums_tip_is_where_the_simulator_has_it():
 
 
 def test_what_is_not_a_number_has_ended():
-    for name, (rule, widths) in RULES.items():
+    for name, (rule, widths) in TERMINATIONS.items():
         obs = torch.full((2, widths[0]), torch.nan)
         assert rule(obs).tolist() == [rule is not terminations.never] * 2, name
 
 
 def test_rules_take_any_number_of_leading_dimensions():
-    for rule, widths in RULES.values():
+    for rule, widths in TERMINATIONS.values():
         obs = torch.randn(4, 3, widths[0])
         assert torch.equal(rule(obs), torch.stack([rule(part) for part in obs]))
 
 
 def test_an_environment_is_known_by_its_id_and_its_width():
-    assert rule_of("Hopper-v5", 11) == "hopper"
-    assert rule_of("mujoco/Walker2d-v2", 17) == "walker2d"
-    assert rule_of("Hopper-v5", 12) is None  # made with arguments: the columns are others
-    assert rule_of("AntMaze_UMaze-v5", 105) is None
-    assert rule_of(None, 11) is None
+    assert termination_of("Hopper-v5", 11) == "hopper"
+    assert termination_of("mujoco/Walker2d-v2", 17) == "walker2d"
+    assert termination_of("Hopper-v5", 12) is None  # made with arguments: the columns are others
+    assert termination_of("AntMaze_UMaze-v5", 105) is None
+    assert termination_of(None, 11) is None
 
 
 def test_a_rule_is_found_by_its_name_or_by_module_and_function():
-    assert find_rule("hopper") is terminations.hopper
-    assert find_rule("off2on.recipe.terminations:ant") is terminations.ant
-    assert not find_rule("never")(torch.randn(5, 2)).any()
+    assert find_termination("hopper") is terminations.hopper
+    assert find_termination("off2on.recipe.terminations:ant") is terminations.ant
+    assert not find_termination("never")(torch.randn(5, 2)).any()
 
 
 @pytest.mark.parametrize("wrong", ["hoper", "no.such.module:rule", "off2on.recipe.terminations:no_such_rule"])
 def test_an_unknown_rule_is_refused(wrong: str):
     with pytest.raises(UnknownName) as refusal:
-        find_rule(wrong)
+        find_termination(wrong)
     assert "hopper" in refusal.value.expected or "module:function" in refusal.value.expected

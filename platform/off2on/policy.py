@@ -22,7 +22,7 @@ class Acts(Protocol):
     def act(self, nets: Nets, obs: Tensor, hp: Any, explore: bool) -> Tensor:
         """Actions at transformed observations [B, D]: [B, A] in [-1, 1], or whole numbers [B]."""
 
-    def density(self, nets: Nets, obs: Tensor, hp: Any) -> Distribution | None:
+    def known_distribution(self, nets: Nets, obs: Tensor, hp: Any) -> Distribution | None:
         """What exploring actions are drawn from, if that has a density."""
 
 
@@ -87,7 +87,7 @@ class Policy(nn.Module):
         return (density - torch.where(action.abs() < END, half.log(), 0.0)).sum(-1)
 
     def _density(self, obs: Tensor) -> Distribution | None:
-        return self.recipe.density(self.nets, self._seen(obs), self.hp)
+        return self.recipe.known_distribution(self.nets, self._seen(obs), self.hp)
 
     def _surely(self, obs: Tensor) -> Distribution:
         policy = self._density(obs)

@@ -56,7 +56,7 @@ def bare(learner):
                         loss, _ = learner.recipe.loss(objective.name, learner.nets, batch, learner.hp)
                         flat.set_gradient(torch.autograd.grad(loss, flat.parameters))
                         optimizers[objective.name].step()
-                if done % recipe.targets_every == 0:
+                if done % recipe.target_update_interval == 0:
                     for target, network in learner.following:
                         target.follow(network, hp.polyak)
 

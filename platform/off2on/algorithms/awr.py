@@ -67,7 +67,7 @@ class AWR(OfflineToOnline):
 
     Hyperparameters = AWRHyperparameters
     columns = ("obs", "action", "reward", "next_obs", "mask", "last")
-    relabelled = ("lambda_return", "advantage", "labelled")
+    relabelled_columns = ("lambda_return", "advantage", "labelled")
     objectives = ("value", "actor")
 
     @classmethod
@@ -103,13 +103,13 @@ class AWR(OfflineToOnline):
         return Normal(mean, mean.new_full(mean.shape[-1:], hp.sigma))
 
     @classmethod
-    def due(cls, objective: Objective, hp: AWRHyperparameters, update: int, progress: float) -> bool:
+    def is_due(cls, objective: Objective, hp: AWRHyperparameters, update: int, progress: float) -> bool:
         """The value first, then the policy, over and over."""
         first = (update - 1) % (hp.value_updates + hp.actor_updates) < hp.value_updates
         return first == (objective.name == "value")
 
     @classmethod
-    def relabel_due(cls, hp: AWRHyperparameters, update: int) -> bool:
+    def is_relabel_due(cls, hp: AWRHyperparameters, update: int) -> bool:
         """Before the value's turn and before the policy's."""
         return (update - 1) % (hp.value_updates + hp.actor_updates) in (0, hp.value_updates)
 

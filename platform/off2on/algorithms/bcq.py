@@ -27,7 +27,7 @@ from off2on.recipe.batch import Batch
 from off2on.recipe.hooks import Loss
 from off2on.recipe.hyperparameters import Hyperparameters, hp
 from off2on.recipe.networks import Critic, Nets
-from off2on.recipe.vae import Autoencoder, Perturbation, best, mixture
+from off2on.recipe.vae import Autoencoder, Perturbation, best, min_max_mixture
 from off2on.rllib.algorithm import OfflineToOnline
 
 
@@ -56,7 +56,7 @@ class BCQ(OfflineToOnline):
 
     Hyperparameters = BCQHyperparameters
     objectives = ("vae", "critic", "actor")
-    acting = ("vae", "critic", "actor")
+    acting_networks = ("vae", "critic", "actor")
 
     @classmethod
     def build_nets(cls, obs_space: Any, action_space: Any, hp: BCQHyperparameters) -> Nets:
@@ -82,7 +82,7 @@ class BCQ(OfflineToOnline):
         with torch.no_grad():
             latent = nets.vae.latents(hp.target_samples, len(batch.obs))
             action = nets.target.actor(batch.next_obs, nets.vae(batch.next_obs, latent))
-            future = mixture(nets.target.critic(batch.next_obs, action), hp.smallest).amax(0)
+            future = min_max_mixture(nets.target.critic(batch.next_obs, action), hp.smallest).amax(0)
             target = batch.reward + hp.discount * batch.mask * future
         q = nets.critic(batch.obs, batch.action)
         return losses.td(q, target, batch.weight), {"q": q.detach().mean()}

@@ -33,7 +33,7 @@ from off2on.recipe.batch import Batch
 from off2on.recipe.hooks import Loss
 from off2on.recipe.hyperparameters import Hyperparameters, hp
 from off2on.recipe.networks import Critic, Nets, Scalar
-from off2on.recipe.vae import Autoencoder, best, mixture
+from off2on.recipe.vae import Autoencoder, best, min_max_mixture
 from off2on.rllib.algorithm import OfflineToOnline
 
 LOG_ALPHA = (-5.0, 10.0)
@@ -67,7 +67,7 @@ class BEAR(OfflineToOnline):
 
     Hyperparameters = BEARHyperparameters
     objectives = ("vae", "critic", "actor", "multiplier")
-    acting = ("critic", "actor")
+    acting_networks = ("critic", "actor")
 
     @classmethod
     def build_nets(cls, obs_space: Any, action_space: Any, hp: Any) -> Nets:
@@ -109,7 +109,7 @@ class BEAR(OfflineToOnline):
         """Bellman error against the best of a few of the policy's actions."""
         with torch.no_grad():
             action = cls.next_actions(nets, batch, hp)
-            future = mixture(nets.target.critic(batch.next_obs, action), hp.smallest).amax(0)
+            future = min_max_mixture(nets.target.critic(batch.next_obs, action), hp.smallest).amax(0)
             target = batch.reward + hp.discount * batch.mask * future
         q = nets.critic(batch.obs, batch.action)
         return losses.td(q, target, batch.weight), {"q": q.detach().mean()}

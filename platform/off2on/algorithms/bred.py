@@ -60,10 +60,10 @@ class BRED(CQL):
     target_value: ClassVar[Any] = None  # each agent asks its own: `soft_target`
 
     @classmethod
-    def due(cls, objective: Objective, hp: Any, update: int, progress: float) -> bool:
+    def is_due(cls, objective: Objective, hp: Any, update: int, progress: float) -> bool:
         """The agents' temperatures and the multiplier offline, the merged policy's temperature online."""
         here = {"temperature": progress < 1, "multiplier": progress < 1, "merged_temperature": progress >= 1}
-        return here.get(objective.name, True) and super().due(objective, hp, update, progress)
+        return here.get(objective.name, True) and super().is_due(objective, hp, update, progress)
 
     @classmethod
     def build_nets(cls, obs_space: Any, action_space: Any, hp: Any) -> Nets:

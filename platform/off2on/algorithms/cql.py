@@ -68,10 +68,10 @@ class CQL(SAC):
     regularisation: ClassVar[tuple[str, ...]] = ("conservative_weight",)
 
     @classmethod
-    def due(cls, objective: Objective, hp: Any, update: int, progress: float) -> bool:
+    def is_due(cls, objective: Objective, hp: Any, update: int, progress: float) -> bool:
         """The multiplier only if there is a threshold."""
         unused = objective.name == "multiplier" and (hp.threshold is None or hp.conservative_weight == 0)
-        return not unused and super().due(objective, hp, update, progress)
+        return not unused and super().is_due(objective, hp, update, progress)
 
     @classmethod
     def build_nets(cls, obs_space: Any, action_space: Any, hp: Any) -> Nets:

@@ -56,7 +56,7 @@ class CRR(OfflineToOnline):
 
     Hyperparameters = CRRHyperparameters
     objectives = ("actor", "critic")
-    acting = ("actor", "critic")
+    acting_networks = ("actor", "critic")
 
     @classmethod
     def build_nets(cls, obs_space: Any, action_space: Any, hp: CRRHyperparameters) -> Nets:
@@ -96,7 +96,7 @@ class CRR(OfflineToOnline):
         return losses.td(q, target, batch.weight), {"q": q.detach().mean()}
 
     @classmethod
-    def targets_due(cls, hp: CRRHyperparameters, update: int, progress: float) -> bool:
+    def is_target_update_due(cls, hp: CRRHyperparameters, update: int, progress: float) -> bool:
         """Every so many updates."""
         return update % hp.target_every == 0
 

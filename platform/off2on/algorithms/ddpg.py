@@ -22,7 +22,7 @@ from torch import Tensor
 from off2on.recipe import losses
 from off2on.recipe.actors import DeterministicActor
 from off2on.recipe.batch import Batch
-from off2on.recipe.distributions import Normal, around
+from off2on.recipe.distributions import Normal, gaussian_around
 from off2on.recipe.hooks import Loss, Objective
 from off2on.recipe.hyperparameters import Hyperparameters, hp
 from off2on.recipe.networks import Critic, Nets
@@ -95,7 +95,7 @@ class DDPG(OfflineToOnline):
     @classmethod
     def distribution(cls, nets: Nets, obs: Tensor, hp: Any) -> Normal | None:
         """Its action with Gaussian noise."""
-        return around(cls.act(nets, obs, hp, explore=False), hp.exploration_noise)
+        return gaussian_around(cls.act(nets, obs, hp, explore=False), hp.exploration_noise)
 
     @classmethod
     def act(cls, nets: Nets, obs: Tensor, hp: Any, explore: bool) -> Tensor:

@@ -27,7 +27,7 @@ from torch import Tensor
 from off2on.algorithms.double_dqn import DoubleDQN
 from off2on.algorithms.dqn import ATARI, DQNHyperparameters
 from off2on.recipe.batch import Batch
-from off2on.recipe.discrete import ImitatedValues, epsilon_greedy, epsilon_soft, greedy_within
+from off2on.recipe.discrete import ValuesAndPolicy, epsilon_greedy, epsilon_greedy_distribution, greedy_within
 from off2on.recipe.distributions import Categorical
 from off2on.recipe.hooks import Loss
 from off2on.recipe.hyperparameters import hp
@@ -62,7 +62,7 @@ class DiscreteBCQ(DoubleDQN):
     def build_nets(cls, obs_space: Any, action_space: Any, hp: Any) -> Nets:
         """Action values with the imitation, and their copy."""
         sizes = obs_space.shape[0], int(action_space.n), hp.hidden, hp.critics
-        return Nets(critic=ImitatedValues(*sizes, shared=hp.share_encoder), targets=("critic",))
+        return Nets(critic=ValuesAndPolicy(*sizes, shared=hp.share_encoder), targets=("critic",))
 
     @classmethod
     def prepare(cls, nets: Nets, batch: Batch, hp: Any) -> Batch:
@@ -87,7 +87,9 @@ class DiscreteBCQ(DoubleDQN):
     @classmethod
     def distribution(cls, nets: Nets, obs: Tensor, hp: Any) -> Categorical:
         """The best action mostly, any one with probability epsilon."""
-        return epsilon_soft(cls.act(nets, obs, hp, explore=False), nets.critic.actions, hp.epsilon)
+        return epsilon_greedy_distribution(
+            cls.act(nets, obs, hp, explore=False), nets.critic.actions, hp.epsilon
+        )
 
     @classmethod
     def act(cls, nets: Nets, obs: Tensor, hp: Any, explore: bool) -> Tensor:

@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 from off2on.algorithms.double_dqn import DoubleDQN
 from off2on.algorithms.dqn import ATARI, DQNHyperparameters
 from off2on.recipe.batch import Batch
-from off2on.recipe.discrete import of_action
+from off2on.recipe.discrete import value_of_action
 from off2on.recipe.hooks import Loss
 from off2on.recipe.hyperparameters import hp
 from off2on.recipe.networks import Nets
@@ -54,5 +54,5 @@ class DiscreteCQL(DoubleDQN):
         loss, metrics = super().compute_critic_loss(nets, batch, hp)
         if hp.alpha == 0:
             return loss, metrics
-        gap = (batch.values.logsumexp(-1) - of_action(batch.values, batch.action)).mean(-1)
+        gap = (batch.values.logsumexp(-1) - value_of_action(batch.values, batch.action)).mean(-1)
         return loss + hp.alpha * gap.sum(), metrics | {"critic/gap": gap.detach().mean()}

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from off2on.recipe import losses
 from off2on.recipe.batch import Batch
-from off2on.recipe.discrete import ActionValues, CategoricalActor, of_action
+from off2on.recipe.discrete import ActionValues, CategoricalActor, value_of_action
 from off2on.recipe.distributions import Categorical
 from off2on.recipe.hooks import Loss
 from off2on.recipe.hyperparameters import Hyperparameters, hp
@@ -95,7 +95,7 @@ class DiscreteSAC(OfflineToOnline):
             future = nets.target.critic(batch.next_obs).amin(0)
             value = policy.expect(future - alpha * policy.log_probs)
             target = batch.reward + hp.discount * batch.mask * value
-        q = of_action(nets.critic(batch.obs), batch.action)
+        q = value_of_action(nets.critic(batch.obs), batch.action)
         return losses.TD[hp.td_error](q, target, batch.weight), {"q": q.detach().mean()}
 
     @classmethod
@@ -115,7 +115,7 @@ class DiscreteSAC(OfflineToOnline):
         return loss, {"temperature": log_alpha.detach().exp(), "entropy": -log_prob.mean()}
 
     @classmethod
-    def targets_due(cls, hp: DiscreteSACHyperparameters, update: int, progress: float) -> bool:
+    def is_target_update_due(cls, hp: DiscreteSACHyperparameters, update: int, progress: float) -> bool:
         """Every so many updates."""
         return update % hp.target_every == 0
 

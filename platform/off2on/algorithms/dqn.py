@@ -27,7 +27,13 @@ from torch import Tensor
 
 from off2on.recipe import losses
 from off2on.recipe.batch import Batch
-from off2on.recipe.discrete import ActionValues, epsilon_greedy, epsilon_soft, greedy, of_action
+from off2on.recipe.discrete import (
+    ActionValues,
+    epsilon_greedy,
+    epsilon_greedy_distribution,
+    greedy,
+    value_of_action,
+)
 from off2on.recipe.distributions import Categorical
 from off2on.recipe.hooks import Loss
 from off2on.recipe.hyperparameters import Hyperparameters, hp
@@ -71,7 +77,7 @@ class DQN(OfflineToOnline):
     Hyperparameters = DQNHyperparameters
     actions = "discrete"
     objectives = ("critic",)
-    acting = ("critic",)
+    acting_networks = ("critic",)
 
     @classmethod
     def build_nets(cls, obs_space: Any, action_space: Any, hp: Any) -> Nets:
@@ -90,9 +96,9 @@ class DQN(OfflineToOnline):
         """The error of every critic against the smallest target at the action chosen for s'."""
         with torch.no_grad():
             future = nets.target.critic(batch.next_obs)
-            best = of_action(future, cls.next_action(nets, batch, future, hp)).amin(0)
+            best = value_of_action(future, cls.next_action(nets, batch, future, hp)).amin(0)
             target = batch.reward + hp.discount * batch.mask * best
-        q = of_action(batch.values, batch.action)
+        q = value_of_action(batch.values, batch.action)
         return losses.TD[hp.td_error](q, target, batch.weight), {"q": q.detach().mean()}
 
     @classmethod
@@ -101,7 +107,7 @@ class DQN(OfflineToOnline):
         return greedy(future)
 
     @classmethod
-    def targets_due(cls, hp: Any, update: int, progress: float) -> bool:
+    def is_target_update_due(cls, hp: Any, update: int, progress: float) -> bool:
         """Every so many updates."""
         return bool(update % hp.target_every == 0)
 
@@ -113,7 +119,9 @@ class DQN(OfflineToOnline):
     @classmethod
     def distribution(cls, nets: Nets, obs: Tensor, hp: Any) -> Categorical:
         """The best action mostly, any one with probability epsilon."""
-        return epsilon_soft(cls.act(nets, obs, hp, explore=False), nets.critic.actions, hp.epsilon)
+        return epsilon_greedy_distribution(
+            cls.act(nets, obs, hp, explore=False), nets.critic.actions, hp.epsilon
+        )
 
     @classmethod
     def act(cls, nets: Nets, obs: Tensor, hp: Any, explore: bool) -> Tensor:

@@ -64,12 +64,12 @@ class E2O(CQL):
     """CQL with many critics offline; online, pairs of them, and optimism."""
 
     Hyperparameters = E2OHyperparameters
-    acting = ("actor", "critic")
+    acting_networks = ("actor", "critic")
 
     @classmethod
-    def due(cls, objective: Objective, hp: Any, update: int, progress: float) -> bool:
+    def is_due(cls, objective: Objective, hp: Any, update: int, progress: float) -> bool:
         """CQL's offline, SAC's online."""
-        return super().due(objective, hp if progress < 1 else as_sac(hp), update, progress)
+        return super().is_due(objective, hp if progress < 1 else as_sac(hp), update, progress)
 
     @classmethod
     def prepare(cls, nets: Nets, batch: Batch, hp: Any) -> Batch:

@@ -63,7 +63,7 @@ class EDAC(SACN):
         with torch.no_grad():
             action, log_prob = nets.actor(batch.next_obs).sample()
             target = cls.soft_target(nets, batch, hp, action, log_prob)
-        q, slope = nets.critic.with_slope(batch.obs, batch.action)
+        q, slope = nets.critic.with_action_gradient(batch.obs, batch.action)
         similarity = ensemble_similarity(slope)
         loss = losses.td(q, target, batch.weight) + hp.eta * similarity
         return loss, {"q": q.detach().mean(), "critic/similarity": similarity.detach()}

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from off2on.algorithms.td3_bc import TD3BC, TD3BCHyperparameters
 from off2on.recipe.batch import Batch
-from off2on.recipe.distributions import Normal, around
+from off2on.recipe.distributions import Normal, gaussian_around
 from off2on.recipe.hooks import Loss, Objective
 from off2on.recipe.hyperparameters import hp
 from off2on.recipe.networks import Nets
@@ -54,7 +54,7 @@ class ISPIC(TD3BC):
 
     Hyperparameters = ISPICHyperparameters
     objectives = ("critic", "actor", "rival_critic", "rival_actor")
-    acting = ("critic", "actor", "rival_critic", "rival_actor")
+    acting_networks = ("critic", "actor", "rival_critic", "rival_actor")
 
     @classmethod
     def build_nets(cls, obs_space: Any, action_space: Any, hp: Any) -> Nets:
@@ -65,7 +65,7 @@ class ISPIC(TD3BC):
             actor=cls.new_actor(obs, action, hp),
             rival_critic=cls.new_critic(obs, action, hp),
             rival_actor=cls.new_actor(obs, action, hp),
-            targets=cls.acting,
+            targets=cls.acting_networks,
         )
 
     @classmethod
@@ -102,7 +102,7 @@ class ISPIC(TD3BC):
         return cls.compute_actor_loss(exchanged(nets), batch, hp)
 
     @classmethod
-    def due(cls, objective: Objective, hp: Any, update: int, progress: float) -> bool:
+    def is_due(cls, objective: Objective, hp: Any, update: int, progress: float) -> bool:
         """The rivals' updates are the even ones."""
         return objective.name.startswith("rival") == (update % 2 == 0)
 
@@ -114,7 +114,7 @@ class ISPIC(TD3BC):
     @classmethod
     def distribution(cls, nets: Nets, obs: Tensor, hp: Any) -> Normal | None:
         """Its action with Gaussian noise."""
-        return around(cls.act(nets, obs, hp, explore=False), hp.exploration_noise)
+        return gaussian_around(cls.act(nets, obs, hp, explore=False), hp.exploration_noise)
 
     @classmethod
     def act(cls, nets: Nets, obs: Tensor, hp: Any, explore: bool) -> Tensor:

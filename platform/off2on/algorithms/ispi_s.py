@@ -73,10 +73,10 @@ class ISPIS(TD3BC):
         return data + hp.reference_weight * reference  # type: ignore[no-any-return]
 
     @classmethod
-    def due(cls, objective: Objective, hp: Any, update: int, progress: float) -> bool:
+    def is_due(cls, objective: Objective, hp: Any, update: int, progress: float) -> bool:
         """The reference moves every so often, and only if the actor does."""
         waits = objective.name == "reference" and update % hp.reference_interval != 0
-        return super().due(objective, hp, update, progress) and not waits
+        return super().is_due(objective, hp, update, progress) and not waits
 
     @classmethod
     def optimizer(cls, objective: str, hp: Any, vector: Tensor) -> torch.optim.Optimizer:

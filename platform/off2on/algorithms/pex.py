@@ -60,7 +60,7 @@ class PEX(IQL):
 
     Hyperparameters = PEXHyperparameters
     objectives = ("value", "actor", "critic", "expansion")
-    acting = ("actor", "expansion", "critic")
+    acting_networks = ("actor", "expansion", "critic")
 
     @classmethod
     def build_nets(cls, obs_space: Any, action_space: Any, hp: Any) -> Nets:
@@ -70,10 +70,10 @@ class PEX(IQL):
         return nets
 
     @classmethod
-    def due(cls, objective: Objective, hp: Any, update: int, progress: float) -> bool:
+    def is_due(cls, objective: Objective, hp: Any, update: int, progress: float) -> bool:
         """The policy offline, the expansion online, the values always."""
         wrong = "expansion" if progress < 1 else "actor"
-        return objective.name != wrong and super().due(objective, hp, update, progress)
+        return objective.name != wrong and super().is_due(objective, hp, update, progress)
 
     @classmethod
     def compute_expansion_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:

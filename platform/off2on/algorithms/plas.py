@@ -26,11 +26,11 @@ from torch import Tensor, nn
 
 from off2on.recipe import losses
 from off2on.recipe.batch import Batch
-from off2on.recipe.distributions import Normal, around
+from off2on.recipe.distributions import Normal, gaussian_around
 from off2on.recipe.hooks import Loss, Objective
 from off2on.recipe.hyperparameters import Hyperparameters, hp
 from off2on.recipe.networks import MLP, Critic, Nets
-from off2on.recipe.vae import Autoencoder, Perturbation, mixture
+from off2on.recipe.vae import Autoencoder, Perturbation, min_max_mixture
 from off2on.rllib.algorithm import OfflineToOnline
 
 
@@ -87,7 +87,7 @@ class PLAS(OfflineToOnline):
 
     Hyperparameters = PLASHyperparameters
     objectives = ("vae", "critic", "actor")
-    acting = ("vae", "actor")
+    acting_networks = ("vae", "actor")
 
     @classmethod
     def build_nets(cls, obs_space: Any, action_space: Any, hp: PLASHyperparameters) -> Nets:
@@ -101,7 +101,7 @@ class PLAS(OfflineToOnline):
         )
 
     @classmethod
-    def due(cls, objective: Objective, hp: PLASHyperparameters, update: int, progress: float) -> bool:
+    def is_due(cls, objective: Objective, hp: PLASHyperparameters, update: int, progress: float) -> bool:
         """The autoencoder first and alone, then everything else."""
         return (objective.name == "vae") == (progress < hp.vae_share)
 
@@ -115,7 +115,7 @@ class PLAS(OfflineToOnline):
         """Bellman error against a mixture of the targets."""
         with torch.no_grad():
             action = nets.target.actor(batch.next_obs, nets.vae)
-            future = mixture(nets.target.critic(batch.next_obs, action), hp.smallest)
+            future = min_max_mixture(nets.target.critic(batch.next_obs, action), hp.smallest)
             target = batch.reward + hp.discount * batch.mask * future
         q = nets.critic(batch.obs, batch.action)
         return losses.td(q, target, batch.weight), {"q": q.detach().mean()}
@@ -128,7 +128,7 @@ class PLAS(OfflineToOnline):
     @classmethod
     def distribution(cls, nets: Nets, obs: Tensor, hp: PLASHyperparameters) -> Normal | None:
         """Its action with Gaussian noise."""
-        return around(cls.act(nets, obs, hp, explore=False), hp.exploration_noise)
+        return gaussian_around(cls.act(nets, obs, hp, explore=False), hp.exploration_noise)
 
     @classmethod
     def act(cls, nets: Nets, obs: Tensor, hp: PLASHyperparameters, explore: bool) -> Tensor:

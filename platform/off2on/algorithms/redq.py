@@ -64,7 +64,7 @@ class REDQ(SAC):
         return super().resolve(hp, shards)
 
     @classmethod
-    def due(cls, objective: Objective, hp: Any, update: int, progress: float) -> bool:
+    def is_due(cls, objective: Objective, hp: Any, update: int, progress: float) -> bool:
         """The critics always, the others on every `policy_every`-th update."""
         return objective.name == "critic" or update % hp.policy_every == 0
 

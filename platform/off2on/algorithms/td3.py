@@ -43,7 +43,7 @@ class TD3(DDPG):
 
     Hyperparameters = TD3Hyperparameters
     objectives: ClassVar[tuple[str | Objective, ...]] = ("critic", Objective("actor", every=2))
-    targets_every = 2
+    target_update_interval = 2
 
     @classmethod
     def next_action(cls, nets: Nets, batch: Batch, hp: Any) -> Tensor:

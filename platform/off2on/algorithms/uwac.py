@@ -32,7 +32,7 @@ from off2on.recipe.batch import Batch
 from off2on.recipe.hooks import Loss
 from off2on.recipe.hyperparameters import hp
 from off2on.recipe.networks import Critic, Nets
-from off2on.recipe.vae import beside, mixture
+from off2on.recipe.vae import concatenate, min_max_mixture
 
 ROWS = 16_384
 """Rows that pass through a critic at a time: what the passes need of memory does not grow with T."""
@@ -69,7 +69,7 @@ class DropoutCritic(Critic):
     def passes(self, obs: Tensor, action: Tensor, count: int) -> Tensor:
         """Values by several draws of masks: [B, A] to [E, count, B], [n, B, A] to [E, count, n, B]."""
         (first, bias), *rest = self._layers()
-        x = beside(obs, action).flatten(0, -2)
+        x = concatenate(obs, action).flatten(0, -2)
         hidden = torch.baddbmm(bias, x.expand(self.members, *x.shape), first.transpose(1, 2)).relu()
         parts = []
         for start in range(0, count, at_once := max(1, ROWS // len(x))):
@@ -135,7 +135,7 @@ class UWAC(BEAR):
         with torch.no_grad():
             drawn = nets.target.critic.passes(batch.next_obs, cls.next_actions(nets, batch, hp), hp.passes)
             weighed = hp.discount * batch.mask
-            target = batch.reward + weighed * mixture(drawn.mean(1), hp.smallest).amax(0)
+            target = batch.reward + weighed * min_max_mixture(drawn.mean(1), hp.smallest).amax(0)
             variance = drawn.var(1).sum(0).amax(0) * (weighed > 0)
             weight = cls.trust(variance, hp)
         q = nets.critic(batch.obs, batch.action)

@@ -1,1 +1,1 @@
-"""What may differ after the handover: online settings, exploration, target values."""
+"""Online phase: settings, exploration and target values that may differ after the handover."""

@@ -1,7 +1,7 @@
-"""What changes a recipe online: classes that override one hook, as a user's subclass would.
+"""Recipe modifiers: classes that change an algorithm in the online phase by overriding one hook.
 
-A modifier is put in front of a recipe (`settings.adapted`), so that ``super()`` is the recipe's own way.
-Offline it does nothing. Explorations and targets are changes; what is worth no file of its own is here.
+`settings.apply_modifiers` puts them in front of an algorithm in the order of inheritance, so that
+``super()`` is the algorithm itself. In the offline phase they have no effect.
 """
 
 from typing import Any, ClassVar
@@ -9,38 +9,42 @@ from typing import Any, ClassVar
 from off2on.recipe.hooks import Objective, Recipe
 
 
-class Change(Recipe):
-    """The base of all changes."""
+class RecipeModifier(Recipe):
+    """Base class of all modifiers."""
 
+    name: ClassVar[str] = ""
+    """Value of the online setting that selects it."""
     online_settings: ClassVar[Any]
-    """The settings, a `online_settings.OnlineSettings`."""
+    """An `off2on.online.settings.OnlineSettings`."""
     offline_updates: ClassVar[int]
-    """Those before the handover."""
-    asks: ClassVar[tuple[str, ...]] = ()
-    """Networks that acting needs besides the recipe's own."""
+    """Number of updates before the handover."""
+    extra_acting_networks: ClassVar[tuple[str, ...]] = ()
+    """Networks that acting needs besides those of the algorithm."""
 
     @classmethod
     def check(cls, recipe: type[Recipe]) -> None:
-        """Refuse a recipe that cannot be changed so.
+        """Check that an algorithm can be modified.
 
         Raises:
-            CrossingError: Says what it lacks.
+            OnlineSettingsError: The algorithm lacks what the modifier needs.
         """
 
 
-class PolicyDelay(Change):
-    """Values move on every online update, all else on every so-many-th, and not during their head start.
+class PolicyDelay(RecipeModifier):
+    """Update the value networks on every online update, and all others on every ``policy_delay``-th.
 
-    Many updates per environment step are for the values; a policy that moved as often would run after
-    their errors (Ball et al., RLPD, arXiv:2302.02948, algorithm 1; Chen et al., REDQ, arXiv:2101.05982).
-    In a head start values get used to the first online rows (the authors' code of SO2, arXiv:2312.07685).
+    During ``head_start``, the first online updates, only the value networks are updated.
+
+    A high update-to-data ratio is meant for the values; a policy updated as often exploits their errors
+    (Ball et al., RLPD, arXiv:2302.02948, algorithm 1; Chen et al., REDQ, arXiv:2101.05982). In a head start
+    the values adapt to the first online transitions (the authors' code of SO2, arXiv:2312.07685).
     """
 
     @classmethod
-    def due(cls, objective: Objective, hp: Any, update: int, progress: float) -> bool:
-        """Whether an update, counted from 1, moves an objective's network."""
+    def is_due(cls, objective: Objective, hp: Any, update: int, progress: float) -> bool:
+        """Return False for a policy objective that waits; otherwise ask the algorithm."""
         delay, head_start = cls.online_settings.policy_delay, cls.online_settings.head_start
         waits = update % delay > 0 or update - cls.offline_updates <= head_start
-        if waits and progress >= 1 and objective.name not in cls.values:
+        if waits and progress >= 1 and objective.name not in cls.value_networks:
             return False
-        return super().due(objective, hp, update, progress)
+        return super().is_due(objective, hp, update, progress)

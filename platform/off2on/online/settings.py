@@ -1,9 +1,9 @@
-"""The factors of a crossing: what may differ online besides the rows a batch is made of.
+"""Online settings: what may differ in the online phase, apart from the composition of the batches.
 
-    algorithm × strategy × warm-up × update-to-data ratio × exploration × targets × pull × resets
+    algorithm × strategy × warm-up × update-to-data ratio × exploration × targets × regularisation × resets
 
-Each is set alone, so that two runs from one handover can differ in one of them. A strategy that a paper
-describes states the paper's values of the others (`Strategy.online_settings`), which hold by default.
+Each is set independently, so that two runs from one handover can differ in one of them. A fine-tuning
+strategy of a paper states the paper's values (`Strategy.online_settings`), which hold by default.
 """
 
 from collections.abc import Mapping
@@ -13,173 +13,192 @@ from typing import Any
 
 from off2on.errors import HyperparameterError, OnlineSettingsError, nearest
 from off2on.online.exploration import EXPLORATIONS
-from off2on.online.modifier import PolicyDelay
-from off2on.online.target_values import TARGETS, Jitter
+from off2on.online.modifier import PolicyDelay, RecipeModifier
+from off2on.online.target_values import TARGETS, TargetJitter
 from off2on.recipe.hooks import Recipe
 from off2on.recipe.hyperparameters import Hyperparameters, Settings, current_names, hp
 from off2on.replay.strategy import Strategy
 
-FIRST = 1000
-"""Environment steps of learning in which `burst` holds."""
+BURST_STEPS = 1000
+"""Number of environment steps of learning in which ``burst`` holds."""
 
-FIXED = ("normalise_obs", "reward", "augment")
-"""Hyperparameters that must be the same on both sides: they say what the rows are."""
+SAME_ONLINE = ("normalise_obs", "reward", "augment")
+"""Hyperparameters that must have the same value in both phases, because they define the transitions."""
 
 
 @dataclass(frozen=True)
 class OnlineSettings(Settings):
-    """What happens after the handover, the rows apart."""
+    """Settings of the online phase, apart from the composition of the batches."""
 
-    warm_up: int = hp(0, "environment steps with the policy as handed over, before the first update", least=0)
-    utd: float = hp(1.0, "gradient updates per environment step", above=0)
-    burst: float = hp(1.0, f"so many times as many updates in the first {FIRST:,} steps of learning", least=0)
-    rollout: int = hp(50, "environment steps between two visits to the learner", least=1)
-    policy_delay: int = hp(1, "updates of the values per update of all else", least=1)
-    head_start: int = hp(0, "first updates online that move the values alone (SO2)", least=0)
+    warm_up: int = hp(
+        0, "environment steps with the policy of the handover, before the first online update", least=0
+    )
+    utd: float = hp(1.0, "update-to-data ratio: gradient updates per environment step", above=0)
+    burst: float = hp(
+        1.0, f"factor on utd in the first {BURST_STEPS:,} environment steps of learning", least=0
+    )
+    rollout: int = hp(50, "environment steps between two exchanges with the learner", least=1)
+    policy_delay: int = hp(1, "updates of the value networks per update of the other networks", least=1)
+    head_start: int = hp(
+        0, "first online updates in which only the value networks are updated (SO2)", least=0
+    )
     exploration: str = hp(
         "own",
-        "who collects: the recipe's own exploring policy; the same with noise; the most promising of several "
-        "of its actions (SUNRISE); it or the policy of the handover, by the critics (PEX)",
+        "source of exploring actions: the algorithm's exploring policy; the same with noise; the most "
+        "optimistic of several of its actions (SUNRISE); it or the policy of the handover, chosen by the "
+        "critics (PEX)",
         choices=tuple(EXPLORATIONS),
     )
     noise: float = hp(
         0.1,
-        "sigma of noisy exploration, in units of half the action box",
+        "sigma of noisy exploration, in units of half the action range",
         least=0,
         only=("exploration", "noisy"),
     )
     proposals: int = hp(
-        10, "actions that optimistic exploration chooses from", least=1, only=("exploration", "optimistic")
+        10,
+        "number of actions that optimistic exploration chooses from",
+        least=1,
+        only=("exploration", "optimistic"),
     )
     optimism: float = hp(
-        10.0, "lambda, weight of the critics' std in its choice", least=0, only=("exploration", "optimistic")
+        10.0,
+        "lambda, weight of the critics' standard deviation in optimistic exploration",
+        least=0,
+        only=("exploration", "optimistic"),
     )
     selectivity: float = hp(
         10.0,
-        "k of the choice between two policies: 0 tosses a coin",
+        "k, inverse temperature of the choice between two policies; 0: both are equally likely",
         least=0,
         only=("exploration", "expansion"),
     )
     targets: str = hp(
         "own",
-        "how the target critics combine: the recipe's own way, the smallest, the mean, the smaller of a "
+        "combination of the target critics: that of the algorithm, the minimum, the mean, the minimum of a "
         "random pair (RLPD, REDQ), the mean of that over all pairs (E2O)",
         choices=tuple(TARGETS),
     )
-    target_jitter: float = hp(0.0, "sigma of noise on the targets' actions, cut at two sigma (SO2)", least=0)
-    regularisation: float = hp(
-        1.0, "factor on the weights that keep the policy or the values close to the data", least=0
+    target_jitter: float = hp(
+        0.0, "sigma of the noise on the actions of the targets, clipped at two sigma (SO2)", least=0
     )
-    asynchronous: bool = hp(False, "collect while the learner updates; needs workers")
+    regularisation: float = hp(1.0, "factor on the weights of the regularisation towards the data", least=0)
+    asynchronous: bool = hp(False, "collect transitions while the learner updates; needs workers")
     staleness: int = hp(
         1000,
-        "asynchronous: most updates by which the weights of what is collected may be behind",
+        "largest number of updates by which the weights of a collecting policy may be behind",
         least=0,
         only=("asynchronous", True),
     )
-    resets: int = hp(0, "updates between two fresh starts of the values (arXiv:2205.07802); 0: none", least=0)
+    resets: int = hp(
+        0, "updates between two resets of the value networks (arXiv:2205.07802); 0: no resets", least=0
+    )
 
     def updates_due(self, env_steps: int) -> int:
-        """All gradient updates that are due after so many environment steps."""
+        """Return the number of online gradient updates that are due after so many environment steps."""
         learning = max(0, env_steps - self.warm_up)
-        return int(self.utd * (learning + (self.burst - 1) * min(learning, FIRST)))
+        return int(self.utd * (learning + (self.burst - 1) * min(learning, BURST_STEPS)))
 
     @classmethod
-    def of(
-        cls, strategy: type[Strategy], said: Mapping[str, object], recipe: type[Recipe]
+    def resolve(
+        cls, strategy: type[Strategy], given: Mapping[str, object], recipe: type[Recipe]
     ) -> "OnlineSettings":
-        """What is said, then what the strategy's paper does, then the defaults.
+        """Combine the given settings, those of the strategy's paper and the defaults, in this order.
 
         Raises:
-            HyperparameterError: A value out of range.
-            CrossingError: The recipe cannot do it.
+            HyperparameterError: A value is out of range.
+            OnlineSettingsError: The algorithm cannot be modified in this way.
         """
-        papers = {
+        of_strategy = {
             name: value
             for name, value in strategy.online_settings.items()
             if name != "regularisation" or recipe.regularisation
         }
-        online_settings = cls.parse({**papers, **said}, "the online side")
-        for factor, change in online_settings.changes().items():
+        resolved = cls.parse({**of_strategy, **given}, "the online phase")
+        for name, modifier in resolved.modifiers().items():
             try:
-                change.check(recipe)
+                modifier.check(recipe)
             except OnlineSettingsError as error:
-                if factor in said:
+                if name in given:
                     raise
-                asked = f"Strategy {strategy.__name__} asks for it: {factor}={papers[factor]}."
-                raise OnlineSettingsError(error.what, f"{asked}\n{error.expected}", error.attempt) from None
-        if (
-            online_settings.regularisation != 1 or strategy.needs_regularisation
-        ) and not recipe.regularisation:
+                source = f"{name}={of_strategy[name]} comes from the strategy {strategy.__name__}."
+                raise OnlineSettingsError(error.what, f"{source}\n{error.expected}", error.attempt) from None
+        if (resolved.regularisation != 1 or strategy.needs_regularisation) and not recipe.regularisation:
             raise OnlineSettingsError(
                 f"{recipe.__name__} has no regularisation towards the data that could be scaled.",
-                "CQL, TD3+BC, ReBRAC and their kin have one.",
+                "Expected an algorithm that has one, such as CQL, TD3+BC or ReBRAC.",
             )
-        return online_settings
+        return resolved
 
-    def changes(self) -> dict[str, Any]:
-        """The changes to the recipe, by the factor that asks; each before the one whose ``super()`` it is."""
+    def modifiers(self) -> dict[str, type[RecipeModifier]]:
+        """Return the modifiers by the setting that selects each of them, in the order of inheritance."""
         found = {
-            "target_jitter": Jitter if self.target_jitter else None,
+            "target_jitter": TargetJitter if self.target_jitter else None,
             "targets": TARGETS[self.targets],
             "exploration": EXPLORATIONS[self.exploration],
             "policy_delay": PolicyDelay if self.policy_delay > 1 or self.head_start else None,
         }
-        return {factor: change for factor, change in found.items() if change is not None}
+        return {name: modifier for name, modifier in found.items() if modifier is not None}
 
 
 @cache
-def adapted(recipe: Any, online_settings: OnlineSettings, offline_updates: int = 0) -> Any:
-    """The recipe with this crossing's changes: a subclass, as a user would write it; offline the same.
+def apply_modifiers(recipe: Any, online_settings: OnlineSettings, offline_updates: int = 0) -> Any:
+    """Return the algorithm with the modifiers of its online settings, as a subclass.
 
     Args:
-        recipe: Whose way it otherwise is.
-        online_settings: What changes.
-        offline_updates: How many there are before.
+        recipe: The algorithm.
+        online_settings: The settings; the algorithm is returned unchanged if they select no modifier.
+        offline_updates: Number of updates before the handover.
     """
-    changes = tuple(online_settings.changes().values())
-    if not changes:
+    modifiers = tuple(online_settings.modifiers().values())
+    if not modifiers:
         return recipe
-    acting = dict.fromkeys((*recipe.acting, *(name for change in changes for name in change.asks)))
-    said = {"online_settings": online_settings, "offline_updates": offline_updates, "acting": tuple(acting)}
-    return type(recipe.__name__, (*changes, recipe), said | {"__module__": recipe.__module__})
+    extra = (name for modifier in modifiers for name in modifier.extra_acting_networks)
+    attributes = {
+        "online_settings": online_settings,
+        "offline_updates": offline_updates,
+        "acting_networks": tuple(dict.fromkeys((*recipe.acting_networks, *extra))),
+        "__module__": recipe.__module__,
+    }
+    return type(recipe.__name__, (*modifiers, recipe), attributes)
 
 
-def split(said: Mapping[str, object], recipe: Any) -> tuple[dict[str, object], dict[str, object]]:
-    """Tells factors of the crossing from hyperparameters that have another value online.
+def split_overrides(given: Mapping[str, object], recipe: Any) -> tuple[dict[str, object], dict[str, object]]:
+    """Separate online settings from hyperparameters that have another value in the online phase.
 
     Raises:
-        HyperparameterError: A name is neither, or must not differ online.
+        HyperparameterError: A name is neither of the two, or must have the same value in both phases.
     """
-    said = current_names(said)
-    factors, ours = OnlineSettings.rules(), recipe.Hyperparameters.rules()
-    for name in said:
-        if name in FIXED:
+    given = current_names(given)
+    settings, hyperparameters = OnlineSettings.rules(), recipe.Hyperparameters.rules()
+    for name in given:
+        if name in SAME_ONLINE:
             raise HyperparameterError(
-                f"{name} must be the same online as offline.", "It says what the learner's rows are."
+                f"{name} must be the same in the online phase as in the offline phase.",
+                "It defines the transitions that the networks are trained on.",
             )
-        if name not in factors and name not in ours:
+        if name not in settings and name not in hyperparameters:
             raise HyperparameterError(
-                f"{recipe.__name__} has nothing called '{name}' that could be set online.",
-                f"{nearest(name, [*factors, *ours])}Factors of the crossing: {' '.join(factors)}",
+                f"{recipe.__name__} has no online setting or hyperparameter '{name}'.",
+                f"{nearest(name, [*settings, *hyperparameters])}Online settings: {' '.join(settings)}",
             )
     return (
-        {name: value for name, value in said.items() if name in factors},
-        {name: value for name, value in said.items() if name not in factors},
+        {name: value for name, value in given.items() if name in settings},
+        {name: value for name, value in given.items() if name not in settings},
     )
 
 
 def online_hyperparameters(
-    recipe: Any, offline: Hyperparameters, said: Mapping[str, object], regularisation: float
+    recipe: Any, offline: Hyperparameters, given: Mapping[str, object], regularisation: float
 ) -> Hyperparameters:
-    """The hyperparameters after the handover.
+    """Return the hyperparameters of the online phase.
 
     Args:
-        recipe: Whose they are.
-        offline: Those before it.
-        said: Names and values, perhaps text, of those that differ.
-        regularisation: Factor on the weights of `Recipe.regularisation`.
+        recipe: The algorithm.
+        offline: The hyperparameters of the offline phase.
+        given: Names and values, which may be text, of those that differ.
+        regularisation: Factor on the weights named by `Recipe.regularisation`.
     """
-    parsed = type(offline).parse(said, recipe.__name__)
-    changed = replace(offline, **{name: getattr(parsed, name) for name in said})
+    parsed = type(offline).parse(given, recipe.__name__)
+    changed = replace(offline, **{name: getattr(parsed, name) for name in given})
     return changed if regularisation == 1 else recipe.scale_regularisation(changed, regularisation)

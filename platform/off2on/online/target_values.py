@@ -1,7 +1,7 @@
-"""Ways for target critics to combine online that any recipe with ``target_value`` can take.
+"""Target values of the online phase for algorithms with ``target_value``; each class overrides that hook.
 
-Each overrides that one hook; offline the recipe's own way holds. Values are [E, B] of E target critics, or
-[E, n, B] where the recipe asks for several actions per state.
+In the offline phase the algorithm's own combination holds. Values are [E, B] of E target critics, or
+[E, n, B] where the algorithm evaluates several actions per state.
 """
 
 from typing import Any
@@ -10,80 +10,81 @@ import torch
 from torch import Tensor
 
 from off2on.errors import OnlineSettingsError
-from off2on.online.modifier import Change
+from off2on.online.modifier import RecipeModifier
 from off2on.recipe import losses
 from off2on.recipe.batch import Batch
 from off2on.recipe.hooks import Recipe
 from off2on.recipe.networks import Nets
 
 
-class Asked(Change):
-    """What is asked of target critics in `target_value`."""
+class TargetModifier(RecipeModifier):
+    """Base class of modifiers of `target_value`."""
 
     @classmethod
     def check(cls, recipe: type[Recipe]) -> None:
-        """Refuses a recipe whose targets are not made in `target_value`."""
+        """Refuse an algorithm that does not compute its targets in `target_value`."""
         if getattr(recipe, "target_value", None) is None:
             raise OnlineSettingsError(
-                f"the targets of {recipe.__name__} are not made of its critics' values of one action.",
-                "SAC, TD3 and their kin combine them; 'own' leaves the recipe as it is.",
+                f"the targets of {recipe.__name__} are not computed from critics' values of one action.",
+                "Expected an algorithm such as SAC, TD3 or one derived from them; "
+                "targets=own leaves the algorithm unchanged.",
             )
 
 
-class Combined(Asked):
-    """Asks all target critics; a subclass says what it makes of their values."""
+class CombinedTargets(TargetModifier):
+    """Base class of modifiers that evaluate all target critics and combine their values."""
 
     @classmethod
     def target_value(cls, nets: Nets, batch: Batch, hp: Any, action: Tensor) -> Tensor:
-        """What the targets make of s' and an action [B, A] there: [B]."""
+        """Return the target value [B] of s' and an action [B, A] there."""
         if batch.progress < 1:
             return super().target_value(nets, batch, hp, action)  # type: ignore[misc, no-any-return]
         return cls.combine(nets.target.critic(batch.next_obs, action))
 
     @classmethod
     def combine(cls, q: Tensor) -> Tensor:
-        """One value of every [E, …]."""
+        """Reduce values [E, …] to […]."""
         raise NotImplementedError
 
 
-class Smallest(Combined):
+class MinimumTargets(CombinedTargets):
     """min_i Q'_i."""
 
     @classmethod
     def combine(cls, q: Tensor) -> Tensor:
-        """One value of every [E, …]."""
+        """Reduce values [E, …] to […]."""
         return q.amin(0)
 
 
-class Mean(Combined):
+class MeanTargets(CombinedTargets):
     """mean_i Q'_i."""
 
     @classmethod
     def combine(cls, q: Tensor) -> Tensor:
-        """One value of every [E, …]."""
+        """Reduce values [E, …] to […]."""
         return q.mean(0)
 
 
-class RandomPair(Combined):
-    """min(Q'_i, Q'_j) of two members drawn anew for every update: REDQ, arXiv:2101.05982, algorithm 1."""
+class RandomPairTargets(CombinedTargets):
+    """min(Q'_i, Q'_j) of two members drawn for every update: REDQ, arXiv:2101.05982, algorithm 1."""
 
     @classmethod
     def combine(cls, q: Tensor) -> Tensor:
-        """One value of every [E, …]."""
+        """Reduce values [E, …] to […]."""
         return q[torch.randperm(len(q), device=q.device)[:2]].amin(0)
 
 
-class WeightedPair(Combined):
-    """The mean over all pairs i < j of min(Q'_i, Q'_j): E2O, arXiv:2306.06871, WeightedMinPair."""
+class WeightedPairTargets(CombinedTargets):
+    """Mean over all pairs i < j of min(Q'_i, Q'_j): E2O, arXiv:2306.06871, WeightedMinPair."""
 
     @classmethod
     def combine(cls, q: Tensor) -> Tensor:
-        """One value of every [E, …]."""
+        """Reduce values [E, …] to […]."""
         return losses.weighted_pair(q)
 
 
-class Jitter(Asked):
-    """The targets are asked about actions nearby.
+class TargetJitter(TargetModifier):
+    """Evaluate the targets at actions with clipped Gaussian noise.
 
     Zhang et al., "A Perspective of Q-value Estimation on Offline-to-Online Reinforcement Learning" (SO2),
     AAAI 2024, arXiv:2312.07685, perturbed value update: a' + clip(N(0, target_jitter^2), ± 2 target_jitter).
@@ -91,7 +92,7 @@ class Jitter(Asked):
 
     @classmethod
     def target_value(cls, nets: Nets, batch: Batch, hp: Any, action: Tensor) -> Tensor:
-        """What the targets make of s' and an action [B, A] near the given one: [B]."""
+        """Return the target value [B] of s' and an action [B, A] with noise."""
         if batch.progress >= 1:
             sigma = cls.online_settings.target_jitter
             noise = (sigma * torch.randn_like(action)).clamp(-2 * sigma, 2 * sigma)
@@ -99,10 +100,10 @@ class Jitter(Asked):
         return super().target_value(nets, batch, hp, action)  # type: ignore[misc, no-any-return]
 
 
-TARGETS: dict[str, Any] = {
+TARGETS: dict[str, type[RecipeModifier] | None] = {
     "own": None,
-    "min": Smallest,
-    "mean": Mean,
-    "random_pair": RandomPair,
-    "weighted_pair": WeightedPair,
+    "min": MinimumTargets,
+    "mean": MeanTargets,
+    "random_pair": RandomPairTargets,
+    "weighted_pair": WeightedPairTargets,
 }

@@ -30,7 +30,7 @@ from datasets_io.returns import returns_to_go
 from off2on.ope.candidates import Candidate, choices, scaled
 from off2on.ope.fitting import Fitting
 from off2on.ope.recorded import Array, Recorded
-from off2on.recipe.discrete import ActionValues, of_action
+from off2on.recipe.discrete import ActionValues, value_of_action
 from off2on.recipe.networks import Critic
 
 LOOKS = 10
@@ -107,7 +107,7 @@ class Inputs:
     def at(self, network: Any, rows: Tensor) -> Tensor:
         """What a network says of the recorded rows [B]: [M, B]."""
         obs, action = self.obs[rows], self.action[rows]
-        return of_action(network(obs), action) if self.data.choices else network(obs, action)
+        return value_of_action(network(obs), action) if self.data.choices else network(obs, action)
 
     def expected(self, network: Any, obs: Tensor, choice: Tensor) -> Tensor:
         """The mean over the policy's actions of what a network says of them at [B, D]: [M, B]."""

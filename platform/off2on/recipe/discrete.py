@@ -45,7 +45,7 @@ class ActionValues(nn.Module):
         return self.layers[-1](self.features(obs))  # type: ignore[no-any-return]
 
 
-class ImitatedValues(ActionValues):
+class ValuesAndPolicy(ActionValues):
     """Action values, and beside them the policy that the data were recorded with.
 
     Args:
@@ -81,7 +81,7 @@ class CategoricalActor(nn.Module):
         return Categorical(self.mlp(obs))
 
 
-def of_action(values: Tensor, action: Tensor) -> Tensor:
+def value_of_action(values: Tensor, action: Tensor) -> Tensor:
     """What [E, B, n] says of the actions [B]: [E, B]."""
     index = action.long().expand(values.shape[:-1])
     return values.gather(-1, index.unsqueeze(-1)).squeeze(-1)
@@ -111,7 +111,7 @@ def epsilon_greedy(action: Tensor, actions: int, epsilon: float) -> Tensor:
     return torch.where(torch.rand(action.shape, device=action.device) < epsilon, anything, action)
 
 
-def epsilon_soft(action: Tensor, actions: int, epsilon: float) -> Categorical:
+def epsilon_greedy_distribution(action: Tensor, actions: int, epsilon: float) -> Categorical:
     """What `epsilon_greedy` draws from."""
     best = F.one_hot(action, actions)
     return Categorical((epsilon / actions + (1 - epsilon) * best).log())

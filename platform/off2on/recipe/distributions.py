@@ -179,6 +179,6 @@ def _log_slopes(raw: Tensor) -> Tensor:
     return 2 * (math.log(2) - raw - F.softplus(-2 * raw))
 
 
-def around(action: Tensor, sigma: float) -> Normal | None:
+def gaussian_around(action: Tensor, sigma: float) -> Normal | None:
     """Actions [B, A] with Gaussian noise; None if there is none."""
     return Normal(action, torch.full_like(action, sigma)) if sigma > 0 else None

@@ -43,7 +43,7 @@ HELD_OUT = 1000
 
 
 @dataclass(frozen=True)
-class Shape:
+class DynamicsShape:
     """What two dynamics must share for the weights of one to fit the other.
 
     Attributes:
@@ -68,7 +68,7 @@ class Dynamics(nn.Module):
     std: Tensor
     elites: Tensor
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: DynamicsShape) -> None:
         super().__init__()
         self.shape = shape
         width, out = shape.obs + shape.action, shape.obs + 1
@@ -140,12 +140,12 @@ class Dynamics(nn.Module):
         return drawn[:, :-1], drawn[:, -1], std
 
 
-def file_of(name: str) -> Path:
+def dynamics_file(name: str) -> Path:
     """Where fitted dynamics lie: the file itself, or the one in a run's folder."""
     return Path(name) / FILE if Path(name).is_dir() else Path(name)
 
 
-def read(path: Path, shape: Shape) -> dict[str, Tensor]:
+def read(path: Path, shape: DynamicsShape) -> dict[str, Tensor]:
     """The weights of fitted dynamics, for `load_state_dict`.
 
     Raises:

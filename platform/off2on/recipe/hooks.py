@@ -25,7 +25,7 @@ from torch import Tensor
 from datasets_io import Shards
 from off2on.errors import RecipeError, nearest
 from off2on.recipe.batch import Batch
-from off2on.recipe.discrete import of_action
+from off2on.recipe.discrete import value_of_action
 from off2on.recipe.distributions import Distribution
 from off2on.recipe.hyperparameters import Hyperparameters
 from off2on.recipe.networks import Nets
@@ -67,16 +67,16 @@ class Recipe:
     """The actions it takes: ``continuous`` (vectors in [-1, 1]) or ``discrete`` (whole numbers)."""
     columns: ClassVar[tuple[str, ...]] = ("obs", "action", "reward", "next_obs", "mask")
     """The columns the losses read; the data has them or is refused at the start."""
-    relabelled: ClassVar[tuple[str, ...]] = ()
+    relabelled_columns: ClassVar[tuple[str, ...]] = ()
     """Further columns, numbers that `relabel` computes from the networks as they are."""
-    fitted: ClassVar[tuple[str, ...]] = ()
+    fitted_networks: ClassVar[tuple[str, ...]] = ()
     """Networks that `fit` trains in a first stage, before the first update."""
     objectives: ClassVar[tuple[str | Objective, ...]] = ()
-    targets_every: ClassVar[int] = 1
+    target_update_interval: ClassVar[int] = 1
     """The following copies move on every so-many-th update."""
-    acting: ClassVar[tuple[str, ...]] = ("actor",)
+    acting_networks: ClassVar[tuple[str, ...]] = ("actor",)
     """The networks that `act` needs; runners have no others."""
-    values: ClassVar[tuple[str, ...]] = ("critic", "value")
+    value_networks: ClassVar[tuple[str, ...]] = ("critic", "value")
     """What it calls the networks that estimate values, if it has them."""
     regularisation: ClassVar[tuple[str, ...]] = ()
     """The hyperparameters that weigh its regularisation towards the data; see `scale_regularisation`."""
@@ -116,7 +116,7 @@ class Recipe:
         return None
 
     @classmethod
-    def density(cls, nets: Nets, obs: Tensor, hp: Any) -> Distribution | None:
+    def known_distribution(cls, nets: Nets, obs: Tensor, hp: Any) -> Distribution | None:
         """The `distribution`, unless a subclass of whoever said it acts otherwise: then None."""
         last = next(kind for kind in cls.__mro__ if {"act", "distribution"} & vars(kind).keys())
         return cls.distribution(nets, obs, hp) if "distribution" in vars(last) else None
@@ -135,7 +135,7 @@ class Recipe:
         if "critic" not in nets.names():
             return None
         discrete = cls.actions == "discrete"
-        return of_action(nets.critic(obs), action) if discrete else nets.critic(obs, action)
+        return value_of_action(nets.critic(obs), action) if discrete else nets.critic(obs, action)
 
     @classmethod
     def prepare(cls, nets: Nets, batch: Batch, hp: Any) -> Batch:
@@ -153,14 +153,14 @@ class Recipe:
     # When, and by what.
 
     @classmethod
-    def due(cls, objective: Objective, hp: Any, update: int, progress: float) -> bool:
+    def is_due(cls, objective: Objective, hp: Any, update: int, progress: float) -> bool:
         """Whether an update, counted from 1, moves an objective's network."""
         return update % objective.every == 0
 
     @classmethod
-    def targets_due(cls, hp: Any, update: int, progress: float) -> bool:
+    def is_target_update_due(cls, hp: Any, update: int, progress: float) -> bool:
         """Whether the following copies move at the end of an update, counted from 1."""
-        return update % cls.targets_every == 0
+        return update % cls.target_update_interval == 0
 
     @classmethod
     def optimizer(cls, objective: str, hp: Any, vector: Tensor) -> torch.optim.Optimizer:
@@ -220,7 +220,7 @@ class Recipe:
         raise NotImplementedError
 
     @classmethod
-    def relabel_due(cls, hp: Any, update: int) -> bool:
+    def is_relabel_due(cls, hp: Any, update: int) -> bool:
         """Whether `relabel` is called before an update, counted from 1."""
         return False
 
@@ -257,7 +257,7 @@ def apply_objectives(
     batch, progress = recipe.prepare(nets, batch, hp), batch.progress
     logged: dict[str, Tensor] = {}
     for objective in recipe.objectives_in_order():
-        if recipe.due(objective, hp, update, progress):
+        if recipe.is_due(objective, hp, update, progress):
             loss, metrics = recipe.loss(objective.name, nets, batch, hp)
             step(objective.name, loss, progress)
             logged |= {f"{objective.name}/loss": loss.detach()} | metrics

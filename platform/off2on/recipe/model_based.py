@@ -11,11 +11,11 @@ from torch import Tensor
 from datasets_io import Shards
 from off2on.errors import HyperparameterError, UserError
 from off2on.recipe.batch import Batch
-from off2on.recipe.dynamics_model import Dynamics, Shape, file_of, fit, read
+from off2on.recipe.dynamics_model import Dynamics, DynamicsShape, dynamics_file, fit, read
 from off2on.recipe.hooks import Recipe, RolloutSchedule
 from off2on.recipe.hyperparameters import Settings, hp
 from off2on.recipe.networks import Nets
-from off2on.recipe.terminations import find_rule, never, rule_of
+from off2on.recipe.terminations import find_termination, never, termination_of
 
 CHUNK = 2500
 """Rows rolled out at a time: more need memory for nothing."""
@@ -66,7 +66,7 @@ class ModelHyperparameters(Settings):
 class ModelBased(Recipe):
     """Adds ``nets.dynamics`` to the recipe that follows in the order of inheritance."""
 
-    fitted = ("dynamics",)
+    fitted_networks = ("dynamics",)
 
     @classmethod
     def build_nets(cls, obs_space: Any, action_space: Any, hp: Any) -> Nets:
@@ -82,12 +82,12 @@ class ModelBased(Recipe):
         if hp.real_ratio == 1:
             return hp
         if hp.dynamics is not None:
-            path = file_of(hp.dynamics)
+            path = dynamics_file(hp.dynamics)
             read(path, _shape(shards.observation_space, shards.action_space, hp))
             hp = dataclasses.replace(hp, dynamics=str(path.absolute()))
         if hp.termination is None:
             hp = dataclasses.replace(hp, termination=_rule(shards))
-        if find_rule(hp.termination) is not never and hp.normalise_obs:
+        if find_termination(hp.termination) is not never and hp.normalise_obs:
             raise HyperparameterError(
                 f"{cls.__name__} cannot normalise observations where a rule ends episodes: {hp.termination}.",
                 "Rules read the environment's own units; the dynamics standardise what they read anyway.",
@@ -103,7 +103,7 @@ class ModelBased(Recipe):
         inputs = torch.cat((rows.obs, rows.action), -1)
         targets = torch.cat((rows.next_obs - rows.obs, rows.reward.unsqueeze(-1)), -1)
         if hp.dynamics is not None:
-            return _take(nets.dynamics, file_of(hp.dynamics), inputs, targets)
+            return _take(nets.dynamics, dynamics_file(hp.dynamics), inputs, targets)
         return fit(
             nets.dynamics,
             inputs,
@@ -126,7 +126,7 @@ class ModelBased(Recipe):
     @classmethod
     def generate_rollouts(cls, nets: Nets, starts: Batch, hp: Any) -> Batch:
         """Roll the policy out in the dynamics, until the horizon or the end."""
-        over = find_rule(hp.termination)
+        over = find_termination(hp.termination)
         rows = []
         with torch.no_grad():
             for obs in starts.obs.split(CHUNK):
@@ -169,8 +169,8 @@ def _take(dynamics: Dynamics, path: Path, inputs: Tensor, targets: Tensor) -> di
     return {"dynamics/recorded_mse": float(error.mean()), "dynamics/constant_mse": float(constant.mean())}
 
 
-def _shape(obs_space: Any, action_space: Any, hp: Any) -> Shape:
-    return Shape(
+def _shape(obs_space: Any, action_space: Any, hp: Any) -> DynamicsShape:
+    return DynamicsShape(
         obs_space.shape[0],
         action_space.shape[0],
         hp.dynamics_hidden,
@@ -181,7 +181,7 @@ def _shape(obs_space: Any, action_space: Any, hp: Any) -> Shape:
 
 def _rule(shards: Shards) -> str:
     """The rule of the data's environment; where there is none, the data must not need one."""
-    known = rule_of(shards.env_id, shards.observation_space.shape[0])
+    known = termination_of(shards.env_id, shards.observation_space.shape[0])
     if known is None and shards.manifest.terminated:
         raise UserError(
             f"in {shards.name} {shards.manifest.terminated:,} of {shards.episodes:,} episodes end by "

@@ -181,7 +181,7 @@ class Critic(nn.Module):
             x = torch.baddbmm(bias, x, weight.transpose(1, 2))
         return x.squeeze(-1)
 
-    def with_slope(self, obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+    def with_action_gradient(self, obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """Values [E, B] and each one's gradient [E, B, A] with respect to its action, both differentiable."""
         x = torch.cat((obs, action), -1).expand(self.members, -1, -1).requires_grad_()
         q = self._rest(self.layers[0](x))
@@ -195,9 +195,9 @@ class Critic(nn.Module):
         weight = first.weight.transpose(1, 2)
         of_obs = torch.baddbmm(first.bias, obs.expand(self.members, batch, self.obs), weight[:, : self.obs])
         flat = action.flatten(-3, -2).expand(self.members, count * batch, width)
-        of_action = flat @ weight[:, self.obs :]
+        value_of_action = flat @ weight[:, self.obs :]
         # The sum is a tensor of its own: autograd copies whole gradients for what changes a view in place.
-        x = of_action.view(self.members, count, batch, -1) + of_obs.unsqueeze(1)
+        x = value_of_action.view(self.members, count, batch, -1) + of_obs.unsqueeze(1)
         return self._rest(x).view(self.members, count, batch)
 
     def _rest(self, x: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from off2on.errors import UnknownName, nearest
 
-Rule = Callable[[Tensor], Tensor]
+TerminationFunction = Callable[[Tensor], Tensor]
 
 
 def never(obs: Tensor) -> Tensor:
@@ -67,49 +67,49 @@ def mountain_car(obs: Tensor) -> Tensor:
     return ~((obs[..., 0] < 0.45) | (obs[..., 1] < 0))
 
 
-class Known(NamedTuple):
+class KnownTermination(NamedTuple):
     """A rule and the observation widths for which it is meant; other widths have other columns."""
 
-    rule: Rule
+    rule: TerminationFunction
     widths: tuple[int, ...]
 
 
-RULES = {
-    "ant": Known(ant, (27, 105, 111)),
-    "halfcheetah": Known(never, (17,)),
-    "hopper": Known(hopper, (11,)),
-    "humanoid": Known(humanoid, (348, 376)),
-    "humanoidstandup": Known(never, (348, 376)),
-    "inverteddoublependulum": Known(inverted_double_pendulum, (9, 11)),
-    "invertedpendulum": Known(inverted_pendulum, (4,)),
-    "mountaincarcontinuous": Known(mountain_car, (2,)),
-    "pendulum": Known(never, (3,)),
-    "pusher": Known(never, (23,)),
-    "reacher": Known(never, (10, 11)),
-    "swimmer": Known(never, (8,)),
-    "walker2d": Known(walker2d, (17,)),
+TERMINATIONS = {
+    "ant": KnownTermination(ant, (27, 105, 111)),
+    "halfcheetah": KnownTermination(never, (17,)),
+    "hopper": KnownTermination(hopper, (11,)),
+    "humanoid": KnownTermination(humanoid, (348, 376)),
+    "humanoidstandup": KnownTermination(never, (348, 376)),
+    "inverteddoublependulum": KnownTermination(inverted_double_pendulum, (9, 11)),
+    "invertedpendulum": KnownTermination(inverted_pendulum, (4,)),
+    "mountaincarcontinuous": KnownTermination(mountain_car, (2,)),
+    "pendulum": KnownTermination(never, (3,)),
+    "pusher": KnownTermination(never, (23,)),
+    "reacher": KnownTermination(never, (10, 11)),
+    "swimmer": KnownTermination(never, (8,)),
+    "walker2d": KnownTermination(walker2d, (17,)),
 }
 """An environment's name, in small letters and without version, to its rule."""
 
 
-def find_rule(name: str) -> Rule:
-    """The rule of a name in `RULES`, ``never``, or another module's function, ``module:function``.
+def find_termination(name: str) -> TerminationFunction:
+    """The rule of a name in `TERMINATIONS`, ``never``, or another module's function, ``module:function``.
 
     Raises:
         UnknownName: There is none.
     """
     if name == "never":
         return never
-    if name in RULES:
-        return RULES[name].rule
+    if name in TERMINATIONS:
+        return TERMINATIONS[name].rule
     module, _, attribute = name.partition(":")
     if not attribute:
         raise UnknownName(
             f"no rule of termination is called '{name}'.",
-            f"{nearest(name, RULES)}All: never {' '.join(RULES)}, or package.module:function.",
+            f"{nearest(name, TERMINATIONS)}All: never {' '.join(TERMINATIONS)}, or package.module:function.",
         )
     try:
-        found: Rule = getattr(importlib.import_module(module), attribute)
+        found: TerminationFunction = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise UnknownName(
             f"'{name}' cannot be imported: {error}.",
@@ -118,7 +118,7 @@ def find_rule(name: str) -> Rule:
     return found
 
 
-def rule_of(env_id: str | None, width: int) -> str | None:
-    """The name in `RULES` for an environment's id and observation width, if there is one."""
+def termination_of(env_id: str | None, width: int) -> str | None:
+    """The name in `TERMINATIONS` for an environment's id and observation width, if there is one."""
     name = (env_id or "").rpartition("/")[2].partition("-v")[0].lower()
-    return name if name in RULES and width in RULES[name].widths else None
+    return name if name in TERMINATIONS and width in TERMINATIONS[name].widths else None

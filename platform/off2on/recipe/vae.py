@@ -37,7 +37,7 @@ class Autoencoder(nn.Module):
 
     def raw(self, obs: Tensor, latent: Tensor) -> Tensor:
         """Actions before the tanh, of one or several latents: [B, A] or [n, B, A]."""
-        return self.decoder(beside(obs, latent))  # type: ignore[no-any-return]
+        return self.decoder(concatenate(obs, latent))  # type: ignore[no-any-return]
 
     def forward(self, obs: Tensor, latent: Tensor) -> Tensor:
         """Actions of one or several latents: [B, L] or [n, B, L] to [B, A] or [n, B, A]."""
@@ -77,16 +77,16 @@ class Perturbation(nn.Module):
 
     def forward(self, obs: Tensor, action: Tensor) -> Tensor:
         """Corrected actions [B, A] or [n, B, A]."""
-        shift: Tensor = self.reach * self.mlp(beside(obs, action)).tanh()
+        shift: Tensor = self.reach * self.mlp(concatenate(obs, action)).tanh()
         return (action + shift).clamp(-1, 1)
 
 
-def beside(obs: Tensor, other: Tensor) -> Tensor:
+def concatenate(obs: Tensor, other: Tensor) -> Tensor:
     """Observations [B, D] next to [B, W] or, repeated, to each of [n, B, W]: [..., D + W]."""
     return torch.cat((obs.expand(*other.shape[:-1], obs.shape[-1]), other), -1)
 
 
-def mixture(q: Tensor, smallest: float) -> Tensor:
+def min_max_mixture(q: Tensor, smallest: float) -> Tensor:
     """BCQ's soft clipped double Q-learning: a share of the smallest critic, the rest of the largest.
 
     Args:

@@ -64,7 +64,7 @@ class BatchSampler:
             if self.imagined is not None and self.imagined.due(update):
                 (starts,) = self.rows.gather(self.strategy.draw(1, self.imagined.starts, generator))
                 self.imagined.add(vars(self.recipe.generate_rollouts(nets, starts, self.hp)))
-            if self.recipe.relabel_due(self.hp, update):
+            if self.recipe.is_relabel_due(self.hp, update):
                 position, rows = self.rows.in_order()
                 for name, values in self.recipe.relabel(nets, rows, self.hp, update).items():
                     self.rows.write(name, position, values)
@@ -73,14 +73,14 @@ class BatchSampler:
         """For how many updates, this one the first, rows can be drawn at once: none may await `refresh`."""
         fit = BLOCK_BYTES // (4 * self.size * self.rows.layout.width)
         most = min(self.strategy.block, max(1, fit), most)
-        if not (self.imagined or self.recipe.relabelled):
+        if not (self.imagined or self.recipe.relabelled_columns):
             return most
         return next((count for count in range(1, most) if self.is_stale(update + count)), most)
 
     def is_stale(self, update: int) -> bool:
         """Whether `refresh` has something to do before an update."""
         dreams = self.imagined is not None and self.imagined.due(update)
-        return dreams or self.recipe.relabel_due(self.hp, update)
+        return dreams or self.recipe.is_relabel_due(self.hp, update)
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Recorded rows' positions [count, real] and the batches [count, size, W] that they begin."""
@@ -133,7 +133,7 @@ class BatchSampler:
     def state(self) -> dict[str, Any]:
         """What a checkpoint must keep; the recorded rows are the data's."""
         kept = {"rows": self.rows.state(), "strategy": self.strategy.state(), "source": self.source.state()}
-        if labels := len(self.recipe.relabelled):
+        if labels := len(self.recipe.relabelled_columns):
             kept["labels"] = {"recorded": self.rows.data[: self.rows.offline, -labels:].cpu().clone()}
         if self.imagined is not None:
             kept["imagined"] = self.imagined.rows.state()
@@ -146,7 +146,7 @@ class BatchSampler:
         self.source.load(kept["source"])
         self.rows.load(kept["rows"])
         self.strategy.load(kept["strategy"])
-        if labels := len(self.recipe.relabelled):
+        if labels := len(self.recipe.relabelled_columns):
             self.rows.data[: self.rows.offline, -labels:] = kept["labels"]["recorded"].to(self.rows.data)
         if self.imagined is not None:
             self.imagined.rows.load(kept["imagined"])

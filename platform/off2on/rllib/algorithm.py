@@ -70,7 +70,7 @@ class OfflineToOnline(Recipe, Algorithm):
         """Of the episodes that runners finished; whoever reads them may empty the list."""
         self.logs: LogStream | None = None
         """What takes the environment's place after the handover, if anything does."""
-        self.is_fitted = not self.config.resolved.recipe.fitted
+        self.is_fitted = not self.config.resolved.recipe.fitted_networks
         """Whether the recipe's first stage is done, or it has none."""
 
     @property

@@ -62,7 +62,7 @@ class RecipeLearner(TorchLearner):
             shards,
             self.recipe.columns,
             transforms,
-            relabelled=self.recipe.relabelled,
+            relabelled=self.recipe.relabelled_columns,
             discount=self.hp.discount,
             budget=self.config.memory_budget,
             capacity=int(capacity),
@@ -114,7 +114,7 @@ class RecipeLearner(TorchLearner):
             recorded = self.rows.layout.split(self.rows.data[: self.rows.offline])
             found = self.recipe.fit(self.nets, recorded, self.hp, generator) if self.rank == 0 else {}
         if self.world > 1:
-            for name in self.recipe.fitted:
+            for name in self.recipe.fitted_networks:
                 for held in (self.flat[name].vector, *getattr(self.nets, name).buffers()):
                     torch.distributed.broadcast(held, 0)
         return dict(found)
@@ -155,7 +155,7 @@ class RecipeLearner(TorchLearner):
         """One update: every objective that is due, then the targets."""
         hp, progress = self.hp, batch.progress
         logged = apply_objectives(self.recipe, self.nets, batch, hp, self.updates, self._step)
-        if self.recipe.targets_due(hp, self.updates, progress):
+        if self.recipe.is_target_update_due(hp, self.updates, progress):
             for target, network in self.following:
                 target.follow(network, hp.polyak)
         return logged
@@ -248,11 +248,11 @@ class RecipeLearner(TorchLearner):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(RESETS, self.config.seed, self.updates))
             fresh = self.recipe.build_nets(space.observation_space, space.action_space, self.hp)
-        for name in set(self.recipe.values) & set(self.nets.names()):
+        for name in set(self.recipe.value_networks) & set(self.nets.names()):
             self.flat[name].take(getattr(fresh, name))
             self.get_optimizer(DEFAULT_MODULE_ID, name).state.clear()
         for target, network in self.following:
-            if network in [self.flat.get(name) for name in self.recipe.values]:
+            if network in [self.flat.get(name) for name in self.recipe.value_networks]:
                 target.follow(network, 1.0)
 
     def add(self, columns: dict[str, Array], first: int) -> None:

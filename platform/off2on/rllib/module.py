@@ -31,10 +31,10 @@ class RecipeModule(TorchRLModule, InferenceOnlyAPI):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(given["seed"])
             nets = recipe.build_nets(self.observation_space, self.action_space, hp)
-        self.dropped = [f"policy.nets.{name}" for name in nets.names() if name not in recipe.acting]
+        self.dropped = [f"policy.nets.{name}" for name in nets.names() if name not in recipe.acting_networks]
         self.dropped.append("policy.nets.target")
         if self.inference_only:
-            nets.keep(recipe.acting)
+            nets.keep(recipe.acting_networks)
         self.policy = Policy(recipe, nets, given["online_hp"], given["transforms"])
 
     def get_non_inference_attributes(self) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from datasets_io import Shards
 from off2on.errors import suggesting
-from off2on.online.settings import OnlineSettings, adapted, online_hyperparameters, split
+from off2on.online.settings import OnlineSettings, apply_modifiers, online_hyperparameters, split_overrides
 from off2on.recipe.hyperparameters import Hyperparameters, Settings
 from off2on.replay.strategy import Strategy
 from off2on.strategies import find_strategy
@@ -70,10 +70,10 @@ def resolve(
     with suggesting(f"off2on strategies {strategy_name}"):
         options = strategy.Options.parse(strategy_options, strategy_name)
     with suggesting("off2on strategies"):
-        settings, changed = split(online_overrides, algorithm)
-        online = OnlineSettings.of(strategy, settings, algorithm)
+        settings, changed = split_overrides(online_overrides, algorithm)
+        online = OnlineSettings.resolve(strategy, settings, algorithm)
     return ResolvedSettings(
-        recipe=adapted(algorithm, online, offline_updates),
+        recipe=apply_modifiers(algorithm, online, offline_updates),
         hp=hp,
         strategy=strategy,
         strategy_options=options,

@@ -25,14 +25,14 @@ CATALOGUE = {
         "online rows alone, after a while with the frozen policy (WSRL)",
     ),
     "policy_expansion": (
-        "off2on.strategies.policy_expansion:PolicyExpansion",
+        "off2on.strategies.policy_expansion:PolicyExpansionStrategy",
         "half and half; the old policy goes on acting where it is better (PEX)",
     ),
     "ensemble": (
         "off2on.strategies.ensemble:Ensemble",
         "online rows alone; optimism, and pairs of critics as targets (E2O)",
     ),
-    "rlpd": ("off2on.strategies.rlpd:RLPDWay", "half and half, twenty updates per step (RLPD)"),
+    "rlpd": ("off2on.strategies.rlpd:RLPDStrategy", "half and half, twenty updates per step (RLPD)"),
     "so2": ("off2on.strategies.so2:SO2", "perturbed targets, ten updates per step (SO2)"),
     "adaptive": (
         "off2on.strategies.adaptive:Adaptive",

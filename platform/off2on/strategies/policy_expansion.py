@@ -11,7 +11,7 @@ from typing import ClassVar
 from off2on.strategies.symmetric import Symmetric
 
 
-class PolicyExpansion(Symmetric):
+class PolicyExpansionStrategy(Symmetric):
     """Half and half, with the old policy beside the new one."""
 
     online_settings: ClassVar[Mapping[str, object]] = {"warm_up": 5000, "exploration": "expansion"}

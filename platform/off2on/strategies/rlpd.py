@@ -13,7 +13,7 @@ from typing import ClassVar
 from off2on.strategies.symmetric import Symmetric
 
 
-class RLPDWay(Symmetric):
+class RLPDStrategy(Symmetric):
     """Half and half, with many updates per step."""
 
     online_settings: ClassVar[Mapping[str, object]] = {

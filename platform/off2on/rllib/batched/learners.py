@@ -43,7 +43,7 @@ class BatchedLearners:
         self.learners, self.first = list(learners), learners[0]
         self.recipe, self.hp = self.first.recipe, self.first.hp
         self.device = self.first.rows.data.device
-        self.one_copy = not self.recipe.relabelled
+        self.one_copy = not self.recipe.relabelled_columns
         """Whether they share their rows; labels are each one's own."""
         if self.one_copy:
             for other in self.learners[1:]:
@@ -131,7 +131,7 @@ class BatchedLearners:
 
             for name, value in apply_objectives(self.recipe, nets, batch, self.hp, update, step).items():
                 logged[name].append(value)
-            if self.recipe.targets_due(self.hp, update, batch.progress):
+            if self.recipe.is_target_update_due(self.hp, update, batch.progress):
                 draws.whole(lambda: self._follow(stack))
         return {name: torch.stack(values) for name, values in logged.items()}
 

@@ -60,7 +60,7 @@ def check_together(recipe: Any, hp: Any, shards: Shards) -> None:
     Raises:
         RecipeError: They cannot, or the optimiser would mix the networks.
     """
-    layout = layout_of(shards, recipe.columns, recipe.relabelled)
+    layout = layout_of(shards, recipe.columns, recipe.relabelled_columns)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         nets = [recipe.build_nets(shards.observation_space, shards.action_space, hp) for _ in range(2)]
