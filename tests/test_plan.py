@@ -13,7 +13,7 @@ from processes import wait_for
 
 from datasets_io import Shards
 from off2on.errors import Exists, SimulatorError, UserError
-from off2on.training.command_line import idle, planned
+from off2on.training.command_line import planned, unused_settings
 from off2on.training.plan import Plan
 from off2on.training.train import train
 
@@ -57,9 +57,9 @@ def test_what_was_done_is_written_down(finished: Plan):
 
 def test_what_a_command_line_says_twice_or_of_an_online_side_that_is_not_is_refused(toy: Shards):
     asked = ["iql", str(toy.path)]
-    with pytest.raises(UserError, match=r"--utd and online\.utd= say"):
+    with pytest.raises(UserError, match=r"--utd and online\.utd= set"):
         planned([*asked, "online.utd=4"], {"utd": 2.0, "online": 10}, "")
-    with pytest.raises(UserError, match=r"online\.utd is for the online side") as caught:
+    with pytest.raises(UserError, match=r"online\.utd is for the online phase") as caught:
         planned([*asked, "online.utd=4"], {}, "")
     assert caught.value.attempt == "--online 20k"
     with pytest.raises(UserError, match="a data set is missing") as caught:
@@ -71,9 +71,9 @@ def test_an_option_overrules_a_file_and_what_does_nothing_is_told(toy: Shards, t
     (tmp_path / "best.yaml").write_text("online.utd: 4\nonline.noise: 0.3\nonline.warm_up: 5\n")
     words = ["iql", str(toy.path), f"@{tmp_path}/best.yaml"]
     options = {"utd": 2.0, "online": 10, "out": str(tmp_path)}
-    (plan,), checked = planned(words, options, "")
-    assert (checked.online_settings.utd, checked.online_settings.warm_up) == (2.0, 5)
-    assert idle(plan, checked) == ["online.noise has no effect: exploration is own, not noisy"]
+    (plan,), resolved = planned(words, options, "")
+    assert (resolved.settings.online.utd, resolved.settings.online.warm_up) == (2.0, 5)
+    assert unused_settings(plan, resolved) == ["online.noise has no effect: exploration is own, not noisy"]
     assert planned(words, {"out": str(tmp_path)}, "")[0][0].online == 0, "a file may hold more than is used"
 
 
@@ -87,7 +87,7 @@ def test_evaluations_are_dense_after_the_handover():
 def test_online_needs_a_simulator_and_offline_does_not(wide: Shards):
     plan = Plan("iql", "wide", hyperparameters=SMALL, updates=10)
     assert plan.check().env is None
-    with pytest.raises(SimulatorError, match="no simulator"):
+    with pytest.raises(SimulatorError, match="no environment"):
         dataclasses.replace(plan, online=10).check()
     with pytest.raises(SimulatorError, match="observations in"):
         dataclasses.replace(plan, env="Pendulum-v1").check()

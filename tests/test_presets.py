@@ -70,14 +70,14 @@ def test_a_plan_knows_what_its_preset_said(data_root: Path):
     plan = Plan(
         "iql", "toy-pendulum", hyperparameters=given, origins={"preset": "x.yaml:1", "beta": "x.yaml:2"}
     )
-    checked = plan.check()
-    origins = plan.set_by(checked)
-    assert (checked.hp.expectile, origins["expectile"]) == (0.9, "preset antmaze")
-    assert (checked.hp.beta, origins["beta"]) == (7.0, "x.yaml:2")
-    assert (checked.hp.batch_size, origins["batch_size"]) == (256, "default")
-    assert origins.keys() == checked.hp.as_dict().keys()
+    resolved = plan.check()
+    origins = plan.hyperparameter_origins(resolved.settings)
+    assert (resolved.settings.hp.expectile, origins["expectile"]) == (0.9, "preset antmaze")
+    assert (resolved.settings.hp.beta, origins["beta"]) == (7.0, "x.yaml:2")
+    assert (resolved.settings.hp.batch_size, origins["batch_size"]) == (256, "default")
+    assert origins.keys() == resolved.settings.hp.as_dict().keys()
     bare = Plan("iql", "toy-pendulum", hyperparameters={"beta": 7.0})
-    assert bare.set_by(bare.check())["beta"] == "given"
+    assert bare.hyperparameter_origins(bare.check().settings)["beta"] == "given"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""``off2on train``: offline, and with --online N across the handover."""
+"""``off2on train``: train offline, and with --online N continue in the environment."""
 
 import shlex
 import time
@@ -9,100 +9,57 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from off2on.commands.screen import Ticker, line
-from off2on.commands.words import memory, this_command, whole
+from off2on.commands.algos import plain
+from off2on.commands.arguments import command_line
+from off2on.commands.options import run_options
+from off2on.commands.output import ProgressLine, print_line, print_table
 from off2on.errors import LearnerDied, UserError
-from off2on.training.command_line import idle, planned
+from off2on.training.command_line import ONLINE, STRATEGY, planned, renamed_settings, unused_settings
 
 if TYPE_CHECKING:
-    from off2on.training.plan import Plan
+    from off2on.training.plan import Plan, ResolvedPlan
 
-OF_THE_COMMAND = ("words", "seeds", "together", "resume", "dry_run")
-"""What the command is told besides the options of a plan."""
+COMMAND_ONLY = ("words", "seeds", "together", "resume", "dry_run")
+"""Parameters of the command that are not options of a plan."""
 
 
-@click.command(short_help="Learn offline, and with --online N across the handover.")
+@click.command(short_help="Train offline, and with --online N continue in the environment.")
 @click.argument("words", nargs=-1, metavar="ALGO DATA [NAME=VALUE …] [@FILE.yaml]")
-@click.option("--updates", type=whole, metavar="N", help="Gradient updates before the handover.  [1M]")
-@click.option("--online", type=whole, metavar="N", help="Environment steps after it; 0 stays offline.  [0]")
+@run_options()
 @click.option(
-    "--strategy", metavar="NAME", help="What online batches are made of; `off2on strategies`.  [symmetric]"
+    "--seeds", type=click.IntRange(min=1), metavar="N", default=1, help="Number of runs, one per seed.  [1]"
 )
-@click.option(
-    "--warm-up", type=whole, metavar="N", help="Steps with the policy as handed over, no updates.  [0]"
-)
-@click.option("--utd", type=float, metavar="X", help="Gradient updates per environment step.  [1.0]")
-@click.option("--exploration", metavar="NAME", help="Who collects: own, noisy, optimistic, expansion.  [own]")
-@click.option(
-    "--guard", is_flag=True, default=None, help="A policy collects only once a trial shows it is no worse."
-)
-@click.option("--new-data", metavar="NAME", help="New logs in the environment's place; NAME@1+: added since.")
-@click.option("--from", "source", metavar="RUN", help="Start at another run's handover.")
-@click.option("--seed", type=int, metavar="N", help="Of everything random.  [0]")
-@click.option(
-    "--seeds",
-    type=click.IntRange(min=1),
-    metavar="N",
-    default=1,
-    help="So many runs, one after the other.  [1]",
-)
-@click.option(
-    "--together", is_flag=True, help="Learn offline with all seeds at once, as one batched program."
-)
-@click.option("--learners", type=int, metavar="N", help="Learner processes; 0 learns in this one.  [0]")
-@click.option("--workers", type=int, metavar="N", help="Processes that step environments; 0: this one.  [0]")
-@click.option("--envs", type=int, metavar="N", help="Environments per worker.  [1]")
-@click.option("--asynchronous", is_flag=True, default=None, help="Collect while the learner updates.")
-@click.option("--env", metavar="ID", help="Another environment than the data's; module:Id imports it.")
-@click.option("--eval-every", type=whole, metavar="N", help="Updates (or steps) between evaluations.  [5 %]")
-@click.option("--eval-episodes", type=int, metavar="N", help="Episodes per evaluation.  [10]")
-@click.option("--out", metavar="DIR", help="Where runs go; s3://BUCKET/FOLDER too.  [runs]")
-@click.option(
-    "--memory",
-    type=memory,
-    metavar="SIZE",
-    help="Data that a learner holds; larger data stream.  [a quarter of this machine's]",
-)
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Of a learner.  [measured]")
-@click.option(
-    "--track",
-    metavar="NAME",
-    multiple=True,
-    callback=lambda _, __, said: said or None,
-    help="Tell wandb or mlflow too; may be given twice.",
-)
-@click.option("--address", metavar="HOST:PORT", help="Of a Ray cluster to join.  [$RAY_ADDRESS]")
-@click.option("--wait", type=whole, metavar="N", help="Minutes for a cluster to have room for it all.  [0]")
-@click.option("--resume", is_flag=True, help="Go on where the run of this name stopped.")
-@click.option("--dry-run", is_flag=True, help="Check everything, print the plan, start nothing.")
+@click.option("--together", is_flag=True, help="Train all seeds offline at once, as one batched program.")
+@click.option("--resume", is_flag=True, help="Continue the run of this name where it stopped.")
+@click.option("--dry-run", is_flag=True, help="Check everything and print the plan; start nothing.")
 def train(
     words: tuple[str, ...], seeds: int, together: bool, resume: bool, dry_run: bool, **options: Any
 ) -> None:
     """Train ALGO on DATA.
 
     ALGO is one of `off2on algos`, or package.module:Class. DATA is one of `off2on data list`, or a
-    folder of shards. With --from RUN, what is left out is that run's.
+    folder of shards. With --from RUN, options that are not given are those of that run.
 
-    NAME=VALUE are hyperparameters (`off2on algos ALGO` explains them); strategy.NAME=VALUE are options
-    of the strategy, online.NAME=VALUE is what is otherwise online: a factor of the crossing (`off2on
-    strategies`) or a hyperparameter; guard.NAME=VALUE are the guard's settings. preset=NAME takes the
-    hyperparameters that ALGO's paper has for a family of data, where they are not said. @FILE.yaml
+    NAME=VALUE sets a hyperparameter (`off2on algos ALGO` lists them), strategy.NAME=VALUE an option of
+    the strategy, online.NAME=VALUE an online setting (`off2on strategies` lists them) or another value of
+    a hyperparameter for the online phase, guard.NAME=VALUE a setting of the guard. preset=NAME sets the
+    hyperparameters that ALGO's paper uses for a family of data; NAME=VALUE replaces them. @FILE.yaml
     reads the same from lines NAME: VALUE.
     """
-    with Ticker() as ticker:
+    for text in renamed_settings(words):
+        click.echo(f"warning: {text}", err=True)
+    with ProgressLine() as ticker:
         # Before torch and Ray are loaded, which takes seconds.
         ticker.show(f"checking {' '.join(words[:2])} …")
-        plans, checked = planned(words, options, this_command(), seeds, resume)
+        plans, resolved = planned(words, options, command_line(), seeds, resume)
         if together:
             from off2on.training.batched_seeds import check
 
-            check(plans, checked)
-    for text in idle(plans[0], checked):
+            check(plans, resolved)
+    for text in unused_settings(plans[0], resolved):
         click.echo(f"note: {text}", err=True)
     if dry_run:
-        from off2on.commands.dry_run import tell
-
-        tell(checked, plans)
+        _print_plan(resolved, plans)
         return
     if together:
         _run_together(plans, resume)
@@ -111,38 +68,38 @@ def train(
             # Of several seeds, some may not have begun.
             run(each, resume and (seeds == 1 or (each.folder / "run.yaml").is_file()))
     if seeds > 1:
-        line("together", shlex.join(["off2on", "report", *(str(each.place) for each in plans)]))
+        print_line("together", shlex.join(["off2on", "report", *(str(each.place) for each in plans)]))
 
 
 def run(plan: "Plan", resume: bool) -> None:
-    """One run, and what came of it on stdout."""
+    """Carry out one run and print its result."""
     from off2on.training.train import train as start
 
-    with _told(plan):
+    with _reported(plan):
         start(plan, resume)
-    _describe_end(plan)
+    _print_result(plan)
 
 
 def _run_together(plans: "list[Plan]", resume: bool) -> None:
-    """Runs as one program, and what came of each on stdout."""
+    """Carry out the runs as one program and print the result of each."""
     from off2on.training.batched_seeds import train_together
 
-    with _told(plans[0]):
+    with _reported(plans[0]):
         train_together(plans, resume)
     for plan in plans:
-        _describe_end(plan)
+        _print_result(plan)
 
 
 @contextmanager
-def _told(plan: "Plan") -> Iterator[None]:
-    """How long it took, or how to go on, or where the traceback is."""
+def _reported(plan: "Plan") -> Iterator[None]:
+    """Print the duration; or the command that resumes after an interruption, or the traceback's file."""
     from off2on.runs.numbers import duration
 
     started = time.monotonic()
     try:
         yield
     except KeyboardInterrupt:
-        click.echo(f"interrupted; to go on from the checkpoint kept in {plan.place}:", err=True)
+        click.echo(f"interrupted; to resume from the last checkpoint in {plan.place}:", err=True)
         click.echo(f"  {plan.command} --resume", err=True)
         raise click.exceptions.Exit(130) from None
     except (UserError, LearnerDied):
@@ -151,23 +108,23 @@ def _told(plan: "Plan") -> Iterator[None]:
         log = plan.folder / "log.txt"
         if not log.is_file():
             raise
-        # A fault of ours. Training has written its traceback there already.
+        # A defect of off2on. Training has written the traceback into the log.
         click.echo(f"error: {type(error).__name__}: {error}\n       The traceback is in {log}", err=True)
         raise click.exceptions.Exit(1) from None
     click.echo(f"done in {duration(time.monotonic() - started)}", err=True)
 
 
-def _describe_end(plan: "Plan") -> None:
-    """A finished run's score, folder and report, on stdout."""
+def _print_result(plan: "Plan") -> None:
+    """Print the score, folder and report of a finished run."""
     if (score := _score(plan.folder)) is not None:
-        line("score", score)
-    line("run", str(plan.place))
+        print_line("score", score)
+    print_line("run", str(plan.place))
     if (plan.folder / "report.html").is_file():
-        line("report", str(plan.folder / "report.html"))
+        print_line("report", str(plan.folder / "report.html"))
 
 
 def _score(folder: Path) -> str | None:
-    """Where it stood at the handover, how deep it fell, where it ended; None if nothing was scored."""
+    """Return the scores at the handover, at the lowest point and at the end; None without evaluations."""
     from off2on.runs.numbers import points
     from off2on.runs.record import NoEvaluationError, load_run
 
@@ -175,10 +132,43 @@ def _score(folder: Path) -> str | None:
         run = load_run(folder)
     except NoEvaluationError:
         return None
-    said = [f"{points(run.curve.handover)} {'at the handover' if run.curve.went_online else 'at the end'}"]
+    scores = [f"{points(run.curve.handover)} {'at the handover' if run.curve.went_online else 'at the end'}"]
     if run.curve.drop is not None:
-        said += [f"{points(run.curve.handover - run.curve.drop)} at the lowest soon after it"]
-        said += [f"{points(float(run.curve.scores[-1]))} at the end"]
+        scores += [f"{points(run.curve.handover - run.curve.drop)} at the lowest point after it"]
+        scores += [f"{points(float(run.curve.scores[-1]))} at the end"]
     if run.data_return is not None:
-        said += [f"the data's own {points(run.data_return)}"]
-    return " · ".join(said)
+        scores += [f"{points(run.data_return)} in the data"]
+    return " · ".join(scores)
+
+
+def _print_plan(resolved: "ResolvedPlan", plans: "list[Plan]") -> None:
+    """Print the first plan (option, value, origin), then the capacity that is there and that it needs."""
+    plan, settings = plans[0], resolved.settings
+    rows = [("option", "value", "origin"), *plan.describe()]
+    origins = plan.hyperparameter_origins(settings)
+    rows += [(name, plain(value), origins[name]) for name, value in settings.hp.as_dict().items()]
+    for option, value in settings.strategy_options.as_dict().items():
+        name = STRATEGY + option
+        rows.append((name, plain(value), plan.origins.get(name, "default")))
+    rows += [
+        (name, plain(value), origin)
+        for name, value, default, origin in plan.describe_online_settings(settings)
+        if value != default or name.removeprefix(ONLINE) not in settings.hp.rules()
+    ]
+    print_table((name, value or "–", origin) for name, value, origin in rows)
+    folders = ", ".join(str(each.place) for each in plans)
+    _print_capacity(resolved, plan)
+    click.echo(f"all checks passed; nothing was started. It would write {folders}", err=True)
+
+
+def _print_capacity(resolved: "ResolvedPlan", plan: "Plan") -> None:
+    """Print the nodes, the processes that the plan needs and their placement; joins a cluster to look."""
+    from off2on.training.cluster.preflight import check_capacity, machine, told
+    from off2on.training.process import ray_started
+
+    if plan.address is None:
+        for text in told(plan, resolved, [machine()]):
+            click.echo(text)
+    else:
+        with ray_started(plan.address, 0):
+            check_capacity(plan, resolved, click.echo)

@@ -13,7 +13,7 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from datasets_io import Shards, open_shards
 from off2on.errors import HyperparameterError, OnlineSettingsError, RecipeError, SimulatorError
-from off2on.recipe.hyperparameters import PRESET, Hyperparameters
+from off2on.recipe.hyperparameters import PRESET, RENAMED, Hyperparameters
 from off2on.replay.augmentation.catalogue import check_fit
 from off2on.replay.buffer import LATE, ONLINE
 from off2on.replay.memory_budget import default_budget
@@ -139,7 +139,7 @@ class OfflineToOnlineConfig(AlgorithmConfig):
             updates_per_step: Gradient updates per call of ``train()`` before the handover.
             **kwargs: Hyperparameters by name; RLlib's settings are passed on.
         """
-        names = {*self.algo_class.Hyperparameters.rules(), PRESET}
+        names = {*self.algo_class.Hyperparameters.rules(), *RENAMED, PRESET}
         known = {name: kwargs.pop(name) for name in list(kwargs) if name in names}
         foreign = [name for name in kwargs if not hasattr(self, name)]
         if foreign:
@@ -277,9 +277,9 @@ class OfflineToOnlineConfig(AlgorithmConfig):
     def _check_order(self, shards: Shards) -> None:
         """Check that an algorithm that needs whole episodes in order can hold all of the data at once."""
         recipe = self.resolved.recipe
-        layout = layout_of(shards, recipe.columns, recipe.relabelled)
+        layout = layout_of(shards, recipe.columns, recipe.relabelled_columns)
         needed = 4 * layout.width * shards.rows // max(1, self.num_learners)
-        if recipe.relabelled and needed > self.memory_budget:
+        if recipe.relabelled_columns and needed > self.memory_budget:
             raise RecipeError(
                 f"{recipe.__name__} needs whole episodes, and the {needed:,} bytes of {shards.name} "
                 f"per learner exceed the memory budget of {self.memory_budget:,}.",

@@ -1,4 +1,4 @@
-"""What a command line of ``off2on train`` asks for: plans, checked."""
+"""From the arguments of ``off2on train`` to plans, checked: ALGO DATA, NAME=VALUE, @FILE.yaml, options."""
 
 import logging
 import os
@@ -9,34 +9,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from off2on.errors import UnknownName, UserError, suggesting
-from off2on.recipe.hyperparameters import PRESET
+from off2on.recipe.hyperparameters import PRESET, RENAMED
 from off2on.training.located_yaml import COMMAND_LINE, read
-
-_ASSIGNMENT = re.compile(r"([A-Za-z_][\w.]*)=(.*)", re.DOTALL)
+from off2on.training.options import ONLINE_SHORTCUTS, flag
 
 if TYPE_CHECKING:
     from off2on.training.plan import Plan, ResolvedPlan
 
-ASKED_OF_STRATEGY, OTHERWISE_ONLINE, OF_THE_GUARD = "strategy.", "online.", "guard."
-FACTORS = ("warm_up", "utd", "exploration", "asynchronous")
-"""The factors of a crossing that have an option of their own."""
+STRATEGY, ONLINE, GUARD = "strategy.", "online.", "guard."
+"""Prefixes of the names of strategy options, online overrides and settings of the guard."""
+
+_ASSIGNMENT = re.compile(r"([A-Za-z_][\w.]*)=(.*)", re.DOTALL)
 
 
-class Words(NamedTuple):
-    """The arguments of a verb: those that stand alone, and the assignments with their origins."""
+class Arguments(NamedTuple):
+    """The arguments of a command: positional ones, and assignments with their origins."""
 
-    alone: list[str]
+    positional: list[str]
     values: dict[str, object]
     origins: dict[str, str]
 
 
-def split(words: Iterable[str]) -> Words:
-    """Tells ``ALGO DATA`` from ``NAME=VALUE`` and ``@file.yaml``; what comes later wins.
+def split(words: Iterable[str]) -> Arguments:
+    """Separate ``ALGO DATA`` from ``NAME=VALUE`` and ``@FILE.yaml``; a later value replaces an earlier one.
 
     Raises:
-        UserError: A word that stands alone after an assignment, or a file that cannot be used.
+        UserError: A positional argument after an assignment, or a file that cannot be read.
     """
-    alone: list[str] = []
+    positional: list[str] = []
     values: dict[str, object] = {}
     origins: dict[str, str] = {}
     for word in words:
@@ -51,105 +51,128 @@ def split(words: Iterable[str]) -> Words:
                 f"'{word}' comes after NAME=VALUE and is not one.", "Names come first, then NAME=VALUE."
             )
         else:
-            alone.append(word)
-    return Words(alone, values, origins)
+            positional.append(word)
+    return Arguments(positional, values, origins)
 
 
 def planned(
     words: Sequence[str], options: Mapping[str, Any], command: str, seeds: int = 1, resume: bool = False
 ) -> "tuple[list[Plan], ResolvedPlan]":
-    """What a command line asks for: a plan for each seed, all checked, and what was found for the first.
+    """Return a plan for each seed, all checked, and the first one resolved.
 
     Args:
         words: ALGO DATA NAME=VALUE ….
-        options: Options by name; None was not said.
-        command: The command line, for the record; its verb is in what is told of mistakes.
-        seeds: How many.
-        resume: Whether the runs go on.
+        options: Options by name; None where an option was not given.
+        command: The command line, for the record; messages name its verb.
+        seeds: Number of runs.
+        resume: Continue runs that have begun.
 
     Raises:
-        UserError: What cannot be; nothing was started.
+        UserError: The runs cannot work as requested; nothing was started.
     """
     given = {name: value for name, value in options.items() if value is not None}
-    said = split(words)
-    if len(said.alone) > 2:
-        raise UserError(f"'{said.alone[2]}' is one word too many.", "Expected ALGO DATA, then NAME=VALUE.")
-    asked = dict(zip(("algorithm", "data"), said.alone, strict=False)) | given
-    for name in FACTORS:
-        if name in asked:
-            _not_said_twice(name, said.origins)
-            said.values[OTHERWISE_ONLINE + name] = asked.pop(name)
-    values, origins = said.values, {**said.origins, **dict.fromkeys(asked, COMMAND_LINE)}
-    if "address" not in asked and "RAY_ADDRESS" in os.environ:
+    arguments = split(words)
+    if len(arguments.positional) > 2:
+        raise UserError(
+            f"unexpected argument '{arguments.positional[2]}'.", "Expected ALGO DATA, then NAME=VALUE."
+        )
+    values, origins = _with_current_names(arguments)
+    requested = dict(zip(("algorithm", "data"), arguments.positional, strict=False)) | given
+    _check_online_phase(requested, given, origins)
+    for name in ONLINE_SHORTCUTS.keys() & requested:
+        _check_given_once(name, origins)
+        values[ONLINE + name] = requested.pop(name)
+        origins[ONLINE + name] = COMMAND_LINE
+    origins |= dict.fromkeys(requested, COMMAND_LINE)
+    if "address" not in requested and "RAY_ADDRESS" in os.environ:
         origins["address"] = "$RAY_ADDRESS"
-    _goes_online(asked, given, said.origins)
-    if "source" in asked:
-        asked, values, origins = _from_run(asked, values, origins)
-    _names_exist(asked, next(iter(command.split()[1:2]), "train"))
-    if "new_data" in asked and "online" not in asked:
+    if "source" in requested:
+        requested, values, origins = _from_run(requested, values, origins)
+    _check_names(requested, next(iter(command.split()[1:2]), "train"))
+    if "new_data" in requested and "online" not in requested:
         from datasets_io import open_shards
 
-        asked["online"] = open_shards(asked["new_data"]).rows
-        origins["online"] = f"all of {asked['new_data']}"
+        requested["online"] = open_shards(requested["new_data"]).rows
+        origins["online"] = f"all of {requested['new_data']}"
     from off2on.training.plan import Plan
 
-    def of(prefix: str) -> dict[str, object]:
-        return {name.removeprefix(prefix): values[name] for name in values if name.startswith(prefix)}
-
-    prefixes = (ASKED_OF_STRATEGY, OTHERWISE_ONLINE, OF_THE_GUARD)
-    guard = of(OF_THE_GUARD) if asked.pop("guard", False) or of(OF_THE_GUARD) else None
+    guard = _below(GUARD, values) if requested.pop("guard", False) or _below(GUARD, values) else None
+    prefixes = (STRATEGY, ONLINE, GUARD)
     plan = Plan(
-        **asked,
+        **requested,
         hyperparameters={name: value for name, value in values.items() if not name.startswith(prefixes)},
-        strategy_options=of(ASKED_OF_STRATEGY),
-        online_overrides=of(OTHERWISE_ONLINE),
+        strategy_options=_below(STRATEGY, values),
+        online_overrides=_below(ONLINE, values),
         guard=guard,
         command=command,
         origins=origins,
     )
     plans = [replace(plan, seed=plan.seed + index) for index in range(seeds)]
-    # RLlib's advice on a configuration that users do not write.
+    # RLlib advises on a configuration that users do not write.
     logging.getLogger("ray.rllib.algorithms.algorithm_config").setLevel(logging.ERROR)
-    first, *_ = [each.check(resume) for each in plans]  # a last one's mistake must not be found after a night
+    first, *_ = [each.check(resume) for each in plans]  # all now: the last one may start after hours
     return plans, first
 
 
-def _goes_online(asked: Mapping[str, Any], options: Mapping[str, Any], origins: Mapping[str, str]) -> None:
-    """That there is an online side, if the command line asks something of it; a file may hold more."""
-    if asked.get("online") or "new_data" in asked:
-        return
-    words = ["--from"] if "source" in asked else []
-    words += [_option(name) for name in ("strategy", *FACTORS) if name in options]
-    prefixes = (ASKED_OF_STRATEGY, OTHERWISE_ONLINE)
-    words += [name for name in origins if name.startswith(prefixes) and origins[name] == COMMAND_LINE]
-    if words:
-        raise UserError(f"{words[0]} is for the online side, and there is none.", "", "--online 20k")
-
-
-def _not_said_twice(name: str, origins: Mapping[str, str]) -> None:
-    """That a factor is said as an option or as an assignment; an option may overrule a file."""
-    if origins.get(OTHERWISE_ONLINE + name) == COMMAND_LINE:
-        both = f"{_option(name)} and {OTHERWISE_ONLINE}{name}="
-        raise UserError(f"{both} say the same.", "Leave one of them out.")
-
-
-def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
-
-
-def idle(plan: "Plan", checked: "ResolvedPlan") -> list[str]:
-    """What is said of the online side and does nothing, a line each."""
-    settings = checked.online_settings
+def unused_settings(plan: "Plan", resolved: "ResolvedPlan") -> list[str]:
+    """Return a line for each online setting that was given and has no effect."""
+    settings = resolved.settings.online
     return [
-        f"{OTHERWISE_ONLINE}{name} has no effect: {other} is {getattr(settings, other)}, not {needed}"
+        f"{ONLINE}{name} has no effect: {other} is {getattr(settings, other)}, not {needed}"
         for name, (other, needed) in settings.without_effect(plan.online_overrides).items()
     ]
 
 
-def _names_exist(asked: dict[str, Any], verb: str) -> None:
-    """Says in half a second what `Plan.check` would say after importing torch and Ray."""
-    if "algorithm" not in asked or "data" not in asked:
-        missing = "an algorithm" if "algorithm" not in asked else "a data set"
+def renamed_settings(words: Iterable[str]) -> list[str]:
+    """Return a line for each old name of a setting among the arguments."""
+    names = {name: name.rpartition(".")[2] for name in split(words).values}
+    return [
+        f"'{name}' is now '{name.removesuffix(old)}{RENAMED[old]}'; the old name goes with version 0.3"
+        for name, old in names.items()
+        if old in RENAMED
+    ]
+
+
+def _with_current_names(arguments: Arguments) -> tuple[dict[str, object], dict[str, str]]:
+    """Return the assignments and their origins under the current names of settings."""
+
+    def current(name: str) -> str:
+        prefix, dot, rest = name.rpartition(".")
+        return f"{prefix}{dot}{RENAMED.get(rest, rest)}"
+
+    values = {current(name): value for name, value in arguments.values.items()}
+    return values, {current(name): origin for name, origin in arguments.origins.items()}
+
+
+def _below(prefix: str, values: Mapping[str, object]) -> dict[str, object]:
+    return {name.removeprefix(prefix): values[name] for name in values if name.startswith(prefix)}
+
+
+def _check_online_phase(
+    requested: Mapping[str, Any], options: Mapping[str, Any], origins: Mapping[str, str]
+) -> None:
+    """Check that there is an online phase if the command line sets something for it; a file may set more."""
+    if requested.get("online") or "new_data" in requested:
+        return
+    words = ["--from"] if "source" in requested else []
+    words += [flag(name) for name in ("strategy", *ONLINE_SHORTCUTS) if name in options]
+    words += [
+        name for name in origins if name.startswith((STRATEGY, ONLINE)) and origins[name] == COMMAND_LINE
+    ]
+    if words:
+        raise UserError(f"{words[0]} is for the online phase, and there is none.", "", "--online 20k")
+
+
+def _check_given_once(name: str, origins: Mapping[str, str]) -> None:
+    """Check that an online setting is not given as an option and as an assignment; a file may have it."""
+    if origins.get(ONLINE + name) == COMMAND_LINE:
+        raise UserError(f"{flag(name)} and {ONLINE}{name}= set the same.", "Leave out one of them.")
+
+
+def _check_names(requested: Mapping[str, Any], verb: str) -> None:
+    """Check the names in half a second; `Plan.check` would first import torch and Ray."""
+    if "algorithm" not in requested or "data" not in requested:
+        missing = "an algorithm" if "algorithm" not in requested else "a data set"
         raise UserError(
             f"{missing} is missing.",
             f"Expected: off2on {verb} ALGO DATA",
@@ -158,47 +181,48 @@ def _names_exist(asked: dict[str, Any], verb: str) -> None:
     from datasets_io import open_shards
     from off2on.algorithms import CATALOGUE, find_algorithm
 
-    open_shards(asked["data"])
-    if asked["algorithm"] not in CATALOGUE:
+    open_shards(requested["data"])
+    if requested["algorithm"] not in CATALOGUE:
         with suggesting("off2on algos", UnknownName):
-            find_algorithm(asked["algorithm"])
+            find_algorithm(requested["algorithm"])
 
 
 def _from_run(
-    asked: dict[str, Any], values: dict[str, object], origins: dict[str, str]
+    requested: dict[str, Any], values: dict[str, object], origins: dict[str, str]
 ) -> tuple[dict[str, Any], dict[str, object], dict[str, str]]:
-    """What was not said is as in the run to start from: its networks fit no other."""
+    """Take what was not given from the run to start from: its networks fit no other settings."""
     from off2on.runs.record import find_run
 
-    folder, about = find_run(asked["source"])
-    theirs = {
-        "algorithm": about["algorithm"],
-        "data": about["data"]["pinned"],
-        "updates": about["updates"],
-        "seed": about["seed"],
+    folder, metadata = find_run(requested["source"])
+    inherited = {
+        "algorithm": metadata["algorithm"],
+        "data": metadata["data"]["pinned"],
+        "updates": metadata["updates"],
+        "seed": metadata["seed"],
     }
-    theirs["learners"] = int(about["plan"]["learners"]["value"])
-    if (env := about["plan"]["env"]["value"]) != str(None):
-        theirs["env"] = env
-    said_by_preset = _in_preset(theirs | asked, values)
+    inherited["learners"] = int(metadata["plan"]["learners"]["value"])
+    if (env := metadata["plan"]["env"]["value"]) != str(None):
+        inherited["env"] = env
+    in_preset = _preset_values(inherited | requested, values)
     settings = {
-        name: ",".join(map(str, known["value"])) if isinstance(known["value"], list) else known["value"]
-        for name, known in about["hyperparameters"].items()
-        if known["value"] != known["default"] and name not in said_by_preset
+        RENAMED.get(name, name): (
+            ",".join(map(str, known["value"])) if isinstance(known["value"], list) else known["value"]
+        )
+        for name, known in metadata["hyperparameters"].items()
+        if known["value"] != known["default"] and name not in in_preset
     }
-    where = f"{folder}/run.yaml"
     return (
-        theirs | asked | {"source": str(folder)},
+        inherited | requested | {"source": str(folder)},
         settings | values,
-        {**dict.fromkeys({**theirs, **settings}, where), **origins},
+        {**dict.fromkeys({**inherited, **settings}, f"{folder}/run.yaml"), **origins},
     )
 
 
-def _in_preset(asked: dict[str, Any], values: dict[str, object]) -> Mapping[str, object]:
-    """What a preset on the command line says: it is said here, and wins over what another run did."""
+def _preset_values(requested: Mapping[str, Any], values: Mapping[str, object]) -> Mapping[str, object]:
+    """Return the values of a preset on the command line: they replace those of another run."""
     if PRESET not in values:
         return {}
     from off2on.algorithms import find_algorithm
 
-    presets = find_algorithm(asked["algorithm"]).Hyperparameters.presets
+    presets = find_algorithm(requested["algorithm"]).Hyperparameters.presets
     return presets.get(str(values[PRESET]), {})

@@ -1,5 +1,9 @@
-"""What a run says of itself from the start: its plan, its data, and where it is made (run.yaml)."""
+"""The metadata of a run, kept in run.yaml: its options, settings, data, versions and machine."""
 
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,15 +16,17 @@ from off2on.replay.transforms import Transforms
 from off2on.training.guard import GuardOptions
 from off2on.training.plan import Plan, ResolvedPlan
 from off2on.training.resume import plain
-from off2on.training.versions import provenance
+
+PACKAGES = ("off2on", "ray", "torch", "gymnasium", "mujoco", "numpy", "pyarrow", "pandas", "h5py")
+"""Packages whose versions are recorded."""
 
 
-def about(plan: Plan, checked: ResolvedPlan) -> dict[str, Any]:
-    """All of it."""
-    shards, hp = checked.shards, checked.hp
-    entry = CATALOGUE.get(plan.algorithm)
-    defaults, origins = plain(checked.recipe.Hyperparameters()), plan.set_by(checked)
-    scored = key_of(shards.manifest, checked.env, checked.env_options)
+def run_metadata(plan: Plan, resolved: ResolvedPlan) -> dict[str, Any]:
+    """Return the metadata of a run that begins."""
+    shards, settings = resolved.shards, resolved.settings
+    entry, hp = CATALOGUE.get(plan.algorithm), settings.hp
+    defaults, origins = plain(settings.recipe.Hyperparameters()), plan.hyperparameter_origins(settings)
+    scored = key_of(shards.manifest, resolved.env, resolved.env_options)
     pair = reference(scored)
     return {
         "command": plan.command,
@@ -42,8 +48,8 @@ def about(plan: Plan, checked: ResolvedPlan) -> dict[str, Any]:
             "reference": None if pair is None else list(pair),
             **_returns_to_go(shards, Transforms.of(shards, hp), hp.discount),
         },
-        "env": checked.env,
-        "env_options": checked.env_options,
+        "env": resolved.env,
+        "env_options": resolved.env_options,
         "score": to_json(scored),
         "seed": plan.seed,
         "strategy": plan.strategy if plan.online else None,
@@ -54,33 +60,27 @@ def about(plan: Plan, checked: ResolvedPlan) -> dict[str, Any]:
             name: {"value": value, "default": defaults[name], "origin": origins[name]}
             for name, value in plain(hp).items()
         },
-        "online_side": online_side(plan, checked),
+        "online_side": _online_settings(plan, resolved),
         **provenance(),
     }
 
 
-def online_side(plan: Plan, checked: ResolvedPlan) -> dict[str, dict[str, Any]]:
-    """Value, default and origin of what may be otherwise online, and of the guard's settings, by name.
-
-    The default of a hyperparameter is its value offline.
-    """
-    kept = {
-        name: {"value": value, "default": default, "origin": origin}
-        for name, value, default, origin in plan.describe_online_settings(checked)
-    }
-    guard, usual = plain(checked.guard) if checked.guard else {}, plain(GuardOptions())
-    return kept | {
-        f"guard.{name}": {
-            "value": value,
-            "default": usual[name],
-            "origin": plan.origins.get(f"guard.{name}", "default"),
-        }
-        for name, value in guard.items()
+def _online_settings(plan: Plan, resolved: ResolvedPlan) -> dict[str, dict[str, Any]]:
+    """Return value, default and origin of online settings, online hyperparameters and guard settings, by name."""
+    rows = plan.describe_online_settings(resolved.settings)
+    if resolved.guard is not None:
+        usual = plain(GuardOptions())
+        rows += [
+            (f"guard.{name}", value, usual[name], plan.origins.get(f"guard.{name}", "default"))
+            for name, value in plain(resolved.guard).items()
+        ]
+    return {
+        name: {"value": value, "default": default, "origin": origin} for name, value, default, origin in rows
     }
 
 
 def _returns_to_go(shards: Shards, transforms: Transforms, discount: float) -> dict[str, float]:
-    """What Q should be near: mean and largest discounted return to go of the transformed rewards."""
+    """Return mean and maximum of the discounted return to go of the transformed rewards: a scale for Q."""
     total, largest = 0.0, -np.inf
     for piece in shards.pieces:
         columns = shards.read(piece, ["rewards", "last"])
@@ -88,3 +88,30 @@ def _returns_to_go(shards: Shards, transforms: Transforms, discount: float) -> d
         returns = returns_to_go(reward, columns["last"], discount)
         total, largest = total + float(returns.sum()), max(largest, float(returns.max()))
     return {"return_to_go_mean": total / shards.rows, "return_to_go_max": largest}
+
+
+def versions() -> dict[str, str | None]:
+    """Return the version of Python and of each package, None where it is not installed."""
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def provenance() -> dict[str, Any]:
+    """Return versions, machine and commit."""
+    return {"versions": versions(), "machine": platform.platform(), "commit": _commit()}
+
+
+def _commit() -> str | None:
+    """Return the commit that this package lies in, marked if files differ from it; None without git."""
+    folder = Path(__file__).parent
+    try:
+        asked = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"]
+        answer = subprocess.run(asked, capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() or None

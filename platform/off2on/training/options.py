@@ -6,8 +6,6 @@ the options in run.yaml are made from it. Importing this module loads neither to
 """
 
 import dataclasses
-import types
-import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +21,8 @@ class Option:
 
     Attributes:
         help: One sentence for the command line.
+        kind: ``count`` (a whole number such as 20k), ``number``, ``size`` (bytes, such as 4G), ``text``,
+            ``texts`` (may be repeated) or ``flag``.
         metavar: Placeholder of the value.
         default: The default in words, where the value does not show it.
         least: The smallest value.
@@ -33,6 +33,7 @@ class Option:
     """
 
     help: str
+    kind: str = "count"
     metavar: str = "N"
     default: str | None = None
     least: int | None = None
@@ -83,6 +84,7 @@ class RunOptions:
     strategy: str = option(
         "symmetric",
         "Fine-tuning strategy: how online batches are composed; see `off2on strategies`.",
+        kind="text",
         metavar="NAME",
         kept=KEPT_ONLINE,
     )
@@ -90,10 +92,13 @@ class RunOptions:
     new_data: str | None = option(
         None,
         "Learn from new recorded data instead of an environment; NAME@1+: what was added since.",
+        kind="text",
         metavar="NAME",
         kept=KEPT_ONLINE,
     )
-    source: str | None = option(None, "Start from the handover of another run.", metavar="RUN", flag="--from")
+    source: str | None = option(
+        None, "Start from the handover of another run.", kind="text", metavar="RUN", flag="--from"
+    )
     seed: int = option(0, "Seed of all random numbers.", least=0)
     learners: int = option(
         0, "Learner processes; 0: learn in this process.", least=0, kept=KEPT_OFFLINE, in_search=True
@@ -109,6 +114,7 @@ class RunOptions:
     env: str | None = option(
         None,
         "Environment to use instead of that of the data; module:Id imports the module.",
+        kind="text",
         metavar="ID",
         kept=KEPT_ONLINE,
         in_search=True,
@@ -122,10 +128,11 @@ class RunOptions:
         in_search=True,
     )
     eval_episodes: int = option(10, "Episodes per evaluation.", least=1, kept=KEPT_ONLINE, in_search=True)
-    out: str = option("runs", "Folder for runs; s3://BUCKET/FOLDER is possible.", metavar="DIR")
+    out: str = option("runs", "Folder for runs; s3://BUCKET/FOLDER is possible.", kind="text", metavar="DIR")
     memory: int = option(
         0,
         "Memory for the data of a learner; larger data are streamed.",
+        kind="size",
         metavar="SIZE",
         default="a quarter of this machine's",
         kept=KEPT_ONLINE,
@@ -134,17 +141,28 @@ class RunOptions:
     threads: int | None = option(
         None, "CPU threads per learner.", default="measured", least=1, in_search=True
     )
-    address: str | None = option(None, "Ray cluster to join.", metavar="HOST:PORT", default="$RAY_ADDRESS")
+    address: str | None = option(
+        None, "Ray cluster to join.", kind="text", metavar="HOST:PORT", default="$RAY_ADDRESS"
+    )
     wait: int = option(0, "Minutes to wait for the cluster to have free capacity.", least=0)
     online_overrides: Mapping[str, object] = dataclasses.field(default_factory=dict)
     guard: Mapping[str, object] | None = None
     track: Sequence[str] = option(
-        (), "Report to wandb or mlflow as well; can be repeated.", metavar="NAME", in_search=True
+        (),
+        "Report to wandb or mlflow as well; can be repeated.",
+        kind="texts",
+        metavar="NAME",
+        in_search=True,
     )
     command: str = ""
     origins: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
-    def __post_init__(self) -> None:
+    def check_bounds(self) -> None:
+        """Check that no value is too small.
+
+        Raises:
+            UserError: One is.
+        """
         for name, known in OPTIONS.items():
             value = getattr(self, name)
             if known.least is not None and value is not None and value < known.least:
@@ -157,14 +175,14 @@ OPTIONS: dict[str, Option] = {
 """All options by name, in the order of declaration."""
 
 ONLINE_SHORTCUTS = {
-    "warm_up": Option(
-        "Environment steps with the policy of the handover before the first update.", default="0"
+    "warm_up": Option("Environment steps with the policy of the handover, before updates.", default="0"),
+    "utd": Option("Gradient updates per environment step.", kind="number", metavar="X", default="1.0"),
+    "exploration": Option(
+        "Exploration: own, noisy, optimistic or expansion.", kind="text", metavar="NAME", default="own"
     ),
-    "utd": Option("Gradient updates per environment step.", metavar="X", default="1.0"),
-    "exploration": Option("Exploration: own, noisy, optimistic or expansion.", metavar="NAME", default="own"),
-    "asynchronous": Option("Collect while the learner updates; needs workers."),
+    "asynchronous": Option("Collect while the learner updates; needs workers.", kind="flag"),
 }
-"""Online settings (`online.settings.OnlineSettings`) with an option of their own: ``--utd 2`` is
+"""Online settings (`online.settings.OnlineSettings`) with an option of their own: ``--utd 2`` sets
 ``online.utd=2``."""
 
 
@@ -174,16 +192,14 @@ def flag(name: str) -> str:
     return known.flag if known is not None and known.flag else f"--{name.replace('_', '-')}"
 
 
+def default_text(name: str) -> str:
+    """Return the default of an option for its help; empty if there is none."""
+    known = {**OPTIONS, **ONLINE_SHORTCUTS}[name]
+    value = getattr(RunOptions, name, None)
+    return known.default or ("" if value is None or value == () else str(value))
+
+
 def kept_options(phase: str) -> list[str]:
     """Return the names of the options that must stay the same from a phase on, or from an earlier one."""
     kept = (KEPT_OFFLINE,) if phase == KEPT_OFFLINE else (KEPT_OFFLINE, KEPT_ONLINE)
     return [name for name, known in OPTIONS.items() if known.kept in kept]
-
-
-def kind_of(name: str) -> type:
-    """Return the type of an option's value, without None: int, str, or tuple for several texts."""
-    hint = typing.get_type_hints(RunOptions)[name]
-    if isinstance(hint, types.UnionType):
-        (hint,) = (each for each in typing.get_args(hint) if each is not types.NoneType)
-    origin = typing.get_origin(hint)
-    return tuple if origin is Sequence else hint

@@ -1,4 +1,4 @@
-"""What a run that goes on, or sets out from another, must have in common with what was done before."""
+"""What a run must have in common with the run that it continues or starts from."""
 
 import os
 from pathlib import Path
@@ -6,62 +6,70 @@ from typing import Any
 
 from datasets_io import Shards
 from off2on.errors import UserError
-from off2on.recipe.hyperparameters import Hyperparameters, Settings
+from off2on.recipe.hyperparameters import RENAMED, Settings
+from off2on.rllib.resolved import ResolvedSettings
 from off2on.runs.record import read_metadata
-
-CONTINUED = (
-    "online",
-    "strategy",
-    "new_data",
-    "env",
-    "workers",
-    "envs",
-    "eval_every",
-    "eval_episodes",
-    "memory",
-)
-"""The options besides the hyperparameters that a resumed run must share with the one it continues."""
+from off2on.training.options import KEPT_OFFLINE, KEPT_ONLINE, RunOptions, kept_options
 
 
-def check_resumable(plan: Any, run: Path, shards: Shards, hp: Hyperparameters, *online: Settings) -> None:
-    """That the plan goes on from what the run did, and not from something else.
+def check_resumable(
+    options: RunOptions,
+    run: Path,
+    shards: Shards,
+    settings: ResolvedSettings,
+    guard: Settings | None = None,
+    online: bool = False,
+) -> None:
+    """Check that the options are those of a run whose checkpoint is to be used.
 
     Args:
-        plan: The plan.
-        run: The folder.
+        options: The options.
+        run: Folder of the run.
         shards: The data.
-        hp: The hyperparameters.
-        online: Where a run is resumed, what must be the same on its online side too.
+        settings: The settings that follow from the options.
+        guard: Settings of the guard.
+        online: Check the online phase as well; a run that only starts from a handover may differ there.
+
+    Raises:
+        UserError: Something differs.
     """
-    about = read_metadata(run)
-    then: dict[str, object] = {"data": about["data"]["content_hash"]}
-    then |= {name: known["value"] for name, known in about["hyperparameters"].items()}
-    now: dict[str, object] = {"data": shards.manifest.content_hash} | plain(hp)
-    for name in ("algorithm", "updates", "learners", *(CONTINUED if online else ())):
-        then[name], now[name] = about["plan"][name]["value"], str(getattr(plan, name))
+    metadata = read_metadata(run)
+    then: dict[str, object] = {"data": metadata["data"]["content_hash"]}
+    then |= {RENAMED.get(name, name): known["value"] for name, known in metadata["hyperparameters"].items()}
+    now: dict[str, object] = {"data": shards.manifest.content_hash} | plain(settings.hp)
+    for name in ("algorithm", *kept_options(KEPT_ONLINE if online else KEPT_OFFLINE)):
+        then[name], now[name] = metadata["plan"][name]["value"], str(getattr(options, name))
     if online:
-        then |= {name: known["value"] for name, known in about["online_side"].items()}
-        now |= {f"online.{name}": value for each in online for name, value in plain(each).items()}
+        then |= {_current(name): known["value"] for name, known in metadata["online_side"].items()}
+        for prefix, each in (("online", settings.online), ("online", settings.online_hp), ("guard", guard)):
+            now |= {f"{prefix}.{name}": value for name, value in plain(each).items()} if each else {}
     for name in now:
         if name in then and now[name] != then[name]:
             raise UserError(
                 f"{run} was run with {name} {then[name]}, not {now[name]}.",
-                "Its checkpoints fit no other; say the same, or start anew with another --out.",
-                f"off2on train {plan.algorithm} {about['data']['pinned']}" if name == "data" else "",
+                "Its checkpoints need the same value; use that, or start a new run with another --out.",
+                f"off2on train {options.algorithm} {metadata['data']['pinned']}" if name == "data" else "",
             )
 
 
-def plain(settings: Settings) -> dict[str, object]:
-    """Names to values as YAML keeps them."""
+def _current(name: str) -> str:
+    prefix, _, rest = name.partition(".")
+    return f"{prefix}.{RENAMED.get(rest, rest)}"
+
+
+def plain(settings: Settings) -> dict[str, Any]:
+    """Return names and values as YAML keeps them: lists instead of tuples."""
     values = settings.as_dict().items()
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values}
 
 
 def untrusted_reason(checkpoint: Path, *ours: Path) -> str | None:
-    """What speaks for a checkpoint being somebody else's, if anything does: reading one runs what is in it.
+    """Return why a checkpoint should not be trusted, None if nothing speaks against it.
+
+    RLlib's checkpoints are pickled: reading one runs the code in it.
 
     Args:
-        checkpoint: RLlib's, which is pickled.
+        checkpoint: Its folder.
         ours: Folders of runs besides ./runs.
     """
     here = checkpoint.resolve()

@@ -20,7 +20,7 @@ from off2on.reports.run import write_report
 from off2on.runs.folder import Run
 from off2on.training.cluster.preflight import check_capacity
 from off2on.training.live_display import open_progress
-from off2on.training.metadata import about
+from off2on.training.metadata import run_metadata
 from off2on.training.plan import Plan, ResolvedPlan
 from off2on.training.process import Stop, interruptible, quiet, ray_started
 from off2on.training.session import Session
@@ -44,13 +44,13 @@ def train(plan: Plan, resume: bool = False) -> Path:
         UserError: The plan cannot work; nothing was started.
         KeyboardInterrupt: Ctrl-C; a checkpoint was kept.
     """
-    checked = plan.check(resume)
-    with _cluster(plan, checked):
-        run = _begin(plan, checked, resume)
+    resolved = plan.check(resume)
+    with _cluster(plan, resolved):
+        run = _begin(plan, resolved, resume)
         with quiet(run.folder / "log.txt") as terminal:
-            for _ in _under_way(plan, checked, run, terminal, _process(plan)):
+            for _ in _under_way(plan, resolved, run, terminal, _process(plan)):
                 pass
-            if checked.env is not None:  # otherwise there is no score to draw
+            if resolved.env is not None:  # otherwise there is no score to draw
                 write_report([plan.folder])
             run.publish()
     return plan.folder
@@ -79,20 +79,20 @@ def evaluations(
     Yields:
         The run, as it is taken up and after each evaluation.
     """
-    checked = plan.check(resume)
-    run = _begin(plan, checked, resume)
+    resolved = plan.check(resume)
+    run = _begin(plan, resolved, resume)
     with (run.folder / "log.txt").open("a", buffering=1, encoding="utf-8") as log:
-        yield from _under_way(plan, checked, run, terminal or log, nullcontext(stop or Stop()), joins)
+        yield from _under_way(plan, resolved, run, terminal or log, nullcontext(stop or Stop()), joins)
 
 
 @contextmanager
-def _cluster(plan: Plan, checked: ResolvedPlan) -> Iterator[None]:
+def _cluster(plan: Plan, resolved: ResolvedPlan) -> Iterator[None]:
     """The cluster of the plan, joined; what has no room there is refused before anything is written."""
     if plan.address is None:
         yield
         return
     with ray_started(plan.address, 0):
-        check_capacity(plan, checked, _say)
+        check_capacity(plan, resolved, _say)
         yield
 
 
@@ -100,11 +100,11 @@ def _say(line: str) -> None:
     sys.stderr.write(f"{line}\n")
 
 
-def _begin(plan: Plan, checked: ResolvedPlan, resume: bool) -> Run:
+def _begin(plan: Plan, resolved: ResolvedPlan, resume: bool) -> Run:
     """The folder of the plan's run."""
     run = Run.resume(plan.folder, plan.place) if resume else Run.create(plan.folder, plan.place)
     started = run.about.get("started", _now())
-    run.describe(about(plan, checked) | {"started": started, "status": "running"})
+    run.describe(run_metadata(plan, resolved) | {"started": started, "status": "running"})
     return run
 
 
@@ -120,7 +120,7 @@ def _process(plan: Plan) -> Iterator[Stop]:
 
 def _under_way(
     plan: Plan,
-    checked: ResolvedPlan,
+    resolved: ResolvedPlan,
     run: Run,
     terminal: TextIO,
     process: AbstractContextManager[Stop],
@@ -129,11 +129,11 @@ def _under_way(
     """A run from where it stands to its end, which its run.yaml says how it came to."""
     progress = open_progress(
         terminal,
-        title=f"{plan.algorithm} · {checked.shards.name} · seed {plan.seed}",
+        title=f"{plan.algorithm} · {resolved.shards.name} · seed {plan.seed}",
         folder=plan.folder,
         updates=plan.updates,
         online=plan.online,
-        warm_up=checked.online_settings.warm_up,
+        warm_up=resolved.settings.online.warm_up,
         data_score=run.about["data"]["return_mean"],
     )
     with progress, tracked(plan.track, run.folder, run.about, progress.note) as trackers:
@@ -143,7 +143,7 @@ def _under_way(
             with process as stop:
 
                 def session() -> Session:
-                    return Session(plan, checked, run, progress, stop, trackers)
+                    return Session(plan, resolved, run, progress, stop, trackers)
 
                 yield from _go(session, progress.note, joins)
         except BaseException as error:
