@@ -14,7 +14,7 @@ from datasets_io.episode import Array
 from datasets_io.errors import BadValues, Exists, UserError
 from datasets_io.flatten import unflatten_rows
 from datasets_io.scores import horizon
-from datasets_io.shards.columns import FIXED
+from datasets_io.shards.columns import FIXED_COLUMNS
 from datasets_io.shards.reading import Shards
 from datasets_io.sources.minari import OURS
 from datasets_io.sources.minari_server import folder_of, minari
@@ -51,7 +51,7 @@ def export_minari(
         NoSpace: The disk is full.
     """
     package, final = minari(), _place(dataset_id)
-    extras = [name for name, _, _ in shards.manifest.columns if name not in (*FIXED, *_DERIVED)]
+    extras = [name for name, _, _ in shards.manifest.columns if name not in (*FIXED_COLUMNS, *_DERIVED)]
     scratch = folder_of("") / f".{uuid.uuid4().hex}.partial"
     try:
         with writing(final):

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from datasets_io import Episode, Shards
 from datasets_io.diagnosis import Finding, diagnose_shards, diagnose_source
-from datasets_io.diagnosis.copies import Copies
 from datasets_io.diagnosis.coverage import _correlation_times
-from datasets_io.diagnosis.dynamics import Dynamics
-from datasets_io.diagnosis.finding import gravest_first, listed, share
+from datasets_io.diagnosis.duplicates import DuplicateCheck
+from datasets_io.diagnosis.dynamics import LinearDynamics
+from datasets_io.diagnosis.finding import listed, share, sort_by_severity
 from datasets_io.errors import BadValues
 from datasets_io.ingestion.ingest import ingest
 
@@ -62,7 +62,7 @@ def test_copies_of_rows_and_of_episodes_are_counted() -> None:
 @given(st.lists(st.integers(0, 6), min_size=2, max_size=60))
 def test_the_share_of_copies_is_exact_while_all_hashes_are_kept(states: list[int]) -> None:
     obs = np.array(states, float)
-    copies = Copies()
+    copies = DuplicateCheck()
     for block in blocks_of([Episode(obs, -0.0 * obs[:, None], 0 * obs, terminated=True)]):
         copies.add(block)
     assert len(np.unique(np.concatenate(copies._rows))) == len(set(states))
@@ -208,7 +208,7 @@ def test_dynamics_tell_a_step_from_a_jump() -> None:
     push = rng.normal(size=(2, 4))
     new_obs = obs + 0.05 * obs[:, ::-1] + 0.1 * actions @ push + 0.01 * rng.normal(size=(2000, 4))
     new_obs[::100] = rng.normal(size=(20, 4))  # some of what it is fitted on is wrong
-    model = Dynamics.fit(obs, actions, new_obs)
+    model = LinearDynamics.fit(obs, actions, new_obs)
     assert model is not None
     score = model.score(obs, actions, new_obs)
     jumps = np.arange(2000) % 100 == 0
@@ -220,10 +220,10 @@ def test_dynamics_leave_out_what_rests() -> None:
     obs = rng.normal(size=(500, 3))
     new_obs = obs + 0.1
     new_obs[:, 2] = obs[:, 2]  # a goal
-    model = Dynamics.fit(obs, np.zeros((500, 1)), new_obs)
+    model = LinearDynamics.fit(obs, np.zeros((500, 1)), new_obs)
     assert model is not None
     assert model.moves.tolist() == [True, True, False]
-    assert Dynamics.fit(obs, np.zeros((500, 1)), obs) is None
+    assert LinearDynamics.fit(obs, np.zeros((500, 1)), obs) is None
 
 
 def test_correlation_time_of_an_autoregressive_process() -> None:
@@ -286,7 +286,7 @@ def test_the_gravest_comes_first_and_order_is_kept() -> None:
     found = [
         Finding(severity, str(i), "", "") for i, severity in enumerate(("note", "error", "warning", "error"))
     ]
-    assert [finding.check for finding in gravest_first(found)] == ["1", "3", "2", "0"]
+    assert [finding.check for finding in sort_by_severity(found)] == ["1", "3", "2", "0"]
 
 
 @pytest.mark.parametrize(

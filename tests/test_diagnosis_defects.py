@@ -14,7 +14,7 @@ import pytest
 
 from datasets_io import Episode, Shards, Source, open_shards
 from datasets_io.diagnosis import Diagnosis, diagnose_shards, diagnose_source
-from datasets_io.diagnosis.known import known_defects
+from datasets_io.diagnosis.known_defects import known_defects
 from datasets_io.ingestion.ingest import ingest
 from datasets_io.sources.catalogue import resolve_source
 from datasets_io.sources.tabular import Table

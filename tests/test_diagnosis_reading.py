@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datasets_io import Episode
-from datasets_io.diagnosis.blocks import of_shards
-from datasets_io.diagnosis.sample import Reservoir, Sampler, watched
-from datasets_io.diagnosis.survey import EpisodeTable
+from datasets_io.diagnosis.blocks import shard_blocks
+from datasets_io.diagnosis.sample import Reservoir, WindowSampler, spread_columns
+from datasets_io.diagnosis.summary import EpisodeTableBuilder
 from datasets_io.errors import Corrupt
 from datasets_io.ingestion.ingest import ingest
 
@@ -35,15 +35,15 @@ def test_shards_give_the_blocks_of_their_source(tmp_path: Path) -> None:
     for name in ("obs", "actions", "rewards", "row"):
         ours, theirs = (
             np.concatenate([getattr(block, name) for block in blocks])
-            for blocks in (of_shards(shards), blocks_of(episodes))
+            for blocks in (shard_blocks(shards), blocks_of(episodes))
         )
         assert np.array_equal(ours, theirs), name
     tables = []
-    for blocks in (of_shards(shards), blocks_of(episodes)):
-        table = EpisodeTable()
+    for blocks in (shard_blocks(shards), blocks_of(episodes)):
+        table = EpisodeTableBuilder()
         for block in blocks:
             table.add(block)
-        tables.append(table.whole())
+        tables.append(table.build())
     for name, values in vars(tables[0]).items():
         assert np.allclose(values, getattr(tables[1], name)), name
 
@@ -51,7 +51,7 @@ def test_shards_give_the_blocks_of_their_source(tmp_path: Path) -> None:
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=12), st.integers(1, 200))
 def test_a_sample_is_the_same_however_the_data_are_cut(lengths: list[int], capacity: int) -> None:
     episodes = drift(lengths)
-    whole, single = Sampler(capacity), Sampler(capacity)
+    whole, single = WindowSampler(capacity), WindowSampler(capacity)
     for block in blocks_of(episodes):
         whole.add(block)
     for episode in episodes:
@@ -68,7 +68,7 @@ def test_a_sample_is_the_same_however_the_data_are_cut(lengths: list[int], capac
 def test_a_window_holds_the_rows_around_its_own() -> None:
     count = Episode(np.arange(6.0), np.arange(5.0) / 10, np.arange(5.0), terminated=True)
     (block,) = blocks_of([count])
-    sampler = Sampler()
+    sampler = WindowSampler()
     sampler.add(block)
     windows = sampler.windows()
     assert windows is not None
@@ -92,17 +92,17 @@ def test_a_reservoir_is_uniform() -> None:
 
 
 def test_wide_rows_are_watched_in_evenly_spread_columns() -> None:
-    assert watched(5).tolist() == [0, 1, 2, 3, 4]
-    assert watched(28_224)[[0, -1]].tolist() == [0, 28_223]
-    assert len(watched(28_224)) == 64
+    assert spread_columns(5).tolist() == [0, 1, 2, 3, 4]
+    assert spread_columns(28_224)[[0, -1]].tolist() == [0, 28_223]
+    assert len(spread_columns(28_224)) == 64
 
 
 def test_a_malformed_episode_is_told_and_the_others_are_examined() -> None:
     short = Episode(np.zeros((3, 2)), np.zeros((5, 2)), np.zeros(5), terminated=False, row=77)
     wide = Episode(np.zeros((6, 3)), np.zeros((5, 2)), np.zeros(5), terminated=False, row=99)
     diagnosis = diagnose([*drift([50] * 10), short, wide])
-    assert diagnosis.survey is not None
-    assert diagnosis.survey.rows == 500
+    assert diagnosis.summary is not None
+    assert diagnosis.summary.rows == 500
     assert diagnosis.count("error") == 2
     told = {finding.rows: finding.what for finding in diagnosis.findings if finding.check == "schema"}
     assert "5 actions and 3 observations" in told[(77,)]
@@ -112,7 +112,7 @@ def test_a_malformed_episode_is_told_and_the_others_are_examined() -> None:
 def test_a_source_that_breaks_off_is_an_error_and_what_came_before_is_examined() -> None:
     diagnosis = diagnose([*drift([20] * 3), Corrupt("trips.bag is cut short.", "It ends at byte 12.")])
     assert only(diagnosis, "schema").what == "trips.bag is cut short"
-    assert diagnosis.survey is None or diagnosis.survey.rows == 0 or diagnosis.count("error") == 1
+    assert diagnosis.summary is None or diagnosis.summary.rows == 0 or diagnosis.count("error") == 1
     nothing = diagnose([Corrupt("trips.bag is no bag.")])
-    assert nothing.survey is None
+    assert nothing.summary is None
     assert nothing.to_json()["rows"] == 0

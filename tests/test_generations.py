@@ -15,7 +15,7 @@ from datasets_io import Episode, Shards, Source, open_shards
 from datasets_io.errors import BadValues, Exists, UnknownName
 from datasets_io.ingestion.appending import append
 from datasets_io.ingestion.ingest import ingest
-from datasets_io.shards.generations import Range, parse
+from datasets_io.shards.generations import GenerationRange, parse_generations
 
 
 class Trips(Source):
@@ -43,15 +43,15 @@ def grown(tmp_path: Path) -> Shards:
     ("text", "wanted"),
     [
         ("trips", None),
-        ("trips@1", Range("trips", 0, 1)),
-        ("data/trips@0", Range("data/trips", 0, 0)),
-        ("trips@1+", Range("trips", 1, None)),
-        ("trips@1-2", Range("trips", 1, 2)),
+        ("trips@1", GenerationRange("trips", 0, 1)),
+        ("data/trips@0", GenerationRange("data/trips", 0, 0)),
+        ("trips@1+", GenerationRange("trips", 1, None)),
+        ("trips@1-2", GenerationRange("trips", 1, 2)),
         ("me@home", None),
     ],
 )
-def test_a_name_says_which_generations(text: str, wanted: Range | None):
-    assert parse(text) == wanted
+def test_a_name_says_which_generations(text: str, wanted: GenerationRange | None):
+    assert parse_generations(text) == wanted
 
 
 def test_every_older_state_can_be_opened(grown: Shards):
@@ -123,7 +123,8 @@ def test_the_same_file_twice_is_refused(tmp_path: Path):
 KILLED = """
 import os, sys
 from pathlib import Path
-from datasets_io import Shards, appending, storage
+from datasets_io import Shards, storage
+from datasets_io.ingestion import appending
 from test_generations import Trips
 folder, real = Path(sys.argv[1]), storage.write_text
 def dies(path, text):

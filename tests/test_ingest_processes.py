@@ -49,7 +49,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from slow_source_of_a_test import Slow
-from datasets_io import parallel
+from datasets_io.ingestion import parallel
 from datasets_io.ingestion.ingest import ingest
 parallel.PATIENCE_S = 0
 ingest(Slow(), Path(sys.argv[2]), Path(sys.argv[3]), name="slow")

@@ -173,7 +173,7 @@ TRAINER = """
 import os, sys
 secret = sys.argv[1]
 sys.argv = ["off2on", "train", "bc", "toy-pendulum", "--token", secret, f"https://me:{secret}@lab.org"]
-from off2on.commands.words import this_command
+from off2on.commands.arguments import this_command
 from off2on.training.plan import Plan
 from off2on.training.train import train
 import off2on.training.session

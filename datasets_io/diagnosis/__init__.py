@@ -9,7 +9,7 @@ whole episodes; the others look at the table of episodes or at a random sample o
 whatever the size of the data, but for some fifty bytes an episode.
 """
 
-from datasets_io.diagnosis.check import Diagnosis, diagnose_shards, diagnose_source
+from datasets_io.diagnosis.diagnose import Diagnosis, diagnose_shards, diagnose_source
 from datasets_io.diagnosis.finding import Fact, Finding
 
 __all__ = ["Diagnosis", "Fact", "Finding", "diagnose_shards", "diagnose_source"]

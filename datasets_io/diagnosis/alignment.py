@@ -12,7 +12,7 @@ import numpy as np
 from datasets_io.diagnosis.finding import Fact, Finding
 from datasets_io.diagnosis.neighbours import tree
 from datasets_io.diagnosis.sample import Windows
-from datasets_io.diagnosis.survey import Survey
+from datasets_io.diagnosis.summary import DataSummary
 from datasets_io.episode import Array
 
 FIT, TEST = 12_000, 4_000
@@ -22,9 +22,9 @@ BINS = 24
 NEAREST, DIMENSIONS = 5, 6
 
 
-def misaligned(survey: Survey) -> Iterator[Finding | Fact]:
+def check_alignment(summary: DataSummary) -> Iterator[Finding | Fact]:
     """Rewards that belong to another row; needs the sample only."""
-    windows = survey.windows
+    windows = summary.windows
     if windows is None:
         return
     inner = windows.take(np.flatnonzero(windows.has.all(1)))
@@ -33,7 +33,7 @@ def misaligned(survey: Survey) -> Iterator[Finding | Fact]:
     fit, test = _split(inner)
     if len(fit) < 200 or len(test) < 100:
         return
-    steps = [_step(inner, shift, survey.actions.choices) for shift in (-1, 0, 1)]
+    steps = [_step(inner, shift, summary.actions.choices) for shift in (-1, 0, 1)]
     rewards = inner.rewards.astype(np.float64)
     before, own, after = (_explained(step, rewards, fit, test) for step in steps)
     found = False

@@ -6,7 +6,7 @@ import numpy as np
 
 from datasets_io.diagnosis.finding import Fact, Finding
 from datasets_io.diagnosis.neighbours import Projection, tree
-from datasets_io.diagnosis.survey import Survey
+from datasets_io.diagnosis.summary import DataSummary
 from datasets_io.episode import Array
 
 QUERIES, NEAREST = 1000, 64
@@ -15,9 +15,9 @@ CERTAIN = 5e-3
 """Noise, as a share of the box, below which a behaviour has nothing to compare with."""
 
 
-def behaviour(survey: Survey) -> Iterator[Finding | Fact]:
+def behaviour(summary: DataSummary) -> Iterator[Finding | Fact]:
     """Entropy of the actions among nearest neighbours; needs the sample only."""
-    windows = survey.windows
+    windows = summary.windows
     project = None if windows is None else Projection.of(windows.obs[:, 1])
     if windows is None or project is None or len(windows) < 4 * NEAREST:
         return
@@ -25,13 +25,13 @@ def behaviour(survey: Survey) -> Iterator[Finding | Fact]:
     rng = np.random.default_rng(5)
     queries = rng.permutation(len(points))[:QUERIES]
     _, near = tree(points).query(points[queries], NEAREST)
-    if survey.discrete:
-        yield from _discrete(windows.actions[:, 1, 0][near].astype(int), survey.actions.choices or 1)
+    if summary.discrete:
+        yield from _discrete(windows.actions[:, 1, 0][near].astype(int), summary.actions.choices or 1)
     else:
-        yield from _continuous(points[near], windows.actions[:, 1].astype(np.float64)[near], survey)
+        yield from _continuous(points[near], windows.actions[:, 1].astype(np.float64)[near], summary)
 
 
-def _continuous(states: Array, actions: Array, survey: Survey) -> Iterator[Finding | Fact]:
+def _continuous(states: Array, actions: Array, summary: DataSummary) -> Iterator[Finding | Fact]:
     """Gaussian entropy of what a local linear law leaves of the actions.
 
     Args:
@@ -47,7 +47,7 @@ def _continuous(states: Array, actions: Array, survey: Survey) -> Iterator[Findi
     left = target - inputs @ weights
     freedom = max(1, inputs.shape[1] - inputs.shape[2] - 1)
     noise = np.sqrt(np.square(left).sum(1) / freedom)
-    low, high = survey.actions.low, survey.actions.high
+    low, high = summary.actions.low, summary.actions.high
     if low is None or high is None or len(low) != noise.shape[1] or not np.isfinite(high - low).all():
         low, high = actions.min((0, 1)), actions.max((0, 1))
     half = np.maximum(high - low, 1e-9) / 2

@@ -97,7 +97,7 @@ def _finite(values: Array) -> Array:
     return rows
 
 
-def of_shards(shards: Shards) -> Iterator[Block]:
+def shard_blocks(shards: Shards) -> Iterator[Block]:
     """The blocks of a data set, piece by piece; rows are counted through all files."""
     for piece in shards.pieces:
         read = shards.read(

@@ -7,8 +7,8 @@ import numpy as np
 from datasets_io.diagnosis.blocks import Block
 from datasets_io.diagnosis.finding import Fact, Finding
 from datasets_io.diagnosis.neighbours import Projection, tree
-from datasets_io.diagnosis.sample import Reservoir, Windows, watched
-from datasets_io.diagnosis.survey import Survey
+from datasets_io.diagnosis.sample import Reservoir, Windows, spread_columns
+from datasets_io.diagnosis.summary import DataSummary
 from datasets_io.episode import Array
 
 EPISODES, STEPS, COLUMNS = 48, 2048, 16
@@ -17,7 +17,7 @@ POINTS = 4000
 """Rows on each side of a comparison of distances."""
 
 
-class Independence:
+class EffectiveRowsCheck:
     """Keeps a few whole episodes, and estimates how many independent rows all of them are worth."""
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class Independence:
 
     def add(self, block: Block) -> None:
         """Draws some of a block's episodes, those with a number that is none left out."""
-        columns = watched(block.obs.shape[1], COLUMNS)
+        columns = spread_columns(block.obs.shape[1], COLUMNS)
         whole = np.logical_and.reduceat(block.finite, block.starts)
         episodes, keys = self._chosen.choose(np.flatnonzero(whole))
         self._rows += len(block)
@@ -40,7 +40,7 @@ class Independence:
             trace[:length] = block.obs[start : start + length][:, columns]
         self._chosen.add(keys, {"trace": traces, "length": lengths})
 
-    def report(self, survey: Survey) -> Iterator[Finding | Fact]:
+    def report(self, summary: DataSummary) -> Iterator[Finding | Fact]:
         """The effective number of rows."""
         kept = self._chosen.columns()
         if not kept:
@@ -97,12 +97,12 @@ def _correlation_times(traces: Array, lengths: Array) -> Array:
     return times
 
 
-def novelty(survey: Survey) -> Iterator[Finding | Fact]:
+def check_novelty(summary: DataSummary) -> Iterator[Finding | Fact]:
     """How far later data lie from earlier ones, and these data from others; needs the sample only."""
-    windows = survey.windows
+    windows = summary.windows
     if windows is None or len(windows) < 200:
         return
-    if len(survey.episodes) >= 8:
+    if len(summary.episodes) >= 8:
         middle = np.median(windows.episode)
         late = windows.episode > middle
         far = _farther(windows.obs[late, 1], windows.obs[~late, 1], windows.episode[~late])
@@ -124,8 +124,8 @@ def novelty(survey: Survey) -> Iterator[Finding | Fact]:
                     "time, or the first episodes alone, is another task",
                     "shuffle episodes before a split",
                 )
-    if survey.against is not None:
-        yield from _compared(windows, *survey.against)
+    if summary.against is not None:
+        yield from _compared(windows, *summary.against)
 
 
 _HOW = (

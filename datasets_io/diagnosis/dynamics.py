@@ -21,7 +21,7 @@ STILL = 0.9
 
 
 @dataclass(frozen=True, eq=False)
-class Dynamics:
+class LinearDynamics:
     """A fitted model of s' − s.
 
     Args:
@@ -45,7 +45,9 @@ class Dynamics:
     choices: int | None
 
     @classmethod
-    def fit(cls, obs: Array, actions: Array, new_obs: Array, choices: int | None = None) -> "Dynamics | None":
+    def fit(
+        cls, obs: Array, actions: Array, new_obs: Array, choices: int | None = None
+    ) -> "LinearDynamics | None":
         """Fits transitions [n, …]; rows that fit worst are left out of the second and third fit.
 
         Returns:

@@ -41,7 +41,7 @@ _MEANING: dict[str, tuple[Severity, str, str]] = {
 }
 
 
-def noted(faults: Iterable[Fault], seen: set[str]) -> Iterator[Finding]:
+def fault_findings(faults: Iterable[Fault], seen: set[str]) -> Iterator[Finding]:
     """Findings of faults.
 
     Args:

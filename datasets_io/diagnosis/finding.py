@@ -70,7 +70,7 @@ class Fact:
         return asdict(self)
 
 
-def gravest_first(findings: list[Finding]) -> list[Finding]:
+def sort_by_severity(findings: list[Finding]) -> list[Finding]:
     """Errors, then warnings, then notes; otherwise in the order in which they came."""
     return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from datasets_io.diagnosis.blocks import Block
 from datasets_io.diagnosis.finding import Fact, Finding, share
-from datasets_io.diagnosis.survey import Survey
+from datasets_io.diagnosis.summary import DataSummary
 from datasets_io.episode import Array
 from datasets_io.returns import returns_to_go
 
@@ -16,7 +16,7 @@ FEW = 8
 """Different rewards up to which each is counted."""
 
 
-class Rewards:
+class RewardCheck:
     """Counts rewards by value, as long as there are few values, and follows returns to go."""
 
     def __init__(self) -> None:
@@ -54,9 +54,9 @@ class Rewards:
         for value in np.unique(ends).tolist():
             self._at_end[value] = self._at_end.get(value, 0) + int((ends == value).sum())
 
-    def report(self, survey: Survey) -> Iterator[Finding | Fact]:
+    def report(self, summary: DataSummary) -> Iterator[Finding | Fact]:
         """The scale of returns and values; rewards that teach nothing, or little."""
-        yield from self._scale(survey)
+        yield from self._scale(summary)
         if self._zero == self._rows:
             yield Finding(
                 "error",
@@ -68,13 +68,13 @@ class Rewards:
             )
             return
         if self._values is not None and len(self._values) == 1:
-            yield from self._constant(survey)
+            yield from self._constant(summary)
             return
-        yield from self._sparse(survey)
-        yield from self._terminals(survey)
-        returns = survey.episodes.returns
+        yield from self._sparse(summary)
+        yield from self._terminals(summary)
+        returns = summary.episodes.returns
         if len(returns) > 2 and np.ptp(returns) <= 1e-6 * max(1.0, float(np.abs(returns).max())):
-            alike = int(np.ptp(survey.episodes.lengths)) == 0
+            alike = int(np.ptp(summary.episodes.lengths)) == 0
             yield Finding(
                 "warning" if alike else "note",
                 "rewards",
@@ -84,8 +84,8 @@ class Rewards:
                 "check that rewards were not shared out evenly afterwards" if alike else "",
             )
 
-    def _scale(self, survey: Survey) -> Iterator[Fact]:
-        returns = survey.episodes.returns
+    def _scale(self, summary: DataSummary) -> Iterator[Fact]:
+        returns = summary.episodes.returns
         quartiles = np.quantile(returns, (0, 0.25, 0.5, 0.75, 1))
         yield Fact(
             "return",
@@ -109,9 +109,9 @@ class Rewards:
             "largest by far is extrapolating.",
         )
 
-    def _constant(self, survey: Survey) -> Iterator[Finding]:
+    def _constant(self, summary: DataSummary) -> Iterator[Finding]:
         (value,) = self._values or {0.0: 0}
-        episodes = survey.episodes
+        episodes = summary.episodes
         alike = not episodes.terminated.any() or bool((episodes.lengths == episodes.lengths[0]).all())
         yield Finding(
             "warning" if alike else "note",
@@ -123,9 +123,9 @@ class Rewards:
             "check the column that was read (--columns rewards=NAME)" if alike else "",
         )
 
-    def _sparse(self, survey: Survey) -> Iterator[Finding | Fact]:
+    def _sparse(self, summary: DataSummary) -> Iterator[Finding | Fact]:
         paid = self._rows - self._zero
-        part, episodes = paid / self._rows, len(survey.episodes)
+        part, episodes = paid / self._rows, len(summary.episodes)
         if self._values is not None:
             usual = max(self._values, key=lambda value: self._values[value] if self._values else 0)
             paid = self._rows - self._values[usual]
@@ -155,12 +155,12 @@ class Rewards:
                 "a discount near 1 and many updates; reward − 1, as is usual on AntMaze",
             )
 
-    def _terminals(self, survey: Survey) -> Iterator[Finding]:
+    def _terminals(self, summary: DataSummary) -> Iterator[Finding]:
         """Of two rewards, whether the rarer one and the terminal go together."""
         if self._values is None or len(self._values) != 2:
             return
         rare = min(self._values, key=lambda value: self._values[value] if self._values else 0)
-        count, ended = self._values[rare], int(survey.episodes.terminated.sum())
+        count, ended = self._values[rare], int(summary.episodes.terminated.sum())
         both = self._at_end.get(rare, 0)
         if not ended or count > 0.2 * self._rows or both < 0.05 * min(count, ended):
             return

@@ -9,11 +9,11 @@ from datasets_io.episode import Array
 
 CAPACITY = 50_000
 """Rows kept."""
-WATCHED = 64
+MAX_COLUMNS = 64
 """Columns of observations, and half as many of actions, that are kept of wider ones."""
 
 
-def watched(width: int, most: int = WATCHED) -> Array:
+def spread_columns(width: int, most: int = MAX_COLUMNS) -> Array:
     """Which columns are looked at closely: all, or `most` of them, evenly spread."""
     return np.unique(np.linspace(0, width - 1, min(width, most)).round().astype(int))
 
@@ -98,7 +98,7 @@ class Windows:
         return Windows(**{name: values[index] for name, values in vars(self).items()})
 
 
-class Sampler:
+class WindowSampler:
     """Collects `Windows` of finite rows from blocks."""
 
     def __init__(self, capacity: int = CAPACITY) -> None:
@@ -107,7 +107,7 @@ class Sampler:
 
     def add(self, block: Block) -> None:
         """Takes its share of a block."""
-        obs, actions = watched(block.obs.shape[1]), block.actions
+        obs, actions = spread_columns(block.obs.shape[1]), block.actions
         # A window reaches one row back and two ahead: all of them must be numbers.
         fine = block.finite & np.roll(block.finite, 1) & np.roll(block.finite, -1)
         rows, keys = self._reservoir.choose(np.flatnonzero(fine))
@@ -123,7 +123,7 @@ class Sampler:
         seen[~has] = 0
         has &= np.isfinite(seen).all(-1)
         acts = actions.reshape(len(actions), -1)
-        acts = acts[:, watched(acts.shape[1], WATCHED // 2)]
+        acts = acts[:, spread_columns(acts.shape[1], MAX_COLUMNS // 2)]
         done = acts[np.clip(at[:, :3], 0, len(block) - 1)].astype(np.float32)
         done[~inside[:, :3]] = 0
         self._reservoir.add(

@@ -6,8 +6,8 @@ import numpy as np
 
 from datasets_io.diagnosis.blocks import Block
 from datasets_io.diagnosis.finding import Fact, Finding, listed
-from datasets_io.diagnosis.sample import watched
-from datasets_io.diagnosis.survey import Survey
+from datasets_io.diagnosis.sample import spread_columns
+from datasets_io.diagnosis.summary import DataSummary
 from datasets_io.episode import Array
 from datasets_io.moments import Moments
 
@@ -21,7 +21,7 @@ OFFSET = 1e5
 """A mean of this many standard deviations: float32 holds seven digits, so two of the spread are left."""
 
 
-class Values:
+class ValueCheck:
     """Counts values that are no numbers, and keeps each column's moments and first offenders."""
 
     def __init__(self) -> None:
@@ -60,24 +60,24 @@ class Values:
         if size[row] > self._largest.get(name, (-1.0, 0))[0]:
             self._largest[name] = float(size[row]), int(block.row[block.finite][row])
 
-    def report(self, survey: Survey) -> Iterator[Finding | Fact]:
+    def report(self, summary: DataSummary) -> Iterator[Finding | Fact]:
         """What is no number, what is too large, what is constant."""
-        yield from self._bad_rows(survey)
+        yield from self._bad_rows(summary)
         for name in self._moments:
             yield from self._huge(name)
-        yield from self._outliers(survey)
+        yield from self._outliers(summary)
         yield from self._offsets()
-        yield from self._constant(survey)
+        yield from self._constant(summary)
 
-    def _bad_rows(self, survey: Survey) -> Iterator[Finding]:
+    def _bad_rows(self, summary: DataSummary) -> Iterator[Finding]:
         for name, (count, first, columns) in self._bad.items():
             where = f" (columns {listed([str(column) for column in sorted(columns)])})" if columns else ""
             yield Finding(
                 "error",
                 "finite",
-                f"{name} hold NaN or infinity in {count:,} of {survey.rows:,} rows{where}",
+                f"{name} hold NaN or infinity in {count:,} of {summary.rows:,} rows{where}",
                 "one of them in a batch makes every weight NaN; nothing is learned from then on",
-                f"{survey.again} --nan drop-episode",
+                f"{summary.again} --nan drop-episode",
                 (first,),
             )
 
@@ -104,11 +104,11 @@ class Values:
             (row,),
         )
 
-    def _outliers(self, survey: Survey) -> Iterator[Finding]:
-        if survey.windows is None or len(survey.windows) < 1000:
+    def _outliers(self, summary: DataSummary) -> Iterator[Finding]:
+        if summary.windows is None or len(summary.windows) < 1000:
             return
-        columns = watched(np.size(self._moments["obs"].mean))
-        sampled = survey.windows.obs[:, 1].astype(np.float64)
+        columns = spread_columns(np.size(self._moments["obs"].mean))
+        sampled = summary.windows.obs[:, 1].astype(np.float64)
         low, middle, high = np.quantile(sampled, (0.001, 0.5, 0.999), axis=0)
         moments = self._moments["obs"]
         reach = np.maximum(moments.high[columns] - middle, middle - moments.low[columns])
@@ -143,8 +143,8 @@ class Values:
                 "subtract the first value of the episode, in float64, before the rows are handed over",
             )
 
-    def _constant(self, survey: Survey) -> Iterator[Finding]:
-        if survey.rows < 2:
+    def _constant(self, summary: DataSummary) -> Iterator[Finding]:
+        if summary.rows < 2:
             return
         for name, severity in (("obs", "note"), ("actions", "warning")):
             moments = self._moments.get(name)

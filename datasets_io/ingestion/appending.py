@@ -10,11 +10,11 @@ from typing import Any
 from datasets_io import storage
 from datasets_io.errors import BadValues, Exists, NoSpace, Unreachable, UserError
 from datasets_io.ingestion.ingest import Progress, ingest
-from datasets_io.ingestion.workspace import exclusive
+from datasets_io.ingestion.workspace import exclusive_lock
 from datasets_io.shards.generations import totals
-from datasets_io.shards.manifest import FILE, Manifest, content_hash
+from datasets_io.shards.manifest import MANIFEST_FILE, Manifest, content_hash
 from datasets_io.shards.reading import Shards
-from datasets_io.shards.scenes import FOLDER as SCENES
+from datasets_io.shards.scenes import SCENES_FOLDER as SCENES
 from datasets_io.source import Source
 from datasets_io.storage import Place
 
@@ -56,7 +56,7 @@ def append(
     folder, source = shards.path, copy(source)
     if source.action_space is None:
         source.action_space = shards.action_space
-    lock = exclusive(folder / "lock") if isinstance(folder, Path) else nullcontext()
+    lock = exclusive_lock(folder / "lock") if isinstance(folder, Path) else nullcontext()
     with lock, _swept(folder / INCOMING):
         old = Shards(folder).manifest  # as it is now, whatever `shards` was opened as
         number = len(old.generations)
@@ -80,7 +80,7 @@ def append(
             kind: [_copy(new.path / kind, folder / kind, file, number) for file in files]
             for kind, files in (("shards", new.manifest.files), (SCENES, new.manifest.scene_files))
         }
-        storage.write_text(folder / FILE, _joined(old, new.manifest, added).to_json())
+        storage.write_text(folder / MANIFEST_FILE, _joined(old, new.manifest, added).to_json())
     return Shards(folder)
 
 

@@ -20,12 +20,12 @@ from datasets_io import storage
 from datasets_io.environments import spaces_of
 from datasets_io.errors import BadValues
 from datasets_io.faults import Quarantined
-from datasets_io.ingestion.inspection import Rules
-from datasets_io.ingestion.manifest_of import describe_data
+from datasets_io.ingestion.inspection import IngestOptions
+from datasets_io.ingestion.manifest_builder import build_manifest
 from datasets_io.ingestion.parallel import run_parts
-from datasets_io.ingestion.part_job import Job
+from datasets_io.ingestion.part_job import PartJob
 from datasets_io.ingestion.part_report import combine
-from datasets_io.ingestion.workspace import workspace
+from datasets_io.ingestion.workspace import open_workspace
 from datasets_io.shards.manifest import SCHEMA_VERSION, space_to_json
 from datasets_io.shards.reading import Shards
 from datasets_io.source import Source
@@ -81,11 +81,11 @@ def ingest(
         Corrupt: A file is truncated or is not what its name says.
         MissingColumn: A column is not there.
     """
-    rules = Rules(nan, clip_actions, store_new_obs)
+    options = IngestOptions(nan, clip_actions, store_new_obs)
     if not name or Path(name).name != name or name.endswith(".partial"):
         raise BadValues(f"{name!r} cannot name a data set.", "It names a folder: no slash, no '.partial'.")
     final = storage.locate(out) / name
-    space = workspace(final, overwrite)
+    space = open_workspace(final, overwrite)
 
     source = copy(source)
     source.rows_per_shard = rows_per_shard
@@ -94,12 +94,12 @@ def ingest(
     parts = source.parts(path)
     observation_space, action_space = _spaces(source)
     if action_space is not None:
-        rules = Rules(nan, clip_actions, store_new_obs, space_to_json(action_space))
+        options = IngestOptions(nan, clip_actions, store_new_obs, space_to_json(action_space))
     plan = {
         "sha256": sha256,
         "code": source.code_hash,
         "options": source.options(),
-        "rules": asdict(rules),
+        "rules": asdict(options),
         "parts": len(parts),
         "rows_per_shard": rows_per_shard,
         "discount": discount,
@@ -107,12 +107,12 @@ def ingest(
     }
     split = rows_per_shard if len(parts) == 1 else None
     with space.held(json.dumps(plan, sort_keys=True, default=str)):
-        job = Job(source, space.folder, space.reports, rules, discount, split, space.prefix, id_prefix)
+        job = PartJob(source, space.folder, space.reports, options, discount, split, space.prefix, id_prefix)
         reports = run_parts(job, parts, progress)
         report = combine(reports, source.faults)
         if (refusal := report.refusal(path)) is not None:
             raise refusal
-        manifest = describe_data(
+        manifest = build_manifest(
             source, path, name, report, (observation_space, action_space), sha256, discount
         )
         beside = {QUARANTINE: _csv(report.quarantined)} if report.quarantined else {}

@@ -12,7 +12,7 @@ from datasets_io.shards.manifest import space_from_json
 
 
 @dataclass(frozen=True)
-class Rules:
+class IngestOptions:
     """What an ingest does about bad values.
 
     Args:
@@ -32,8 +32,8 @@ class Rules:
             raise BadValues(f"nan={self.nan!r} is not known.", "It is refuse or drop-episode.")
 
 
-def inspect(
-    columns: dict[str, Array], starts: Array, final_obs: Array, first_rows: Array, rules: Rules
+def check_rows(
+    columns: dict[str, Array], starts: Array, final_obs: Array, first_rows: Array, options: IngestOptions
 ) -> tuple[dict[str, Array], Array, list[Fault]]:
     """Finds what is wrong with packed episodes.
 
@@ -42,7 +42,7 @@ def inspect(
         starts: Row at which each episode starts [E].
         final_obs: Observations after the last actions [E, …].
         first_rows: The source's row at which each episode starts [E].
-        rules: What to do about it.
+        options: How to handle each problem.
 
     Returns:
         The columns, with actions clipped if that was asked for; which episodes to leave out [E] bool; the
@@ -56,21 +56,21 @@ def inspect(
 
     faults: list[Fault] = []
     bad = np.zeros(len(starts), bool)
-    verdict = "NaN or infinite rows" + ("" if rules.nan == "refuse" else "; their episodes are left out")
+    verdict = "NaN or infinite rows" + ("" if options.nan == "refuse" else "; their episodes are left out")
     for name, values in columns.items():
         wrong = _not_finite(values)
         if wrong.any():
             bad |= np.logical_or.reduceat(wrong, starts)
             row = source_row(int(np.argmax(wrong)))
-            faults.append(Fault("nan", name, verdict, int(wrong.sum()), row, refused=rules.nan == "refuse"))
+            faults.append(Fault("nan", name, verdict, int(wrong.sum()), row, refused=options.nan == "refuse"))
     wrong = _not_finite(final_obs) & ~bad
     if wrong.any():
         bad |= wrong
         row = int((first_rows + lengths - 1)[wrong][0])
         detail = f"{verdict} (observation after the last action)"
-        faults.append(Fault("nan", "obs", detail, int(wrong.sum()), row, refused=rules.nan == "refuse"))
-    if rules.action_space is not None:
-        columns, found = _actions(columns, rules, source_row)
+        faults.append(Fault("nan", "obs", detail, int(wrong.sum()), row, refused=options.nan == "refuse"))
+    if options.action_space is not None:
+        columns, found = _actions(columns, options, source_row)
         faults += found
     return columns, bad, faults
 
@@ -85,9 +85,9 @@ def _not_finite(values: Array) -> Array:
 
 
 def _actions(
-    columns: dict[str, Array], rules: Rules, source_row: Any
+    columns: dict[str, Array], options: IngestOptions, source_row: Any
 ) -> tuple[dict[str, Array], list[Fault]]:
-    space, actions = space_from_json(rules.action_space or {}), columns["actions"]
+    space, actions = space_from_json(options.action_space or {}), columns["actions"]
     discrete = hasattr(space, "n")
     if discrete != (actions.ndim == 1) or (not discrete and actions.shape[1:] != space.shape):
         raise BadValues(
@@ -101,7 +101,7 @@ def _actions(
     if not outside.any():
         return columns, []
     rows = outside.reshape(len(outside), -1).any(1)
-    clip = rules.clip_actions and not discrete
+    clip = options.clip_actions and not discrete
     fault = Fault(
         kind="outside",
         column="actions",

@@ -10,7 +10,7 @@ from typing import Any
 
 from datasets_io import errors
 from datasets_io.errors import UserError
-from datasets_io.ingestion.part_job import Job
+from datasets_io.ingestion.part_job import PartJob
 from datasets_io.ingestion.part_report import PartReport
 from datasets_io.local_ray import start_ray
 
@@ -21,7 +21,7 @@ PATIENCE_S = 10.0
 
 
 def run_parts(
-    job: Job, parts: list[Any], progress: Callable[[int, int, int], None] | None
+    job: PartJob, parts: list[Any], progress: Callable[[int, int, int], None] | None
 ) -> list[PartReport]:
     """Writes every part that is not there yet.
 
@@ -59,7 +59,7 @@ def run_parts(
 
 
 def _through_ray(
-    job: Job,
+    job: PartJob,
     parts: list[Any],
     todo: list[int],
     reports: list[PartReport | None],

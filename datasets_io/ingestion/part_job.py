@@ -6,23 +6,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from datasets_io import storage
-from datasets_io.ingestion.inspection import Rules
+from datasets_io.ingestion.inspection import IngestOptions
 from datasets_io.ingestion.part_report import PartReport
 from datasets_io.ingestion.workspace import SHARDS
 from datasets_io.ingestion.writing import PartWriter
-from datasets_io.shards.scenes import FOLDER as SCENES
+from datasets_io.shards.scenes import SCENES_FOLDER as SCENES
 from datasets_io.source import Source
 from datasets_io.storage import Place
 
 
 @dataclass(frozen=True)
-class Job:
+class PartJob:
     """What a worker needs to write any one part."""
 
     source: Source
     folder: Place
     reports: Place
-    rules: Rules
+    options: IngestOptions
     discount: float | None
     split: int | None
     prefix: str = ""
@@ -35,7 +35,7 @@ class Job:
         writer = PartWriter(
             self.folder,
             index,
-            self.rules,
+            self.options,
             discount=self.discount,
             split=self.split,
             prefix=self.prefix,

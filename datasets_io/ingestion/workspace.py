@@ -19,8 +19,8 @@ from pathlib import Path
 
 from datasets_io import storage
 from datasets_io.errors import Exists, NoSpace, Unreachable, UserError
-from datasets_io.shards.manifest import FILE
-from datasets_io.shards.scenes import FOLDER as SCENES
+from datasets_io.shards.manifest import MANIFEST_FILE
+from datasets_io.shards.scenes import SCENES_FOLDER as SCENES
 from datasets_io.storage import Place
 from datasets_io.storage.buckets import Location
 from datasets_io.storage.errors import explained
@@ -84,7 +84,7 @@ class Workspace(ABC):
     def _remove(self) -> None: ...
 
 
-def workspace(final: Place, overwrite: bool) -> Workspace:
+def open_workspace(final: Place, overwrite: bool) -> Workspace:
     """Where the data set `final` is to be written.
 
     Args:
@@ -116,7 +116,7 @@ class _OnDisk(Workspace):
     def _lock(self) -> Iterator[None]:
         with explained(self.folder):
             (self.folder / SHARDS).mkdir(parents=True, exist_ok=True)
-        with exclusive(self.folder / "lock"):
+        with exclusive_lock(self.folder / "lock"):
             yield
 
     def _prepare(self, plan: str) -> None:
@@ -137,7 +137,7 @@ class _OnDisk(Workspace):
 
     def commit(self, manifest: str, beside: Mapping[str, str]) -> None:
         self._sweep()
-        for name, text in {**beside, FILE: manifest}.items():
+        for name, text in {**beside, MANIFEST_FILE: manifest}.items():
             storage.write_text(self.folder / name, text)
         shutil.rmtree(self.reports)
         self._plan.unlink()
@@ -155,7 +155,9 @@ class _InBucket(Workspace):
     def __init__(self, final: Location) -> None:
         self.folder: Location = final
         self._begun = final.parent / f"{final.name}.partial"
-        self._before = storage.read_text(final / FILE) if storage.is_file(final / FILE) else ""
+        self._before = (
+            storage.read_text(final / MANIFEST_FILE) if storage.is_file(final / MANIFEST_FILE) else ""
+        )
 
     def is_taken(self) -> bool:
         return bool(self._before)
@@ -176,14 +178,14 @@ class _InBucket(Workspace):
         storage.write_text(self._state / "plan.json", plan)
 
     def commit(self, manifest: str, beside: Mapping[str, str]) -> None:
-        for name, text in {**beside, FILE: manifest}.items():
+        for name, text in {**beside, MANIFEST_FILE: manifest}.items():
             storage.write_text(self.folder / name, text)
         self._forget()
         if self._before:
             replaced = json.loads(self._before)
             listed = {file["name"] for kind in ("files", "scene_files") for file in replaced[kind]}
             self._delete_files(listed.__contains__)
-            for name in storage.sizes(self.folder).keys() - {FILE, *beside}:
+            for name in storage.sizes(self.folder).keys() - {MANIFEST_FILE, *beside}:
                 storage.delete(self.folder / name)
 
     def _remove(self) -> None:
@@ -206,7 +208,7 @@ def _starting(prefix: str) -> Callable[[str], bool]:
 
 
 @contextmanager
-def exclusive(path: Path, refusal: UserError | None = None) -> Iterator[int]:
+def exclusive_lock(path: Path, refusal: UserError | None = None) -> Iterator[int]:
     """Holds a lock file for this process, and for those to which it hands the file on.
 
     Args:

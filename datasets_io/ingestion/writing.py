@@ -14,12 +14,12 @@ from datasets_io import storage
 from datasets_io.episode import Array, Episode
 from datasets_io.errors import BadValues
 from datasets_io.faults import Fault, merge
-from datasets_io.ingestion.inspection import Rules, inspect
+from datasets_io.ingestion.inspection import IngestOptions, check_rows
 from datasets_io.ingestion.part_report import MEASURED, PartReport
 from datasets_io.moments import Moments
 from datasets_io.returns import returns_to_go
-from datasets_io.shards.columns import describe, pack, to_table
-from datasets_io.shards.scenes import FOLDER as SCENES
+from datasets_io.shards.columns import describe_columns, pack, to_table
+from datasets_io.shards.scenes import SCENES_FOLDER as SCENES
 from datasets_io.shards.scenes import SceneWriter
 from datasets_io.source import hash_path
 from datasets_io.storage import Place
@@ -50,7 +50,7 @@ class PartWriter:
         self,
         folder: Place,
         part: int,
-        rules: Rules,
+        options: IngestOptions,
         *,
         discount: float | None = None,
         split: int | None = None,
@@ -58,7 +58,7 @@ class PartWriter:
         id_prefix: str = "",
         progress: Callable[[int], None] | None = None,
     ) -> None:
-        self._folder, self._part, self._rules, self._discount = folder, part, rules, discount
+        self._folder, self._part, self._rules, self._discount = folder, part, options, discount
         self._split, self._prefix, self._id_prefix, self._progress = split, prefix, id_prefix, progress
         # Row groups of equal size: a file of 100,000 rows is four of 25,000, not three and a crumb.
         self._group = ROW_GROUP if split is None else ceil(split / ceil(split / ROW_GROUP))
@@ -142,13 +142,13 @@ class PartWriter:
             return
         columns, starts, final = pack(self._buffer)
         first_rows = np.array([episode.row for episode in self._buffer])
-        columns, bad, faults = inspect(columns, starts, final, first_rows, self._rules)
+        columns, bad, faults = check_rows(columns, starts, final, first_rows, self._rules)
         self.report.faults = merge([*self.report.faults, *faults])
         self._buffer = [episode for episode, is_bad in zip(self._buffer, bad, strict=True) if not is_bad]
         if bad.any() and self._buffer:
             # Rare, so simply once more; what is left has no fault that would be counted twice.
             columns, starts, final = pack(self._buffer)
-            columns, _, _ = inspect(columns, starts, final, first_rows[~bad], self._rules)
+            columns, _, _ = check_rows(columns, starts, final, first_rows[~bad], self._rules)
         if self._buffer:
             self._write_group(columns, starts, final)
         self._buffer, self._buffered, self._buffered_bytes = [], 0, 0
@@ -168,12 +168,12 @@ class PartWriter:
             columns["ret"] = returns_to_go(columns["rewards"], last, self._discount)
         table = to_table(columns, starts, final, [str(episode.id) for episode in self._buffer])
         report = self.report
-        if report.columns and report.columns != describe(table):
+        if report.columns and report.columns != describe_columns(table):
             raise BadValues(
                 "episodes disagree in the types of their columns.",
-                f"first {report.columns}, then {describe(table)}",
+                f"first {report.columns}, then {describe_columns(table)}",
             )
-        report.columns = describe(table)
+        report.columns = describe_columns(table)
         if self._file is None:
             self._file = pq.ParquetWriter(
                 self._temporary,

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from datasets_io.episode import Array, Episode
 
-FIXED = ("eps_id", "t", "obs", "actions", "rewards", "terminateds", "truncateds", "final_obs")
+FIXED_COLUMNS = ("eps_id", "t", "obs", "actions", "rewards", "terminateds", "truncateds", "final_obs")
 
 
 def pack(episodes: Sequence[Episode]) -> tuple[dict[str, Array], Array, Array]:
@@ -59,7 +59,7 @@ def _float32(values: Array) -> Array:
 
 
 def to_table(columns: dict[str, Array], starts: Array, final_obs: Array, ids: Sequence[str]) -> pa.Table:
-    """Packed columns as an Arrow table in the order of `FIXED`, then the extras."""
+    """Packed columns as an Arrow table in the order of `FIXED_COLUMNS`, then the extras."""
     rows = len(columns["t"])
     lengths = np.diff(starts, append=rows)
     last = np.zeros(rows, bool)
@@ -69,7 +69,7 @@ def to_table(columns: dict[str, Array], starts: Array, final_obs: Array, ids: Se
         "final_obs": _nullable_lists(final_obs.reshape(len(final_obs), -1), last),
     }
     arrays |= {name: _arrow(values) for name, values in columns.items()}
-    names = [*FIXED, *(name for name in columns if name not in FIXED)]
+    names = [*FIXED_COLUMNS, *(name for name in columns if name not in FIXED_COLUMNS)]
     return pa.table({name: arrays[name] for name in names})
 
 
@@ -108,7 +108,7 @@ def final_rows(column: pa.ChunkedArray, shape: Sequence[int]) -> tuple[Array, Ar
     return last, values.reshape(-1, *shape)
 
 
-def describe(table: pa.Table) -> list[tuple[str, str, list[int]]]:
+def describe_columns(table: pa.Table) -> list[tuple[str, str, list[int]]]:
     """Name, dtype and shape of a row for each column, as the manifest lists them."""
     described: list[tuple[str, str, list[int]]] = []
     for column in table.schema:

@@ -16,7 +16,7 @@ from datasets_io.moments import Moments
 from datasets_io.shards.manifest import Generation, Manifest, content_hash
 
 
-class Range(NamedTuple):
+class GenerationRange(NamedTuple):
     """Generations first … last of the data set `name`; None: the newest."""
 
     name: str
@@ -24,18 +24,18 @@ class Range(NamedTuple):
     last: int | None
 
 
-def parse(text: str) -> Range | None:
+def parse_generations(text: str) -> GenerationRange | None:
     """What `NAME@1`, `NAME@1+` or `NAME@1-3` says; None for a plain name."""
     match = re.fullmatch(r"(.+)@(\d+)(\+|-\d+)?", text)
     if match is None:
         return None
     name, number, rest = match[1], int(match[2]), match[3]
     if rest is None:
-        return Range(name, 0, number)
-    return Range(name, number, None if rest == "+" else int(rest[1:]))
+        return GenerationRange(name, 0, number)
+    return GenerationRange(name, number, None if rest == "+" else int(rest[1:]))
 
 
-def restrict(manifest: Manifest, wanted: Range) -> Manifest:
+def restrict(manifest: Manifest, wanted: GenerationRange) -> Manifest:
     """The manifest of some generations of a data set.
 
     Raises:

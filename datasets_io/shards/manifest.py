@@ -14,7 +14,7 @@ from datasets_io.errors import BadValues, Corrupt
 from datasets_io.faults import Fault
 
 SCHEMA_VERSION = 2
-FILE = "manifest.json"
+MANIFEST_FILE = "manifest.json"
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ class Piece(NamedTuple):
         return int(self.rows.stop - self.rows.start)
 
 
-def pieces_of(manifest: Manifest, files: Sequence[Place]) -> list[Piece]:
+def list_pieces(manifest: Manifest, files: Sequence[Place]) -> list[Piece]:
     """All pieces of some shards, in order; of a shard whose row groups are not listed, the whole.
 
     Args:

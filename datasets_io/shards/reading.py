@@ -15,10 +15,10 @@ from datasets_io.errors import Corrupt, MissingColumn, UnknownName, nearest
 from datasets_io.flatten import nested_from_json
 from datasets_io.returns import returns_to_go
 from datasets_io.shards.columns import final_rows, to_numpy
-from datasets_io.shards.generations import Range, parse, restrict
-from datasets_io.shards.manifest import FILE, Manifest, space_from_json
-from datasets_io.shards.pieces import Piece, pieces_of
-from datasets_io.shards.scenes import FOLDER as SCENES
+from datasets_io.shards.generations import GenerationRange, parse_generations, restrict
+from datasets_io.shards.manifest import MANIFEST_FILE, Manifest, space_from_json
+from datasets_io.shards.pieces import Piece, list_pieces
+from datasets_io.shards.scenes import SCENES_FOLDER as SCENES
 from datasets_io.source import hash_path
 from datasets_io.storage import Place, locate
 from datasets_io.storage.buckets import Location
@@ -45,9 +45,9 @@ class Shards:
         Unreachable: The bucket does not answer, or does not let us in.
     """
 
-    def __init__(self, path: Place, generations: Range | None = None) -> None:
+    def __init__(self, path: Place, generations: GenerationRange | None = None) -> None:
         self.path = path
-        self.manifest = Manifest.from_json(storage.read_text(path / FILE))
+        self.manifest = Manifest.from_json(storage.read_text(path / MANIFEST_FILE))
         first = generations.first if generations is not None else 0
         if generations is not None:
             self.manifest = restrict(self.manifest, generations)
@@ -136,7 +136,7 @@ class Shards:
     @cached_property
     def pieces(self) -> list[Piece]:
         """All that can be read by itself, in order: row groups where they are known to be whole episodes."""
-        return pieces_of(self.manifest, self.files)
+        return list_pieces(self.manifest, self.files)
 
     def read(
         self, source: Place | Piece, columns: Sequence[str], discount: float | None = None
@@ -243,7 +243,7 @@ def data_folders(root: Place) -> list[Place]:
 def _is_data(folder: Place) -> bool:
     # A folder *.partial is an ingest under way, whatever it already holds.
     name = folder.resolve() if isinstance(folder, Path) else folder
-    return name.suffix != ".partial" and storage.is_file(folder / FILE)
+    return name.suffix != ".partial" and storage.is_file(folder / MANIFEST_FILE)
 
 
 def open_shards(name_or_path: str | Place) -> Shards:
@@ -258,7 +258,7 @@ def open_shards(name_or_path: str | Place) -> Shards:
         Corrupt: It is there, but not whole.
         Unreachable: The bucket does not answer, or does not let us in.
     """
-    generations = parse(str(name_or_path))
+    generations = parse_generations(str(name_or_path))
     root, path = data_root(), locate(name_or_path if generations is None else generations.name)
     for folder in (path,) if isinstance(path, Location) else (path, root / str(path)):
         if _is_data(folder):

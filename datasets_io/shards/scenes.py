@@ -18,7 +18,7 @@ from datasets_io.errors import BadValues, UnknownName, nearest
 from datasets_io.storage import Place
 from datasets_io.storage.parquet import open_parquet
 
-FOLDER = "scenes"
+SCENES_FOLDER = "scenes"
 _SHAPE = ".shape"
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from off2on.commands.screen import as_json, folded
+from off2on.commands.output import print_json, wrapped_table
 
 OTHERS = "other packages"
 """The family under which the algorithms of other packages are listed."""
@@ -28,17 +28,17 @@ def algos(name: str | None, json_: bool) -> None:
     """
     if name is not None:
         page = _page(name)
-        as_json(page) if json_ else _show(page)
+        print_json(page) if json_ else _show(page)
         return
     rows = _catalogue()
     if json_:
-        as_json(rows)
+        print_json(rows)
         return
     name_width, paper_width = (max(len(row[key]) for row in rows) for key in ("name", "paper"))
     click.echo(f"  {'name':<{name_width}}  lines  {'paper':<{paper_width}}  one line")
     for family, group in groupby(rows, key=lambda row: row["family"]):
         click.echo(family)
-        folded(
+        wrapped_table(
             [
                 f"  {row['name']:<{name_width}}",
                 f"{row['lines'] or '–':>5}",
@@ -150,25 +150,25 @@ def _show(page: dict[str, Any]) -> None:
     click.echo()
     known = page["hyperparameters"]
     head = ("hyperparameter", "default", "range", "search", "meaning")
-    folded([head, *((key, *hyperparameter(about)) for key, about in known.items())])
+    wrapped_table([head, *((key, *hyperparameter(about)) for key, about in known.items())])
     if page["presets"]:
         click.echo()
         said = [
             (preset, " ".join(f"{key}={plain(value)}" for key, value in values.items()))
             for preset, values in page["presets"].items()
         ]
-        folded([("preset=", "values"), *said])
+        wrapped_table([("preset=", "values"), *said])
     if page["fidelity"]:
         click.echo()
         head = ("loss", "loss error", "gradient error", "relation", "held against")
         keys = ("loss", "loss_error", "gradient_error", "relation", "reference")
-        folded([head, *([row[key] or "–" for key in keys] for row in page["fidelity"])])
+        wrapped_table([head, *([row[key] or "–" for key in keys] for row in page["fidelity"])])
     click.echo()
     words = [
         (f"{word['name']}:{word['default']:g}", word["range"], f"{word['summary']}; {word['number']}")
         for word in page["expansions"]
     ]
-    folded([("augment=", "range", "meaning"), *words])
+    wrapped_table([("augment=", "range", "meaning"), *words])
     data = "toy-cartpole" if page["actions"] == "discrete" else "toy-pendulum"
     click.echo(f"\nfile  {page['file']}" + (f" ({page['lines']} lines)" if page["lines"] else ""))
     click.echo(f"try   off2on train {page['name']} {data} --updates 10k --online 5k")

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from off2on.commands.train import OF_THE_COMMAND, train
+from off2on.commands.train import COMMAND_ONLY, train
 from off2on.errors import OnlineSettingsError, UserError, nearest
 from off2on.training.command_line import planned
 from off2on.training.located_yaml import LocatedValue
@@ -85,12 +85,12 @@ class Comparison:
         words = [*shlex.split(f"{before} {item.text}"), *after]
         with item.blamed():
             try:
-                asked = train.make_context("train", list(words)).params
+                params = train.make_context("train", list(words)).params
             except click.ClickException as error:
                 raise UserError(error.format_message()) from None
-            options = {name: asked[name] for name in asked if name not in OF_THE_COMMAND}
+            options = {name: params[name] for name in params if name not in COMMAND_ONLY}
             (plan,), _ = planned(
-                asked["words"], options, shlex.join(["off2on", "train", *words]), resume=True
+                params["words"], options, shlex.join(["off2on", "train", *words]), resume=True
             )
         return plan
 

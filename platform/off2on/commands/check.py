@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from off2on.commands.screen import Ticker, as_json, line, plural, size
-from off2on.commands.words import Asked, asked
+from off2on.commands.arguments import SourceArguments, source_arguments
+from off2on.commands.output import ProgressLine, format_size, plural, print_json, print_line
 from off2on.errors import UnknownName
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ def check(
     from datasets_io.shards.reading import open_shards
 
     beside = None if against is None else open_shards(against)
-    given = asked(source, words, columns, env)
-    with Ticker() as ticker:
+    given = source_arguments(source, words, columns, env)
+    with ProgressLine() as ticker:
         found = _find(source, given, ticker)
         if isinstance(found, tuple):
             typed = [source, *([given.path] if given.path else [])]
@@ -67,7 +67,7 @@ def check(
             ticker.show(f"drawing    {html}")
             write_data_report(diagnosis, where, Path(html))
     if json_:
-        as_json({**diagnosis.to_json(), "path": where})
+        print_json({**diagnosis.to_json(), "path": where})
     else:
         _tell(diagnosis, first)
     if html is not None:
@@ -75,7 +75,7 @@ def check(
     ctx.exit(REFUSED if diagnosis.count("error") else 0)
 
 
-def _find(name: str, given: Asked, ticker: Ticker) -> "Shards | Resolved":
+def _find(name: str, given: SourceArguments, ticker: ProgressLine) -> "Shards | Resolved":
     """The data set of this name if there is one and nothing else was said; otherwise a source."""
     from datasets_io.shards.reading import open_shards
     from datasets_io.sources.catalogue import resolve_source
@@ -88,7 +88,7 @@ def _find(name: str, given: Asked, ticker: Ticker) -> "Shards | Resolved":
             missing = error
 
     def downloading(have: int, total: int) -> None:
-        ticker.show(f"download   {size(have)} of {size(total)}")
+        ticker.show(f"download   {format_size(have)} of {format_size(total)}")
 
     try:
         return resolve_source(name, given.path, given.options, downloading)
@@ -98,7 +98,9 @@ def _find(name: str, given: Asked, ticker: Ticker) -> "Shards | Resolved":
         raise
 
 
-def _of_shards(shards: "Shards", beside: "Shards | None", ticker: Ticker) -> "tuple[str, str, Diagnosis]":
+def _of_shards(
+    shards: "Shards", beside: "Shards | None", ticker: ProgressLine
+) -> "tuple[str, str, Diagnosis]":
     """Where the data are, what the first line says, and what was found."""
     from datasets_io.diagnosis import diagnose_shards
     from off2on.commands.describe import stored
@@ -112,7 +114,7 @@ def _of_shards(shards: "Shards", beside: "Shards | None", ticker: Ticker) -> "tu
 
 
 def _of_source(
-    resolved: "Resolved", typed: Sequence[str], beside: "Shards | None", ticker: Ticker
+    resolved: "Resolved", typed: Sequence[str], beside: "Shards | None", ticker: ProgressLine
 ) -> "tuple[str, str, Diagnosis]":
     """The same of a source."""
     from datasets_io.diagnosis import diagnose_source
@@ -122,11 +124,11 @@ def _of_source(
         resolved.source, resolved.path, resolved.name, again, beside, _counting(ticker)
     )
     where = str(resolved.path or resolved.source.description)
-    read = plural(0 if diagnosis.survey is None else diagnosis.survey.rows, "row")
+    read = plural(0 if diagnosis.summary is None else diagnosis.summary.rows, "row")
     return where, f"{'read':<10} {where}   {read}, nothing written", diagnosis
 
 
-def _counting(ticker: Ticker) -> Any:
+def _counting(ticker: ProgressLine) -> Any:
     return lambda rows: ticker.show(f"checking   {rows:,} rows")
 
 
@@ -136,7 +138,7 @@ def _tell(diagnosis: "Diagnosis", first: str) -> None:
     counts = [
         plural(count, kind) for kind in ("error", "warning", "note") if (count := diagnosis.count(kind))
     ]
-    line("found", ", ".join(counts) or "nothing")
+    print_line("found", ", ".join(counts) or "nothing")
     for finding in diagnosis.findings:
         _tell_finding(finding)
     if diagnosis.facts:

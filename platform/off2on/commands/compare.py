@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from off2on.commands.cells import Comparison, read
-from off2on.commands.screen import Ticker, line
+from off2on.commands.output import ProgressLine, print_line
 from off2on.errors import LearnerDied, UserError
 
 
@@ -26,7 +26,7 @@ def compare(file: Path, jobs: int, report_only: bool, queue: int | None) -> None
     on, so the same command continues. Ends with a page and with scores.csv, one row per run.
     """
     comparison = read(file)
-    with Ticker() as ticker:
+    with ProgressLine() as ticker:
         ticker.show(f"checking {len(comparison.handovers)} handovers × {len(comparison.ways)} ways …")
         refused = comparison.refusals()
     if queue is not None:
@@ -38,15 +38,15 @@ def compare(file: Path, jobs: int, report_only: bool, queue: int | None) -> None
 
     cells, left_out = _folders(comparison, refused)
     page, table = write_comparison(comparison.out, cells, left_out)
-    line("scores", str(table))
-    line("report", str(page))
+    print_line("scores", str(table))
+    print_line("report", str(page))
     if failed:
         raise click.exceptions.Exit(1)
 
 
 def _in_processes(comparison: Comparison, file: Path, jobs: int) -> bool:
     """Makes the runs that are missing; whether any failed."""
-    from datasets_io.ingestion.workspace import exclusive
+    from datasets_io.ingestion.workspace import exclusive_lock
 
     comparison.out.mkdir(parents=True, exist_ok=True)
     under_way = UserError(
@@ -54,7 +54,7 @@ def _in_processes(comparison: Comparison, file: Path, jobs: int) -> bool:
         "Of one that was killed alone, the jobs go on until all is done.",
         f"off2on compare {comparison.path} --report-only",
     )
-    with exclusive(comparison.out / ".lock", under_way) as lock:  # the jobs share it
+    with exclusive_lock(comparison.out / ".lock", under_way) as lock:  # the jobs share it
         # All jobs read from one pipe, so that whoever is free takes the next handover: some take hours.
         queue, pairs = os.pipe()
         os.write(pairs, b"".join(number.to_bytes(2) for number in range(len(_pairs(comparison)))))

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from off2on.commands.arguments import source_arguments, whole
 from off2on.commands.check import check
 from off2on.commands.export import export
-from off2on.commands.screen import Ticker, line, plural, size, table
-from off2on.commands.words import asked, whole
+from off2on.commands.output import ProgressLine, format_size, plural, print_line, print_table
 from off2on.errors import DataError, Exists, UserError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def list_(catalogue: bool) -> None:
             )
         )
     if len(rows) > 1:
-        table(rows, right=(1, 2, 3, 4))
+        print_table(rows, right=(1, 2, 3, 4))
     else:
         click.echo(f"{root} holds no data set", err=True)
     click.echo(f"{len(known_names())} more can be added by name: off2on data list --catalogue", err=True)
@@ -129,16 +129,16 @@ def add(
             discount=discount,
             store_next_obs=store_next_obs,
         )
-    given = asked(source, words, columns, env)
+    given = source_arguments(source, words, columns, env)
     started = time.monotonic()
     root = data_root()
     likely = name or source.removeprefix("d4rl/")
     if append is None and not overwrite and _is_there(root / likely, source, if_missing):
         return  # before anything is downloaded
-    with Ticker() as ticker, _cluster(address):
+    with ProgressLine() as ticker, _cluster(address):
 
         def downloading(have: int, total: int) -> None:
-            ticker.show(f"download   {size(have)} of {size(total)}")
+            ticker.show(f"download   {format_size(have)} of {format_size(total)}")
 
         def writing(rows: int, parts: int, of: int) -> None:
             left = (of - parts) * (time.monotonic() - started) / parts if parts else None
@@ -215,10 +215,10 @@ def _refuse_beside_append(**options: Any) -> None:
 def _is_there(folder: "Place", source: str, is_fine: bool) -> bool:
     """Whether a whole data set is there, said on stderr; raises unless that is fine."""
     from datasets_io import storage
-    from datasets_io.shards.manifest import FILE
+    from datasets_io.shards.manifest import MANIFEST_FILE
     from datasets_io.shards.reading import Shards
 
-    if not storage.is_file(folder / FILE):
+    if not storage.is_file(folder / MANIFEST_FILE):
         return False
     if not is_fine:
         raise Exists(
@@ -238,23 +238,23 @@ def _tell(shards: "Shards", path: "Place | None", seconds: float) -> None:
 
     manifest = shards.manifest
     if path is not None and storage.is_file(path):
-        read = f"{path}   {size(storage.size(path))}, {manifest.rows:,} rows"
+        read = f"{path}   {format_size(storage.size(path))}, {manifest.rows:,} rows"
     else:
         read = f"{path or manifest.description}   {manifest.rows:,} rows"
-    line("reading", read)
+    print_line("reading", read)
     _tell_checked(manifest)
     content = f"sha256:{manifest.content_hash[:4]}…{manifest.content_hash[-3:]}"
-    line("writing", f"{shards.path}   {stored(manifest)}, {seconds:.0f} s · {content}")
-    line("score", _score(manifest))
+    print_line("writing", f"{shards.path}   {stored(manifest)}, {seconds:.0f} s · {content}")
+    print_line("score", _score(manifest))
     _tell_known(manifest.name)
 
 
 def _tell_known(name: str) -> None:
     """What was reported of data of this name."""
-    from datasets_io.diagnosis.known import known_defects
+    from datasets_io.diagnosis.known_defects import known_defects
 
     for number, known in enumerate(known_defects(name)):
-        line("" if number else "known", f"{known.what} ({known.issue}): {known.do}")
+        print_line("" if number else "known", f"{known.what} ({known.issue}): {known.do}")
 
 
 def _tell_checked(manifest: "Manifest") -> None:
@@ -265,9 +265,9 @@ def _tell_checked(manifest: "Manifest") -> None:
     said.append(f"actions {'not all ' if 'outside' in kinds else ''}in {box}")
     ends = f"{manifest.terminated:,} ended by the task, {manifest.truncated:,} cut off"
     said.append(f"{plural(manifest.episodes, 'episode')}, {ends}")
-    line("checking", " · ".join(said))
+    print_line("checking", " · ".join(said))
     for fault in manifest.faults:
-        line("", str(fault))
+        print_line("", str(fault))
 
 
 def _box(low: Any, high: Any) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from datasets_io.scores import key_of, mean_normalised, reference, standing
-from off2on.commands.screen import as_json, line, plural, size, table
+from off2on.commands.output import format_size, plural, print_json, print_line, print_table
 
 if TYPE_CHECKING:
     from datasets_io import Manifest, Shards
@@ -28,22 +28,22 @@ def describe(shards: "Shards", json_: bool) -> None:
     if json_:
         quartiles = np.quantile(returns, (0, 0.25, 0.5, 0.75, 1)).tolist()
         about = {"mean": float(returns.mean()), "std": float(returns.std()), "quartiles": quartiles}
-        as_json(
+        print_json(
             {**json.loads(manifest.to_json()), "path": str(shards.path), "return": about, "normalised": score}
         )
         return
     for label, text in _facts(shards, score):
-        line(label.ljust(LABEL), text)
-    line("statistics".ljust(LABEL), "")
-    table(list(_statistics(manifest)), right=(2, 3, 4, 5))
-    line("faults".ljust(LABEL), "" if manifest.faults else "none")
+        print_line(label.ljust(LABEL), text)
+    print_line("statistics".ljust(LABEL), "")
+    print_table(list(_statistics(manifest)), right=(2, 3, 4, 5))
+    print_line("faults".ljust(LABEL), "" if manifest.faults else "none")
     for fault in manifest.faults:
-        line("".ljust(LABEL), str(fault))
+        print_line("".ljust(LABEL), str(fault))
 
 
 def stored(manifest: "Manifest") -> str:
     """How many shards they are, and how large: ``2 shards, 141 MB``."""
-    return f"{plural(len(manifest.files), 'shard')}, {size(sum(file['bytes'] for file in manifest.files))}"
+    return f"{plural(len(manifest.files), 'shard')}, {format_size(sum(file['bytes'] for file in manifest.files))}"
 
 
 def scale(manifest: "Manifest") -> str:

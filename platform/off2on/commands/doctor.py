@@ -2,7 +2,7 @@
 
 import click
 
-from off2on.commands.screen import as_json
+from off2on.commands.output import print_json
 
 
 @click.command(short_help="What this machine has, in a line to paste.")
@@ -14,7 +14,7 @@ def doctor(ctx: click.Context, json_: bool) -> None:
 
     about = examine()
     if json_:
-        as_json(about)
+        print_json(about)
     else:
         click.echo(one_line(about))
         for what, attempt in about["problems"]:

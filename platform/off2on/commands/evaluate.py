@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from off2on.commands.screen import as_json
+from off2on.commands.output import print_json
 from off2on.errors import SimulatorError, UnknownName
 
 
@@ -64,7 +64,7 @@ def evaluate(run: str, episodes: int, checkpoint: str, seed: int, env: str | Non
         "normalised": normalised,
     }
     if json_:
-        as_json(summary | {"episodes": [vars(episode) for episode in played]})
+        print_json(summary | {"episodes": [vars(episode) for episode in played]})
         return
     click.echo("episode\treturn\tlength\tseed")
     for number, episode in enumerate(played):

@@ -4,7 +4,7 @@ import time
 
 import click
 
-from off2on.commands.screen import Ticker, line, plural, size
+from off2on.commands.output import ProgressLine, format_size, plural, print_line
 
 
 @click.command("export")
@@ -27,7 +27,7 @@ def export(name: str, minari_id: str, data_format: str) -> None:
     from datasets_io.shards.reading import open_shards
 
     shards, started = open_shards(name), time.monotonic()
-    with Ticker() as ticker:
+    with ProgressLine() as ticker:
         folder = export_minari(
             shards,
             minari_id,
@@ -35,5 +35,5 @@ def export(name: str, minari_id: str, data_format: str) -> None:
             lambda rows: ticker.show(f"writing    {rows:,} of {shards.rows:,} rows"),
         )
     written = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    facts = f"{shards.rows:,} rows, {plural(shards.episodes, 'episode')}, {size(written)}"
-    line("writing", f"{folder}   {facts}, {time.monotonic() - started:.0f} s")
+    facts = f"{shards.rows:,} rows, {plural(shards.episodes, 'episode')}, {format_size(written)}"
+    print_line("writing", f"{folder}   {facts}, {time.monotonic() - started:.0f} s")

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from off2on.commands.screen import Ticker, as_json, folded, line, table
+from off2on.commands.output import ProgressLine, print_json, print_line, print_table, wrapped_table
 from off2on.errors import UnknownName, UserError, nearest
 
 METHODS = ("fqe", "is", "pdis", "wis", "wpdis", "dr", "dice")
@@ -66,7 +66,7 @@ def ope(
     torch.set_num_threads(1)  # the networks are small
     recorded, budgets = Recorded.of(shards), _budgets(quick, updates)
     found: list[dict[str, Any]] = []
-    with Ticker() as ticker:
+    with ProgressLine() as ticker:
         for folder, which in policies:
             ticker.show(f"judging {folder} ({which}), {len(found) + 1} of {len(policies)} …")
             report = estimators.estimate(
@@ -84,14 +84,14 @@ def ope(
     ranks = _ranks(found) if len(found) > 1 else {}
     if json_:
         about = {"data": shards.pinned, "explore": explore, "discount": discount, "seed": seed}
-        as_json(about | {"policies": found, "ranks": ranks})
+        print_json(about | {"policies": found, "ranks": ranks})
     else:
-        line("data", f"{shards.name} · {shards.episodes:,} episodes · {shards.rows:,} steps")
-        line("return", f"discounted by {discount:g}, in the units of the rewards; with 95 % intervals")
+        print_line("data", f"{shards.name} · {shards.episodes:,} episodes · {shards.rows:,} steps")
+        print_line("return", f"discounted by {discount:g}, in the units of the rewards; with 95 % intervals")
         for one in found:
             _print(one, explore)
         for row in _ranking_lines(ranks):
-            line(*row)
+            print_line(*row)
     if not any(one["estimates"] for one in found):
         click.echo("nothing could be estimated", err=True)
         raise click.exceptions.Exit(1)
@@ -148,12 +148,10 @@ def _budgets(quick: bool, updates: int | None) -> dict[str, Any]:
 
 
 def _candidate(folder: Path, which: str, explore: bool) -> Any:
-    import logging
-
+    from datasets_io.ray_internals import silence_deprecations
     from off2on.ope.candidates import candidate_of
 
-    # RLlib's note to its own developers, whenever a module is made.
-    logging.getLogger("ray._common.deprecation").setLevel(logging.ERROR)
+    silence_deprecations()
     return candidate_of(folder, which, explore)
 
 
@@ -195,19 +193,19 @@ def _print(one: dict[str, Any], explore: bool) -> None:
     click.echo()
     played = "of the deterministic policy, undiscounted" if explore else "undiscounted"
     true = "" if one["true"] is None else f" · its run's own score {points(one['true'])}, {played}"
-    line("policy", f"{one['run']} ({one['checkpoint']}{', exploring' if explore else ''}){true}")
+    print_line("policy", f"{one['run']} ({one['checkpoint']}{', exploring' if explore else ''}){true}")
     rows: list[tuple[str, ...]] = [("method", "estimate", "interval", "counts", "trust")]
     rows.append(("(data)", *_numbers(one["recorded"]), "as far as recorded", ""))
     for made in one["estimates"]:
         numbers = _numbers((made["value"], made["low"], made["high"]))
         rows.append((made["method"], *numbers, made["counts"], made["trust"]))
-    table(rows, right=(1, 2))
+    print_table(rows, right=(1, 2))
     said = [(made["method"], doubt["words"]) for made in one["estimates"] for doubt in made["doubts"]]
     for why in dict.fromkeys(one["left_out"].values()):
         without = [method for method, reason in one["left_out"].items() if reason == why]
         said.append((" ".join(without), f"left out: {why}"))
     if said:
-        folded([(f"{method}:", f"{words}.") for method, words in said])
+        wrapped_table([(f"{method}:", f"{words}.") for method, words in said])
 
 
 def _numbers(estimate: Sequence[float]) -> tuple[str, str]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from off2on.commands.screen import Ticker, as_json, line, plural, size, table
-from off2on.commands.words import memory, this_command, whole
+from off2on.commands.arguments import command_line, memory, whole
+from off2on.commands.output import ProgressLine, format_size, plural, print_json, print_line, print_table
 from off2on.errors import UserError
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def plan(
     source: dict[str, Any] = {"files": files or 0, "file_bytes": file_size or SHARD_BYTES}
     if words:
         machines = {"gpu": gpu, "network": network, **source}
-        with Ticker() as ticker:
+        with ProgressLine() as ticker:
             ticker.show(f"counting {' '.join(words[:2])} …")
             jobs = {" ".join(words[:2]): _job(words, options, machines)}
     elif files is not None:
@@ -98,16 +98,16 @@ def plan(
     else:
         jobs = _examples()
     if json_:
-        as_json({name: [_plain(row) for row in rows(model, job)] for name, job in jobs.items()})
+        print_json({name: [_plain(row) for row in rows(model, job)] for name, job in jobs.items()})
         return
     for name, job in jobs.items():
         _tell(name, model, job)
     if not words and files is None:
-        line("checked", _checked(model, next(iter(jobs.values()))))
+        print_line("checked", _checked(model, next(iter(jobs.values()))))
     told = model.machine
-    line("measured", f"on {told['cpu']}, {told['cores']} cores, {told['versions']}, {told['measured']}")
+    print_line("measured", f"on {told['cpu']}, {told['cores']} cores, {told['versions']}, {told['measured']}")
     for number, what in enumerate(LEFT_OUT):
-        line("" if number else "left out", what)
+        print_line("" if number else "left out", what)
 
 
 def rows(model: "Model", job: "Job") -> Iterator[Row]:
@@ -115,7 +115,7 @@ def rows(model: "Model", job: "Job") -> Iterator[Row]:
     learners, workers = max(1, job.learners), max(1, job.workers)
     if job.files:
         taken, moved = model.ingest(job), job.files * job.file_bytes
-        per = f"{size(moved / taken.value)}/s from storage"
+        per = f"{format_size(moved / taken.value)}/s from storage"
         yield Row("ingest", "all", taken, moved, f"{job.files:,} files, {workers} readers: {per}")
     if job.updates or job.online:
         share = f"a share of 1 / {learners}"
@@ -181,10 +181,10 @@ def _job(words: tuple[str, ...], options: dict[str, Any], machines: dict[str, An
     """What is asked for, checked as `off2on train` would on a cluster."""
     from off2on.training.command_line import planned
 
-    (asked, *_), checked = planned(words, options | {"address": "auto", "out": NOWHERE}, this_command())
+    (run_plan, *_), resolved = planned(words, options | {"address": "auto", "out": NOWHERE}, command_line())
     from off2on.training.cluster.workload import job_of
 
-    return job_of(asked, checked, **machines)
+    return job_of(run_plan, resolved, **machines)
 
 
 def _examples() -> "dict[str, Job]":
@@ -222,17 +222,17 @@ def _checked(model: "Model", job: "Job") -> str:
 
 
 def _tell(name: str, model: "Model", job: "Job") -> None:
-    line("plan", name)
+    print_line("plan", name)
     cells = [("phase", "stage", "estimate", "between", "bytes", "basis", "")]
     for row in rows(model, job):
         bounds = f"{_time(row.estimate.low)} … {_time(row.estimate.high)}"
-        moved = size(row.moved) if row.moved else ""
+        moved = format_size(row.moved) if row.moved else ""
         cells.append(
             (row.phase, row.what, _time(row.estimate.value), bounds, moved, row.estimate.basis, row.how)
         )
-    table(cells, right=(2, 4))
+    print_table(cells, right=(2, 4))
     for phase, what in bottlenecks(model, job):
-        line("bound", f"{phase}: by {what}")
+        print_line("bound", f"{phase}: by {what}")
     click.echo()
 
 

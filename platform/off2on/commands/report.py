@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from off2on.commands.screen import plural
+from off2on.commands.output import plural
 
 
 @click.command()

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from off2on.commands.screen import line
+from off2on.commands.output import print_line
 from off2on.errors import RecipeError, UnknownName, UserError
 
 
@@ -58,22 +58,23 @@ def serve(
         raise UserError("Ray Serve is not installed.", "", "pip install 'off2on[serve]'") from None
     import ray
 
-    from datasets_io.local_ray import answers_kept, start_ray
+    from datasets_io.local_ray import start_ray
+    from datasets_io.ray_internals import signal_handlers_kept
 
-    asked: list[int] = []
+    signals: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, _: asked.append(number))
+        signal.signal(number, lambda number, _: signals.append(number))
     told = {"run": str(folder), "checkpoint": checkpoint, "algorithm": about["algorithm"]}
     width = int(shards.observation_space.shape[0])
     served = {"file": str(file.absolute()), "width": width, "about": told}
-    with answers_kept():
+    with signal_handlers_kept():
         start_ray()
         with _port_told(host, port):
             keeper = service.start(host, port, replicas, served, logbook)
     if host not in ("127.0.0.1", "localhost", "::1"):
         click.echo("warning: others than this machine can ask, and nobody is asked who they are.", err=True)
-    line("serving", f"http://{host}:{port}/act   {folder} ({checkpoint})")
-    while not asked:
+    print_line("serving", f"http://{host}:{port}/act   {folder} ({checkpoint})")
+    while not signals:
         signal.pause()
     service.stop(keeper)
     ray.shutdown()
@@ -84,7 +85,7 @@ def _logbook(
     folder: Path, about: dict[str, Any], shards: Any, name: str, every: int, explore: bool
 ) -> dict[str, Any]:
     """How to remember, checked: a data set of that name must be one that served episodes can go into."""
-    from datasets_io.shards.columns import FIXED
+    from datasets_io.shards.columns import FIXED_COLUMNS
     from datasets_io.shards.reading import open_shards
     from off2on.serving.journal import EXTRAS, ServedEpisodes
 
@@ -98,7 +99,7 @@ def _logbook(
             _refuse(name, "observation space", there.observation_space, shards.observation_space)
         if shards.action_space != there.action_space:
             _refuse(name, "action space", there.action_space, shards.action_space)
-        extras = [it for it, _, _ in there.manifest.columns if it not in (*FIXED, "new_obs")]
+        extras = [it for it, _, _ in there.manifest.columns if it not in (*FIXED_COLUMNS, "new_obs")]
         if unknown := [it for it in extras if it not in known]:
             raise RecipeError(
                 f"{name} has a column '{unknown[0]}', which served episodes have not.",

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from off2on.commands.algos import hyperparameter, plain
-from off2on.commands.screen import as_json, folded, table
+from off2on.commands.output import print_json, print_table, wrapped_table
 
 HEAD = ("default", "range", "search", "meaning")
 
@@ -23,7 +23,7 @@ def strategies(name: str | None, json_: bool) -> None:
     """
     if name is not None:
         page = _page(name)
-        as_json(page) if json_ else _show(page)
+        print_json(page) if json_ else _show(page)
         return
     from off2on.online.settings import OnlineSettings
     from off2on.strategies import CATALOGUE
@@ -32,12 +32,14 @@ def strategies(name: str | None, json_: bool) -> None:
     factors, guard = _settings(OnlineSettings), _settings(GuardOptions)
     if json_:
         rows = [{"name": key, "summary": summary} for key, (_, summary) in CATALOGUE.items()]
-        as_json({"strategies": rows, "factors": factors, "guard": guard})
+        print_json({"strategies": rows, "factors": factors, "guard": guard})
         return
-    table([("--strategy", "batches of"), *((key, summary) for key, (_, summary) in CATALOGUE.items())])
+    print_table([("--strategy", "batches of"), *((key, summary) for key, (_, summary) in CATALOGUE.items())])
     click.echo()
     for prefix, settings in (("online.", factors), ("guard.", guard)):
-        folded([(f"{prefix}NAME=", *HEAD), *((key, *hyperparameter(of)) for key, of in settings.items())])
+        wrapped_table(
+            [(f"{prefix}NAME=", *HEAD), *((key, *hyperparameter(of)) for key, of in settings.items())]
+        )
     click.echo("\nHyperparameters can differ online too: online.actor_lr=1e-4.")
     click.echo("off2on strategies NAME prints a strategy's page.")
 
@@ -72,7 +74,7 @@ def _show(page: dict[str, Any]) -> None:
     if page["options"]:
         click.echo()
         rows = [(key, *hyperparameter(about)) for key, about in page["options"].items()]
-        folded([("strategy.NAME=", *HEAD), *rows])
+        wrapped_table([("strategy.NAME=", *HEAD), *rows])
     if page["online_settings"]:
         said = " ".join(f"online.{key}={plain(value)}" for key, value in page["online_settings"].items())
         click.echo(f"\nwhere nothing is said: {said}")

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from off2on.commands.screen import Ticker, line, table
-from off2on.commands.words import this_command, whole
+from off2on.commands.arguments import command_line, whole
+from off2on.commands.output import ProgressLine, print_line, print_table
 from off2on.training.command_line import split
 from off2on.training.located_yaml import COMMAND_LINE, LocatedValue
 
@@ -48,7 +48,7 @@ def tune(
     given = {name: LocatedValue(str(v), said.origins[name], f"{name}={v}") for name, v in said.values.items()}
     if track:
         given["track"] = LocatedValue(",".join(track), COMMAND_LINE, f"--track {track[0]}")
-    with Ticker() as ticker:
+    with ProgressLine() as ticker:
         ticker.show(f"checking {file} …")
         search = read(file, given, cluster_address(address))
         if report_only:
@@ -63,7 +63,7 @@ def tune(
         require_packages(search)
     runs = search.trials * search.seeds * len(search.data)
     if dry_run:
-        table(_rows(search.as_dict()))
+        print_table(_rows(search.as_dict()))
     from off2on.search.resources import joined
 
     with joined(search, jobs, lambda text: click.echo(text, err=not dry_run), 60.0 * wait):
@@ -77,9 +77,9 @@ def tune(
             trials = run(search, jobs, resume)
         except KeyboardInterrupt:
             click.echo("interrupted; to go on, without what has ended:", err=True)
-            click.echo(f"  {this_command()} --resume", err=True)
+            click.echo(f"  {command_line()} --resume", err=True)
             raise click.exceptions.Exit(130) from None
-    line("trials", str(search.place / "trials.csv"))
+    print_line("trials", str(search.place / "trials.csv"))
     if not any(trial.outcome["status"] == "finished" for trial in trials):
         click.echo(f"no trial finished; why is in {search.place / 'trials'}/*/log.txt", err=True)
         raise click.exceptions.Exit(1)
@@ -91,12 +91,12 @@ def _report(search: "Search") -> None:
     from off2on.reports.search import write_findings
 
     page, best = write_findings(search.place)
-    line("best", str(best))
+    print_line("best", str(best))
     if search.by == "pbt":
         click.echo(
             "these are the values at the end; `taken_over` in run.yaml says how they came about", err=True
         )
-    line("report", str(page))
+    print_line("report", str(page))
 
 
 def _rows(told: dict[str, Any]) -> list[tuple[str, str, str]]:

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from datasets_io.diagnosis import Diagnosis, Finding
 from datasets_io.diagnosis.finding import SEVERITIES
 from datasets_io.diagnosis.neighbours import Projection
-from datasets_io.diagnosis.sample import CAPACITY, WATCHED, Windows, watched
-from datasets_io.diagnosis.survey import Survey
+from datasets_io.diagnosis.sample import CAPACITY, MAX_COLUMNS, Windows, spread_columns
+from datasets_io.diagnosis.summary import DataSummary
 from off2on.reports import data_figures, figures
 from off2on.reports.run import PAGE
 from off2on.runs.folder import write
@@ -58,29 +58,29 @@ def data_report(diagnosis: Diagnosis, where: str) -> str:
     title = escape(f"The data {diagnosis.name}")
     parts = [f"{STYLE}<header><h1>{title}</h1><p class=quiet>{escape(where)}</p></header><main>"]
     parts += [_verdict(diagnosis), _findings(diagnosis.findings)]
-    if diagnosis.survey is not None:
-        parts += _pictures(diagnosis.survey)
+    if diagnosis.summary is not None:
+        parts += _pictures(diagnosis.summary)
     parts += [_facts(diagnosis), "</main>", f"<footer><p>{_METHOD}</p></footer>"]
     return PAGE.substitute(title=title, body="\n".join(parts))
 
 
 _METHOD = f"""Every row was read once. Counts, ranges and returns are of all rows; distances, fits and
 pictures are of a uniform random sample of at most {CAPACITY:,} rows, the same in every run, and of at most
-{WATCHED} columns of the observations, evenly spread, where there are more. <b>Error</b>: learning from data
+{MAX_COLUMNS} columns of the observations, evenly spread, where there are more. <b>Error</b>: learning from data
 as they are would go wrong. <b>Warning</b>: it may. <b>Note</b>: worth knowing. A check that is silent has not
 proved that all is well."""
 
 
 def _verdict(diagnosis: Diagnosis) -> str:
-    survey = diagnosis.survey
+    summary = diagnosis.summary
     cells = []
     for severity in SEVERITIES:
         count = diagnosis.count(severity)
         kind = "loss" if severity == "error" and count else ""
         cells.append((f"{severity}s", f"<b class='{kind}'>{count}</b>", ""))
-    if survey is not None:
-        returns = survey.episodes.returns
-        cells.append(("rows", f"<b>{short(survey.rows)}</b>", f"{len(survey.episodes):,} episodes"))
+    if summary is not None:
+        returns = summary.episodes.returns
+        cells.append(("rows", f"<b>{short(summary.rows)}</b>", f"{len(summary.episodes):,} episodes"))
         spread = f"{points(float(returns.min()))} to {points(float(returns.max()))}"
         cells.append(("mean return", f"<b class=score>{points(float(returns.mean()))}</b>", spread))
     effective = [fact.values["rows"] for fact in diagnosis.facts if fact.name == "effective"]
@@ -119,9 +119,9 @@ def _facts(diagnosis: Diagnosis) -> str:
     return f"<section><h2>Numbers</h2><table class='facts text'><tbody>{rows}</tbody></table></section>"
 
 
-def _pictures(survey: Survey) -> Iterator[str]:
+def _pictures(summary: DataSummary) -> Iterator[str]:
     """All sections with figures, the most telling first."""
-    episodes, windows = survey.episodes, survey.windows
+    episodes, windows = summary.episodes, summary.windows
     done = episodes.terminated.astype(bool)
     lengths, returns = episodes.lengths.astype(np.float64), episodes.returns
     yield _pair(
@@ -134,8 +134,8 @@ def _pictures(survey: Survey) -> Iterator[str]:
     )
     rewards: tuple[str, Figure | None, str] = ("Rewards", None, "")
     if windows is not None:
-        place = np.arange(len(windows)) * survey.rows / len(windows)
-        figure = data_figures.rewards_over_time(place, windows.rewards.astype(np.float64), survey.rows)
+        place = np.arange(len(windows)) * summary.rows / len(windows)
+        figure = data_figures.rewards_over_time(place, windows.rewards.astype(np.float64), summary.rows)
         rewards = (
             "Rewards in the order of the data",
             figure,
@@ -144,25 +144,27 @@ def _pictures(survey: Survey) -> Iterator[str]:
     yield _pair(
         (
             "Lengths of episodes, and their ends",
-            data_figures.lengths(lengths, done, survey.time_limit),
+            data_figures.lengths(lengths, done, summary.time_limit),
             f"Lengths; {int(done.sum()):,} episodes ended by the task, {int((~done).sum()):,} cut off.",
         ),
         rewards,
     )
     if windows is not None:
-        yield _actions(survey, windows)
-        yield _coverage(survey, windows)
+        yield _actions(summary, windows)
+        yield _coverage(summary, windows)
         yield _columns(windows)
 
 
-def _actions(survey: Survey, windows: Windows) -> str:
+def _actions(summary: DataSummary, windows: Windows) -> str:
     acts = windows.actions[:, 1].astype(np.float64)
-    if survey.discrete:
-        counts = np.bincount(acts[:, 0].astype(int), minlength=survey.actions.choices or 1).astype(np.float64)
+    if summary.discrete:
+        counts = np.bincount(acts[:, 0].astype(int), minlength=summary.actions.choices or 1).astype(
+            np.float64
+        )
         return _section("Actions", data_figures.choices(counts), "How often each action was taken.")
-    low, high = survey.actions.low, survey.actions.high
+    low, high = summary.actions.low, summary.actions.high
     fits = low is not None and high is not None and len(low) >= acts.shape[1]
-    kept = watched(len(low), acts.shape[1]) if fits and low is not None else np.arange(acts.shape[1])
+    kept = spread_columns(len(low), acts.shape[1]) if fits and low is not None else np.arange(acts.shape[1])
     names = [f"action {column}" for column in kept]
     box = (low[kept], high[kept]) if fits and low is not None and high is not None else (None, None)
     figure = data_figures.histograms(acts, names, *box)
@@ -170,15 +172,15 @@ def _actions(survey: Survey, windows: Windows) -> str:
     return _section("Actions against their box", figure, f"Histograms of the actions. {words}", words)
 
 
-def _coverage(survey: Survey, windows: Windows) -> str:
+def _coverage(summary: DataSummary, windows: Windows) -> str:
     project = Projection.of(windows.obs[:, 1])
     if project is None or project.axes.shape[1] < 2:
         return ""
     chosen = np.random.default_rng(0).permutation(len(windows))[:DOTS]
     dots, other = project(windows.obs[chosen, 1])[:, :2], None
     words = "Each dot is a state, dark early in the data, light late. Where there are none, a critic guesses."
-    if survey.against is not None:
-        name, beside = survey.against
+    if summary.against is not None:
+        name, beside = summary.against
         other = project(beside.obs[:DOTS:2, 1])[:, :2]
         words += f" Grey rings: states of {name}."
     figure = data_figures.coverage(dots, chosen / len(windows), project.explained[:2].tolist(), other)
@@ -187,7 +189,7 @@ def _coverage(survey: Survey, windows: Windows) -> str:
 
 def _columns(windows: Windows) -> str:
     values = windows.obs[:, 1].astype(np.float64)
-    chosen = watched(values.shape[1], data_figures.COLUMNS)
+    chosen = spread_columns(values.shape[1], data_figures.COLUMNS)
     figure = data_figures.histograms(values[:, chosen], [f"obs {column}" for column in chosen])
     words = "Each on its own scale; the outermost 0.1 % on either side are left out."
     if len(chosen) < values.shape[1]:

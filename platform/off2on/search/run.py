@@ -12,7 +12,7 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, PopulationBasedTraining, TrialScheduler
 
 from datasets_io import storage
-from datasets_io.ingestion.workspace import exclusive
+from datasets_io.ingestion.workspace import exclusive_lock
 from off2on.errors import Exists, UserError
 from off2on.runs.folder import write
 from off2on.runs.numbers import duration, points
@@ -61,7 +61,7 @@ def run(search: Search, jobs: int, resume: bool) -> list[Trial]:
     folder = search.folder
     folder.mkdir(parents=True, exist_ok=True)
     elsewhere = UserError(f"another search is under way in {search.place}.", "Its end will be told there.")
-    with exclusive(folder / ".lock", elsewhere):
+    with exclusive_lock(folder / ".lock", elsewhere):
         book = TrialStore(search.place, search.names)
         asking = TrialSearcher(search, book)
         if asking.left:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from datasets_io.diagnosis.blocks import Block
-from datasets_io.diagnosis.dynamics import Dynamics
+from datasets_io.diagnosis.dynamics import LinearDynamics
 from datasets_io.diagnosis.finding import Fact, Finding, share
-from datasets_io.diagnosis.sample import Reservoir, Windows, watched
-from datasets_io.diagnosis.survey import Survey
+from datasets_io.diagnosis.sample import Reservoir, Windows, spread_columns
+from datasets_io.diagnosis.summary import DataSummary
 from datasets_io.episode import Array
 
 CANDIDATES = 4096
@@ -27,7 +27,7 @@ reached 0.70 in HalfCheetah and 0.57 elsewhere; the median of true resets lay be
 
 
 @dataclass(frozen=True, eq=False)
-class Scale:
+class JumpScale:
     """What scores mean in these data.
 
     Args:
@@ -36,16 +36,16 @@ class Scale:
         random: Median score of a state and one that has nothing to do with it.
     """
 
-    model: Dynamics
+    model: LinearDynamics
     usual: float
     random: float
 
     @classmethod
-    def of(cls, windows: Windows, choices: int | None) -> "Scale | None":
+    def of(cls, windows: Windows, choices: int | None) -> "JumpScale | None":
         """From a sample; None where a reset could not be told from a step."""
         there = windows.take(np.flatnonzero(windows.has[:, 2]))
         obs, acts, new = there.obs[:, 1], there.actions[:, 1], there.obs[:, 2]
-        model = Dynamics.fit(obs, acts, new, choices) if len(there) else None
+        model = LinearDynamics.fit(obs, acts, new, choices) if len(there) else None
         if model is None:
             return None
         steps = model.score(obs, acts, new)
@@ -55,7 +55,7 @@ class Scale:
         return scale if scale.random > 3 * max(scale.usual, 1e-9) else None
 
 
-class Stitched:
+class EpisodeBoundaryCheck:
     """Keeps the steps that the first block's dynamics explain worst, and a sample of the episodes' ends.
 
     Args:
@@ -64,25 +64,25 @@ class Stitched:
 
     def __init__(self, choices: int | None) -> None:
         self._choices = choices
-        self._model: Dynamics | None = None
+        self._model: LinearDynamics | None = None
         self._steps: list[dict[str, Array]] = []
         self._ends = Reservoir(BOUNDARIES, seed=1)
         self._before: dict[str, Array] | None = None
 
     def add(self, block: Block) -> None:
         """Scores a block's steps and draws some of its ends."""
-        columns = watched(block.obs.shape[1])
+        columns = spread_columns(block.obs.shape[1])
         new_obs, known = block.new_obs
         fine = np.flatnonzero(known & block.finite & np.isfinite(new_obs).all(1))
         acts = block.actions.reshape(len(block), -1)
-        acts = acts[:, watched(acts.shape[1], 32)].astype(np.float32)
+        acts = acts[:, spread_columns(acts.shape[1], 32)].astype(np.float32)
         steps = {
             "obs": block.obs[fine][:, columns],
             "actions": acts[fine],
             "new_obs": new_obs[fine][:, columns],
             "row": block.row[fine],
         }
-        self._model = self._model or Dynamics.fit(
+        self._model = self._model or LinearDynamics.fit(
             steps["obs"], steps["actions"], steps["new_obs"], self._choices
         )
         self._steps.append(self._worst(steps))
@@ -120,17 +120,17 @@ class Stitched:
         rows, keys = self._ends.choose(np.flatnonzero(fine))
         self._ends.add(keys, {name: values[rows] for name, values in pairs.items()})
 
-    def report(self, survey: Survey) -> Iterator[Finding | Fact]:
+    def report(self, summary: DataSummary) -> Iterator[Finding | Fact]:
         """Jumps within episodes; ends after which the recording goes on."""
-        scale = None if survey.windows is None else Scale.of(survey.windows, self._choices)
+        scale = None if summary.windows is None else JumpScale.of(summary.windows, self._choices)
         if scale is None:
             return
-        yield from self._jumps(survey, scale)
+        yield from self._jumps(summary, scale)
         ends = self._ends.columns()
         if ends:
-            yield from _continued(survey, scale, ends)
+            yield from _continued(summary, scale, ends)
 
-    def _jumps(self, survey: Survey, scale: Scale) -> Iterator[Finding]:
+    def _jumps(self, summary: DataSummary, scale: JumpScale) -> Iterator[Finding]:
         steps = _join(self._steps)
         score = scale.model.score(steps["obs"], steps["actions"], steps["new_obs"])
         sure = score > SURE * scale.random
@@ -142,7 +142,7 @@ class Stitched:
         times = np.median(score[suspect]) / scale.usual
         far = f"{times:.0f}" if times < 1000 else "more than 1,000"
         yield Finding(
-            "error" if len(rows) > max(10, 1e-3 * survey.rows) else "warning",
+            "error" if len(rows) > max(10, 1e-3 * summary.rows) else "warning",
             "stitched",
             f"{len(rows):,} {most}steps within an episode land where nothing led: {far} times as far from "
             "where the data's own dynamics point as 95 % of the steps are, like a reset",
@@ -154,7 +154,7 @@ class Stitched:
         )
 
 
-def _continued(survey: Survey, scale: Scale, ends: dict[str, Array]) -> Iterator[Finding]:
+def _continued(summary: DataSummary, scale: JumpScale, ends: dict[str, Array]) -> Iterator[Finding]:
     """Ends whose next episode begins where this one stopped."""
     score = scale.model.score(ends["obs"], ends["actions"], ends["new_obs"])
     goes_on = score <= max(scale.usual, NEAR * scale.random)
@@ -164,7 +164,7 @@ def _continued(survey: Survey, scale: Scale, ends: dict[str, Array]) -> Iterator
         if both.sum() < 3 or both.sum() < 0.2 * among.sum():
             continue
         rows = tuple(np.sort(ends["row"][both])[:8])
-        told = f"{share(both.sum(), among.sum())} of the {_total(survey, kind):,}"
+        told = f"{share(both.sum(), among.sum())} of the {_total(summary, kind):,}"
         if kind == "cut":
             yield Finding(
                 "warning",
@@ -191,9 +191,9 @@ def _continued(survey: Survey, scale: Scale, ends: dict[str, Array]) -> Iterator
         yield from _paid_once(ends, both)
 
 
-def _total(survey: Survey, kind: str) -> int:
-    done = int(survey.episodes.terminated.sum())
-    return done if kind == "terminal" else len(survey.episodes) - done
+def _total(summary: DataSummary, kind: str) -> int:
+    done = int(summary.episodes.terminated.sum())
+    return done if kind == "terminal" else len(summary.episodes) - done
 
 
 def _crumbs(ends: dict[str, Array], both: Array) -> str:

@@ -6,18 +6,18 @@ import numpy as np
 
 from datasets_io.diagnosis.blocks import Block
 from datasets_io.diagnosis.finding import Fact, Finding, listed, share
-from datasets_io.diagnosis.survey import Actions, Survey
+from datasets_io.diagnosis.summary import ActionSpace, DataSummary
 from datasets_io.episode import Array
 
 
-class Acts:
+class ActionCheck:
     """Counts continuous or discrete actions, dimension by dimension.
 
     Args:
         space: The action space, as far as it is known.
     """
 
-    def __init__(self, space: Actions) -> None:
+    def __init__(self, space: ActionSpace) -> None:
         self._space = space
         self._low: Array | None = None
         self._high: Array | None = None
@@ -58,10 +58,10 @@ class Acts:
         )
 
     @property
-    def space(self) -> Actions:
+    def space(self) -> ActionSpace:
         """The declared space; where there is none, the choices that were seen, as an ingest takes them."""
         seen = self._space.choices is None and self._space.low is None and len(self._counts)
-        return Actions(choices=len(self._counts)) if seen else self._space
+        return ActionSpace(choices=len(self._counts)) if seen else self._space
 
     def _add_choices(self, actions: Array, row: Array) -> None:
         wrong = actions < 0
@@ -77,12 +77,12 @@ class Acts:
         if what not in self._first and flags.any():
             self._first[what] = int(row[np.argmax(flags)])
 
-    def report(self, survey: Survey) -> Iterator[Finding | Fact]:
+    def report(self, summary: DataSummary) -> Iterator[Finding | Fact]:
         """What does not fit the box, or hardly uses it."""
         if self._rows == 0:
             return
         if self._low is None or self._high is None:
-            yield from self._choices(survey)
+            yield from self._choices(summary)
             return
         yield from self._nothing()
         low, high = self._space.low, self._space.high
@@ -106,20 +106,20 @@ class Acts:
                 "name the right environment (--env), or set action_space in the source",
             )
             return
-        yield from self._outside_box(survey, low, high)
+        yield from self._outside_box(summary, low, high)
         yield from self._on_edge()
 
-    def _choices(self, survey: Survey) -> Iterator[Finding | Fact]:
+    def _choices(self, summary: DataSummary) -> Iterator[Finding | Fact]:
         if self._bad:
             yield Finding(
                 "error",
                 "box",
-                f"{self._bad:,} actions are none of 0 … {(survey.actions.choices or 0) - 1}",
+                f"{self._bad:,} actions are none of 0 … {(summary.actions.choices or 0) - 1}",
                 "an ingest refuses them: an action that does not exist cannot be learned from",
                 "number the actions from 0",
                 (self._first["outside"],),
             )
-        counts = np.pad(self._counts, (0, max(0, (survey.actions.choices or 0) - len(self._counts))))
+        counts = np.pad(self._counts, (0, max(0, (summary.actions.choices or 0) - len(self._counts))))
         unseen = [str(choice) for choice in np.flatnonzero(counts == 0)]
         if unseen:
             yield Finding(
@@ -155,7 +155,7 @@ class Acts:
             (self._first["none"],),
         )
 
-    def _outside_box(self, survey: Survey, low: Array, high: Array) -> Iterator[Finding]:
+    def _outside_box(self, summary: DataSummary, low: Array, high: Array) -> Iterator[Finding]:
         if self._low is None or self._high is None:
             return
         total = int(np.sum(self._outside))
@@ -169,7 +169,7 @@ class Acts:
                 f"{share(total, self._rows * len(low))} of the action values lie outside [{edges[0]:g}, "
                 f"{edges[1]:g}] (columns {listed(columns)}), the furthest at {worst:.4g}",
                 "a policy cannot take them: their likelihood is undefined, and cloning them saturates it",
-                f"{survey.again} --clip-actions",
+                f"{summary.again} --clip-actions",
                 (self._first["outside"],),
             )
         yield from self._unit(

@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 
 from datasets_io.diagnosis.finding import Fact, Finding, share
-from datasets_io.diagnosis.survey import Episodes, Survey
+from datasets_io.diagnosis.summary import DataSummary, EpisodeTable
 
 _RECORDED = "mark the cut as truncated, not terminated: timeouts (D4RL), truncated= (a table or an Episode)"
 
 
-def ends(survey: Survey) -> Iterator[Finding | Fact]:
+def ends(summary: DataSummary) -> Iterator[Finding | Fact]:
     """The audit of terminals and timeouts; needs the table of episodes only."""
-    episodes = survey.episodes
+    episodes = summary.episodes
     done, cut = int(episodes.terminated.sum()), int((~episodes.terminated).sum())
     low, high = int(episodes.lengths.min()), int(episodes.lengths.max())
     spread = f"{low:,} steps" if low == high else f"{low:,} to {high:,} steps"
@@ -20,14 +20,14 @@ def ends(survey: Survey) -> Iterator[Finding | Fact]:
         {"count": len(episodes), "shortest": low, "longest": high, "terminated": done, "cut": cut},
     )
     yield from _both(episodes)
-    yield from _no_end(survey)
-    yield from _too_long(survey)
-    yield from _horizon(survey)
+    yield from _no_end(summary)
+    yield from _too_long(summary)
+    yield from _horizon(summary)
     yield from _one_step(episodes)
     yield from _stops_early(episodes)
 
 
-def _both(episodes: Episodes) -> Iterator[Finding]:
+def _both(episodes: EpisodeTable) -> Iterator[Finding]:
     both = episodes.terminated & episodes.truncated
     if both.any():
         yield Finding(
@@ -41,20 +41,20 @@ def _both(episodes: Episodes) -> Iterator[Finding]:
         )
 
 
-def _no_end(survey: Survey) -> Iterator[Finding]:
-    if len(survey.episodes) == 1 and survey.rows >= 1000:
+def _no_end(summary: DataSummary) -> Iterator[Finding]:
+    if len(summary.episodes) == 1 and summary.rows >= 1000:
         yield Finding(
             "warning",
             "ends",
-            f"no row before the last of {survey.rows:,} ends an episode",
+            f"no row before the last of {summary.rows:,} ends an episode",
             "all of it counts as one attempt: there is one return, and every start but the first is "
             "taken for the result of an action",
             "mark ends by terminals or timeouts (D4RL), or by terminated=, truncated= or episode= (a table)",
         )
 
 
-def _too_long(survey: Survey) -> Iterator[Finding]:
-    limit, lengths = survey.time_limit, survey.episodes.lengths
+def _too_long(summary: DataSummary) -> Iterator[Finding]:
+    limit, lengths = summary.time_limit, summary.episodes.lengths
     if limit is None or lengths.max() <= limit:
         return
     long = lengths > limit
@@ -66,19 +66,19 @@ def _too_long(survey: Survey) -> Iterator[Finding]:
         "ends are missing, so that episodes run into one another; or who recorded them had more time than a "
         "policy will have, and returns do not compare",
         "mark the missing ends; or name the environment with this limit (--env)",
-        tuple(survey.episodes.rows[long][:5]),
+        tuple(summary.episodes.rows[long][:5]),
     )
 
 
-def _horizon(survey: Survey) -> Iterator[Finding]:
+def _horizon(summary: DataSummary) -> Iterator[Finding]:
     """Terminals that all come after the same number of steps."""
-    episodes = survey.episodes
+    episodes = summary.episodes
     lengths = episodes.lengths[episodes.terminated]
     if len(lengths) < 3 or episodes.lengths.max() < 2:
         return
     horizon = int(lengths.max())
     at = int((lengths == horizon).sum())
-    known = survey.time_limit == horizon
+    known = summary.time_limit == horizon
     # Falls and arrivals are spread out; ten that come at the very last step there is are a clock.
     clock = at >= 0.9 * len(lengths) or (
         at >= 10 and at > 10 * (lengths == horizon - 1).sum() + 0.02 * len(lengths)
@@ -99,7 +99,7 @@ def _horizon(survey: Survey) -> Iterator[Finding]:
     )
 
 
-def _one_step(episodes: Episodes) -> Iterator[Finding]:
+def _one_step(episodes: EpisodeTable) -> Iterator[Finding]:
     one = episodes.lengths == 1
     if not one.any():
         return
@@ -123,7 +123,7 @@ def _one_step(episodes: Episodes) -> Iterator[Finding]:
     )
 
 
-def _stops_early(episodes: Episodes) -> Iterator[Finding]:
+def _stops_early(episodes: EpisodeTable) -> Iterator[Finding]:
     """The last episode is shorter than the others that were cut off, which are all equally long."""
     cut = episodes.lengths[:-1][~episodes.terminated[:-1]]
     last = int(episodes.lengths[-1])

@@ -13,7 +13,7 @@ from datasets_io.episode import Array
 
 
 @dataclass(frozen=True, eq=False)
-class Actions:
+class ActionSpace:
     """The action space, as far as it is known.
 
     Args:
@@ -27,7 +27,7 @@ class Actions:
     choices: int | None = None
 
     @classmethod
-    def of(cls, space: Any) -> "Actions":
+    def of(cls, space: Any) -> "ActionSpace":
         """From a Gymnasium space, or None."""
         if space is None:
             return cls()
@@ -37,7 +37,7 @@ class Actions:
 
 
 @dataclass(frozen=True, eq=False)
-class Episodes:
+class EpisodeTable:
     """One row an episode, in the order of the data: each array is [E].
 
     Args:
@@ -58,26 +58,26 @@ class Episodes:
         return len(self.lengths)
 
 
-class EpisodeTable:
-    """Collects `Episodes`."""
+class EpisodeTableBuilder:
+    """Collects `EpisodeTableBuilder`."""
 
     def __init__(self) -> None:
-        self._held: list[Episodes] = []
+        self._held: list[EpisodeTable] = []
 
     def add(self, block: Block) -> None:
         """Takes a block's episodes."""
         rewards = np.where(np.isfinite(block.rewards), block.rewards, 0).astype(np.float64)
         returns = np.add.reduceat(rewards, block.starts)
-        self._held.append(Episodes(block.lengths, returns, block.terminated, block.truncated, block.rows))
+        self._held.append(EpisodeTable(block.lengths, returns, block.terminated, block.truncated, block.rows))
 
-    def whole(self) -> Episodes:
+    def build(self) -> EpisodeTable:
         """All of them."""
         names = ("lengths", "returns", "terminated", "truncated", "rows")
-        return Episodes(**{n: np.concatenate([getattr(held, n) for held in self._held]) for n in names})
+        return EpisodeTable(**{n: np.concatenate([getattr(held, n) for held in self._held]) for n in names})
 
 
 @dataclass(frozen=True, eq=False)
-class Survey:
+class DataSummary:
     """What is known once all blocks have been seen.
 
     Args:
@@ -91,9 +91,9 @@ class Survey:
     """
 
     rows: int
-    episodes: Episodes
+    episodes: EpisodeTable
     windows: Windows | None
-    actions: Actions
+    actions: ActionSpace
     time_limit: int | None = None
     again: str = "off2on data add …"
     against: tuple[str, Windows] | None = None
@@ -110,5 +110,5 @@ class Check(Protocol):
     def add(self, block: Block) -> None:
         """Takes note of a block."""
 
-    def report(self, survey: Survey) -> Iterator[Finding | Fact]:
+    def report(self, summary: DataSummary) -> Iterator[Finding | Fact]:
         """What came of it."""

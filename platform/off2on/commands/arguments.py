@@ -34,19 +34,21 @@ def memory(text: str) -> int:
     return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
 
 
-def this_command() -> str:
+def command_line() -> str:
     """The command line of this process, as it was begun: without ``--resume``."""
     return shlex.join(["off2on", *(word for word in sys.argv[1:] if word != "--resume")])
 
 
-class Asked(NamedTuple):
+class SourceArguments(NamedTuple):
     """The path, if one was given, and the options of the source."""
 
     path: str | None
     options: dict[str, Any]
 
 
-def asked(source: str, words: Sequence[str], columns: Sequence[str], env: str | None) -> Asked:
+def source_arguments(
+    source: str, words: Sequence[str], columns: Sequence[str], env: str | None
+) -> SourceArguments:
     """Sorts the words of a command line.
 
     Args:
@@ -60,9 +62,9 @@ def asked(source: str, words: Sequence[str], columns: Sequence[str], env: str | 
         UnknownName: A word of `columns` names no role.
     """
     given = split(words)
-    if len(given.alone) > 1:
+    if len(given.positional) > 1:
         raise UserError(
-            f"'{given.alone[1]}' is one path too many.", f"{source} is read from {given.alone[0]}."
+            f"'{given.positional[1]}' is one path too many.", f"{source} is read from {given.positional[0]}."
         )
     options: dict[str, Any] = dict(given.values)
     if columns:
@@ -73,4 +75,4 @@ def asked(source: str, words: Sequence[str], columns: Sequence[str], env: str | 
         options = {"columns": parse_columns(" ".join(words))}
     if env is not None:
         options["env"] = env
-    return Asked(given.alone[0] if given.alone else None, options)
+    return SourceArguments(given.positional[0] if given.positional else None, options)

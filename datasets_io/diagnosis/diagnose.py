@@ -5,21 +5,21 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from datasets_io.diagnosis.acts import Acts
-from datasets_io.diagnosis.alignment import misaligned
+from datasets_io.diagnosis.actions import ActionCheck
+from datasets_io.diagnosis.alignment import check_alignment
 from datasets_io.diagnosis.behaviour import behaviour
-from datasets_io.diagnosis.blocks import Block, SourceBlocks, of_shards
-from datasets_io.diagnosis.copies import Copies
-from datasets_io.diagnosis.coverage import Independence, novelty
-from datasets_io.diagnosis.ends import ends
-from datasets_io.diagnosis.faults import noted
-from datasets_io.diagnosis.finding import Fact, Finding, Severity, gravest_first
-from datasets_io.diagnosis.known import known_defects
-from datasets_io.diagnosis.rewards import Rewards
-from datasets_io.diagnosis.sample import Sampler, Windows
-from datasets_io.diagnosis.stitched import Stitched
-from datasets_io.diagnosis.survey import Actions, Check, EpisodeTable, Survey
-from datasets_io.diagnosis.values import Values
+from datasets_io.diagnosis.blocks import Block, SourceBlocks, shard_blocks
+from datasets_io.diagnosis.coverage import EffectiveRowsCheck, check_novelty
+from datasets_io.diagnosis.duplicates import DuplicateCheck
+from datasets_io.diagnosis.episode_boundaries import EpisodeBoundaryCheck
+from datasets_io.diagnosis.episode_ends import ends
+from datasets_io.diagnosis.faults import fault_findings
+from datasets_io.diagnosis.finding import Fact, Finding, Severity, sort_by_severity
+from datasets_io.diagnosis.known_defects import known_defects
+from datasets_io.diagnosis.rewards import RewardCheck
+from datasets_io.diagnosis.sample import Windows, WindowSampler
+from datasets_io.diagnosis.summary import ActionSpace, Check, DataSummary, EpisodeTableBuilder
+from datasets_io.diagnosis.values import ValueCheck
 from datasets_io.errors import BadValues
 from datasets_io.faults import merge
 from datasets_io.scores import horizon, identity
@@ -49,7 +49,7 @@ class Diagnosis:
     name: str
     findings: list[Finding]
     facts: list[Fact]
-    survey: Survey | None
+    summary: DataSummary | None
 
     def count(self, severity: Severity) -> int:
         """How many findings are of this severity."""
@@ -59,8 +59,8 @@ class Diagnosis:
         """As plain values: name, rows, episodes, findings, facts."""
         return {
             "name": self.name,
-            "rows": 0 if self.survey is None else self.survey.rows,
-            "episodes": 0 if self.survey is None else len(self.survey.episodes),
+            "rows": 0 if self.summary is None else self.summary.rows,
+            "episodes": 0 if self.summary is None else len(self.summary.episodes),
             "findings": [finding.to_json() for finding in self.findings],
             "facts": [fact.to_json() for fact in self.facts],
         }
@@ -80,11 +80,11 @@ def diagnose_shards(
         BadValues: The other data set has observations of another width.
         Corrupt: A shard cannot be read.
     """
-    space = Actions.of(shards.action_space)
+    space = ActionSpace.of(shards.action_space)
     limit = horizon(shards.env_id, shards.env_options)
-    stream = _counted(of_shards(shards), progress)
-    checks, survey = _examine(stream, space, limit, _again(shards), against)
-    return _conclude(shards.name, checks, survey, shards.manifest.faults, [])
+    stream = _counted(shard_blocks(shards), progress)
+    checks, summary = _examine(stream, space, limit, _again(shards), against)
+    return _conclude(shards.name, checks, summary, shards.manifest.faults, [])
 
 
 def diagnose_source(
@@ -115,8 +115,8 @@ def diagnose_source(
     space, trouble = _action_space(blocks.source)
     held = [] if first is None else [first]
     limit = horizon(blocks.source.env, blocks.source.env_options)
-    checks, survey = _examine(_chain(held, stream), space, limit, again, against)
-    return _conclude(name, checks, survey, blocks.source.faults, [*blocks.refusals, *trouble])
+    checks, summary = _examine(_chain(held, stream), space, limit, again, against)
+    return _conclude(name, checks, summary, blocks.source.faults, [*blocks.refusals, *trouble])
 
 
 def _again(shards: Shards) -> str:
@@ -144,19 +144,19 @@ def _counted(blocks: Iterable[Block], progress: Progress | None) -> Iterator[Blo
 
 
 def _examine(
-    blocks: Iterable[Block], space: Actions, limit: int | None, again: str, against: Shards | None
-) -> tuple[list[Check], Survey | None]:
+    blocks: Iterable[Block], space: ActionSpace, limit: int | None, again: str, against: Shards | None
+) -> tuple[list[Check], DataSummary | None]:
     """One pass: every check sees every block."""
-    acts = Acts(space)
+    acts = ActionCheck(space)
     checks: list[Check] = [
-        Values(),
-        Copies(),
+        ValueCheck(),
+        DuplicateCheck(),
         acts,
-        Rewards(),
-        Independence(),
-        Stitched(space.choices),
+        RewardCheck(),
+        EffectiveRowsCheck(),
+        EpisodeBoundaryCheck(space.choices),
     ]
-    episodes, sampler, rows, width = EpisodeTable(), Sampler(), 0, 0
+    episodes, sampler, rows, width = EpisodeTableBuilder(), WindowSampler(), 0, 0
     for block in blocks:
         rows, width = rows + len(block), block.obs.shape[1]
         episodes.add(block)
@@ -169,12 +169,12 @@ def _examine(
     other = None
     if against is not None and windows is not None:
         other = against.name, _sample(against, width)
-    return checks, Survey(rows, episodes.whole(), windows, acts.space, limit, again, other)
+    return checks, DataSummary(rows, episodes.build(), windows, acts.space, limit, again, other)
 
 
 def _sample(shards: Shards, width: int) -> Windows:
-    sampler = Sampler()
-    for block in of_shards(shards):
+    sampler = WindowSampler()
+    for block in shard_blocks(shards):
         if block.obs.shape[1] != width:
             theirs = block.obs.shape[1]
             raise BadValues(
@@ -189,32 +189,34 @@ def _sample(shards: Shards, width: int) -> Windows:
 
 
 def _conclude(
-    name: str, checks: list[Check], survey: Survey | None, faults: Any, refusals: list[Finding]
+    name: str, checks: list[Check], summary: DataSummary | None, faults: Any, refusals: list[Finding]
 ) -> Diagnosis:
     said: list[Finding | Fact] = list(refusals)
-    if survey is None and not refusals:
+    if summary is None and not refusals:
         said.append(Finding("error", "schema", "there is not one episode", "there is nothing to learn from"))
-    if survey is not None:
-        said += ends(survey)
+    if summary is not None:
+        said += ends(summary)
         for check in checks:
-            said += check.report(survey)
-        for look in (misaligned, novelty, behaviour):
-            said += look(survey)
+            said += check.report(summary)
+        for look in (check_alignment, check_novelty, behaviour):
+            said += look(summary)
     findings = [item for item in said if isinstance(item, Finding)]
-    findings += noted(merge(faults), {finding.check for finding in findings})
+    findings += fault_findings(merge(faults), {finding.check for finding in findings})
     findings += [known.finding() for known in known_defects(name)]
-    return Diagnosis(name, gravest_first(findings), [item for item in said if isinstance(item, Fact)], survey)
+    return Diagnosis(
+        name, sort_by_severity(findings), [item for item in said if isinstance(item, Fact)], summary
+    )
 
 
-def _action_space(source: Source) -> tuple[Actions, list[Finding]]:
+def _action_space(source: Source) -> tuple[ActionSpace, list[Finding]]:
     """The declared space or the environment's, and what is wrong with the latter."""
     if source.action_space is not None or source.env is None:
-        return Actions.of(source.action_space), []
+        return ActionSpace.of(source.action_space), []
     from datasets_io.environments import spaces_of
 
     spaces = spaces_of(source.env, source.env_options)
     if not spaces.trouble:
-        return Actions.of(spaces.action), []
+        return ActionSpace.of(spaces.action), []
     what = f"{source.env} cannot be made here ({spaces.trouble})"
     means = "its action space is unknown, and nothing can be evaluated or learned online on this machine"
-    return Actions(), [Finding("note", "env", what, means, "install the package it belongs to")]
+    return ActionSpace(), [Finding("note", "env", what, means, "install the package it belongs to")]

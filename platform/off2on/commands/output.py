@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 
-def table(rows: Iterable[Sequence[object]], right: Sequence[int] = ()) -> None:
+def print_table(rows: Iterable[Sequence[object]], right: Sequence[int] = ()) -> None:
     """Aligned columns on stdout, two spaces apart.
 
     Args:
@@ -28,7 +28,7 @@ def table(rows: Iterable[Sequence[object]], right: Sequence[int] = ()) -> None:
         click.echo("  ".join(cells).rstrip())
 
 
-def folded(rows: Iterable[Sequence[str]]) -> None:
+def wrapped_table(rows: Iterable[Sequence[str]]) -> None:
     """A table whose last column is broken into lines that fit the screen."""
     rows = list(rows)
     used = sum(2 + max(map(len, column)) for column in list(zip(*rows, strict=True))[:-1])
@@ -37,20 +37,20 @@ def folded(rows: Iterable[Sequence[str]]) -> None:
     for *cells, last in rows:
         first, *more = textwrap.wrap(last, room, break_on_hyphens=False) or [""]
         lines += [[*cells, first], *([*[""] * len(cells), line] for line in more)]
-    table(lines)
+    print_table(lines)
 
 
-def line(label: str, text: str) -> None:
+def print_line(label: str, text: str) -> None:
     """A labelled line on stdout: ``reading    …``."""
     click.echo(f"{label:<10} {text}".rstrip())
 
 
-def as_json(value: Any) -> None:
+def print_json(value: Any) -> None:
     """On stdout."""
     click.echo(json.dumps(value, indent=1, ensure_ascii=False))
 
 
-def size(count: float) -> str:
+def format_size(count: float) -> str:
     """Bytes in words: ``141 MB``."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:
@@ -64,7 +64,7 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-class Ticker:
+class ProgressLine:
     """Progress on stderr: one line redrawn on a terminal, elsewhere a line every ten seconds."""
 
     def __init__(self) -> None:
@@ -87,7 +87,7 @@ class Ticker:
             click.echo("\r\x1b[K", err=True, nl=False)
             self._drawn = False
 
-    def __enter__(self) -> "Ticker":
+    def __enter__(self) -> "ProgressLine":
         return self
 
     def __exit__(self, *_: object) -> None:

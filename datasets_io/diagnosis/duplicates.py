@@ -7,8 +7,8 @@ import numpy as np
 
 from datasets_io.diagnosis.blocks import Block
 from datasets_io.diagnosis.finding import Fact, Finding, Severity, share
-from datasets_io.diagnosis.sample import watched
-from datasets_io.diagnosis.survey import Survey
+from datasets_io.diagnosis.sample import spread_columns
+from datasets_io.diagnosis.summary import DataSummary
 from datasets_io.episode import Array
 
 KEPT = 200_000
@@ -16,7 +16,7 @@ KEPT = 200_000
 
 
 @dataclass(eq=False)
-class Copies:
+class DuplicateCheck:
     """Hashes rows (their watched columns) and whole episodes, and counts observations that do not move."""
 
     _rows: list[Array] = field(default_factory=list)
@@ -30,7 +30,7 @@ class Copies:
 
     def add(self, block: Block) -> None:
         """Takes the hashes of a block."""
-        obs = block.obs[:, watched(block.obs.shape[1])]
+        obs = block.obs[:, spread_columns(block.obs.shape[1])]
         hashes = _hash(np.concatenate([obs, block.actions.reshape(len(obs), -1), block.rewards[:, None]], 1))
         within = np.arange(len(hashes)) - np.repeat(block.starts, block.lengths)
         self._episodes.append(np.add.reduceat(_mix(hashes + _mix(within.astype(np.uint64))), block.starts))
@@ -53,11 +53,11 @@ class Copies:
         stay = hashes <= self._bound
         self._rows, self._numbers, self._count = [hashes[stay]], [rows[stay]], int(stay.sum())
 
-    def report(self, survey: Survey) -> Iterator[Finding | Fact]:
+    def report(self, summary: DataSummary) -> Iterator[Finding | Fact]:
         """Copies of rows, of episodes, and observations that repeat from step to step."""
-        few = survey.windows is not None and _few_states(survey.windows.obs[:, 1])
+        few = summary.windows is not None and _few_states(summary.windows.obs[:, 1])
         yield from self._rows_twice(few)
-        yield from self._episodes_twice(survey, few)
+        yield from self._episodes_twice(summary, few)
         part = self._still / max(self._pairs, 1)
         if part > 0.01 and not few:
             yield Finding(
@@ -92,8 +92,8 @@ class Copies:
             tuple(np.sort(rows[order][again])[:5]),
         )
 
-    def _episodes_twice(self, survey: Survey, few: bool) -> Iterator[Finding]:
-        hashes, lengths = np.concatenate(self._episodes), survey.episodes.lengths
+    def _episodes_twice(self, summary: DataSummary, few: bool) -> Iterator[Finding]:
+        hashes, lengths = np.concatenate(self._episodes), summary.episodes.lengths
         long = np.flatnonzero(lengths >= 5)
         order = long[np.argsort(hashes[long], kind="stable")]
         again = order[1:][hashes[order][1:] == hashes[order][:-1]]
@@ -106,7 +106,7 @@ class Copies:
             f"{len(again):,} of {len(lengths):,} episodes are copies of an earlier one, step by step",
             "there are fewer independent episodes than it seems; intervals over episodes are too narrow",
             "add each file once: the same log may lie in two folders",
-            tuple(survey.episodes.rows[again][:5]),
+            tuple(summary.episodes.rows[again][:5]),
         )
 
 

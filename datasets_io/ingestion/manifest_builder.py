@@ -13,7 +13,7 @@ from datasets_io.shards.manifest import Generation, Manifest, content_hash, spac
 from datasets_io.source import Source
 
 
-def describe_data(
+def build_manifest(
     source: Source,
     path: Any,
     name: str,
