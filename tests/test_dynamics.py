@@ -11,7 +11,15 @@ from torch import Tensor
 from datasets_io import Shards
 from off2on.errors import HyperparameterError, UnknownName, UserError
 from off2on.recipe import dynamics_model as module
-from off2on.recipe.dynamics_model import FILE, PATIENCE, Dynamics, DynamicsShape, dynamics_file, fit, read
+from off2on.recipe.dynamics_model import (
+    FILE,
+    PATIENCE,
+    Dynamics,
+    DynamicsShape,
+    dynamics_file,
+    fit_dynamics,
+    read_dynamics,
+)
 
 SMALL = DynamicsShape(obs=3, action=2, hidden=(16, 16), members=4, elites=2)
 PENDULUM = DynamicsShape(obs=3, action=1, hidden=(64, 64), members=3, elites=2)
@@ -32,7 +40,7 @@ def fitted(
     torch.manual_seed(0)
     dynamics = Dynamics(shape)
     options = {"lr": 1e-3, "decay": DECAY, "batch_size": 64, "epochs": 5} | given
-    found = fit(dynamics, inputs, targets, generator=torch.Generator().manual_seed(seed), **options)
+    found = fit_dynamics(dynamics, inputs, targets, generator=torch.Generator().manual_seed(seed), **options)
     return dynamics, found
 
 
@@ -77,7 +85,7 @@ def test_a_step_draws_from_one_elite_per_row_and_tells_every_members_sigma():
     dynamics, count = Dynamics(SMALL), 4000
     with torch.no_grad():
         dynamics.layers[-1].weight.zero_()
-        # member e foretells a change and a reward of 10 e, with a sigma of about exp(-5)
+        # member e predicts a change and a reward of 10 e, with a sigma of about exp(-5)
         dynamics.layers[-1].bias.copy_(10 * torch.arange(4.0).view(4, 1, 1).expand(4, 1, 8))
         dynamics.layers[-1].bias[..., 4:] = -30
     dynamics.elites = torch.tensor([2, 0])
@@ -116,7 +124,7 @@ def test_one_step_of_the_optimiser_is_adams_on_the_loss_and_the_papers_decay():
 # How they are fitted.
 
 
-def test_they_foretell_held_out_episodes_better_than_any_constant(toy: Shards):
+def test_they_predict_held_out_episodes_better_than_any_constant(toy: Shards):
     columns = toy.read_all(["obs", "actions", "new_obs", "rewards", "last"])
     number = np.cumsum(np.concatenate([[0], columns["last"][:-1]]))
     held = torch.from_numpy(number % 5 == 0)
@@ -166,7 +174,7 @@ def test_fitting_leaves_the_worlds_random_numbers_alone():
     torch.manual_seed(0)
     dynamics = Dynamics(SMALL)
     before = torch.get_rng_state()
-    fit(
+    fit_dynamics(
         dynamics,
         *rows,
         lr=1e-3,
@@ -206,7 +214,9 @@ def test_every_member_trains_on_its_own_bootstrap_sample_of_what_is_not_held_out
     inputs, targets = made(1000)
     targets[:, 0] = torch.arange(1000)  # every row has a number
     dynamics = Watched(SMALL)
-    fit(dynamics, inputs, targets, lr=1e-3, decay=DECAY, batch_size=64, epochs=2, generator=torch.Generator())
+    fit_dynamics(
+        dynamics, inputs, targets, lr=1e-3, decay=DECAY, batch_size=64, epochs=2, generator=torch.Generator()
+    )
     steps = len(dynamics.seen) // 2
     assert steps == -(-800 // 64)
     first, second = (torch.cat(dynamics.seen[part], 1) for part in (slice(steps), slice(steps, None)))
@@ -236,7 +246,7 @@ def test_fitting_ends_after_five_epochs_without_progress_and_keeps_every_members
     script = [[8.0, 4.0, 6.0, 2.0], [7.0, 5.0, 6.0, 1.0], [6.95, 3.0, 6.0, 1.5]]
     script += [[6.94, 2.98, 5.95, 1.0]] * PATIENCE  # better, but by no more than 1 %
     dynamics = Scripted([*script, [0.0] * 4])
-    found = fit(
+    found = fit_dynamics(
         dynamics, *made(100), lr=1e-3, decay=DECAY, batch_size=64, epochs=None, generator=torch.Generator()
     )
     assert found["dynamics/epochs"] == 3 + PATIENCE
@@ -267,7 +277,7 @@ def test_they_are_read_as_they_were_written(tmp_path: Path):
     dynamics, _ = fitted(SMALL, *made(100), epochs=1)
     torch.save(dynamics.state_dict(), tmp_path / FILE)
     other = Dynamics(SMALL)
-    other.load_state_dict(read(dynamics_file(str(tmp_path)), SMALL))  # the folder of a run
+    other.load_state_dict(read_dynamics(dynamics_file(str(tmp_path)), SMALL))  # the folder of a run
     assert all(torch.equal(a, b) for a, b in zip(state(dynamics), state(other), strict=True))
     assert dynamics_file(str(tmp_path / FILE)) == tmp_path / FILE
 
@@ -275,35 +285,35 @@ def test_they_are_read_as_they_were_written(tmp_path: Path):
 def test_other_shapes_are_refused_by_name(tmp_path: Path):
     torch.save(Dynamics(SMALL).state_dict(), tmp_path / FILE)
     fewer = DynamicsShape(obs=3, action=2, hidden=(16, 16), members=4, elites=1)
-    with pytest.raises(HyperparameterError, match="do not fit") as refusal:
-        read(tmp_path / FILE, fewer)
-    assert refusal.value.expected == "elites: [2] there, [1] here"
+    with pytest.raises(HyperparameterError, match="other shapes") as refusal:
+        read_dynamics(tmp_path / FILE, fewer)
+    assert refusal.value.expected == "elites: [2], expected [1]"
     deeper = DynamicsShape(obs=3, action=2, hidden=(16, 16, 16), members=4, elites=2)
-    with pytest.raises(HyperparameterError, match=r"layers.3.weight: None there, \[4, 8, 16\] here"):
-        read(tmp_path / FILE, deeper)
+    with pytest.raises(HyperparameterError, match=r"layers.3.weight: None, expected \[4, 8, 16\]"):
+        read_dynamics(tmp_path / FILE, deeper)
 
 
 def test_reading_draws_no_random_numbers(tmp_path: Path):
     torch.save(Dynamics(SMALL).state_dict(), tmp_path / FILE)
     before = torch.get_rng_state()
-    read(tmp_path / FILE, SMALL)
+    read_dynamics(tmp_path / FILE, SMALL)
     assert torch.equal(before, torch.get_rng_state())
 
 
 def test_a_missing_file_and_one_that_holds_something_else_are_refused(tmp_path: Path):
     with pytest.raises(UnknownName, match="no fitted dynamics"):
-        read(tmp_path / "nowhere.pt", SMALL)
+        read_dynamics(tmp_path / "nowhere.pt", SMALL)
     for number, content in enumerate((b"", b"not a file of torch", b"\x80\x02K\x01.")):
         path = tmp_path / f"{number}.pt"
         path.write_bytes(content)
-        with pytest.raises(UserError, match="holds no fitted dynamics"):
-            read(path, SMALL)
+        with pytest.raises(UserError, match="does not hold fitted dynamics"):
+            read_dynamics(path, SMALL)
     torch.save({"something": "else"}, tmp_path / "else.pt")
-    with pytest.raises(UserError, match="holds no fitted dynamics"):
-        read(tmp_path / "else.pt", SMALL)
+    with pytest.raises(UserError, match="does not hold fitted dynamics"):
+        read_dynamics(tmp_path / "else.pt", SMALL)
     torch.save(torch.zeros(3), tmp_path / "tensor.pt")
-    with pytest.raises(UserError, match="holds no fitted dynamics"):
-        read(tmp_path / "tensor.pt", SMALL)
+    with pytest.raises(UserError, match="does not hold fitted dynamics"):
+        read_dynamics(tmp_path / "tensor.pt", SMALL)
 
 
 class Harmful:
@@ -316,6 +326,6 @@ class Harmful:
 def test_a_file_cannot_run_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     torch.save({"elites": Harmful()}, "bad.pt")
-    with pytest.raises(UserError, match="holds no fitted dynamics"):
-        read(Path("bad.pt"), SMALL)
+    with pytest.raises(UserError, match="does not hold fitted dynamics"):
+        read_dynamics(Path("bad.pt"), SMALL)
     assert not Path("harmed").exists()

@@ -9,7 +9,7 @@ from torch import Tensor, tensor
 from off2on.algorithms.uwac import DropoutCritic, largest_singular_value
 from off2on.recipe import losses
 from off2on.recipe.networks import Critic
-from off2on.recipe.vae import Autoencoder, Perturbation, concatenate, best, min_max_mixture
+from off2on.recipe.vae import Autoencoder, Perturbation, best_action, concatenate, min_max_mixture
 
 
 def constant(layer: torch.nn.Module, *bias: float) -> None:
@@ -31,16 +31,16 @@ def test_the_bound_by_hand():
     obs, data = torch.randn(2, 2), tensor([[0.5], [-0.5]])
     # error (0.5 - a)^2 = 0 and 1; divergence of N(2, e) from N(0, 1): (4 + e^2 - 1 - 2) / 2
     divergence = (4 + math.e**2 - 3) / 2
-    bound = known(2.0, 1.0, 0.5).bound(obs, data, 0.5)
+    bound = known(2.0, 1.0, 0.5).loss_per_transition(obs, data, 0.5)
     assert bound.tolist() == pytest.approx([0.5 * divergence, 1 + 0.5 * divergence])
-    assert known(0.0, 0.0, 0.5).bound(obs, data, 0.5).tolist() == pytest.approx([0, 1])
+    assert known(0.0, 0.0, 0.5).loss_per_transition(obs, data, 0.5).tolist() == pytest.approx([0, 1])
 
 
 def test_both_parts_of_the_bound_are_means_over_dimensions():
     vae = Autoencoder(2, 3, ())
     constant(vae.encoder[0], *[1.0, 0, 0, 0, 0, 0], *[0.0] * 6)
     constant(vae.decoder[0], 0.0, 0.0, 0.0)
-    bound = vae.bound(torch.zeros(1, 2), tensor([[0.6, 0.0, 0.0]]), 1.0)
+    bound = vae.loss_per_transition(torch.zeros(1, 2), tensor([[0.6, 0.0, 0.0]]), 1.0)
     assert bound.item() == pytest.approx(0.36 / 3 + 0.5 / 6)
 
 
@@ -53,7 +53,7 @@ def test_log_sigma_is_kept_within_bounds():
 def test_the_decoder_squashes_and_its_raw_actions_are_those_before():
     vae = Autoencoder(5, 3, (16,))
     obs, latent = torch.randn(8, 5), 30 * torch.randn(8, 6)
-    raw, action = vae.raw(obs, latent), vae(obs, latent)
+    raw, action = vae.before_tanh(obs, latent), vae(obs, latent)
     assert torch.equal(action, raw.tanh())
     assert raw.abs().max() > 1 >= action.abs().max()
 
@@ -92,7 +92,7 @@ def test_the_mixture_leans_towards_the_smallest():
 def test_best_is_the_first_critics_choice_among_each_rows_own_actions():
     critic = Critic(5, 3, (16,))
     obs, action = torch.randn(8, 5), torch.randn(20, 8, 3)
-    chosen = best(critic, obs, action)
+    chosen = best_action(critic, obs, action)
     for b in range(8):
         of_first = critic(obs[b].expand(20, 5), action[:, b])[0]
         assert torch.equal(chosen[b], action[of_first.argmax(), b])

@@ -244,7 +244,7 @@ def test_slopes_and_some_members_are_those_of_each_member(layer_norm: Any):
     for member in range(4):
         (own,) = torch.autograd.grad(every[member].sum(), action, retain_graph=True)
         torch.testing.assert_close(slope[member], own)
-    torch.testing.assert_close(critic.some(obs, action, tensor([3, 1])), every[[3, 1]])
+    torch.testing.assert_close(critic.subset(obs, action, tensor([3, 1])), every[[3, 1]])
 
 
 def test_redq_refuses_more_members_than_there_are(build_learner: Make):

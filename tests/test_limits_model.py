@@ -245,7 +245,7 @@ def test_the_rule_is_the_environments(recipe: Any, toy: Shards):
 
 
 def test_data_whose_episodes_end_by_an_unknown_rule_are_refused(wide: Shards):
-    with pytest.raises(UserError, match="6 of 12 episodes end by themselves") as refusal:
+    with pytest.raises(UserError, match="6 of 12 episodes terminate") as refusal:
         MOPO.resolve(MOPO.Hyperparameters(), wide)
     assert refusal.value.attempt == "termination=my_lab.forklift:crashed"
     assert "termination=never" in refusal.value.expected

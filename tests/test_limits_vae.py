@@ -14,7 +14,7 @@ from off2on.algorithms.plas import PLAS
 from off2on.algorithms.td3 import TD3
 from off2on.algorithms.uwac import UWAC
 from off2on.recipe import losses
-from off2on.recipe.vae import best
+from off2on.recipe.vae import best_action
 
 Make = Callable[..., Any]
 VAE = {"vae_hidden": (32, 32)}
@@ -27,7 +27,7 @@ def test_bcq_without_perturbation_says_what_its_model_says(problem: Make):
     case = problem(BCQ, perturbation=0.0, **VAE)
     nets, obs = case.nets, case.batch.obs
     proposals = nets.vae(obs, nets.vae.draws.expand(-1, 64, -1))
-    assert torch.equal(BCQ.act(nets, obs, case.hp, False), best(nets.critic, obs, proposals))
+    assert torch.equal(BCQ.act(nets, obs, case.hp, False), best_action(nets.critic, obs, proposals))
     assert not gradient(case.loss("actor"), nets.actor).any()
 
 

@@ -84,7 +84,7 @@ def test_many_actions_at_once_are_many_calls(place: Any):
 def test_some_members_are_some_of_all(place: Any):
     critic = made(place)
     obs, action = torch.randn(6, 5), torch.rand(6, 3)
-    some = critic.some(obs, action, torch.tensor([2, 0]))
+    some = critic.subset(obs, action, torch.tensor([2, 0]))
     torch.testing.assert_close(some, critic(obs, action)[[2, 0]])
 
 

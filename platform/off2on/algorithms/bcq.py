@@ -27,7 +27,7 @@ from off2on.recipe.batch import Batch
 from off2on.recipe.hooks import Loss
 from off2on.recipe.hyperparameters import Hyperparameters, hp
 from off2on.recipe.networks import Critic, Nets
-from off2on.recipe.vae import Autoencoder, Perturbation, best, min_max_mixture
+from off2on.recipe.vae import Autoencoder, Perturbation, best_action, min_max_mixture
 from off2on.rllib.algorithm import OfflineToOnline
 
 
@@ -74,7 +74,7 @@ class BCQ(OfflineToOnline):
     @classmethod
     def compute_vae_loss(cls, nets: Nets, batch: Batch, hp: BCQHyperparameters) -> Loss:
         """Reconstruct the data's actions from few latent numbers."""
-        return nets.vae.bound(batch.obs, batch.action, hp.kl_weight).mean(), {}
+        return nets.vae.loss_per_transition(batch.obs, batch.action, hp.kl_weight).mean(), {}
 
     @classmethod
     def compute_critic_loss(cls, nets: Nets, batch: Batch, hp: BCQHyperparameters) -> Loss:
@@ -101,4 +101,4 @@ class BCQ(OfflineToOnline):
         """The best of many proposals, fresh ones when exploring."""
         rows, fixed = obs.shape[0], nets.vae.draws
         latent = nets.vae.latents(len(fixed), rows) if explore else fixed.expand(-1, rows, -1)
-        return best(nets.critic, obs, nets.actor(obs, nets.vae(obs, latent)))
+        return best_action(nets.critic, obs, nets.actor(obs, nets.vae(obs, latent)))

@@ -33,7 +33,7 @@ from off2on.recipe.batch import Batch
 from off2on.recipe.hooks import Loss
 from off2on.recipe.hyperparameters import Hyperparameters, hp
 from off2on.recipe.networks import Critic, Nets, Scalar
-from off2on.recipe.vae import Autoencoder, best, min_max_mixture
+from off2on.recipe.vae import Autoencoder, best_action, min_max_mixture
 from off2on.rllib.algorithm import OfflineToOnline
 
 LOG_ALPHA = (-5.0, 10.0)
@@ -95,14 +95,14 @@ class BEAR(OfflineToOnline):
         noise = torch.randn(hp.mmd_samples, *policy.location.shape, device=batch.obs.device)
         raw = policy.location + policy.log_std.exp() * noise
         with torch.no_grad():
-            data = nets.vae.raw(batch.obs, nets.vae.latents(hp.mmd_samples, rows))
+            data = nets.vae.before_tanh(batch.obs, nets.vae.latents(hp.mmd_samples, rows))
         batch.mmd, batch.own_action = losses.mmd(raw, data, hp.sigma, hp.kernel), raw[0].tanh()
         return batch
 
     @classmethod
     def compute_vae_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
         """Reconstruct the data's actions from few latent numbers."""
-        return nets.vae.bound(batch.obs, batch.action, hp.kl_weight).mean(), {}
+        return nets.vae.loss_per_transition(batch.obs, batch.action, hp.kl_weight).mean(), {}
 
     @classmethod
     def compute_critic_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
@@ -145,4 +145,4 @@ class BEAR(OfflineToOnline):
         policy, noise = nets.actor(obs), nets.actor.noise
         if explore:
             noise = torch.randn(len(noise), *policy.location.shape, device=obs.device)
-        return best(nets.critic, obs, (policy.location + policy.log_std.exp() * noise).tanh())
+        return best_action(nets.critic, obs, (policy.location + policy.log_std.exp() * noise).tanh())

@@ -97,7 +97,7 @@ class E2O(CQL):
             return super().target_value(nets, batch, hp, action)
         if hp.online_target == "random_pair":
             pair = torch.randperm(hp.critics, device=action.device)[:2]
-            return nets.target.critic.some(batch.next_obs, action, pair).amin(0)  # type: ignore[no-any-return]
+            return nets.target.critic.subset(batch.next_obs, action, pair).amin(0)  # type: ignore[no-any-return]
         q = nets.target.critic(batch.next_obs, action)
         if hp.online_target == "rem":
             share = torch.rand(hp.critics, device=q.device)

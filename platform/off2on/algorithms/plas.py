@@ -108,7 +108,7 @@ class PLAS(OfflineToOnline):
     @classmethod
     def compute_vae_loss(cls, nets: Nets, batch: Batch, hp: PLASHyperparameters) -> Loss:
         """Reconstruct the data's actions from few latent numbers."""
-        return nets.vae.bound(batch.obs, batch.action, hp.kl_weight).mean(), {}
+        return nets.vae.loss_per_transition(batch.obs, batch.action, hp.kl_weight).mean(), {}
 
     @classmethod
     def compute_critic_loss(cls, nets: Nets, batch: Batch, hp: PLASHyperparameters) -> Loss:

@@ -74,7 +74,7 @@ class REDQ(SAC):
         if hp.subset == hp.critics:
             return super().target_value(nets, batch, hp, action)
         chosen = torch.randperm(hp.critics, device=action.device)[: hp.subset]
-        return nets.target.critic.some(batch.next_obs, action, chosen).amin(0)  # type: ignore[no-any-return]
+        return nets.target.critic.subset(batch.next_obs, action, chosen).amin(0)  # type: ignore[no-any-return]
 
     @classmethod
     def actor_value(cls, q: Tensor) -> Tensor:

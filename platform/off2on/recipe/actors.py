@@ -1,4 +1,4 @@
-"""Policies as networks: deterministic, Gaussian, squashed Gaussian.
+"""Policy networks: deterministic, Gaussian, squashed Gaussian.
 
 Shapes: ``B`` observations, ``D`` observation width, ``A`` action width. Actions live in [-1, 1].
 """
@@ -22,7 +22,7 @@ class DeterministicActor(nn.Module):
         self.mlp = MLP((obs, *hidden, action))
 
     def forward(self, obs: Tensor) -> Tensor:
-        """Map [B, D] to [B, A] in (-1, 1)."""
+        """Map observations [B, D] to actions [B, A] in (-1, 1)."""
         return self.mlp(obs).tanh()  # type: ignore[no-any-return]
 
 
@@ -34,7 +34,7 @@ class GaussianActor(nn.Module):
         action: Action width A.
         hidden: Widths of the hidden layers.
         log_std: Bounds of log sigma.
-        start: Log sigma at first.
+        start: Initial log sigma.
     """
 
     def __init__(
@@ -51,12 +51,12 @@ class GaussianActor(nn.Module):
         self.bounds = log_std
 
     def forward(self, obs: Tensor, dropout: float = 0.0) -> Normal:
-        """The distribution of actions at [B, D], with a share of the hidden units left out."""
+        """Return the distribution of actions at [B, D]; `dropout` is the share of hidden units set to 0."""
         return Normal(self.mlp(obs, dropout).tanh(), self.log_std.clamp(*self.bounds).exp())
 
 
 class StateGaussianActor(nn.Module):
-    """A policy N(tanh f(s), g(s)): Gaussian, with a sigma for every state.
+    """A policy N(tanh f(s), g(s)): Gaussian, with a sigma that depends on the state.
 
     Args:
         obs: Observation width D.
@@ -73,13 +73,13 @@ class StateGaussianActor(nn.Module):
         self.bounds = log_std
 
     def forward(self, obs: Tensor) -> Normal:
-        """The distribution of actions at [B, D]."""
+        """Return the distribution of actions at [B, D]."""
         mean, log_std = self.mlp(obs).chunk(2, -1)
         return Normal(mean.tanh(), log_std.clamp(*self.bounds).exp())
 
 
 class SquashedGaussianActor(nn.Module):
-    """A policy tanh(N(f(s), g(s))), SAC's.
+    """A policy tanh(N(f(s), g(s))), the squashed Gaussian of SAC.
 
     Args:
         obs: Observation width D.
@@ -96,7 +96,7 @@ class SquashedGaussianActor(nn.Module):
         self.bounds = log_std
 
     def forward(self, obs: Tensor) -> TanhNormal:
-        """The distribution of actions at [B, D]."""
+        """Return the distribution of actions at [B, D]."""
         mean, log_std = self.mlp(obs).chunk(2, -1)
         return TanhNormal(mean, log_std.clamp(*self.bounds))
 
@@ -127,7 +127,7 @@ class EnsembleActor(nn.Module):
         self.bounds = log_std
 
     def forward(self, obs: Tensor) -> TanhNormal:
-        """Every member's distribution of actions at [B, D]: its tensors are [E, B, A]."""
+        """Return every member's distribution of actions at [B, D], with tensors [E, B, A]."""
         x = obs.expand(self.members, *obs.shape)
         for number, layer in enumerate(self.layers):
             x = layer(F.relu_(x) if number else x)

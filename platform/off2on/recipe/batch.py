@@ -1,4 +1,4 @@
-"""A batch of transitions, as the losses see it."""
+"""Batch of transitions that losses are computed on."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -7,11 +7,11 @@ from torch import Tensor
 
 
 class Batch(SimpleNamespace):
-    """A batch's columns by name: vectors [B, width], numbers [B].
+    """Columns of a batch by name: vectors [B, width], numbers [B].
 
     Attributes:
-        progress: Where training is: 0 … 1 over the offline updates, 1 … 2 over the online ones.
-        weight: [B] or [E, B] of the members' temporal-difference errors; None weighs all alike.
+        progress: Progress of training: 0 … 1 over the offline updates, 1 … 2 over the online ones.
+        weight: Weights [B] or [E, B] of the members' temporal-difference errors; None: all are equal.
     """
 
     progress: float = 0.0

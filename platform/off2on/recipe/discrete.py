@@ -1,7 +1,7 @@
-"""Networks for actions that are whole numbers, and how to choose among the values of all of them.
+"""Networks for discrete actions, and choices among the values of all actions.
 
 Shapes: ``B`` observations, ``E`` members (always first), ``D`` observation width, ``n`` actions, ``H``
-hidden width. Everything is float32; actions arrive as float32 [B] and leave as int64 [B].
+hidden width. Everything is float32; actions in batches are float32 [B], chosen actions int64 [B].
 """
 
 import math
@@ -34,26 +34,26 @@ class ActionValues(nn.Module):
         )
 
     def features(self, obs: Tensor) -> Tensor:
-        """The last hidden layer [E, B, H] at [B, D]."""
+        """Return the last hidden layer [E, B, H] at [B, D]."""
         x = obs.expand(self.members, *obs.shape)
         for layer in self.layers[:-1]:
             x = F.relu_(layer(x))
         return x
 
     def forward(self, obs: Tensor) -> Tensor:
-        """Map [B, D] to [E, B, n]."""
+        """Map observations [B, D] to values [E, B, n]."""
         return self.layers[-1](self.features(obs))  # type: ignore[no-any-return]
 
 
 class ValuesAndPolicy(ActionValues):
-    """Action values, and beside them the policy that the data were recorded with.
+    """Action values, and an estimate of the behaviour policy that recorded the data.
 
     Args:
         obs: Observation width D.
         actions: Number of actions n.
         hidden: Widths of the hidden layers.
         members: Ensemble size E.
-        shared: The policy is a layer on the first member's features; if not, a network of its own.
+        shared: True if the policy is a layer on the first member's features; False for a separate network.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class ValuesAndPolicy(ActionValues):
 
 
 class CategoricalActor(nn.Module):
-    """A policy that gives every action a probability."""
+    """A policy of action probabilities."""
 
     def __init__(self, obs: int, actions: int, hidden: Sequence[int]) -> None:
         super().__init__()
@@ -82,23 +82,24 @@ class CategoricalActor(nn.Module):
 
 
 def value_of_action(values: Tensor, action: Tensor) -> Tensor:
-    """What [E, B, n] says of the actions [B]: [E, B]."""
+    """Return the values [E, B] of actions [B], given the values [E, B, n] of all actions."""
     index = action.long().expand(values.shape[:-1])
     return values.gather(-1, index.unsqueeze(-1)).squeeze(-1)
 
 
 def greedy(values: Tensor) -> Tensor:
-    """The actions [B] that the members [E, B, n] together value most."""
+    """Return the actions [B] of the highest mean value over the members [E, B, n]."""
     return values.mean(0).argmax(-1)
 
 
 def greedy_within(values: Tensor, logits: Tensor, threshold: float) -> Tensor:
-    """The same among the actions at least `threshold` times as probable as the most probable one.
+    """Return the actions [B] of the highest mean value among sufficiently probable actions.
 
     Args:
-        values: [E, B, n].
-        logits: [B, n] of the policy that says how probable.
-        threshold: 0 allows every action, 1 the most probable alone.
+        values: Values [E, B, n].
+        logits: Logits [B, n] of the policy that gives the probabilities.
+        threshold: Smallest allowed probability, relative to that of the most probable action: 0 allows
+            every action, 1 only the most probable.
     """
     least = math.log(threshold) if threshold > 0 else -math.inf
     allowed = logits - logits.amax(-1, keepdim=True) >= least
@@ -106,12 +107,12 @@ def greedy_within(values: Tensor, logits: Tensor, threshold: float) -> Tensor:
 
 
 def epsilon_greedy(action: Tensor, actions: int, epsilon: float) -> Tensor:
-    """Each of the actions [B] replaced, with probability `epsilon`, by any of all `actions`."""
+    """Replace each of the actions [B], with probability `epsilon`, by one of `actions` at random."""
     anything = torch.randint(actions, action.shape, device=action.device)
     return torch.where(torch.rand(action.shape, device=action.device) < epsilon, anything, action)
 
 
 def epsilon_greedy_distribution(action: Tensor, actions: int, epsilon: float) -> Categorical:
-    """What `epsilon_greedy` draws from."""
+    """Return the distribution that `epsilon_greedy` draws from."""
     best = F.one_hot(action, actions)
     return Categorical((epsilon / actions + (1 - epsilon) * best).log())

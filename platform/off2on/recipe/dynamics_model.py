@@ -1,14 +1,14 @@
-"""Learned dynamics: an ensemble of Gaussian networks that foretell the next observation and the reward.
+"""Learned dynamics: an ensemble of Gaussian networks that predict the next observation and the reward.
 
-Chua et al., arXiv:1805.12114; the form is that of Janner et al., arXiv:1906.08253, which the
-model-based offline algorithms took over.
+Chua et al., arXiv:1805.12114, in the form of Janner et al., arXiv:1906.08253, which model-based offline
+algorithms use.
 
     dynamics  L_M = sum_e mean[ (mu_e(x) - y)^2 / sigma_e(x)^2 + log sigma_e(x)^2 ]
                   + 0.01 (sum log sigma_max^2 - sum log sigma_min^2),  sigma_min < sigma_e < sigma_max
-              x = (s, a), standardised;  y = (s' - s, r), in its own units;  mean over rows and dimensions
+              x = (s, a), standardised;  y = (s' - s, r), not standardised;  mean over rows and dimensions
 
-Every member sees its own bootstrap sample of the rows; members differ by that and by their first
-weights. Weights decay more in later layers. Fitting ends when no member has become better by more
+Every member is trained on its own bootstrap sample of the rows; members differ by that and by their
+initial weights. Weight decay is larger in later layers. Fitting ends when no member has improved by more
 than 1 % on held-out rows for five epochs; each member keeps its best weights.
 
 Shapes: ``E`` members (always first), ``B`` rows, ``D`` observation width, ``A`` action width.
@@ -30,28 +30,28 @@ from off2on.errors import HyperparameterError, UnknownName, UserError
 from off2on.recipe.networks import EnsembleLinear
 
 FILE = "dynamics.pt"
-"""The name of fitted dynamics in the folder of a run."""
+"""File name of fitted dynamics in the folder of a run."""
 
 PATIENCE = 5
-"""Epochs without a member that has become better."""
+"""Number of epochs without improvement of any member after which fitting ends."""
 
 BETTER = 0.99
-"""A member has become better where its error is below this share of its lowest."""
+"""A member has improved if its error is below this share of its lowest error."""
 
 HELD_OUT = 1000
-"""Most rows that are held out, of which there are at most a fifth."""
+"""Largest number of held-out rows; at most a fifth of all rows are held out."""
 
 
 @dataclass(frozen=True)
 class DynamicsShape:
-    """What two dynamics must share for the weights of one to fit the other.
+    """Sizes that two dynamics must share for the weights of one to fit the other.
 
     Attributes:
         obs: Observation width D.
         action: Action width A.
         hidden: Widths of the hidden layers.
         members: Ensemble size E.
-        elites: How many of the members are used to foretell, the best on held-out rows.
+        elites: Number of members used for predictions, the best ones on held-out rows.
     """
 
     obs: int
@@ -86,13 +86,13 @@ class Dynamics(nn.Module):
         self.register_buffer("elites", torch.arange(shape.elites))
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log variance of the change and the reward.
+        """Compute mean and log variance of the change and the reward.
 
         Args:
-            inputs: Observations beside actions, [B, D + A] for all members or [E, B, D + A].
+            inputs: Observations and actions, [B, D + A] for all members or [E, B, D + A].
 
         Returns:
-            Two of [E, B, D + 1].
+            Mean and log variance, each [E, B, D + 1].
         """
         x = ((inputs - self.mean) / self.std).expand(self.shape.members, *inputs.shape[-2:])
         for layer in self.layers[:-1]:
@@ -102,11 +102,11 @@ class Dynamics(nn.Module):
         return mean, self.min_log_var + F.softplus(log_var - self.min_log_var)
 
     def loss(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        """Twice the negative log-likelihood without its constant, and the pull on the bounds.
+        """Compute twice the negative log-likelihood without its constant, plus the loss of the bounds.
 
         Args:
-            inputs: [E, B, D + A].
-            targets: [E, B, D + 1] the change of the observation, and the reward.
+            inputs: Observations and actions [E, B, D + A].
+            targets: Change of the observation, and the reward [E, B, D + 1].
         """
         mean, log_var = self(inputs)
         likelihood: Tensor = ((mean - targets).square() * (-log_var).exp() + log_var).mean((1, 2)).sum()
@@ -114,21 +114,21 @@ class Dynamics(nn.Module):
 
     @torch.no_grad()
     def errors(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        """Mean squared error [E] of each member's mean on rows [B, …]."""
+        """Compute the mean squared error [E] of each member's mean on rows [B, …]."""
         return (self(inputs)[0] - targets).square().mean((1, 2))  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def predict(self, obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        """Every member's mean and sigma [E, B, D + 1] of the next observation and the reward."""
+        """Compute every member's mean and sigma [E, B, D + 1] of the next observation and the reward."""
         mean, log_var = self(torch.cat((obs, action), -1))
         return mean + F.pad(obs, (0, 1)), (0.5 * log_var).exp()
 
     def step(self, obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Draw what comes next from one random elite per row.
+        """Draw the next observation and the reward from one random elite per row.
 
         Args:
-            obs: [B, D].
-            action: [B, A].
+            obs: Observations [B, D].
+            action: Actions [B, A].
 
         Returns:
             Next observations [B, D], rewards [B], and the sigmas [E, B, D + 1] of all members.
@@ -141,38 +141,41 @@ class Dynamics(nn.Module):
 
 
 def dynamics_file(name: str) -> Path:
-    """Where fitted dynamics lie: the file itself, or the one in a run's folder."""
+    """Return the path of fitted dynamics, given the file or the folder of a run."""
     return Path(name) / FILE if Path(name).is_dir() else Path(name)
 
 
-def read(path: Path, shape: DynamicsShape) -> dict[str, Tensor]:
-    """The weights of fitted dynamics, for `load_state_dict`.
+def read_dynamics(path: Path, shape: DynamicsShape) -> dict[str, Tensor]:
+    """Read the weights of fitted dynamics, for `load_state_dict`.
 
     Raises:
-        UserError: There is no such file, it holds something else, or dynamics of another shape.
+        UserError: The file does not exist, or does not hold dynamics of this shape.
     """
     if not path.is_file():
         raise UnknownName(
             f"there are no fitted dynamics at {path}.",
-            f"Expected a file, or the folder of a run that fitted some, with {FILE} in it.",
+            f"Expected a file, or the folder of a run that holds {FILE}.",
         )
     try:
         kept: Any = torch.load(path, map_location="cpu", weights_only=True)
         found = {name: list(value.shape) for name, value in kept.items()}
     except (pickle.UnpicklingError, EOFError, RuntimeError, AttributeError) as error:
-        raise UserError(f"{path} holds no fitted dynamics: {type(error).__name__}.") from None
+        raise UserError(
+            f"{path} does not hold fitted dynamics: {type(error).__name__}.",
+            f"Expected a file {FILE} of a run.",
+        ) from None
     with torch.device("meta"):
         wanted = {name: list(value.shape) for name, value in Dynamics(shape).state_dict().items()}
     if differ := [name for name in {**wanted, **found} if found.get(name) != wanted.get(name)]:
         raise HyperparameterError(
-            f"the dynamics at {path} do not fit.",
-            "\n".join(f"{name}: {found.get(name)} there, {wanted.get(name)} here" for name in differ),
+            f"the dynamics at {path} have other shapes than this data set and these hyperparameters need.",
+            "\n".join(f"{name}: {found.get(name)}, expected {wanted.get(name)}" for name in differ),
             "leave out dynamics= to fit new ones",
         )
     return dict(kept)
 
 
-def fit(
+def fit_dynamics(
     dynamics: Dynamics,
     inputs: Tensor,
     targets: Tensor,
@@ -183,20 +186,20 @@ def fit(
     epochs: int | None,
     generator: torch.Generator,
 ) -> dict[str, float]:
-    """Train the members until none becomes better.
+    """Train the members until none improves.
 
     Args:
-        dynamics: Changed in place.
-        inputs: [N, D + A] observations beside actions.
-        targets: [N, D + 1] the change of the observation, and the reward.
-        lr: Adam's step size.
+        dynamics: Dynamics, changed in place.
+        inputs: Observations and actions [N, D + A].
+        targets: Change of the observation, and the reward [N, D + 1].
+        lr: Learning rate of Adam.
         decay: Weight decay of each layer.
-        batch_size: Rows of every member's batch.
-        epochs: Most epochs; None sets no limit.
-        generator: Of every random choice made here.
+        batch_size: Number of rows in every member's batch.
+        epochs: Largest number of epochs; None: no limit.
+        generator: Generator of all random numbers used here.
 
     Returns:
-        The elites' mean squared error on held-out rows, what a constant would have, and the epochs.
+        The elites' mean squared error on held-out rows, that of a constant prediction, and the epochs.
     """
     device = generator.device
     order = torch.randperm(len(inputs), generator=generator, device=device).to(inputs.device)
@@ -241,7 +244,7 @@ def fit(
 
 
 def _optimizer(dynamics: Dynamics, lr: float, decay: Sequence[float]) -> torch.optim.Optimizer:
-    """Adam, whose coupled decay d is the papers' penalty of d / 2 times the squared weights."""
+    """Return Adam; its weight decay d equals the papers' penalty of d / 2 times the squared weights."""
     rest = [dynamics.max_log_var, dynamics.min_log_var, *(layer.bias for layer in dynamics.layers)]
     groups: list[dict[str, Any]] = [{"params": rest}]
     for layer, d in zip(dynamics.layers, decay, strict=True):

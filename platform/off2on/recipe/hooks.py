@@ -1,17 +1,17 @@
-"""The recipe: what an algorithm says of itself, all of it class-level and without state.
+"""Recipe: the declaration of an algorithm by class attributes and class methods, without state.
 
-An algorithm is a few networks, and a loss for each, in an order. A subclass of
-`off2on.rllib.algorithm.OfflineToOnline` states them:
+An algorithm consists of networks and one loss for each of them, in a fixed order. A subclass of
+`off2on.rllib.algorithm.OfflineToOnline` declares them:
 
-    objectives             names of networks, in the order in which they are updated
-    build_nets             the networks
-    compute_<name>_loss    (nets, batch, hp) → (loss, metrics), minimised over nets.<name> alone
+    objectives             names of the networks to train, in the order of their updates
+    build_nets             builds the networks
+    compute_<name>_loss    (nets, batch, hp) → (loss, metrics); only nets.<name> is trained on it
 
-The losses run in learner processes, on other machines perhaps: there is no ``self`` to keep
-anything on. Sampling, optimisers, targets, devices and checkpoints are `off2on.rllib.learner`'s.
+All hooks are class methods, because losses run in learner processes, possibly on other machines. State
+belongs in the networks. Sampling, optimisers, target networks, devices and checkpoints are the work of
+`off2on.rllib.learner`.
 
-``progress`` is 0 … 1 over the offline updates and 1 … 2 over the online ones; a loss finds it in
-``batch.progress``.
+``batch.progress`` is 0 … 1 over the offline updates and 1 … 2 over the online ones.
 """
 
 import math
@@ -31,12 +31,12 @@ from off2on.recipe.hyperparameters import Hyperparameters
 from off2on.recipe.networks import Nets
 
 Loss = tuple[Tensor, dict[str, Tensor]]
-"""A scalar to minimise and the scalars to log."""
+"""The scalar to minimise, and scalars to log by name."""
 
 
 @dataclass(frozen=True)
 class Objective:
-    """A network to update on every `every`-th update only, as TD3 delays its actor."""
+    """Objective of the network `name`, updated on every `every`-th update, as TD3 delays its actor."""
 
     name: str
     every: int = 1
@@ -44,13 +44,13 @@ class Objective:
 
 @dataclass(frozen=True)
 class RolloutSchedule:
-    """How much a recipe with a model of the world dreams, and how much of it it believes.
+    """Amount of model rollouts of a model-based algorithm, and their share of the batches.
 
     Attributes:
-        every: Updates between two rounds of rollouts.
-        starts: Recorded states from which a round sets out.
-        kept: Most imagined transitions kept; the oldest are overwritten.
-        real_share: Share of every batch that is recorded.
+        every: Number of updates between two rounds of rollouts.
+        starts: Number of recorded states from which the rollouts of a round start.
+        kept: Largest number of synthetic transitions that are kept; the oldest are overwritten.
+        real_share: Share of recorded transitions in every batch.
     """
 
     every: int
@@ -60,26 +60,28 @@ class RolloutSchedule:
 
 
 class Recipe:
-    """The hooks and their defaults."""
+    """Hooks of an algorithm and their defaults."""
 
     Hyperparameters: ClassVar[type[Hyperparameters]] = Hyperparameters
     actions: ClassVar[str] = "continuous"
-    """The actions it takes: ``continuous`` (vectors in [-1, 1]) or ``discrete`` (whole numbers)."""
+    """Kind of actions: ``continuous`` (vectors in [-1, 1]) or ``discrete`` (integers)."""
     columns: ClassVar[tuple[str, ...]] = ("obs", "action", "reward", "next_obs", "mask")
-    """The columns the losses read; the data has them or is refused at the start."""
+    """Columns that the losses read; data without one of them are refused before the first update."""
     relabelled_columns: ClassVar[tuple[str, ...]] = ()
-    """Further columns, numbers that `relabel` computes from the networks as they are."""
+    """Names of further columns of numbers, which `relabel` computes from the current networks."""
     fitted_networks: ClassVar[tuple[str, ...]] = ()
-    """Networks that `fit` trains in a first stage, before the first update."""
+    """Names of the networks that `fit` trains before the first update."""
     objectives: ClassVar[tuple[str | Objective, ...]] = ()
+    """Names of the networks that are trained, in the order of their updates."""
     target_update_interval: ClassVar[int] = 1
-    """The following copies move on every so-many-th update."""
+    """Number of updates between two updates of the target networks."""
     acting_networks: ClassVar[tuple[str, ...]] = ("actor",)
-    """The networks that `act` needs; runners have no others."""
+    """Names of the networks that `act` needs; environment runners hold no others."""
     value_networks: ClassVar[tuple[str, ...]] = ("critic", "value")
-    """What it calls the networks that estimate values, if it has them."""
+    """Possible names of the networks that estimate values."""
     regularisation: ClassVar[tuple[str, ...]] = ()
-    """The hyperparameters that weigh its regularisation towards the data; see `scale_regularisation`."""
+    """Names of the hyperparameters that weight the regularisation towards the data, see
+    `scale_regularisation`."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -89,49 +91,55 @@ class Recipe:
                 names = [name.removeprefix("compute_").removesuffix("_loss") for name in losses]
                 missing = f"compute_{objective.name}_loss"
                 raise RecipeError(
-                    f"{cls.__name__} names the objective '{objective.name}' but has no {missing}.",
-                    f"{nearest(objective.name, names)}It has: {' '.join(losses) or 'none'}",
+                    f"{cls.__name__} has the objective '{objective.name}' but does not define {missing}.",
+                    f"{nearest(objective.name, names)}Defined: {' '.join(losses) or 'none'}",
                 )
 
     @classmethod
     def objectives_in_order(cls) -> tuple[Objective, ...]:
-        """The objectives in order."""
+        """Return the objectives in the order of their updates."""
         return tuple(Objective(item) if isinstance(item, str) else item for item in cls.objectives)
 
     @classmethod
     def build_nets(cls, obs_space: Any, action_space: Any, hp: Any) -> Nets:
-        """The networks.
+        """Build the networks.
 
         Args:
-            obs_space: A Box of shape [D].
-            action_space: The environment's: a Box of shape [A], which arrives as [-1, 1] in batches, or a
-                Discrete of n, whose actions arrive as numbers [B].
-            hp: The hyperparameters.
+            obs_space: Box of shape [D].
+            action_space: Action space of the environment: a Box of shape [A], whose actions are scaled to
+                [-1, 1] in batches, or a Discrete of n, whose actions are numbers [B] in batches.
+            hp: Hyperparameters.
         """
         raise NotImplementedError
 
     @classmethod
     def distribution(cls, nets: Nets, obs: Tensor, hp: Any) -> Distribution | None:
-        """What `act` draws from when it explores, at transformed [B, D]; None if that has no density."""
+        """Return the distribution of exploring actions at transformed observations [B, D].
+
+        None if it has no density; `act` must then be overridden.
+        """
         return None
 
     @classmethod
     def known_distribution(cls, nets: Nets, obs: Tensor, hp: Any) -> Distribution | None:
-        """The `distribution`, unless a subclass of whoever said it acts otherwise: then None."""
+        """Return `distribution`, or None if a subclass has overridden `act` since it was defined.
+
+        Such a subclass may draw its actions from another distribution.
+        """
         last = next(kind for kind in cls.__mro__ if {"act", "distribution"} & vars(kind).keys())
         return cls.distribution(nets, obs, hp) if "distribution" in vars(last) else None
 
     @classmethod
     def act(cls, nets: Nets, obs: Tensor, hp: Any, explore: bool) -> Tensor:
-        """Actions at transformed observations [B, D]: [B, A] in [-1, 1], or whole numbers [B]."""
+        """Return actions at transformed observations [B, D]: [B, A] in [-1, 1], or integers [B]."""
         policy = cls.distribution(nets, obs, hp)
         if policy is None:
-            raise NotImplementedError(f"{cls.__name__} must say `distribution` or `act`")
+            raise NotImplementedError(f"{cls.__name__} must define `distribution` or `act`")
         return policy.draw() if explore else policy.mode
 
     @classmethod
     def q(cls, nets: Nets, obs: Tensor, action: Tensor) -> Tensor | None:
-        """What each critic says of actions [B, A], or [B], at [B, D]: [E, B]; None if there is no critic."""
+        """Return each critic's value [E, B] of actions [B, A] or [B] at [B, D]; None without a critic."""
         if "critic" not in nets.names():
             return None
         discrete = cls.actions == "discrete"
@@ -139,101 +147,104 @@ class Recipe:
 
     @classmethod
     def prepare(cls, nets: Nets, batch: Batch, hp: Any) -> Batch:
-        """Add to the batch what several losses share; called once per update, before them.
+        """Add columns to the batch that several losses share; called once per update, before the losses.
 
-        A tensor with a graph may be shared as long as the networks it came from have not stepped.
+        A tensor with a gradient graph may be used until the networks it was computed with are updated.
         """
         return batch
 
     @classmethod
     def loss(cls, name: str, nets: Nets, batch: Batch, hp: Any) -> Loss:
-        """The loss of the objective of this name."""
+        """Return the loss of the objective `name` and scalars to log."""
         return getattr(cls, f"compute_{name}_loss")(nets, batch, hp)  # type: ignore[no-any-return]
 
-    # When, and by what.
+    # Schedules and optimisers.
 
     @classmethod
     def is_due(cls, objective: Objective, hp: Any, update: int, progress: float) -> bool:
-        """Whether an update, counted from 1, moves an objective's network."""
+        """Return True if an update, counted from 1, trains the network of an objective."""
         return update % objective.every == 0
 
     @classmethod
     def is_target_update_due(cls, hp: Any, update: int, progress: float) -> bool:
-        """Whether the following copies move at the end of an update, counted from 1."""
+        """Return True if the target networks are updated at the end of an update, counted from 1."""
         return update % cls.target_update_interval == 0
 
     @classmethod
     def optimizer(cls, objective: str, hp: Any, vector: Tensor) -> torch.optim.Optimizer:
-        """The optimiser of an objective's parameters, which are one vector; `lr` sets its step size."""
+        """Return the optimiser of an objective's parameters, which form one vector.
+
+        Its learning rate is set to `lr` before every update.
+        """
         return torch.optim.Adam([vector], lr=cls.lr(objective, hp, 0.0), fused=True)
 
     @classmethod
     def lr(cls, objective: str, hp: Any, progress: float) -> float:
-        """The step size of an objective."""
+        """Return the learning rate of an objective."""
         return float(getattr(hp, f"{objective}_lr"))
 
     # The handover.
 
     @classmethod
     def scale_regularisation(cls, hp: Any, share: float) -> Any:
-        """The hyperparameters with so much left of the pull towards the data: 1 as it is, 0 none."""
+        """Return hyperparameters with the regularisation towards the data scaled by `share`: 0 removes it."""
         weights = {name: getattr(hp, name) for name in cls.regularisation}
         return replace(hp, **{name: share * weight for name, weight in weights.items() if weight is not None})
 
     @classmethod
     def on_handover(cls, nets: Nets, hp: Any) -> None:
-        """Called once, when learning goes online, without gradient: what to do with the networks then."""
+        """Change the networks at the handover; called once, without gradient."""
 
-    # What comes before, and beside.
+    # Fitting before the first update, model rollouts and relabelling.
 
     @classmethod
     def resolve(cls, hp: Any, shards: Shards) -> Any:
-        """The hyperparameters with what was left open taken from the data; refuses what cannot go together.
+        """Fill in hyperparameters that depend on the data set, and check that they fit it.
 
         Raises:
-            UserError: The data and the hyperparameters do not fit.
+            UserError: The hyperparameters do not fit the data set.
         """
         return hp
 
     @classmethod
     def fit(cls, nets: Nets, rows: Batch, hp: Any, generator: torch.Generator) -> dict[str, float]:
-        """A first stage, before the first update: train what the updates take as given.
+        """Train the networks named in `fitted_networks`, before the first update.
 
-        Called once, if the recipe names networks as `fitted`, with all the recorded rows [N, …] held.
+        Called once, with all recorded transitions [N, …] that this learner holds.
 
         Returns:
-            What there is to say of it, such as the error on held-out rows.
+            Numbers to log, such as the error on held-out transitions.
         """
         raise NotImplementedError
 
     @classmethod
     def rollout_schedule(cls, hp: Any) -> RolloutSchedule | None:
-        """How much `generate_rollouts` is used; None if the recipe has no model."""
+        """Return the schedule of `generate_rollouts`; None if the algorithm has no model."""
         return None
 
     @classmethod
     def generate_rollouts(cls, nets: Nets, starts: Batch, hp: Any) -> Batch:
-        """Transitions [n, …] that a model makes up, setting out from recorded states; without gradient.
+        """Generate synthetic transitions [n, …] with a learned model, from recorded states; without gradient.
 
-        Batches hold recorded rows first, ``batch.real`` of them, and then imagined ones.
+        The first ``batch.real`` transitions of a batch are recorded, the others synthetic.
         """
         raise NotImplementedError
 
     @classmethod
     def is_relabel_due(cls, hp: Any, update: int) -> bool:
-        """Whether `relabel` is called before an update, counted from 1."""
+        """Return True if `relabel` is called before an update, counted from 1."""
         return False
 
     @classmethod
     def relabel(cls, nets: Nets, rows: Batch, hp: Any, update: int) -> dict[str, Tensor]:
-        """New values [N] of some of the columns `relabelled`, without gradient.
+        """Compute new values [N] of some of the columns in `relabelled_columns`, without gradient.
 
         Args:
-            nets: The networks.
-            rows: All transitions [N, …] that are held, whole episodes in the order of time; ``rows.last``
-                says where an episode, or what is held of it, ends.
-            hp: The hyperparameters.
-            update: The update that comes next, counted from 1.
+            nets: Networks.
+            rows: All transitions [N, …] that this learner holds, as whole episodes in the order of time;
+                ``rows.last`` is 1 at the last transition of an episode, or of the held part of it.
+            hp: Hyperparameters.
+            update: Number of the next update, counted from 1.
         """
         raise NotImplementedError
 
@@ -241,18 +252,19 @@ class Recipe:
 def apply_objectives(
     recipe: Any, nets: Nets, batch: Batch, hp: Any, update: int, step: Callable[[str, Tensor, float], object]
 ) -> dict[str, Tensor]:
-    """The losses of one update: every objective that is due, in order.
+    """Compute the losses of one update, for every objective that is due, in order.
 
     Args:
-        recipe: Whose.
-        nets: The networks.
-        batch: The rows to learn from.
-        hp: The hyperparameters.
-        update: Which one, counted from 1.
-        step: Moves the network of a name along the gradient of a loss, before the next loss is computed.
+        recipe: Algorithm.
+        nets: Networks.
+        batch: Transitions to train on.
+        hp: Hyperparameters.
+        update: Number of the update, counted from 1.
+        step: Function ``(name, loss, progress)`` that updates the network `name` by the gradient of the loss;
+            called before the next loss is computed.
 
     Returns:
-        The losses by objective, and the recipe's metrics.
+        Losses by objective, and the metrics of the algorithm.
     """
     batch, progress = recipe.prepare(nets, batch, hp), batch.progress
     logged: dict[str, Tensor] = {}
@@ -265,5 +277,5 @@ def apply_objectives(
 
 
 def cosine(progress: float) -> float:
-    """From 1 at the start to 0 at the end, along half a cosine."""
+    """Return 0.5 (1 + cos(pi progress)): 1 at progress 0, falling to 0 at progress 1 and later."""
     return 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))

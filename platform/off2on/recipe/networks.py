@@ -1,4 +1,4 @@
-"""Networks: multi-layer perceptrons, critics as batched ensembles.
+"""Networks: multi-layer perceptrons, and critics as batched ensembles.
 
 Shapes: ``B`` transitions, ``E`` members (always first), ``D`` observation width, ``A`` action
 width, ``H`` hidden width. Everything is float32. Actions live in [-1, 1].
@@ -16,13 +16,13 @@ from torch.nn import functional as F  # noqa: N812
 
 
 class Nets(nn.Module):
-    """An algorithm's networks by name, and the slowly following copies of some of them.
+    """Networks of an algorithm by name, and the target networks of some of them.
 
-    ``nets.critic`` is a network, ``nets.target.critic`` its frozen copy.
+    ``nets.critic`` is a network, ``nets.target.critic`` its target network, a copy without gradient.
 
     Args:
-        targets: Names of the networks that have a following copy.
-        **networks: The networks.
+        targets: Names of the networks that have a target network.
+        **networks: Networks by name.
     """
 
     target: Any
@@ -40,11 +40,11 @@ class Nets(nn.Module):
         return super().__getattr__(name)
 
     def names(self) -> list[str]:
-        """The networks' names, the copies left out."""
+        """Return the names of the networks, without the target networks."""
         return [name for name, _ in self.named_children() if name != "target"]
 
     def keep(self, names: Iterable[str]) -> None:
-        """Drop every network not named, and all copies: what acting does not need."""
+        """Remove all networks that are not named, and all target networks, which acting does not need."""
         for name in set(self.names()) - set(names):
             delattr(self, name)
         self.targets = ()
@@ -65,7 +65,7 @@ class MLP(nn.Sequential):
         super().__init__(*layers[:-1])
 
     def forward(self, x: Tensor, dropout: float = 0.0) -> Tensor:
-        """Map [B, D] to [B, out], with a share of what each ReLU gives set to 0."""
+        """Map [B, D] to [B, out]; `dropout` is the share of hidden units set to 0."""
         for layer in self:
             x = layer(x)
             if dropout and isinstance(layer, nn.ReLU):
@@ -90,7 +90,7 @@ class EnsembleLinear(nn.Module):
 
 @torch.no_grad()
 def start_small(network: nn.Module, last: float) -> None:
-    """Set the biases of the hidden layers to 0.1, and draw the last layer from [-last, last]."""
+    """Set the biases of the hidden layers to 0.1, and draw the last layer uniformly from [-last, last]."""
     *hidden, final = (layer for layer in network.modules() if isinstance(layer, nn.Linear | EnsembleLinear))
     for layer in hidden:
         layer.bias.fill_(0.1)
@@ -107,7 +107,7 @@ class EnsembleNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(members, 1, width))
 
     def forward(self, x: Tensor, members: Tensor | None = None) -> Tensor:
-        """Normalise each vector of [E, B, H], or of [m, B, H] for the members at the positions [m]."""
+        """Normalise each vector of [E, B, H], or of [m, B, H] for the members with the indices [m]."""
         every = slice(None) if members is None else members
         return torch.addcmul(self.bias[every], F.layer_norm(x, x.shape[-1:]), self.weight[every])
 
@@ -120,7 +120,8 @@ class Critic(nn.Module):
         action: Action width A.
         hidden: Widths of the hidden layers.
         members: Ensemble size E.
-        layer_norm: Normalise the hidden layers ``"before"`` or ``"after"`` the ReLU; None does not.
+        layer_norm: Layer normalisation of the hidden layers ``"before"`` or ``"after"`` the ReLU; None: no
+            normalisation.
     """
 
     def __init__(
@@ -140,14 +141,15 @@ class Critic(nn.Module):
         self.norms = nn.ModuleList(EnsembleNorm(members, width) for width in hidden if layer_norm)
 
     def forward(self, obs: Tensor, action: Tensor) -> Tensor:
-        """Values of one or of several actions per observation.
+        """Compute the values of one or several actions per observation.
 
         Args:
-            obs: [B, D].
-            action: [B, A], or [n, B, A] for n actions per observation, or [E, n, B, A] for each member's own.
+            obs: Observations [B, D].
+            action: Actions [B, A], or [n, B, A] for n per observation, or [E, n, B, A] for n per observation
+                and member.
 
         Returns:
-            [E, B] or [E, n, B].
+            Values [E, B] or [E, n, B].
         """
         if action.dim() > 2:
             return self._many(obs, action)
@@ -155,7 +157,7 @@ class Critic(nn.Module):
         return self._rest(self.layers[0](x.expand(self.members, *x.shape)))
 
     def first(self, obs: Tensor, action: Tensor) -> Tensor:
-        """Values [B] of the first member alone, at its cost alone."""
+        """Compute the values [B] of the first member only, at the cost of one member."""
         x = torch.cat((obs, action), -1)
         for number, layer in enumerate(self.layers):
             x = self._first_hidden(number - 1, x) if number else x
@@ -163,7 +165,7 @@ class Critic(nn.Module):
         return x.squeeze(-1)
 
     def _first_hidden(self, number: int, x: Tensor) -> Tensor:
-        """What `_hidden` does, of the first member: [B, H]."""
+        """Apply `_hidden` for the first member: [B, H]."""
         if self.layer_norm is None:
             return F.relu_(x)
         norm: EnsembleNorm = self.norms[number]  # type: ignore[assignment]
@@ -172,8 +174,8 @@ class Critic(nn.Module):
             return F.layer_norm(F.relu_(x), width, scale, shift)
         return F.relu_(F.layer_norm(x, width, scale, shift))
 
-    def some(self, obs: Tensor, action: Tensor, members: Tensor) -> Tensor:
-        """Values [m, B] of the members at the given positions [m], at their cost alone."""
+    def subset(self, obs: Tensor, action: Tensor, members: Tensor) -> Tensor:
+        """Compute the values [m, B] of the members with the indices [m], at the cost of m members."""
         x = torch.cat((obs, action), -1).expand(len(members), -1, -1)
         for number, layer in enumerate(self.layers):
             weight, bias = layer.weight[members], layer.bias[members]  # type: ignore[index]
@@ -182,14 +184,14 @@ class Critic(nn.Module):
         return x.squeeze(-1)
 
     def with_action_gradient(self, obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        """Values [E, B] and each one's gradient [E, B, A] with respect to its action, both differentiable."""
+        """Compute values [E, B] and their gradients [E, B, A] by the action, both differentiable."""
         x = torch.cat((obs, action), -1).expand(self.members, -1, -1).requires_grad_()
         q = self._rest(self.layers[0](x))
         (slope,) = torch.autograd.grad(q.sum(), x, create_graph=True)
         return q, slope[..., self.obs :]
 
     def _many(self, obs: Tensor, action: Tensor) -> Tensor:
-        """As if each observation were repeated n times, with its share of layer one computed once."""
+        """Compute values of n actions per observation, with the observation's part of layer one only once."""
         count, batch, width = action.shape[-3:]
         first: EnsembleLinear = self.layers[0]  # type: ignore[assignment]
         weight = first.weight.transpose(1, 2)
@@ -201,13 +203,13 @@ class Critic(nn.Module):
         return self._rest(x).view(self.members, count, batch)
 
     def _rest(self, x: Tensor) -> Tensor:
-        """The layers after the first, on its output [E, …, H]: [E, rows]."""
+        """Apply the layers after the first to its output [E, …, H]: [E, rows]."""
         for number, layer in enumerate(islice(self.layers, 1, None)):
             x = layer(self._hidden(number, x))
         return x.squeeze(-1)
 
     def _hidden(self, number: int, x: Tensor, members: Tensor | None = None) -> Tensor:
-        """Activate, and normalise if wanted, what a layer gave [E, …, H]: [E, rows, H]."""
+        """Apply ReLU, and layer normalisation if configured, to a layer's output [E, …, H]: [E, rows, H]."""
         if self.layer_norm == "before":
             return F.relu_(self.norms[number](x.flatten(1, -2), members))
         x = F.relu_(x).flatten(1, -2)
@@ -222,17 +224,17 @@ class Value(nn.Module):
         self.mlp = MLP((obs, *hidden, 1))
 
     def forward(self, obs: Tensor) -> Tensor:
-        """Map [B, D] to [B]."""
+        """Map observations [B, D] to values [B]."""
         return self.mlp(obs).squeeze(-1)  # type: ignore[no-any-return]
 
 
 class Scalar(nn.Module):
-    """One learned number, such as SAC's log temperature, or several that start alike."""
+    """A learned number, such as SAC's log temperature, or several with the same initial value."""
 
     def __init__(self, initial: float, count: int = 1) -> None:
         super().__init__()
         self.value = nn.Parameter(torch.full((count,), initial))
 
     def forward(self) -> Tensor:
-        """The number, as a tensor of no dimensions; several as [count]."""
+        """Return the number as a tensor [], or several as [count]."""
         return self.value.squeeze()

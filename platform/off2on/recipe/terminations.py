@@ -1,11 +1,10 @@
-"""When episodes end by themselves: the known rules of environments, as functions of the next observation.
+"""Termination functions of known environments: True where an episode ends in the next observation.
 
-Imagined episodes need them, because the learned dynamics do not foretell an end. The rules are
-those of Gymnasium's environments as they are made without arguments, versions 2 to 5, batched:
-observations [..., D] in the environment's own units to bool [...]. An episode that can end has
-ended where the state is not a number.
+Model rollouts need them, because the learned dynamics do not predict termination. They are those of
+Gymnasium's environments, made without arguments, versions 2 to 5, batched: raw observations [..., D]
+to bool [...]. Where an environment can terminate, a state that is not a number terminates the episode.
 
-Differences: the rule of the hopper that other libraries inherited bounds nothing, because of a
+Differences: the rule of Hopper that other libraries inherited bounds nothing, because of a
 misplaced parenthesis, ``abs(x < 100)``; here |x| < 100, which is the environment's.
 """
 
@@ -22,53 +21,53 @@ TerminationFunction = Callable[[Tensor], Tensor]
 
 
 def never(obs: Tensor) -> Tensor:
-    """No state is an end."""
+    """Return False for every state."""
     return torch.zeros(obs.shape[:-1], dtype=torch.bool, device=obs.device)
 
 
 def hopper(obs: Tensor) -> Tensor:
-    """Fallen, leaning, or out of bounds."""
+    """Return True if the hopper has fallen, leans, or is out of bounds."""
     upright = (obs[..., 0] > 0.7) & (obs[..., 1].abs() < 0.2)
     return ~(upright & (obs[..., 1:].abs() < 100).all(-1))
 
 
 def walker2d(obs: Tensor) -> Tensor:
-    """Too low, too high, or leaning."""
+    """Return True if the walker is too low, too high, or leans."""
     z, angle = obs[..., 0], obs[..., 1]
     return ~((z > 0.8) & (z < 2.0) & (angle.abs() < 1.0))
 
 
 def ant(obs: Tensor) -> Tensor:
-    """Too low, too high, or not finite."""
+    """Return True if the ant is too low, too high, or its state is not finite."""
     z = obs[..., 0]
     return ~((z >= 0.2) & (z <= 1.0) & obs.isfinite().all(-1))
 
 
 def humanoid(obs: Tensor) -> Tensor:
-    """Too low or too high."""
+    """Return True if the humanoid is too low or too high."""
     z = obs[..., 0]
     return ~((z > 1.0) & (z < 2.0))
 
 
 def inverted_pendulum(obs: Tensor) -> Tensor:
-    """Leaning, or not finite."""
+    """Return True if the pole leans, or the state is not finite."""
     return ~((obs[..., 1].abs() <= 0.2) & obs.isfinite().all(-1))
 
 
 def inverted_double_pendulum(obs: Tensor) -> Tensor:
-    """The tip, at the end of two poles of 0.6, is no higher than 1."""
+    """Return True if the tip, at the end of two poles of length 0.6, is not above 1."""
     sin, cos = obs[..., 1:3], obs[..., 3:5]
     both = cos[..., 0] * cos[..., 1] - sin[..., 0] * sin[..., 1]
     return ~(0.6 * (cos[..., 0] + both) > 1)
 
 
 def mountain_car(obs: Tensor) -> Tensor:
-    """At the flag, and not on the way back."""
+    """Return True if the car is at the flag and does not move back."""
     return ~((obs[..., 0] < 0.45) | (obs[..., 1] < 0))
 
 
 class KnownTermination(NamedTuple):
-    """A rule and the observation widths for which it is meant; other widths have other columns."""
+    """A termination function and the observation widths it holds for; other widths have other columns."""
 
     rule: TerminationFunction
     widths: tuple[int, ...]
@@ -89,14 +88,14 @@ TERMINATIONS = {
     "swimmer": KnownTermination(never, (8,)),
     "walker2d": KnownTermination(walker2d, (17,)),
 }
-"""An environment's name, in small letters and without version, to its rule."""
+"""Environment names, in lower case and without version, to their termination functions."""
 
 
 def find_termination(name: str) -> TerminationFunction:
-    """The rule of a name in `TERMINATIONS`, ``never``, or another module's function, ``module:function``.
+    """Return the termination function of a name: ``never``, one of `TERMINATIONS`, or ``module:function``.
 
     Raises:
-        UnknownName: There is none.
+        UnknownName: There is no such function.
     """
     if name == "never":
         return never
@@ -105,7 +104,7 @@ def find_termination(name: str) -> TerminationFunction:
     module, _, attribute = name.partition(":")
     if not attribute:
         raise UnknownName(
-            f"no rule of termination is called '{name}'.",
+            f"no termination function is called '{name}'.",
             f"{nearest(name, TERMINATIONS)}All: never {' '.join(TERMINATIONS)}, or package.module:function.",
         )
     try:
@@ -113,12 +112,12 @@ def find_termination(name: str) -> TerminationFunction:
     except (ImportError, AttributeError) as error:
         raise UnknownName(
             f"'{name}' cannot be imported: {error}.",
-            "Expected package.module:function of observations [B, D], giving bool [B].",
+            "Expected package.module:function that maps observations [B, D] to bool [B].",
         ) from None
     return found
 
 
 def termination_of(env_id: str | None, width: int) -> str | None:
-    """The name in `TERMINATIONS` for an environment's id and observation width, if there is one."""
+    """Return the name in `TERMINATIONS` of an environment id and observation width, or None."""
     name = (env_id or "").rpartition("/")[2].partition("-v")[0].lower()
     return name if name in TERMINATIONS and width in TERMINATIONS[name].widths else None

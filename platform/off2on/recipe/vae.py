@@ -1,4 +1,4 @@
-"""A generative model of the data's actions, and what is done with actions drawn from it.
+"""Generative model of the data's actions, and functions of actions drawn from it.
 
 Shapes: ``B`` observations, ``D`` observation width, ``A`` action width, ``L`` latent width, ``n``
 actions per observation (before ``B``), ``E`` critics. Actions live in [-1, 1].
@@ -31,25 +31,25 @@ class Autoencoder(nn.Module):
         self.decoder = MLP((obs + self.latent, *hidden, action))
 
     def encode(self, obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log sigma [B, L] of the latent, given [B, D] and [B, A]."""
+        """Return mean and log sigma [B, L] of the latent, given [B, D] and [B, A]."""
         mean, log_std = self.encoder(torch.cat((obs, action), -1)).chunk(2, -1)
         return mean, log_std.clamp(-4, 15)
 
-    def raw(self, obs: Tensor, latent: Tensor) -> Tensor:
-        """Actions before the tanh, of one or several latents: [B, A] or [n, B, A]."""
+    def before_tanh(self, obs: Tensor, latent: Tensor) -> Tensor:
+        """Decode one or several latents into actions before the tanh: [B, A] or [n, B, A]."""
         return self.decoder(concatenate(obs, latent))  # type: ignore[no-any-return]
 
     def forward(self, obs: Tensor, latent: Tensor) -> Tensor:
-        """Actions of one or several latents: [B, L] or [n, B, L] to [B, A] or [n, B, A]."""
-        return self.raw(obs, latent).tanh()
+        """Decode one or several latents: [B, L] or [n, B, L] to actions [B, A] or [n, B, A]."""
+        return self.before_tanh(obs, latent).tanh()
 
     def latents(self, *shape: int) -> Tensor:
-        """Draws [*shape, L] from N(0, 1), kept within 0.5 of 0, where the decoder is sure of itself."""
+        """Draw latents [*shape, L] from N(0, 1), clipped to [-0.5, 0.5], where the decoder is reliable."""
         device = next(self.decoder.parameters()).device
         return torch.randn(*shape, self.latent, device=device).clamp(-0.5, 0.5)
 
-    def bound(self, obs: Tensor, action: Tensor, kl_weight: float) -> Tensor:
-        """What it minimises, for every transition [B]: squared error plus divergence from N(0, 1).
+    def loss_per_transition(self, obs: Tensor, action: Tensor, kl_weight: float) -> Tensor:
+        """Compute the loss of every transition [B]: squared error plus weighted divergence from N(0, 1).
 
         Both are means over dimensions, as in the authors' code, not sums.
         """
@@ -76,28 +76,28 @@ class Perturbation(nn.Module):
         self.reach = reach
 
     def forward(self, obs: Tensor, action: Tensor) -> Tensor:
-        """Corrected actions [B, A] or [n, B, A]."""
+        """Return corrected actions [B, A] or [n, B, A]."""
         shift: Tensor = self.reach * self.mlp(concatenate(obs, action)).tanh()
         return (action + shift).clamp(-1, 1)
 
 
 def concatenate(obs: Tensor, other: Tensor) -> Tensor:
-    """Observations [B, D] next to [B, W] or, repeated, to each of [n, B, W]: [..., D + W]."""
+    """Concatenate observations [B, D] with [B, W], or repeated with each of [n, B, W]: [..., D + W]."""
     return torch.cat((obs.expand(*other.shape[:-1], obs.shape[-1]), other), -1)
 
 
 def min_max_mixture(q: Tensor, smallest: float) -> Tensor:
-    """BCQ's soft clipped double Q-learning: a share of the smallest critic, the rest of the largest.
+    """Combine critics by BCQ's soft clipped double Q-learning: share min + (1 - share) max.
 
     Args:
-        q: [E, ...].
-        smallest: The share; 1 is clipped double Q-learning.
+        q: Values [E, ...].
+        smallest: Share of the minimum; 1 is clipped double Q-learning.
     """
     return smallest * q.amin(0) + (1 - smallest) * q.amax(0)
 
 
-def best(critic: Critic, obs: Tensor, action: Tensor) -> Tensor:
-    """Of n actions [n, B, A] per observation [B, D], the one [B, A] that the first critic likes best."""
+def best_action(critic: Critic, obs: Tensor, action: Tensor) -> Tensor:
+    """Select among n actions [n, B, A] per observation the one [B, A] of the highest first critic's value."""
     count, rows, width = action.shape
     flat = obs.expand(count, rows, obs.shape[-1]).flatten(0, 1)
     choice = critic.first(flat, action.flatten(0, 1)).view(count, rows).argmax(0)
