@@ -11,27 +11,34 @@ $(VENV)/ready: pyproject.toml $(CONSTRAINTS) docker/references.txt
 	$(BIN)/pip install --quiet -c $(CONSTRAINTS) --no-deps -r docker/references.txt
 	touch $@
 
-.PHONY: run test check bench scaling image learn fidelity clean help
-help:                       ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 10
+PYTEST := $(BIN)/python -m pytest
+# One file per worker at a time, in the order that tests/conftest.py gives: longest first.
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-run: $(VENV)/ready          ## the main job, small: toy data, offline, the handover, online, report
+.PHONY: run test test-all check bench scaling image learn fidelity clean help
+help:                       ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 10
+
+run: $(VENV)/ready          ## a small run: toy data, offline training, handover, online training, report
 	$(BIN)/off2on data add toy-pendulum --if-missing
 	rm -rf runs/toy-pendulum/iql-symmetric-s0
 	$(BIN)/off2on train iql toy-pendulum --updates 6k --online 3k --strategy symmetric
 
-test: $(VENV)/ready         ## every test that needs no GPU and no download
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+test: $(VENV)/ready         ## the quick tests, in minutes: all but those marked slow
+	$(PYTEST) $(PARALLEL) -m 'not slow and not learning and not bench and not image'
 
-check: $(VENV)/ready        ## what a commit must pass: format, lint, types, floors, tests
+test-all: $(VENV)/ready     ## every test that needs no GPU and no download
+	$(PYTEST) $(PARALLEL)
+
+check: $(VENV)/ready        ## what a commit must pass: format, lint, types, order of imports, test-all
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(MAKE) test
+	$(MAKE) test-all
 
-bench: $(VENV)/ready        ## speed, as ratios against peers in the same run
-	$(BIN)/python -m pytest -m bench -s
+bench: $(VENV)/ready        ## measure speed, as ratios to other packages in the same run
+	$(PYTEST) -m bench -s
 
 scaling: $(VENV)/ready      ## what `off2on plan` computes with, measured here (a quiet machine)
 	mkdir -p build
@@ -40,13 +47,13 @@ scaling: $(VENV)/ready      ## what `off2on plan` computes with, measured here (
 	  $(BIN)/python -m pytest -m bench -s tests/bench/test_costs.py tests/bench/test_scaling.py || exit 1; done
 	$(BIN)/python tests/bench/fold.py platform/off2on/training/cluster/scaling.json build/costs-?.json build/scaling-?.json
 
-image:                      ## the container, for this machine or docker/compose.yaml
+image:                      ## build the container, for this machine or docker/compose.yaml
 	docker build -f docker/Dockerfile -t off2on:$(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) .
 
-learn: $(VENV)/ready        ## scores: every algorithm against its data's return, several seeds (hours)
+learn: $(VENV)/ready        ## compare every algorithm's score to its data's return, several seeds (hours)
 	OFF2ON_LEARNING=tests/learning/scores.csv $(BIN)/python -m pytest -m learning -s
 
-fidelity: $(VENV)/ready     ## every loss beside a reference: writes the table and the README's
+fidelity: $(VENV)/ready     ## compare every loss to a reference; writes the table and the README's
 	rm -f platform/off2on/algorithms/fidelity.csv
 	OFF2ON_FIDELITY=write $(BIN)/python -m pytest tests/fidelity -q --deselect tests/fidelity/test_table.py
 

@@ -14,6 +14,7 @@ import hypothesis
 import numpy as np
 import pytest
 import torch
+from representatives import REPRESENTATIVES
 
 from datasets_io import Episode, Shards, Source, storage
 from datasets_io.ingestion.ingest import ingest
@@ -26,6 +27,20 @@ from off2on.recipe.networks import Nets
 # The same examples in every run, and no deadline on a machine that others use.
 hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("fixed")
+
+LONGEST = (
+    "cluster compare killed_processes rollouts tune cli resume_online serve tune_bucket learner together mirror "
+    "ope_command contract presets runner larger_than_memory transforms security s3 expanded_rows seeds trackers "
+    "ingest_processes guard rllib_reads_shards search_file ingest plan streaming machine_hooks handover"
+).split()
+"""The files that take more than 15 s each, longest first (300 s for the first), measured on two cores."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order the files by duration, so that no worker begins a long one when the others have no work left."""
+    order = {f"test_{name}": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+
 
 SMALL = {"hidden": (32, 32), "batch_size": 32}
 DREAM = {"termination": "never", "rollout_starts": 50, "dynamics_epochs": 1}
@@ -135,6 +150,22 @@ def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> storage.Location:
 @pytest.fixture(params=CATALOGUE)
 def recipe(request: pytest.FixtureRequest) -> Any:
     """Every algorithm of the catalogue, one after the other."""
+    return find_algorithm(request.param)
+
+
+@pytest.fixture(params=REPRESENTATIVES)
+def representative(request: pytest.FixtureRequest) -> Any:
+    """One algorithm of each shape, for tests of the learner, which treats algorithms of a shape alike."""
+    return find_algorithm(request.param)
+
+
+@pytest.fixture(
+    params=[
+        name if name in REPRESENTATIVES else pytest.param(name, marks=pytest.mark.slow) for name in CATALOGUE
+    ]
+)
+def recipe_slow(request: pytest.FixtureRequest) -> Any:
+    """Every algorithm of the catalogue; all but one of each shape are marked slow."""
     return find_algorithm(request.param)
 
 
