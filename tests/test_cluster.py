@@ -17,6 +17,8 @@ from datasets_io import open_shards
 from datasets_io.ingestion.ingest import ingest
 from off2on.policy import load_policy
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Nodes]:

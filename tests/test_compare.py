@@ -22,6 +22,8 @@ from off2on.runs import statistics
 from off2on.runs.numbers import points
 from off2on.runs.record import load_run
 
+pytestmark = pytest.mark.slow
+
 OFF2ON = Path(sys.executable).with_name("off2on")
 PATIENCE = 400  # seconds until a process counts as stuck; a busy machine is slow
 SHORT = "hidden=16,16 batch_size=32 --updates 60 --eval-every 60 --eval-episodes 1 --threads 1"

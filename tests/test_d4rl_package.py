@@ -19,6 +19,8 @@ import pytest
 from datasets_io.registry import registry
 from datasets_io.sources.download import SERVER, url_of
 
+pytestmark = pytest.mark.slow
+
 FAMILIES = (
     "locomotion",
     "hand_manipulation_suite",

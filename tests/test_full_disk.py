@@ -11,6 +11,8 @@ from datasets_io import Episode, Source, open_shards
 from datasets_io.errors import NoSpace
 from datasets_io.ingestion.ingest import ingest
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def small_disk(tmp_path):

@@ -133,6 +133,7 @@ def test_only_the_serving_policy_collects_and_a_collapsed_learner_begins_again(
 
 
 @pytest.mark.usefixtures("ray_session")
+@pytest.mark.slow
 def test_a_guarded_run_goes_on_with_the_policy_that_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Stopped after any trial and resumed, a run makes the same decisions as one that was not."""
     plan = Plan(

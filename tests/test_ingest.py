@@ -118,6 +118,7 @@ def test_rules_are_checked(tmp_path):
         ingest(Numbers(), None, tmp_path, name="x", nan="ignore")
 
 
+@pytest.mark.slow
 def test_ray_data_reads_shards_as_real_arrays(tmp_path, ray_session):
     import ray.data
 

@@ -71,6 +71,7 @@ def slow(tmp_path, monkeypatch):
     sys.modules.pop("slow_source_of_a_test")
 
 
+@pytest.mark.slow
 def test_a_killed_ingest_leaves_nothing_that_opens_and_is_resumed(tmp_path, slow, monkeypatch):
     kind, data = slow
     out = tmp_path / "data"
@@ -190,6 +191,7 @@ print(steps)
 """
 
 
+@pytest.mark.slow
 def test_death_at_any_step_leaves_the_old_data_or_the_new_or_none(tmp_path):
     """Killed before its n-th change to the folder, for every n; then run again to the end."""
     script = [sys.executable, "-c", CRASHES, str(tmp_path)]
@@ -198,6 +200,7 @@ def test_death_at_any_step_leaves_the_old_data_or_the_new_or_none(tmp_path):
     assert int(out.stdout) > 10
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_data(tmp_path):
     """A million rows in one part pass through a process that may not hold them."""
     code = """

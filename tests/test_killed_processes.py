@@ -11,6 +11,8 @@ import pytest
 import yaml
 from processes import wait_for
 
+pytestmark = pytest.mark.slow
+
 OFF2ON = Path(sys.executable).with_name("off2on")
 PATIENCE = 300
 

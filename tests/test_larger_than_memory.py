@@ -11,6 +11,8 @@ from linked import linked
 from datasets_io import Episode, Source
 from datasets_io.ingestion.ingest import ingest
 
+pytestmark = pytest.mark.slow
+
 WIDTH, ALLOWED = 1000, 600 * 2**20
 
 

@@ -250,6 +250,7 @@ def test_two_learners_on_halves_end_with_equal_parameters(toy: Shards, tmp_path:
         assert same(ask(algo), [first, second])
 
 
+@pytest.mark.slow
 def test_two_learners_are_one_with_the_joined_batch_and_a_dead_one_is_noticed(wide: Shards):
     assert wide.manifest.files[0]["rows"] >= 2 * 60  # ten batches of 6 lie in a learner's part of one file
     with configured(BC, "wide", batch_size=12).build_algo() as one:
@@ -270,6 +271,7 @@ def test_two_learners_are_one_with_the_joined_batch_and_a_dead_one_is_noticed(wi
             two.train()
 
 
+@pytest.mark.slow
 def test_a_learner_does_not_wait_half_an_hour_for_one_that_is_silent():
     with configured(BC).learners(num_learners=2).build_algo() as algo:
         algo.train()
@@ -398,6 +400,7 @@ def test_a_handover_may_be_crossed_again_with_another_strategy(tmp_path: Path):
         assert other.latest["offline_share"] == 0.5
 
 
+@pytest.mark.slow
 def test_tune_runs_trials_of_an_algorithm(tmp_path: Path):
     config = configured(IQL).training(preset="antmaze", expectile=tune.grid_search([0.6, 0.8]))
     tuner = tune.Tuner(

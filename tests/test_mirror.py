@@ -128,6 +128,7 @@ def test_a_bucket_that_goes_away_does_not_end_a_run_that_was_there(
     assert not [name for name in names if "000001" in name]
 
 
+@pytest.mark.slow
 def test_a_killed_run_in_a_bucket_goes_on_on_another_machine(place: Any, tmp_path: Path, data_root: Path):
     words = [Path(sys.executable).with_name("off2on"), "train", "iql", "toy-pendulum", "hidden=16,16"]
     words += ["batch_size=16", "--threads", "1", "--updates", "1000", "--eval-every", "250"]

@@ -23,6 +23,8 @@ from off2on.ope.candidates import candidate_of
 from off2on.ope.fqe import Budget
 from off2on.policy import load_policy
 
+pytestmark = pytest.mark.slow
+
 OFF2ON = Path(sys.executable).with_name("off2on")
 SHORT = "hidden=16,16 batch_size=32 --updates 60 --eval-every 60 --eval-episodes 1 --threads 1"
 PATIENCE = 300

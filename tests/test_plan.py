@@ -93,6 +93,7 @@ def test_online_needs_a_simulator_and_offline_does_not(wide: Shards):
         dataclasses.replace(plan, env="Pendulum-v1").check()
 
 
+@pytest.mark.slow
 def test_sigterm_keeps_a_checkpoint(toy: Shards, tmp_path: Path):
     command = [str(Path(sys.executable).with_name("off2on")), "train", "bc", str(toy.path), "--updates", "1M"]
     options = [

@@ -146,6 +146,7 @@ def test_a_dry_run_shows_what_comes_from_a_preset(lab: Path):
     assert later["beta"] == ["6", "mine.yaml:2"]
 
 
+@pytest.mark.slow
 def test_a_run_writes_down_what_came_from_a_preset(lab: Path):
     about = yaml.safe_load((lab / "runs/toy-pendulum/iql-s0/run.yaml").read_text())["hyperparameters"]
     assert about["expectile"] == {"value": 0.9, "default": 0.7, "origin": "preset antmaze"}
@@ -153,6 +154,7 @@ def test_a_run_writes_down_what_came_from_a_preset(lab: Path):
     assert about["weight_clip"]["origin"] == "default"
 
 
+@pytest.mark.slow
 def test_from_a_run_a_preset_is_inherited_value_by_value(lab: Path):
     said = dry(lab, "--from", "iql-s0", "--online", "10", "--out", "dry")
     for name, value in (("expectile", "0.9"), ("beta", "5"), ("reward", "minus_one"), ("hidden", "16,16")):
@@ -166,6 +168,7 @@ def test_from_a_run_a_preset_is_inherited_value_by_value(lab: Path):
     assert again["hidden"][1].endswith("iql-s0/run.yaml")
 
 
+@pytest.mark.slow
 def test_another_preset_than_the_runs_is_refused(lab: Path):
     done = off2on(lab, "train", "--from", "iql-s0", "--online", "10", "--out", "dry", "preset=adroit")
     assert done.returncode == 2

@@ -19,6 +19,8 @@ from off2on.algorithms.iql import IQL
 from off2on.algorithms.td3_bc import TD3BC
 from off2on.policy import load_policy
 
+pytestmark = pytest.mark.slow
+
 OFF2ON = Path(sys.executable).with_name("off2on")
 SMALL = {"hidden": (16, 16), "batch_size": 16}
 

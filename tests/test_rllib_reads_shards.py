@@ -7,6 +7,7 @@ from datasets_io.ingestion.ingest import ingest
 from datasets_io.sources.toy import ToyCartPole, ToyPendulum
 
 pytestmark = [
+    pytest.mark.slow,
     # All of them RLlib's and Ray Data's own, about their own code.
     pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.rllib"),

@@ -18,7 +18,7 @@ from off2on.errors import OnlineSettingsError
 from off2on.rllib import rollout_workers
 from off2on.training.plan import Plan
 
-pytestmark = pytest.mark.usefixtures("ray_session")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
 
 BOTH = pytest.mark.parametrize("factors", [{}, {"asynchronous": True}], ids=["in step", "beside"])
 

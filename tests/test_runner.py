@@ -74,6 +74,7 @@ def wait_until(done: Callable[[], bool]) -> None:
     raise TimeoutError
 
 
+@pytest.mark.slow
 def test_a_killed_runner_is_replaced_by_one_with_the_current_weights(toy: Shards):
     obs = torch.from_numpy(toy.read_all(["obs"])["obs"][:50])
     config = online_config(steps=80).env_runners(num_env_runners=1)
@@ -93,6 +94,7 @@ def test_a_killed_runner_is_replaced_by_one_with_the_current_weights(toy: Shards
         assert algo.env_steps == added.get() == 80
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_while_its_runner_is_replaced():
     config = online_config(steps=40).env_runners(num_env_runners=1)
     with config.build_algo() as algo:

@@ -144,6 +144,7 @@ print(ingest(Slow(), folder := sys.argv[1], sys.argv[2], name="slow").manifest.c
 """
 
 
+@pytest.mark.slow
 def test_a_killed_ingest_into_a_bucket_goes_on(bucket, tmp_path):
     def command(out):
         return [sys.executable, "-c", RUN, str(tmp_path), str(out)]
@@ -245,6 +246,7 @@ def off2on(cwd, *words):
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=240)
 
 
+@pytest.mark.slow
 def test_the_command_line_works_in_a_bucket(bucket, tmp_path, monkeypatch):
     monkeypatch.setenv("OFF2ON_DATA", f"{bucket}/data")
     for words, said in [

@@ -207,6 +207,7 @@ def run_with_secrets(data_root: Path, tmp_path_factory: pytest.TempPathFactory) 
     return lab
 
 
+@pytest.mark.slow
 def test_no_secret_is_written(run_with_secrets: Path):
     run = run_with_secrets / "runs/toy-pendulum/bc-s0"
     log = (run / "log.txt").read_text()
@@ -282,6 +283,7 @@ ray.shutdown()
 """
 
 
+@pytest.mark.slow
 def test_our_own_ray_listens_to_this_machine_alone():
     """What `train`, `tune`, `serve` and `data add` start."""
     mark = f"OFF2ON_MARK={uuid.uuid4().hex}"
@@ -318,6 +320,7 @@ def test_a_checkpoint_of_somebody_else_is_told(here: Path):
         assert untrusted_reason(ours) == "another user wrote it"
 
 
+@pytest.mark.slow
 def test_a_run_from_elsewhere_says_so_before_it_is_read(
     toy: Shards, here: Path, ray_session: None, capfd: pytest.CaptureFixture[str]
 ):

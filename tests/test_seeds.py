@@ -20,7 +20,7 @@ from off2on.training.plan import Plan
 from off2on.training.process import Stop
 from off2on.training.train import train
 
-pytestmark = pytest.mark.usefixtures("ray_session")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
 SMALL = {"hidden": (16, 16), "batch_size": 16}
 TIMED = ("wall_s", "updates_per_s")
 

@@ -104,6 +104,7 @@ def policy(lab: Path) -> Any:
     return load_policy(lab / "runs/toy-pendulum/td3_bc-s0/policy.pt")
 
 
+@pytest.mark.slow
 def test_answers_are_the_policys_alone_in_lists_and_many_at_once(service: Service, lab: Path):
     obs = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
     expected = policy(lab)(torch.from_numpy(obs)).detach().numpy()
@@ -138,11 +139,13 @@ def test_answers_are_the_policys_alone_in_lists_and_many_at_once(service: Servic
         ("/nowhere", {"obs": [1, 2, 3]}, 404, "nothing at /nowhere"),
     ],
 )
+@pytest.mark.slow
 def test_bad_requests_are_told_why(service: Service, path: str, body: Any, status: int, words: str):
     found, answer = service.ask(path, body)
     assert (found, words in answer["error"]) == (status, True), answer
 
 
+@pytest.mark.slow
 def test_a_body_that_is_too_large_is_not_taken_in(service: Service):
     with socket.create_connection(("127.0.0.1", service.port)) as client:
         said = f"POST /act HTTP/1.1\r\nHost: x\r\nContent-Length: {LARGEST + 1}\r\n\r\n"
@@ -151,6 +154,7 @@ def test_a_body_that_is_too_large_is_not_taken_in(service: Service):
         assert client.recv(64).startswith(b"HTTP/1.1 413"), "answered before it came"
 
 
+@pytest.mark.slow
 def test_a_wrong_method_is_told_the_right_one(service: Service):
     assert service.ask("/act")[0] == 405
 
@@ -168,6 +172,7 @@ def play(service: Service, episode: str, steps: int, ends: bool = True) -> list[
     return actions
 
 
+@pytest.mark.slow
 def test_episodes_become_a_data_set_that_learning_goes_on_from(service: Service, lab: Path, data_root: Path):
     first, second = play(service, "one", 4), play(service, "two", 3)
     shards = Shards(data_root / "served")
@@ -211,6 +216,7 @@ def test_episodes_become_a_data_set_that_learning_goes_on_from(service: Service,
     )
 
 
+@pytest.mark.slow
 def test_drawn_actions_come_with_their_density_and_are_kept_with_it(lab: Path, data_root: Path):
     run = "runs/toy-pendulum/td3_bc-s0"
     service = Service(lab, data_root, run, "--explore", "--log", "explored", "--every", "1")
@@ -230,6 +236,7 @@ def test_drawn_actions_come_with_their_density_and_are_kept_with_it(lab: Path, d
     assert (np.diff(rows["served_at"]) >= 0).all()
 
 
+@pytest.mark.slow
 def test_asked_to_end_while_it_starts_it_ends_without_a_word_of_ray(lab: Path, data_root: Path):
     for wait in (2.5, 5.0):
         process = subprocess.Popen(
@@ -336,6 +343,7 @@ def test_an_outcome_may_be_said_again_but_not_otherwise(tmp_path: Path, toy: Sha
         (["runs/toy-pendulum/td3_bc-s0", "--port", "52365"], "cannot be listened at"),
     ],
 )
+@pytest.mark.slow
 def test_mistakes_are_told(lab: Path, data_root: Path, words: list[str], told: str):
     environment = os.environ | {"OFF2ON_DATA": str(data_root)}
     done = subprocess.run([OFF2ON, "serve", *words], cwd=lab, env=environment, capture_output=True, text=True)

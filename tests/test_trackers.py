@@ -105,6 +105,7 @@ def proxy() -> Iterator[tuple[str, list[Any]]]:
         thread.join()
 
 
+@pytest.mark.slow
 def test_a_run_tells_both_and_nobody_else(toy: Shards, lab: Path, proxy: tuple[str, list[Any]]):
     address, came = proxy
     names = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")

@@ -36,6 +36,8 @@ from off2on.training.located_yaml import LocatedValue
 from off2on.training.plan import Plan
 from off2on.training.train import evaluations
 
+pytestmark = pytest.mark.slow
+
 OFF2ON = Path(sys.executable).with_name("off2on")
 PATIENCE = 400  # seconds until a process counts as stuck; a busy machine is slow
 

@@ -7,11 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 from processes import wait_for
 from searches import OFFLINE
 
 from datasets_io import storage
+
+pytestmark = pytest.mark.slow
 
 OFF2ON = Path(sys.executable).with_name("off2on")
 
