@@ -8,7 +8,6 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from datasets_io import Shards, open_shards
@@ -22,6 +21,7 @@ from off2on.replay.transforms import Transforms
 from off2on.rllib.env_runner import RecipeEnvRunner
 from off2on.rllib.module import RecipeModule
 from off2on.rllib.resolved import ResolvedSettings, resolve
+from off2on.rllib.rllib_internals import ManualConfig
 from off2on.strategies import DEFAULT
 
 _RESOLVED = "_resolved"
@@ -38,7 +38,7 @@ _RESOLVED_FROM = {
 """The attributes that `OfflineToOnlineConfig.resolved` is computed from."""
 
 
-class OfflineToOnlineConfig(AlgorithmConfig):
+class OfflineToOnlineConfig(ManualConfig):
     """Configuration of a run of any algorithm.
 
     Args:
@@ -63,12 +63,9 @@ class OfflineToOnlineConfig(AlgorithmConfig):
         self.seed = 0
         self.num_env_runners = 0
         self.min_sample_timesteps_per_iteration = 0
-        # Runners are made at the handover: until then there is no environment to step.
         self.env_runner_cls = RecipeEnvRunner
-        self._is_online = False
-        self._dont_auto_sync_env_runner_states = True
         self.restart_failed_env_runners = True
-        # RLlib has whoever failed wait a minute before it ends: learners too, whose run waits with them.
+        # RLlib lets a failed actor, a learner too, wait for a minute before it ends.
         self.delay_between_env_runner_restarts_s = 1.0
 
     def data(self, dataset: str | None = None, *, memory_budget: int | None = None) -> Self:
@@ -309,7 +306,3 @@ class OfflineToOnlineConfig(AlgorithmConfig):
         from off2on.rllib.learner import RecipeLearner
 
         return RecipeLearner
-
-    @property
-    def _model_config_auto_includes(self) -> dict[str, Any]:
-        return {}

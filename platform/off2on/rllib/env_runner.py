@@ -16,9 +16,9 @@ from gymnasium import VectorizeMode
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from ray.rllib.env.env_context import EnvContext
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
-from ray.tune.registry import ENV_CREATOR, _global_registry
 
 from datasets_io import environments
+from datasets_io.ray_internals import registered_environment
 from off2on.replay.transforms import Array
 from off2on.rllib.seeding import EPISODES, ROLLOUTS, seed_of
 
@@ -79,11 +79,11 @@ class RecipeEnvRunner(SingleAgentEnvRunner):
         self._return, self._length = np.zeros(self.num_envs), np.zeros(self.num_envs, int)
 
     def _maker(self) -> Callable[[], Any]:
-        """What makes one environment: of a name as everything else here does, else RLlib's way."""
+        """Return a function that makes one environment, from RLlib's registry, a class or a name."""
         name, options = self.config.env, dict(self.config.env_config)
-        if isinstance(name, str) and not _global_registry.contains(ENV_CREATOR, name):
+        creator = registered_environment(name) if isinstance(name, str) else name
+        if creator is None:
             return partial(environments.make, name, options)
-        creator = _global_registry.get(ENV_CREATOR, name) if isinstance(name, str) else name
         return partial(creator, EnvContext(options, worker_index=self.worker_index or 0))
 
     @property

@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 from ray.rllib.core import DEFAULT_MODULE_ID
-from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from torch import Tensor
 
 from datasets_io import open_shards
@@ -30,14 +29,15 @@ from off2on.replay.offline_rows import OfflineRows
 from off2on.replay.sampler import BatchSampler
 from off2on.replay.transforms import Array
 from off2on.rllib.flat_parameters import FlatParameters
+from off2on.rllib.rllib_internals import ManualLearner, set_gradient_timeout
 from off2on.rllib.seeding import MASKS, POSITIONS, RESETS, UPDATES, seed_of
 from off2on.rllib.threads import fastest_threads, ready_memory
 
-PATIENCE = timedelta(minutes=3)
-"""With a learner that does not send its gradient; RLlib's process group has half an hour."""
+GRADIENT_TIMEOUT = timedelta(minutes=3)
+"""Longest wait for another learner's gradient."""
 
 
-class RecipeLearner(TorchLearner):
+class RecipeLearner(ManualLearner):
     """Updates the networks of the configured algorithm on rows it holds itself."""
 
     def build(self) -> None:
@@ -67,14 +67,14 @@ class RecipeLearner(TorchLearner):
             budget=self.config.memory_budget,
             capacity=int(capacity),
             share=share,
-            device=self._device,
+            device=self.device,
             seed=self.config.seed,
             weights=episode_weights(self.hp.augment, shards),
         )
         members = getattr(getattr(self.nets, "critic", None), "members", 1)
         seed = seed_of(MASKS, self.config.seed, self.rank)
         changes = batch_augmentations(
-            self.hp.augment, shards, transforms, members=members, seed=seed, device=self._device
+            self.hp.augment, shards, transforms, members=members, seed=seed, device=self.device
         )
         return BatchSampler(source, self.recipe, self.hp, share, changes)
 
@@ -129,7 +129,7 @@ class RecipeLearner(TorchLearner):
         logged: dict[str, list[Tensor]] = defaultdict(list)
         replay, last = self.replay, self.updates + updates
         if self.world > 1:  # not before: a first stage takes as long as it takes
-            torch.distributed.distributed_c10d._set_pg_timeout(PATIENCE)
+            set_gradient_timeout(GRADIENT_TIMEOUT)
         self._scale_regularisation()
         with self._randomness() as generator:
             replay.strategy.replaced(replay.source.slide(updates * replay.size))
@@ -147,8 +147,7 @@ class RecipeLearner(TorchLearner):
                         logged[name].append(value)
                     for name, value in replay.used(block, drawn, generator).items():
                         logged[name].append(value)
-        # EnvRunners ignore weights whose number they have already seen.
-        self._weights_seq_no += 1
+        self.mark_weights_changed()
         return {name: float(torch.stack(values).mean()) for name, values in logged.items()}
 
     def _update_once(self, batch: Batch) -> dict[str, Tensor]:
@@ -180,7 +179,7 @@ class RecipeLearner(TorchLearner):
 
     def _measured_threads(self) -> int:
         """The number of threads with which this recipe's gradients take least time."""
-        if self._device.type != "cpu":
+        if self.device.type != "cpu":
             return 1
         with self._randomness() as generator:
             (position,), (block,) = self.replay.draw(1, generator)
@@ -207,14 +206,14 @@ class RecipeLearner(TorchLearner):
     def _randomness(self) -> Iterator[torch.Generator]:
         """Random numbers for the updates that come next, whatever was drawn before."""
         where = self.config.seed, self.rank, self.updates
-        devices = [self._device] if self._device.type == "cuda" else []
+        devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(seed_of(UPDATES, *where))
-            yield torch.Generator(self._device).manual_seed(seed_of(POSITIONS, *where))
+            yield torch.Generator(self.device).manual_seed(seed_of(POSITIONS, *where))
 
     def machine(self) -> tuple[str, int | None]:
         """Device and number of threads, None before the first update."""
-        return str(self._device), self.threads
+        return str(self.device), self.threads
 
     # The online side.
 
@@ -283,12 +282,3 @@ class RecipeLearner(TorchLearner):
 
     def _rows_file(self, folder: str) -> Path:
         return Path(folder) / f"rows-{self.rank}-of-{self.world}.pt"
-
-    # RLlib's own way of updating, which is not used.
-
-    def _make_modules_ddp_if_necessary(self) -> None:
-        """Gradients are averaged in `_update_once`, one vector per objective."""
-
-    def compute_loss_for_module(self, **_: Any) -> Any:
-        """Not used: losses are the recipe's, and `advance` computes them."""
-        raise RuntimeError("off2on's learner is driven by advance(), not by update()")

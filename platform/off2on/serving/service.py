@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 from ray import serve
-from ray._common.tls_utils import add_port_to_grpc_server
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from datasets_io.errors import Exists
+from datasets_io.ray_internals import serve_on_loopback
 from off2on.replay.transforms import Array
 from off2on.serving.journal import Journal, Refused, ServedEpisodes, Step
 from off2on.serving.policies import Acted, ServedPolicy
@@ -22,13 +22,6 @@ from off2on.serving.requests import BadRequest, Outcome, asked, body_of, outcome
 ROUTES = {"/act": "POST", "/reward": "POST", "/health": "GET", "/version": "GET"}
 AT_ONCE = 1024
 """Requests under way in a process; Ray Serve's own 5 keep its batches small and all others waiting."""
-
-
-def _listen_here() -> None:
-    """Replicas of Ray Serve 2.60 listen to each other on all interfaces, once they are made, and unpickle."""
-    from ray.serve._private import replica
-
-    replica.add_port_to_grpc_server = lambda server, _: add_port_to_grpc_server(server, "127.0.0.1:0")
 
 
 @serve.deployment(num_replicas=1, max_ongoing_requests=AT_ONCE)
@@ -43,7 +36,7 @@ class Logbook:
     """
 
     def __init__(self, folder: str, name: str, source: ServedEpisodes, every: int) -> None:
-        _listen_here()
+        serve_on_loopback()
         self.journal, self.every = Journal(Path(folder), name, source), every
 
     def served(self, said: Step) -> str:
@@ -83,7 +76,7 @@ class Service:
     """
 
     def __init__(self, file: str, width: int, about: dict[str, Any], logbook: Any = None) -> None:
-        _listen_here()
+        serve_on_loopback()
         self.policy, self.width, self.about, self.logbook = ServedPolicy(Path(file)), width, about, logbook
 
     @serve.batch(max_batch_size=256, batch_wait_timeout_s=0.002)  # type: ignore[untyped-decorator]

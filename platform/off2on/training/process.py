@@ -8,11 +8,12 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
 
-from datasets_io import storage
+from datasets_io import ray_internals, storage
 from datasets_io.local_ray import start_ray
 from datasets_io.storage.redaction import redact
 from off2on.errors import UserError
@@ -88,37 +89,15 @@ def ray_started(address: str | None, actors: int) -> Iterator[None]:
         ray.shutdown()
 
 
-def _wants_token(address: str) -> bool:
-    """Whether a cluster answers nobody without its token; asked with ours, if one is to be shown.
-
-    A process that has one answers nobody without it either, so that other clusters could not call it back.
-    """
-    from ray._raylet import GcsClient  # type: ignore[attr-defined]
-    from ray.exceptions import AuthenticationError, RpcError
-
-    # With any cluster's id: a client without asks for it, again and again.
-    client = GcsClient(address=address, cluster_id="00" * 28)
-    try:
-        client.check_alive([], timeout=PATIENCE_S)
-    except AuthenticationError as error:  # another id is told so too
-        return "InvalidAuthToken" in str(error)
-    except RpcError:
-        return False  # joining will say what it is
-    return False
-
-
 def _join(address: str, environment: dict[str, Any]) -> None:
     import ray
-    from ray._private.authentication import authentication_token_setup as tokens
-    from ray._private.services import canonicalize_bootstrap_address
 
     _must_answer(address)
     try:
-        address = canonicalize_bootstrap_address(address) or address  # of `auto`, where it is
-        logging.getLogger(tokens.__name__).setLevel(logging.ERROR)  # that a token is used
-        tokens.ensure_token_if_auth_enabled(create_token_if_missing=False)
-        show = tokens.maybe_enable_token_auth_if_token_available
-        if _wants_token(address) and (not show(warn_if_disabled=False) or _wants_token(address)):
+        address = ray_internals.resolved_address(address)
+        ray_internals.read_token()
+        refused = partial(ray_internals.refuses_token, address, PATIENCE_S)
+        if refused() and (not ray_internals.use_token() or refused()):
             raise UserError(
                 f"the Ray cluster at {address} wants its token, and here is none, or another.",
                 "Expected the cluster's in ~/.ray/auth_token, or in $RAY_AUTH_TOKEN.",

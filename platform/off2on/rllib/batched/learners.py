@@ -235,8 +235,7 @@ class BatchedLearners:
             flat, state = stack.flat[name], learner.optimizer_state(name)
             for key, value in optimizer.state[flat.vector].items():
                 state[key] = stack.part(flat, value, number) if is_vector(value) else copy.copy(value)
-        # EnvRunners ignore weights whose number they have already seen.
-        learner._weights_seq_no += 1
+        learner.mark_weights_changed()
 
 
 def is_vector(value: Any) -> bool:

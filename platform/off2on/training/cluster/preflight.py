@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from datasets_io import open_shards
+from datasets_io.ray_internals import free_resources
 from off2on.errors import UserError
 from off2on.replay.memory_budget import total_memory
 from off2on.replay.offline_rows import layout_of
@@ -37,7 +38,7 @@ def cluster() -> list[Node]:
     """The living nodes of the cluster that was joined."""
     import ray
 
-    free = ray._private.state.available_resources_per_node()
+    free = free_resources()
     found = []
     for node in ray.nodes():
         if node["Alive"]:
@@ -112,21 +113,21 @@ def readers() -> str:
     return f"there is   {several(len(nodes), 'node')}: {several(count, 'part')} at a time, on {where}"
 
 
-def check_capacity(plan: Plan, checked: ResolvedPlan, say: Callable[[str], None]) -> None:
+def check_capacity(plan: Plan, resolved: ResolvedPlan, say: Callable[[str], None]) -> None:
     """Check that the joined cluster has room for the plan and that its nodes see what they need.
 
     Args:
         plan: The plan.
-        checked: What was found for it.
+        resolved: What was found for it.
         say: Is told what is there, what is needed and who goes where.
 
     Raises:
         UserError: There is no room, or a node lacks the code, the data or the simulator.
     """
     nodes = room(plan, say, 60.0 * plan.wait)
-    while needs(plan, nodes) and not _all_see(nodes, plan, checked):
+    while needs(plan, nodes) and not _all_see(nodes, plan, resolved):
         nodes = room(plan, say, 60.0 * plan.wait)
-    for line in told(plan, checked, nodes):
+    for line in told(plan, resolved, nodes):
         say(line)
 
 
@@ -206,11 +207,11 @@ def there_is(address: str | None, nodes: Sequence[Node]) -> str:
     return f"there is   {where}: {cores}, {graphic}, {memory} of memory, {store} of object store"
 
 
-def told(plan: Plan, checked: ResolvedPlan, nodes: Sequence[Node]) -> list[str]:
+def told(plan: Plan, resolved: ResolvedPlan, nodes: Sequence[Node]) -> list[str]:
     """What is there, what is needed, who goes where: a line each, the third only if there is room."""
     lines, roles = [there_is(plan.address, nodes)], needs(plan, nodes)
     own = "evaluation and checkpoints" if plan.learners else "the learner, evaluation and checkpoints"
-    lines += [f"needs      {', '.join([*map(str, roles), _held(plan, checked)])}; in this process {own}"]
+    lines += [f"needs      {', '.join([*map(str, roles), _held(plan, resolved)])}; in this process {own}"]
     layout = lay_out(roles, nodes)
     if roles and layout is not None:
         lines += [f"fits       for example {placed(layout)}"]
@@ -245,28 +246,30 @@ def _fewer(plan: Plan, nodes: Sequence[Node]) -> str:
     return f"{fewer}, or {WAITING}"
 
 
-def _held(plan: Plan, checked: ResolvedPlan) -> str:
+def _held(plan: Plan, resolved: ResolvedPlan) -> str:
     """What a learner holds of the data, and how it comes there."""
-    layout = layout_of(checked.shards, checked.recipe.columns, checked.recipe.relabelled)
-    share = 4 * layout.width * checked.shards.rows // max(1, plan.learners)
+    layout = layout_of(
+        resolved.shards, resolved.settings.recipe.columns, resolved.settings.recipe.relabelled_columns
+    )
+    share = 4 * layout.width * resolved.shards.rows // max(1, plan.learners)
     if share <= plan.memory:
         return f"{share / 2**20:.3g} MiB of data in each learner, which reads its share itself"
     window = f"a window of {plan.memory / 2**20:.4g} MiB on {share / 2**20:.4g} MiB"
     return f"{window} in each learner, whose {READ_AHEAD} threads read its share"
 
 
-def _all_see(nodes: Sequence[Node], plan: Plan, checked: ResolvedPlan) -> bool:
+def _all_see(nodes: Sequence[Node], plan: Plan, resolved: ResolvedPlan) -> bool:
     """That the nodes have the code, the data and the simulator; False if one has gone away meanwhile."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    env = checked.env if plan.online and plan.new_data is None and plan.workers else None
+    env = resolved.env if plan.online and plan.new_data is None and plan.workers else None
     sees = ray.remote(num_cpus=0, max_retries=0)(_sees)
-    data = [everywhere(shards) for shards in (checked.shards, checked.new) if shards is not None]
+    data = [everywhere(shards) for shards in (resolved.shards, resolved.new) if shards is not None]
 
     def asked(node: Node) -> Any:
         there = NodeAffinitySchedulingStrategy(node.id, soft=False)
-        return sees.options(scheduling_strategy=there).remote(data, env, checked.env_options)
+        return sees.options(scheduling_strategy=there).remote(data, env, resolved.env_options)
 
     answers = [(node, asked(node)) for node in nodes if node.cpus or node.gpus]
     ready, _ = ray.wait([answer for _, answer in answers], num_returns=len(answers), timeout=ANSWER_S)

@@ -1,0 +1,174 @@
+"""Undocumented names of Ray are used in two modules only, and this Ray has each of them."""
+
+import ast
+import importlib
+import inspect
+import os
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import torch
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.core.learner.torch.torch_learner import TorchLearner
+from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
+
+import datasets_io
+import off2on
+from datasets_io import ray_internals
+from off2on.rllib import rllib_internals
+from off2on.rllib.algorithm import OfflineToOnline
+from off2on.rllib.config import OfflineToOnlineConfig
+from off2on.rllib.env_runner import RecipeEnvRunner
+from off2on.rllib.learner import RecipeLearner
+from off2on.rllib.module import RecipeModule
+
+CORE = [
+    "ray._private.ray_constants.ENABLE_RAY_CLUSTER",
+    "ray._private.utils.set_sigterm_handler",
+    "ray._private.worker.connect",
+    "ray._private.state.available_resources_per_node",
+    "ray._private.services.canonicalize_bootstrap_address",
+    "ray._private.authentication.authentication_token_setup.ensure_token_if_auth_enabled",
+    "ray._private.authentication.authentication_token_setup.maybe_enable_token_auth_if_token_available",
+    "ray._raylet.GcsClient",
+    "ray._raylet.InnerGcsClient.check_alive",
+    "ray.serve._private.replica.add_port_to_grpc_server",
+    "ray._common.tls_utils.add_port_to_grpc_server",
+    "ray._common.deprecation.logger",
+    "ray.tune.registry._global_registry.contains",
+    "ray.tune.registry._global_registry.get",
+    "torch.distributed.distributed_c10d._set_pg_timeout",
+]
+"""The names that `datasets_io.ray_internals` and `off2on.rllib.rllib_internals` use."""
+
+RLLIB = [
+    "_is_online",
+    "_dont_auto_sync_env_runner_states",
+    "_model_config_auto_includes",
+    "_make_modules_ddp_if_necessary",
+    "_weights_seq_no",
+]
+"""The attributes of RLlib's classes that `off2on.rllib.rllib_internals` sets."""
+
+DOCUMENTED = {"_forward", "_forward_exploration"}
+"""Methods with an underscore that RLlib asks users to override."""
+
+HOMES = {Path(ray_internals.__file__), Path(rllib_internals.__file__)}
+
+
+@pytest.mark.filterwarnings("ignore")  # Ray Serve uses deprecated names of Pydantic
+@pytest.mark.parametrize("name", CORE)
+def test_ray_has_the_name(name: str) -> None:
+    parts = name.split(".")
+    for count in range(len(parts) - 1, 0, -1):
+        try:
+            found = importlib.import_module(".".join(parts[:count]))
+        except ModuleNotFoundError:
+            continue
+        break
+    for part in parts[count:]:
+        assert hasattr(found, part), f"this Ray has no {name}: {found} has no {part}"
+        found = getattr(found, part)
+
+
+@pytest.mark.parametrize("name", ["_is_online", "_dont_auto_sync_env_runner_states"])
+def test_rllib_reads_the_setting(name: str) -> None:
+    assert name in vars(AlgorithmConfig()), f"RLlib's AlgorithmConfig has no {name}"
+
+
+def test_rllib_adds_to_the_model_configuration_by_a_property() -> None:
+    assert isinstance(vars(AlgorithmConfig)["_model_config_auto_includes"], property)
+
+
+def test_rllib_wraps_modules_in_a_method() -> None:
+    assert inspect.isfunction(vars(TorchLearner)["_make_modules_ddp_if_necessary"])
+
+
+@pytest.mark.parametrize("kind", [TorchLearner, SingleAgentEnvRunner])
+def test_rllib_counts_versions_of_weights(kind: type) -> None:
+    assert "_weights_seq_no" in inspect.getsource(inspect.getmodule(kind)) + "".join(
+        inspect.getsource(base) for base in kind.__mro__ if base.__module__.startswith("ray.")
+    )
+
+
+@pytest.mark.parametrize(
+    "kind", [OfflineToOnline, OfflineToOnlineConfig, RecipeEnvRunner, RecipeLearner, RecipeModule]
+)
+def test_no_other_class_overrides_an_undocumented_attribute(kind: type) -> None:
+    theirs = {
+        name for base in kind.__mro__ if base.__module__.startswith("ray.") for name in vars(base)
+    } - DOCUMENTED
+    own = {
+        name
+        for base in kind.__mro__
+        if base.__module__.startswith("off2on.") and base.__module__ != rllib_internals.__name__
+        for name in vars(base)
+    }
+    assert {name for name in own & theirs if re.match("_[a-z]", name)} - {"_abc_impl"} == set()
+
+
+def test_no_other_module_uses_such_a_name() -> None:
+    found = {
+        f"{file}: {name}"
+        for package in (datasets_io, off2on)
+        for file in Path(str(package.__path__[0])).rglob("*.py")
+        if file not in HOMES
+        for name in _undocumented(ast.parse(file.read_text()))
+    }
+    assert found == set()
+
+
+def test_every_name_is_in_the_table() -> None:
+    for name in CORE:
+        if name.startswith("ray.") and "Inner" not in name:
+            assert any(name.startswith(f"{row}.") or name == row for row in _table()), name
+    source = Path(str(rllib_internals.__file__)).read_text()
+    assert [name for name in RLLIB if name not in source] == []
+
+
+def test_the_interface_of_a_later_ray_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray._private import ray_constants
+
+    monkeypatch.setenv(ray_internals._MULTI_NODE, "1")
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    with ray_internals.loopback_only():
+        assert not ray_constants.ENABLE_RAY_CLUSTER
+        assert os.environ[ray_internals._MULTI_NODE] == "0"
+    assert before == ray_constants.ENABLE_RAY_CLUSTER
+    assert os.environ[ray_internals._MULTI_NODE] == "1"
+
+
+def test_a_process_group_gets_the_timeout(tmp_path: Path) -> None:
+    torch.distributed.init_process_group("gloo", f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    try:
+        rllib_internals.set_gradient_timeout(timedelta(seconds=7))
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def _table() -> list[str]:
+    names = re.findall(r"^``(ray\.[\w.]+)``", str(ray_internals.__doc__), re.MULTILINE)
+    return [re.sub(r"\.deprecation$", ".deprecation.logger", name) for name in names]
+
+
+def _undocumented(tree: ast.AST) -> Iterator[str]:
+    """Yield the undocumented names of Ray that a module imports, reads, overrides or names in a string."""
+    for node in ast.walk(tree):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Attribute):
+            names = [ast.unparse(node)]
+            if node.attr in RLLIB:
+                yield node.attr
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name in RLLIB:
+            yield node.name
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            names = [node.value] if node.value in RLLIB or "\n" not in node.value else []
+        yield from (name for name in names if re.match(r"(ray|torch\.distributed)\b[\w.]*\._", name))
+        yield from (name for name in names if name in RLLIB)
