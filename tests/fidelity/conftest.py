@@ -1,6 +1,6 @@
 """The table of fidelity: every loss beside a reference on the same weights, batch and random numbers.
 
-`make fidelity` writes what the tests find into the package's `algorithms/fidelity.csv` and the README;
+`make fidelity` writes what the tests find into the package's `algorithms/fidelity.csv` and the page;
 without it the tests hold every comparison against the table that is committed.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from readme import FIDELITY as TABLE
-from readme import README, embed, read
+from readme import PAGE, embed, read
 from torch import Tensor, nn
 
 HEADER = ("algorithm", "loss", "reference", "relation", "loss_error", "gradient_error")
@@ -108,7 +108,7 @@ def fidelity() -> Iterator[Fidelity]:
 
 
 def _write(table: Fidelity, rows: list[dict[str, str]]) -> None:
-    """The rows found, and those of before that were not compared this time; then the README."""
+    """The rows found, and those of before that were not compared this time; then the page."""
     kept = [[row[name] for name in HEADER] for row in rows if key_of(row) not in table.found]
     fresh = [
         [*key, *("" if error is None else f"{error:.1e}" for error in errors)]
@@ -116,4 +116,4 @@ def _write(table: Fidelity, rows: list[dict[str, str]]) -> None:
     ]
     with TABLE.open("w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([HEADER, *sorted(kept + fresh)])
-    README.write_text(embed(README.read_text()))
+    PAGE.write_text(embed(PAGE.read_text()))

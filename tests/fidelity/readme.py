@@ -1,4 +1,4 @@
-"""The README's table of algorithms, made of the catalogue, the table of fidelity and the scores."""
+"""The documentation's table of algorithms, made of the catalogue, the table of fidelity and the scores."""
 
 import csv
 from itertools import groupby
@@ -7,7 +7,7 @@ from pathlib import Path
 from off2on.algorithms import CATALOGUE
 
 ROOT = Path(__file__).parents[2]
-README = ROOT / "README.md"
+PAGE = ROOT / "platform" / "docs" / "algorithms.md"
 FIDELITY = ROOT / "platform" / "off2on" / "algorithms" / "fidelity.csv"
 SCORES = ROOT / "tests" / "learning" / "scores.csv"
 BEGIN, END = "<!-- algorithms: make fidelity -->", "<!-- end of algorithms -->"
@@ -33,7 +33,7 @@ def table() -> str:
             rows = [row for row in compared if row["algorithm"] == name]
             file = entry.target.partition(":")[0].replace(".", "/")
             lines.append(
-                f"| [`{name}`](platform/{file}.py) | {entry.paper} | {_references(rows)} | {_errors(rows)} "
+                f"| [`{name}`](../{file}.py) | {entry.paper} | {_references(rows)} | {_errors(rows)} "
                 f"| {_score(scores, name, 'toy')} | {_score(scores, name, 'halfcheetah-medium')} |"
             )
     return "\n".join([*lines, END])

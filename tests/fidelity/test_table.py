@@ -1,7 +1,7 @@
-"""The table itself: no algorithm is missing from it, no loss, and the README shows what it says."""
+"""The table itself: no algorithm is missing from it, no loss, and the page shows what it says."""
 
 import pytest
-from readme import FIDELITY, README, embed, read
+from readme import FIDELITY, PAGE, embed, read
 
 from off2on.algorithms import CATALOGUE, find_algorithm
 
@@ -24,6 +24,6 @@ def test_the_table_has_no_algorithm_that_is_gone():
     assert {row["algorithm"] for row in read(FIDELITY)} <= set(CATALOGUE)
 
 
-def test_the_readme_shows_the_table():
-    text = README.read_text()
+def test_the_page_shows_the_table():
+    text = PAGE.read_text()
     assert embed(text) == text, "make fidelity"
