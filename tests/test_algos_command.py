@@ -65,7 +65,7 @@ def test_the_listing_groups_every_algorithm_under_its_family_once():
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     head = lines[0].split()
-    assert head == ["name", "lines", "paper", "one", "line"]
+    assert head == ["name", "lines", "paper", "summary"]
     found: list[tuple[str, str]] = []
     family = ""
     for line in lines[1:]:
@@ -82,7 +82,7 @@ def test_a_line_says_how_long_the_file_is_whose_paper_it_is_and_what_it_does():
     text = off2on("algos").stdout
     (line,) = [line for line in text.splitlines() if line.split()[:1] == ["td3_bc"]]
     file = Path(sys.modules[find_algorithm("td3_bc").__module__].__file__ or "")
-    for part in (str(len(file.read_text().splitlines())), "Fujimoto & Gu 2021", "TD3, pulled towards"):
+    for part in (str(len(file.read_text().splitlines())), "Fujimoto & Gu 2021", "TD3 with a behaviour"):
         assert part in line
 
 
@@ -123,7 +123,7 @@ def test_a_page_holds_what_there_is_to_know():
     assert page["presets"] == json.loads(
         json.dumps({n: dict(v) for n, v in kind.Hyperparameters.presets.items()})
     )
-    assert page["expansions"][0] == {
+    assert page["augmentations"][0] == {
         "name": "top",
         "summary": "only the episodes of highest return",
         "number": "share of the episodes that is kept, at least one",
@@ -143,14 +143,14 @@ def test_the_page_in_words_says_the_same():
     for preset, values in page["presets"].items():
         (line,) = [line for line in lines if line.split()[:1] == [preset]]
         assert all(f"{name}=" in line for name in values)
-    for word in page["expansions"]:
+    for word in page["augmentations"]:
         assert any(line.startswith(f"{word['name']}:{word['default']:g} ") for line in lines)
 
 
 @pytest.mark.parametrize("name", ["bc", "dqn"])
-def test_only_the_expansions_that_fit_are_listed(name: str):
+def test_only_the_augmentations_that_fit_are_listed(name: str):
     page = page_of(name)
-    listed = {word["name"] for word in page["expansions"]}
+    listed = {word["name"] for word in page["augmentations"]}
     assert listed <= set(catalogue.CATALOGUE)
     assert ("bootstrap" in listed) is (name != "bc")
     assert "top" in listed

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from off2on import algorithms
 from off2on.commands.strategies import strategies
 from off2on.errors import UnknownName
 from off2on.online.settings import OnlineSettings
@@ -41,7 +42,21 @@ def test_a_page_has_the_paper_the_options_and_what_else_the_paper_does(name: str
 def test_the_list_as_json_can_be_read_by_programs():
     told: dict[str, Any] = json.loads(said("--json"))
     assert [row["name"] for row in told["strategies"]] == list(CATALOGUE)
-    assert told["factors"]["utd"]["default"] == 1.0
+    assert told["online_settings"]["utd"]["default"] == 1.0
+
+
+PAPER = [name for name, entry in algorithms.CATALOGUE.items() if entry.paper_options]
+
+
+@pytest.mark.parametrize("name", PAPER)
+    "name", [name for name, entry in algorithms.CATALOGUE.items() if entry.paper_options]
+)
+def test_the_online_phase_of_an_algorithms_paper_can_be_typed(name: str):
+    words = algorithms.CATALOGUE[name].paper_options.split()
+    strategy = find_strategy(words[words.index("--strategy") + 1])
+    given = dict(word.removeprefix("online.").split("=") for word in words if word.startswith("online."))
+    resolved = OnlineSettings.resolve(strategy, given, algorithms.find_algorithm(name))
+    assert all(getattr(resolved, key) == float(value) for key, value in given.items())
 
 
 def test_a_strategy_that_is_not_there_is_refused_with_the_nearest():

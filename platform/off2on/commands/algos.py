@@ -1,4 +1,4 @@
-"""``off2on algos``: the catalogue, and the page of one algorithm."""
+"""``off2on algos``: the catalogue of algorithms, and the page of one of them."""
 
 import csv
 import inspect
@@ -15,16 +15,17 @@ import click
 from off2on.commands.output import print_json, wrapped_table
 
 OTHERS = "other packages"
-"""The family under which the algorithms of other packages are listed."""
+"""Family name of algorithms from other packages."""
 
 
-@click.command(short_help="The catalogue; with NAME, that algorithm's page.")
+@click.command(short_help="List algorithms, or describe one.")
 @click.argument("name", required=False)
 @click.option("--json", "json_", is_flag=True)
 def algos(name: str | None, json_: bool) -> None:
-    """The catalogue; with NAME: its equations, hyperparameters, presets, fidelity and expansions.
+    """List the algorithms.
 
-    NAME is one of the catalogue, or package.module:Class.
+    With NAME, describe that algorithm: equations, hyperparameters, presets, comparison with reference
+    implementations, and augmentations. NAME is one of the list, or package.module:Class.
     """
     if name is not None:
         page = _page(name)
@@ -35,7 +36,7 @@ def algos(name: str | None, json_: bool) -> None:
         print_json(rows)
         return
     name_width, paper_width = (max(len(row[key]) for row in rows) for key in ("name", "paper"))
-    click.echo(f"  {'name':<{name_width}}  lines  {'paper':<{paper_width}}  one line")
+    click.echo(f"  {'name':<{name_width}}  lines  {'paper':<{paper_width}}  summary")
     for family, group in groupby(rows, key=lambda row: row["family"]):
         click.echo(family)
         wrapped_table(
@@ -47,11 +48,11 @@ def algos(name: str | None, json_: bool) -> None:
             ]
             for row in group
         )
-    click.echo("\noff2on algos NAME prints an algorithm's page.")
+    click.echo("\nDescribe one algorithm: off2on algos NAME")
 
 
 def _catalogue() -> list[dict[str, Any]]:
-    """What is known without importing an algorithm: ours, then those of other packages."""
+    """Return the catalogue, then the algorithms of other packages, without importing any of them."""
     from importlib.metadata import entry_points
 
     from off2on.algorithms import CATALOGUE
@@ -80,7 +81,7 @@ def _lines(target: str) -> int | None:
 
 
 def _page(name: str) -> dict[str, Any]:
-    """All there is to say of an algorithm, as plain values."""
+    """Return the description of an algorithm as plain values."""
     from off2on.algorithms import CATALOGUE, find_algorithm
 
     kind = find_algorithm(name)
@@ -92,6 +93,7 @@ def _page(name: str) -> dict[str, Any]:
         "family": entry.family if entry else None,
         "paper": entry.paper if entry else None,
         "summary": entry.summary if entry else None,
+        "paper_options": entry.paper_options if entry else "",
         "file": os.path.relpath(inspect.getsourcefile(kind) or ""),
         "lines": _lines(kind.__module__),
         "actions": kind.actions,
@@ -107,12 +109,12 @@ def _page(name: str) -> dict[str, Any]:
         },
         "presets": {preset: dict(values) for preset, values in kind.Hyperparameters.presets.items()},
         "fidelity": _fidelity(name),
-        "expansions": _expansions(kind),
+        "augmentations": _augmentations(kind),
     }
 
 
 def _fidelity(name: str) -> list[dict[str, str]]:
-    """What its losses were held against, and how far apart they were."""
+    """Return the comparisons of an algorithm's losses with reference implementations."""
     from importlib.resources import files
 
     file = files("off2on.algorithms") / "fidelity.csv"
@@ -126,8 +128,8 @@ def _fidelity(name: str) -> list[dict[str, str]]:
     ]
 
 
-def _expansions(kind: Any) -> list[dict[str, Any]]:
-    """The words of `augment` that the algorithm can be expanded by."""
+def _augmentations(kind: Any) -> list[dict[str, Any]]:
+    """Return the augmentations that fit an algorithm."""
     from off2on.replay.augmentation.catalogue import CATALOGUE, find_augmentation, unfit
 
     found = [(name, summary, find_augmentation(name)[0]) for name, (_, summary) in CATALOGUE.items()]
@@ -145,7 +147,7 @@ def _expansions(kind: Any) -> list[dict[str, Any]]:
 
 
 def _show(page: dict[str, Any]) -> None:
-    """The page on stdout."""
+    """Print the page of an algorithm."""
     click.echo(page["description"])
     click.echo()
     known = page["hyperparameters"]
@@ -153,39 +155,41 @@ def _show(page: dict[str, Any]) -> None:
     wrapped_table([head, *((key, *hyperparameter(about)) for key, about in known.items())])
     if page["presets"]:
         click.echo()
-        said = [
+        presets = [
             (preset, " ".join(f"{key}={plain(value)}" for key, value in values.items()))
             for preset, values in page["presets"].items()
         ]
-        wrapped_table([("preset=", "values"), *said])
+        wrapped_table([("preset=", "values"), *presets])
     if page["fidelity"]:
         click.echo()
-        head = ("loss", "loss error", "gradient error", "relation", "held against")
+        head = ("loss", "loss error", "gradient error", "relation", "reference")
         keys = ("loss", "loss_error", "gradient_error", "relation", "reference")
         wrapped_table([head, *([row[key] or "–" for key in keys] for row in page["fidelity"])])
     click.echo()
     words = [
         (f"{word['name']}:{word['default']:g}", word["range"], f"{word['summary']}; {word['number']}")
-        for word in page["expansions"]
+        for word in page["augmentations"]
     ]
     wrapped_table([("augment=", "range", "meaning"), *words])
     data = "toy-cartpole" if page["actions"] == "discrete" else "toy-pendulum"
     click.echo(f"\nfile  {page['file']}" + (f" ({page['lines']} lines)" if page["lines"] else ""))
     click.echo(f"try   off2on train {page['name']} {data} --updates 10k --online 5k")
+    if page["paper_options"]:
+        click.echo(f"online phase of the paper: {page['paper_options']}")
 
 
 def hyperparameter(about: Mapping[str, Any]) -> tuple[str, ...]:
-    """Default, range, search range and meaning; the first three are short."""
+    """Return default, range, search range and meaning as texts; the first three are short."""
     default, allowed, meaning = about["default"], about["range"], about["meaning"]
     if isinstance(default, bool):
         allowed = "True | False"
     elif len(allowed) > len("NAME:NUMBER,…"):
-        allowed, meaning = "a word", f"{allowed}: {meaning}"
+        allowed, meaning = "text", f"{allowed}: {meaning}"
     return plain(default) or "none", allowed, _search(about["search"]), meaning
 
 
 def _search(search: Sequence[Any]) -> str:
-    """A search range in a few characters."""
+    """Return a search range as a short text."""
     if not search:
         return "–"
     shape, *points = search
@@ -194,7 +198,7 @@ def _search(search: Sequence[Any]) -> str:
 
 
 def plain(value: Any) -> str:
-    """A hyperparameter's value as it would be typed."""
+    """Return the value of a hyperparameter as it is typed on the command line."""
     if isinstance(value, tuple):
         return ",".join(map(plain, value))
     return f"{value:g}" if isinstance(value, float) else str(value)

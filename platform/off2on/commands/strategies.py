@@ -1,4 +1,4 @@
-"""``off2on strategies``: the ways across and the factors of a crossing; with NAME, a strategy's page."""
+"""``off2on strategies``: fine-tuning strategies and online settings; with NAME, the page of a strategy."""
 
 import inspect
 import os
@@ -13,13 +13,13 @@ from off2on.commands.output import print_json, print_table, wrapped_table
 HEAD = ("default", "range", "search", "meaning")
 
 
-@click.command(short_help="The ways across; with NAME, that one's page.")
+@click.command(short_help="List fine-tuning strategies and online settings, or describe one strategy.")
 @click.argument("name", required=False)
 @click.option("--json", "json_", is_flag=True)
 def strategies(name: str | None, json_: bool) -> None:
-    """What online batches can be made of, and what else can be set for the online side alone.
+    """List the fine-tuning strategies and the settings of the online phase.
 
-    NAME is one of the list, or package.module:Class.
+    With NAME, describe that strategy. NAME is one of the list, or package.module:Class.
     """
     if name is not None:
         page = _page(name)
@@ -29,23 +29,23 @@ def strategies(name: str | None, json_: bool) -> None:
     from off2on.strategies import CATALOGUE
     from off2on.training.guard import GuardOptions
 
-    factors, guard = _settings(OnlineSettings), _settings(GuardOptions)
+    online, guard = _settings(OnlineSettings), _settings(GuardOptions)
     if json_:
         rows = [{"name": key, "summary": summary} for key, (_, summary) in CATALOGUE.items()]
-        print_json({"strategies": rows, "factors": factors, "guard": guard})
+        print_json({"strategies": rows, "online_settings": online, "guard": guard})
         return
     print_table([("--strategy", "batches of"), *((key, summary) for key, (_, summary) in CATALOGUE.items())])
     click.echo()
-    for prefix, settings in (("online.", factors), ("guard.", guard)):
+    for prefix, settings in (("online.", online), ("guard.", guard)):
         wrapped_table(
             [(f"{prefix}NAME=", *HEAD), *((key, *hyperparameter(of)) for key, of in settings.items())]
         )
-    click.echo("\nHyperparameters can differ online too: online.actor_lr=1e-4.")
-    click.echo("off2on strategies NAME prints a strategy's page.")
+    click.echo("\nHyperparameters can have another value in the online phase: online.actor_lr=1e-4.")
+    click.echo("Describe one strategy: off2on strategies NAME")
 
 
 def _page(name: str) -> dict[str, Any]:
-    """All there is to say of one."""
+    """Return the description of a strategy as plain values."""
     from off2on.strategies import find_strategy
 
     kind = find_strategy(name)
@@ -69,14 +69,14 @@ def _settings(kind: Any) -> dict[str, dict[str, Any]]:
 
 
 def _show(page: dict[str, Any]) -> None:
-    """The page on stdout."""
+    """Print the page of a strategy."""
     click.echo(page["description"])
     if page["options"]:
         click.echo()
         rows = [(key, *hyperparameter(about)) for key, about in page["options"].items()]
         wrapped_table([("strategy.NAME=", *HEAD), *rows])
     if page["online_settings"]:
-        said = " ".join(f"online.{key}={plain(value)}" for key, value in page["online_settings"].items())
-        click.echo(f"\nwhere nothing is said: {said}")
+        settings = " ".join(f"online.{key}={plain(value)}" for key, value in page["online_settings"].items())
+        click.echo(f"\ndefaults with this strategy: {settings}")
     click.echo(f"\nfile  {page['file']}")
     click.echo(f"try   off2on train cql toy-pendulum --updates 10k --online 5k --strategy {page['name']}")

@@ -1,6 +1,7 @@
-"""Ways across the handover: what a batch is made of once the environment answers.
+"""Fine-tuning strategies: composition of the batches in the online phase.
 
-The catalogue holds strings, so that reading it imports nothing.
+Some strategies of papers also state online settings (`off2on.online.settings`), which hold by default.
+The catalogue holds strings, so that reading it imports none of them.
 """
 
 import importlib
@@ -12,40 +13,47 @@ if TYPE_CHECKING:
     from off2on.replay.strategy import Strategy
 
 CATALOGUE = {
-    "append": ("off2on.strategies.append:Append", "offline and online rows, all equally likely"),
-    "symmetric": ("off2on.strategies.symmetric:Symmetric", "a fixed share of each batch is offline"),
-    "annealed": ("off2on.strategies.annealed:Annealed", "a share that falls as online rows come in"),
+    "append": ("off2on.strategies.append:Append", "offline and online transitions, all equally likely"),
+    "symmetric": ("off2on.strategies.symmetric:Symmetric", "a fixed offline share of each batch"),
+    "annealed": ("off2on.strategies.annealed:Annealed", "an offline share that decreases linearly"),
     "balanced": (
         "off2on.strategies.balanced:Balanced",
-        "offline rows by how much they look like online ones",
+        "prioritised by an estimated online/offline density ratio",
     ),
-    "online_only": ("off2on.strategies.online_only:OnlineOnly", "online rows alone, from the first one on"),
+    "online_only": ("off2on.strategies.online_only:OnlineOnly", "online transitions only"),
     "warm_start": (
         "off2on.strategies.warm_start:WarmStart",
-        "online rows alone, after a while with the frozen policy (WSRL)",
+        "online transitions only, after a warm-up with the frozen policy (WSRL)",
     ),
     "policy_expansion": (
         "off2on.strategies.policy_expansion:PolicyExpansionStrategy",
-        "half and half; the old policy goes on acting where it is better (PEX)",
+        "symmetric; the critics choose between the policy of the handover and the new one (PEX)",
     ),
     "ensemble": (
         "off2on.strategies.ensemble:Ensemble",
-        "online rows alone; optimism, and pairs of critics as targets (E2O)",
+        "online transitions only; optimistic exploration, pairwise minimum targets (E2O)",
     ),
-    "rlpd": ("off2on.strategies.rlpd:RLPDStrategy", "half and half, twenty updates per step (RLPD)"),
-    "so2": ("off2on.strategies.so2:SO2", "perturbed targets, ten updates per step (SO2)"),
+    "rlpd": ("off2on.strategies.rlpd:RLPDStrategy", "symmetric, 20 updates per step (RLPD)"),
+    "so2": (
+        "off2on.strategies.so2:SO2",
+        "a tenth online, noise on target actions, 10 updates per step (SO2)",
+    ),
     "adaptive": (
         "off2on.strategies.adaptive:Adaptive",
-        "all rows; the pull towards the data follows the returns",
+        "all transitions; regularisation towards the data controlled by the returns",
     ),
 }
 
 DEFAULT = "symmetric"
-"""Where nothing is said: half of every batch is new, however many rows are recorded."""
+"""Default strategy: half of every batch is online, independent of the size of the data set."""
 
 
 def find_strategy(name: str) -> "type[Strategy]":
-    """The strategy of a catalogue name, or of ``package.module:Class``."""
+    """Return the strategy of a catalogue name, or of ``package.module:Class``.
+
+    Raises:
+        UnknownName: There is no such strategy, or it is not a `Strategy`.
+    """
     target = CATALOGUE[name][0] if name in CATALOGUE else name
     module, _, attribute = target.partition(":")
     if not attribute:

@@ -1,14 +1,14 @@
-"""Adaptive: the pull towards the data is let go while there is more to win, and taken back when returns fall.
+"""Adaptive: the regularisation towards the data is decreased below a target return, and raised on a drop.
 
 Zhao, Boney, Ilin, Kannala & Pajarinen, "Adaptive Behavior Cloning Regularization for Stable
 Offline-to-Online Reinforcement Learning", arXiv:2210.13846. After every episode a
-proportional-derivative controller moves the weight of what holds the policy to the data:
+proportional-derivative controller changes the share of the regularisation weight:
 
-    pull <- clip( pull - K_P (R_target - R_last) + K_D max(0, R_last - R_now), 0, 1 )
+    share <- clip( share - K_P (R_target - R_last) + K_D max(0, R_last - R_now), 0, 1 )
 
 Differences: the paper's weight lies in [0, 0.4], and its gains multiply the episode's length and D4RL's
-normalised returns. Here `pull` is the share of the recipe's own weight and returns are in units of the
-target's size, so that one pair of gains serves tasks of any scale.
+normalised returns. Here the share multiplies the algorithm's own weight, and returns are divided by the
+absolute target, so that one pair of gains fits tasks of any scale.
 """
 
 from collections.abc import Mapping
@@ -25,15 +25,17 @@ from off2on.strategies.append import Append
 
 @dataclass(frozen=True)
 class AdaptiveOptions(Settings):
-    """The controller's."""
+    """Options of the controller."""
 
-    target: float | None = hp(None, "R_target; none: half as much again as the first episode's return")
-    proportional: float = hp(0.05, "K_P: how fast the pull falls while the target is ahead", least=0)
-    derivative: float = hp(0.5, "K_D: how far a drop from one episode to the next raises it", least=0)
+    target: float | None = hp(None, "R_target, a return; none: 50 % more than that of the first episode")
+    proportional: float = hp(
+        0.05, "K_P: decrease per episode, times the relative distance to R_target", least=0
+    )
+    derivative: float = hp(0.5, "K_D: increase per relative drop between two episodes' returns", least=0)
 
 
 class Adaptive(Append):
-    """All rows equally likely, under a pull that follows the returns."""
+    """All transitions equally likely; a regularisation that is controlled by the returns."""
 
     Options: ClassVar[type[Settings]] = AdaptiveOptions
     needs_regularisation = True
@@ -47,7 +49,7 @@ class Adaptive(Append):
         self.last: float | None = None
 
     def observed(self, columns: Mapping[str, Array]) -> None:
-        """Let the controller see the episodes that ended, in the order of their ends."""
+        """Run the controller for the episodes that ended, in the order of their ends."""
         ended = columns["terminateds"] | columns["truncateds"]
         finished: list[tuple[int, float]] = []
         for env in map(int, np.unique(columns["env"])):
@@ -61,7 +63,7 @@ class Adaptive(Append):
             self._control(episode_return)
 
     def _control(self, now: float) -> None:
-        """One step of the controller, after an episode with this return."""
+        """Run one step of the controller, after an episode with the return `now`."""
         if self.target is None:
             self.target = now + 0.5 * abs(now)
         if self.last is not None:
@@ -72,7 +74,7 @@ class Adaptive(Append):
         self.last = now
 
     def state(self) -> dict[str, Any]:
-        """The controller's."""
+        """Return the state of the controller."""
         return {
             "pull": self.regularisation_scale,
             "target": self.target,
@@ -81,6 +83,6 @@ class Adaptive(Append):
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state` gave."""
+        """Restore the state that `state` returned."""
         self.regularisation_scale, self.target, self.last = state["pull"], state["target"], state["last"]
         self.running = dict(state["running"])

@@ -1,10 +1,10 @@
-"""Append: online rows join the offline ones, and every row is equally likely.
+"""Append: online transitions join the offline ones, and all are equally likely.
 
-The baseline of the field: the replay buffer of the offline data, filled further.
+This is the common baseline: a replay buffer that starts with the offline data.
 """
 
 from off2on.replay.strategy import Strategy
 
 
 class Append(Strategy):
-    """Draw offline and online rows, all equally likely: the default of `Strategy.draw`."""
+    """All transitions equally likely, as in the default `Strategy.draw`."""

@@ -1,4 +1,4 @@
-"""Balanced replay: offline rows are drawn the more often, the more they look like online ones.
+"""Balanced replay: transitions are prioritised by an estimated density ratio, online over offline.
 
 Lee et al., "Offline-to-Online Reinforcement Learning via Balanced Replay and Pessimistic
 Q-Ensemble", CoRL 2021, arXiv:2107.00591, section 4.1 and algorithm 1.
@@ -7,14 +7,15 @@ Q-Ensemble", CoRL 2021, arXiv:2107.00591, section 4.1 and algorithm 1.
     priority        p = clip( w^(1/T) / mean_offline(w^(1/T)), 0.001, 1000 )
     new rows        p = max( M f / ((1 - f) 1000), largest priority so far )
 
-A row's priority is refreshed when an update has used it. New online rows enter with a priority
-that gives the first thousand of them the share f of all mass, M being the number of offline rows.
-One sum tree holds all rows, every batch is drawn from what the one before it left, in strata of equal mass,
-and there is no importance correction. If the offline rows have weights (see `replay.augmentation`), these are
-their first priorities, M is the weights' sum, and p_offline is the weighted distribution.
+The priority of a row is updated after each update that used it. New online rows get a priority
+that gives the first thousand of them the share f of the total priority; M is the number of offline rows.
+One sum tree holds all rows. Every batch is drawn with the priorities left by the previous update, in strata
+of equal mass, and there is no importance correction. If the offline rows have weights (see
+`replay.augmentation`), these are their first priorities, M is their sum, and p_offline is the weighted
+distribution.
 
-With several learners each does all this on its share of the rows; M is that of all of them together, so that
-a thousand online rows, which they share too, have the share f.
+With several learners, each holds its share of the rows; M counts the rows of all learners, so that the first
+thousand online rows, which are distributed as well, have the share f.
 """
 
 from collections.abc import Mapping
@@ -36,14 +37,17 @@ from off2on.replay.sum_tree import SumTree
 
 @dataclass(frozen=True)
 class BalancedOptions(Settings):
-    """Section 5 and the code's defaults."""
+    """Options; defaults of section 5 and the authors' code."""
 
     online_share: float = hp(
-        0.5, "f, the mass of the first 1000 online rows; 0.75 for medium data", above=0, below=1
+        0.5,
+        "f, share of the first 1000 online rows in the total priority; 0.75 for medium data",
+        above=0,
+        below=1,
     )
-    temperature: float = hp(5.0, "T: priorities are w^(1/T), flatter for larger T", above=0)
-    ratio_lr: float = hp(3e-4, "Adam's step size for the density ratio", above=0)
-    ratio_batch: int = hp(256, "rows of either side per step of the density ratio", least=1)
+    temperature: float = hp(5.0, "T: priorities are w^(1/T), more uniform for larger T", above=0)
+    ratio_lr: float = hp(3e-4, "learning rate of the density ratio (Adam)", above=0)
+    ratio_batch: int = hp(256, "offline rows, and online rows, per update of the density ratio", least=1)
 
 
 class Balanced(Strategy):
@@ -73,7 +77,7 @@ class Balanced(Strategy):
         self.largest = torch.tensor(first_online, dtype=torch.float64, device=device)
 
     def draw(self, updates: int, size: int, generator: torch.Generator) -> Tensor:
-        """Positions [updates, size] in proportion to priority, stratified within each batch."""
+        """Return positions [updates, size] in proportion to priority, stratified within each batch."""
         mass = self.tree.mass
         stratum = torch.arange(size, device=mass.device) + torch.rand(
             (updates, size), generator=generator, device=mass.device, dtype=mass.dtype
@@ -81,15 +85,15 @@ class Balanced(Strategy):
         return self.tree.find((stratum / size * mass).flatten()).view(updates, size)
 
     def entered(self, position: Tensor) -> None:
-        """New online rows get the largest priority so far."""
+        """Give new online rows the largest priority so far."""
         self.tree.set(position, self.largest)
 
     def replaced(self, position: Tensor) -> None:
-        """Offline rows start at priority 1; a stream has taken their weights into account."""
+        """Give new offline rows priority 1; a stream has already applied their weights."""
         self.tree.set(position, 1.0)
 
     def used(self, batch: Batch, position: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """New priorities for the rows just used; then the density ratio's step, as in the authors' code."""
+        """Update the priorities of the used rows, then the density ratio, as in the authors' code."""
         if self.rows.online == 0:
             return {}
         size = (self.options.ratio_batch,)
@@ -109,17 +113,17 @@ class Balanced(Strategy):
         return {"balanced/ratio_loss": loss.detach(), "balanced/priority": fresh.mean()}
 
     def _ratio(self, batch: Batch) -> Tensor:
-        """w(s, a) at a batch: [B], at least 0."""
+        """Return w(s, a) [B] of a batch, at least 0."""
         choices = self.rows.layout.choices
         action = F.one_hot(batch.action.long(), choices) if choices else batch.action
         return F.relu(self.ratio(torch.cat((batch.obs, action), -1))).squeeze(-1)
 
     def _root(self, ratio: Tensor) -> Tensor:
-        """w^(1/T) of ratios w [B]: bounded, because a temperature near 0 would make it infinite."""
+        """Return w^(1/T) of ratios w [B], bounded because it would be infinite for T near 0."""
         return ratio.pow(1 / self.options.temperature).clamp(max=1e30)
 
     def state(self) -> dict[str, Any]:
-        """Priorities, the density ratio and its optimiser."""
+        """Return the priorities, the density ratio and its optimiser."""
         return {
             "priority": self.tree.priority[: self.rows.offline + self.rows.online].cpu().clone(),
             "largest": float(self.largest),
@@ -128,7 +132,7 @@ class Balanced(Strategy):
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state` gave."""
+        """Restore the state that `state` returned."""
         self.tree.fill(state["priority"].to(self.tree.priority))
         self.largest = torch.full_like(self.largest, state["largest"])
         self.ratio.load_state_dict(state["ratio"])

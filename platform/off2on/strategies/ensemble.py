@@ -1,9 +1,10 @@
-"""E2O's way: many critics believe each other in pairs, and exploring goes where they differ.
+"""Ensemble: online settings of E2O for algorithms with several critics.
 
 Zhao et al., "ENOTO: Improving Offline-to-Online Reinforcement Learning with Q-Ensembles", IJCAI 2024,
-arXiv:2306.06871: online rows alone after the first 1,000 steps, no conservative term, targets by
-WeightedMinPair, actions by SUNRISE. It wants a recipe with several critics (`sac_n`, `edac`, `cql` with
-``critics=10``); the algorithm `e2o` has its own.
+arXiv:2306.06871: online transitions only, after the first 1,000 steps; no conservative term, targets by
+WeightedMinPair, actions by SUNRISE. The strategy is a preset of online settings for algorithms with several
+critics (`sac_n`, `edac`, `cql` with ``critics=10``). The algorithm `e2o` contains the targets and the
+exploration itself: for it, the paper is ``--strategy online_only online.warm_up=1000``.
 """
 
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from off2on.strategies.online_only import OnlineOnly
 
 
 class Ensemble(OnlineOnly):
-    """Online rows alone, optimism and pairs of critics."""
+    """Online transitions only, optimistic exploration and pairwise minimum targets."""
 
     online_settings: ClassVar[Mapping[str, object]] = {
         "warm_up": 1000,

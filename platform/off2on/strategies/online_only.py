@@ -1,20 +1,20 @@
-"""Online only: the recorded rows have done their work, batches are made of what is collected now.
+"""Online only: batches consist of online transitions.
 
-What was learned stays in the networks. Without a warm-up (`warm_start`) the first batches are a few rows
-from one place, and values that were right on the data's distribution are unlearned before they are
-learned on the new one (Zhou et al., arXiv:2412.07762, section 4).
+Offline data influence the online phase through the networks only. Without a warm-up (`warm_start`) the first
+batches consist of a few similar transitions, and values that were accurate on the data's distribution are
+lost before they are learned on the new one (Zhou et al., arXiv:2412.07762, section 4).
 """
 
 import torch
 from torch import Tensor
 
 from off2on.replay.strategy import Strategy
-from off2on.strategies.symmetric import mixed
+from off2on.strategies.symmetric import draw_mixed
 
 
 class OnlineOnly(Strategy):
-    """Online rows alone."""
+    """Online transitions only."""
 
     def draw(self, updates: int, size: int, generator: torch.Generator) -> Tensor:
-        """Positions [updates, size]; of offline rows only as long as nothing was collected."""
-        return mixed(self.rows, 0.0, updates, size, generator)
+        """Return positions [updates, size]; they are offline only while there is no online row."""
+        return draw_mixed(self.rows, 0.0, updates, size, generator)

@@ -1,8 +1,10 @@
-"""Policy expansion: the policy of the handover is kept and goes on acting wherever the critics prefer it.
+"""Policy expansion: the policy of the handover is kept, and acts where the critics prefer it.
 
 Zhang, Xu & Yu, "Policy Expansion for Bridging Offline-to-Online Reinforcement Learning", ICLR 2023,
-arXiv:2302.00935: batches half and half, after 5,000 steps of collecting alone. The choice is
-`explorations.Expansion`; the algorithm `pex` is the paper's, whose second policy starts from random weights.
+arXiv:2302.00935: half of every batch is offline, and the first 5,000 steps are collected without updates. The
+strategy is a preset of online settings for any algorithm with critics; the choice between the policies is
+`off2on.online.exploration.PolicyExpansion`. In the paper the second policy starts from random weights: that
+is the algorithm `pex` with ``--strategy symmetric online.warm_up=5000``.
 """
 
 from collections.abc import Mapping
@@ -12,6 +14,6 @@ from off2on.strategies.symmetric import Symmetric
 
 
 class PolicyExpansionStrategy(Symmetric):
-    """Half and half, with the old policy beside the new one."""
+    """Symmetric sampling with the policy of the handover and the learning one."""
 
     online_settings: ClassVar[Mapping[str, object]] = {"warm_up": 5000, "exploration": "expansion"}

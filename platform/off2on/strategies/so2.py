@@ -1,9 +1,9 @@
-"""SO2's way: targets are asked about actions nearby, and values are updated often.
+"""SO2: targets at actions with noise, and frequent updates of the values.
 
 Zhang et al., "A Perspective of Q-value Estimation on Offline-to-Online Reinforcement Learning", AAAI 2024,
-arXiv:2312.07685: ten updates per step, noise N(0, 0.3^2) cut at 0.6 on the targets' actions. As in the
-authors' code, a tenth of every batch is online, after 5,000 steps of collecting alone and a hundred updates
-of the critics alone.
+arXiv:2312.07685: ten updates per step, noise N(0, 0.3^2) clipped at 0.6 on the targets' actions. As in the
+authors' code, a tenth of every batch is online; the first 5,000 steps are collected without updates, and the
+first hundred updates are of the critics only.
 """
 
 from collections.abc import Mapping
@@ -16,13 +16,13 @@ from off2on.strategies.symmetric import Symmetric, SymmetricOptions
 
 @dataclass(frozen=True)
 class SO2Options(SymmetricOptions):
-    """The authors' share."""
+    """Options; the default is the authors' share."""
 
-    offline_share: float = hp(0.9, "share of each batch drawn from the offline rows", least=0, most=1)
+    offline_share: float = hp(0.9, "offline share of each batch", least=0, most=1)
 
 
 class SO2(Symmetric):
-    """Perturbed targets and many updates per step."""
+    """Targets at actions with noise, and many updates per step."""
 
     Options: ClassVar[type[Settings]] = SO2Options
     online_settings: ClassVar[Mapping[str, object]] = {

@@ -1,4 +1,4 @@
-"""Symmetric sampling: every batch has the same share of offline rows.
+"""Symmetric sampling: every batch has the same share of offline transitions.
 
 Ball et al., "Efficient Online Reinforcement Learning with Offline Data" (RLPD),
 arXiv:2302.02948, section 4.1, where the share is one half.
@@ -17,23 +17,28 @@ from off2on.replay.strategy import Strategy, offline_rows, uniform
 
 @dataclass(frozen=True)
 class SymmetricOptions(Settings):
-    """The share."""
+    """Options of symmetric sampling."""
 
-    offline_share: float = hp(0.5, "share of each batch drawn from the offline rows", least=0, most=1)
+    offline_share: float = hp(0.5, "offline share of each batch", least=0, most=1)
 
 
 class Symmetric(Strategy):
-    """A fixed share of each batch is offline."""
+    """A fixed offline share of each batch."""
 
     Options: ClassVar[type[Settings]] = SymmetricOptions
 
     def draw(self, updates: int, size: int, generator: torch.Generator) -> Tensor:
-        """Positions [updates, size], the offline ones first."""
-        return mixed(self.rows, self.options.offline_share, updates, size, generator)
+        """Return positions [updates, size], the offline ones first."""
+        return draw_mixed(self.rows, self.options.offline_share, updates, size, generator)
 
 
-def mixed(rows: ReplayBuffer, share: float, updates: int, size: int, generator: torch.Generator) -> Tensor:
-    """Positions [updates, size], a share of each batch offline and first; all of it before any online row."""
+def draw_mixed(
+    rows: ReplayBuffer, share: float, updates: int, size: int, generator: torch.Generator
+) -> Tensor:
+    """Return positions [updates, size] with an offline share, the offline ones first.
+
+    All are offline while there is no online row.
+    """
     count = size if rows.online == 0 else round(share * size)
     offline = offline_rows(rows, (updates, count), generator)
     if count == size:
