@@ -142,7 +142,7 @@ HARM: dict[str, Callable[[bytes], Mapping[str, bytes]]] = {
 @pytest.mark.parametrize("harm", HARM)
 def test_a_policy_runs_nothing(harm: str, exported: bytes, here: Path):
     Path("policy.pt").write_bytes(changed(exported, HARM[harm](exported)))
-    with pytest.raises(UserError, match=r"policy\.pt is not read as a policy"):
+    with pytest.raises(UserError, match=r"policy\.pt is not a policy file"):
         load_policy("policy.pt")
     assert not Path(HARMED).exists()
 
@@ -151,7 +151,7 @@ def test_a_policy_runs_nothing(harm: str, exported: bytes, here: Path):
 def test_torch_alone_would_run_it(harm: str, exported: bytes, here: Path):
     """Otherwise the test above shows nothing, and `programs` is no longer needed."""
     content = io.BytesIO(changed(exported, HARM[harm](exported)))
-    with suppress(Exception):  # what comes of it is no policy
+    with suppress(Exception):  # the result is no policy
         torch.export.load(content)
     assert Path(HARMED).exists()
 
@@ -159,9 +159,9 @@ def test_torch_alone_would_run_it(harm: str, exported: bytes, here: Path):
 @pytest.mark.parametrize(
     "content", [b"", b"nothing", b"PK\x03\x04", pickle.dumps(Harmful()), harmful_tensor()]
 )
-def test_what_is_no_policy_is_said_to_be_none(content: bytes, here: Path):
+def test_a_file_that_is_no_policy_is_refused(content: bytes, here: Path):
     Path("policy.pt").write_bytes(content)
-    with pytest.raises(UserError, match=r"policy\.pt is not read as a policy"):
+    with pytest.raises(UserError, match=r"policy\.pt is not a policy file"):
         load_policy("policy.pt")
     assert not Path(HARMED).exists()
 

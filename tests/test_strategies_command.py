@@ -49,8 +49,6 @@ PAPER = [name for name, entry in algorithms.CATALOGUE.items() if entry.paper_opt
 
 
 @pytest.mark.parametrize("name", PAPER)
-    "name", [name for name, entry in algorithms.CATALOGUE.items() if entry.paper_options]
-)
 def test_the_online_phase_of_an_algorithms_paper_can_be_typed(name: str):
     words = algorithms.CATALOGUE[name].paper_options.split()
     strategy = find_strategy(words[words.index("--strategy") + 1])

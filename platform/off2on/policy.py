@@ -1,4 +1,4 @@
-"""A policy that can act on its own: the networks it needs, and the units of the world."""
+"""Policy for use without Ray: the networks that act, and the conversion between raw and normalised units."""
 
 import copy
 import io
@@ -14,26 +14,27 @@ from off2on.recipe.networks import Nets
 from off2on.replay.transforms import Transforms
 
 UNITS = ("obs_mean", "obs_std", "action_low", "action_high")
+"""Attributes of `Transforms` that convert observations and actions."""
 
 
 class Acts(Protocol):
-    """The part of a recipe that a policy uses."""
+    """Hooks of an algorithm that a policy uses, see `off2on.recipe.hooks.Recipe`."""
 
     def act(self, nets: Nets, obs: Tensor, hp: Any, explore: bool) -> Tensor:
-        """Actions at transformed observations [B, D]: [B, A] in [-1, 1], or whole numbers [B]."""
+        """Return actions at transformed observations [B, D]: [B, A] in [-1, 1], or integers [B]."""
 
     def known_distribution(self, nets: Nets, obs: Tensor, hp: Any) -> Distribution | None:
-        """What exploring actions are drawn from, if that has a density."""
+        """Return the distribution of exploring actions, or None if it has no density."""
 
 
 class Policy(nn.Module):
-    """From observations in the world's units to actions in the environment's.
+    """Map raw observations to actions in the units of the environment.
 
     Args:
-        recipe: How to act with the networks.
-        nets: The networks.
-        hp: The recipe's hyperparameters.
-        transforms: The units.
+        recipe: Algorithm, whose `act` computes actions with the networks.
+        nets: Networks.
+        hp: Hyperparameters of the algorithm.
+        transforms: Transforms of observations and actions.
     """
 
     def __init__(self, recipe: Acts, nets: Nets, hp: Any, transforms: Transforms) -> None:
@@ -45,39 +46,43 @@ class Policy(nn.Module):
             self.register_buffer(name, value, persistent=False)
 
     def forward(self, obs: Tensor, explore: bool = False) -> Tensor:
-        """Actions in the environment's units at raw observations [B, D]: [B, A] float32, or [B] int64."""
-        return self._in_world(self.recipe.act(self.nets, self._seen(obs), self.hp, explore))
+        """Return actions in the environment's units, [B, A] float32 or [B] int64, at raw observations [B, D]."""
+        return self._to_environment(self.recipe.act(self.nets, self._normalise(obs), self.hp, explore))
 
     @property
     def has_density(self) -> bool:
-        """Whether its exploring actions have one."""
-        return self._density(self._two_rows()) is not None
+        """True if the distribution of exploring actions has a density."""
+        return self._distribution(self._two_rows()) is not None
 
     def sampled(self, obs: Tensor) -> tuple[Tensor, Tensor]:
-        """Exploring actions at raw observations [B, D], and their `log_prob`."""
-        policy = self._surely(obs)
+        """Draw exploring actions at raw observations [B, D], and return them with their `log_prob` [B].
+
+        Raises:
+            ValueError: The policy has no density.
+        """
+        policy = self._require_density(obs)
         action = policy.draw()
-        return self._in_world(action), self._log_prob(
+        return self._to_environment(action), self._log_prob(
             policy, action if self.discrete else action.clamp(-1, 1)
         )
 
     def log_prob(self, obs: Tensor, action: Tensor) -> Tensor:
-        """How likely it is to take actions, in the environment's units, when it explores: [B].
+        """Return the log probability [B] of actions, in the environment's units, under exploration.
 
-        A density, in those units; of dimensions at an end of the action box, the probability of the end, as
-        everything beyond is clipped to it. A log probability if actions are whole numbers.
+        For continuous actions it is a log density in those units; a dimension at an end of the action box has
+        the probability of the end, as everything beyond is clipped to it.
 
         Args:
             obs: Raw observations [B, D].
-            action: [B, A], or [B].
+            action: Actions [B, A], or [B].
 
         Raises:
-            ValueError: It has no density.
+            ValueError: The policy has no density.
         """
         if not self.discrete:
             low, high = self.get_buffer("action_low"), self.get_buffer("action_high")
             action = (2 * (action - low) / (high - low) - 1).clamp(-1, 1)
-        return self._log_prob(self._surely(obs), action)
+        return self._log_prob(self._require_density(obs), action)
 
     def _log_prob(self, policy: Distribution, action: Tensor) -> Tensor:
         density = policy.log_density(action)
@@ -86,19 +91,19 @@ class Policy(nn.Module):
         half = (self.get_buffer("action_high") - self.get_buffer("action_low")) / 2
         return (density - torch.where(action.abs() < END, half.log(), 0.0)).sum(-1)
 
-    def _density(self, obs: Tensor) -> Distribution | None:
-        return self.recipe.known_distribution(self.nets, self._seen(obs), self.hp)
+    def _distribution(self, obs: Tensor) -> Distribution | None:
+        return self.recipe.known_distribution(self.nets, self._normalise(obs), self.hp)
 
-    def _surely(self, obs: Tensor) -> Distribution:
-        policy = self._density(obs)
+    def _require_density(self, obs: Tensor) -> Distribution:
+        policy = self._distribution(obs)
         if policy is None:
-            raise ValueError("what this policy explores with has no density")
+            raise ValueError("the exploring actions of this policy have no density")
         return policy
 
-    def _seen(self, obs: Tensor) -> Tensor:
+    def _normalise(self, obs: Tensor) -> Tensor:
         return (obs - self.get_buffer("obs_mean")) / self.get_buffer("obs_std")
 
-    def _in_world(self, action: Tensor) -> Tensor:
+    def _to_environment(self, action: Tensor) -> Tensor:
         if self.discrete:
             return action
         # lerp ends exactly on the bounds; low + share * (high - low) may round to just outside.
@@ -109,10 +114,10 @@ class Policy(nn.Module):
         return self.get_buffer("obs_mean").new_zeros(2, self.get_buffer("obs_mean").shape[0])
 
     def export(self, explore: bool = False) -> bytes:
-        """The policy as a file's content that `load_policy` reads, without pickle.
+        """Return the content of a file that `load_policy` reads, without pickle.
 
         Args:
-            explore: `sampled` instead of the deterministic actions.
+            explore: True to export `sampled` instead of the deterministic actions.
         """
         on_cpu = copy.deepcopy(self).cpu().eval()
         module = Sampling(on_cpu) if explore else on_cpu
@@ -124,10 +129,10 @@ class Policy(nn.Module):
 
 
 class Sampling(nn.Module):
-    """A policy that explores: from observations [B, D] to actions and their log probabilities [B].
+    """Map raw observations [B, D] to exploring actions and their log probabilities [B].
 
     Args:
-        policy: Which.
+        policy: Policy to sample from.
     """
 
     def __init__(self, policy: Policy) -> None:
@@ -135,17 +140,18 @@ class Sampling(nn.Module):
         self.policy = policy
 
     def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
-        """See `Policy.sampled`."""
+        """Return `Policy.sampled` at raw observations [B, D]."""
         return self.policy.sampled(obs)
 
 
 def load_policy(path: str | Path) -> nn.Module:
-    """Read what `Policy.export` made; needs no Ray and no class of an algorithm, and runs no code in it.
+    """Load a file written by `Policy.export`, without Ray or the class of an algorithm; runs no code in it.
 
     Returns:
-        A module from observations [B, D] to actions [B, A], float32, in the world's units.
+        A module that maps raw observations [B, D] to actions [B, A], float32, in the environment's units.
 
     Raises:
-        UserError: It is another file, or says more than a policy's does, see `programs`.
+        UserError: The file is not a policy, or has content that a policy does not need, see
+            `off2on.policy_file`.
     """
     return load_program(path)

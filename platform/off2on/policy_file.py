@@ -1,9 +1,9 @@
-"""Exported policies read without running anything that their file says.
+"""Policy files: reading an exported policy without running code from the file.
 
-`torch.export.load` is made for files that one trusts: it unpickles parts of them, evaluates the text of
-symbolic sizes, calls functions of torch by name, and loads compiled libraries (see torch's own warning). So a
-file is read here first: what could run code is refused, and torch is given an archive that is written anew
-from what was looked at. What is left are operators of torch (aten) on tensors and numbers.
+`torch.export.load` is made for trusted files: it unpickles parts of them, evaluates the text of symbolic
+sizes, calls functions of torch by name, and loads compiled libraries (see torch's own warning). Therefore a
+file is checked here first: content that could run code is refused, and torch is given a new archive of the
+checked content only, which consists of torch operators (aten) on tensors and numbers.
 """
 
 import io
@@ -28,7 +28,7 @@ ARCHIVE = ("archive_format", "archive_version", "byteorder", ".data/version", ".
 PAYLOAD = re.compile(r"data/(?:weights/weight|constants/tensor)_\d+")
 
 NAME = re.compile(r"[\w.+-]*", re.ASCII)
-"""Of nodes, weights and devices: some of them become code, and can call nothing without brackets."""
+"""Names of nodes, weights and devices. Some of them become code, which calls nothing without brackets."""
 
 ATEN = re.compile(r"torch\.ops\.aten\.(?!__)(\w+)\.(?!_)(\w+)", re.ASCII)
 ARITHMETIC = re.compile(r"_operator\.(?:add|sub|mul|floordiv|mod|neg|eq|ne|lt|le|gt|ge)")
@@ -38,19 +38,19 @@ OTHERS = (
     "torch.ops.higher_order.wrap_with_set_grad_enabled",
 )
 WITH_TEXT = ("div", "div_", "gelu")
-"""Operators that take text, none of which is the name of a file."""
+"""Operators with text arguments, none of which is a file name."""
 
 KIND = re.compile(
     r"as_(?:none|(?:optional_)?tensors?|ints?|floats?|bools?|sym_(?:int|float|bool)s?|scalar_type|memory_format|"
     r"layout|device|graph|name|expr|string)"
 )
-"""Of an argument: no object, no function by name."""
+"""Kinds of arguments; objects, and functions by name, are not among them."""
 
 SIZE = re.compile(
     r"Symbol|Integer|Rational|Add|Mul|Pow|Max|Min|Mod|PythonMod|FloorDiv|CleanDiv|CeilDiv|IntTrueDiv|"
     r"True|False|integer|positive|nonnegative|[su]?\d+"
 )
-"""The words of which a symbolic size is made."""
+"""Words allowed in a symbolic size."""
 
 CONTAINERS = (None, "builtins.tuple", "builtins.list", "builtins.dict")
 
@@ -64,54 +64,56 @@ DAMAGED = (
     TypeError,
     ValueError,
 )
-"""What zip, JSON and torch raise on what they cannot read, however deep it is."""
+"""Exceptions of zip, JSON and torch on content that they cannot read."""
 
 
 class _RefusedError(Exception):
-    """Why a file is not given to torch."""
+    """Reason why a file is not given to torch."""
 
 
 def load_program(path: str | Path) -> nn.Module:
-    """The module that `Policy.export` wrote.
+    """Load the module that `Policy.export` wrote.
 
     Raises:
-        UserError: There is no such file, or it is none of a policy, or could run code when it is read.
+        UserError: The file does not exist, is not a policy, or could run code when it is loaded.
     """
     try:
         content = _rewritten(Path(path).read_bytes())
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
+        raise UserError(
+            f"{path} cannot be read: {error.strerror}.", "Expected a policy file written by off2on."
+        ) from None
     except (_RefusedError, *DAMAGED) as error:
         why = str(error) if isinstance(error, _RefusedError) else f"{type(error).__name__}: {error}"
         raise UserError(
-            f"{path} is not read as a policy: {why}.",
-            "Expected what off2on writes as policy.pt: tensors and operators on them, no code, no pickle.",
+            f"{path} is not a policy file: {why}.",
+            "Expected a file policy.pt written by off2on: tensors and operators on them, no code, no pickle.",
         ) from None
     try:
         return torch.export.load(io.BytesIO(content)).module()
-    except Exception as error:  # whatever torch makes of a graph that makes no sense
+    except Exception as error:  # torch raises many kinds for an inconsistent graph
         raise UserError(
-            f"{path} is not read as a policy: {type(error).__name__}.", str(error).partition("\n")[0]
+            f"{path} is not a policy file: {type(error).__name__}.", str(error).partition("\n")[0]
         ) from None
 
 
 def _rewritten(content: bytes) -> bytes:
-    """The archive again, of members that were looked at."""
+    """Return a new archive of the checked members."""
     members = _members(content)
     model = json.loads(members[MODEL])
     if model.get("guards_code") or model["graph_module"].get("treespec_namedtuple_fields"):
-        raise _RefusedError("it brings code of its own")
-    _without_notes(model)
-    _look_at("", model)
+        raise _RefusedError("it contains code")
+    _remove_metadata(model)
+    _check_value("", model)
     members[MODEL] = json.dumps(model).encode()
     for kind, name in CONFIGS.items():
         config = json.loads(members[name])
-        _look_at("", config)
+        _check_value("", config)
         for known in config["config"].values():
             if known["use_pickle"] is not False or not re.fullmatch(rf"{kind}_\d+", known["path_name"]):
-                raise _RefusedError(f"{name} names a pickle")
+                raise _RefusedError(f"{name} refers to a pickle")
     inputs = io.BytesIO()
-    # As torch has no other way, a pickle: what is given to it is one that was written here.
+    # Torch reads sample inputs from a pickle only: it is given one that is written here.
     torch.save(torch.load(io.BytesIO(members[INPUTS]), weights_only=True), inputs)
     members[INPUTS] = inputs.getvalue()
     result = io.BytesIO()
@@ -122,40 +124,48 @@ def _rewritten(content: bytes) -> bytes:
 
 
 def _members(content: bytes) -> dict[str, bytes]:
-    """Name below the archive's folder to content, of all that an exported policy has."""
+    """Return the members of the archive by name, without the name of its top folder.
+
+    Raises:
+        _RefusedError: A member is missing, or is not one of an exported policy.
+    """
     members: dict[str, bytes] = {}
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         for info in archive.infolist():
             name = info.filename.partition("/")[2]
             known = name in (MODEL, INPUTS, *CONFIGS.values(), *ARCHIVE) or PAYLOAD.fullmatch(name)
             if not known or name in members or info.compress_type != zipfile.ZIP_STORED:
-                raise _RefusedError(f"it holds {info.filename!r}, which an exported policy has not")
+                raise _RefusedError(f"it holds {info.filename!r}, which is not part of a policy file")
             members[name] = archive.read(info)
     if lacks := {MODEL, INPUTS, *CONFIGS.values()} - set(members):
         raise _RefusedError(f"it lacks {sorted(lacks)[0]}")
     return members
 
 
-def _without_notes(value: Any) -> None:
-    """Where nodes came from, which torch would look up by name."""
+def _remove_metadata(value: Any) -> None:
+    """Empty the metadata of nodes in place, which torch would look up by name."""
     for each in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        _without_notes(each)
+        _remove_metadata(each)
     if isinstance(value, dict) and "metadata" in value:
         value["metadata"] = {}
 
 
-def _look_at(key: str, value: Any) -> None:
-    """That nothing in a part of the description, known as `key`, is more than it should be."""
+def _check_value(key: str, value: Any) -> None:
+    """Check the part `key` of a description, and all parts of it.
+
+    Raises:
+        _RefusedError: A name or text could make torch run code.
+    """
     if isinstance(value, list):
         for each in value:
-            _look_at(key, each)
+            _check_value(key, each)
     elif isinstance(value, dict):
         if "target" in value:
-            _look_at_node(value)
+            _check_node(value)
         for name, each in value.items():
             if not NAME.fullmatch(name) or (name.startswith("as_") and not KIND.fullmatch(name)):
                 raise _RefusedError(f"its graph has {name!r}")
-            _look_at(name, each)
+            _check_value(name, each)
     elif isinstance(value, str):
         fits = {
             "target": _is_operator,
@@ -167,15 +177,15 @@ def _look_at(key: str, value: Any) -> None:
             raise _RefusedError(f"its graph has the {key or 'text'} {value[:80]!r}")
 
 
-def _look_at_node(node: dict[str, Any]) -> None:
-    """That only operators which take no names of files are given text."""
+def _check_node(node: dict[str, Any]) -> None:
+    """Check that a node with text arguments is one of the operators in `WITH_TEXT`."""
     found = ATEN.fullmatch(str(node["target"]))
     if '"as_string' in json.dumps(node.get("inputs")) and (not found or found[1] not in WITH_TEXT):
-        raise _RefusedError(f"its graph gives text to {node['target']!r}")
+        raise _RefusedError(f"its graph passes text to {node['target']!r}")
 
 
 def _is_operator(target: str) -> bool:
-    """Whether it is an operator on tensors, and not something else that is reached through torch."""
+    """Return True if the target of a node is an operator on tensors."""
     if target in OTHERS or ARITHMETIC.fullmatch(target):
         return True
     found = ATEN.fullmatch(target)
@@ -186,7 +196,7 @@ def _is_operator(target: str) -> bool:
 
 
 def _is_size(text: str) -> bool:
-    """Whether it is arithmetic with symbols, in sympy's words."""
+    """Return True if the text is symbolic arithmetic in sympy's notation."""
     plain = re.sub(r"'([su]\d+)'", r"\1", text)
     return bool(re.fullmatch(r"[\w(),= -]*", plain, re.ASCII)) and all(
         SIZE.fullmatch(word) for word in re.findall(r"\w+", plain)
@@ -194,7 +204,7 @@ def _is_size(text: str) -> bool:
 
 
 def _is_container(text: str) -> bool:
-    """Whether inputs and outputs are tuples, lists and dictionaries of tensors."""
+    """Return True if the text describes tuples, lists and dictionaries of tensors."""
 
     def plain(spec: Any) -> bool:
         context = json.loads(spec["context"]) if spec["context"] else None
