@@ -1,4 +1,4 @@
-"""One contract that every algorithm of the catalogue keeps."""
+"""The contract of all algorithms: losses for each, the learner for one of each shape."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from datasets_io import Shards
+from datasets_io.column_names import SHARD_COLUMNS
+from off2on.algorithms import CATALOGUE, find_algorithm
 from off2on.errors import RecipeError
 from off2on.policy import Policy
 from off2on.recipe.batch import Batch
 from off2on.recipe.hooks import Objective, Recipe
-from off2on.replay.buffer import STORED
 from off2on.replay.transforms import Transforms
 
 Build = Callable[..., Any]
@@ -69,11 +70,20 @@ def test_its_losses_do_not_change_the_data_or_the_networks(problem: Build, recip
 
 def test_it_learns_on_its_declared_columns_alone(problem: Build, recipe: Any):
     case = problem(recipe)
-    assert set(recipe.columns) <= {*STORED, "ret"}
+    assert set(recipe.columns) <= {*SHARD_COLUMNS, "ret"}
     known = (*recipe.columns, *recipe.relabelled_columns, "progress", "real")
     case.batch = Batch(**{name: getattr(case.batch, name) for name in known})
     for name in names(recipe):
         assert case.loss(name).isfinite()
+
+
+def test_its_losses_depend_on_the_random_seed_alone(problem: Build, recipe: Any):
+    one, two = problem(recipe), problem(recipe)
+    for name in names(recipe):
+        first = one.loss(name)
+        torch.rand(7)  # drawn by something else in this process
+        np.random.rand(7)  # noqa: NPY002
+        assert torch.equal(two.loss(name), first), name
 
 
 def test_its_losses_reach_their_own_network(problem: Build, recipe: Any):
@@ -84,10 +94,10 @@ def test_its_losses_reach_their_own_network(problem: Build, recipe: Any):
         assert any(gradient.abs().max() > 0 for gradient in gradients), name
 
 
-def test_each_objective_changes_its_own_network_and_nothing_else(build_learner: Build, recipe: Any):
-    """The real machine, with a recipe whose other objectives are taken away."""
+def test_each_objective_changes_its_own_network_and_nothing_else(build_learner: Build, representative: Any):
+    """The real machine, with an algorithm whose other objectives are taken away."""
 
-    class Alone(recipe):
+    class Alone(representative):
         """Always due, and followed by nothing."""
 
         @classmethod
@@ -98,8 +108,8 @@ def test_each_objective_changes_its_own_network_and_nothing_else(build_learner: 
         def is_target_update_due(cls, hp: Any, update: int, progress: float) -> bool:
             return False
 
-    for name in names(recipe):
-        learner = build_learner(type("Only", (Alone,), {"objectives": (name,)}), data(recipe))
+    for name in names(representative):
+        learner = build_learner(type("Only", (Alone,), {"objectives": (name,)}), data(representative))
         before = parameters(learner.nets)
         learner.advance(3)
         after = parameters(learner.nets)
@@ -111,14 +121,16 @@ def vector(network: Any) -> Tensor:
     return torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
 
 
-def test_targets_move_by_polyak_exactly_at_every_update_that_is_due(build_learner: Build, recipe: Any):
-    learner = build_learner(recipe, data(recipe), polyak=0.1, **hurried(recipe))
+def test_targets_move_by_polyak_exactly_at_every_update_that_is_due(
+    build_learner: Build, representative: Any
+):
+    learner = build_learner(representative, data(representative), polyak=0.1, **hurried(representative))
     nets = learner.nets
     first = {name: vector(getattr(nets, name)) for name in nets.targets}
     for update in range(1, 7):
         before = {name: vector(getattr(nets.target, name)) for name in nets.targets}
         learner.advance(1)
-        due = recipe.is_target_update_due(learner.hp, update, (update - 1) / 100)
+        due = representative.is_target_update_due(learner.hp, update, (update - 1) / 100)
         for name in nets.targets:
             now, network = vector(getattr(nets.target, name)), vector(getattr(nets, name))
             assert torch.equal(now, torch.lerp(before[name], network, 0.1) if due else before[name])
@@ -128,35 +140,43 @@ def test_targets_move_by_polyak_exactly_at_every_update_that_is_due(build_learne
         assert torch.equal(vector(getattr(nets.target, name)), network) is still
 
 
-def test_delayed_objectives_wait_for_their_turn(build_learner: Build, recipe: Any):
-    learner = build_learner(recipe, data(recipe))
+def test_delayed_objectives_wait_for_their_turn(build_learner: Build, representative: Any):
+    learner = build_learner(representative, data(representative))
     for update in range(1, 5):
-        before = {name: learner.flat[name].vector.clone() for name in names(recipe)}
+        before = {name: learner.flat[name].vector.clone() for name in names(representative)}
         logged = learner.advance(1)
-        for objective in recipe.objectives_in_order():
+        for objective in representative.objectives_in_order():
             due = is_due(learner, objective, update)
             assert torch.equal(before[objective.name], learner.flat[objective.name].vector) is not due
             assert (f"{objective.name}/loss" in logged) is due
 
 
-def test_the_same_seed_gives_the_same_numbers_and_another_seed_does_not(build_learner: Build, recipe: Any):
-    one, two, other = (build_learner(recipe, data(recipe), seed=seed) for seed in (3, 3, 4))
+def test_the_same_seed_gives_the_same_numbers_and_another_seed_does_not(
+    build_learner: Build, representative: Any
+):
+    one, two, other = (build_learner(representative, data(representative), seed=seed) for seed in (3, 3, 4))
     torch.manual_seed(99)  # whatever else draws random numbers in this process
     assert one.advance(8) == two.advance(8)
     other.advance(8)
     first = parameters(one.nets)
     assert all(torch.equal(value, first[name]) for name, value in parameters(two.nets).items())
-    for name in recipe.acting_networks:
+    for name in representative.acting_networks:
         assert not torch.equal(one.flat[name].vector, other.flat[name].vector), name
 
 
-def bootstraps(recipe: Any) -> bool:
-    return "critic" in names(recipe) and "next_obs" in recipe.columns
+NO_CRITIC = ("bc", "filtered_bc", "awr", "discrete_bc")
+WITH_CRITIC = [name for name in CATALOGUE if name not in NO_CRITIC]
 
 
-def test_the_future_counts_by_the_discount_and_not_after_the_end(problem: Build, recipe: Any):
-    if not bootstraps(recipe):
-        return
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_an_algorithm_has_a_critic_of_next_states_or_is_listed(name: str):
+    recipe = find_algorithm(name)
+    assert ("critic" in names(recipe) and "next_obs" in recipe.columns) is (name in WITH_CRITIC)
+
+
+@pytest.mark.parametrize("name", WITH_CRITIC)
+def test_the_future_counts_by_the_discount_and_not_after_the_end(problem: Build, name: str):
+    recipe = find_algorithm(name)
     losses = {}
     for mask in (0.0, 1.0):
         for discount in (0.0, 0.9):
@@ -168,10 +188,9 @@ def test_the_future_counts_by_the_discount_and_not_after_the_end(problem: Build,
     assert not torch.isclose(losses[1.0, 0.0], losses[1.0, 0.9])
 
 
-def test_temporal_differences_count_by_their_weight(problem: Build, recipe: Any):
-    if not bootstraps(recipe):
-        return
-    case = problem(recipe)
+@pytest.mark.parametrize("name", WITH_CRITIC)
+def test_temporal_differences_count_by_their_weight(problem: Build, name: str):
+    case = problem(find_algorithm(name))
     plain = case.loss("critic")
     case.batch.weight = torch.ones(64)
     torch.testing.assert_close(case.loss("critic"), plain)
@@ -225,21 +244,23 @@ def test_acting_needs_only_what_it_declares(problem: Build, recipe: Any):
     assert torch.equal(recipe.act(case.nets, case.batch.obs, case.hp, False), whole)
 
 
-def test_a_user_changes_one_loss_by_overriding_it(build_learner: Build, recipe: Any):
+def test_a_user_changes_one_loss_by_overriding_it(build_learner: Build, representative: Any):
     """Here the user's own: one network's weights are drawn towards 0."""
-    plain = build_learner(recipe, data(recipe))
+    plain = build_learner(representative, data(representative))
     soon = [
-        it for it in recipe.objectives_in_order() if any(is_due(plain, it, update) for update in range(1, 21))
+        it
+        for it in representative.objectives_in_order()
+        if any(is_due(plain, it, update) for update in range(1, 21))
     ]
-    name = next((it.name for it in soon if it.name in recipe.acting_networks), soon[0].name)
+    name = next((it.name for it in soon if it.name in representative.acting_networks), soon[0].name)
 
     def drawn(cls: Any, nets: Any, batch: Any, hp: Any) -> Any:
         loss, metrics = getattr(super(Drawn, cls), f"compute_{name}_loss")(nets, batch, hp)
         size = sum(parameter.square().sum() for parameter in getattr(nets, name).parameters())
         return loss + 10 * size, metrics | {f"{name}/size": size.detach()}
 
-    Drawn: Any = type("Drawn", (recipe,), {f"compute_{name}_loss": classmethod(drawn)})  # noqa: N806
-    own = build_learner(Drawn, data(recipe))
+    Drawn: Any = type("Drawn", (representative,), {f"compute_{name}_loss": classmethod(drawn)})  # noqa: N806
+    own = build_learner(Drawn, data(representative))
     assert f"{name}/size" not in plain.advance(40)
     assert f"{name}/size" in own.advance(40)
     assert vector(getattr(own.nets, name)).norm() < vector(getattr(plain.nets, name)).norm()
@@ -258,12 +279,12 @@ def test_its_losses_fall_when_it_learns_one_batch(problem: Build, recipe: Any):
         assert case.loss(name) < first
 
 
-def test_the_rewards_transform_reaches_the_rows_and_nothing_else(build_learner: Build, recipe: Any):
-    if "reward" not in recipe.columns:
-        return
-    raw, shifted = (build_learner(recipe, data(recipe), reward=kind) for kind in ("raw", "minus_one"))
+def test_the_rewards_transform_reaches_the_rows_and_nothing_else(build_learner: Build, representative: Any):
+    raw, shifted = (
+        build_learner(representative, data(representative), reward=kind) for kind in ("raw", "minus_one")
+    )
     one, other = (it.rows.layout.split(it.rows.data) for it in (raw, shifted))
-    for name in set(recipe.columns) - {"ret"}:  # which is made of the rewards
+    for name in set(representative.columns) - {"ret"}:  # which is made of the rewards
         difference = getattr(one, name) - getattr(other, name)
         assert torch.allclose(difference, torch.full_like(difference, float(name == "reward")), atol=1e-5), (
             name
