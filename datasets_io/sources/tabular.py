@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from datasets_io import storage
+from datasets_io.column_names import SPELLINGS
 from datasets_io.episode import Array, Episode
 from datasets_io.errors import BadValues, MissingColumn, UnknownName, nearest
 from datasets_io.source import Source
@@ -14,13 +15,8 @@ from datasets_io.sources.table_cells import open_table, side_by_side
 from datasets_io.storage import Place
 
 ROLES: Mapping[str, tuple[str, ...]] = {
-    "obs": ("obs", "observations"),
-    "actions": ("actions", "action"),
-    "rewards": ("rewards", "reward"),
+    **SPELLINGS,
     "episode": ("eps_id", "episode", "episode_id"),
-    "terminated": ("terminateds", "terminated", "terminals"),
-    "truncated": ("truncateds", "truncated", "timeouts"),
-    "new_obs": ("new_obs", "next_observations", "next_obs"),
     "action_logp": ("action_logp",),
 }
 """What a column can be, and the names under which it is found when nobody says."""

@@ -12,28 +12,12 @@ import torch
 from torch import Tensor
 
 from datasets_io import Shards
+from datasets_io.column_names import SHARD_COLUMNS
 from datasets_io.returns import returns_to_go
 from datasets_io.shards.pieces import Piece
 from datasets_io.storage import Place
 from off2on.recipe.batch import Batch
 from off2on.replay.transforms import Array, Transforms
-
-STORED = {
-    "obs": "obs",
-    "action": "actions",
-    "reward": "rewards",
-    "next_obs": "new_obs",
-    "mask": "terminateds",
-    "last": "last",
-    "next_action": "new_actions",
-}
-"""The learner's column → the shards' column it is made of. ``ret`` is made of reward and last."""
-
-ONLINE = ("obs", "action", "reward", "next_obs", "mask")
-"""The columns that online transitions have as soon as they happen."""
-
-LATE = ("last", "ret", "next_action")
-"""The columns that they have when their episode is over."""
 
 
 class Layout:
@@ -162,7 +146,7 @@ def read_learner_columns(
         MissingColumn: The data has no such column.
     """
     needed = {"rewards", "last"} if "ret" in names else set()
-    stored = {STORED.get(name, name) for name in names if name != "ret"} | needed
+    stored = {SHARD_COLUMNS.get(name, name) for name in names if name != "ret"} | needed
     return to_learner_columns(shards.read(source, sorted(stored)), names, transforms, discount)
 
 
@@ -175,5 +159,5 @@ def to_learner_columns(
         if name == "ret":
             made["ret"] = returns_to_go(made["reward"], raw["last"], discount)
         elif name not in made:
-            made[name] = np.asarray(raw[STORED.get(name, name)], np.float32)
+            made[name] = np.asarray(raw[SHARD_COLUMNS.get(name, name)], np.float32)
     return {name: made[name] for name in names}

@@ -5,9 +5,8 @@ from bisect import bisect
 import numpy as np
 
 from datasets_io import Shards
+from datasets_io.column_names import TRANSITION
 from off2on.replay.transforms import Array
-
-COLUMNS = ("obs", "new_obs", "actions", "rewards", "terminateds", "truncateds")
 
 
 class LogStream:
@@ -30,7 +29,7 @@ class LogStream:
         """
         number = bisect(self.pieces, first, key=lambda piece: piece.rows.stop)
         if number != self._number:
-            self._number, self._held = number, self.shards.read(self.pieces[number], COLUMNS)
+            self._number, self._held = number, self.shards.read(self.pieces[number], TRANSITION)
         start = first - self.pieces[number].rows.start
         taken = {name: column[start : start + count] for name, column in self._held.items()}
         return taken | {"env": np.zeros(len(taken["rewards"]), np.int64)}

@@ -7,9 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from datasets_io.column_names import EPISODE_COLUMNS
 from off2on.recipe.batch import Batch
 from off2on.replay.augmentation.base import BatchAugmentation
-from off2on.replay.buffer import LATE, to_learner_columns
+from off2on.replay.buffer import to_learner_columns
 from off2on.replay.model_rollouts import ModelBuffer
 from off2on.replay.offline_rows import OfflineRows
 from off2on.replay.open_episodes import EpisodeAssembler
@@ -44,7 +45,7 @@ class BatchSampler:
         self.strategy: Strategy = Strategy(self.rows, Options())
         plan = recipe.rollout_schedule(hp)
         self.imagined = ModelBuffer(plan, self.rows, share[1]) if plan else None
-        self.unfinished = EpisodeAssembler() if set(recipe.columns) & set(LATE) else None
+        self.unfinished = EpisodeAssembler() if set(recipe.columns) & set(EPISODE_COLUMNS) else None
         self.episodes = 0
 
     @property

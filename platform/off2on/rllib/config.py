@@ -11,10 +11,10 @@ import torch
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from datasets_io import Shards, open_shards
+from datasets_io.column_names import EPISODE_COLUMNS, STEP_COLUMNS
 from off2on.errors import HyperparameterError, OnlineSettingsError, RecipeError, SimulatorError
 from off2on.recipe.hyperparameters import PRESET, RENAMED, Hyperparameters
 from off2on.replay.augmentation.catalogue import check_fit
-from off2on.replay.buffer import LATE, ONLINE
 from off2on.replay.memory_budget import default_budget
 from off2on.replay.offline_rows import layout_of
 from off2on.replay.transforms import Transforms
@@ -197,7 +197,7 @@ class OfflineToOnlineConfig(ManualConfig):
                 f"batch_size {batch_size} is not a multiple of the number of learners, {self.num_learners}.",
                 "It counts the transitions of an update over all learners.",
             )
-        unknown = set(recipe.columns) - {*ONLINE, *LATE}
+        unknown = set(recipe.columns) - {*STEP_COLUMNS, *EPISODE_COLUMNS}
         if self.online_steps and unknown:
             raise RecipeError(
                 f"{recipe.__name__} reads {', '.join(sorted(unknown))}, "

@@ -18,6 +18,7 @@ from ray.rllib.env.env_context import EnvContext
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 
 from datasets_io import environments
+from datasets_io.column_names import TRANSITION
 from datasets_io.ray_internals import registered_environment
 from off2on.replay.transforms import Array
 from off2on.rllib.seeding import EPISODES, ROLLOUTS, seed_of
@@ -134,8 +135,8 @@ class RecipeEnvRunner(SingleAgentEnvRunner):
                     lengths += self._length[ended].tolist()
                     self._begin(ended)
         self.num_env_steps_sampled_lifetime += len(steps) * self.num_envs
-        names = ("obs", "new_obs", "actions", "rewards", "terminateds", "truncateds", "env")
-        columns = zip(names, (np.concatenate(part) for part in zip(*steps, strict=True)), strict=True)
+        parts = (np.concatenate(part) for part in zip(*steps, strict=True))
+        columns = zip((*TRANSITION, "env"), parts, strict=True)
         return Rollout(dict(columns), returns, lengths)
 
     # Checkpoints.

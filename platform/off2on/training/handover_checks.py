@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from datasets_io.column_names import STEP_COLUMNS
 from datasets_io.returns import returns_to_go
 from off2on.recipe.batch import Batch
-from off2on.replay.buffer import ONLINE, to_learner_columns
+from off2on.replay.buffer import to_learner_columns
 from off2on.replay.transforms import Array
 from off2on.rllib.learner import RecipeLearner
 
@@ -40,7 +41,7 @@ def judge(learner: RecipeLearner, columns: Mapping[str, Array]) -> dict[str, flo
         there is no critic.
     """
     recipe, nets, hp = learner.recipe, learner.nets, learner.hp
-    made = to_learner_columns(columns, ONLINE, learner.replay.source.transforms, hp.discount)
+    made = to_learner_columns(columns, STEP_COLUMNS, learner.replay.source.transforms, hp.discount)
     batch = Batch(**{name: torch.from_numpy(column).to(learner.rows.data) for name, column in made.items()})
     here = recipe.q(nets, batch.obs, batch.action)
     ahead = recipe.q(nets, batch.next_obs, recipe.act(nets, batch.next_obs, hp, explore=False))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from datasets_io import Shards, open_shards, storage
+from datasets_io.column_names import SHARD_COLUMNS
 from datasets_io.environments import options_for
 from datasets_io.shards.generations import parse_generations
 from datasets_io.storage import Place
@@ -14,7 +15,6 @@ from off2on.algorithms import find_algorithm
 from off2on.errors import MissingColumn, SimulatorError, UnknownName, UserError
 from off2on.online.settings import OnlineSettings
 from off2on.recipe.hyperparameters import PRESET
-from off2on.replay.buffer import STORED
 from off2on.replay.memory_budget import default_budget
 from off2on.rllib.resolved import ResolvedSettings
 from off2on.runs.bucket_mirror import fetch, working_folder
@@ -244,7 +244,7 @@ class Plan(RunOptions):
 
     def _check_columns(self, columns: tuple[str, ...], shards: Shards) -> None:
         for name in columns:
-            if name != "ret" and STORED.get(name, name) not in shards.columns:
+            if name != "ret" and SHARD_COLUMNS.get(name, name) not in shards.columns:
                 raise MissingColumn(
                     f"{self.algorithm} needs the column '{name}', and the shards of {shards.name} have none.",
                     f"They have: {' '.join(shards.columns)}",
