@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from off2on.algorithms import CATALOGUE, find_algorithm
 from off2on.policy import Policy, load_policy
 from off2on.recipe.discrete import epsilon_greedy, epsilon_greedy_distribution
 from off2on.recipe.distributions import END, Normal, TanhNormal, gaussian_around
@@ -105,13 +106,23 @@ def test_epsilon_greedy_draws_from_what_is_said_of_it():
     )
 
 
+NO_DENSITY = ("bc", "filtered_bc", "rebrac", "bcq", "bear", "crr", "uwac", "e2o", "pex")
+"""Algorithms that do not state the distribution of their exploring actions."""
+
+
+@pytest.mark.parametrize("name", NO_DENSITY)
+def test_an_algorithm_without_a_known_distribution_gives_none(problem: Any, name: str):
+    case = problem(find_algorithm(name))
+    assert case.recipe.known_distribution(case.nets, case.batch.obs, case.hp) is None
+
+
 @torch.no_grad()
-def test_what_every_recipe_says_it_draws_from_is_what_it_draws(problem: Any, recipe: Any):
+@pytest.mark.parametrize("name", [name for name in CATALOGUE if name not in NO_DENSITY])
+def test_exploring_actions_follow_the_known_distribution(problem: Any, name: str):
+    recipe = find_algorithm(name)
     case = problem(recipe)
     obs = case.batch.obs[:1].repeat(20_000, 1)
     made = recipe.known_distribution(case.nets, obs, case.hp)
-    if made is None:
-        return
     mode = recipe.act(case.nets, obs, case.hp, False)
     torch.testing.assert_close(made.mode, mode.clamp(-1, 1) if mode.is_floating_point() else mode)
     drawn, said = recipe.act(case.nets, obs, case.hp, True).float(), made.draw().float()

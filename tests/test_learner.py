@@ -77,7 +77,8 @@ def same(one: Any, other: Any) -> bool:
 # The offline side.
 
 
-def test_a_resumed_run_goes_on_bit_for_bit(recipe: Any, small: Any, tmp_path: Path):
+def test_a_resumed_run_goes_on_bit_for_bit(representative: Any, small: Any, tmp_path: Path):
+    recipe = representative
     data = "toy-cartpole" if recipe.actions == "discrete" else "toy-pendulum"
     config = configured(recipe, data, **small(recipe))
     with config.build_algo() as whole:
@@ -113,7 +114,7 @@ def test_steps_stop_where_they_are_told(tmp_path: Path):
         stops = [algo.train()["updates"] for _ in range(4)]
         assert stops == [4, 14, 24, 25]
         assert algo.finished
-        assert algo.machine() == {"device": "cpu", "threads": 1}
+        assert algo.device_and_threads() == {"device": "cpu", "threads": 1}
 
 
 def test_an_algorithm_leaves_no_folder_of_rllibs_behind():
@@ -427,6 +428,6 @@ def test_the_number_of_threads_is_measured():
     best = fastest_threads(lambda: calls.append(torch.get_num_threads()), rounds=3)
     assert best in calls or not calls
     with configured(IQL, threads=None).build_algo() as algo:
-        assert algo.machine()["threads"] is None
+        assert algo.device_and_threads()["threads"] is None
         algo.train()
-        assert algo.machine()["threads"] >= 1
+        assert algo.device_and_threads()["threads"] >= 1

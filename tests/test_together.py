@@ -51,8 +51,8 @@ def pair(build: Build, recipe: Any, **given: Any) -> list[Any]:
     return [build(recipe, data(recipe), seed=seed, **tiny(recipe) | given) for seed in SEEDS]
 
 
-def test_every_algorithm_learns_together_what_it_learns_alone(build_learner: Build, recipe: Any):
-    alone, abreast = pair(build_learner, recipe), pair(build_learner, recipe)
+def test_every_algorithm_learns_together_what_it_learns_alone(build_learner: Build, recipe_slow: Any):
+    alone, abreast = pair(build_learner, recipe_slow), pair(build_learner, recipe_slow)
     together = BatchedLearners(abreast)
     for updates in (3, 2):
         expected = [one.advance(updates) for one in alone]
