@@ -48,7 +48,7 @@ def test_a_refused_replacement_leaves_the_old_data_alone(tmp_path):
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "", "x.partial"])
 def test_a_name_must_be_that_of_a_folder(tmp_path, name):
-    with pytest.raises(BadValues, match="cannot name a data set"):
+    with pytest.raises(BadValues, match="not a valid name"):
         ingest(Numbers(), None, tmp_path / "data", name=name)
 
 
@@ -63,14 +63,14 @@ def change(number, **arrays):
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        (change(2, obs=np.zeros((6, 3))), r"episodes disagree: obs \[3\].* at row 10, obs \[2\]"),
+        (change(2, obs=np.zeros((6, 3))), r"shapes of episodes differ: obs \[3\].* at row 10, obs \[2\]"),
         (change(1, rewards=np.ones(4)), r"5 actions, but rewards of shape \[4\]"),
         (change(1, rewards=np.ones((5, 1))), r"rewards of shape \[5, 1\]"),
         (change(1, obs=np.zeros((9, 2))), r"5 actions and 9 observations"),
         (change(1, obs=np.zeros((1, 2)), actions=np.zeros((0, 1)), rewards=np.zeros(0)), "has no step"),
         (change(1, obs=np.full((6, 2), "a")), "not numbers"),
         (change(3, obs=np.full((6, 2), 1e300)), r"6 NaN|5 NaN or infinite rows, first at row 15"),
-        (change(1, actions=np.zeros(5, int)), "disagree"),
+        (change(1, actions=np.zeros(5, int)), "differ"),
     ],
 )
 def test_arrays_that_are_no_episodes_are_refused(tmp_path, fault, words):
@@ -103,14 +103,14 @@ def test_an_action_that_does_not_exist_is_refused(tmp_path):
 
 
 def test_an_environment_that_is_not_the_data_s_is_refused(tmp_path):
-    with pytest.raises(BadValues, match=r"observations are \[2\], the environment's \[3\]"):
+    with pytest.raises(BadValues, match=r"shape \[2\], those of the environment \[3\]"):
         ingest(Numbers(env="Pendulum-v1"), None, tmp_path, name="x")
 
 
 def test_an_environment_that_cannot_be_made_here_is_kept_by_name(tmp_path):
     shards = ingest(Numbers(env="NoSuchThing-v0"), None, tmp_path, name="x")
     assert shards.env_id == "NoSuchThing-v0"
-    assert "cannot be made here" in str(shards.manifest.faults[0])
+    assert "cannot be created here" in str(shards.manifest.faults[0])
 
 
 def test_rules_are_checked(tmp_path):

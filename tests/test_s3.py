@@ -187,7 +187,7 @@ def test_a_damaged_shard_in_a_bucket_is_found(bucket):
         open_shards(bucket / "x").verify()
     with storage.open_output(shards.files[1]) as file:
         file.write(content[:-1])
-    with pytest.raises(Corrupt, match="The manifest says"):
+    with pytest.raises(Corrupt, match="The manifest lists"):
         open_shards(bucket / "x")
     content[-8:] = bytes(8)  # of the same size, but its end is no Parquet
     with storage.open_output(shards.files[1]) as file:

@@ -57,7 +57,7 @@ def test_each_scene_is_kept_once_and_comes_back_as_it_was(drives: Shards):
 def test_an_unknown_scene_is_named(drives: Shards):
     with pytest.raises(UnknownName, match="no scene 's7'"):
         Scenes(drives.path / "scenes").read("s7")
-    with pytest.raises(UnknownName, match="holds no scene"):
+    with pytest.raises(UnknownName, match="contains no scene"):
         Scenes(drives.path)
 
 
@@ -75,7 +75,7 @@ def test_scenes_of_different_arrays_are_refused(tmp_path: Path):
                 step = np.zeros((1, 1))
                 yield Episode(np.zeros((2, 1)), step, np.ones(1), True, scene=(name, arrays(1) | extra))
 
-    with pytest.raises(BadValues, match="scene b has other arrays"):
+    with pytest.raises(BadValues, match="arrays of scene b differ"):
         ingest(Mixed(), None, tmp_path, name="mixed")
     assert not list(tmp_path.iterdir())
 
@@ -109,7 +109,7 @@ def test_when_no_record_can_be_read_the_reasons_are_told(tmp_path: Path):
             self.quarantine("bad.rec", 1700, "cut short")
             return iter(())
 
-    with pytest.raises(BadValues, match="holds no episode") as error:
+    with pytest.raises(BadValues, match="contains no episode") as error:
         ingest(Ruined(), None, tmp_path, name="ruined")
     assert error.value.expected == "bad.rec, byte 1,700: cut short"
     assert not list(tmp_path.iterdir())

@@ -1,1 +1,1 @@
-"""From a source to shards: parts are written in parallel, checked, and published in one step."""
+"""Conversion of a source to shards: parts are checked and written in parallel, then published in one step."""

@@ -1,4 +1,4 @@
-"""Adding to a data set what has come since: a new generation of shards, whole or not at all."""
+"""Addition of new episodes to a data set as a new generation of shards, in one atomic step."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -31,36 +31,36 @@ def append(
     clip_actions: bool = False,
     progress: Progress | None = None,
 ) -> Shards:
-    """Adds a source's episodes to a data set, as its newest generation.
+    """Add the episodes of a source to a data set, as its newest generation.
 
-    What is there stays as it is, byte for byte: a run that learns from it is not disturbed. Killed at any
-    moment, the data set is as it was, and the same call once more goes on. On a disk a lock keeps two
-    processes from adding at once; in a bucket nothing does.
+    Existing files are not changed, so runs that train on them are not affected. If the process is killed, the
+    data set is unchanged, and a repeated call continues. On a disk a lock prevents concurrent additions; in a
+    bucket there is no lock.
 
     Args:
-        source: Where the new episodes come from.
-        path: Handed to `source.parts`.
+        source: Source of the new episodes.
+        path: Argument of `source.parts`.
         shards: The data set.
-        rows_per_shard: As for `ingest`.
-        nan: Likewise.
-        clip_actions: Likewise.
-        progress: Likewise.
+        rows_per_shard: See `ingest`.
+        nan: See `ingest`.
+        clip_actions: See `ingest`.
+        progress: See `ingest`.
 
     Returns:
-        The data set, opened anew.
+        The data set with the new generation.
 
     Raises:
-        Exists: The same data were added before, or another process is adding to it.
-        BadValues: The new episodes were refused, or have other columns or spaces.
+        Exists: The same data were added before, or another process is adding to the data set.
+        BadValues: The new episodes were refused, or their columns or spaces differ from the data set's.
     """
     folder, source = shards.path, copy(source)
     if source.action_space is None:
         source.action_space = shards.action_space
     lock = exclusive_lock(folder / "lock") if isinstance(folder, Path) else nullcontext()
-    with lock, _swept(folder / INCOMING):
-        old = Shards(folder).manifest  # as it is now, whatever `shards` was opened as
+    with lock, _removed_on_exit(folder / INCOMING):
+        old = Shards(folder).manifest  # read again: `shards` may be restricted to some generations
         number = len(old.generations)
-        _refuse_repeated(source.fingerprint(path), path, old)
+        _refuse_duplicates(source.fingerprint(path), path, old)
         new = ingest(
             source,
             path,
@@ -75,18 +75,18 @@ def append(
             id_prefix=f"g{number}-",
             progress=progress,
         )
-        _refuse_different(old, new.manifest)
+        _refuse_incompatible(old, new.manifest)
         added = {
             kind: [_copy(new.path / kind, folder / kind, file, number) for file in files]
             for kind, files in (("shards", new.manifest.files), (SCENES, new.manifest.scene_files))
         }
-        storage.write_text(folder / MANIFEST_FILE, _joined(old, new.manifest, added).to_json())
+        storage.write_text(folder / MANIFEST_FILE, _merged_manifest(old, new.manifest, added).to_json())
     return Shards(folder)
 
 
 @contextmanager
-def _swept(folder: Place) -> Iterator[None]:
-    """Removes the folder when all is done or refused; a killed process leaves its finished parts in it."""
+def _removed_on_exit(folder: Place) -> Iterator[None]:
+    """Remove the folder on success or if the data are refused; a killed process leaves its finished parts."""
     try:
         yield
     except (NoSpace, Unreachable):
@@ -97,33 +97,33 @@ def _swept(folder: Place) -> Iterator[None]:
     storage.delete(folder)
 
 
-def _refuse_repeated(sha256: str, path: Any, old: Manifest) -> None:
+def _refuse_duplicates(sha256: str, path: Any, old: Manifest) -> None:
     for number, part in enumerate(old.generations):
         if sha256 and part.source["sha256"] == sha256:
             raise Exists(
-                f"{path} is in {old.name} already.",
+                f"{old.name} already contains {path}.",
                 f"It is generation {number}, added on {part.created[:10]}.",
             )
 
 
-def _refuse_different(old: Manifest, new: Manifest) -> None:
-    for what in ("columns", "action_space"):
-        there, here = getattr(old, what), getattr(new, what)
-        if there != here:
+def _refuse_incompatible(old: Manifest, new: Manifest) -> None:
+    for field in ("columns", "action_space"):
+        existing, added = getattr(old, field), getattr(new, field)
+        if existing != added:
             raise BadValues(
-                f"the new episodes have other {what.replace('_', ' ')} than {old.name}.",
-                f"new      {here}\nthere    {there}",
+                f"the new episodes and {old.name} differ in their {field.replace('_', ' ')}.",
+                f"new      {added}\nexisting {existing}",
             )
 
 
 def _copy(source: Place, target: Place, file: dict[str, Any], number: int) -> dict[str, Any]:
-    """A file of the new generation among the others, under a name of its own; as the manifest lists it."""
+    """Copy a file of the new generation to the data set under a unique name; return its manifest entry."""
     name = f"g{number:04d}-{file['name']}"
     storage.copy(source / file["name"], target / name)
     return {**file, "name": name}
 
 
-def _joined(old: Manifest, new: Manifest, added: Mapping[str, list[dict[str, Any]]]) -> Manifest:
+def _merged_manifest(old: Manifest, new: Manifest, added: Mapping[str, list[dict[str, Any]]]) -> Manifest:
     files = [*old.files, *added["shards"]]
     return replace(
         old,

@@ -1,8 +1,8 @@
-"""Source → shards: whole or not at all, in parallel through Ray Data, resumable after any death.
+"""Ingest of a source as shards: atomic, in parallel through Ray Data, and resumable after a crash.
 
-Each finished part has its Parquet file and a small JSON report, which is written last; a later run with the
-same data, code and options keeps those parts and does the rest. When all are there, the manifest is written
-and the data set appears in one step (see `workspace`).
+Each finished part has a Parquet file and a small JSON report, which is written last; a later run with the
+same data, code and options keeps these parts and writes the others. When all parts are finished, the manifest
+is written and the data set is published in one step (see `workspace`).
 """
 
 import csv
@@ -32,10 +32,10 @@ from datasets_io.source import Source
 from datasets_io.storage import Place
 
 QUARANTINE = "quarantine.csv"
-"""Beside the manifest: the records that were left out."""
+"""File next to the manifest that lists the records that were left out."""
 
 Progress = Callable[[int, int, int], None]
-"""Called with (rows written so far, parts finished, parts in all)."""
+"""Callback with the arguments (rows written so far, parts finished, number of parts)."""
 
 
 def ingest(
@@ -53,37 +53,40 @@ def ingest(
     id_prefix: str = "",
     progress: Progress | None = None,
 ) -> Shards:
-    """Writes a source's episodes as the data set OUT/NAME.
+    """Write the episodes of a source as the data set OUT/NAME.
 
     Args:
-        source: Where the episodes come from.
-        path: Handed to `source.parts`: a file, a folder, or None.
+        source: Source of the episodes.
+        path: Argument of `source.parts`: a file, a folder, or None.
         out: Folder of data sets (see `data_root`), on this machine or in a bucket.
-        name: Of the data set and its folder.
-        rows_per_shard: About how many rows a file has.
-        discount: Store a column `ret` computed with it, for readers other than `Shards`, which derives it.
-        nan: `refuse`, or `drop-episode`: leave out each episode with a NaN or an infinity.
-        clip_actions: Clip actions to the action space's box; otherwise those outside are only reported.
-        store_new_obs: Store `new_obs` with every row, for readers other than `Shards`, which derives it.
-        overwrite: Replace a data set of that name.
-        id_prefix: Of the ids of episodes to which the source gives none.
-        progress: Told how far it is.
+        name: Name of the data set and of its folder.
+        rows_per_shard: Approximate number of rows per file.
+        discount: Store a column `ret` with this discount; `Shards` derives it, other readers do not.
+        nan: `refuse` the data, or `drop-episode`: leave out each episode with a NaN or an infinity.
+        clip_actions: Clip actions to the box of the action space instead of only reporting those outside.
+        store_new_obs: Store `new_obs` with every row; `Shards` derives it, other readers do not.
+        overwrite: Replace an existing data set of this name.
+        id_prefix: Prefix of the ids of episodes for which the source gives none.
+        progress: Callback that reports the progress.
 
     Returns:
-        The data set, opened.
+        The data set.
 
     Raises:
-        Exists: There is a data set of that name, or another ingest is writing it.
-        NoSpace: The disk is full; what was finished is kept for the next attempt.
-        Unreachable: A bucket does not answer, or does not let us in; likewise.
-        UnknownName: There is nothing at `path`.
-        BadValues: The data were refused; nothing is left behind.
-        Corrupt: A file is truncated or is not what its name says.
-        MissingColumn: A column is not there.
+        Exists: A data set of this name exists, or another ingest is writing it.
+        NoSpace: The disk is full; finished parts are kept for the next attempt.
+        Unreachable: A bucket does not answer, or denies access; finished parts are kept.
+        UnknownName: Nothing is found at `path`.
+        BadValues: The data were refused; nothing is written.
+        Corrupt: A file is truncated or has another format than its name says.
+        MissingColumn: A column is missing.
     """
     options = IngestOptions(nan, clip_actions, store_new_obs)
     if not name or Path(name).name != name or name.endswith(".partial"):
-        raise BadValues(f"{name!r} cannot name a data set.", "It names a folder: no slash, no '.partial'.")
+        raise BadValues(
+            f"{name!r} is not a valid name of a data set.",
+            "Expected the name of a folder: without a slash, and not ending in '.partial'.",
+        )
     final = storage.locate(out) / name
     space = open_workspace(final, overwrite)
 
@@ -106,7 +109,7 @@ def ingest(
         "versions": [SCHEMA_VERSION, pa.__version__],
     }
     split = rows_per_shard if len(parts) == 1 else None
-    with space.held(json.dumps(plan, sort_keys=True, default=str)):
+    with space.begin(json.dumps(plan, sort_keys=True, default=str)):
         job = PartJob(source, space.folder, space.reports, options, discount, split, space.prefix, id_prefix)
         reports = run_parts(job, parts, progress)
         report = combine(reports, source.faults)
@@ -115,8 +118,8 @@ def ingest(
         manifest = build_manifest(
             source, path, name, report, (observation_space, action_space), sha256, discount
         )
-        beside = {QUARANTINE: _csv(report.quarantined)} if report.quarantined else {}
-        space.commit(manifest.to_json(), beside)
+        extra_files = {QUARANTINE: _csv(report.quarantined)} if report.quarantined else {}
+        space.commit(manifest.to_json(), extra_files)
     return Shards(final)
 
 
@@ -127,12 +130,14 @@ def _csv(records: list[Quarantined]) -> str:
 
 
 def _spaces(source: Source) -> tuple[Any, Any]:
-    """The declared spaces, else those of the environment, else None where the data will have to tell."""
+    """Return the declared spaces, else those of the environment, else None: to be derived from the data."""
     observation_space, action_space = source.observation_space, source.action_space
     if source.env and (observation_space is None or action_space is None):
         spaces = spaces_of(source.env, source.env_options)
         if spaces.trouble:
-            detail = f"{source.env} cannot be made here, so spaces are the data's ({spaces.trouble})"
+            detail = (
+                f"{source.env} cannot be created here; spaces are derived from the data ({spaces.trouble})"
+            )
             source.note("env", "", detail)
         if observation_space is None:
             observation_space, source.nested_observation_space = spaces.observation, spaces.nested

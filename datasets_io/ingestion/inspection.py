@@ -1,4 +1,4 @@
-"""Looks at packed columns before they are written: NaN, actions outside their box."""
+"""Checks of packed columns before they are written: NaN, infinity, actions outside the action space."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,13 +13,13 @@ from datasets_io.shards.manifest import space_from_json
 
 @dataclass(frozen=True)
 class IngestOptions:
-    """What an ingest does about bad values.
+    """Options of an ingest.
 
     Args:
-        nan: `refuse` the data, or `drop-episode`: leave out each episode that has one.
-        clip_actions: Clip actions to the box instead of only reporting them.
-        store_new_obs: Store the next observation with each row though it could be derived.
-        action_space: As plain values (`space_to_json`), or None when it will be taken from the data.
+        nan: `refuse` the data, or `drop-episode`: leave out each episode with a NaN or an infinity.
+        clip_actions: Clip actions outside the box instead of only reporting them.
+        store_new_obs: Store the next observation with each row, although it can be derived.
+        action_space: Action space as plain values (`space_to_json`), or None to derive it from the data.
     """
 
     nan: str = "refuse"
@@ -29,23 +29,23 @@ class IngestOptions:
 
     def __post_init__(self) -> None:
         if self.nan not in ("refuse", "drop-episode"):
-            raise BadValues(f"nan={self.nan!r} is not known.", "It is refuse or drop-episode.")
+            raise BadValues(f"nan={self.nan!r} is not a valid value.", "Expected refuse or drop-episode.")
 
 
 def check_rows(
     columns: dict[str, Array], starts: Array, final_obs: Array, first_rows: Array, options: IngestOptions
 ) -> tuple[dict[str, Array], Array, list[Fault]]:
-    """Finds what is wrong with packed episodes.
+    """Find faults in packed episodes, and clip their actions if requested.
 
     Args:
-        columns: [N, …] each.
+        columns: Columns [N, …].
         starts: Row at which each episode starts [E].
         final_obs: Observations after the last actions [E, …].
-        first_rows: The source's row at which each episode starts [E].
-        options: How to handle each problem.
+        first_rows: Row of the source at which each episode starts [E].
+        options: Options that define how faults are handled.
 
     Returns:
-        The columns, with actions clipped if that was asked for; which episodes to leave out [E] bool; the
+        The columns, with clipped actions if requested; a mask of the episodes to leave out [E] bool; the
         faults.
     """
     lengths = np.diff(starts, append=len(columns["t"]))
@@ -76,7 +76,7 @@ def check_rows(
 
 
 def _not_finite(values: Array) -> Array:
-    """[N] bool: rows with NaN or infinity."""
+    """Return the mask of the rows with NaN or infinity [N] bool."""
     if values.dtype.kind != "f":
         return np.zeros(len(values), bool)
     wrong: Array = ~np.isfinite(values)
@@ -92,10 +92,10 @@ def _actions(
     if discrete != (actions.ndim == 1) or (not discrete and actions.shape[1:] != space.shape):
         raise BadValues(
             f"actions of shape {['N', *actions.shape[1:]]} and type {actions.dtype} do not fit {space}.",
-            "Discrete takes [N] integers, a Box its own shape.",
+            "Actions of a Discrete space are [N] integers; those of a Box have its shape.",
         )
     low, high = (0, space.n - 1) if discrete else (space.low, space.high)
-    # A rounding error of a tanh or of a change of units is not a fault.
+    # Rounding errors of a tanh or of a conversion of units are not faults.
     slack = 0 if discrete else 1e-6 * np.maximum(1, np.abs(np.where(np.isfinite(high), high, 0)))
     outside = (actions < low - slack) | (actions > high + slack)
     if not outside.any():
@@ -109,7 +109,7 @@ def _actions(
         count=int(outside.sum()),
         first_row=source_row(int(np.argmax(rows))),
         largest=float(max(actions[outside].ravel(), key=abs)),
-        refused=discrete,  # an action that does not exist cannot be learned from
+        refused=discrete,  # a discrete action outside the space has no meaning
     )
     if clip:
         columns = {**columns, "actions": np.clip(actions, low, high)}
@@ -121,4 +121,4 @@ def _box(space: Any) -> str:
         return f"0 … {space.n - 1}"
     if (space.low == space.low.flat[0]).all() and (space.high == space.high.flat[0]).all():
         return f"[{space.low.flat[0]:g}, {space.high.flat[0]:g}]"
-    return "their box"
+    return "the box"

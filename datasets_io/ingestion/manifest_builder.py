@@ -1,4 +1,4 @@
-"""The manifest of a data set that has just been written."""
+"""Construction of the manifest of a new data set."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,19 +22,19 @@ def build_manifest(
     sha256: str,
     discount: float | None,
 ) -> Manifest:
-    """Puts together what the parts came to and what the source says.
+    """Build the manifest from the combined report of the parts and the attributes of the source.
 
     Args:
-        source: Where the data came from.
-        path: What was read.
-        name: Of the data set.
-        report: All parts together.
-        spaces: Observation and action space, each None where the data have to tell.
-        sha256: Of what was read.
-        discount: Of the stored column `ret`.
+        source: Source of the data.
+        path: Path that was read.
+        name: Name of the data set.
+        report: Combined report of all parts.
+        spaces: Observation and action space; None: derive it from the data.
+        sha256: SHA-256 of the data that were read.
+        discount: Discount of the stored column `ret`.
 
     Raises:
-        BadValues: The spaces are not those of the data.
+        BadValues: The spaces do not fit the data.
     """
     nested = source.nested_observation_space
     generation = Generation(
@@ -90,8 +90,8 @@ def _observation_space(space: Any, report: PartReport) -> dict[str, Any]:
         return space_to_json(Box(-np.inf, np.inf, shape))
     if space.shape != shape:
         raise BadValues(
-            f"observations are {list(shape)}, the environment's {list(space.shape)}.",
-            "The source names an environment, or a space, that is not the data's.",
+            f"observations have shape {list(shape)}, those of the environment {list(space.shape)}.",
+            "The environment or observation space of the source must be that of the data.",
         )
     return space_to_json(space)
 
@@ -104,6 +104,8 @@ def _action_space(space: Any, report: PartReport) -> dict[str, Any]:
     actions = report.moments["actions"]
     if actions.mean.ndim == 0:
         if actions.low < 0:
-            raise BadValues(f"the least action is {actions.low:g}.", "Discrete actions count from 0.")
+            raise BadValues(
+                f"the smallest action is {actions.low:g}.", "Discrete actions are numbered from 0."
+            )
         return space_to_json(Discrete(int(actions.high) + 1))
     return space_to_json(Box(actions.low.astype(np.float32), actions.high.astype(np.float32)))

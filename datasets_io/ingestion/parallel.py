@@ -1,4 +1,4 @@
-"""Parts of an ingest in parallel, through Ray Data, as soon as that is worth the start of Ray."""
+"""Parallel writing of the parts of an ingest through Ray Data, if that saves more time than Ray's start."""
 
 import logging
 import os
@@ -14,27 +14,27 @@ from datasets_io.ingestion.part_job import PartJob
 from datasets_io.ingestion.part_report import PartReport
 from datasets_io.local_ray import start_ray
 
-# Ray and its first worker are up after 5-10 s, in which one process writes about a million rows. So parts are
-# written here for as long as the rest, at the speed seen so far, will take no longer. $RAY_ADDRESS names a
-# cluster that is up already.
+# Ray and its first worker start in 5-10 s; one process writes about a million rows in that time. So this
+# process writes parts as long as the remaining ones, at the measured speed, take less time than that.
+# $RAY_ADDRESS names a running cluster, which is used immediately.
 PATIENCE_S = 10.0
 
 
 def run_parts(
     job: PartJob, parts: list[Any], progress: Callable[[int, int, int], None] | None
 ) -> list[PartReport]:
-    """Writes every part that is not there yet.
+    """Write all parts that are not finished.
 
     Args:
-        job: Writes one part.
-        parts: What `Source.parts` gave.
-        progress: Called with (rows, parts finished, parts in all).
+        job: Writer of one part.
+        parts: The parts that `Source.parts` returned.
+        progress: Callback with the arguments (rows, parts finished, number of parts).
 
     Returns:
         The reports, in the order of `parts`.
 
     Raises:
-        UserError: As a part raised it, in whatever process.
+        UserError: The error of a part, raised in this process or in a worker.
     """
     reports = job.finished(len(parts))
     todo = [index for index, report in enumerate(reports) if report is None]
@@ -77,23 +77,21 @@ def _through_ray(
         start_ray()
     try:
         ray.data.DataContext.get_current().enable_progress_bars = False
-        logging.getLogger("ray.data").setLevel(logging.WARNING)  # it announces each step it plans
-        # Bytes, not objects: a worker must extend its path before it can import a user's source.
+        logging.getLogger("ray.data").setLevel(logging.WARNING)  # it logs each step of its plan
+        # Bytes, not objects: a worker must extend sys.path before it can import a user's source.
         payload = ray.put((os.getcwd(), sys.path, cloudpickle.dumps((job, parts))))
 
         def task(row: dict[str, Any]) -> dict[str, Any]:
             folder, path, pickled = ray.get(payload)
-            with suppress(
-                OSError
-            ):  # a machine that has no such folder needs none, or will say what it misses
+            with suppress(OSError):  # without this folder, the source works or raises its own error
                 os.chdir(folder)
             sys.path.extend(entry for entry in path if entry not in sys.path)
             its_job, its_parts = cloudpickle.loads(pickled)
             index = int(row["index"])
             try:
-                if its_job.report(index) is None:  # else one that wrote it died before it could say so
+                if its_job.report(index) is None:  # a retried task may find its part finished
                     its_job.write(index, its_parts[index])
-            except UserError as error:  # as data: Ray would wrap it in a traceback of its own
+            except UserError as error:  # returned as data: Ray would wrap a raised error in a traceback
                 return {"index": index, "error": type(error).__name__, "args": [str(x) for x in error.args]}
             return {"index": index, "error": "", "args": [""]}
 
@@ -105,8 +103,8 @@ def _through_ray(
             report = job.report(row["index"])
             if report is None:
                 raise UserError(
-                    f"a part was written on another machine, and {job.folder} does not show it.",
-                    "On a cluster the folder of data sets must be one that all machines share.",
+                    f"a part was written on another machine, but is missing in {job.folder} here.",
+                    "On a cluster the folder of data sets must be shared by all machines.",
                     "OFF2ON_DATA=/shared/folder off2on data add …",
                 )
             reports[row["index"]] = report

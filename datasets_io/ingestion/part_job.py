@@ -1,4 +1,4 @@
-"""The work on one part of an ingest: its shards are written first, its report last."""
+"""Writing of one part of an ingest with its report; the report is written last."""
 
 from collections.abc import Callable
 from copy import copy
@@ -17,7 +17,18 @@ from datasets_io.storage import Place
 
 @dataclass(frozen=True)
 class PartJob:
-    """What a worker needs to write any one part."""
+    """Settings and paths with which a worker writes any part of an ingest.
+
+    Args:
+        source: Source of the episodes.
+        folder: Folder of the data set.
+        reports: Folder of the reports of the parts.
+        options: Options of the ingest.
+        discount: Discount of a stored column `ret`, or None.
+        split: Number of rows after which a new file begins, or None for one file per part.
+        prefix: Prefix of the file names.
+        id_prefix: Prefix of the ids of episodes without an id.
+    """
 
     source: Source
     folder: Place
@@ -29,7 +40,7 @@ class PartJob:
     id_prefix: str = ""
 
     def write(self, index: int, part: Any, progress: Callable[[int], None] | None = None) -> PartReport:
-        """Writes part number `index` and, last, its report."""
+        """Write part `index` and then its report."""
         source = copy(self.source)
         source.__dict__["_faults"], source.__dict__["_quarantined"] = [], []  # those of this part alone
         writer = PartWriter(
@@ -48,12 +59,12 @@ class PartJob:
         return report
 
     def report(self, index: int) -> PartReport | None:
-        """What a part came to, if it was written."""
+        """Read the report of a part, or return None if the part is not finished."""
         path = self.reports / _report_name(index)
         return PartReport.from_json(storage.read_text(path)) if storage.is_file(path) else None
 
     def finished(self, count: int) -> list[PartReport | None]:
-        """Of so many parts, the reports of those that are already there and whole."""
+        """Return one report per part of `count` parts; None for a part that is unfinished or damaged."""
         sizes = {
             (kind, name): size
             for kind in (SHARDS, SCENES)

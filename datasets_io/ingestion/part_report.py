@@ -1,4 +1,4 @@
-"""What a part of an ingest came to, and all parts together."""
+"""Reports of the parts of an ingest, and their combination."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -10,12 +10,26 @@ from datasets_io.faults import Fault, Quarantined, merge
 from datasets_io.moments import Moments
 
 MEASURED = ("obs", "actions", "rewards")
-"""Columns whose statistics are kept."""
+"""Columns with stored statistics."""
 
 
 @dataclass
 class PartReport:
-    """What one part came to; kept beside its files, so that a later run need not repeat it."""
+    """Files, statistics and faults of one part; stored with its files, so that a later run can skip the part.
+
+    Args:
+        files: Manifest entries of the shards.
+        columns: (name, dtype, shape of a row) of each column.
+        moments: Moments of the `MEASURED` columns.
+        returns: Undiscounted return of each episode.
+        lengths: Number of steps of each episode.
+        terminated: Number of episodes ended by the task.
+        truncated: Number of episodes that were cut off.
+        seen: Number of rows read, including those left out.
+        scene_files: Manifest entries of the files of scenes.
+        quarantined: Records that were left out.
+        faults: Faults of the data.
+    """
 
     files: list[dict[str, Any]] = field(default_factory=list)
     columns: list[tuple[str, str, list[int]]] = field(default_factory=list)
@@ -31,18 +45,18 @@ class PartReport:
 
     @property
     def rows(self) -> int:
-        """Transitions written."""
+        """Return the number of transitions written."""
         return sum(self.lengths)
 
     def to_json(self) -> str:
-        """As JSON text."""
+        """Return the report as JSON text."""
         plain = {**vars(self), "faults": [asdict(fault) for fault in self.faults]}
         plain["moments"] = {name: moments.to_json() for name, moments in self.moments.items()}
         return json.dumps(plain)
 
     @classmethod
     def from_json(cls, text: str) -> "PartReport":
-        """The inverse of `to_json`."""
+        """Parse the text that `to_json` returns."""
         plain = json.loads(text)
         plain["columns"] = [(name, dtype, shape) for name, dtype, shape in plain["columns"]]
         plain["moments"] = {name: Moments.from_json(one) for name, one in plain["moments"].items()}
@@ -51,13 +65,15 @@ class PartReport:
         return cls(**plain)
 
     def refusal(self, path: Any) -> BadValues | None:
-        """Why data of which this is the whole cannot be used, if they cannot."""
+        """Return the error with which the data are refused, or None; for a combined report."""
         refused = [fault for fault in self.faults if fault.refused]
         faults = "\n".join(map(str, self.faults))
         if not refused:
             left_out = [f"{one.file}, byte {one.offset:,}: {one.reason}" for one in self.quarantined[:3]]
             return (
-                None if self.rows else BadValues(f"{path} holds no episode.", "\n".join(left_out) or faults)
+                None
+                if self.rows
+                else BadValues(f"{path} contains no episode.", "\n".join(left_out) or faults)
             )
         attempt = "--nan drop-episode" if any(fault.kind == "nan" for fault in refused) else ""
         count = f"{len(refused)} fault{'s' if len(refused) > 1 else ''}"
@@ -65,10 +81,10 @@ class PartReport:
 
 
 def combine(reports: list[PartReport], noted: list[Fault]) -> PartReport:
-    """Adds up the parts, in order, and what the source itself noted.
+    """Combine the reports of all parts, in order, with the faults `noted` by the source.
 
     Raises:
-        BadValues: They have not the same columns.
+        BadValues: The columns of two parts differ.
     """
     whole = PartReport(faults=merge([*noted, *(fault for one in reports for fault in one.faults)]))
     whole.seen = sum(report.seen for report in reports)
@@ -76,7 +92,7 @@ def combine(reports: list[PartReport], noted: list[Fault]) -> PartReport:
     for report in (report for report in reports if report.files):
         if whole.columns and whole.columns != report.columns:
             raise BadValues(
-                "parts disagree in their columns.", f"first {whole.columns}, then {report.columns}"
+                "the columns of two parts differ.", f"first {whole.columns}, then {report.columns}"
             )
         whole.columns = report.columns
         whole.files += report.files

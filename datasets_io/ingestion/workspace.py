@@ -1,9 +1,9 @@
-"""Where an ingest works, so that a data set is there as a whole or not at all, and a killed one goes on.
+"""Workspaces of an ingest: they make it atomic and let a killed ingest continue.
 
-On a disk everything is written into NAME.partial/, which one process holds by a lock and which is renamed to
-NAME in one step. Buckets have neither locks nor renaming: there the shards go where they will stay, under
-names that begin with a key made of the plan, so that no other ingest writes or removes them, and the
-manifest, written last, makes a data set of them. Until then, readers see the old one or none.
+On a disk everything is written into NAME.partial/, which is locked by one process and finally renamed to NAME
+in one step. Buckets have neither locks nor renaming: there the shards are written to their final folder with
+a name prefix derived from the plan, so that no other ingest writes or removes them, and the manifest is
+written last. Until then, readers see the old data set or none.
 """
 
 import fcntl
@@ -27,16 +27,16 @@ from datasets_io.storage.errors import explained
 
 SHARDS = "shards"
 ABANDONED_S = 24 * 3600
-"""An ingest into a bucket that stopped so long ago is removed by the next one under its name."""
+"""Age in seconds of an unfinished ingest in a bucket, after which the next ingest of this name removes it."""
 
 
 class Workspace(ABC):
-    """Where a data set is written.
+    """Folders in which a data set is written.
 
     Attributes:
-        folder: The files go into its `shards/` and `scenes/`.
-        reports: Folder of the parts' reports.
-        prefix: With which the names of the files begin.
+        folder: Folder with the subfolders `shards/` and `scenes/`.
+        reports: Folder of the reports of the parts.
+        prefix: Prefix of the file names.
     """
 
     folder: Place
@@ -44,13 +44,14 @@ class Workspace(ABC):
     prefix: str = ""
 
     @contextmanager
-    def held(self, plan: str) -> Iterator[None]:
-        """Begins to write, or goes on where a process with the same plan died.
+    def begin(self, plan: str) -> Iterator[None]:
+        """Start writing, or continue after a process with the same plan was killed.
 
-        Refused data leave nothing behind. A full disk and a bucket out of reach leave the finished parts.
+        If the data are refused, everything is removed. If the disk is full or the bucket is unreachable,
+        finished parts are kept.
 
         Args:
-            plan: What is written, and how.
+            plan: Description of the data, code and options of the ingest.
 
         Raises:
             Exists: Another process is writing here.
@@ -71,8 +72,8 @@ class Workspace(ABC):
                 raise
 
     @abstractmethod
-    def commit(self, manifest: str, beside: Mapping[str, str]) -> None:
-        """Makes it a data set: its manifest, and other texts by name."""
+    def commit(self, manifest: str, extra_files: Mapping[str, str]) -> None:
+        """Publish the data set: write the manifest and other text files {name: text}."""
 
     @abstractmethod
     def _lock(self) -> AbstractContextManager[None]: ...
@@ -85,28 +86,28 @@ class Workspace(ABC):
 
 
 def open_workspace(final: Place, overwrite: bool) -> Workspace:
-    """Where the data set `final` is to be written.
+    """Return the workspace for writing a data set.
 
     Args:
-        final: Its folder.
-        overwrite: Whether one that is there may be replaced.
+        final: Folder of the finished data set.
+        overwrite: True to replace an existing data set.
 
     Raises:
-        Exists: There is one.
+        Exists: The data set exists.
     """
-    space = _OnDisk(final) if isinstance(final, Path) else _InBucket(final)
+    space = _DiskWorkspace(final) if isinstance(final, Path) else _BucketWorkspace(final)
     if space.is_taken() and not overwrite:
         raise Exists(f"{final} exists.", "", f"off2on data add {final.name} --overwrite, or another --name")
     return space
 
 
-class _OnDisk(Workspace):
+class _DiskWorkspace(Workspace):
     def __init__(self, final: Path) -> None:
         self.final = final
         self.folder: Path = final.with_name(f"{final.name}.partial").absolute()
         self.reports: Path = self.folder / "parts"
         self._old, self._plan = final.with_name(f"{final.name}.old.partial"), self.folder / "plan.json"
-        if self._old.exists():  # an overwrite was killed between its two renamings, or after them
+        if self._old.exists():  # an overwrite was killed between its two renames, or after them
             shutil.rmtree(self._old) if final.exists() else os.replace(self._old, final)
 
     def is_taken(self) -> bool:
@@ -126,18 +127,18 @@ class _OnDisk(Workspace):
         for fresh in (self.folder / SHARDS, self.reports):
             with explained(fresh):
                 fresh.mkdir(exist_ok=True)
-        self._sweep()
+        self._remove_temporary_files()
         storage.write_text(self._plan, plan)
 
-    def _sweep(self) -> None:
-        """Removes what processes that died, here or on other machines, had begun to write."""
+    def _remove_temporary_files(self) -> None:
+        """Remove temporary files of killed processes, on this or on other machines."""
         for kind in (SHARDS, SCENES):
             for leftover in (self.folder / kind).glob(".*.tmp"):
                 leftover.unlink(missing_ok=True)
 
-    def commit(self, manifest: str, beside: Mapping[str, str]) -> None:
-        self._sweep()
-        for name, text in {**beside, MANIFEST_FILE: manifest}.items():
+    def commit(self, manifest: str, extra_files: Mapping[str, str]) -> None:
+        self._remove_temporary_files()
+        for name, text in {**extra_files, MANIFEST_FILE: manifest}.items():
             storage.write_text(self.folder / name, text)
         shutil.rmtree(self.reports)
         self._plan.unlink()
@@ -151,51 +152,51 @@ class _OnDisk(Workspace):
         shutil.rmtree(self.folder)
 
 
-class _InBucket(Workspace):
+class _BucketWorkspace(Workspace):
     def __init__(self, final: Location) -> None:
         self.folder: Location = final
-        self._begun = final.parent / f"{final.name}.partial"
-        self._before = (
+        self._state_folder = final.parent / f"{final.name}.partial"
+        self._old_manifest = (
             storage.read_text(final / MANIFEST_FILE) if storage.is_file(final / MANIFEST_FILE) else ""
         )
 
     def is_taken(self) -> bool:
-        return bool(self._before)
+        return bool(self._old_manifest)
 
     def _lock(self) -> AbstractContextManager[None]:
         return nullcontext()
 
     def _prepare(self, plan: str) -> None:
-        # What is there counts too: a data set is never overwritten by files of the same names.
-        key = hashlib.sha256(f"{plan}{self._before}".encode()).hexdigest()[:8]
-        self.prefix, self._state = f"{key}-", self._begun / key
+        # The key includes the existing manifest, so that new files never have the names of existing ones.
+        key = hashlib.sha256(f"{plan}{self._old_manifest}".encode()).hexdigest()[:8]
+        self.prefix, self._state = f"{key}-", self._state_folder / key
         self.reports: Location = self._state / "parts"
-        for state in storage.list_folders(self._begun):
+        for state in storage.list_folders(self._state_folder):
             newest = max((changed for _, _, changed in storage.versions(state)), default=0) / 1e9
             if state.name != key and newest < time.time() - ABANDONED_S:
-                self._delete_files(_starting(f"{state.name}-"))
+                self._delete_files(_starts_with(f"{state.name}-"))
                 storage.delete(state)
         storage.write_text(self._state / "plan.json", plan)
 
-    def commit(self, manifest: str, beside: Mapping[str, str]) -> None:
-        for name, text in {**beside, MANIFEST_FILE: manifest}.items():
+    def commit(self, manifest: str, extra_files: Mapping[str, str]) -> None:
+        for name, text in {**extra_files, MANIFEST_FILE: manifest}.items():
             storage.write_text(self.folder / name, text)
-        self._forget()
-        if self._before:
-            replaced = json.loads(self._before)
+        self._remove_state()
+        if self._old_manifest:
+            replaced = json.loads(self._old_manifest)
             listed = {file["name"] for kind in ("files", "scene_files") for file in replaced[kind]}
             self._delete_files(listed.__contains__)
-            for name in storage.sizes(self.folder).keys() - {MANIFEST_FILE, *beside}:
+            for name in storage.sizes(self.folder).keys() - {MANIFEST_FILE, *extra_files}:
                 storage.delete(self.folder / name)
 
     def _remove(self) -> None:
-        self._delete_files(_starting(self.prefix))
-        self._forget()
+        self._delete_files(_starts_with(self.prefix))
+        self._remove_state()
 
-    def _forget(self) -> None:
+    def _remove_state(self) -> None:
         storage.delete(self._state)
-        if not storage.sizes(self._begun) and not storage.list_folders(self._begun):
-            storage.delete(self._begun)  # an empty folder is an object too
+        if not storage.sizes(self._state_folder) and not storage.list_folders(self._state_folder):
+            storage.delete(self._state_folder)  # an empty folder may exist as an object
 
     def _delete_files(self, wanted: Callable[[str], bool]) -> None:
         for kind in (SHARDS, SCENES):
@@ -203,29 +204,31 @@ class _InBucket(Workspace):
                 storage.delete(self.folder / kind / name)
 
 
-def _starting(prefix: str) -> Callable[[str], bool]:
+def _starts_with(prefix: str) -> Callable[[str], bool]:
     return lambda name: name.startswith(prefix)
 
 
 @contextmanager
 def exclusive_lock(path: Path, refusal: UserError | None = None) -> Iterator[int]:
-    """Holds a lock file for this process, and for those to which it hands the file on.
+    """Lock a file for this process and for processes that inherit the file.
 
     Args:
-        path: The file.
-        refusal: What is raised instead of `Exists`.
+        path: Path of the file.
+        refusal: Error that is raised instead of `Exists`.
 
     Yields:
-        The open file's descriptor.
+        The file descriptor.
 
     Raises:
-        Exists: Another one holds it.
+        Exists: Another process has locked the file.
     """
     with path.open("w") as lock:
         try:
-            # The system lets go of it when the process dies, however it dies.
+            # The system releases the lock when the process ends, also after a crash.
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            default = Exists(f"another process is writing {path.parent}.", "Wait for it, or stop it.")
+            default = Exists(
+                f"another process is writing {path.parent}.", "Wait until it has finished, or stop it."
+            )
             raise refusal or default from None
         yield lock.fileno()

@@ -1,4 +1,4 @@
-"""Writing one part: episodes in, checked and counted, Parquet out; never more than a row group in memory."""
+"""Writing of one part: episodes are checked, counted and written as Parquet, one row group in memory."""
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -25,25 +25,25 @@ from datasets_io.source import hash_path
 from datasets_io.storage import Place
 from datasets_io.storage.errors import writing
 
-# A row group is what a streaming reader reads, shuffles and holds a few of: large enough that a column of it
-# is one read, small enough that they stay in tens of megabytes. 32k rows of HalfCheetah are 3.5 MB.
+# A streaming reader reads whole row groups and keeps a few of them in memory. A group is large enough for one
+# read per column, and small enough that a few groups take tens of MB. 32k rows of HalfCheetah are 3.5 MB.
 ROW_GROUP = 32_768
 ROW_GROUP_BYTES = 2**23
-_NO_FINAL_OBS = "cut-off episodes lost their last transition: the observation after it was not recorded"
+_NO_FINAL_OBS = "cut-off episodes without their last transition: the observation after it was not recorded"
 
 
 class PartWriter:
-    """Writes the episodes of one part into one or more files.
+    """Writer of the episodes of one part into one or more files.
 
     Args:
-        folder: Of the data set: files go into its `shards/`, and into its `scenes/` if episodes have some.
+        folder: Folder of the data set; files are written to `shards/`, and scenes to `scenes/`.
         part: Number of the part; its file is part-00007.parquet.
-        rules: What is refused, dropped, clipped.
-        discount: Store a column `ret` computed with it.
-        split: Rows after which a new file is begun (numbered on from `part`), or None for one file.
-        prefix: Of the files' names.
-        id_prefix: Of the ids of episodes that have none.
-        progress: Called with the number of rows written so far.
+        options: Options of the ingest.
+        discount: Discount of a stored column `ret`, or None.
+        split: Number of rows after which a new file begins (numbered from `part`), or None for one file.
+        prefix: Prefix of the file names.
+        id_prefix: Prefix of the ids of episodes without an id.
+        progress: Callback with the number of rows written so far.
     """
 
     def __init__(
@@ -58,9 +58,9 @@ class PartWriter:
         id_prefix: str = "",
         progress: Callable[[int], None] | None = None,
     ) -> None:
-        self._folder, self._part, self._rules, self._discount = folder, part, options, discount
+        self._folder, self._part, self._options, self._discount = folder, part, options, discount
         self._split, self._prefix, self._id_prefix, self._progress = split, prefix, id_prefix, progress
-        # Row groups of equal size: a file of 100,000 rows is four of 25,000, not three and a crumb.
+        # Row groups of equal size: a file of 100,000 rows has four groups of 25,000, not three and a rest.
         self._group = ROW_GROUP if split is None else ceil(split / ceil(split / ROW_GROUP))
         self._buffer: list[Episode] = []
         self._buffered = self._buffered_bytes = self._row = self._number = 0
@@ -71,20 +71,20 @@ class PartWriter:
         self.report = PartReport()
 
     def write(self, episodes: Iterable[Episode], noted: list[Fault]) -> PartReport:
-        """Writes all episodes; whole files appear under their names, or nothing.
+        """Write all episodes; only complete files get their final names.
 
         Args:
-            episodes: In order.
-            noted: The source's list of faults, which grows while it is read.
+            episodes: Episodes, in order.
+            noted: List of faults of the source, which grows while episodes are read.
 
         Raises:
-            BadValues: Arrays that disagree within or between episodes.
+            BadValues: Shapes differ within or between episodes.
             NoSpace: The disk is full.
         """
         try:
             with writing(self._temporary.parent):
                 for episode in episodes:
-                    self._add(episode)
+                    self._add_episode(episode)
                 self._flush()
                 self._finish_file()
                 self._finish_scenes()
@@ -100,15 +100,15 @@ class PartWriter:
     def _scene_file(self) -> Place:
         return self._folder / SCENES / f"{self._prefix}part-{self._part:05d}.parquet"
 
-    def _add(self, episode: Episode) -> None:
-        episode.check(finite=False)  # finite is looked at a row group at a time, which is far cheaper
+    def _add_episode(self, episode: Episode) -> None:
+        episode.check(finite=False)  # finiteness is checked per row group, which is much faster
         row = self._row if episode.row is None else episode.row
         self._row += episode.length
         self.report.seen += episode.length
         whole = episode.complete()
         if whole is None or whole.length < episode.length:
             where = row + episode.length - 1
-            self._fault("no_final_obs", "obs", _NO_FINAL_OBS, where)
+            self._add_fault("no_final_obs", "obs", _NO_FINAL_OBS, where)
         if whole is None:
             return
         name = episode.id or f"{self._id_prefix}{self._part}-{self._number}"
@@ -116,7 +116,7 @@ class PartWriter:
         if whole.scene is not None:
             self._scenes.add(*whole.scene)
         whole = replace(whole, id=name, row=row, scene=None)
-        self._same_layout(whole)
+        self._check_layout(whole)
         self._buffer.append(whole)
         self._buffered += whole.length
         self._buffered_bytes += _bytes(whole)
@@ -124,17 +124,18 @@ class PartWriter:
         if self._buffered >= self._group or self._buffered_bytes >= ROW_GROUP_BYTES or full:
             self._flush()
 
-    def _fault(self, kind: str, column: str, detail: str, row: int) -> None:
+    def _add_fault(self, kind: str, column: str, detail: str, row: int) -> None:
         self.report.faults = merge([*self.report.faults, Fault(kind, column, detail, 1, row)])
 
-    def _same_layout(self, episode: Episode) -> None:
+    def _check_layout(self, episode: Episode) -> None:
         if not self._buffer:
             return
         first, now = _layout(self._buffer[0]), _layout(episode)
         if first != now:
             raise BadValues(
-                f"episodes disagree: {_list(now)} at row {episode.row}, {_list(first)} before.",
-                "Every episode of a data set has the same columns, each of one width.",
+                f"the shapes of episodes differ: {_layout_text(now)} at row {episode.row}, "
+                f"{_layout_text(first)} before.",
+                "All episodes of a data set have the same columns, each of one width.",
             )
 
     def _flush(self) -> None:
@@ -142,13 +143,13 @@ class PartWriter:
             return
         columns, starts, final = pack(self._buffer)
         first_rows = np.array([episode.row for episode in self._buffer])
-        columns, bad, faults = check_rows(columns, starts, final, first_rows, self._rules)
+        columns, bad, faults = check_rows(columns, starts, final, first_rows, self._options)
         self.report.faults = merge([*self.report.faults, *faults])
         self._buffer = [episode for episode, is_bad in zip(self._buffer, bad, strict=True) if not is_bad]
         if bad.any() and self._buffer:
-            # Rare, so simply once more; what is left has no fault that would be counted twice.
+            # Rare, so packed a second time; the remaining episodes have no fault that would be counted twice.
             columns, starts, final = pack(self._buffer)
-            columns, _, _ = check_rows(columns, starts, final, first_rows[~bad], self._rules)
+            columns, _, _ = check_rows(columns, starts, final, first_rows[~bad], self._options)
         if self._buffer:
             self._write_group(columns, starts, final)
         self._buffer, self._buffered, self._buffered_bytes = [], 0, 0
@@ -160,7 +161,7 @@ class PartWriter:
     def _write_group(self, columns: dict[str, Array], starts: Array, final: Array) -> None:
         last = np.zeros(len(columns["t"]), bool)
         last[np.append(starts[1:], len(last)) - 1] = True
-        if self._rules.store_new_obs and "new_obs" not in columns:
+        if self._options.store_new_obs and "new_obs" not in columns:
             columns["new_obs"] = np.concatenate([episode.obs[1:] for episode in self._buffer]).astype(
                 np.float32
             )
@@ -170,7 +171,7 @@ class PartWriter:
         report = self.report
         if report.columns and report.columns != describe_columns(table):
             raise BadValues(
-                "episodes disagree in the types of their columns.",
+                "the column types of two episodes differ.",
                 f"first {report.columns}, then {describe_columns(table)}",
             )
         report.columns = describe_columns(table)
@@ -182,7 +183,7 @@ class PartWriter:
                 use_dictionary=["eps_id"],
                 write_statistics=["eps_id", "t", "rewards"],
             )
-        self._file.write_table(table, row_group_size=len(table))  # whole episodes: it is read by itself
+        self._file.write_table(table, row_group_size=len(table))  # whole episodes, readable separately
         self._groups.append(len(table))
         self._count(columns, starts, last)
 
@@ -206,9 +207,9 @@ class PartWriter:
         self._groups = []
 
     def _discard(self) -> None:
-        """Removes what was begun and not finished."""
+        """Remove unfinished files."""
         for unfinished in (self._file, self._scenes):
-            with suppress(OSError):  # a full disk has no room for the end of the file either
+            with suppress(OSError):  # on a full disk, closing the file fails as well
                 if unfinished is not None:
                     unfinished.close()
         for scratch in (self._temporary, self._scenes.path):
@@ -220,15 +221,15 @@ class PartWriter:
             self.report.scene_files.append(_publish(self._scenes.path, self._scene_file, {"rows": rows}))
 
 
-def _publish(written: Path, file: Place, known: dict[str, Any]) -> dict[str, Any]:
-    """Puts a file in its place; what the manifest lists of it."""
-    listed = {"name": file.name, **known, "bytes": storage.size(written), "sha256": hash_path(written)}
+def _publish(written: Path, file: Place, entry: dict[str, Any]) -> dict[str, Any]:
+    """Move a file to its final path; return its manifest entry."""
+    listed = {"name": file.name, **entry, "bytes": storage.size(written), "sha256": hash_path(written)}
     storage.publish(written, file)
     return listed
 
 
 def _bytes(episode: Episode) -> int:
-    """About how many it takes in memory."""
+    """Return the approximate size of an episode in memory, in bytes."""
     return int(episode.obs.nbytes + episode.actions.nbytes + sum(x.nbytes for x in episode.extras.values()))
 
 
@@ -237,5 +238,5 @@ def _layout(episode: Episode) -> dict[str, tuple[int, ...]]:
     return shapes | {name: values.shape[1:] for name, values in episode.extras.items()}
 
 
-def _list(layout: Any) -> str:
+def _layout_text(layout: Any) -> str:
     return ", ".join(f"{name} {list(shape)}" for name, shape in layout.items())

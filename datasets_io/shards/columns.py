@@ -1,10 +1,10 @@
-"""Between episodes, NumPy columns and Arrow tables: the only place that knows how a row lies on disk.
+"""Conversion between episodes, NumPy columns and Arrow tables; this module defines the layout of stored rows.
 
-A vector a row is an Arrow `fixed_shape_tensor`. Tried with ray 2.60 and pyarrow 26, 200,000 rows of 17
-floats: a plain `fixed_size_list` comes out of `ray.data.read_parquet` as an object array. Ray's own tensor
-type gives [B, D] float32 there, but is an anonymous list to whoever reads the file without Ray. The
-fixed-shape tensor is a real [B, D] array in Ray Data, an ndarray a row in pandas, and zero-copy in pyarrow.
-All three read equally fast (20-25 ms).
+A column with one vector per row is an Arrow `fixed_shape_tensor`. Measured with ray 2.60 and pyarrow 26 on
+200,000 rows of 17 floats: `ray.data.read_parquet` returns a plain `fixed_size_list` as an object array. Ray's
+own tensor type gives [B, D] float32 there, but readers without Ray see an untyped list. The fixed-shape
+tensor is a [B, D] array in Ray Data, one ndarray per row in pandas, and zero-copy in pyarrow. All three read
+equally fast (20-25 ms).
 """
 
 from collections.abc import Sequence
@@ -19,14 +19,14 @@ FIXED_COLUMNS = ("eps_id", "t", "obs", "actions", "rewards", "terminateds", "tru
 
 
 def pack(episodes: Sequence[Episode]) -> tuple[dict[str, Array], Array, Array]:
-    """Lays complete episodes end to end.
+    """Concatenate complete episodes.
 
     Args:
-        episodes: With T+1 observations and an id each, all of the same widths.
+        episodes: Episodes with T+1 observations and an id each, all of the same widths.
 
     Returns:
-        Columns [N, …] in the types of the shards (no `eps_id`, `final_obs`), the row where each episode
-        starts [E], and the observations after the last actions [E, …].
+        Columns [N, …] in the types of the shards (without `eps_id` and `final_obs`), the row at which each
+        episode starts [E], and the observations after the last actions [E, …].
     """
     lengths = np.array([episode.length for episode in episodes])
     ends = np.cumsum(lengths)
@@ -53,13 +53,13 @@ def pack(episodes: Sequence[Episode]) -> tuple[dict[str, Array], Array, Array]:
 
 
 def _float32(values: Array) -> Array:
-    # A float64 too large for float32 becomes infinite here, and is then reported as such by the ingest.
+    # A float64 too large for float32 becomes infinite here; the ingest then reports it as infinite.
     with np.errstate(over="ignore"):
         return np.ascontiguousarray(values, dtype=np.float32)
 
 
 def to_table(columns: dict[str, Array], starts: Array, final_obs: Array, ids: Sequence[str]) -> pa.Table:
-    """Packed columns as an Arrow table in the order of `FIXED_COLUMNS`, then the extras."""
+    """Convert packed columns to an Arrow table: the columns of `FIXED_COLUMNS` in order, then the extras."""
     rows = len(columns["t"])
     lengths = np.diff(starts, append=rows)
     last = np.zeros(rows, bool)
@@ -83,14 +83,14 @@ def _arrow(values: Array) -> pa.Array:
 
 
 def _nullable_lists(values: Array, where: Array) -> pa.Array:
-    """A list column that is null but `where`, whose rows are those of `values` in order."""
+    """Return a list column with the rows of `values`, in order, where `where` is true, and null elsewhere."""
     offsets = np.concatenate([[0], np.cumsum(where)]) * values.shape[1]
     flat = pa.array(np.ascontiguousarray(values).reshape(-1))
     return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), flat, mask=pa.array(~where))
 
 
 def to_numpy(column: pa.ChunkedArray) -> Array:
-    """One column of a table as an array [N, …]; zero-copy where it is one chunk of numbers."""
+    """Return one column of a table as an array [N, …]; zero-copy if it is one chunk of numbers."""
     if isinstance(column.type, pa.FixedShapeTensorType):
         chunks = [chunk.to_numpy_ndarray() for chunk in column.chunks]
         if not chunks:
@@ -101,15 +101,15 @@ def to_numpy(column: pa.ChunkedArray) -> Array:
     return plain
 
 
-def final_rows(column: pa.ChunkedArray, shape: Sequence[int]) -> tuple[Array, Array]:
-    """Where episodes end [N] bool, and the observations after their last actions [E, …]."""
+def episode_ends(column: pa.ChunkedArray, shape: Sequence[int]) -> tuple[Array, Array]:
+    """Return the mask of the episodes' last rows [N] bool, and the observations after them [E, …]."""
     last = column.is_valid().to_numpy()
     values = column.combine_chunks().flatten().to_numpy()
     return last, values.reshape(-1, *shape)
 
 
 def describe_columns(table: pa.Table) -> list[tuple[str, str, list[int]]]:
-    """Name, dtype and shape of a row for each column, as the manifest lists them."""
+    """Return name, dtype and shape of a row for each column, as the manifest lists them."""
     described: list[tuple[str, str, list[int]]] = []
     for column in table.schema:
         kind: Any = column.type

@@ -1,7 +1,6 @@
-"""Data that grow: each addition is a generation of shards, and no generation ever changes.
+"""Generations of a data set: each addition is a generation of shards, and written generations never change.
 
-`NAME@1` is the data set as it was after generation 1, `NAME@1+` what has come since, generation 1 included,
-`NAME@1-3` what came then.
+`NAME@1` selects generations 0 to 1, `NAME@1+` generation 1 and all later ones, `NAME@1-3` generations 1 to 3.
 """
 
 import re
@@ -17,7 +16,7 @@ from datasets_io.shards.manifest import Generation, Manifest, content_hash
 
 
 class GenerationRange(NamedTuple):
-    """Generations first … last of the data set `name`; None: the newest."""
+    """Generations `first` to `last` (included) of the data set `name`; `last` None: the newest."""
 
     name: str
     first: int
@@ -25,7 +24,7 @@ class GenerationRange(NamedTuple):
 
 
 def parse_generations(text: str) -> GenerationRange | None:
-    """What `NAME@1`, `NAME@1+` or `NAME@1-3` says; None for a plain name."""
+    """Parse `NAME@1`, `NAME@1+` or `NAME@1-3`; return None for a plain name."""
     match = re.fullmatch(r"(.+)@(\d+)(\+|-\d+)?", text)
     if match is None:
         return None
@@ -36,20 +35,20 @@ def parse_generations(text: str) -> GenerationRange | None:
 
 
 def restrict(manifest: Manifest, wanted: GenerationRange) -> Manifest:
-    """The manifest of some generations of a data set.
+    """Return the manifest restricted to some generations.
 
     Raises:
-        UnknownName: It has fewer.
+        UnknownName: The data set has fewer generations.
     """
-    there = manifest.generations
-    last = len(there) - 1 if wanted.last is None else wanted.last
-    if not wanted.first <= last < len(there):
+    existing = manifest.generations
+    last = len(existing) - 1 if wanted.last is None else wanted.last
+    if not wanted.first <= last < len(existing):
         number = max(wanted.first, last)
         raise UnknownName(
             f"{manifest.name} has no generation {number}.",
-            f"It has {', '.join(f'{one} ({part.created[:10]})' for one, part in enumerate(there))}.",
+            f"It has {', '.join(f'{one} ({part.created[:10]})' for one, part in enumerate(existing))}.",
         )
-    before, chosen = there[: wanted.first], there[wanted.first : last + 1]
+    before, chosen = existing[: wanted.first], existing[wanted.first : last + 1]
 
     def cut(values: Sequence[Any], attribute: str) -> list[Any]:
         start = sum(getattr(part, attribute) for part in before)
@@ -68,7 +67,7 @@ def restrict(manifest: Manifest, wanted: GenerationRange) -> Manifest:
 
 
 def totals(chosen: Sequence[Generation]) -> dict[str, Any]:
-    """What generations come to together."""
+    """Return the manifest fields that are sums over generations: counts, statistics and faults."""
     counts = ("rows", "episodes", "terminated", "truncated")
     return {name: sum(getattr(part, name) for part in chosen) for name in counts} | {
         "statistics": {

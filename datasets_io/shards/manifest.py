@@ -1,4 +1,4 @@
-"""manifest.json: what a data set is, without opening a shard."""
+"""The manifest of a data set (manifest.json): its description, spaces, statistics and list of files."""
 
 import hashlib
 import json
@@ -19,19 +19,19 @@ MANIFEST_FILE = "manifest.json"
 
 @dataclass(frozen=True)
 class Generation:
-    """One addition to a data set, in counts: its episodes and files follow those of the additions before.
+    """One addition to a data set; its episodes and files follow those of the earlier generations.
 
     Args:
         created: ISO time, UTC.
-        source: kind, path (or url), sha256 (of what was read), options.
-        rows: Transitions.
-        episodes: Episodes.
-        terminated: Episodes ended by the task.
-        truncated: Episodes cut off.
+        source: kind, path (or url), sha256 (of the data that were read), options.
+        rows: Number of transitions.
+        episodes: Number of episodes.
+        terminated: Number of episodes ended by the task.
+        truncated: Number of episodes that were cut off.
         files: Number of shards.
         scene_files: Number of files of scenes.
-        moments: {column: `Moments` as plain values}, which add up where rounded statistics would not.
-        faults: Oddities that were found and let through.
+        moments: {column: `Moments` as plain values}; moments can be added exactly, rounded statistics cannot.
+        faults: Faults that were found and accepted.
     """
 
     created: str
@@ -48,34 +48,34 @@ class Generation:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything known about a data set, in plain JSON values.
+    """Description of a data set in plain JSON values.
 
     Args:
-        name: The data set's name, also its folder's.
+        name: Name of the data set and of its folder.
         description: One line.
-        licence: Of the data.
-        source: kind, path (or url), sha256 (of what was read), options.
+        licence: Licence of the data.
+        source: kind, path (or url), sha256 (of the data that were read), options.
         created: ISO time, UTC.
         observation_space: A Box or Discrete as plain values, see `space_to_json`.
-        action_space: Likewise.
-        env_id: Gymnasium id, or None when nobody knows the simulator.
-        env_options: What `environments.make` is told about it.
-        rows: Transitions.
-        episodes: Episodes.
-        terminated: Episodes ended by the task.
-        truncated: Episodes cut off.
+        action_space: A Box or Discrete as plain values.
+        env_id: Gymnasium id, or None if the environment is unknown.
+        env_options: Options for `environments.make`.
+        rows: Number of transitions.
+        episodes: Number of episodes.
+        terminated: Number of episodes ended by the task.
+        truncated: Number of episodes that were cut off.
         columns: (name, dtype, shape of a row) of each stored column.
         statistics: {column: {mean, std, min, max}} over all rows, per dimension.
         returns: Undiscounted return of each episode, in the order of the files.
-        lengths: Steps of each episode.
+        lengths: Number of steps of each episode.
         files: {name, rows, bytes, sha256} of each shard, in order.
-        content_hash: SHA-256 over the files' hashes.
-        discount: With which the stored column `ret` was computed, if there is one.
-        faults: Oddities that were found and let through.
-        nested_observation_space: The space of which `observation_space` is the flat form, or None.
-        scene_files: As `files`, of the scenes.
-        generations: What was added when, the first time included.
-        schema_version: Of this layout.
+        content_hash: SHA-256 over the hashes of the files.
+        discount: Discount of the stored column `ret`; None if it is not stored.
+        faults: Faults that were found and accepted.
+        nested_observation_space: The space whose flat form is `observation_space`, or None.
+        scene_files: {name, rows, bytes, sha256} of each file of scenes.
+        generations: The additions, oldest first; the first one is the original data set.
+        schema_version: Version of this layout.
     """
 
     name: str
@@ -106,26 +106,26 @@ class Manifest:
 
     @property
     def rows_per_file(self) -> list[int]:
-        """Rows of each shard, in order."""
+        """Return the number of rows of each shard, in order."""
         return [int(file["rows"]) for file in self.files]
 
     def episodes_of(self, number: int) -> slice:
-        """The episodes that lie in the shard of this number; each lies in one as a whole."""
+        """Return the range of the episodes in shard `number`; no episode spans two shards."""
         ends = np.cumsum(self.lengths)
         bounds = np.cumsum([0, *self.rows_per_file])[number : number + 2]
         first, stop = np.searchsorted(ends, bounds, side="right")
         return slice(int(first), int(stop))
 
     def to_json(self) -> str:
-        """As JSON text."""
+        """Return the manifest as JSON text."""
         return json.dumps(asdict(self), indent=1, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """The inverse of `to_json`.
+        """Parse the text that `to_json` returns.
 
         Raises:
-            Corrupt: It is not JSON, or not a manifest of this version.
+            Corrupt: The text is not JSON, or not a manifest of this version.
         """
         try:
             plain = json.loads(text)
@@ -133,7 +133,7 @@ class Manifest:
             if version != SCHEMA_VERSION:
                 raise Corrupt(
                     f"the manifest has schema version {version}.",
-                    f"This off2on reads {SCHEMA_VERSION}.",
+                    f"This version of off2on reads schema version {SCHEMA_VERSION}.",
                     f"off2on data add {plain['name']} --overwrite",
                 )
             plain["columns"] = [(name, dtype, shape) for name, dtype, shape in plain["columns"]]
@@ -152,15 +152,15 @@ class Manifest:
 
 
 def content_hash(files: Iterable[Mapping[str, Any]]) -> str:
-    """SHA-256 over the hashes of shards."""
+    """Return the SHA-256 over the hashes of shards."""
     return hashlib.sha256("".join(file["sha256"] for file in files).encode()).hexdigest()
 
 
 def space_to_json(space: Any) -> dict[str, Any]:
-    """A Gymnasium Box or Discrete as plain values; a bound that is the same everywhere is one number.
+    """Convert a Gymnasium Box or Discrete to plain values; a bound equal in all dimensions is one number.
 
     Raises:
-        BadValues: Another kind of space.
+        BadValues: The space is of another kind.
     """
     from gymnasium.spaces import Box, Discrete
 
@@ -177,7 +177,7 @@ def space_to_json(space: Any) -> dict[str, Any]:
 
 
 def space_from_json(plain: dict[str, Any]) -> Any:
-    """The inverse of `space_to_json`; a Box is float32, as the columns are."""
+    """Create the space from the values of `space_to_json`; a Box has dtype float32, like the columns."""
     from gymnasium.spaces import Box, Discrete
 
     if plain["type"] == "Discrete":
@@ -188,8 +188,8 @@ def space_from_json(plain: dict[str, Any]) -> Any:
 
 
 def _bound(values: Array) -> Any:
-    # JSON has no infinity; the text "inf" is read back by float(). A float64 bound beyond float32's range
-    # (as in some Gymnasium boxes) becomes infinite, which is what it means.
+    # JSON has no infinity; float() parses the text "inf". A float64 bound beyond the range of float32 (as in
+    # some Gymnasium boxes) becomes infinite, which is its meaning.
     with np.errstate(over="ignore"):
         values = np.asarray(values, np.float64).astype(np.float32).astype(np.float64)
     flat = [float(x) if np.isfinite(x) else str(float(x)) for x in values.flat]

@@ -1,4 +1,4 @@
-"""Which parts of a data set can be read by themselves."""
+"""The parts of a data set that can be read separately."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,13 +10,13 @@ from datasets_io.storage import Place
 
 
 class Piece(NamedTuple):
-    """Part of a shard that can be read by itself: whole episodes, in a row group of their own.
+    """Part of a shard that can be read separately: a row group of whole episodes, or a whole file.
 
     Args:
         file: One of `Shards.files`.
-        group: Number of the row group in it; None: all of the file.
-        rows: Which of all rows.
-        episodes: Which of all episodes.
+        group: Number of the row group; None: the whole file.
+        rows: Range of the rows within the data set.
+        episodes: Range of the episodes within the data set.
     """
 
     file: Place
@@ -26,16 +26,16 @@ class Piece(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Number of rows."""
+        """Return the number of rows."""
         return int(self.rows.stop - self.rows.start)
 
 
 def list_pieces(manifest: Manifest, files: Sequence[Place]) -> list[Piece]:
-    """All pieces of some shards, in order; of a shard whose row groups are not listed, the whole.
+    """Return all pieces of the shards, in order; a shard without listed row groups is one piece.
 
     Args:
-        manifest: Of the data set.
-        files: Its shards.
+        manifest: Manifest of the data set.
+        files: Shards of the data set.
     """
     found = [
         (file, group if "groups" in listed else None, rows)

@@ -1,4 +1,4 @@
-"""Reading a data set: `open_shards(name)`, then columns by name, stored or derived."""
+"""Reading of data sets: `open_shards(name)` opens one; its columns, stored or derived, are read by name."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,7 +14,7 @@ from datasets_io.episode import Array
 from datasets_io.errors import Corrupt, MissingColumn, UnknownName, nearest
 from datasets_io.flatten import nested_from_json
 from datasets_io.returns import returns_to_go
-from datasets_io.shards.columns import final_rows, to_numpy
+from datasets_io.shards.columns import episode_ends, to_numpy
 from datasets_io.shards.generations import GenerationRange, parse_generations, restrict
 from datasets_io.shards.manifest import MANIFEST_FILE, Manifest, space_from_json
 from datasets_io.shards.pieces import Piece, list_pieces
@@ -29,7 +29,7 @@ DERIVED = ("new_obs", "last", "ret", "new_actions")
 
 
 def data_root() -> Place:
-    """Where data sets lie: $OFF2ON_DATA (a folder or s3://BUCKET/FOLDER), else ./data."""
+    """Return the folder of data sets: $OFF2ON_DATA (a folder or s3://BUCKET/FOLDER), else ./data."""
     return locate(os.environ.get("OFF2ON_DATA") or "data")
 
 
@@ -37,12 +37,12 @@ class Shards:
     """A data set on a disk or in a bucket: Parquet files of whole episodes, and a manifest.
 
     Args:
-        path: Its folder.
-        generations: Which of its generations; None: all.
+        path: Folder of the data set.
+        generations: Generations to open; None: all.
 
     Raises:
-        Corrupt: The manifest cannot be read, or a shard is missing or has another size than it says.
-        Unreachable: The bucket does not answer, or does not let us in.
+        Corrupt: The manifest cannot be read, or a shard is missing or differs from its listed size.
+        Unreachable: The bucket does not answer, or denies access.
     """
 
     def __init__(self, path: Place, generations: GenerationRange | None = None) -> None:
@@ -53,22 +53,24 @@ class Shards:
             self.manifest = restrict(self.manifest, generations)
         last = first + len(self.manifest.generations) - 1
         self.pinned = f"{path}@{first}-{last}"
-        """What opens these very generations for ever, whatever is added to the data set."""
+        """Name that opens exactly these generations, also after additions to the data set."""
         self.name = self.manifest.name
         self.folder = path / "shards"
         self.files = [self.folder / file["name"] for file in self.manifest.files]
-        sizes = {folder: storage.sizes(folder) for folder in {file.parent for file, _ in self._listed()}}
-        for file, listed in self._listed():
+        sizes = {
+            folder: storage.sizes(folder) for folder in {file.parent for file, _ in self._listed_files()}
+        }
+        for file, listed in self._listed_files():
             size = sizes[file.parent].get(file.name, 0)
             if size != listed["bytes"]:
                 raise Corrupt(
                     f"{file} has {size:,} bytes.",
-                    f"The manifest says {listed['bytes']:,}: it was cut short or changed since.",
+                    f"The manifest lists {listed['bytes']:,} bytes; the file is truncated or was changed.",
                     f"off2on data add {self.name} --overwrite",
                 )
 
-    def _listed(self) -> Iterator[tuple[Place, dict[str, Any]]]:
-        """Every file of the data set, and what the manifest says of it."""
+    def _listed_files(self) -> Iterator[tuple[Place, dict[str, Any]]]:
+        """Yield every file of the data set and its entry in the manifest."""
         yield from zip(self.files, self.manifest.files, strict=True)
         yield from ((self.path / SCENES / file["name"], file) for file in self.manifest.scene_files)
 
@@ -77,87 +79,89 @@ class Shards:
 
     @property
     def rows(self) -> int:
-        """Transitions in all."""
+        """Return the number of transitions."""
         return self.manifest.rows
 
     @property
     def episodes(self) -> int:
-        """Episodes in all."""
+        """Return the number of episodes."""
         return self.manifest.episodes
 
     @property
     def env_id(self) -> str | None:
-        """Gymnasium id of the environment, if there is one."""
+        """Return the Gymnasium id of the environment, or None."""
         return self.manifest.env_id
 
     @property
     def env_options(self) -> dict[str, Any]:
-        """What `environments.make` is told beside the id; where there are scenes, also their folder."""
+        """Return the options for `environments.make`; with scenes, these include the folder of the scenes."""
         scenes = {SCENES: str(storage.absolute(self.path / SCENES))} if self.manifest.scene_files else {}
         return {**self.manifest.env_options, **scenes}
 
     @property
     def returns(self) -> Array:
-        """Undiscounted return of each episode [episodes], float64."""
+        """Return the undiscounted return of each episode [episodes], float64."""
         return np.asarray(self.manifest.returns, np.float64)
 
     @property
     def observation_space(self) -> Any:
-        """Gymnasium Box or Discrete."""
+        """Return the observation space, a Gymnasium Box or Discrete."""
         return space_from_json(self.manifest.observation_space)
 
     @property
     def nested_observation_space(self) -> Any:
-        """The space whose flat form the observations are, see `flatten.unflatten_rows`; or None."""
+        """Return the space whose flat form the observations have (see `flatten.unflatten_rows`), or None."""
         nested = self.manifest.nested_observation_space
         return None if nested is None else nested_from_json(nested)
 
     @property
     def action_space(self) -> Any:
-        """Gymnasium Box (bounds in the environment's units) or Discrete."""
+        """Return the action space, a Gymnasium Box (bounds in raw units) or Discrete."""
         return space_from_json(self.manifest.action_space)
 
     @property
     def columns(self) -> list[str]:
-        """Every column that `read` can give: stored, then derived."""
+        """Return the names of all columns that `read` accepts: stored ones, then derived ones."""
         stored = [name for name, _, _ in self.manifest.columns if name != "final_obs"]
         return stored + [name for name in DERIVED if name not in stored]
 
     def verify(self) -> None:
-        """Reads every byte of every shard and compares it with the manifest.
+        """Compare the SHA-256 of every file with the manifest.
 
         Raises:
-            Corrupt: A shard's SHA-256 is another one.
+            Corrupt: The SHA-256 of a file differs.
         """
-        for file, listed in self._listed():
+        for file, listed in self._listed_files():
             if hash_path(file) != listed["sha256"]:
-                raise Corrupt(f"{file} has changed since it was written.", "Its SHA-256 is another one.")
+                raise Corrupt(
+                    f"{file} has changed since it was written.", "Its SHA-256 differs from the manifest's."
+                )
 
     @cached_property
     def pieces(self) -> list[Piece]:
-        """All that can be read by itself, in order: row groups where they are known to be whole episodes."""
+        """Return all pieces, in order: row groups if the manifest lists them, whole files otherwise."""
         return list_pieces(self.manifest, self.files)
 
     def read(
         self, source: Place | Piece, columns: Sequence[str], discount: float | None = None
     ) -> dict[str, Array]:
-        """Reads one shard file, or one piece of it, as columns.
+        """Read columns of one shard file, or of one piece of it.
 
         Args:
             source: One of `files` or of `pieces`.
-            columns: Stored ones, and derived ones: `new_obs` [N, …], the observation after the action; `last`
-                [N] bool, the episode ends here for whatever reason; `ret` [N] float32, the discounted return
-                to go, which simply stops where the recording does; `new_actions`, the next action of the
-                data, zeros on the last row of an episode.
-            discount: For `ret`.
+            columns: Names of stored or derived columns. Derived ones: `new_obs` [N, …], the observation after
+                the action; `last` [N] bool, true on the last row of an episode (terminated or truncated);
+                `ret` [N] float32, the discounted return-to-go, without bootstrapping where an episode is cut
+                off; `new_actions` [N, …], the next action in the data, zeros on the last row of an episode.
+            discount: Discount of `ret`.
 
         Returns:
-            Arrays [N, …], whose memory may belong to Arrow: do not write into them.
+            Arrays [N, …]. They may share memory with Arrow: do not write to them.
 
         Raises:
             MissingColumn: A column is neither stored nor derivable.
             Corrupt: The file is not readable Parquet.
-            Unreachable: The bucket does not answer, or does not let us in.
+            Unreachable: The bucket does not answer, or denies access.
         """
         if missing := [name for name in columns if name not in self.columns]:
             raise MissingColumn(
@@ -165,23 +169,23 @@ class Shards:
                 f"{nearest(missing[0], self.columns)}All: {' '.join(self.columns)}",
             )
         file, group = source[:2] if isinstance(source, Piece) else (source, None)
-        table = _table(file, group, self._needs(columns, discount))
-        given = {name: to_numpy(table[name]) for name in table.column_names if name != "final_obs"}
+        table = _table(file, group, self._required_columns(columns, discount))
+        read = {name: to_numpy(table[name]) for name in table.column_names if name != "final_obs"}
         if "final_obs" in table.column_names:
-            last, final = final_rows(table["final_obs"], self._shape("obs"))
-            given["last"] = last
-            if "new_obs" in columns and "new_obs" not in given:
-                given["new_obs"] = _next(given["obs"], last, final)
+            last, final = episode_ends(table["final_obs"], self._shape("obs"))
+            read["last"] = last
+            if "new_obs" in columns and "new_obs" not in read:
+                read["new_obs"] = _next_rows(read["obs"], last, final)
             if "new_actions" in columns:
-                given["new_actions"] = _next(given["actions"], last, 0)
-            if "ret" in columns and "ret" not in given:
-                given["ret"] = returns_to_go(given["rewards"], last, self._discount(discount))
-        return {name: given[name] for name in columns}
+                read["new_actions"] = _next_rows(read["actions"], last, 0)
+            if "ret" in columns and "ret" not in read:
+                read["ret"] = returns_to_go(read["rewards"], last, self._discount(discount))
+        return {name: read[name] for name in columns}
 
     def read_all(self, columns: Sequence[str], discount: float | None = None) -> dict[str, Array]:
-        """Reads all pieces as columns, one after the other, at the price of one piece more than the result.
+        """Read columns of all pieces, one piece at a time; peak memory is the result plus one piece.
 
-        See `read`; the arrays are the caller's own.
+        See `read`; the arrays returned here may be written to.
         """
         whole: dict[str, Array] = {}
         for piece in self.pieces:
@@ -191,8 +195,8 @@ class Shards:
                 whole[name][piece.rows] = values
         return whole
 
-    def _needs(self, columns: Iterable[str], discount: float | None) -> list[str]:
-        """The stored columns from which those asked for are made."""
+    def _required_columns(self, columns: Iterable[str], discount: float | None) -> list[str]:
+        """Return the stored columns that the requested columns need."""
         stored = [name for name, _, _ in self.manifest.columns]
         if discount is not None and discount != self.manifest.discount and "ret" in stored:
             stored.remove("ret")  # computed with another discount
@@ -208,8 +212,8 @@ class Shards:
     def _discount(self, discount: float | None) -> float:
         if discount is None:
             raise MissingColumn(
-                f"{self.name} stores no column 'ret'.",
-                "It is derived when a discount is given: discount=0.99",
+                f"{self.name} has no stored column 'ret'.",
+                "With a discount it is derived: discount=0.99",
             )
         return discount
 
@@ -217,7 +221,7 @@ class Shards:
 def _table(file: Place, group: int | None, columns: list[str]) -> pa.Table:
     system, path = storage.filesystem(file)
     try:
-        # Of a bucket, all columns in a few large requests; of a disk, one after the other in less memory.
+        # A bucket is read in a few large requests for all columns; a disk column by column, in less memory.
         with (
             explained(file),
             open_parquet(path, file, filesystem=system, pre_buffer=isinstance(file, Location)) as parquet,
@@ -227,8 +231,8 @@ def _table(file: Place, group: int | None, columns: list[str]) -> pa.Table:
         raise Corrupt(f"{file} cannot be read as Parquet: {error}.") from None
 
 
-def _next(values: Array, last: Array, final: Any) -> Array:
-    """The following row's values [N, …], and on the last row of an episode those of `final`."""
+def _next_rows(values: Array, last: Array, final: Any) -> Array:
+    """Return the values of the next row [N, …]; on the last row of an episode, those of `final`."""
     following = np.empty_like(values)
     following[:-1] = values[1:]
     following[last] = final
@@ -236,27 +240,27 @@ def _next(values: Array, last: Array, final: Any) -> Array:
 
 
 def data_folders(root: Place) -> list[Place]:
-    """The data sets below a root, whether they open or not; an ingest under way is none."""
+    """Return the folders of data sets below a root, readable or not, without unfinished ingests."""
     return [folder for folder in storage.list_folders(root) if _is_data(folder)]
 
 
 def _is_data(folder: Place) -> bool:
-    # A folder *.partial is an ingest under way, whatever it already holds.
+    # A folder *.partial is an unfinished ingest, even if it contains a manifest.
     name = folder.resolve() if isinstance(folder, Path) else folder
     return name.suffix != ".partial" and storage.is_file(folder / MANIFEST_FILE)
 
 
 def open_shards(name_or_path: str | Place) -> Shards:
-    """Opens a data set by name (below `data_root`) or by its folder.
+    """Open a data set by name (below `data_root`) or by its folder.
 
     Args:
-        name_or_path: A folder may be in a bucket: `s3://BUCKET/FOLDER/NAME`. With `@1` behind it, as it was
-            after generation 1; with `@1+`, what came since.
+        name_or_path: Name or folder; a folder may be in a bucket: `s3://BUCKET/FOLDER/NAME`. The suffix `@1`
+            selects generations 0 to 1, `@1+` generation 1 and later ones.
 
     Raises:
-        UnknownName: There is none; says what is near and where it looked.
-        Corrupt: It is there, but not whole.
-        Unreachable: The bucket does not answer, or does not let us in.
+        UnknownName: There is no such data set.
+        Corrupt: A part of the data set is missing or was changed.
+        Unreachable: The bucket does not answer, or denies access.
     """
     generations = parse_generations(str(name_or_path))
     root, path = data_root(), locate(name_or_path if generations is None else generations.name)

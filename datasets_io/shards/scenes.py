@@ -1,7 +1,7 @@
-"""Scenes: what a simulator needs to replay episodes, kept beside the shards, one Parquet row each.
+"""Scenes: data with which a simulator replays episodes, stored next to the shards, one Parquet row each.
 
-A scene is a name and arrays of any shapes: the roads and everyone's tracks of a driving scenario, say.
-Several episodes may share one. Each is a row group of its own, so that reading one touches nothing else.
+A scene is a name and arrays of any shape, for example the roads and the recorded tracks of a driving
+scenario. Several episodes may share a scene. Each scene is one row group, so that it can be read separately.
 """
 
 from collections.abc import Mapping
@@ -23,10 +23,10 @@ _SHAPE = ".shape"
 
 
 class SceneWriter:
-    """Writes scenes into one file.
+    """Writer of scenes into one file.
 
     Args:
-        path: The file.
+        path: Path of the file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -38,14 +38,14 @@ class SceneWriter:
         return len(self._seen)
 
     def add(self, name: str, arrays: Mapping[str, Array]) -> None:
-        """Writes a scene, unless one of this name was written before.
+        """Write a scene, unless a scene with this name has been written.
 
         Args:
-            name: Its id.
-            arrays: Of numbers; the same names and types in every scene, shapes as they are.
+            name: Id of the scene.
+            arrays: Arrays of numbers; names and types are the same in every scene, shapes may differ.
 
         Raises:
-            BadValues: The arrays have other names or types than those of the scenes before.
+            BadValues: The names or types of the arrays differ from those of the earlier scenes.
         """
         if name in self._seen:
             return
@@ -60,24 +60,27 @@ class SceneWriter:
             self.path.parent.mkdir(exist_ok=True)
             self._file = pq.ParquetWriter(self.path, table.schema, compression="zstd")
         if table.schema != self._file.schema:
-            raise BadValues(f"scene {name} has other arrays than the scenes before it.")
+            raise BadValues(
+                f"the arrays of scene {name} differ from those of the scenes before it.",
+                "All scenes of a data set have arrays of the same names and types.",
+            )
         self._file.write_table(table)
 
     def close(self) -> None:
-        """Ends the file; without a scene there is none."""
+        """Close the file; without a scene no file is written."""
         if self._file is not None:
             self._file.close()
             self._file = None
 
 
 class Scenes:
-    """The scenes of a data set.
+    """Reader of the scenes of a data set.
 
     Args:
-        folder: Of scene files.
+        folder: Folder of scene files.
 
     Raises:
-        UnknownName: It holds none.
+        UnknownName: The folder contains no scene.
     """
 
     def __init__(self, folder: str | Place) -> None:
@@ -87,18 +90,20 @@ class Scenes:
                 names = parquet.read(["id"])["id"].to_pylist()
             self._where |= {name: (file, row) for row, name in enumerate(names)}
         if not self._where:
-            raise UnknownName(f"{folder} holds no scene.", "A data set of driving scenes has them.")
+            raise UnknownName(
+                f"{folder} contains no scene.", "Data sets of driving scenarios contain scenes."
+            )
 
     def __len__(self) -> int:
         return len(self._where)
 
     @property
     def ids(self) -> list[str]:
-        """The scenes' names, in the order in which they were written."""
+        """Return the names of the scenes, in the order in which they were written."""
         return list(self._where)
 
     def read(self, name: str) -> dict[str, Array]:
-        """The arrays of a scene.
+        """Read the arrays of a scene.
 
         Raises:
             UnknownName: There is no such scene.
