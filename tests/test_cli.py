@@ -1,4 +1,4 @@
-"""The command line as its users meet it: real processes in an empty folder."""
+"""The command line in an empty folder: in this process, or as the installed command where that matters."""
 
 import csv
 import json
@@ -18,6 +18,7 @@ import h5py
 import numpy as np
 import pytest
 import yaml
+from command import environment, off2on, succeeds
 
 OFF2ON = Path(sys.executable).with_name("off2on")
 PATIENCE = 240  # seconds until a process counts as stuck; a busy machine is slow
@@ -48,19 +49,11 @@ class Misnamed(IQL):
 '''
 
 
-def environment() -> dict[str, str]:
-    ours = ("OFF2ON_DATA", "PYTHONPATH", "PYTHONWARNINGS", "RAY_ADDRESS")
-    return {name: value for name, value in os.environ.items() if name not in ours}
-
-
-def off2on(cwd: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+def process(cwd: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run the installed command and check that it ends with 0."""
+    done = subprocess.run(
         [OFF2ON, *words], cwd=cwd, env=environment(), capture_output=True, text=True, timeout=PATIENCE
     )
-
-
-def succeeds(cwd: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
-    done = off2on(cwd, *words)
     assert done.returncode == 0, done.stderr
     return done
 
@@ -104,7 +97,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished(lab: Path) -> tuple[Path, subprocess.CompletedProcess[str]]:
     """A run to the end, and what it said."""
     words = ("--updates", "400", "--online", "40", "--eval-every", "100", "--strategy", "balanced")
-    done = succeeds(lab, "train", "iql", "toy-pendulum", *words, *SMALL)
+    done = process(lab, "train", "iql", "toy-pendulum", *words, *SMALL)
     return lab / "runs/toy-pendulum/iql-balanced-s0", done
 
 
@@ -135,7 +128,7 @@ MISTAKES = {
     "strategy-option": ("train iql toy-pendulum --online 9 strategy.offline_share=2", 2,
                         ["offline_share", "[0, 1]", "2", "off2on strategies symmetric"]),
     "strategy-offline": ("train iql toy-pendulum --strategy append", 2,
-                         ["--strategy is for the online side", "--strategy append --online 20k"]),
+                         ["--strategy is for the online phase", "--strategy append --online 20k"]),
     "crossing": ("train iql toy-pendulum --online 9 --strategy ensemble", 2, ["IQL", "off2on strategies"]),
     "no-simulator": ("train iql trips --updates 9 --online 9", 2, ["trips has no simulator", "--env"]),
     "run": ("eval runs/nothing", 2, ["'runs/nothing'", "Looked"]),
@@ -224,7 +217,7 @@ def with_its_imports(
 def test_help_is_quick_and_short(tmp_path: Path) -> None:
     def seconds() -> tuple[float, str]:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        said = succeeds(tmp_path, "--help").stdout
+        said = process(tmp_path, "--help").stdout
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, said
 
@@ -232,7 +225,7 @@ def test_help_is_quick_and_short(tmp_path: Path) -> None:
     (best, said), *_ = sorted(seconds() for _ in range(3))
     assert best <= 0.3
     assert len(said.splitlines()) <= 24
-    assert succeeds(tmp_path, "-h").stdout == said
+    assert process(tmp_path, "-h").stdout == said
 
 
 def test_the_help_states_the_defaults_of_the_plan(tmp_path: Path) -> None:
@@ -367,9 +360,10 @@ def test_report_takes_what_a_shell_finds(lab: Path, finished: tuple[Path, object
     assert "iql" in (lab / "page.html").read_text()
 
 
+@pytest.mark.slow
 def test_from_takes_what_is_not_said_from_the_run(lab: Path, finished: tuple[Path, object]) -> None:
     words = ("--online", "20", "--strategy", "append", "--eval-episodes", "1", "--threads", "1")
-    succeeds(lab, "train", "--from", "iql-balanced-s0", *words)
+    process(lab, "train", "--from", "iql-balanced-s0", *words)
     folder = lab / "runs/toy-pendulum/iql-append-s0"
     (there,), (here,) = (rows(place, "handover") for place in (finished[0], folder))
     assert there["score"] == here["score"]
@@ -379,20 +373,22 @@ def test_from_takes_what_is_not_said_from_the_run(lab: Path, finished: tuple[Pat
     another = shutil.copytree(finished[0], lab / "others/iql-balanced-s7", symlinks=True)
     about["seed"], about["plan"]["env"]["value"] = 7, "Pendulum-v1"
     (another / "run.yaml").write_text(yaml.safe_dump(about))
-    told = succeeds(lab, "train", "--from", str(another), *words, "--dry-run").stdout
+    told = process(lab, "train", "--from", str(another), *words, "--dry-run").stdout
     assert re.search(r"^seed +7 +\S*iql-balanced-s7/run.yaml", told, re.MULTILINE)
     assert re.search(r"^env +Pendulum-v1 +\S*iql-balanced-s7/run.yaml", told, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_a_class_of_ones_own_in_another_process_on_data_without_a_simulator(lab: Path) -> None:
     words = ("--updates", "20", "--learners", "1", "--eval-every", "20")
-    done = succeeds(lab, "train", "my_lab:SharpIQL", "trips", *words, *SMALL)
+    done = process(lab, "train", "my_lab:SharpIQL", "trips", *words, *SMALL)
     assert done.stdout == f"{'run':<10} runs/trips/SharpIQL-s0\n"
     (row,) = rows(lab / "runs/trips/SharpIQL-s0", "offline")
     assert (row["actor/sharp"], row["score"]) == ("7.0", "")
     assert (lab / "runs/trips/SharpIQL-s0/policy.pt").is_file()
 
 
+@pytest.mark.slow
 def test_interrupted_killed_and_resumed_is_the_same_run(lab: Path, finished: tuple[Path, object]) -> None:
     folder = lab / "again/toy-pendulum/iql-balanced-s0"
     words = ["train", "iql", "toy-pendulum", "--updates", "400", "--online", "40", "--eval-every", "100"]
@@ -411,12 +407,12 @@ def test_interrupted_killed_and_resumed_is_the_same_run(lab: Path, finished: tup
         wait_for_line(process, "handover")
         os.killpg(process.pid, signal.SIGKILL)
         process.wait(PATIENCE)
-    describe_online_settings = off2on(lab, *words, "--resume", "--eval-episodes", "7")
+    changed = off2on(lab, *words, "--resume", "--eval-episodes", "7")
     assert (
-        describe_online_settings.returncode,
-        "was run with eval_episodes" in describe_online_settings.stderr,
+        changed.returncode,
+        "was run with eval_episodes" in changed.stderr,
     ) == (2, True)
-    succeeds(lab, *words, "--resume")
+    process(lab, *words, "--resume")
     assert yaml.safe_load((folder / "run.yaml").read_text())["status"] == "finished"
     expected, found = (
         [(row["updates"], row["score"], row["q"]) for row in rows(place, "offline")]
