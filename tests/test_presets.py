@@ -1,7 +1,6 @@
 """Presets: a paper's values by family of data, in the catalogue and through the command line."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from command import environment, off2on, succeeds
 
 from datasets_io import Shards
 from off2on.algorithms import CATALOGUE, find_algorithm
@@ -101,26 +101,20 @@ OFF2ON = Path(sys.executable).with_name("off2on")
 SMALL = ("hidden=16,16", "batch_size=32", "--eval-episodes", "1", "--threads", "1")
 
 
-def off2on(cwd: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    ours = ("OFF2ON_DATA", "PYTHONPATH", "PYTHONWARNINGS", "RAY_ADDRESS")
-    environment = {name: value for name, value in os.environ.items() if name not in ours}
-    return subprocess.run(
-        [OFF2ON, *words], cwd=cwd, env=environment, capture_output=True, text=True, timeout=240
-    )
-
-
-def succeeds(cwd: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    done = off2on(cwd, *words)
-    assert done.returncode == 0, done.stderr
-    return done
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working directory with toy data."""
+    lab = tmp_path_factory.mktemp("presets")
+    succeeds(lab, "data", "add", "toy-pendulum", "episodes=4")
+    return lab
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working directory with toy data, and a finished run that took a preset."""
-    lab = tmp_path_factory.mktemp("presets")
-    succeeds(lab, "data", "add", "toy-pendulum", "episodes=4")
-    succeeds(lab, "train", "iql", "toy-pendulum", "--updates", "20", *SMALL, "preset=antmaze", "beta=5")
+def trained(lab: Path) -> Path:
+    """That directory, with a finished run that took a preset."""
+    words = ["train", "iql", "toy-pendulum", "--updates", "20", *SMALL, "preset=antmaze", "beta=5"]
+    done = subprocess.run([OFF2ON, *words], cwd=lab, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     return lab
 
 
@@ -147,30 +141,30 @@ def test_a_dry_run_shows_what_comes_from_a_preset(lab: Path):
 
 
 @pytest.mark.slow
-def test_a_run_writes_down_what_came_from_a_preset(lab: Path):
-    about = yaml.safe_load((lab / "runs/toy-pendulum/iql-s0/run.yaml").read_text())["hyperparameters"]
+def test_a_run_writes_down_what_came_from_a_preset(trained: Path):
+    about = yaml.safe_load((trained / "runs/toy-pendulum/iql-s0/run.yaml").read_text())["hyperparameters"]
     assert about["expectile"] == {"value": 0.9, "default": 0.7, "origin": "preset antmaze"}
     assert about["beta"] == {"value": 5.0, "default": 3.0, "origin": "command line"}
     assert about["weight_clip"]["origin"] == "default"
 
 
 @pytest.mark.slow
-def test_from_a_run_a_preset_is_inherited_value_by_value(lab: Path):
-    said = dry(lab, "--from", "iql-s0", "--online", "10", "--out", "dry")
+def test_from_a_run_a_preset_is_inherited_value_by_value(trained: Path):
+    said = dry(trained, "--from", "iql-s0", "--online", "10", "--out", "dry")
     for name, value in (("expectile", "0.9"), ("beta", "5"), ("reward", "minus_one"), ("hidden", "16,16")):
         assert said[name][0] == value
         assert said[name][1].endswith("iql-s0/run.yaml")
     assert said["normalise_obs"][0] == "False"
     # to say the same again is as well
-    again = dry(lab, "--from", "iql-s0", "--online", "10", "--out", "dry", "preset=antmaze", "beta=5")
+    again = dry(trained, "--from", "iql-s0", "--online", "10", "--out", "dry", "preset=antmaze", "beta=5")
     assert again["expectile"] == ["0.9", "preset antmaze"]
     assert again["beta"] == ["5", "command line"]
     assert again["hidden"][1].endswith("iql-s0/run.yaml")
 
 
 @pytest.mark.slow
-def test_another_preset_than_the_runs_is_refused(lab: Path):
-    done = off2on(lab, "train", "--from", "iql-s0", "--online", "10", "--out", "dry", "preset=adroit")
+def test_another_preset_than_the_runs_is_refused(trained: Path):
+    done = off2on(trained, "train", "--from", "iql-s0", "--online", "10", "--out", "dry", "preset=adroit")
     assert done.returncode == 2
     assert "iql-s0 was run with" in done.stderr
 
