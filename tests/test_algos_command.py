@@ -11,7 +11,9 @@ from io import StringIO
 from itertools import groupby
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+import command
 import pytest
 
 from off2on.algorithms import CATALOGUE, find_algorithm
@@ -43,10 +45,8 @@ class Lean(IQL):
 @cache
 def off2on(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """A verb on a screen of 120 columns; the same words are run once."""
-    variables = os.environ | {"COLUMNS": "120"}
-    return subprocess.run(
-        [OFF2ON, *words], env=variables, cwd=cwd, capture_output=True, text=True, timeout=240
-    )
+    with mock.patch.dict(os.environ, COLUMNS="120"):
+        return command.off2on(cwd or Path.cwd(), *words)
 
 
 @cache
