@@ -248,7 +248,7 @@ def test_slopes_and_some_members_are_those_of_each_member(layer_norm: Any):
 
 
 def test_redq_refuses_more_members_than_there_are(build_learner: Make):
-    with pytest.raises(HyperparameterError, match="at most critics: got 3 of 2"):
+    with pytest.raises(HyperparameterError, match="at most critics, 2: got 3"):
         build_learner(REDQ, critics=2, subset=3)
 
 

@@ -46,7 +46,7 @@ class Policy(nn.Module):
             self.register_buffer(name, value, persistent=False)
 
     def forward(self, obs: Tensor, explore: bool = False) -> Tensor:
-        """Return actions in the environment's units, [B, A] float32 or [B] int64, at raw observations [B, D]."""
+        """Return actions in the environment's units, [B, A] float32 or [B] int64, at raw [B, D]."""
         return self._to_environment(self.recipe.act(self.nets, self._normalise(obs), self.hp, explore))
 
     @property

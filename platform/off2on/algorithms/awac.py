@@ -1,4 +1,4 @@
-"""AWAC: an actor-critic whose policy copies the better actions, offline and online alike.
+"""AWAC: an actor-critic with advantage-weighted cloning, the same offline and online.
 
 Nair, Gupta, Dalal & Levine, "AWAC: Accelerating Online Reinforcement Learning with Offline
 Datasets", 2020, arXiv:2006.09359.
@@ -10,11 +10,11 @@ Datasets", 2020, arXiv:2006.09359.
 Order as in the authors' code (rlkit): both losses see the networks as the update found them, so a~
 and a' are drawn first, and the actor steps before the critics it reads; then the targets. The policy
 is N(tanh f(s), sigma) with one sigma for all states, log sigma in [-6, 0]. Only the policy's weights
-decay. The batch and what was learnt go on unchanged when training goes online.
+decay. At the handover, neither the batches nor the networks change.
 
 Differences: the paper's weight exp(A / lambda) / Z has an unknown Z(s); the authors' code divides by
 the sum over the batch, which is the default here. ``weight=exp_clip`` is CORL's, without Z, and the
-presets are CORL's settings with it. Samples are clipped to the action box before they are judged
+presets are CORL's settings with it. Samples are clipped to the action box before they are evaluated
 (d3rlpy, CORL). log sigma is a clipped number that starts where the authors' squashed one does, at -3.
 The critics are as deep as the policy. With several learners the softmax is over a learner's share.
 """
@@ -40,7 +40,7 @@ CORL = {"weight": "exp_clip", "batch_size": 256, "hidden": (256, 256, 256), "nor
 
 @dataclass(frozen=True)
 class AWACHyperparameters(Hyperparameters):
-    """The paper's appendix; presets for D4RL from CORL."""
+    """Hyperparameters of the paper's appendix; presets for D4RL from CORL."""
 
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "locomotion": CORL | {"temperature": 0.3333},
@@ -49,25 +49,27 @@ class AWACHyperparameters(Hyperparameters):
     }
 
     temperature: float = hp(
-        1.0, "lambda: small chases the critics, large copies the data", above=0, search=("log", 0.1, 10)
+        1.0, "lambda: small follows the critics, large clones the data", above=0, search=("log", 0.1, 10)
     )
-    weight: str = hp("softmax", "of an action: over the batch, or by itself", choices=("softmax", "exp_clip"))
-    weight_clip: float = hp(100.0, "largest weight of exp_clip", above=0)
-    weight_decay: float = hp(1e-4, "of the policy, added to its gradient", least=0)
-    critic_lr: float = hp(3e-4, "Adam's step size for the critics", above=0, search=("log", 1e-4, 1e-3))
-    batch_size: int = hp(1024, "transitions per update, over all learners", least=1)
+    weight: str = hp(
+        "softmax", "weight of an action: over the batch, or independent", choices=("softmax", "exp_clip")
+    )
+    weight_clip: float = hp(100.0, "largest weight with exp_clip", above=0)
+    weight_decay: float = hp(1e-4, "weight decay of the policy, added to its gradient", least=0)
+    critic_lr: float = hp(3e-4, "learning rate of the critics (Adam)", above=0, search=("log", 1e-4, 1e-3))
+    batch_size: int = hp(1024, "transitions per gradient update, over all learners", least=1)
     hidden: tuple[int, ...] = hp((256, 256, 256, 256), "widths of the hidden layers", least=1)
 
 
 class AWAC(OfflineToOnline):
-    """Copy the better actions, by a critic learnt off-policy."""
+    """Advantage-weighted cloning with a critic that is learned off-policy."""
 
     Hyperparameters = AWACHyperparameters
     objectives = ("actor", "critic")
 
     @classmethod
     def build_nets(cls, obs_space: Any, action_space: Any, hp: AWACHyperparameters) -> Nets:
-        """Twin critics with targets and a Gaussian policy."""
+        """Build twin critics with targets and a Gaussian policy."""
         obs, action = obs_space.shape[0], action_space.shape[0]
         return Nets(
             actor=GaussianActor(obs, action, hp.hidden, log_std=(-6.0, 0.0), start=-3.0),
@@ -85,7 +87,7 @@ class AWAC(OfflineToOnline):
 
     @classmethod
     def compute_actor_loss(cls, nets: Nets, batch: Batch, hp: AWACHyperparameters) -> Loss:
-        """Cloning, weighted by how much better than the policy's own an action is."""
+        """Compute the cloning loss, weighted by the advantage over the policy's own action."""
         with torch.no_grad():
             actions = torch.stack((batch.action, batch.own_action))
             taken, own = nets.critic(batch.obs, actions).amin(0)
@@ -100,7 +102,7 @@ class AWAC(OfflineToOnline):
 
     @classmethod
     def compute_critic_loss(cls, nets: Nets, batch: Batch, hp: AWACHyperparameters) -> Loss:
-        """Bellman error of every critic against the smaller target."""
+        """Compute the Bellman error of every critic against the minimum of the targets."""
         with torch.no_grad():
             future = nets.target.critic(batch.next_obs, batch.own_next_action).amin(0)
             target = batch.reward + hp.discount * batch.mask * future
@@ -109,11 +111,11 @@ class AWAC(OfflineToOnline):
 
     @classmethod
     def optimizer(cls, objective: str, hp: AWACHyperparameters, vector: Tensor) -> torch.optim.Optimizer:
-        """Adam, with decay of the policy's weights."""
+        """Return Adam, with weight decay for the policy."""
         decay = hp.weight_decay if objective == "actor" else 0.0
         return torch.optim.Adam([vector], lr=cls.lr(objective, hp, 0.0), weight_decay=decay, fused=True)
 
     @classmethod
     def distribution(cls, nets: Nets, obs: Tensor, hp: AWACHyperparameters) -> Normal:
-        """The Gaussian of its actions."""
+        """Return the Gaussian distribution of actions at [B, D]."""
         return nets.actor(obs)  # type: ignore[no-any-return]

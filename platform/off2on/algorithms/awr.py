@@ -1,4 +1,4 @@
-"""AWR: two regressions in turn, of values on returns and of the policy on the better actions.
+"""AWR: alternate regression of values on returns, and of the policy on actions weighted by advantage.
 
 Peng, Kumar, Zhang & Levine, "Advantage-Weighted Regression: Simple and Scalable Off-Policy
 Reinforcement Learning", 2019, arXiv:1910.00177.
@@ -10,13 +10,13 @@ Reinforcement Learning", 2019, arXiv:1910.00177.
             A = (G(s) - V(s) - mean) / (std + 1e-5), pi(s) = N(mu(s), sigma) with sigma fixed
 
 A cycle: G of all rows, 200 steps of the value; G and A of all rows with the new value, 1,000 steps of
-the policy, both by stochastic gradients with momentum 0.9. G and A stand still for a turn: no targets.
+the policy, both by stochastic gradients with momentum 0.9. G and A are constant in between: no targets.
 
-Differences: as in the authors' code, where the paper's text has beta = 0.05 and an advantage as it
-comes (``normalise_advantage=False``), the advantage is normalised over all rows held; V is a
-network divided by 1 - gamma, so that one step size suits every discount; c / 2 is 5. Batches are
-drawn with replacement. A row that came in since the last G takes part once it has one. Observations
-are normalised with the moments of the data. Default sigma and step size are Ant's.
+Differences: as in the authors' code, where the paper's text has beta = 0.05 and an advantage that is not
+normalised (``normalise_advantage=False``), the advantage is normalised over all rows held; V is a
+network divided by 1 - gamma, so that one learning rate fits every discount; c / 2 is 5. Batches are
+drawn with replacement. A row added since the last G is used once it has one. Observations
+are normalised with the moments of the data. Default sigma and learning rate are Ant's.
 """
 
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ from off2on.rllib.algorithm import OfflineToOnline
 
 @dataclass(frozen=True)
 class AWRHyperparameters(Hyperparameters):
-    """The authors' configuration."""
+    """Hyperparameters of the authors' configuration."""
 
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "hopper": {"sigma": 0.4, "actor_lr": 1e-4},
@@ -46,24 +46,26 @@ class AWRHyperparameters(Hyperparameters):
         "walker2d": {"sigma": 0.4, "actor_lr": 2.5e-5},
     }
 
-    beta: float = hp(1.0, "temperature: small is picky, large is cloning", above=0, search=("log", 0.1, 10))
-    normalise_advantage: bool = hp(True, "to mean 0 and deviation 1 over all rows; without, beta is 0.05")
-    weight_clip: float = hp(20.0, "largest weight", above=0)
-    trace: float = hp(0.95, "lambda of the returns: 0 trusts V, 1 the rewards", least=0, most=1)
-    value_updates: int = hp(200, "of the value in a cycle", least=1)
-    actor_updates: int = hp(1000, "of the policy in a cycle", least=1)
-    value_lr: float = hp(0.01, "step size for the value", above=0, search=("log", 1e-3, 0.03))
-    actor_lr: float = hp(5e-5, "step size for the policy", above=0, search=("log", 1e-5, 1e-3))
-    momentum: float = hp(0.9, "of both", least=0, below=1)
-    sigma: float = hp(0.2, "of the policy, which does not learn it", above=0)
-    bound_penalty: float = hp(10.0, "c, on means outside of the action box", least=0)
-    discount: float = hp(0.99, "gamma, per step", least=0, below=1)
+    beta: float = hp(
+        1.0, "temperature: small selects the best actions, large is cloning", above=0, search=("log", 0.1, 10)
+    )
+    normalise_advantage: bool = hp(True, "normalise advantages to mean 0, std 1; without it use beta=0.05")
+    weight_clip: float = hp(20.0, "largest weight of a transition", above=0)
+    trace: float = hp(0.95, "lambda of the returns: 0 uses V only, 1 the rewards only", least=0, most=1)
+    value_updates: int = hp(200, "updates of the value in a cycle", least=1)
+    actor_updates: int = hp(1000, "updates of the policy in a cycle", least=1)
+    value_lr: float = hp(0.01, "learning rate of the value (SGD)", above=0, search=("log", 1e-3, 0.03))
+    actor_lr: float = hp(5e-5, "learning rate of the policy (SGD)", above=0, search=("log", 1e-5, 1e-3))
+    momentum: float = hp(0.9, "momentum of both optimisers", least=0, below=1)
+    sigma: float = hp(0.2, "constant standard deviation of the policy", above=0)
+    bound_penalty: float = hp(10.0, "c, weight of the penalty on means outside the action box", least=0)
+    discount: float = hp(0.99, "gamma, the discount per environment step", least=0, below=1)
     hidden: tuple[int, ...] = hp((128, 64), "widths of the hidden layers", least=1)
     normalise_obs: bool = hp(True, NORMALISE)
 
 
 class AWR(OfflineToOnline):
-    """Regress values on returns, and the policy on the better actions."""
+    """Regression of values on returns, and of the policy on actions weighted by advantage."""
 
     Hyperparameters = AWRHyperparameters
     columns = ("obs", "action", "reward", "next_obs", "mask", "last")
@@ -72,7 +74,7 @@ class AWR(OfflineToOnline):
 
     @classmethod
     def build_nets(cls, obs_space: Any, action_space: Any, hp: AWRHyperparameters) -> Nets:
-        """A value, in units of 1 / (1 - gamma), and the mean of a policy that starts near 0."""
+        """Build a value in units of 1 / (1 - gamma), and the mean of a policy that starts near 0."""
         obs, action = obs_space.shape[0], action_space.shape[0]
         actor = MLP((obs, *hp.hidden, action))
         torch.nn.init.uniform_(actor[-1].weight, -0.01, 0.01)  # type: ignore[arg-type]
@@ -81,7 +83,7 @@ class AWR(OfflineToOnline):
 
     @classmethod
     def compute_value_loss(cls, nets: Nets, batch: Batch, hp: AWRHyperparameters) -> Loss:
-        """Regression on the returns, in the network's units."""
+        """Compute the squared error of the value to the returns, in the network's units."""
         known, unit = (batch.labelled > 0).float(), 1 / (1 - hp.discount)
         value = nets.value(batch.obs)
         error = batch.lambda_return / unit - value
@@ -89,7 +91,7 @@ class AWR(OfflineToOnline):
 
     @classmethod
     def compute_actor_loss(cls, nets: Nets, batch: Batch, hp: AWRHyperparameters) -> Loss:
-        """Advantage-weighted cloning, with means held inside the box."""
+        """Compute the advantage-weighted cloning loss, with a penalty on means outside the box."""
         known, policy = (batch.labelled > 0).float(), cls.distribution(nets, batch.obs, hp)
         log_prob = known * policy.log_prob(batch.action)
         loss = losses.advantage_weighted(log_prob, batch.advantage, 1 / hp.beta, hp.weight_clip)
@@ -98,28 +100,28 @@ class AWR(OfflineToOnline):
 
     @classmethod
     def distribution(cls, nets: Nets, obs: Tensor, hp: AWRHyperparameters) -> Normal:
-        """The distribution of actions at [B, D]."""
+        """Return the distribution of actions at [B, D]."""
         mean = nets.actor(obs)
         return Normal(mean, mean.new_full(mean.shape[-1:], hp.sigma))
 
     @classmethod
     def is_due(cls, objective: Objective, hp: AWRHyperparameters, update: int, progress: float) -> bool:
-        """The value first, then the policy, over and over."""
+        """Return True for the value in the first part of a cycle, for the policy in the second."""
         first = (update - 1) % (hp.value_updates + hp.actor_updates) < hp.value_updates
         return first == (objective.name == "value")
 
     @classmethod
     def is_relabel_due(cls, hp: AWRHyperparameters, update: int) -> bool:
-        """Before the value's turn and before the policy's."""
+        """Return True before the first update of the value and of the policy in a cycle."""
         return (update - 1) % (hp.value_updates + hp.actor_updates) in (0, hp.value_updates)
 
     @classmethod
     def relabel(cls, nets: Nets, rows: Batch, hp: AWRHyperparameters, update: int) -> dict[str, Tensor]:
-        """Returns for the value's turn, advantages for the policy's."""
+        """Compute the returns for the value, and the advantages for the policy."""
         unit = 1 / (1 - hp.discount)
-        # In pieces, whose hidden layers take less room than those of all rows at once.
+        # In pieces, as the hidden layers of all rows at once need more memory.
         at = unit * torch.cat([nets.value(piece) for piece in rows.obs.split(1 << 16)])
-        after, ends = at.roll(-1), rows.last > 0  # the next state is the next row's, save at an end
+        after, ends = at.roll(-1), rows.last > 0  # the next state is that of the next row, except at an end
         after[ends] = unit * nets.value(rows.next_obs[ends])
         total = losses.lambda_returns(rows.reward, hp.discount * rows.mask, rows.last, after, hp.trace)
         labels = {"lambda_return": total, "labelled": torch.ones_like(total)}
@@ -130,5 +132,5 @@ class AWR(OfflineToOnline):
 
     @classmethod
     def optimizer(cls, objective: str, hp: AWRHyperparameters, vector: Tensor) -> torch.optim.Optimizer:
-        """Gradient descent with momentum."""
+        """Return gradient descent with momentum."""
         return torch.optim.SGD([vector], lr=cls.lr(objective, hp, 0.0), momentum=hp.momentum)

@@ -1,7 +1,7 @@
-"""BC: behaviour cloning, the data's actions by regression.
+"""BC: behaviour cloning, regression on the data's actions.
 
 Pomerleau, "Efficient Training of Artificial Neural Networks for Autonomous Navigation", Neural
-Computation 3(1), 1991; in offline reinforcement learning the floor that others must beat.
+Computation 3(1), 1991; the baseline of offline reinforcement learning.
 
     actor   L_pi = E[ |pi(s) - a|^2 ]      mean over batch and action dimensions (deterministic)
     actor   L_pi = -E[ log pi(a|s) ]       pi(s) = N(tanh f(s), g(s))            (gaussian)
@@ -27,17 +27,17 @@ from off2on.rllib.algorithm import OfflineToOnline
 
 @dataclass(frozen=True)
 class BCHyperparameters(Hyperparameters):
-    """One of its own."""
+    """Hyperparameters of BC."""
 
     policy: str = hp(
         "deterministic",
-        "one action per state by regression, or a Gaussian by likelihood",
+        "one action per state, fitted by regression, or a Gaussian, fitted by likelihood",
         choices=("deterministic", "gaussian"),
     )
 
 
 class BC(OfflineToOnline):
-    """Copy the data."""
+    """Behaviour cloning."""
 
     Hyperparameters = BCHyperparameters
     columns = ("obs", "action")
@@ -45,13 +45,13 @@ class BC(OfflineToOnline):
 
     @classmethod
     def build_nets(cls, obs_space: Any, action_space: Any, hp: BCHyperparameters) -> Nets:
-        """One policy."""
+        """Build the policy."""
         actor = DeterministicActor if hp.policy == "deterministic" else StateGaussianActor
         return Nets(actor=actor(obs_space.shape[0], action_space.shape[0], hp.hidden))
 
     @classmethod
     def compute_actor_loss(cls, nets: Nets, batch: Batch, hp: BCHyperparameters) -> Loss:
-        """Squared distance to the data's actions, or how unlikely they are."""
+        """Compute the squared distance to the data's actions, or their negative log-likelihood."""
         policy = nets.actor(batch.obs)
         if hp.policy == "deterministic":
             return F.mse_loss(policy, batch.action), {}
@@ -59,12 +59,12 @@ class BC(OfflineToOnline):
 
     @classmethod
     def distribution(cls, nets: Nets, obs: Tensor, hp: BCHyperparameters) -> Normal | None:
-        """The Gaussian of its actions, if it is one."""
+        """Return the Gaussian of a Gaussian policy, None of a deterministic one."""
         return None if hp.policy == "deterministic" else nets.actor(obs)
 
     @classmethod
     def act(cls, nets: Nets, obs: Tensor, hp: BCHyperparameters, explore: bool) -> Tensor:
-        """The policy's action; a Gaussian's mean, or a sample when exploring."""
+        """Return the policy's action; of a Gaussian the mean, or a sample if exploring."""
         if hp.policy == "deterministic":
             return nets.actor(obs)  # type: ignore[no-any-return]
         return super().act(nets, obs, hp, explore)

@@ -1,4 +1,4 @@
-"""BCQ: Q-learning over actions that a generative model of the data proposes.
+"""BCQ: Q-learning over actions proposed by a generative model of the data.
 
 Fujimoto, Meger & Precup, "Off-Policy Deep Reinforcement Learning without Exploration", ICML 2019,
 arXiv:1812.02900.
@@ -8,12 +8,12 @@ arXiv:1812.02900.
                    a_n = xi'(s', G(s', z_n)),  n = 1 ... 10,  z_n ~ clip(N(0, 1), -0.5, 0.5)     (13)
     actor   L_xi = -E[ Q_1(s, xi(s, G(s, z))) ],  xi(s, a) = clip(a + Phi tanh(f(s, a)), -1, 1)
 
-Order: autoencoder, critics, perturbation, targets. It acts by the best of 100 proposals under Q_1.
+Order: autoencoder, critics, perturbation, targets. The policy takes the best of 100 proposals under Q_1.
 
-Differences: the target takes the best of 10 proposals and acting the best of 100, as the authors'
-code does; algorithm 1 has one n for both. Error and divergence of the autoencoder are means over
+Differences: the target takes the best of 10 proposals and the policy the best of 100, as in the authors'
+code; algorithm 1 has one n for both. Error and divergence of the autoencoder are means over
 dimensions, as in the code. At test time the 100 latents are the same for every state, drawn when
-the networks are built, so that the policy is a function; exploring online draws fresh ones.
+the networks are built, so that the policy is a function; online exploration draws new ones.
 """
 
 from dataclasses import dataclass
@@ -33,26 +33,28 @@ from off2on.rllib.algorithm import OfflineToOnline
 
 @dataclass(frozen=True)
 class BCQHyperparameters(Hyperparameters):
-    """Appendix C of the paper, and the authors' code."""
+    """Hyperparameters of appendix C and the authors' code."""
 
     perturbation: float = hp(
         0.05, "Phi, the largest correction of an action; 0 is none", least=0, search=("uniform", 0, 0.2)
     )
-    smallest: float = hp(0.75, "w, share of the smallest critic in the target, the rest is the largest's",
+    smallest: float = hp(0.75, "w of the target value: w min_i Q_i + (1 - w) max_i Q_i",
                          least=0, most=1)  # fmt: skip
-    target_samples: int = hp(10, "proposals of which the target takes the best", least=1)
-    act_samples: int = hp(100, "proposals of which acting takes the best", least=1)
+    target_samples: int = hp(10, "number of proposals that the target maximises over", least=1)
+    act_samples: int = hp(100, "number of proposals that the policy maximises over", least=1)
     vae_hidden: tuple[int, ...] = hp((750, 750), "widths of the autoencoder's hidden layers", least=1)
     kl_weight: float = hp(0.5, "weight of the autoencoder's divergence from N(0, 1)", least=0)
-    vae_lr: float = hp(1e-3, "Adam's step size for the autoencoder", above=0)
-    critic_lr: float = hp(1e-3, "Adam's step size for the critics", above=0, search=("log", 1e-4, 1e-3))
-    actor_lr: float = hp(1e-3, "Adam's step size for the perturbation", above=0, search=("log", 1e-4, 1e-3))
+    vae_lr: float = hp(1e-3, "learning rate of the autoencoder (Adam)", above=0)
+    critic_lr: float = hp(1e-3, "learning rate of the critics (Adam)", above=0, search=("log", 1e-4, 1e-3))
+    actor_lr: float = hp(
+        1e-3, "learning rate of the perturbation (Adam)", above=0, search=("log", 1e-4, 1e-3)
+    )
     hidden: tuple[int, ...] = hp((400, 300), "widths of the hidden layers", least=1)
-    batch_size: int = hp(100, "transitions per update, over all learners", least=1)
+    batch_size: int = hp(100, "transitions per gradient update, over all learners", least=1)
 
 
 class BCQ(OfflineToOnline):
-    """Q-learning over actions that a generative model of the data proposes."""
+    """Q-learning over actions proposed by a generative model of the data."""
 
     Hyperparameters = BCQHyperparameters
     objectives = ("vae", "critic", "actor")
@@ -60,7 +62,7 @@ class BCQ(OfflineToOnline):
 
     @classmethod
     def build_nets(cls, obs_space: Any, action_space: Any, hp: BCQHyperparameters) -> Nets:
-        """The autoencoder, twin critics and the perturbation; the latter two have targets."""
+        """Build the autoencoder, twin critics and the perturbation; the latter two have targets."""
         obs, action = obs_space.shape[0], action_space.shape[0]
         vae = Autoencoder(obs, action, hp.vae_hidden)
         vae.register_buffer("draws", vae.latents(hp.act_samples, 1))
@@ -73,12 +75,12 @@ class BCQ(OfflineToOnline):
 
     @classmethod
     def compute_vae_loss(cls, nets: Nets, batch: Batch, hp: BCQHyperparameters) -> Loss:
-        """Reconstruct the data's actions from few latent numbers."""
+        """Compute the loss of the autoencoder of the data's actions."""
         return nets.vae.loss_per_transition(batch.obs, batch.action, hp.kl_weight).mean(), {}
 
     @classmethod
     def compute_critic_loss(cls, nets: Nets, batch: Batch, hp: BCQHyperparameters) -> Loss:
-        """Q-learning, its maximum taken over a few proposals."""
+        """Compute the Bellman error against the maximum over a few proposals."""
         with torch.no_grad():
             latent = nets.vae.latents(hp.target_samples, len(batch.obs))
             action = nets.target.actor(batch.next_obs, nets.vae(batch.next_obs, latent))
@@ -89,7 +91,7 @@ class BCQ(OfflineToOnline):
 
     @classmethod
     def compute_actor_loss(cls, nets: Nets, batch: Batch, hp: BCQHyperparameters) -> Loss:
-        """Deterministic policy gradient of the perturbation."""
+        """Compute the deterministic policy gradient loss of the perturbation."""
         with torch.no_grad():
             proposal = nets.vae(batch.obs, nets.vae.latents(len(batch.obs)))
         action = nets.actor(batch.obs, proposal)
@@ -98,7 +100,7 @@ class BCQ(OfflineToOnline):
 
     @classmethod
     def act(cls, nets: Nets, obs: Tensor, hp: BCQHyperparameters, explore: bool) -> Tensor:
-        """The best of many proposals, fresh ones when exploring."""
+        """Return the best of many proposals; new ones are drawn if exploring."""
         rows, fixed = obs.shape[0], nets.vae.draws
         latent = nets.vae.latents(len(fixed), rows) if explore else fixed.expand(-1, rows, -1)
         return best_action(nets.critic, obs, nets.actor(obs, nets.vae(obs, latent)))

@@ -1,4 +1,4 @@
-"""BEAR: an actor-critic whose policy stays on the support of the data's actions.
+"""BEAR: an actor-critic with a bound on the MMD between the policy's and the data's actions.
 
 Kumar et al., "Stabilizing Off-Policy Q-Learning via Bootstrapping Error Reduction", NeurIPS 2019,
 arXiv:1906.00949.
@@ -10,14 +10,14 @@ arXiv:1906.00949.
                           MMD of u_n ~ pi(s) and v_n ~ G(s, clip(N(0, 1), -0.5, 0.5)), before the tanh
     multiplier  L_alpha = -alpha E[ MMD(s) - eps ],  alpha = exp(clip(log alpha, -5, 10))
 
-Order: autoencoder, critics, policy, multiplier, targets. It acts by the best of 100 samples under Q_1.
+Order: autoencoder, critics, policy, multiplier, targets. Acting takes the best of 100 samples under Q_1.
 
 Differences: settings are those of the authors' runs on D4RL, whose code reports the root of the MMD
-and drops the penalty on the critics' spread. The target's actions are the following copy's, as in
+and drops the penalty on the critics' spread. The target's actions are those of the target policy, as in
 the paper; those runs take them from pi itself (``slow_actor=false``). The Q of the policy is that of one of
 the MMD's samples; the authors' first code averaged over all. The MMD is computed once per update,
 with the autoencoder as it was before its step. 40k updates of warm-up are a share of the offline
-ones. At test time the 100 samples are made of the same noise in every state.
+ones. At test time the 100 samples use the same noise in every state.
 """
 
 from collections.abc import Mapping
@@ -41,29 +41,29 @@ LOG_ALPHA = (-5.0, 10.0)
 
 @dataclass(frozen=True)
 class BEARHyperparameters(Hyperparameters):
-    """The authors' configuration for D4RL; Hopper and Walker2d where data sets differ."""
+    """Hyperparameters of the authors for D4RL; those of Hopper and Walker2d where data sets differ."""
 
-    threshold: float = hp(0.05, "eps, the largest MMD", above=0, search=("log", 0.02, 0.2))
+    threshold: float = hp(0.05, "eps, the bound on the MMD", above=0, search=("log", 0.02, 0.2))
     kernel: str = hp("laplacian", "kernel of the MMD", choices=("laplacian", "gaussian"))
     sigma: float = hp(20.0, "width of the kernel", above=0, search=("choice", 10.0, 20.0, 50.0))
-    mmd_samples: int = hp(4, "actions of the policy, and of the data's model, that are compared", least=1)
+    mmd_samples: int = hp(4, "number of actions of the policy, and of the data's model, in the MMD", least=1)
     warmup_share: float = hp(0.04, "share of the offline updates without Q in the policy's loss", least=0)
-    slow_actor: bool = hp(True, "take the target's actions from the policy's following copy")
-    smallest: float = hp(0.75, "w, share of the smallest critic in the target", least=0, most=1)
-    target_samples: int = hp(10, "actions of which the target takes the best", least=1)
-    act_samples: int = hp(100, "actions of which acting takes the best", least=1)
+    slow_actor: bool = hp(True, "take the target's actions from the target network of the policy")
+    smallest: float = hp(0.75, "w of the target value: w min_i Q_i + (1 - w) max_i Q_i", least=0, most=1)
+    target_samples: int = hp(10, "number of actions that the target maximises over", least=1)
+    act_samples: int = hp(100, "number of actions that the policy maximises over", least=1)
     vae_hidden: tuple[int, ...] = hp((750, 750), "widths of the autoencoder's hidden layers", least=1)
     kl_weight: float = hp(0.5, "weight of the autoencoder's divergence from N(0, 1)", least=0)
-    vae_lr: float = hp(3e-4, "Adam's step size for the autoencoder", above=0)
-    critic_lr: float = hp(3e-4, "Adam's step size for the critics", above=0, search=("log", 1e-4, 1e-3))
-    actor_lr: float = hp(1e-4, "Adam's step size for the policy", above=0, search=("log", 3e-5, 1e-3))
-    multiplier_lr: float = hp(1e-3, "Adam's step size for log alpha", above=0)
+    vae_lr: float = hp(3e-4, "learning rate of the autoencoder (Adam)", above=0)
+    critic_lr: float = hp(3e-4, "learning rate of the critics (Adam)", above=0, search=("log", 1e-4, 1e-3))
+    actor_lr: float = hp(1e-4, "learning rate of the policy (Adam)", above=0, search=("log", 3e-5, 1e-3))
+    multiplier_lr: float = hp(1e-3, "learning rate of log alpha (Adam)", above=0)
 
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {"halfcheetah": {"kernel": "gaussian"}}
 
 
 class BEAR(OfflineToOnline):
-    """An actor-critic whose policy stays on the support of the data's actions."""
+    """An actor-critic with a bound on the MMD between the policy's and the data's actions."""
 
     Hyperparameters = BEARHyperparameters
     objectives = ("vae", "critic", "actor", "multiplier")
@@ -71,7 +71,7 @@ class BEAR(OfflineToOnline):
 
     @classmethod
     def build_nets(cls, obs_space: Any, action_space: Any, hp: Any) -> Nets:
-        """The autoencoder, the critics with targets, a squashed Gaussian policy and log alpha."""
+        """Build the autoencoder, the critics with targets, a squashed Gaussian policy and log alpha."""
         obs, action = obs_space.shape[0], action_space.shape[0]
         actor = SquashedGaussianActor(obs, action, hp.hidden, log_std=(-5.0, 2.0))
         actor.register_buffer("noise", torch.randn(hp.act_samples, 1, action))
@@ -85,7 +85,7 @@ class BEAR(OfflineToOnline):
 
     @classmethod
     def build_critic(cls, obs: int, action: int, hp: Any) -> Critic:
-        """Twin critics."""
+        """Build twin critics."""
         return Critic(obs, action, hp.hidden)
 
     @classmethod
@@ -101,12 +101,12 @@ class BEAR(OfflineToOnline):
 
     @classmethod
     def compute_vae_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
-        """Reconstruct the data's actions from few latent numbers."""
+        """Compute the loss of the autoencoder of the data's actions."""
         return nets.vae.loss_per_transition(batch.obs, batch.action, hp.kl_weight).mean(), {}
 
     @classmethod
     def compute_critic_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
-        """Bellman error against the best of a few of the policy's actions."""
+        """Compute the Bellman error against the best of a few of the policy's actions."""
         with torch.no_grad():
             action = cls.next_actions(nets, batch, hp)
             future = min_max_mixture(nets.target.critic(batch.next_obs, action), hp.smallest).amax(0)
@@ -116,13 +116,13 @@ class BEAR(OfflineToOnline):
 
     @classmethod
     def next_actions(cls, nets: Nets, batch: Batch, hp: Any) -> Tensor:
-        """The actions [n, B, A] at s' of which the target takes the best."""
+        """Draw the actions [n, B, A] at s' that the target maximises over."""
         actor = nets.target.actor if hp.slow_actor else nets.actor
         return actor(batch.next_obs).sample(hp.target_samples)[0]  # type: ignore[no-any-return]
 
     @classmethod
     def compute_actor_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
-        """Support first; then value within it."""
+        """Compute the loss of the MMD constraint, minus the value after the warm-up."""
         alpha = nets.multiplier().detach().clamp(*LOG_ALPHA).exp()
         loss = alpha * (batch.mmd - hp.threshold)
         if batch.progress >= hp.warmup_share:
@@ -131,17 +131,17 @@ class BEAR(OfflineToOnline):
 
     @classmethod
     def own_value(cls, nets: Nets, batch: Batch, hp: Any) -> Tensor:
-        """What the policy's action is worth [B]."""
+        """Return the value [B] of the policy's action."""
         return nets.critic(batch.obs, batch.own_action).amin(0)  # type: ignore[no-any-return]
 
     @classmethod
     def compute_multiplier_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
-        """Dual ascent: the price of leaving the support."""
+        """Compute the loss for dual ascent on the multiplier of the MMD constraint."""
         return losses.multiplier(nets.multiplier(), batch.mmd - hp.threshold, *LOG_ALPHA), {}
 
     @classmethod
     def act(cls, nets: Nets, obs: Tensor, hp: Any, explore: bool) -> Tensor:
-        """The best of many samples, fresh ones when exploring."""
+        """Return the best of many samples; new ones are drawn if exploring."""
         policy, noise = nets.actor(obs), nets.actor.noise
         if explore:
             noise = torch.randn(len(noise), *policy.location.shape, device=obs.device)

@@ -1,14 +1,14 @@
-"""BRED: several CQL agents offline, merged online into one that all their critics improve.
+"""BRED: an ensemble of CQL agents offline, merged online into one policy with all their critics.
 
 Lee, Seo, Lee, Abbeel & Shin, "Offline-to-Online Reinforcement Learning via Balanced Replay and
 Pessimistic Q-Ensemble", CoRL 2021, arXiv:2107.00591.
 
-Offline E agents learn as CQL does, each from its own two critics, actions and temperature. What acts
-has the mean and the variance of a draw from any of them,
+Offline, E agents are trained as in CQL, each with its own two critics, actions and temperature. The acting
+policy has the mean and the variance of a draw from all of them,
 
     pi(s) = tanh N(mean_e mu_e(s), mean_e(sigma_e^2 + mu_e^2) - (mean_e mu_e)^2)
 
-and online all of them learn through it, by SAC, with P_e = min(Q_e1, Q_e2), a~ ~ pi(s), a' ~ pi(s'):
+and online all of them are trained through it, by SAC, with P_e = min(Q_e1, Q_e2), a~ ~ pi(s), a' ~ pi(s'):
 
     temperature         L_alpha = sum_e CQL's                          offline
     merged_temperature  L_mean  = -E[ log alpha (log pi(a~|s) + H) ]   online
@@ -19,10 +19,10 @@ and online all of them learn through it, by SAC, with P_e = min(Q_e1, Q_e2), a~ 
 The other half of the method is ``--strategy balanced``; five to ten times as many updates after the first
 thousand steps are ``online.burst=5``. Order as in CQL.
 
-Differences: the agents share their batches (and a multiplier, if any) and differ by their first weights
-and by chance; the authors train them one by one. The merged policy is scored offline too. At the
-handover the authors copy the critics into the targets and begin with new optimisers; here both go on,
-and only the temperature is new, from 1. They compute all losses before the first is followed.
+Differences: the agents share their batches (and a multiplier, if any) and differ by their initial weights
+and samples; the authors train them one by one. The merged policy is evaluated offline too. At the
+handover the authors copy the critics into the targets and start new optimisers; here both continue,
+and only the temperature is new, from 1. They compute all losses before the first step.
 """
 
 from dataclasses import dataclass, replace
@@ -43,31 +43,31 @@ from off2on.recipe.networks import Critic, Nets, Scalar
 
 @dataclass(frozen=True)
 class BREDHyperparameters(CQLHyperparameters):
-    """Section 5 of the paper, and the authors' script."""
+    """Hyperparameters of section 5 and the authors' script."""
 
-    agents: int = hp(5, "number E of agents, each with a policy and its own critics", least=1)
-    actor_lr: float = hp(3e-4, "Adam's step size for the policies", above=0, search=("log", 1e-5, 3e-4))
-    temperature_lr: float = hp(3e-4, "Adam's step size for the agents' log temperatures", above=0)
-    merged_temperature_lr: float = hp(3e-4, "Adam's step size for the merged policy's", above=0)
+    agents: int = hp(5, "E, number of agents, each with a policy and critics", least=1)
+    actor_lr: float = hp(3e-4, "learning rate of the policies (Adam)", above=0, search=("log", 1e-5, 3e-4))
+    temperature_lr: float = hp(3e-4, "learning rate of the agents' log temperatures (Adam)", above=0)
+    merged_temperature_lr: float = hp(3e-4, "learning rate of the merged log temperature (Adam)", above=0)
     hidden: tuple[int, ...] = hp((256, 256), "widths of the hidden layers", least=1)
 
 
 class BRED(CQL):
-    """Several CQL agents, merged online."""
+    """An ensemble of CQL agents, merged online."""
 
     Hyperparameters = BREDHyperparameters
     objectives = ("temperature", "merged_temperature", "actor", "multiplier", "critic")
-    target_value: ClassVar[Any] = None  # each agent asks its own: `soft_target`
+    target_value: ClassVar[Any] = None  # every agent has its own targets: `soft_target`
 
     @classmethod
     def is_due(cls, objective: Objective, hp: Any, update: int, progress: float) -> bool:
-        """The agents' temperatures and the multiplier offline, the merged policy's temperature online."""
+        """Return True for temperatures and multiplier offline, for the merged temperature online."""
         here = {"temperature": progress < 1, "multiplier": progress < 1, "merged_temperature": progress >= 1}
         return here.get(objective.name, True) and super().is_due(objective, hp, update, progress)
 
     @classmethod
     def build_nets(cls, obs_space: Any, action_space: Any, hp: Any) -> Nets:
-        """Batched policies, critics [critics E] and temperatures [E]; the merged policy's temperature."""
+        """Build batched policies, critics [critics E], temperatures [E] and the merged temperature."""
         nets = super().build_nets(obs_space, action_space, hp)
         nets.temperature = Scalar(nets.temperature().item(), hp.agents)
         nets.add_module("merged_temperature", Scalar(0.0))
@@ -75,17 +75,17 @@ class BRED(CQL):
 
     @classmethod
     def new_actor(cls, obs: int, action: int, hp: Any) -> Any:
-        """The policies, before their first update."""
+        """Build the policies."""
         return EnsembleActor(obs, action, hp.actor_hidden or hp.hidden, hp.agents)
 
     @classmethod
     def new_critic(cls, obs: int, action: int, hp: Any) -> Critic:
-        """The critics: every agent's first one, then every agent's second."""
+        """Build the critics: every agent's first one, then every agent's second."""
         return super().new_critic(obs, action, replace(hp, critics=hp.critics * hp.agents))
 
     @classmethod
     def prepare(cls, nets: Nets, batch: Batch, hp: Any) -> Batch:
-        """CQL's offline, with a dimension E; online the merged policy's sample."""
+        """Add the samples of CQL with a dimension E offline, the merged policy's sample online."""
         if batch.progress >= 1:
             batch.own_action, batch.own_log_prob = nets.actor(batch.obs).merged().sample()
             return batch
@@ -96,12 +96,12 @@ class BRED(CQL):
 
     @classmethod
     def compute_merged_temperature_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
-        """Move the merged policy's alpha towards the wanted entropy."""
+        """Compute the loss that moves the merged policy's alpha towards the target entropy."""
         return super().compute_temperature_loss(Nets(temperature=nets.merged_temperature), batch, hp)
 
     @classmethod
     def compute_actor_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
-        """Every agent's own offline, online the merged policy's against the mean of all."""
+        """Compute the losses of all agents offline, that of the merged policy on the mean value online."""
         if batch.progress < hp.cloning_share:
             return super().compute_actor_loss(nets, batch, hp)
         q = smaller(nets.critic, batch.obs, batch.own_action, hp)
@@ -111,7 +111,7 @@ class BRED(CQL):
 
     @classmethod
     def compute_critic_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
-        """CQL's of every agent offline; online the soft Bellman error alone."""
+        """Compute CQL's loss of every agent offline, the soft Bellman error online."""
         if batch.progress < 1:
             return super().compute_critic_loss(nets, batch, hp)
         with torch.no_grad():
@@ -121,7 +121,7 @@ class BRED(CQL):
 
     @classmethod
     def soft_target(cls, nets: Nets, batch: Batch, hp: Any, action: Tensor, log_prob: Tensor) -> Tensor:
-        """Every critic's target, by its own agent's critics: [critics E, B], or several as [n, …]."""
+        """Compute every critic's target by its agent's critics: [critics E, B], or several as [n, …]."""
         future = smaller(nets.target.critic, batch.next_obs, action, hp)
         if batch.progress >= 1:
             future = future - nets.merged_temperature().exp() * log_prob
@@ -132,17 +132,17 @@ class BRED(CQL):
 
     @classmethod
     def distribution(cls, nets: Nets, obs: Tensor, hp: Any) -> TanhNormal:
-        """The squashed Gaussian that the agents together are."""
+        """Return the squashed Gaussian of the merged policy."""
         return nets.actor(obs).merged()  # type: ignore[no-any-return]
 
 
 def to_critics(each: Tensor, hp: Any) -> Tensor:
-    """What agents have, [n, E, …], as their critics take it: [critics E, n, …]."""
+    """Rearrange a tensor [n, E, …] of the agents for their critics: [critics E, n, …]."""
     return torch.cat([each.transpose(0, 1)] * hp.critics)
 
 
 def smaller(critic: Critic, obs: Tensor, action: Tensor, hp: Any) -> Tensor:
-    """Every agent's least value of an action [B, A], or of its own [..., E, B, A]: [..., E, B]."""
+    """Return every agent's minimum value [..., E, B] of actions [B, A], or of its own [..., E, B, A]."""
     if action.dim() == 2:
         return critic(obs, action).view(hp.critics, hp.agents, -1).amin(0)  # type: ignore[no-any-return]
     own = action.reshape(-1, *action.shape[-3:])

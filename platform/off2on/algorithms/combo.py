@@ -1,4 +1,4 @@
-"""COMBO: CQL on recorded and imagined rows, pushed down on the model's, held up on the data's.
+"""COMBO: CQL on recorded and synthetic transitions; values decrease on the model's, increase on the data's.
 
 Yu et al., "COMBO: Conservative Offline Model-Based Policy Optimization", NeurIPS 2021,
 arXiv:2102.08363.
@@ -7,14 +7,14 @@ arXiv:2102.08363.
             y, LSE_i, m and tau as in CQL
 
 E_f is over the whole batch, a share f of which is recorded; E_rho over all of its states or the
-imagined ones alone (``rho=model``); E_data over the recorded ones. The dynamics, their rollouts and
-the ends of imagined episodes are MOPO's, without a penalty. Presets: w, h and step sizes by data set
+synthetic ones only (``rho=model``); E_data over the recorded ones. The dynamics, the rollouts and
+their termination are MOPO's, without a penalty. Presets: w, h and learning rates by data set
 as AI-Optimizer has them (``hopper-medium``), and OfflineRL-Kit's, tuned again for version 2 of the
 data (``hopper-medium-v2``).
 
 Differences: the paper's regulariser takes actions of pi or uniform ones, one choice per data set;
 here, as in the code of others (the authors published none), both, weighted as in CQL. Without
-imagined rows, ``real_ratio=1`` or before the first round, it is CQL to the last bit. OfflineRL-Kit's
+synthetic rows, ``real_ratio=1`` or before the first round, it is CQL bit for bit. OfflineRL-Kit's
 log-sum-exp runs over three values at a time instead of 3n; not here. ``gap_floor`` bounds the
 difference of the two means, because they are of different rows.
 """
@@ -33,7 +33,7 @@ from off2on.recipe.model_based import ModelBased, ModelHyperparameters
 from off2on.recipe.networks import Nets
 
 SLOW, STEPS = (1e-4, 1e-5, 1e-5), (3e-4, 1e-4, 1e-4)
-"""Step sizes of critics, policy and temperature."""
+"""Learning rates of critics, policy and temperature."""
 
 ORIGIN = {
     "halfcheetah": (5, 0.5, STEPS),
@@ -62,10 +62,12 @@ NAMES = ("horizon", "conservative_weight", "critic_lr", "actor_lr", "temperature
 
 @dataclass(frozen=True)
 class COMBOHyperparameters(ModelHyperparameters, CQLHyperparameters):
-    """The paper's, where OfflineRL-Kit and AI-Optimizer agree on them."""
+    """Hyperparameters of the paper, where OfflineRL-Kit and AI-Optimizer agree on them."""
 
-    real_ratio: float = hp(0.5, "f, share of every batch that is recorded; 1 is CQL", above=0, most=1)
-    rho: str = hp("mixed", "where values are pushed down", choices=("model", "mixed"))
+    real_ratio: float = hp(0.5, "f, share of recorded transitions in every batch; 1 is CQL", above=0, most=1)
+    rho: str = hp(
+        "mixed", "states of the conservative term: those of the model, or all", choices=("model", "mixed")
+    )
 
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
         name: dict(zip(NAMES, (h, w, *steps), strict=True)) for name, (h, w, steps) in (ORIGIN | KIT).items()
@@ -73,13 +75,13 @@ class COMBOHyperparameters(ModelHyperparameters, CQLHyperparameters):
 
 
 class COMBO(ModelBased, CQL):
-    """CQL, pushed down where the model went."""
+    """CQL with the conservative term on states of model rollouts."""
 
     Hyperparameters = COMBOHyperparameters
 
     @classmethod
     def conservatism(cls, nets: Nets, batch: Batch, hp: Any) -> tuple[Tensor, Tensor, Tensor]:
-        """Q_i of the batch's actions [E, B], the gaps between means [E], and m w (gap - tau) [E]."""
+        """Return Q_i of the batch's actions [E, B], the gaps of the means [E], and m w (gap - tau) [E]."""
         if batch.real == len(batch.obs):
             return super().conservatism(nets, batch, hp)
         actions, log_probs = batch.proposals

@@ -1,9 +1,9 @@
-"""CQL: SAC whose critics are pushed down where the data is silent.
+"""CQL: SAC with a penalty on the values of actions that are not in the data.
 
 Kumar et al., "Conservative Q-Learning for Offline Reinforcement Learning", NeurIPS 2020,
 arXiv:2006.04779, CQL(H) of equation 4 with the importance-sampled log-sum-exp of appendix F.
 
-    actor       L_pi = SAC's; in the first updates, if wanted, log pi(a|s) of the data instead of Q
+    actor       L_pi = SAC's; in the first updates, if configured, with log pi(a|s) of the data instead of Q
     multiplier  L_m  = -m w mean_i E[ G_i - tau ],  bounded by 10^6; without tau, m = 1 and tau = 0
     critic      L_Q  = SAC's + m w sum_i E[ G_i - tau ],  G_i = LSE_i(s) - Q_i(s, a)
                 LSE_i(s) = log( sum_n exp(Q_i(s, u_n)  - log 0.5^A)         u_n uniform in [-1, 1]^A
@@ -37,19 +37,19 @@ from off2on.recipe.networks import Nets, Scalar
 
 @dataclass(frozen=True)
 class CQLHyperparameters(SACHyperparameters):
-    """Appendix F, and the authors' configuration for D4RL version 2 (as CORL has it)."""
+    """Hyperparameters of appendix F, and of the authors for D4RL version 2 (as CORL has them)."""
 
-    conservative_weight: float = hp(5.0, "w of the new term; 0 is SAC", least=0, search=("log", 0.5, 20))
-    samples: int = hp(10, "actions drawn from each of the three proposals", least=1)
-    threshold: float | None = hp(None, "tau, the gap that a learned multiplier aims at; none: no multiplier")
-    multiplier_lr: float = hp(3e-4, "Adam's step size for the log multiplier", above=0)
-    gap_floor: float | None = hp(None, "the least that a transition's gap counts; none: any")
-    backup_actions: int = hp(1, "actions drawn at s', of which the target takes the best", least=1)
-    cloning_share: float = hp(0.0, "share of the offline updates that clone, the first", least=0, most=1)
-    actor_lr: float = hp(1e-4, "Adam's step size for the policy", above=0, search=("log", 1e-5, 3e-4))
-    temperature_lr: float = hp(1e-4, "Adam's step size for the log temperature", above=0)
+    conservative_weight: float = hp(5.0, "w of the conservative term", least=0, search=("log", 0.5, 20))
+    samples: int = hp(10, "actions drawn from each of the three proposal distributions", least=1)
+    threshold: float | None = hp(None, "tau, target gap of a learned multiplier; none: no multiplier")
+    multiplier_lr: float = hp(3e-4, "learning rate of the log multiplier (Adam)", above=0)
+    gap_floor: float | None = hp(None, "lower bound of a transition's gap; none: no bound")
+    backup_actions: int = hp(1, "number of actions at s' that the target maximises over", least=1)
+    cloning_share: float = hp(0.0, "share of initial offline updates with cloning", least=0, most=1)
+    actor_lr: float = hp(1e-4, "learning rate of the policy (Adam)", above=0, search=("log", 1e-5, 3e-4))
+    temperature_lr: float = hp(1e-4, "learning rate of the log temperature (Adam)", above=0)
     hidden: tuple[int, ...] = hp((256, 256, 256), "widths of the hidden layers", least=1)
-    actor_hidden: tuple[int, ...] = hp((), "those of the policy, if they are others", least=1)
+    actor_hidden: tuple[int, ...] = hp((), "widths of the policy's hidden layers, if others", least=1)
     entropy_backup: bool = hp(False, "subtract alpha log pi from the critics' target")
 
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
@@ -61,7 +61,7 @@ class CQLHyperparameters(SACHyperparameters):
 
 
 class CQL(SAC):
-    """SAC, pushed down where the data is silent."""
+    """SAC with a penalty on the values of actions that are not in the data."""
 
     Hyperparameters = CQLHyperparameters
     objectives: ClassVar[tuple[str | Objective, ...]] = ("temperature", "actor", "multiplier", "critic")
@@ -69,20 +69,20 @@ class CQL(SAC):
 
     @classmethod
     def is_due(cls, objective: Objective, hp: Any, update: int, progress: float) -> bool:
-        """The multiplier only if there is a threshold."""
+        """Return False for the multiplier if there is no threshold."""
         unused = objective.name == "multiplier" and (hp.threshold is None or hp.conservative_weight == 0)
         return not unused and super().is_due(objective, hp, update, progress)
 
     @classmethod
     def build_nets(cls, obs_space: Any, action_space: Any, hp: Any) -> Nets:
-        """SAC's, and the log multiplier."""
+        """Build the networks of SAC, and the log multiplier."""
         nets = super().build_nets(obs_space, action_space, hp)
         nets.add_module("multiplier", Scalar(0.0))
         return nets
 
     @classmethod
     def new_actor(cls, obs: int, action: int, hp: Any) -> SquashedGaussianActor:
-        """The policy, before its first update."""
+        """Build the policy."""
         return SquashedGaussianActor(obs, action, hp.actor_hidden or hp.hidden)
 
     @classmethod
@@ -104,7 +104,7 @@ class CQL(SAC):
 
     @classmethod
     def compute_actor_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
-        """SAC's; at first cloning, if wanted."""
+        """Compute SAC's loss, or the cloning loss in the first updates if configured."""
         if batch.progress >= hp.cloning_share:
             return super().compute_actor_loss(nets, batch, hp)
         entropy_cost = nets.temperature().exp().unsqueeze(-1) * batch.own_log_prob
@@ -113,14 +113,14 @@ class CQL(SAC):
 
     @classmethod
     def compute_multiplier_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
-        """Grow while the gap is larger than tau; where nothing is pushed down, stay."""
+        """Compute the loss by which the multiplier grows while the gap is larger than tau."""
         if not hasattr(batch, "proposals"):
             return 0 * nets.multiplier(), {}
         return -cls.conservatism(nets, batch, hp)[2].mean(), {"multiplier": nets.multiplier().detach().exp()}
 
     @classmethod
     def compute_critic_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
-        """The Bellman error, plus what is pushed down minus what is held up."""
+        """Compute the Bellman error plus the conservative term."""
         if hp.conservative_weight == 0:
             return super().compute_critic_loss(nets, batch, hp)
         with torch.no_grad():
@@ -132,7 +132,7 @@ class CQL(SAC):
 
     @classmethod
     def conservatism(cls, nets: Nets, batch: Batch, hp: Any) -> tuple[Tensor, Tensor, Tensor]:
-        """Q_i of the data's actions [E, B], the gaps G_i above them [E, B], and m w (E[G_i] - tau) [E]."""
+        """Return Q_i of the data's actions [E, B], the gaps G_i [E, B], and m w (E[G_i] - tau) [E]."""
         actions, log_probs = batch.proposals
         recorded = batch.action.expand_as(actions[..., :1, :, :])
         every = nets.critic(batch.obs, torch.cat((recorded, actions), -3))
@@ -144,5 +144,5 @@ class CQL(SAC):
 
     @classmethod
     def proposal_values(cls, q: Tensor, batch: Batch, hp: Any) -> Tensor:
-        """The critics' values [E, 3n, B] of the proposals: uniform, from pi(s), from pi(s')."""
+        """Return the values [E, 3n, B] of the proposals: uniform, from pi(s), from pi(s')."""
         return q

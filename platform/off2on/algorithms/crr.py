@@ -1,23 +1,23 @@
-"""CRR: cloning of the actions that the critic finds better than the policy's own.
+"""CRR: behaviour cloning weighted by the advantage over the policy's own actions.
 
 Wang, Novikov, Żołna et al., "Critic Regularized Regression", NeurIPS 2020, arXiv:2006.15134.
 
     actor   L_pi = -E[ f(A) log pi(a|s) ],  A = Q(s, a) - mean_j Q(s, a_j),  a_j ~ pi(s), j = 1 … m
-            f(A) = min(exp(A / beta), 20)  or  1(A > 0);  max_j in place of the mean is bolder    (2-5)
+            f(A) = min(exp(A / beta), 20)  or  1(A > 0);  or max_j in place of the mean           (2-5)
     critic  L_Q  = sum_i E[ (r + gamma min_j Q'_j(s', a') - Q_i(s, a))^2 ],  a' ~ pi'(s')          (1)
 
-Q is the mean of the critics, of which there is one. As in the paper and in acme both losses see the
-networks as the update found them: the actor steps before the critic it reads, the critic's loss needs
-targets alone. Critic and policy have targets, which are replaced every 100 updates;
-``target_every=1 polyak=0.005`` lets them follow instead.
+Q is the mean of the critics, of which there is one by default. As in the paper and in acme, both losses use
+the networks as they were before the update: the actor steps before the critic it reads, and the critic's
+loss uses target networks only. Critic and policy have target networks, which are copied every 100 updates;
+with ``target_every=1 polyak=0.005`` they change in small steps.
 
 The policy acts through the critic (critic-weighted policy, section 3.2): of m samples one is drawn in
 proportion to exp(Q / beta).
 
 Differences: a plain critic with squared errors and a single Gaussian N(tanh f(s), g(s)), as in d3rlpy,
 where the paper has a distributional critic, a mixture of Gaussians and recurrent networks. Samples are
-clipped to the action box before they are judged. When not exploring nothing is drawn: of the mean and
-m - 1 samples by noise that was fixed when the networks were built, the best by the critic is taken.
+clipped to the action box before they are evaluated. Without exploration nothing is drawn: the policy takes
+the best of the mean and m - 1 samples with noise that is fixed when the networks are built.
 """
 
 from dataclasses import dataclass
@@ -37,22 +37,24 @@ from off2on.rllib.algorithm import OfflineToOnline
 
 @dataclass(frozen=True)
 class CRRHyperparameters(Hyperparameters):
-    """Section 3 and acme's configuration."""
+    """Hyperparameters of section 3 and acme's configuration."""
 
-    weight: str = hp("exp", "f: exponential in the advantage, or all or nothing", choices=("exp", "binary"))
-    baseline: str = hp("mean", "of the samples' values", choices=("mean", "max"))
-    samples: int = hp(4, "m, the policy's actions that an action is held against", least=1)
+    weight: str = hp("exp", "f: exponential in the advantage, or its sign", choices=("exp", "binary"))
+    baseline: str = hp("mean", "statistic of the samples' values in the advantage", choices=("mean", "max"))
+    samples: int = hp(4, "m, number of the policy's actions in the baseline of the advantage", least=1)
     acting_samples: int = hp(4, "m of the critic-weighted policy; 1 acts without the critic", least=1)
-    beta: float = hp(1.0, "temperature of the weights: small is picky", above=0, search=("log", 0.1, 10))
+    beta: float = hp(
+        1.0, "temperature of the weights: small selects the best", above=0, search=("log", 0.1, 10)
+    )
     weight_clip: float = hp(20.0, "largest weight of exp", above=0)
     critics: int = hp(1, "number of critics", least=1)
-    critic_lr: float = hp(3e-4, "Adam's step size for the critic", above=0, search=("log", 1e-4, 1e-3))
-    target_every: int = hp(100, "updates between two renewals of the targets", least=1)
-    polyak: float = hp(1.0, "share of the networks the targets take over", least=0, most=1)
+    critic_lr: float = hp(3e-4, "learning rate of the critic (Adam)", above=0, search=("log", 1e-4, 1e-3))
+    target_every: int = hp(100, "updates between two updates of the target networks", least=1)
+    polyak: float = hp(1.0, "tau: target <- (1 - tau) target + tau network", least=0, most=1)
 
 
 class CRR(OfflineToOnline):
-    """Copy what the critic prefers to the policy's own actions."""
+    """Behaviour cloning weighted by the advantage over the policy's own actions."""
 
     Hyperparameters = CRRHyperparameters
     objectives = ("actor", "critic")
@@ -60,7 +62,7 @@ class CRR(OfflineToOnline):
 
     @classmethod
     def build_nets(cls, obs_space: Any, action_space: Any, hp: CRRHyperparameters) -> Nets:
-        """A critic and a Gaussian policy, both followed by targets, and the noise to act by."""
+        """Build a critic and a Gaussian policy with target networks, and fixed noise for acting."""
         obs, action = obs_space.shape[0], action_space.shape[0]
         actor = StateGaussianActor(obs, action, hp.hidden)
         noise = torch.randn(hp.acting_samples, 1, action)
@@ -71,7 +73,7 @@ class CRR(OfflineToOnline):
 
     @classmethod
     def compute_actor_loss(cls, nets: Nets, batch: Batch, hp: CRRHyperparameters) -> Loss:
-        """Cloning of what the critic prefers to the policy's own actions."""
+        """Compute the cloning loss, weighted by the advantage over the policy's own actions."""
         policy = nets.actor(batch.obs)
         with torch.no_grad():
             own = policy.sample(hp.samples).clamp(-1, 1)
@@ -87,7 +89,7 @@ class CRR(OfflineToOnline):
 
     @classmethod
     def compute_critic_loss(cls, nets: Nets, batch: Batch, hp: CRRHyperparameters) -> Loss:
-        """Bellman error against the targets' value of the target policy's action."""
+        """Compute the Bellman error against the target value of the target policy's action."""
         with torch.no_grad():
             action = nets.target.actor(batch.next_obs).sample().clamp(-1, 1)
             future = nets.target.critic(batch.next_obs, action).amin(0)
@@ -97,12 +99,12 @@ class CRR(OfflineToOnline):
 
     @classmethod
     def is_target_update_due(cls, hp: CRRHyperparameters, update: int, progress: float) -> bool:
-        """Every so many updates."""
+        """Return True on every `target_every`-th update."""
         return update % hp.target_every == 0
 
     @classmethod
     def act(cls, nets: Nets, obs: Tensor, hp: CRRHyperparameters, explore: bool) -> Tensor:
-        """The critic's choice among the mean and fixed deviations; when exploring, a draw among samples."""
+        """Return the best of the mean and fixed deviations; if exploring, a draw among samples."""
         policy = nets.actor(obs)
         raw = policy.sample(hp.acting_samples) if explore else policy.mean + policy.std * nets.actor.noise
         actions = raw.clamp(-1, 1)

@@ -1,14 +1,14 @@
-"""Discrete BC: behaviour cloning, the data's actions by classification.
+"""Discrete BC: behaviour cloning, classification of the data's actions.
 
 Pomerleau, "Efficient Training of Artificial Neural Networks for Autonomous Navigation", Neural
-Computation 3(1), 1991; for actions that are numbers as d3rlpy and the imitation of discrete BCQ do it.
+Computation 3(1), 1991; for discrete actions as in d3rlpy and the behaviour policy of discrete BCQ.
 
     actor   L_pi = -E[ log pi(a|s) ] + beta E[ l(s)^2 ],  pi = softmax(l), a mean over batch and actions
 
-Differences: the regulariser is not Pomerleau's. It is that of discrete BCQ's authors, on the network's
-output as it is, with their beta. d3rlpy squares log probabilities instead, and its default of 0.5 leaves
-two actions that the data always tells apart at odds of no more than about two to one. The regulariser
-hardly moves the most probable action but decides what is sampled online.
+Differences: the regulariser is not Pomerleau's. It is that of discrete BCQ's authors, on the logits, with
+their beta. d3rlpy squares log probabilities instead, and with its default of 0.5 two actions that the data
+always separates have odds of no more than about two to one. The regulariser hardly changes the most
+probable action, but it determines the samples online.
 """
 
 from dataclasses import dataclass
@@ -27,13 +27,13 @@ from off2on.rllib.algorithm import OfflineToOnline
 
 @dataclass(frozen=True)
 class DiscreteBCHyperparameters(Hyperparameters):
-    """One of its own."""
+    """Hyperparameters of discrete BC."""
 
-    beta: float = hp(0.01, "weight of the logits' squares: 0.5 in d3rlpy", least=0, search=("log", 1e-3, 1))
+    beta: float = hp(0.01, "weight of the squared logits; 0.5 in d3rlpy", least=0, search=("log", 1e-3, 1))
 
 
 class DiscreteBC(OfflineToOnline):
-    """Copy the data."""
+    """Behaviour cloning by classification."""
 
     Hyperparameters = DiscreteBCHyperparameters
     actions = "discrete"
@@ -42,12 +42,12 @@ class DiscreteBC(OfflineToOnline):
 
     @classmethod
     def build_nets(cls, obs_space: Any, action_space: Any, hp: DiscreteBCHyperparameters) -> Nets:
-        """One categorical policy."""
+        """Build a categorical policy."""
         return Nets(actor=CategoricalActor(obs_space.shape[0], int(action_space.n), hp.hidden))
 
     @classmethod
     def compute_actor_loss(cls, nets: Nets, batch: Batch, hp: DiscreteBCHyperparameters) -> Loss:
-        """Cross-entropy to the data's actions, and a pull of the logits towards 0."""
+        """Compute the cross-entropy to the data's actions, and the regularisation of the logits."""
         policy = nets.actor(batch.obs)
         clone = -policy.log_prob(batch.action).mean()
         loss = clone + hp.beta * policy.logits.square().mean()
@@ -56,5 +56,5 @@ class DiscreteBC(OfflineToOnline):
 
     @classmethod
     def distribution(cls, nets: Nets, obs: Tensor, hp: DiscreteBCHyperparameters) -> Categorical:
-        """The probabilities of all actions."""
+        """Return the probabilities of all actions at [B, D]."""
         return nets.actor(obs)  # type: ignore[no-any-return]

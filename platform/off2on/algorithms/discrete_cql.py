@@ -1,4 +1,4 @@
-"""Discrete CQL: Double DQN whose values are pushed down where the data is silent.
+"""Discrete CQL: Double DQN with a penalty on the values of actions that are not in the data.
 
 Kumar et al., "Conservative Q-Learning for Offline Reinforcement Learning", NeurIPS 2020,
 arXiv:2006.04779, CQL(H) of equation 4, where the log-sum-exp over actions is exact.
@@ -10,8 +10,8 @@ Order as in DQN.
 Differences: the authors add the term to QR-DQN, which learns quantiles and takes the target's own argmax;
 here, as in d3rlpy, values are means and the target is Double DQN's. ``preset=atari`` is the authors'
 configuration for 10% of the data, ``preset=atari-1-percent`` for 1%, where alpha is 4; they count 8,000
-agent steps between renewals of the target at an update every fourth, which are 2,000 updates. Of several
-members each has its own term, where d3rlpy has one of their mean. The other differences are DQN's.
+agent steps between updates of the target at one update every four steps, which are 2,000 updates. Each of
+several members has its own term, where d3rlpy has one of their mean. The other differences are DQN's.
 """
 
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ QUANTILES = {**ATARI, "critic_lr": 5e-5, "target_every": 2000}
 
 @dataclass(frozen=True)
 class DiscreteCQLHyperparameters(DQNHyperparameters):
-    """Those of the paper's experiments with discrete actions."""
+    """Hyperparameters of the paper's experiments with discrete actions."""
 
     alpha: float = hp(
         1.0, "weight of the conservative term: 0 is Double DQN", least=0, search=("log", 0.1, 10)
@@ -44,13 +44,13 @@ class DiscreteCQLHyperparameters(DQNHyperparameters):
 
 
 class DiscreteCQL(DoubleDQN):
-    """Double DQN, pushed down where the data is silent."""
+    """Double DQN with a penalty on the values of actions that are not in the data."""
 
     Hyperparameters = DiscreteCQLHyperparameters
 
     @classmethod
     def compute_critic_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
-        """Double DQN's error, plus what is pushed down minus what is held up."""
+        """Compute the loss of Double DQN plus the conservative term."""
         loss, metrics = super().compute_critic_loss(nets, batch, hp)
         if hp.alpha == 0:
             return loss, metrics

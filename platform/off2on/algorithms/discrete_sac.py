@@ -1,4 +1,4 @@
-"""Discrete SAC: SAC whose expectations over actions are sums.
+"""Discrete SAC: SAC with exact expectations over discrete actions.
 
 Christodoulou, "Soft Actor-Critic for Discrete Action Settings", arXiv:1910.07207.
 
@@ -13,9 +13,9 @@ was before its step. The actor sees the new critics.
 Differences: the temperature's loss is in log alpha (the author's code); ``temperature_form=alpha`` is
 equation 11 (d3rlpy). The paper halves the squared error, the author's code does not; d3rlpy takes Huber's,
 which is ``td_error=huber``. The author clips gradients to norm 5, which is left out. Soft targets are
-those of the author's CartPole example; ``preset=atari`` copies every 8,000 steps at an update every
-fourth. With two actions a policy of 0.98 of the largest entropy is near to random and alpha grows without
-bound, as users of the author's code found on CartPole: ``preset=cartpole`` asks for 0.7.
+those of the author's CartPole example; ``preset=atari`` copies every 8,000 steps at one update every four
+steps. With two actions a policy of 0.98 of the largest entropy is nearly random and alpha grows without
+bound, as users of the author's code found on CartPole: ``preset=cartpole`` sets 0.7.
 """
 
 import math
@@ -38,15 +38,15 @@ from off2on.rllib.algorithm import OfflineToOnline
 
 @dataclass(frozen=True)
 class DiscreteSACHyperparameters(Hyperparameters):
-    """The author's example with vectors as observations."""
+    """Hyperparameters of the author's example with vector observations."""
 
-    critic_lr: float = hp(3e-4, "Adam's step size for the critics", above=0, search=("log", 1e-4, 1e-3))
-    temperature_lr: float = hp(3e-4, "Adam's step size for the log temperature", above=0)
+    critic_lr: float = hp(3e-4, "learning rate of the critics (Adam)", above=0, search=("log", 1e-4, 1e-3))
+    temperature_lr: float = hp(3e-4, "learning rate of the log temperature (Adam)", above=0)
     critics: int = hp(2, "number of critics", least=1)
-    initial_temperature: float = hp(1.0, "alpha at the start", above=0)
+    initial_temperature: float = hp(1.0, "initial alpha", above=0)
     entropy_share: float = hp(
         0.98,
-        "wanted entropy in shares of log n; 0.7 for two actions",
+        "target entropy as a share of log n; 0.7 for two actions",
         above=0,
         most=1,
         search=("uniform", 0.3, 0.98),
@@ -55,7 +55,7 @@ class DiscreteSACHyperparameters(Hyperparameters):
         "log", "loss in log alpha (author's code) or in alpha (paper)", choices=("log", "alpha")
     )
     td_error: str = hp("squared", "the squared error, or Huber's with bound 1", choices=tuple(losses.TD))
-    target_every: int = hp(1, "updates between two renewals of the target", least=1)
+    target_every: int = hp(1, "updates between two updates of the target networks", least=1)
 
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "atari": {"batch_size": 64, "polyak": 1.0, "target_every": 2000},
@@ -64,7 +64,7 @@ class DiscreteSACHyperparameters(Hyperparameters):
 
 
 class DiscreteSAC(OfflineToOnline):
-    """Maximum-entropy actor-critic with exact expectations."""
+    """Entropy-regularised actor-critic with exact expectations."""
 
     Hyperparameters = DiscreteSACHyperparameters
     actions = "discrete"
@@ -72,7 +72,7 @@ class DiscreteSAC(OfflineToOnline):
 
     @classmethod
     def build_nets(cls, obs_space: Any, action_space: Any, hp: DiscreteSACHyperparameters) -> Nets:
-        """Critics with targets, a categorical policy and the log temperature."""
+        """Build critics with targets, a categorical policy and the log temperature."""
         obs, actions = obs_space.shape[0], int(action_space.n)
         return Nets(
             critic=ActionValues(obs, actions, hp.hidden, hp.critics),
@@ -89,7 +89,7 @@ class DiscreteSAC(OfflineToOnline):
 
     @classmethod
     def compute_critic_loss(cls, nets: Nets, batch: Batch, hp: DiscreteSACHyperparameters) -> Loss:
-        """Soft Bellman error of every critic against the expectation of the smallest target."""
+        """Compute the soft Bellman error of every critic against the expected minimum target."""
         with torch.no_grad():
             policy, alpha = nets.actor(batch.next_obs), nets.temperature().exp()
             future = nets.target.critic(batch.next_obs).amin(0)
@@ -100,14 +100,14 @@ class DiscreteSAC(OfflineToOnline):
 
     @classmethod
     def compute_actor_loss(cls, nets: Nets, batch: Batch, hp: DiscreteSACHyperparameters) -> Loss:
-        """Entropy against value, summed over all actions."""
+        """Compute the expectation over all actions of alpha log pi minus the value."""
         with torch.no_grad():
             alpha, q = nets.temperature().exp(), nets.critic(batch.obs).amin(0)
         return batch.policy.expect(alpha * batch.policy.log_probs - q).mean(), {}
 
     @classmethod
     def compute_temperature_loss(cls, nets: Nets, batch: Batch, hp: DiscreteSACHyperparameters) -> Loss:
-        """Move alpha towards the wanted entropy."""
+        """Compute the loss that moves alpha towards the target entropy."""
         log_alpha, log_probs = nets.temperature(), batch.policy.log_probs.detach()
         log_prob = (log_probs.exp() * log_probs).sum(-1)
         wanted = hp.entropy_share * math.log(log_probs.shape[-1])
@@ -116,10 +116,10 @@ class DiscreteSAC(OfflineToOnline):
 
     @classmethod
     def is_target_update_due(cls, hp: DiscreteSACHyperparameters, update: int, progress: float) -> bool:
-        """Every so many updates."""
+        """Return True on every `target_every`-th update."""
         return update % hp.target_every == 0
 
     @classmethod
     def distribution(cls, nets: Nets, obs: Tensor, hp: DiscreteSACHyperparameters) -> Categorical:
-        """The probabilities of all actions."""
+        """Return the probabilities of all actions at [B, D]."""
         return nets.actor(obs)  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""DQN: Q-learning with a network for the values of all actions, and a copy that stands still for a while.
+"""DQN: Q-learning with a network for the values of all actions, and a target network.
 
 Mnih et al., "Human-level Control through Deep Reinforcement Learning", Nature 518, 2015, after
 "Playing Atari with Deep Reinforcement Learning", arXiv:1312.5602.
@@ -6,15 +6,15 @@ Mnih et al., "Human-level Control through Deep Reinforcement Learning", Nature 5
     critic  L_Q = sum_i E[ huber(r + gamma min_j Q'_j(s', a') - Q_i(s, a)) ]
             a'  = argmax_a mean_j Q'_j(s', a)
 
-Order: the critic, then, on every ``target_every``-th update, its copy Q'. With one member, the default, it
-is the paper's max_a Q'(s', a). Online a share epsilon of the actions is drawn from all of them.
+Order: the critic, then, on every ``target_every``-th update, its target network Q'. With one member, the
+default, the target is the paper's max_a Q'(s', a). Online a share epsilon of the actions is random.
 
 Differences: Adam and not RMSProp. The paper clips the error's derivative to [-1, 1], which is Huber's
-error (``td_error=squared`` does not). The defaults are for observations that are vectors and for short
-runs: the copy is renewed every 100 updates as in d3rlpy's CartPole example, batch and step size are those
+error (``td_error=squared`` does not). The defaults are for vector observations and for short runs: the
+target is updated every 100 updates as in d3rlpy's CartPole example, batch and learning rate are those
 of the discrete BCQ authors' code; ``preset=atari`` is d3rlpy's for Adam there (the paper: batch 32,
-RMSProp at 2.5e-4, 10,000 updates). Epsilon is constant; the paper lets it fall from 1 to 0.1 over a
-million steps, for it has no offline phase. Evaluation is greedy where the paper keeps epsilon
+RMSProp at 2.5e-4, 10,000 updates). Epsilon is constant; in the paper it decreases from 1 to 0.1 over a
+million steps, as there is no offline phase. Evaluation is greedy where the paper keeps epsilon
 at 0.05. Several members are d3rlpy's ensemble.
 """
 
@@ -52,21 +52,19 @@ ATARI = {
 
 @dataclass(frozen=True)
 class DQNHyperparameters(Hyperparameters):
-    """Made for vectors as observations."""
+    """Hyperparameters for vector observations."""
 
-    critic_lr: float = hp(3e-4, "Adam's step size for the values", above=0, search=("log", 3e-5, 1e-3))
+    critic_lr: float = hp(3e-4, "learning rate of the values (Adam)", above=0, search=("log", 3e-5, 1e-3))
     critics: int = hp(1, "number of critics", least=1)
-    td_error: str = hp("huber", "Huber's error with bound 1, or the squared error", choices=tuple(losses.TD))
+    td_error: str = hp("huber", "Huber error with bound 1, or squared error", choices=tuple(losses.TD))
     target_every: int = hp(
-        100, "updates between two renewals of the target", least=1, search=("log", 10, 10_000)
+        100, "updates between two updates of the target networks", least=1, search=("log", 10, 10_000)
     )
-    polyak: float = hp(
-        1.0, "share of the values that the target takes over then: 1 is a copy", least=0, most=1
-    )
-    epsilon: float = hp(0.1, "share of random actions when collecting online", least=0, most=1)
-    adam_epsilon: float = hp(1e-8, "the epsilon of Adam's denominator", above=0)
-    batch_size: int = hp(64, "transitions per update, over all learners", least=1)
-    actor_lr: float = hp(3e-4, "not used: the policy is the action of highest value", above=0)
+    polyak: float = hp(1.0, "tau: target <- (1 - tau) target + tau network; 1 is a copy", least=0, most=1)
+    epsilon: float = hp(0.1, "share of random actions in exploration", least=0, most=1)
+    adam_epsilon: float = hp(1e-8, "epsilon in the denominator of Adam", above=0)
+    batch_size: int = hp(64, "transitions per gradient update, over all learners", least=1)
+    actor_lr: float = hp(3e-4, "not used, because the policy is greedy in the values", above=0)
 
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {"atari": ATARI}
 
@@ -81,7 +79,7 @@ class DQN(OfflineToOnline):
 
     @classmethod
     def build_nets(cls, obs_space: Any, action_space: Any, hp: Any) -> Nets:
-        """Action values and their copy."""
+        """Build action values and their target network."""
         critic = ActionValues(obs_space.shape[0], int(action_space.n), hp.hidden, hp.critics)
         return Nets(critic=critic, targets=("critic",))
 
@@ -93,7 +91,7 @@ class DQN(OfflineToOnline):
 
     @classmethod
     def compute_critic_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
-        """The error of every critic against the smallest target at the action chosen for s'."""
+        """Compute the error of every critic against the minimum target at the next action."""
         with torch.no_grad():
             future = nets.target.critic(batch.next_obs)
             best = value_of_action(future, cls.next_action(nets, batch, future, hp)).amin(0)
@@ -103,29 +101,29 @@ class DQN(OfflineToOnline):
 
     @classmethod
     def next_action(cls, nets: Nets, batch: Batch, future: Tensor, hp: Any) -> Tensor:
-        """The actions [B] taken at s': the choice of the targets, whose values are ``future`` [E, B, n]."""
+        """Return the actions [B] at s': greedy in the target values ``future`` [E, B, n]."""
         return greedy(future)
 
     @classmethod
     def is_target_update_due(cls, hp: Any, update: int, progress: float) -> bool:
-        """Every so many updates."""
+        """Return True on every `target_every`-th update."""
         return bool(update % hp.target_every == 0)
 
     @classmethod
     def optimizer(cls, objective: str, hp: Any, vector: Tensor) -> torch.optim.Optimizer:
-        """Adam with the wanted epsilon."""
+        """Return Adam with `adam_epsilon`."""
         return torch.optim.Adam([vector], cls.lr(objective, hp, 0.0), eps=hp.adam_epsilon, fused=True)
 
     @classmethod
     def distribution(cls, nets: Nets, obs: Tensor, hp: Any) -> Categorical:
-        """The best action mostly, any one with probability epsilon."""
+        """Return the epsilon-greedy distribution of actions at [B, D]."""
         return epsilon_greedy_distribution(
             cls.act(nets, obs, hp, explore=False), nets.critic.actions, hp.epsilon
         )
 
     @classmethod
     def act(cls, nets: Nets, obs: Tensor, hp: Any, explore: bool) -> Tensor:
-        """The best action [B], or sometimes any when exploring."""
+        """Return the best actions [B], epsilon-greedy if exploring."""
         values = nets.critic(obs)
         best = greedy(values)
         return epsilon_greedy(best, values.shape[-1], hp.epsilon) if explore else best

@@ -1,4 +1,4 @@
-"""E2O: CQL with many critics offline; online they believe each other in pairs and explore where they differ.
+"""E2O: CQL with many critics; online pairwise minimum targets and optimistic exploration.
 
 Zhao, Hao, Ma, Liu, Zheng & Meng, "ENOTO: Improving Offline-to-Online Reinforcement Learning with
 Q-Ensembles", IJCAI 2024, arXiv:2306.06871; its first version is called E2O.
@@ -13,14 +13,15 @@ Offline the losses are CQL's, with N critics. Online they are SAC's, with anothe
     exploring   of n actions drawn from pi(s), the one with the largest mean_i Q_i + lambda std_i Q_i
                 (SUNRISE: Lee et al., arXiv:2007.04938)
 
-The policy maximises the smallest of the N values on both sides. The paper learns online from online
-transitions alone, one update per step after the first 1,000.
+The policy maximises the minimum of the N values in both phases. The paper trains online on online
+transitions only, with one update per step after the first 1,000: ``--strategy online_only
+online.warm_up=1000``. The strategy `ensemble` gives other algorithms the same targets and exploration.
 
 Differences: the weight w comes from the authors' code and is off by default; theirs (T = 10) is one
-number per batch, from the spread of batch means. Their script never explores; the paper does.
+number per batch, from the spread of batch means. Their script does not explore; the paper does.
 The std divides by N, as SUNRISE's does. Order as in SAC; the authors update the policy last. The
 library they build on averages the conservative term over the critics and its target is the policy's
-mean action, where CQL here sums and samples: ``preset=authors`` has the weight that theirs comes to.
+mean action, where CQL here sums and samples: ``preset=authors`` has the equivalent of their weight.
 """
 
 from collections.abc import Mapping
@@ -33,6 +34,7 @@ from torch import Tensor
 
 from off2on.algorithms.cql import CQL, CQLHyperparameters
 from off2on.recipe import losses
+from off2on.recipe.action_choice import most_optimistic
 from off2on.recipe.batch import Batch
 from off2on.recipe.hooks import Loss, Objective
 from off2on.recipe.hyperparameters import hp
@@ -41,39 +43,39 @@ from off2on.recipe.networks import Nets
 
 @dataclass(frozen=True)
 class E2OHyperparameters(CQLHyperparameters):
-    """The paper, and the authors' scripts."""
+    """Hyperparameters of the paper and the authors' scripts."""
 
-    critics: int = hp(10, "number N of critics", least=2)
+    critics: int = hp(10, "N, number of critics", least=2)
     online_target: str = hp(
         "weighted_pair",
-        "how the target critics combine online: the smallest of all, the smaller of a random pair, the mean "
-        "of that over all pairs, the mean of all, a random mixture of all",
+        "online combination of the target critics: the minimum, the minimum of a random pair, the mean of "
+        "that over all pairs, the mean, a random convex combination",
         choices=("min", "random_pair", "weighted_pair", "mean", "rem"),
     )
-    exploration_samples: int = hp(10, "actions drawn when exploring; 1 is SAC's way", least=1)
-    exploration_bonus: float = hp(10.0, "lambda, weight of the critics' std in choosing one of them", least=0)
+    exploration_samples: int = hp(10, "number of actions to choose from in exploration; 1 is SAC", least=1)
+    exploration_bonus: float = hp(10.0, "lambda, weight of the critics' std in that choice", least=0)
     weighted_backup: float = hp(
-        0.0, "T, how much less a transition weighs where the target critics differ; 0 is off", least=0
+        0.0, "T, decrease of a transition's weight with the std of the target critics; 0 is off", least=0
     )
-    actor_lr: float = hp(3e-5, "Adam's step size for the policy", above=0, search=("log", 1e-5, 3e-4))
+    actor_lr: float = hp(3e-5, "learning rate of the policy (Adam)", above=0, search=("log", 1e-5, 3e-4))
 
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {"authors": {"conservative_weight": 0.5}}
 
 
 class E2O(CQL):
-    """CQL with many critics offline; online, pairs of them, and optimism."""
+    """CQL with many critics; online pairwise minimum targets and optimistic exploration."""
 
     Hyperparameters = E2OHyperparameters
     acting_networks = ("actor", "critic")
 
     @classmethod
     def is_due(cls, objective: Objective, hp: Any, update: int, progress: float) -> bool:
-        """CQL's offline, SAC's online."""
+        """Return CQL's schedule offline, SAC's online."""
         return super().is_due(objective, hp if progress < 1 else as_sac(hp), update, progress)
 
     @classmethod
     def prepare(cls, nets: Nets, batch: Batch, hp: Any) -> Batch:
-        """CQL's samples offline; online SAC's, and the weight of every transition."""
+        """Add CQL's samples offline; online SAC's sample and the weight of every transition."""
         if batch.progress < 1:
             return super().prepare(nets, batch, hp)
         batch = super().prepare(nets, batch, as_sac(hp))
@@ -87,12 +89,12 @@ class E2O(CQL):
 
     @classmethod
     def compute_critic_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
-        """CQL's offline, SAC's online."""
+        """Compute CQL's loss offline, SAC's online."""
         return super().compute_critic_loss(nets, batch, hp if batch.progress < 1 else as_sac(hp))
 
     @classmethod
     def target_value(cls, nets: Nets, batch: Batch, hp: Any, action: Tensor) -> Tensor:
-        """The smallest of all targets offline; online what `online_target` says: [B]."""
+        """Return the minimum of all targets [B] offline, the combination `online_target` online."""
         if batch.progress < 1 or hp.online_target == "min":
             return super().target_value(nets, batch, hp, action)
         if hp.online_target == "random_pair":
@@ -106,16 +108,14 @@ class E2O(CQL):
 
     @classmethod
     def act(cls, nets: Nets, obs: Tensor, hp: Any, explore: bool) -> Tensor:
-        """SAC's; when exploring, the most promising of several samples."""
+        """Return SAC's action; if exploring, the most optimistic of several samples."""
         if not explore or hp.exploration_samples == 1:
             return super().act(nets, obs, hp, explore)
         actions, _ = nets.actor(obs).sample(hp.exploration_samples)
-        q = nets.critic(obs, actions)
-        best = (q.mean(0) + hp.exploration_bonus * q.std(0, correction=0)).argmax(0)
-        return actions[best, torch.arange(len(obs), device=obs.device)]  # type: ignore[no-any-return]
+        return most_optimistic(nets.critic, obs, actions, hp.exploration_bonus)
 
 
 @cache
 def as_sac(hp: Any) -> Any:
-    """The hyperparameters with which CQL is SAC."""
+    """Return the hyperparameters with which CQL is SAC."""
     return replace(hp, conservative_weight=0.0, entropy_backup=True)

@@ -1,4 +1,4 @@
-"""EDAC: SAC-N whose critics must disagree about where a better action lies, so that few of them do.
+"""EDAC: SAC-N with a penalty on the similarity of the critics' action gradients, so that fewer suffice.
 
 An, Moon, Kim & Song, "Uncertainty-Based Offline Reinforcement Learning with Diversified Q-Ensemble",
 NeurIPS 2021, arXiv:2110.01548.
@@ -8,7 +8,7 @@ NeurIPS 2021, arXiv:2110.01548.
 
 The sum over pairs is |sum_i g_i|^2 - sum_i |g_i|^2. The rest is SAC-N's.
 
-Differences: SAC-N's. Presets for pen are the authors', the others' N and eta CORL's.
+Differences: SAC-N's. Presets for pen are the authors'; N and eta of the others are CORL's.
 """
 
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ from off2on.recipe.networks import Nets
 
 @dataclass(frozen=True)
 class EDACHyperparameters(SACNHyperparameters):
-    """The authors' configuration, and CORL's."""
+    """Hyperparameters of the authors' configuration and of CORL."""
 
     eta: float = hp(
         1.0,
@@ -36,7 +36,7 @@ class EDACHyperparameters(SACNHyperparameters):
         least=0,
         search=("log", 0.1, 10),
     )
-    critics: int = hp(10, "N: 50 for Hopper", least=2)
+    critics: int = hp(10, "N, number of critics: 50 for Hopper", least=2)
 
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "halfcheetah": {"critics": 10, "eta": 1.0},
@@ -51,13 +51,13 @@ class EDACHyperparameters(SACNHyperparameters):
 
 
 class EDAC(SACN):
-    """SAC-N with critics made to differ."""
+    """SAC-N with a penalty on the similarity of the critics' action gradients."""
 
     Hyperparameters = EDACHyperparameters
 
     @classmethod
     def compute_critic_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
-        """SAC-N's, plus the similarity of the critics' gradients at the data's actions."""
+        """Compute SAC-N's loss plus the similarity of the critics' gradients at the data's actions."""
         if hp.eta == 0:
             return super().compute_critic_loss(nets, batch, hp)
         with torch.no_grad():
@@ -70,10 +70,13 @@ class EDAC(SACN):
 
 
 def ensemble_similarity(slope: Tensor) -> Tensor:
-    """Sum of the cosines between members over (N - 1), from -N / (N - 1) to N: a mean over the batch.
+    """Compute the sum of the cosines between members over (N - 1), averaged over the batch.
 
     Args:
-        slope: [N, B, A] gradients of the members' values with respect to the action.
+        slope: Gradients [N, B, A] of the members' values with respect to the action.
+
+    Returns:
+        A number from -N / (N - 1) to N.
     """
     unit = slope / (torch.linalg.vector_norm(slope, dim=-1, keepdim=True) + 1e-10)
     pairs = unit.sum(0).square().sum(-1) - unit.square().sum((0, -1))

@@ -1,13 +1,13 @@
-"""FilteredBC: behaviour cloning of the best episodes alone.
+"""FilteredBC: behaviour cloning of the best episodes only.
 
 Chen et al., "Decision Transformer: Reinforcement Learning via Sequence Modeling", NeurIPS 2021,
 arXiv:2106.01345, where it is the baseline "percentile behaviour cloning" (10 % BC).
 
-The loss is BC's. What differs are the rows: the tenth of the episodes with the highest return, one
-at least. ``augment=top:0.25`` keeps a quarter, ``policy=gaussian`` clones by likelihood.
+The loss is BC's, on the transitions of the tenth of the episodes with the highest return, at least one
+episode. ``augment=top:0.25`` keeps a quarter, ``policy=gaussian`` clones by likelihood.
 
 Differences: episodes are ranked by the plain sum of their rewards, as in the paper; CORL ranks them
-by a discounted sum, and takes every 1,000 rows for an episode.
+by a discounted sum, and counts every 1,000 rows as an episode.
 """
 
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ from off2on.recipe.hyperparameters import AUGMENT, AUGMENT_SYNTAX, AUGMENT_VALID
 
 @dataclass(frozen=True)
 class FilteredBCHyperparameters(BCHyperparameters):
-    """The share of episodes."""
+    """Hyperparameters of BC, with the best tenth of the episodes."""
 
     augment: tuple[str, ...] = hp(("top:0.1",), AUGMENT, syntax=AUGMENT_SYNTAX, validator=AUGMENT_VALIDATOR)
 
 
 class FilteredBC(BC):
-    """Copy the best of the data."""
+    """Behaviour cloning of the best episodes."""
 
     Hyperparameters = FilteredBCHyperparameters

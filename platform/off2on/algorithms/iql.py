@@ -1,4 +1,4 @@
-"""IQL: learn values from the data's own actions, then copy the better ones.
+"""IQL: expectile regression of values on the data's actions, advantage-weighted cloning.
 
 Kostrikov, Nair & Levine, "Offline Reinforcement Learning with Implicit Q-Learning", ICLR 2022,
 arXiv:2110.06169.
@@ -8,14 +8,14 @@ arXiv:2110.06169.
     actor   L_pi = -E[ min(exp(beta (min_i Q'_i(s, a) - V(s))), 100) log pi(a|s) ]       (7)
 
 Order as in the authors' code: the value, then the actor and the critics with the new value, then
-the targets. The policy is N(tanh f(s), sigma) with one sigma for all states; its step size falls
+the targets. The policy is N(tanh f(s), sigma) with one sigma for all states; its learning rate falls
 to 0 along a cosine offline and does not decay online.
 
-Differences: beta is not free of scale, so the paper divides locomotion rewards by (largest -
-smallest return) / 1000. Where all returns are alike that is next to nothing; here they are
-divided by largest |return| / 1000, which is much the same on D4RL (``reward=return_range`` is the
-paper's). Observations are normalised, as CORL does and the authors do not; the presets, which are
-the authors', do not either. The authors initialise orthogonally.
+Differences: beta depends on the scale of rewards, so the paper divides locomotion rewards by (largest -
+smallest return) / 1000. Where all returns are similar this is nearly 0; here they are divided by
+largest |return| / 1000, which is about the same on D4RL (``reward=return_range`` is the paper's).
+Observations are normalised, as in CORL and not in the authors' code and presets. The authors initialise
+orthogonally.
 """
 
 from collections.abc import Mapping
@@ -37,23 +37,23 @@ from off2on.rllib.algorithm import OfflineToOnline
 
 @dataclass(frozen=True)
 class IQLHyperparameters(Hyperparameters):
-    """Section 5.1 (locomotion) and the authors' configuration."""
+    """Hyperparameters of section 5.1 (locomotion) and the authors' configuration."""
 
     expectile: float = hp(
         0.7,
-        "tau in the value loss: 0.5 is the mean, near 1 the best of the data",
+        "tau in the value loss: 0.5 is the mean, near 1 the maximum over the data's actions",
         above=0,
         below=1,
         search=("uniform", 0.5, 0.95),
     )
     beta: float = hp(3.0, "inverse temperature; 0 is behaviour cloning", least=0, search=("log", 0.5, 10))
-    weight_clip: float = hp(100.0, "largest weight a transition may get", above=0)
-    value_lr: float = hp(3e-4, "Adam's step size for the value", above=0)
-    critic_lr: float = hp(3e-4, "Adam's step size for the critics", above=0)
+    weight_clip: float = hp(100.0, "largest weight of a transition", above=0)
+    value_lr: float = hp(3e-4, "learning rate of the value (Adam)", above=0)
+    critic_lr: float = hp(3e-4, "learning rate of the critics (Adam)", above=0)
     normalise_obs: bool = hp(True, NORMALISE)
     reward: str = hp("return_scale", REWARD, choices=REWARDS)
-    actor_decay: bool = hp(True, "let the actor's step size fall to 0 along a cosine, offline only")
-    dropout: float = hp(0.0, "share of the policy's hidden units left out as it learns", least=0, below=1)
+    actor_decay: bool = hp(True, "decrease the policy's learning rate to 0 along a cosine, offline only")
+    dropout: float = hp(0.0, "dropout of the policy's hidden units in training", least=0, below=1)
 
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "antmaze": {"expectile": 0.9, "beta": 10.0, "reward": "minus_one", "normalise_obs": False},
@@ -62,14 +62,14 @@ class IQLHyperparameters(Hyperparameters):
 
 
 class IQL(OfflineToOnline):
-    """Values from the data's own actions, then copy the better ones."""
+    """Expectile regression of values on the data's actions, advantage-weighted cloning."""
 
     Hyperparameters = IQLHyperparameters
     objectives: ClassVar[tuple[str | Objective, ...]] = ("value", "actor", "critic")
 
     @classmethod
     def build_nets(cls, obs_space: Any, action_space: Any, hp: IQLHyperparameters) -> Nets:
-        """A value, twin critics with targets, and a Gaussian policy."""
+        """Build a value, twin critics with targets, and a Gaussian policy."""
         obs, action = obs_space.shape[0], action_space.shape[0]
         return Nets(
             value=Value(obs, hp.hidden),
@@ -87,13 +87,13 @@ class IQL(OfflineToOnline):
 
     @classmethod
     def compute_value_loss(cls, nets: Nets, batch: Batch, hp: IQLHyperparameters) -> Loss:
-        """Expectile regression of V on the targets' Q."""
+        """Compute the expectile regression of V on the targets' Q."""
         value = nets.value(batch.obs)
         return losses.expectile(batch.target_q - value, hp.expectile), {"value": value.detach().mean()}
 
     @classmethod
     def compute_actor_loss(cls, nets: Nets, batch: Batch, hp: IQLHyperparameters) -> Loss:
-        """Advantage-weighted cloning, with the value just updated."""
+        """Compute the advantage-weighted cloning loss, with the updated value."""
         with torch.no_grad():
             advantage = batch.target_q - nets.value(batch.obs)
         log_prob = nets.actor(batch.obs, hp.dropout).log_prob(batch.action)
@@ -102,7 +102,7 @@ class IQL(OfflineToOnline):
 
     @classmethod
     def compute_critic_loss(cls, nets: Nets, batch: Batch, hp: IQLHyperparameters) -> Loss:
-        """Regression of Q on the reward and the next state's value."""
+        """Compute the regression of Q on the reward and the next state's value."""
         with torch.no_grad():
             target = batch.reward + hp.discount * batch.mask * nets.value(batch.next_obs)
         q = nets.critic(batch.obs, batch.action)
@@ -110,11 +110,11 @@ class IQL(OfflineToOnline):
 
     @classmethod
     def lr(cls, objective: str, hp: IQLHyperparameters, progress: float) -> float:
-        """The actor's falls to 0 offline."""
+        """Return the learning rate, which decreases to 0 offline for the actor."""
         decay = cosine(progress) if objective == "actor" and hp.actor_decay and progress < 1 else 1.0
         return decay * super().lr(objective, hp, progress)
 
     @classmethod
     def distribution(cls, nets: Nets, obs: Tensor, hp: IQLHyperparameters) -> Normal:
-        """The Gaussian of its actions."""
+        """Return the Gaussian distribution of actions at [B, D]."""
         return nets.actor(obs)  # type: ignore[no-any-return]

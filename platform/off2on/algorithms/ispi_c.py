@@ -1,4 +1,4 @@
-"""ISPI-C: two of TD3+BC's policies, each drawn to the other where the other is better.
+"""ISPI-C: two TD3+BC policies, each regularised towards the other where that has the higher value.
 
 Hu, Ma, Xiao, Zheng & Hao, "Iteratively Refined Behavior Regularization for Offline Reinforcement
 Learning" (at first "In-Sample Policy Iteration"), arXiv:2306.05726, with competing policies.
@@ -11,11 +11,11 @@ Learning" (at first "In-Sample Policy Iteration"), arXiv:2306.05726, with compet
     rival_critic  L_Q2  = the same with 1 and 2 exchanged
     rival_actor   L_pi2 = the same with 1 and 2 exchanged
 
-Odd updates move critic and actor, even ones their rivals, every update with a batch of its own; the
-actors do not wait. The policy whose own critic values its action higher acts.
+Odd updates train critic and actor, even ones their rivals, every update with a new batch; the actors are
+not delayed. The acting policy is the one with the higher value under its own critic.
 
-Differences: a step of the authors' is two of our updates, after which the targets of both follow;
-the authors' first targets follow half a step earlier. Observations are normalised, as in TD3+BC and
+Differences: a step of the authors is two updates here, after which the targets of both are updated;
+the authors' first targets are updated half a step earlier. Observations are normalised, as in TD3+BC and
 the authors' command line.
 """
 
@@ -37,12 +37,12 @@ from off2on.recipe.networks import Nets
 
 @dataclass(frozen=True)
 class ISPICHyperparameters(TD3BCHyperparameters):
-    """The authors' configuration."""
+    """Hyperparameters of the authors' configuration."""
 
     rival_weight: float = hp(
-        0.5, "w: 0 is cloning alone, 1 forgets the data", least=0, most=1, search=("choice", 0.5, 0.7)
+        0.5, "w: 0 is cloning only, 1 ignores the data", least=0, most=1, search=("choice", 0.5, 0.7)
     )
-    critics: int = hp(1, "number of critics of each policy; the smallest target counts", least=1)
+    critics: int = hp(1, "number of critics of each policy; the target is their minimum", least=1)
 
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "halfcheetah-expert": {"alpha": 1.0, "rival_weight": 0.7},
@@ -50,7 +50,7 @@ class ISPICHyperparameters(TD3BCHyperparameters):
 
 
 class ISPIC(TD3BC):
-    """Two of TD3+BC's policies, each drawn to the other where the other is better."""
+    """Two TD3+BC policies, each regularised towards the other where that has the higher value."""
 
     Hyperparameters = ISPICHyperparameters
     objectives = ("critic", "actor", "rival_critic", "rival_actor")
@@ -58,7 +58,7 @@ class ISPIC(TD3BC):
 
     @classmethod
     def build_nets(cls, obs_space: Any, action_space: Any, hp: Any) -> Nets:
-        """A critic and a policy twice, all followed by targets."""
+        """Build two critics and two policies, all with target networks."""
         obs, action = obs_space.shape[0], action_space.shape[0]
         return Nets(
             critic=cls.new_critic(obs, action, hp),
@@ -70,20 +70,20 @@ class ISPIC(TD3BC):
 
     @classmethod
     def next_action(cls, nets: Nets, batch: Batch, hp: Any) -> Tensor:
-        """Both target policies' actions [2, B, A]."""
+        """Return both target policies' actions [2, B, A]."""
         actors = nets.target.actor, nets.target.rival_actor
         return cls.smoothed(torch.stack([actor(batch.next_obs) for actor in actors]), hp)
 
     @classmethod
     def target_value(cls, nets: Nets, batch: Batch, hp: Any, action: Tensor) -> Tensor:
-        """The smaller of what each critic's target makes of its own policy's action, [B]."""
+        """Return the minimum [B] of both target critics' values of their own policies' actions."""
         mine = nets.target.critic(batch.next_obs, action[0])
         its = nets.target.rival_critic(batch.next_obs, action[1])
         return torch.cat((mine, its)).amin(0)
 
     @classmethod
     def distance(cls, nets: Nets, batch: Batch, hp: Any, action: Tensor, q: Tensor) -> Tensor:
-        """To the data's actions, and to the rival's where its critic values them higher than q."""
+        """Compute the distance to the data's actions, and to the rival's where their value is higher."""
         with torch.no_grad():
             rival = nets.rival_actor(batch.obs)
             better = 0.5 * (torch.sign(nets.rival_critic.first(batch.obs, rival) - q) + 1)
@@ -93,32 +93,32 @@ class ISPIC(TD3BC):
 
     @classmethod
     def compute_rival_critic_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
-        """As the critic's."""
+        """Compute the critic's loss for the rival."""
         return cls.compute_critic_loss(exchanged(nets), batch, hp)
 
     @classmethod
     def compute_rival_actor_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
-        """As the actor's."""
+        """Compute the actor's loss for the rival."""
         return cls.compute_actor_loss(exchanged(nets), batch, hp)
 
     @classmethod
     def is_due(cls, objective: Objective, hp: Any, update: int, progress: float) -> bool:
-        """The rivals' updates are the even ones."""
+        """Return True for rivals on even updates, for the others on odd ones."""
         return objective.name.startswith("rival") == (update % 2 == 0)
 
     @classmethod
     def lr(cls, objective: str, hp: Any, progress: float) -> float:
-        """Rivals take steps of the same size."""
+        """Return the learning rate, which rivals share."""
         return super().lr(objective.removeprefix("rival_"), hp, progress)
 
     @classmethod
     def distribution(cls, nets: Nets, obs: Tensor, hp: Any) -> Normal | None:
-        """Its action with Gaussian noise."""
+        """Return the policy's action with Gaussian noise; None without noise."""
         return gaussian_around(cls.act(nets, obs, hp, explore=False), hp.exploration_noise)
 
     @classmethod
     def act(cls, nets: Nets, obs: Tensor, hp: Any, explore: bool) -> Tensor:
-        """The action that its own critic values higher, with Gaussian noise when exploring."""
+        """Return the policy's action with the higher value, with Gaussian noise if exploring."""
         mine, its = nets.actor(obs), nets.rival_actor(obs)
         ahead = nets.critic.first(obs, mine) >= nets.rival_critic.first(obs, its)
         action = torch.where(ahead.unsqueeze(-1), mine, its)
@@ -126,7 +126,7 @@ class ISPIC(TD3BC):
 
 
 def exchanged(nets: Any) -> Any:
-    """The networks with the roles of the two policies exchanged."""
+    """Return the networks with the roles of the two policies exchanged."""
     swapped, target = (
         {
             "critic": of.rival_critic,

@@ -1,21 +1,21 @@
-"""MOPO: SAC on a learned model's rollouts, whose rewards are lowered where the model is unsure.
+"""MOPO: SAC on model rollouts with a reward penalty for the model's uncertainty.
 
 Yu et al., "MOPO: Model-based Offline Policy Optimization", NeurIPS 2020, arXiv:2005.13239.
 
     dynamics  L_M = sum_e E[ -log N(s' - s, r; mu_e(s, a), sigma_e(s, a)) ]   once, before the updates
               a_k ~ pi(s_k);  s_k+1, r_k ~ N(mu_e, sigma_e)(s_k, a_k),  e a random elite;  k < h
               r~ = r - lambda max_e |sigma_e(s, a)|,  over all members, reward included
-    then SAC's losses on batches of 5 % recorded rows and 95 % imagined ones with r~
+    then SAC's losses on batches of 5 % recorded rows and 95 % synthetic ones with r~
 
-Rollouts set out from recorded states every 1,000 updates; the last five rounds are kept. They end
-where the environment's episodes would, by its known rule (`off2on.recipe.terminations`). Presets: the
+Rollouts start from recorded states every 1,000 updates; the last five rounds are kept. They end as the
+environment's episodes, by its termination function (`off2on.recipe.terminations`). Presets: the
 original h and lambda by data set (``hopper-medium``), and OfflineRL-Kit's, tuned again for version 2
 of the data (``hopper-medium-v2``).
 
 Differences: fitting stops after five epochs in which no member improves (OfflineRL-Kit); the authors'
 code waits for a sixth. For halfcheetah-medium-expert their configuration has lambda = 5, the table
-that others hand on 1, which is taken. H = -3 for every environment is their code's. OfflineRL-Kit's
-presets come without its cosine, along which the policy's step size falls.
+that other papers quote has 1, which is used. H = -3 for every environment is their code's. OfflineRL-Kit's
+presets are without its cosine decay of the policy's learning rate.
 """
 
 from collections.abc import Mapping
@@ -59,12 +59,12 @@ KIT_SAC = {"actor_lr": 1e-4, "temperature_lr": 1e-4, "target_entropy": None}
 
 @dataclass(frozen=True)
 class MOPOHyperparameters(ModelHyperparameters, SACHyperparameters):
-    """The authors' configuration."""
+    """Hyperparameters of the authors' configuration."""
 
     penalty: float = hp(
-        1.0, "lambda, the price of the model's sigma; 0 believes the model", least=0, search=("log", 0.5, 5)
+        1.0, "lambda, penalty on the model's sigma; 0: no penalty", least=0, search=("log", 0.5, 5)
     )
-    target_entropy: float | None = hp(-3.0, "H; none stands for minus the number of action dimensions")
+    target_entropy: float | None = hp(-3.0, "H, target entropy; none: minus the number of action dimensions")
 
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
         **{name: {"horizon": h, "penalty": price} for name, (h, price) in ORIGINAL.items()},
@@ -73,11 +73,11 @@ class MOPOHyperparameters(ModelHyperparameters, SACHyperparameters):
 
 
 class MOPO(ModelBased, SAC):
-    """SAC on rollouts of a model that is punished for being unsure."""
+    """SAC on model rollouts with a reward penalty for the model's uncertainty."""
 
     Hyperparameters = MOPOHyperparameters
 
     @classmethod
     def rollout_reward(cls, reward: Tensor, std: Tensor, hp: Any) -> Tensor:
-        """The reward foretold, less lambda times the largest sigma among the members."""
+        """Return the predicted reward minus lambda times the largest norm of sigma among the members."""
         return reward - hp.penalty * torch.linalg.vector_norm(std, dim=-1).amax(0)  # type: ignore[no-any-return]

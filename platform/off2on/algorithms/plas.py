@@ -1,4 +1,4 @@
-"""PLAS: a policy over the latent actions of a generative model that was trained first.
+"""PLAS: a policy over the latent actions of a generative model, which is trained first.
 
 Zhou, Bajracharya & Held, "PLAS: Latent Action Space for Offline Reinforcement Learning", CoRL 2020,
 arXiv:2011.07213.
@@ -8,13 +8,13 @@ arXiv:2011.07213.
     actor   L_pi = -E[ Q_1(s, a~) ],  a~ = G(s, 2 tanh f(s)), and a' likewise with the targets
                    PLAS+P:  a~ = clip(G + Phi tanh(xi(s, G)), -1, 1),  G = G(s, 2 tanh f(s))
 
-Order: the autoencoder alone for the first half of the offline updates; then it is frozen, and critics,
-policy and targets move. Online it stays frozen. ``preset=perturbation`` is PLAS+P.
+Order: only the autoencoder for the first half of the offline updates; then it is frozen, and critics,
+policy and targets are updated. Online it stays frozen. ``preset=perturbation`` is PLAS+P.
 
 Differences: w = 0.75 is the authors' code's; d3rlpy's reproduction takes 1. The code trains the
 autoencoder for 500k updates and the policy for as many: here that is a share of the offline updates,
-so that their number is the budget of both. Exploring online, which the paper does not do, adds Gaussian
-noise to the action, as TD3 does.
+so that their number is the budget of both. Online exploration, which is not in the paper, adds Gaussian
+noise to the action, as in TD3.
 """
 
 from collections.abc import Mapping
@@ -36,29 +36,27 @@ from off2on.rllib.algorithm import OfflineToOnline
 
 @dataclass(frozen=True)
 class PLASHyperparameters(Hyperparameters):
-    """The authors' code."""
+    """Hyperparameters of the authors' code."""
 
     perturbation: float = hp(
         0.0, "Phi, the largest correction of a decoded action: 0 is PLAS, 0.05 PLAS+P", least=0,
         search=("choice", 0.0, 0.01, 0.05),
     )  # fmt: skip
-    reach: float = hp(2.0, "largest latent action", above=0)
+    reach: float = hp(2.0, "largest absolute value of a latent action", above=0)
     vae_share: float = hp(
         0.5, "share of the offline updates that train the autoencoder, before the rest", least=0, below=1
     )
-    smallest: float = hp(
-        0.75, "w, share of the smallest critic in the target, the rest is the largest's", least=0, most=1
-    )
+    smallest: float = hp(0.75, "w of the target value: w min_i Q_i + (1 - w) max_i Q_i", least=0, most=1)
     vae_hidden: tuple[int, ...] = hp(
         (750, 750), "widths of the autoencoder's hidden layers; 128 for medium-replay data", least=1
     )
     kl_weight: float = hp(0.5, "weight of the autoencoder's divergence from N(0, 1)", least=0)
-    exploration_noise: float = hp(0.1, "sigma of the noise on actions when collecting online", least=0)
-    vae_lr: float = hp(1e-4, "Adam's step size for the autoencoder", above=0)
-    critic_lr: float = hp(1e-3, "Adam's step size for the critics", above=0, search=("log", 1e-4, 1e-3))
-    actor_lr: float = hp(1e-4, "Adam's step size for the policy", above=0, search=("log", 3e-5, 1e-3))
+    exploration_noise: float = hp(0.1, "sigma of the noise on exploring actions", least=0)
+    vae_lr: float = hp(1e-4, "learning rate of the autoencoder (Adam)", above=0)
+    critic_lr: float = hp(1e-3, "learning rate of the critics (Adam)", above=0, search=("log", 1e-4, 1e-3))
+    actor_lr: float = hp(1e-4, "learning rate of the policy (Adam)", above=0, search=("log", 3e-5, 1e-3))
     hidden: tuple[int, ...] = hp((400, 300), "widths of the hidden layers", least=1)
-    batch_size: int = hp(100, "transitions per update, over all learners", least=1)
+    batch_size: int = hp(100, "transitions per gradient update, over all learners", least=1)
 
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "perturbation": {"perturbation": 0.05},
@@ -67,7 +65,7 @@ class PLASHyperparameters(Hyperparameters):
 
 
 class LatentActor(nn.Module):
-    """A deterministic policy over latent actions, with a correction of what they decode to if asked."""
+    """A deterministic policy over latent actions, with an optional correction of the decoded actions."""
 
     def __init__(self, obs: int, action: int, hp: PLASHyperparameters) -> None:
         super().__init__()
@@ -77,7 +75,7 @@ class LatentActor(nn.Module):
             self.correct = Perturbation(obs, action, hp.hidden, hp.perturbation)
 
     def forward(self, obs: Tensor, decoder: Autoencoder) -> Tensor:
-        """Actions [B, A] at [B, D]."""
+        """Return actions [B, A] at observations [B, D]."""
         action: Tensor = decoder(obs, self.reach * self.mlp(obs).tanh())
         return self.correct(obs, action) if hasattr(self, "correct") else action
 
@@ -91,7 +89,7 @@ class PLAS(OfflineToOnline):
 
     @classmethod
     def build_nets(cls, obs_space: Any, action_space: Any, hp: PLASHyperparameters) -> Nets:
-        """The autoencoder, twin critics and the latent policy; the latter two have targets."""
+        """Build the autoencoder, twin critics and the latent policy; the latter two have targets."""
         obs, action = obs_space.shape[0], action_space.shape[0]
         return Nets(
             vae=Autoencoder(obs, action, hp.vae_hidden),
@@ -102,17 +100,17 @@ class PLAS(OfflineToOnline):
 
     @classmethod
     def is_due(cls, objective: Objective, hp: PLASHyperparameters, update: int, progress: float) -> bool:
-        """The autoencoder first and alone, then everything else."""
+        """Return True for the autoencoder in the first share of the updates, for the others after."""
         return (objective.name == "vae") == (progress < hp.vae_share)
 
     @classmethod
     def compute_vae_loss(cls, nets: Nets, batch: Batch, hp: PLASHyperparameters) -> Loss:
-        """Reconstruct the data's actions from few latent numbers."""
+        """Compute the loss of the autoencoder of the data's actions."""
         return nets.vae.loss_per_transition(batch.obs, batch.action, hp.kl_weight).mean(), {}
 
     @classmethod
     def compute_critic_loss(cls, nets: Nets, batch: Batch, hp: PLASHyperparameters) -> Loss:
-        """Bellman error against a mixture of the targets."""
+        """Compute the Bellman error against a mixture of the targets."""
         with torch.no_grad():
             action = nets.target.actor(batch.next_obs, nets.vae)
             future = min_max_mixture(nets.target.critic(batch.next_obs, action), hp.smallest)
@@ -122,16 +120,16 @@ class PLAS(OfflineToOnline):
 
     @classmethod
     def compute_actor_loss(cls, nets: Nets, batch: Batch, hp: PLASHyperparameters) -> Loss:
-        """Deterministic policy gradient through the decoder."""
+        """Compute the deterministic policy gradient loss through the decoder."""
         return -nets.critic.first(batch.obs, nets.actor(batch.obs, nets.vae)).mean(), {}
 
     @classmethod
     def distribution(cls, nets: Nets, obs: Tensor, hp: PLASHyperparameters) -> Normal | None:
-        """Its action with Gaussian noise."""
+        """Return the policy's action with Gaussian noise; None without noise."""
         return gaussian_around(cls.act(nets, obs, hp, explore=False), hp.exploration_noise)
 
     @classmethod
     def act(cls, nets: Nets, obs: Tensor, hp: PLASHyperparameters, explore: bool) -> Tensor:
-        """The decoded action, with Gaussian noise when exploring."""
+        """Return the decoded action, with Gaussian noise if exploring."""
         action: Tensor = nets.actor(obs, nets.vae)
         return action + hp.exploration_noise * torch.randn_like(action) if explore else action

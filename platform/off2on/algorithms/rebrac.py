@@ -1,4 +1,4 @@
-"""ReBRAC: TD3 that is penalised for leaving the data, in the actor and in the critic.
+"""ReBRAC: TD3 with a penalty on the distance to the data's actions, in actor and critic.
 
 Tarasov, Kurenkov, Nikulin & Kolesnikov, "Revisiting the Minimalist Approach to Offline Reinforcement
 Learning", NeurIPS 2023, arXiv:2305.09836.
@@ -7,14 +7,14 @@ Learning", NeurIPS 2023, arXiv:2305.09836.
             a' as in TD3,  b' the data's action at s'
     actor   L_pi = E[ beta_1 |pi(s) - a|^2 - lambda min_i Q_i(s, pi(s)) ],  lambda = 1 / E|min_i Q_i|
 
-Distances are sums over action dimensions. Critics are normalised after every ReLU, and networks start
-small. Order as in TD3. Online, beta_1 falls linearly until half of it is left, at half of the online
+Distances are sums over action dimensions. Critics have layer normalisation after every ReLU, and the last
+layers start small. Order as in TD3. Online, beta_1 decreases linearly to half, at half of the online
 updates, and beta_2 is 0, as in the authors' code.
 
-Differences: at the end of an episode the data has no b'. After a terminal nothing is bootstrapped;
-where an episode was cut off, the state's value is taken without penalty (the authors drop such rows).
-The actor's target follows the actor as it is after its step; the authors' as it was before. AntMaze's
-rewards stay as they are; the authors multiply them by 100.
+Differences: at the end of an episode the data has no b'. A terminated episode has no next value; where an
+episode was truncated, the next value has no penalty (the authors drop such rows). The actor's target network
+is updated towards the actor after its step; the authors' towards that before. AntMaze's rewards are not
+scaled; the authors multiply them by 100.
 """
 
 from collections.abc import Mapping
@@ -46,7 +46,7 @@ ANT = (0.003, 0.002), (0.003, 0.001), (0.001, 0.0005), (0.001, 0.0), (0.002, 0.0
 
 
 def _presets() -> dict[str, dict[str, object]]:
-    """By data set; those of a family take what lies in the middle of its data sets'."""
+    """Return the presets by data set; those of a family have the middle values of its data sets."""
 
     def betas(pair: tuple[float, float]) -> dict[str, object]:
         return {"actor_beta": pair[0], "critic_beta": pair[1]}
@@ -69,27 +69,27 @@ def _presets() -> dict[str, dict[str, object]]:
 
 @dataclass(frozen=True)
 class ReBRACHyperparameters(TD3Hyperparameters):
-    """The appendix of the paper, and the authors' configurations."""
+    """Hyperparameters of the paper's appendix and the authors' configurations."""
 
     actor_beta: float = hp(
-        0.01, "beta_1, of the actor's penalty", least=0, search=("choice", 0.001, 0.01, 0.05, 0.1)
+        0.01, "beta_1, weight of the actor's penalty", least=0, search=("choice", 0.001, 0.01, 0.05, 0.1)
     )
     critic_beta: float = hp(
-        0.01, "beta_2, of the target's penalty", least=0, search=("choice", 0.0, 0.001, 0.01, 0.1, 0.5)
+        0.01, "beta_2, weight of the target's penalty", least=0, search=("choice", 0.0, 0.001, 0.01, 0.1, 0.5)
     )
-    online_floor: float = hp(0.5, "share of beta_1 that is left in the end, online", least=0, most=1)
-    online_critic: float = hp(0.0, "share of beta_2 that is left, online", least=0, most=1)
-    exploration_noise: float = hp(0.0, "sigma of the noise on actions when collecting online", least=0)
-    critic_lr: float = hp(1e-3, "Adam's step size for the critics", above=0, search=("log", 1e-4, 1e-3))
-    actor_lr: float = hp(1e-3, "Adam's step size for the policy", above=0, search=("log", 1e-4, 1e-3))
-    batch_size: int = hp(1024, "transitions per update, over all learners", least=1)
+    online_floor: float = hp(0.5, "final share of beta_1 online", least=0, most=1)
+    online_critic: float = hp(0.0, "share of beta_2 online", least=0, most=1)
+    exploration_noise: float = hp(0.0, "sigma of the noise on exploring actions", least=0)
+    critic_lr: float = hp(1e-3, "learning rate of the critics (Adam)", above=0, search=("log", 1e-4, 1e-3))
+    actor_lr: float = hp(1e-3, "learning rate of the policy (Adam)", above=0, search=("log", 1e-4, 1e-3))
+    batch_size: int = hp(1024, "transitions per gradient update, over all learners", least=1)
     hidden: tuple[int, ...] = hp((256, 256, 256), "widths of the hidden layers", least=1)
 
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = _presets()
 
 
 class ReBRAC(TD3):
-    """TD3 that is penalised for leaving the data."""
+    """TD3 with a penalty on the distance to the data's actions."""
 
     Hyperparameters = ReBRACHyperparameters
     columns = (*TD3.columns, "next_action", "last")
@@ -97,21 +97,21 @@ class ReBRAC(TD3):
 
     @classmethod
     def new_critic(cls, obs: int, action: int, hp: Any) -> Critic:
-        """Critics with normalised layers, near 0 at first."""
+        """Build critics with layer normalisation and values near 0."""
         critic = Critic(obs, action, hp.hidden, hp.critics, layer_norm="after")
         start_small(critic, 3e-3)
         return critic
 
     @classmethod
     def new_actor(cls, obs: int, action: int, hp: Any) -> DeterministicActor:
-        """A policy that hardly moves at first."""
+        """Build a policy with actions near 0."""
         actor = super().new_actor(obs, action, hp)
         start_small(actor, 1e-3)
         return actor
 
     @classmethod
     def target_value(cls, nets: Nets, batch: Batch, hp: Any, action: Tensor) -> Tensor:
-        """TD3's, less the penalty for an action other than the data's, where the data has one."""
+        """Return TD3's value minus the penalty, where the data has a next action."""
         penalty = (1 - batch.last) * (action - batch.next_action).square().sum(-1)
         beta = hp.critic_beta * (1 if batch.progress < 1 else hp.online_critic)
         value: Tensor = super().target_value(nets, batch, hp, action) - beta * penalty
@@ -119,7 +119,7 @@ class ReBRAC(TD3):
 
     @classmethod
     def compute_actor_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
-        """The smallest Q of the policy's action, scaled to size 1, and the penalty."""
+        """Compute the penalty minus the minimum Q of the policy's action, scaled to size 1."""
         action = nets.actor(batch.obs)
         q = nets.critic(batch.obs, action).amin(0)
         scale = 1 / q.detach().abs().mean()

@@ -1,4 +1,4 @@
-"""REDQ: SAC with many updates per step, kept in check by the minimum over a random pair of critics.
+"""REDQ: SAC with the minimum over a random subset of many critics, for many updates per step.
 
 Chen, Wang, Zhou & Ross, "Randomized Ensembled Double Q-Learning: Learning Fast Without a Model",
 ICLR 2021, arXiv:2101.05982.
@@ -7,11 +7,11 @@ ICLR 2021, arXiv:2101.05982.
             M    M of the N members, drawn without replacement for every update
     actor   L_pi = E[ alpha log pi(a~|s) - mean_i Q_i(s, a~) ]
 
-Order as in algorithm 1: the critics and the targets on every update, and on every twentieth then the
+Order as in algorithm 1: the critics and the targets on every update, then, on every twentieth, the
 temperature and the policy. The paper makes 20 updates per environment step (``utd``).
 
-Differences: the policy's loss takes the critics and alpha as just updated; the authors' code takes
-them from before. Layers start as `torch.nn.Linear`'s; the authors use Xavier's range.
+Differences: the policy's loss uses the critics and alpha after their updates; the authors' code before.
+Layers are initialised as in `torch.nn.Linear`; the authors use Xavier's range.
 """
 
 from collections.abc import Mapping
@@ -32,10 +32,10 @@ from off2on.recipe.networks import Nets
 
 @dataclass(frozen=True)
 class REDQHyperparameters(SACHyperparameters):
-    """The paper, and the authors' configuration; the target entropies are MBPO's."""
+    """Hyperparameters of the paper and the authors' configuration; the target entropies are MBPO's."""
 
-    critics: int = hp(10, "number N of critics", least=1)
-    subset: int = hp(2, "number M of critics whose minimum is the target: fewer is more optimistic", least=1)
+    critics: int = hp(10, "N, number of critics", least=1)
+    subset: int = hp(2, "M, number of critics in the minimum: fewer is more optimistic", least=1)
     policy_every: int = hp(20, "updates of the critics per update of policy and temperature", least=1)
 
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
@@ -48,29 +48,29 @@ class REDQHyperparameters(SACHyperparameters):
 
 
 class REDQ(SAC):
-    """SAC on the minimum over a random few of many critics."""
+    """SAC with the minimum over a random subset of many critics."""
 
     Hyperparameters = REDQHyperparameters
     objectives = ("critic", "temperature", "actor")
 
     @classmethod
     def resolve(cls, hp: Any, shards: Shards) -> Any:
-        """Refuses a subset of more critics than there are."""
+        """Check that the subset has no more critics than there are."""
         if hp.subset > hp.critics:
             raise HyperparameterError(
-                f"subset must be at most critics: got {hp.subset} of {hp.critics}.",
-                "It is: the number of critics whose minimum is the target.",
+                f"subset must be at most critics, {hp.critics}: got {hp.subset}.",
+                "subset: the number of critics in the minimum of the target.",
             )
         return super().resolve(hp, shards)
 
     @classmethod
     def is_due(cls, objective: Objective, hp: Any, update: int, progress: float) -> bool:
-        """The critics always, the others on every `policy_every`-th update."""
+        """Return True for the critics, and for the others on every `policy_every`-th update."""
         return objective.name == "critic" or update % hp.policy_every == 0
 
     @classmethod
     def target_value(cls, nets: Nets, batch: Batch, hp: Any, action: Tensor) -> Tensor:
-        """The smallest of a random few targets, [B]; no others are evaluated."""
+        """Return the minimum [B] over a random subset of the targets; only these are evaluated."""
         if hp.subset == hp.critics:
             return super().target_value(nets, batch, hp, action)
         chosen = torch.randperm(hp.critics, device=action.device)[: hp.subset]
@@ -78,5 +78,5 @@ class REDQ(SAC):
 
     @classmethod
     def actor_value(cls, q: Tensor) -> Tensor:
-        """The mean over all members, [B]."""
+        """Return the mean over all members, [B]."""
         return q.mean(0)

@@ -1,4 +1,4 @@
-"""RLPD: SAC from scratch with recorded data in every batch; normalised critics keep it from running away.
+"""RLPD: SAC with normalised critics, trained online from scratch with offline data in every batch.
 
 Ball, Smith, Kostrikov & Levine, "Efficient Online Reinforcement Learning with Offline Data", ICML 2023,
 arXiv:2302.02948, algorithm 1.
@@ -8,12 +8,13 @@ arXiv:2302.02948, algorithm 1.
     temperature  L_alpha = -E[ log alpha (log pi(a~|s) + H) ],  H = -(action dimensions) / 2
     actor        L_pi    = E[ alpha log pi(a~|s) - mean_i Q_i(s, a~) ]
 
-These are REDQ's losses, with its order and its 20 updates of the critics per update of the policy; what is
-new is a normalisation of the critics' hidden layers (section 4.2), half as much entropy, and that every
-batch is half recorded: ``--updates 0 --strategy rlpd``.
+These are REDQ's losses, with its order and its 20 updates of the critics per update of the policy. New are
+layer normalisation of the critics, which bounds their values (section 4.2), half the target entropy, and
+batches that are half offline: ``--updates 0 --strategy rlpd``. The strategy `rlpd` is a preset of online
+settings, which can be used with other algorithms.
 
 Differences: the authors draw the members with replacement, and average the critics' losses where here they
-are summed, which Adam does not see. No entropy in the target on AntMaze and Adroit:
+are summed, which makes no difference with Adam. No entropy in the target on AntMaze and Adroit:
 ``preset=antmaze``, ``preset=adroit``, with the authors' depths and M.
 """
 
@@ -31,10 +32,10 @@ from off2on.recipe.networks import Nets
 
 @dataclass(frozen=True)
 class RLPDHyperparameters(REDQHyperparameters):
-    """The paper's table 2, and the authors' configurations."""
+    """Hyperparameters of table 2 and the authors' configurations."""
 
-    layer_norm: bool = hp(True, "normalise the critics' hidden layers, before the ReLU")
-    target_entropy: float | None = hp(None, "H; none stands for minus half the number of action dimensions")
+    layer_norm: bool = hp(True, "layer normalisation of the critics, before the ReLU")
+    target_entropy: float | None = hp(None, "H, target entropy; none: minus half the action dimensions")
 
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "antmaze": {"hidden": (256,) * 3, "subset": 1, "entropy_backup": False, "reward": "minus_one"},
@@ -43,17 +44,17 @@ class RLPDHyperparameters(REDQHyperparameters):
 
 
 class RLPD(REDQ):
-    """REDQ with normalised critics and recorded data."""
+    """REDQ with normalised critics, for online training with offline data."""
 
     Hyperparameters = RLPDHyperparameters
 
     @classmethod
     def compute_temperature_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
-        """SAC's, towards half the entropy."""
+        """Compute SAC's loss, with half the target entropy."""
         return super().compute_temperature_loss(nets, batch, with_entropy(hp, batch.action.shape[-1]))
 
 
 @cache
 def with_entropy(hp: Any, width: int) -> Any:
-    """The hyperparameters with the wanted entropy filled in, of actions so wide."""
+    """Return the hyperparameters with the target entropy filled in, for actions of this width."""
     return hp if hp.target_entropy is not None else replace(hp, target_entropy=-width / 2)

@@ -1,4 +1,4 @@
-"""SAC: an off-policy actor-critic that is paid for keeping its policy random.
+"""SAC: an entropy-regularised off-policy actor-critic.
 
 Haarnoja et al., "Soft Actor-Critic Algorithms and Applications", arXiv:1812.05905.
 
@@ -9,7 +9,7 @@ Haarnoja et al., "Soft Actor-Critic Algorithms and Applications", arXiv:1812.059
 
 Order as in rlkit and the ensemble papers: temperature, actor, critic, targets. The temperature's
 loss is in its logarithm (rlkit, CORL); ``temperature_form=alpha`` is the paper's equation. It is the
-backbone of CQL and the ensembles; alone, offline, it is the example of what goes wrong.
+backbone of CQL and the ensembles; by itself, offline, it overestimates actions that are not in the data.
 """
 
 from dataclasses import dataclass
@@ -30,29 +30,29 @@ from off2on.rllib.algorithm import OfflineToOnline
 
 @dataclass(frozen=True)
 class SACHyperparameters(Hyperparameters):
-    """Table 1 of the paper."""
+    """Hyperparameters of table 1."""
 
-    critic_lr: float = hp(3e-4, "Adam's step size for the critics", above=0, search=("log", 1e-4, 1e-3))
-    temperature_lr: float = hp(3e-4, "Adam's step size for the log temperature", above=0)
+    critic_lr: float = hp(3e-4, "learning rate of the critics (Adam)", above=0, search=("log", 1e-4, 1e-3))
+    temperature_lr: float = hp(3e-4, "learning rate of the log temperature (Adam)", above=0)
     critics: int = hp(2, "number of critics", least=1)
-    initial_temperature: float = hp(1.0, "alpha at the start", above=0)
-    target_entropy: float | None = hp(None, "H; none stands for minus the number of action dimensions")
+    initial_temperature: float = hp(1.0, "initial alpha", above=0)
+    target_entropy: float | None = hp(None, "H, target entropy; none: minus the number of action dimensions")
     temperature_form: str = hp(
         "log", "loss in log alpha (rlkit, CORL) or in alpha (paper)", choices=("log", "alpha")
     )
     entropy_backup: bool = hp(True, "subtract alpha log pi from the critics' target")
-    layer_norm: bool = hp(False, "normalise the critics' hidden layers, before the ReLU (RLPD, WSRL)")
+    layer_norm: bool = hp(False, "layer normalisation of the critics, before the ReLU (RLPD, WSRL)")
 
 
 class SAC(OfflineToOnline):
-    """Maximum-entropy actor-critic."""
+    """Entropy-regularised actor-critic."""
 
     Hyperparameters = SACHyperparameters
     objectives: ClassVar[tuple[str | Objective, ...]] = ("temperature", "actor", "critic")
 
     @classmethod
     def build_nets(cls, obs_space: Any, action_space: Any, hp: SACHyperparameters) -> Nets:
-        """Critics with targets, a squashed Gaussian policy and the log temperature."""
+        """Build critics with targets, a squashed Gaussian policy and the log temperature."""
         obs, action = obs_space.shape[0], action_space.shape[0]
         return Nets(
             temperature=Scalar(torch.tensor(hp.initial_temperature).log().item()),
@@ -63,12 +63,12 @@ class SAC(OfflineToOnline):
 
     @classmethod
     def new_actor(cls, obs: int, action: int, hp: Any) -> SquashedGaussianActor:
-        """The policy, before its first update."""
+        """Build the policy."""
         return SquashedGaussianActor(obs, action, hp.hidden)
 
     @classmethod
     def new_critic(cls, obs: int, action: int, hp: Any) -> Critic:
-        """The critics, before their first update."""
+        """Build the critics."""
         return Critic(obs, action, hp.hidden, hp.critics, layer_norm="before" if hp.layer_norm else None)
 
     @classmethod
@@ -79,7 +79,7 @@ class SAC(OfflineToOnline):
 
     @classmethod
     def compute_temperature_loss(cls, nets: Nets, batch: Batch, hp: SACHyperparameters) -> Loss:
-        """Move alpha towards the wanted entropy."""
+        """Compute the loss that moves alpha towards the target entropy."""
         wanted = -float(batch.action.shape[-1]) if hp.target_entropy is None else hp.target_entropy
         log_alpha = nets.temperature()
         loss = losses.temperature(log_alpha, batch.own_log_prob, wanted, hp.temperature_form)
@@ -88,14 +88,14 @@ class SAC(OfflineToOnline):
 
     @classmethod
     def compute_actor_loss(cls, nets: Nets, batch: Batch, hp: SACHyperparameters) -> Loss:
-        """Entropy against value, by the reparameterised sample."""
+        """Compute alpha log pi minus the value of the reparameterised sample."""
         alpha = nets.temperature().detach().exp()
         q = cls.actor_value(nets.critic(batch.obs, batch.own_action))
         return (alpha * batch.own_log_prob - q).mean(), {}
 
     @classmethod
     def compute_critic_loss(cls, nets: Nets, batch: Batch, hp: SACHyperparameters) -> Loss:
-        """Soft Bellman error of every critic against the smallest target."""
+        """Compute the soft Bellman error of every critic against the minimum target."""
         with torch.no_grad():
             action, log_prob = nets.actor(batch.next_obs).sample()
             target = cls.soft_target(nets, batch, hp, action, log_prob)
@@ -106,7 +106,7 @@ class SAC(OfflineToOnline):
     def soft_target(
         cls, nets: Nets, batch: Batch, hp: SACHyperparameters, action: Tensor, log_prob: Tensor
     ) -> Tensor:
-        """The target [B]: r + gamma (min_j Q'_j(s', a') - alpha log pi(a'|s'))."""
+        """Return the target [B]: r + gamma (min_j Q'_j(s', a') - alpha log pi(a'|s'))."""
         future = cls.target_value(nets, batch, hp, action)
         if hp.entropy_backup:
             future = future - nets.temperature().exp() * log_prob
@@ -114,15 +114,15 @@ class SAC(OfflineToOnline):
 
     @classmethod
     def actor_value(cls, q: Tensor) -> Tensor:
-        """What the actor makes of the critics' [E, B]: the smallest, [B]."""
+        """Return the value [B] that the actor maximises, the minimum of the critics' values [E, B]."""
         return q.amin(0)
 
     @classmethod
     def target_value(cls, nets: Nets, batch: Batch, hp: Any, action: Tensor) -> Tensor:
-        """What the targets make of s' and an action there: the smallest, [B]."""
+        """Return the minimum over the target critics [B] at s' and an action there."""
         return nets.target.critic(batch.next_obs, action).amin(0)  # type: ignore[no-any-return]
 
     @classmethod
     def distribution(cls, nets: Nets, obs: Tensor, hp: Any) -> TanhNormal:
-        """The squashed Gaussian of its actions."""
+        """Return the squashed Gaussian distribution of actions at [B, D]."""
         return nets.actor(obs)  # type: ignore[no-any-return]

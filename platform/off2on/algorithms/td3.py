@@ -1,4 +1,4 @@
-"""TD3: DDPG with twin critics, smoothed targets and a policy that waits.
+"""TD3: DDPG with twin critics, target policy smoothing and delayed policy updates.
 
 Fujimoto, van Hoof & Meger, "Addressing Function Approximation Error in Actor-Critic Methods", ICML
 2018, arXiv:1802.09477.
@@ -7,10 +7,10 @@ Fujimoto, van Hoof & Meger, "Addressing Function Approximation Error in Actor-Cr
             a'   = clip(pi'(s') + clip(noise, -c, c), -1, 1),  noise ~ N(0, sigma^2)
     actor   L_pi = -E[ Q_1(s, pi(s)) ]                                              (DDPG's)
 
-Order as in algorithm 1: the critics and, on every second update, the actor and all targets. It is
-the backbone of TD3+BC, ReBRAC and ISPI; alone, offline, nothing keeps it near the data.
+Order as in algorithm 1: the critics and, on every second update, the actor and all targets. It is the
+backbone of TD3+BC, ReBRAC and ISPI; by itself, offline, it has no regularisation towards the data.
 
-Differences: widths, step sizes and batch are those of the authors' later code (the paper: 400-300,
+Differences: widths, learning rates and batch are those of the authors' later code (the paper: 400-300,
 1e-3 and 100).
 """
 
@@ -29,17 +29,17 @@ from off2on.recipe.networks import Nets
 
 @dataclass(frozen=True)
 class TD3Hyperparameters(Hyperparameters):
-    """Section 6.1 of the paper."""
+    """Hyperparameters of section 6.1."""
 
-    critic_lr: float = hp(3e-4, "Adam's step size for the critics", above=0, search=("log", 1e-4, 1e-3))
-    critics: int = hp(2, "number of critics; the smallest target counts", least=1)
-    target_noise: float = hp(0.2, "sigma of the noise on the target's action", least=0)
-    noise_clip: float = hp(0.5, "bound c on that noise", least=0)
-    exploration_noise: float = hp(0.1, "sigma of the noise on actions when collecting online", least=0)
+    critic_lr: float = hp(3e-4, "learning rate of the critics (Adam)", above=0, search=("log", 1e-4, 1e-3))
+    critics: int = hp(2, "number of critics; the target is their minimum", least=1)
+    target_noise: float = hp(0.2, "sigma of the noise on the target policy's action", least=0)
+    noise_clip: float = hp(0.5, "c, bound on that noise", least=0)
+    exploration_noise: float = hp(0.1, "sigma of the noise on exploring actions", least=0)
 
 
 class TD3(DDPG):
-    """DDPG with twin critics, smoothed targets and a policy that waits."""
+    """DDPG with twin critics, target policy smoothing and delayed policy updates."""
 
     Hyperparameters = TD3Hyperparameters
     objectives: ClassVar[tuple[str | Objective, ...]] = ("critic", Objective("actor", every=2))
@@ -47,11 +47,11 @@ class TD3(DDPG):
 
     @classmethod
     def next_action(cls, nets: Nets, batch: Batch, hp: Any) -> Tensor:
-        """The target policy's action [B, A], smoothed."""
+        """Return the target policy's action [B, A] with noise."""
         return cls.smoothed(super().next_action(nets, batch, hp), hp)
 
     @classmethod
     def smoothed(cls, action: Tensor, hp: Any) -> Tensor:
-        """Actions [B, A] or [n, B, A] with noise, the same for all actions of a state."""
+        """Add noise to actions [B, A] or [n, B, A], the same for all actions of a state."""
         noise: Tensor = hp.target_noise * torch.randn(action.shape[-2:], device=action.device)
         return (action + noise.clamp(-hp.noise_clip, hp.noise_clip)).clamp(-1, 1)

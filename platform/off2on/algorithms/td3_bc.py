@@ -1,4 +1,4 @@
-"""TD3+BC: TD3, pulled towards the data's actions.
+"""TD3+BC: TD3 with a behaviour cloning term in the policy's loss.
 
 Fujimoto & Gu, "A Minimalist Approach to Offline Reinforcement Learning", NeurIPS 2021,
 arXiv:2106.06860.
@@ -27,28 +27,28 @@ from off2on.recipe.networks import Nets
 
 @dataclass(frozen=True)
 class TD3BCHyperparameters(TD3Hyperparameters):
-    """Table 3 of the paper."""
+    """Hyperparameters of table 3."""
 
     alpha: float = hp(
-        2.5, "weight of Q against cloning; 0 is behaviour cloning", least=0, search=("log", 0.5, 10)
+        2.5, "weight of Q relative to cloning; 0 is behaviour cloning", least=0, search=("log", 0.5, 10)
     )
     normalise_obs: bool = hp(True, NORMALISE)
 
 
 class TD3BC(TD3):
-    """TD3, pulled towards the data's actions."""
+    """TD3 with a behaviour cloning term in the policy's loss."""
 
     Hyperparameters = TD3BCHyperparameters
     regularisation = ("alpha",)
 
     @classmethod
     def scale_regularisation(cls, hp: Any, share: float) -> Any:
-        """Weigh Q more: with Adam, only the ratio of the two terms counts."""
+        """Increase the weight of Q: with Adam, only the ratio of the two terms matters."""
         return replace(hp, alpha=hp.alpha / max(share, 1e-6))
 
     @classmethod
     def compute_actor_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
-        """Q of the policy's action, scaled to size alpha, plus cloning."""
+        """Compute the cloning loss minus the Q of the policy's action, scaled to size alpha."""
         action = nets.actor(batch.obs)
         q = nets.critic.first(batch.obs, action)
         clone = cls.distance(nets, batch, hp, action, q.detach())
@@ -57,5 +57,5 @@ class TD3BC(TD3):
 
     @classmethod
     def distance(cls, nets: Nets, batch: Batch, hp: Any, action: Tensor, q: Tensor) -> Tensor:
-        """How far the policy's actions [B, A], whose values are q [B], are from what it shall stay near."""
+        """Compute the distance of the policy's actions [B, A], with values q [B], to the data's actions."""
         return F.mse_loss(action, batch.action)

@@ -1,4 +1,4 @@
-"""UWAC: BEAR that trusts a target, and its own action, the less the less sure the critics are.
+"""UWAC: BEAR with targets and policy loss weighted by the critics' dropout uncertainty.
 
 Wu et al., "Uncertainty Weighted Actor-Critic for Offline Reinforcement Learning", ICML 2021,
 arXiv:2105.08140.
@@ -8,14 +8,14 @@ arXiv:2105.08140.
             w(V) = clip(exp(-beta V), 0, 1), or clip(beta / V, 0, 1);  a_n and M* = BEAR's mixture
     actor   BEAR's with w(sum_j V_j(s, a~)) min_i M_i(s, a~) in place of min_i Q_i(s, a~)
 
-Order: BEAR's. Dropout is active in the targets too; the critics' layers are divided by their largest
+Order: BEAR's. Dropout is active in the targets too; the critics' weights are divided by their largest
 singular value.
 
 Differences: as in the authors' code, the weight is exp(-beta V) and inside the square, where the
-paper has beta / V outside; ``weight=inverse`` is beta / V, inside too. Where the target has no future
-its weight is 1; the code weighs it by the variance after the end. The largest singular value is
-exact, the code follows it by one step of power iteration per pass. Acting switches dropout off,
-the code samples it. T = 100 is dear: an update with ``passes=10`` is six times as fast.
+paper has beta / V outside; ``weight=inverse`` is beta / V, inside too. A target without next state has the
+weight 1; in the code it has that of the variance after the end. The largest singular value is exact; the
+code approximates it by one step of power iteration per pass. Acting uses no dropout, the code samples
+it. T = 100 is expensive: an update with ``passes=10`` is six times as fast.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,39 +35,39 @@ from off2on.recipe.networks import Critic, Nets
 from off2on.recipe.vae import concatenate, min_max_mixture
 
 ROWS = 16_384
-"""Rows that pass through a critic at a time: what the passes need of memory does not grow with T."""
+"""Number of rows that are evaluated at a time, so that the memory does not grow with T."""
 
 
 @dataclass(frozen=True)
 class UWACHyperparameters(BEARHyperparameters):
-    """The authors' code."""
+    """Hyperparameters of the authors' code."""
 
-    beta: float = hp(0.5, "weight of the variance; 0 (exponential) trusts all alike", least=0,
+    beta: float = hp(0.5, "weight of the variance; 0 (exponential): all weights are 1", least=0,
                      search=("log", 0.1, 2.0))  # fmt: skip
-    weight: str = hp("exponential", "exp(-beta V) or beta / V", choices=("exponential", "inverse"))
-    passes: int = hp(100, "T, draws of dropout masks", least=2)
-    dropout: float = hp(0.1, "share of hidden units dropped in the critics", least=0, below=1)
-    spectral: bool = hp(True, "divide the critics' layers by their largest singular value")
+    weight: str = hp("exponential", "w: exp(-beta V) or beta / V", choices=("exponential", "inverse"))
+    passes: int = hp(100, "T, number of dropout masks per value", least=2)
+    dropout: float = hp(0.1, "dropout of the critics' hidden units", least=0, below=1)
+    spectral: bool = hp(True, "divide the critics' weights by their largest singular value")
     kernel: str = hp("gaussian", "kernel of the MMD", choices=("laplacian", "gaussian"))
-    threshold: float = hp(0.07, "eps, the largest MMD", above=0, search=("log", 0.02, 0.2))
-    slow_actor: bool = hp(False, "take the target's actions from the policy's following copy")
+    threshold: float = hp(0.07, "eps, the bound on the MMD", above=0, search=("log", 0.02, 0.2))
+    slow_actor: bool = hp(False, "take the target's actions from the target network of the policy")
 
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {}
 
 
 class DropoutCritic(Critic):
-    """Critics with dropout after every hidden layer, whenever `forward` or `passes` is called."""
+    """Critics with dropout after every hidden layer in `forward` and `passes`."""
 
     def __init__(self, obs: int, action: int, hidden: Sequence[int], dropout: float, spectral: bool) -> None:
         super().__init__(obs, action, hidden)
         self.dropout, self.spectral = dropout, spectral
 
     def forward(self, obs: Tensor, action: Tensor) -> Tensor:
-        """One draw of masks for every row."""
+        """Compute values [E, B] with one dropout mask for every row."""
         return self.passes(obs, action, 1)[:, 0]
 
     def passes(self, obs: Tensor, action: Tensor, count: int) -> Tensor:
-        """Values by several draws of masks: [B, A] to [E, count, B], [n, B, A] to [E, count, n, B]."""
+        """Compute values with `count` masks: [B, A] to [E, count, B], [n, B, A] to [E, count, n, B]."""
         (first, bias), *rest = self._layers()
         x = concatenate(obs, action).flatten(0, -2)
         hidden = torch.baddbmm(bias, x.expand(self.members, *x.shape), first.transpose(1, 2)).relu()
@@ -82,23 +82,23 @@ class DropoutCritic(Critic):
         return torch.cat(parts, 1)
 
     def first(self, obs: Tensor, action: Tensor) -> Tensor:
-        """Values [B] of the first member, by the mean network."""
+        """Compute the values [B] of the first member, without dropout."""
         x = torch.cat((obs, action), -1)
         for number, (weight, bias) in enumerate(self._layers(members=1)):
             x = F.linear(x.relu() if number else x, weight[0], bias[0, 0])
         return x.squeeze(-1)
 
     def _layers(self, members: int | None = None) -> list[tuple[Tensor, Tensor]]:
-        """Weights [E, out, in] and biases [E, 1, out]."""
+        """Return weights [E, out, in] and biases [E, 1, out] by layer."""
         layers: Any = self.layers
         pairs = [(layer.weight[:members], layer.bias[:members]) for layer in layers]
         return [(w / largest_singular_value(w) if self.spectral else w, b) for w, b in pairs]
 
 
 def largest_singular_value(weight: Tensor) -> Tensor:
-    """[E, 1, 1] of [E, out, in], by 256 power iterations that are 8 squarings of the Gram matrix.
+    """Compute [E, 1, 1] of [E, out, in] by 256 power iterations, as 8 squarings of the Gram matrix.
 
-    The singular vector carries no gradient: at the maximum its movement does not count.
+    The singular vector carries no gradient: at the maximum its derivative is 0.
     """
     low = weight if weight.shape[1] <= weight.shape[2] else weight.transpose(1, 2)
     with torch.no_grad():
@@ -113,25 +113,25 @@ def largest_singular_value(weight: Tensor) -> Tensor:
 
 
 class UWAC(BEAR):
-    """BEAR, weighted by what the critics' dropout says of their certainty."""
+    """BEAR with targets and policy loss weighted by the critics' dropout uncertainty."""
 
     Hyperparameters = UWACHyperparameters
 
     @classmethod
     def build_critic(cls, obs: int, action: int, hp: Any) -> Critic:
-        """Twin critics with dropout."""
+        """Build twin critics with dropout."""
         return DropoutCritic(obs, action, hp.hidden, hp.dropout, hp.spectral)
 
     @classmethod
     def trust(cls, variance: Tensor, hp: Any) -> Tensor:
-        """The weight of what has this variance."""
+        """Return the weights of values with this variance."""
         inverse = hp.weight == "inverse"
         weight = hp.beta / variance.clamp(min=1e-12) if inverse else torch.exp(-hp.beta * variance)
         return weight.clamp(max=1)
 
     @classmethod
     def compute_critic_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
-        """Bellman error, weighted by the target's certainty."""
+        """Compute the Bellman error, weighted by the target's certainty."""
         with torch.no_grad():
             drawn = nets.target.critic.passes(batch.next_obs, cls.next_actions(nets, batch, hp), hp.passes)
             weighed = hp.discount * batch.mask
@@ -144,7 +144,7 @@ class UWAC(BEAR):
 
     @classmethod
     def own_value(cls, nets: Nets, batch: Batch, hp: Any) -> Tensor:
-        """The smaller mean, weighted by its certainty."""
+        """Return the minimum mean [B], weighted by its certainty."""
         drawn = nets.critic.passes(batch.obs, batch.own_action, hp.passes)
         trust = cls.trust(drawn.detach().var(1).sum(0), hp)
         return trust * drawn.mean(1).amin(0)  # type: ignore[no-any-return]
