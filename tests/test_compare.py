@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import command
 import pytest
 import yaml
 from processes import runs_in, wait_for
@@ -21,8 +22,6 @@ from off2on.reports.sections import LARGEST
 from off2on.runs import statistics
 from off2on.runs.numbers import points
 from off2on.runs.record import load_run
-
-pytestmark = pytest.mark.slow
 
 OFF2ON = Path(sys.executable).with_name("off2on")
 PATIENCE = 400  # seconds until a process counts as stuck; a busy machine is slow
@@ -106,14 +105,9 @@ def test_a_way_that_a_recipe_cannot_take_is_left_out_and_no_other(
     assert set(read(Path("ways.yaml")).refusals()) == {("iql", "pairs")}
 
 
-def environment() -> dict[str, str]:
-    ours = ("OFF2ON_DATA", "PYTHONPATH", "PYTHONWARNINGS", "RAY_ADDRESS")
-    return {name: value for name, value in os.environ.items() if name not in ours}
-
-
 def off2on(cwd: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [OFF2ON, *words], cwd=cwd, env=environment(), capture_output=True, text=True, timeout=PATIENCE
+        [OFF2ON, *words], cwd=cwd, env=command.environment(), capture_output=True, text=True, timeout=PATIENCE
     )
 
 
@@ -126,7 +120,7 @@ def scores(out: Path) -> list[dict[str, str]]:
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A working directory with toy data and a comparison's file."""
     lab = tmp_path_factory.mktemp("comparison")
-    assert off2on(lab, "data", "add", "toy-pendulum", "episodes=4").returncode == 0
+    command.succeeds(lab, "data", "add", "toy-pendulum", "episodes=4")
     (lab / "ways.yaml").write_text(FILE)
     (lab / "wrong.yaml").write_text(FILE.replace("hidden=", "hiden=", 1))
     (lab / "my_lab.py").write_text(LAB)
@@ -140,9 +134,11 @@ def compared(lab: Path) -> tuple[dict[Path, str], subprocess.CompletedProcess[st
     Returns:
         When each run that was finished at the kill had started, and what the second command said.
     """
-    command = [OFF2ON, "compare", "ways.yaml"]
+    words = ["compare", "ways.yaml"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(command, cwd=lab, env=environment(), start_new_session=True, **quiet) as first:
+    with subprocess.Popen(
+        [OFF2ON, *words], cwd=lab, env=command.environment(), start_new_session=True, **quiet
+    ) as first:
         try:
             wait_for(lambda: len(runs_in(lab / "runs/ways")) >= 3, first, PATIENCE)
         finally:
@@ -150,10 +146,11 @@ def compared(lab: Path) -> tuple[dict[Path, str], subprocess.CompletedProcess[st
     assert not (lab / "runs/ways/scores.csv").exists(), "killed too late to tell anything"
     told = [(run, yaml.safe_load((run / "run.yaml").read_text())) for run in runs_in(lab / "runs/ways")]
     there = {folder: about["started"] for folder, about in told if about["status"] == "finished"}
-    return there, off2on(lab, *map(str, command[1:]))
+    return there, off2on(lab, *words)
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.slow
 def test_killed_and_begun_again_it_makes_what_was_missing(
     lab: Path, compared: tuple[dict[Path, str], subprocess.CompletedProcess[str]]
 ) -> None:
@@ -171,6 +168,7 @@ def test_killed_and_begun_again_it_makes_what_was_missing(
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.slow
 def test_the_table_has_every_run_and_its_numbers_are_the_runs(lab: Path, compared: object) -> None:
     rows = scores(lab / "runs/ways")
     assert sorted((row["way"], int(row["seed"])) for row in rows) == [
@@ -194,6 +192,7 @@ def test_the_table_has_every_run_and_its_numbers_are_the_runs(lab: Path, compare
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.slow
 def test_the_page_says_what_the_table_says(lab: Path, compared: object) -> None:
     out = lab / "runs/ways"
     page = (out / "report.html").read_text()
@@ -209,6 +208,7 @@ def test_the_page_says_what_the_table_says(lab: Path, compared: object) -> None:
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.slow
 def test_the_page_alone_is_made_without_a_run(lab: Path, compared: object) -> None:
     out = lab / "runs/ways"
     before = {path: path.read_bytes() for path in out.rglob("*.csv")}
@@ -221,6 +221,7 @@ def test_the_page_alone_is_made_without_a_run(lab: Path, compared: object) -> No
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.slow
 def test_a_run_that_fails_stops_no_other(lab: Path) -> None:
     handovers = f"  broken: my_lab:Broken toy-pendulum {SHORT}\n  iql: iql toy-pendulum {SHORT}\n"
     ways = f"online: {ONLINE}\nways:\n  append: --strategy append\n"
@@ -246,6 +247,7 @@ def made(lab: Path, compared: object, tmp_path: Path) -> dict[str, list[Path]]:
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.slow
 def test_a_run_that_is_not_finished_is_in_the_table_and_not_on_the_page(
     made: dict[str, list[Path]], tmp_path: Path
 ) -> None:
@@ -262,6 +264,7 @@ def test_a_run_that_is_not_finished_is_in_the_table_and_not_on_the_page(
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.slow
 def test_only_handovers_that_every_way_took_are_put_together(
     made: dict[str, list[Path]], tmp_path: Path
 ) -> None:
@@ -281,14 +284,14 @@ def test_two_comparisons_in_one_folder_are_refused(lab: Path) -> None:
     (lab / "runs/other").mkdir(parents=True)
     with (lab / "runs/other/.lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        done = off2on(lab, "compare", "other.yaml")
+        done = command.off2on(lab, "compare", "other.yaml")
     assert done.returncode == 2, done.stderr
     assert "another comparison is under way in runs/other" in done.stderr
     assert not list((lab / "runs/other").rglob("run.yaml"))
 
 
 def test_a_mistake_ends_the_command_before_anything_starts(lab: Path) -> None:
-    done = off2on(lab, "compare", "wrong.yaml", "--jobs", "2")
+    done = command.off2on(lab, "compare", "wrong.yaml", "--jobs", "2")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: ")
     assert "wrong.yaml:4" in done.stderr

@@ -41,8 +41,9 @@ def marks(run: Path, side: str, counter: str) -> list[int]:
 
 @pytest.mark.parametrize(
     ("count", "side", "beside"),
-    [(1, "offline", []), (2, "online", []), (1, "online", ["--workers", "1", "--asynchronous"])],
-    ids=["one offline", "one of two online", "one online beside a runner"],
+    # Offline, see test_cluster.py: two learners that lose a node.
+    [(2, "online", []), (1, "online", ["--workers", "1", "--asynchronous"])],
+    ids=["one of two online", "one online beside a runner"],
 )
 def test_a_run_whose_learner_is_killed_goes_on_by_itself(
     tmp_path: Path, data_root: Path, count: int, side: str, beside: list[str]

@@ -36,8 +36,6 @@ from off2on.training.located_yaml import LocatedValue
 from off2on.training.plan import Plan
 from off2on.training.train import evaluations
 
-pytestmark = pytest.mark.slow
-
 OFF2ON = Path(sys.executable).with_name("off2on")
 PATIENCE = 400  # seconds until a process counts as stuck; a busy machine is slow
 
@@ -102,6 +100,7 @@ def searched(lab: Path) -> Killed:
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.slow
 def test_killed_it_goes_on_and_leaves_alone_what_has_ended(lab: Path, searched: Killed) -> None:
     kept, before, _, said = searched
     out = lab / "runs/tune/search"
@@ -117,6 +116,7 @@ def test_killed_it_goes_on_and_leaves_alone_what_has_ended(lab: Path, searched: 
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.slow
 def test_a_row_says_what_its_runs_say(lab: Path, searched: Killed) -> None:
     out = lab / "runs/tune/search"
     for row in table(out):
@@ -137,6 +137,7 @@ def test_a_row_says_what_its_runs_say(lab: Path, searched: Killed) -> None:
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.slow
 def test_a_seed_is_the_run_that_its_command_makes(
     lab: Path, searched: Killed, ray_session: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,6 +154,7 @@ def test_a_seed_is_the_run_that_its_command_makes(
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.slow
 def test_it_ends_with_a_page_and_the_best_values(lab: Path, searched: Killed) -> None:
     out = lab / "runs/tune/search"
     _, _, said, _ = searched
@@ -165,6 +167,7 @@ def test_it_ends_with_a_page_and_the_best_values(lab: Path, searched: Killed) ->
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.slow
 def test_a_search_that_is_there_is_not_begun_again_and_another_does_not_go_on_with_it(
     lab: Path, searched: Killed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,6 +206,7 @@ def scored(search: Search, **past: list[list[float]]) -> None:
         )
 
 
+@pytest.mark.slow
 def test_a_trial_that_does_worse_than_others_is_stopped_early(here: Path, ray_session: None) -> None:
     search = made(OFFLINE, stop_early="asha", trials="2", updates="60", seeds="2")
     assert marks(search) == (3, 0)
@@ -218,6 +222,7 @@ def test_a_trial_that_does_worse_than_others_is_stopped_early(here: Path, ray_se
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.slow
 def test_runs_of_a_trial_that_go_together_have_learners_and_runners_of_their_own(here: Path) -> None:
     text = FILE.replace("trials: 3", "trials: 1").replace("seeds: 3", "seeds: 2")
     made(f"{text}stop_early: asha\nlearners: 1\nworkers: 1\n".replace("updates: 40", "updates: 20"))
@@ -234,6 +239,7 @@ def test_runs_of_a_trial_that_go_together_have_learners_and_runners_of_their_own
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.slow
 def test_a_population_takes_over_networks_and_has_its_own_values(here: Path, ray_session: None) -> None:
     search = made(OFFLINE, by="pbt", updates="60")
     trials = run(search, jobs=1, resume=False)
@@ -266,6 +272,7 @@ def test_what_was_copied_is_not_counted_twice(tmp_path: Path) -> None:
     assert _made(run_of_two) == {"updates": 200, "env_steps": 60, "episodes": 6}
 
 
+@pytest.mark.slow
 def test_a_trial_that_fails_stops_no_other(here: Path, ray_session: None) -> None:
     text = OFFLINE.replace("actor_lr: default", "actor_lr: {one_of: [1e-4, 3e-4]}")
     search = made(text, trials="2", updates="20")
@@ -279,6 +286,7 @@ def test_a_trial_that_fails_stops_no_other(here: Path, ray_session: None) -> Non
     assert "actor_lr" in (search.folder / "trials/000/log.txt").read_text()
 
 
+@pytest.mark.slow
 def test_a_run_taken_forward_step_by_step_stops_where_it_is_left(here: Path, ray_session: None) -> None:
     (plan,) = made(OFFLINE).plans({"expectile": "0.7", "actor_lr": "1e-3"}, "000")
     going = evaluations(plan)
@@ -292,6 +300,7 @@ def test_a_run_taken_forward_step_by_step_stops_where_it_is_left(here: Path, ray
     assert yaml.safe_load((plan.folder / "run.yaml").read_text())["status"] == "finished"
 
 
+@pytest.mark.slow
 def test_without_a_simulator_policies_are_compared_by_an_estimate(here: Path, ray_session: None) -> None:
     text = OFFLINE.replace("toy-pendulum", "wide").replace("actor_lr: default", "actor_lr: {one_of: [3e-4]}")
     search = made(text, maximise="fqe", trials="1", updates="20", by="optuna")

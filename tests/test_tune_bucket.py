@@ -27,7 +27,7 @@ def test_a_killed_search_in_a_bucket_goes_on_on_another_machine(
 
     def search(machine: str, *words: str) -> "subprocess.Popen[str]":
         return subprocess.Popen(
-            [OFF2ON, "tune", "search.yaml", f"out={place}", "trials=3", *words], cwd=tmp_path, text=True,
+            [OFF2ON, "tune", "search.yaml", f"out={place}", "trials=2", *words], cwd=tmp_path, text=True,
             env=os.environ | {"OFF2ON_DATA": str(data_root), "XDG_CACHE_HOME": str(tmp_path / machine)},
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
@@ -37,7 +37,7 @@ def test_a_killed_search_in_a_bucket_goes_on_on_another_machine(
     os.killpg(killed.pid, signal.SIGKILL)
     killed.communicate()
     ended = rows(place)
-    assert 1 <= len(ended) < 3, "killed too early or too late to tell anything"
+    assert len(ended) == 1, "killed too early or too late to tell anything"
     assert storage.list_files(place / ended[0]["folder"], ["log.txt"])
     kept = [storage.versions(place / row["folder"]) for row in ended]
 
@@ -45,7 +45,7 @@ def test_a_killed_search_in_a_bucket_goes_on_on_another_machine(
     told = resumed.communicate(timeout=300)[0]
     assert resumed.returncode == 0, told
     assert str(place / "report.html") in told
-    assert [row["status"] for row in rows(place)] == ["finished"] * 3
+    assert [row["status"] for row in rows(place)] == ["finished"] * 2
     assert rows(place)[: len(ended)] == ended
     assert [storage.versions(place / row["folder"]) for row in ended] == kept
     best = storage.read_text(place / "best.yaml")
