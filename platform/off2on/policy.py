@@ -31,7 +31,7 @@ class Policy(nn.Module):
     """Map raw observations to actions in the units of the environment.
 
     Args:
-        recipe: Algorithm, whose `act` computes actions with the networks.
+        recipe: Algorithm, which computes actions with the networks.
         nets: Networks.
         hp: Hyperparameters of the algorithm.
         transforms: Transforms of observations and actions.

@@ -219,7 +219,7 @@ def next_batch(learner: Any) -> Any:
     where = learner.config.seed, learner.rank, learner.updates
     generator = torch.Generator().manual_seed(seed_of(POSITIONS, *where))
     position = learner.replay.strategy.draw(1, learner.hp.batch_size, generator)
-    (batch,) = learner.rows.gather(position)
+    (batch,) = learner.rows.batches_at(position)
     torch.manual_seed(seed_of(UPDATES, *where))
     return batch
 

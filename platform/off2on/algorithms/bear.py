@@ -12,7 +12,7 @@ arXiv:1906.00949.
 
 Order: autoencoder, critics, policy, multiplier, targets. Acting takes the best of 100 samples under Q_1.
 
-Differences: settings are those of the authors' runs on D4RL, whose code reports the root of the MMD
+Differences: settings are those of the authors' runs on D4RL; their code reports the root of the MMD
 and drops the penalty on the critics' spread. The target's actions are those of the target policy, as in
 the paper; those runs take them from pi itself (``slow_actor=false``). The Q of the policy is that of one of
 the MMD's samples; the authors' first code averaged over all. The MMD is computed once per update,

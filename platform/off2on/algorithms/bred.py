@@ -104,7 +104,7 @@ class BRED(CQL):
         """Compute the losses of all agents offline, that of the merged policy on the mean value online."""
         if batch.progress < hp.cloning_share:
             return super().compute_actor_loss(nets, batch, hp)
-        q = smaller(nets.critic, batch.obs, batch.own_action, hp)
+        q = minimum_values(nets.critic, batch.obs, batch.own_action, hp)
         if batch.progress >= 1:
             return (nets.merged_temperature().exp() * batch.own_log_prob - q.mean(0)).mean(), {}
         return (nets.temperature().exp().unsqueeze(-1) * batch.own_log_prob - q).mean(-1).sum(), {}
@@ -122,7 +122,7 @@ class BRED(CQL):
     @classmethod
     def soft_target(cls, nets: Nets, batch: Batch, hp: Any, action: Tensor, log_prob: Tensor) -> Tensor:
         """Compute every critic's target by its agent's critics: [critics E, B], or several as [n, …]."""
-        future = smaller(nets.target.critic, batch.next_obs, action, hp)
+        future = minimum_values(nets.target.critic, batch.next_obs, action, hp)
         if batch.progress >= 1:
             future = future - nets.merged_temperature().exp() * log_prob
         elif hp.entropy_backup:
@@ -141,7 +141,7 @@ def to_critics(each: Tensor, hp: Any) -> Tensor:
     return torch.cat([each.transpose(0, 1)] * hp.critics)
 
 
-def smaller(critic: Critic, obs: Tensor, action: Tensor, hp: Any) -> Tensor:
+def minimum_values(critic: Critic, obs: Tensor, action: Tensor, hp: Any) -> Tensor:
     """Return every agent's minimum value [..., E, B] of actions [B, A], or of its own [..., E, B, A]."""
     if action.dim() == 2:
         return critic(obs, action).view(hp.critics, hp.agents, -1).amin(0)  # type: ignore[no-any-return]

@@ -59,7 +59,7 @@ class CalQL(CQL):
     @classmethod
     def conservatism(cls, nets: Nets, batch: Batch, hp: Any) -> tuple[Tensor, Tensor, Tensor]:
         """Compute the terms of CQL, online with `online_weight`."""
-        return super().conservatism(nets, batch, hp if batch.progress < 1 else online(hp))
+        return super().conservatism(nets, batch, hp if batch.progress < 1 else with_online_weight(hp))
 
     @classmethod
     def proposal_values(cls, q: Tensor, batch: Batch, hp: Any) -> Tensor:
@@ -69,6 +69,6 @@ class CalQL(CQL):
 
 
 @cache
-def online(hp: Any) -> Any:
+def with_online_weight(hp: Any) -> Any:
     """Return the hyperparameters with `online_weight` in place of `conservative_weight`."""
     return hp if hp.online_weight is None else replace(hp, conservative_weight=hp.online_weight)

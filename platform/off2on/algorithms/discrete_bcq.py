@@ -67,7 +67,7 @@ class DiscreteBCQ(DoubleDQN):
     @classmethod
     def prepare(cls, nets: Nets, batch: Batch, hp: Any) -> Batch:
         """Add ``values`` [E, B, n] and ``logits`` [B, n], with gradient."""
-        batch.values, batch.logits = nets.critic.both(batch.obs)
+        batch.values, batch.logits = nets.critic.values_and_logits(batch.obs)
         return batch
 
     @classmethod
@@ -81,7 +81,7 @@ class DiscreteBCQ(DoubleDQN):
     @classmethod
     def next_action(cls, nets: Nets, batch: Batch, future: Tensor, hp: Any) -> Tensor:
         """Return the critics' best allowed actions [B] at s'."""
-        values, logits = nets.critic.both(batch.next_obs)
+        values, logits = nets.critic.values_and_logits(batch.next_obs)
         return greedy_within(values, logits, hp.tau)
 
     @classmethod
@@ -94,6 +94,6 @@ class DiscreteBCQ(DoubleDQN):
     @classmethod
     def act(cls, nets: Nets, obs: Tensor, hp: Any, explore: bool) -> Tensor:
         """Return the best allowed actions [B], epsilon-greedy if exploring."""
-        values, logits = nets.critic.both(obs)
+        values, logits = nets.critic.values_and_logits(obs)
         best = greedy_within(values, logits, hp.tau)
         return epsilon_greedy(best, logits.shape[-1], hp.epsilon) if explore else best

@@ -110,8 +110,8 @@ class DiscreteSAC(OfflineToOnline):
         """Compute the loss that moves alpha towards the target entropy."""
         log_alpha, log_probs = nets.temperature(), batch.policy.log_probs.detach()
         log_prob = (log_probs.exp() * log_probs).sum(-1)
-        wanted = hp.entropy_share * math.log(log_probs.shape[-1])
-        loss = losses.temperature(log_alpha, log_prob, wanted, hp.temperature_form)
+        target_entropy = hp.entropy_share * math.log(log_probs.shape[-1])
+        loss = losses.temperature(log_alpha, log_prob, target_entropy, hp.temperature_form)
         return loss, {"temperature": log_alpha.detach().exp(), "entropy": -log_prob.mean()}
 
     @classmethod

@@ -94,12 +94,12 @@ class ISPIC(TD3BC):
     @classmethod
     def compute_rival_critic_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
         """Compute the critic's loss for the rival."""
-        return cls.compute_critic_loss(exchanged(nets), batch, hp)
+        return cls.compute_critic_loss(swap_roles(nets), batch, hp)
 
     @classmethod
     def compute_rival_actor_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
         """Compute the actor's loss for the rival."""
-        return cls.compute_actor_loss(exchanged(nets), batch, hp)
+        return cls.compute_actor_loss(swap_roles(nets), batch, hp)
 
     @classmethod
     def is_due(cls, objective: Objective, hp: Any, update: int, progress: float) -> bool:
@@ -125,7 +125,7 @@ class ISPIC(TD3BC):
         return action + hp.exploration_noise * torch.randn_like(action) if explore else action
 
 
-def exchanged(nets: Any) -> Any:
+def swap_roles(nets: Any) -> Any:
     """Return the networks with the roles of the two policies exchanged."""
     swapped, target = (
         {

@@ -51,10 +51,10 @@ class RLPD(REDQ):
     @classmethod
     def compute_temperature_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
         """Compute SAC's loss, with half the target entropy."""
-        return super().compute_temperature_loss(nets, batch, with_entropy(hp, batch.action.shape[-1]))
+        return super().compute_temperature_loss(nets, batch, with_target_entropy(hp, batch.action.shape[-1]))
 
 
 @cache
-def with_entropy(hp: Any, width: int) -> Any:
+def with_target_entropy(hp: Any, width: int) -> Any:
     """Return the hyperparameters with the target entropy filled in, for actions of this width."""
     return hp if hp.target_entropy is not None else replace(hp, target_entropy=-width / 2)

@@ -80,9 +80,9 @@ class SAC(OfflineToOnline):
     @classmethod
     def compute_temperature_loss(cls, nets: Nets, batch: Batch, hp: SACHyperparameters) -> Loss:
         """Compute the loss that moves alpha towards the target entropy."""
-        wanted = -float(batch.action.shape[-1]) if hp.target_entropy is None else hp.target_entropy
+        target_entropy = -float(batch.action.shape[-1]) if hp.target_entropy is None else hp.target_entropy
         log_alpha = nets.temperature()
-        loss = losses.temperature(log_alpha, batch.own_log_prob, wanted, hp.temperature_form)
+        loss = losses.temperature(log_alpha, batch.own_log_prob, target_entropy, hp.temperature_form)
         alpha = log_alpha.detach().exp().mean()
         return loss, {"temperature": alpha, "entropy": -batch.own_log_prob.detach().mean()}
 

@@ -123,7 +123,7 @@ class UWAC(BEAR):
         return DropoutCritic(obs, action, hp.hidden, hp.dropout, hp.spectral)
 
     @classmethod
-    def trust(cls, variance: Tensor, hp: Any) -> Tensor:
+    def certainty(cls, variance: Tensor, hp: Any) -> Tensor:
         """Return the weights of values with this variance."""
         inverse = hp.weight == "inverse"
         weight = hp.beta / variance.clamp(min=1e-12) if inverse else torch.exp(-hp.beta * variance)
@@ -137,7 +137,7 @@ class UWAC(BEAR):
             weighed = hp.discount * batch.mask
             target = batch.reward + weighed * min_max_mixture(drawn.mean(1), hp.smallest).amax(0)
             variance = drawn.var(1).sum(0).amax(0) * (weighed > 0)
-            weight = cls.trust(variance, hp)
+            weight = cls.certainty(variance, hp)
         q = nets.critic(batch.obs, batch.action)
         squared = weight.square() if batch.weight is None else weight.square() * batch.weight
         return losses.td(q, target, squared), {"q": q.detach().mean(), "critic/trust": weight.mean()}
@@ -146,5 +146,5 @@ class UWAC(BEAR):
     def own_value(cls, nets: Nets, batch: Batch, hp: Any) -> Tensor:
         """Return the minimum mean [B], weighted by its certainty."""
         drawn = nets.critic.passes(batch.obs, batch.own_action, hp.passes)
-        trust = cls.trust(drawn.detach().var(1).sum(0), hp)
-        return trust * drawn.mean(1).amin(0)  # type: ignore[no-any-return]
+        certainty = cls.certainty(drawn.detach().var(1).sum(0), hp)
+        return certainty * drawn.mean(1).amin(0)  # type: ignore[no-any-return]

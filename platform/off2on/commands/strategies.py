@@ -60,7 +60,7 @@ def _page(name: str) -> dict[str, Any]:
 
 
 def _settings(kind: Any) -> dict[str, dict[str, Any]]:
-    """What is known of each setting."""
+    """Return default, range, search range and meaning of every setting, by name."""
     defaults = kind().as_dict()
     return {
         key: {"default": defaults[key], "range": rule.range(), "search": rule.search, "meaning": rule.meaning}

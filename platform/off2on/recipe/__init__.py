@@ -1,1 +1,1 @@
-"""What an algorithm file imports besides its base class: hooks, hyperparameters, losses, networks."""
+"""Building blocks of algorithms: hooks, hyperparameters, batches, losses, networks, distributions."""

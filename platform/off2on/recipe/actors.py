@@ -27,7 +27,7 @@ class DeterministicActor(nn.Module):
 
 
 class GaussianActor(nn.Module):
-    """A policy N(tanh f(s), sigma) whose sigma does not depend on the state.
+    """A policy N(tanh f(s), sigma), with a sigma that does not depend on the state.
 
     Args:
         obs: Observation width D.

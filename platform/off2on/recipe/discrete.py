@@ -63,7 +63,7 @@ class ValuesAndPolicy(ActionValues):
         self.shared = shared
         self.imitator = MLP((hidden[-1], actions) if shared else (obs, *hidden, actions))
 
-    def both(self, obs: Tensor) -> tuple[Tensor, Tensor]:
+    def values_and_logits(self, obs: Tensor) -> tuple[Tensor, Tensor]:
         """Map [B, D] to the values [E, B, n] and the policy's logits [B, n]."""
         features = self.features(obs)
         return self.layers[-1](features), self.imitator(features[0] if self.shared else obs)
@@ -77,7 +77,7 @@ class CategoricalActor(nn.Module):
         self.mlp = MLP((obs, *hidden, actions))
 
     def forward(self, obs: Tensor) -> Categorical:
-        """The distribution of actions at [B, D]."""
+        """Return the distribution of actions at [B, D]."""
         return Categorical(self.mlp(obs))
 
 

@@ -165,11 +165,11 @@ def read_dynamics(path: Path, shape: DynamicsShape) -> dict[str, Tensor]:
             f"Expected a file {FILE} of a run.",
         ) from None
     with torch.device("meta"):
-        wanted = {name: list(value.shape) for name, value in Dynamics(shape).state_dict().items()}
-    if differ := [name for name in {**wanted, **found} if found.get(name) != wanted.get(name)]:
+        expected = {name: list(value.shape) for name, value in Dynamics(shape).state_dict().items()}
+    if differ := [name for name in {**expected, **found} if found.get(name) != expected.get(name)]:
         raise HyperparameterError(
             f"the dynamics at {path} have other shapes than this data set and these hyperparameters need.",
-            "\n".join(f"{name}: {found.get(name)}, expected {wanted.get(name)}" for name in differ),
+            "\n".join(f"{name}: {found.get(name)}, expected {expected.get(name)}" for name in differ),
             "leave out dynamics= to fit new ones",
         )
     return dict(kept)

@@ -106,8 +106,8 @@ class Recipe:
 
         Args:
             obs_space: Box of shape [D].
-            action_space: Action space of the environment: a Box of shape [A], whose actions are scaled to
-                [-1, 1] in batches, or a Discrete of n, whose actions are numbers [B] in batches.
+            action_space: Action space of the environment: a Box of shape [A], with actions scaled to [-1, 1]
+                in batches, or a Discrete of n, with actions as numbers [B] in batches.
             hp: Hyperparameters.
         """
         raise NotImplementedError

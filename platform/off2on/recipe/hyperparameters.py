@@ -271,9 +271,7 @@ class Hyperparameters(Settings):
 
     batch_size: int = hp(256, "transitions per gradient update, over all learners", least=1)
     discount: float = hp(0.99, "gamma, the discount per environment step", least=0, most=1)
-    polyak: float = hp(
-        0.005, "tau: per update, target <- (1 - tau) target + tau network", least=0, most=1
-    )
+    polyak: float = hp(0.005, "tau: per update, target <- (1 - tau) target + tau network", least=0, most=1)
     actor_lr: float = hp(3e-4, "learning rate of the policy (Adam)", above=0, search=("log", 3e-5, 1e-3))
     hidden: tuple[int, ...] = hp((256, 256), "widths of the hidden layers", least=1)
     normalise_obs: bool = hp(False, NORMALISE)

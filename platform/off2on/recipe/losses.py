@@ -89,9 +89,9 @@ def density_ratio(offline: Tensor, online: Tensor) -> Tensor:
         online: w [B] on online transitions, at least 0.
     """
     tiny = 1e-10
-    pushed_down = -torch.log(2.0 / (offline + 1.0) + tiny)
-    pulled_up = torch.log(2.0 * online / (online + 1.0) + tiny)
-    return pushed_down.mean() - pulled_up.mean()
+    decreased = -torch.log(2.0 / (offline + 1.0) + tiny)
+    increased = torch.log(2.0 * online / (online + 1.0) + tiny)
+    return decreased.mean() - increased.mean()
 
 
 def lambda_returns(reward: Tensor, discount: Tensor, last: Tensor, future: Tensor, trace: float) -> Tensor:
@@ -133,12 +133,12 @@ def mmd(x: Tensor, y: Tensor, sigma: float, kernel: str) -> Tensor:
         kernel: ``"laplacian"``: the distance is the sum of absolute differences; ``"gaussian"``: of squares.
     """
 
-    def alike(one: Tensor, other: Tensor) -> Tensor:
+    def similarity(one: Tensor, other: Tensor) -> Tensor:
         apart = one.unsqueeze(1) - other.unsqueeze(0)
         distance = (apart.square() if kernel == "gaussian" else apart.abs()).sum(-1)
         return (-distance / (2 * sigma)).exp().mean((0, 1))
 
-    squared = alike(x, x) + alike(y, y) - 2 * alike(x, y)
+    squared = similarity(x, x) + similarity(y, y) - 2 * similarity(x, y)
     return (squared + 1e-6).sqrt().mean()
 
 
