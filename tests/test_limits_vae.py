@@ -209,12 +209,12 @@ def test_uwac_without_dropout_is_bear(problem: Make, weight: str):
         torch.testing.assert_close(*slopes, rtol=1e-4, atol=1e-6)
 
 
-def test_uwac_at_beta_zero_trusts_all_alike(problem: Make):
+def test_uwac_at_beta_zero_weighs_all_the_same(problem: Make):
     case = problem(UWAC, beta=0.0, dropout=0.5, **VAE)
     batch = case.prepared()
     _, metrics = UWAC.compute_critic_loss(case.nets, batch, case.hp)
     assert metrics["critic/trust"] == 1
-    assert UWAC.trust(torch.tensor([0.0, 1e6]), case.hp).tolist() == [1, 1]
+    assert UWAC.certainty(torch.tensor([0.0, 1e6]), case.hp).tolist() == [1, 1]
 
 
 def test_uwac_at_a_huge_beta_learns_from_the_ends_of_episodes_alone(problem: Make):
@@ -233,17 +233,17 @@ def test_uwacs_weights_by_hand(problem: Make):
     variance = torch.tensor([0.0, 1.0, 4.0])
     exponential = problem(UWAC, beta=0.5, **VAE)
     expected = torch.tensor([0.0, -0.5, -2.0]).exp()
-    torch.testing.assert_close(UWAC.trust(variance, exponential.hp), expected)
+    torch.testing.assert_close(UWAC.certainty(variance, exponential.hp), expected)
     inverse = problem(UWAC, beta=2.0, weight="inverse", **VAE)
-    torch.testing.assert_close(UWAC.trust(variance, inverse.hp), torch.tensor([1.0, 1.0, 0.5]))
+    torch.testing.assert_close(UWAC.certainty(variance, inverse.hp), torch.tensor([1.0, 1.0, 0.5]))
 
 
 def test_uwac_squares_its_weight(problem: Make):
     class Halved(UWAC):
-        """Trusts everything by a half."""
+        """Every certainty is one half."""
 
         @classmethod
-        def trust(cls, variance: Tensor, hp: Any) -> Tensor:
+        def certainty(cls, variance: Tensor, hp: Any) -> Tensor:
             return torch.full_like(variance, 0.5)
 
     plain, halved = problem(UWAC, beta=0.0, **VAE), problem(Halved, beta=0.0, **VAE)
