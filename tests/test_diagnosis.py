@@ -1,4 +1,4 @@
-"""The doctor's checks, each by itself, against numbers worked out by hand."""
+"""Check each diagnosis separately against numbers computed by hand."""
 
 from pathlib import Path
 
@@ -26,8 +26,8 @@ def test_nan_is_counted_by_row_and_column() -> None:
     episodes[2].rewards[5:7] = np.nan
     found = {f.what: f.rows for f in diagnose(episodes).findings if f.check == "finite"}
     assert found == {
-        "obs hold NaN or infinity in 2 of 30 rows (columns 0, 1)": (13,),
-        "rewards hold NaN or infinity in 2 of 30 rows": (25,),
+        "obs: NaN or infinity in 2 of 30 rows (columns 0, 1)": (13,),
+        "rewards: NaN or infinity in 2 of 30 rows": (25,),
     }
 
 
@@ -46,7 +46,7 @@ def test_huge_offset_and_constant_columns_are_told() -> None:
 def test_an_outlier_is_told() -> None:
     episodes = drift([500] * 4)
     episodes[2].obs[100, 1] = 9e4
-    assert "obs column 1 reaches" in only(diagnose(episodes), "outliers").what
+    assert "obs column 1 has outliers" in only(diagnose(episodes), "outliers").what
 
 
 def test_copies_of_rows_and_of_episodes_are_counted() -> None:
@@ -55,7 +55,7 @@ def test_copies_of_rows_and_of_episodes_are_counted() -> None:
     rows, copies = (f for f in diagnosis.findings if f.check == "copies")
     assert rows.what.startswith("9.09 % of the rows")
     assert rows.rows[0] == 1200
-    assert copies.what == "3 of 33 episodes are copies of an earlier one, step by step"
+    assert copies.what == "3 of 33 episodes are copies of an earlier episode, step by step"
     assert copies.rows == (1200, 1240, 1280)
 
 
@@ -90,7 +90,7 @@ def test_actions_in_another_unit_are_recognised(scale: float, shift: float, look
     if looks is None:
         assert not {"unit", "box"} & checks(diagnosis)
     else:
-        assert f"look like {looks}; their box is [-1, 1]" in only(diagnosis, "unit").what
+        assert f"look like {looks}; the box is [-1, 1]" in only(diagnosis, "unit").what
 
 
 def test_actions_as_bytes_and_no_box_at_all() -> None:
@@ -121,7 +121,7 @@ def test_actions_on_an_edge_are_counted_but_not_those_beyond() -> None:
         episode.actions[:20, 0] = 1
         episode.actions[:20, 1] = 1.01
     assert only(diagnose(episodes), "saturated").what == (
-        "action column 0 stands on an edge of its box in 40 % of the rows (1 of 2 columns do in 10 % or more)"
+        "action column 0 is on a bound of the box in 40 % of the rows (1 of 2 columns in 10 % or more)"
     )
 
 
@@ -134,7 +134,7 @@ def test_discrete_actions_that_do_not_exist_or_never_occur() -> None:
     episodes[1].actions[5] = 9
     found = [f for f in diagnose(episodes, gym.spaces.Discrete(5)).findings if f.check == "box"]
     assert [f.severity for f in found] == ["error", "warning"]
-    assert found[0].what == "1 actions are none of 0 … 4"
+    assert found[0].what == "1 actions are not in 0 … 4"
     assert found[0].rows == (55,)
     assert found[1].what == "2 of 5 actions never occur (3, 4)"
 
@@ -149,7 +149,7 @@ def test_both_marks_one_step_and_an_early_end() -> None:
     diagnosis = diagnose(episodes)
     told = [finding.what for finding in diagnosis.findings if finding.check == "ends"]
     assert "1 of 10 episodes are marked as terminated and as truncated" in told
-    assert "the last episode stops after 10 steps, where all others that were cut off have 30" in told
+    assert "the last episode stops after 10 steps; all other truncated episodes have 30" in told
     assert only(diagnosis, "one step").what == "20 % of the episodes (2) have one step only"
     assert fact(diagnosis, "episodes").text == "10 of 1 to 30 steps · 3 ended by the task, 7 cut off"
 
@@ -278,7 +278,7 @@ def test_later_data_elsewhere_are_novel_and_so_are_other_data(tmp_path: Path) ->
 
 
 def test_only_states_of_the_same_width_are_compared(toy: Shards, wide: Shards) -> None:
-    with pytest.raises(BadValues, match=r"observations of 5 numbers, these data of 3"):
+    with pytest.raises(BadValues, match=r"have 5 numbers, these data have 3"):
         diagnose_shards(toy, against=wide)
 
 

@@ -86,7 +86,7 @@ def test_an_error_comes_first_with_what_to_do_and_exit_code_3(
     assert done.exit_code == 3, done.output
     findings = [line for line in done.stdout.splitlines() if re.match(r"(error|warning|note) ", line)]
     assert [line.split()[0] for line in findings[:2]] == ["error", "error"]
-    assert "obs hold NaN or infinity in 1 of 100 rows (columns 0) · row 1" in done.stdout
+    assert "obs: NaN or infinity in 1 of 100 rows (columns 0) · row 1" in done.stdout
     assert f"try:  off2on data add {table} --columns obs=x" in done.stdout
     assert "--nan drop-episode" in done.stdout
     plain = json.loads(run(str(table), *columns, "--json").stdout)
@@ -126,7 +126,7 @@ def test_adding_tells_what_is_known_of_the_name(run: Callable[..., Result], tmp_
         file["rewards"], file["terminals"] = rng.normal(size=50), np.arange(50) % 10 == 9
     done = CliRunner().invoke(data, ["add", str(path), "--overwrite"])
     assert done.exit_code == 0, done.output
-    assert re.search(r"^known +rewards\[t\] says .*D4RL#194", done.stdout, re.MULTILINE)
+    assert re.search(r"^known +rewards\[t\] belongs .*D4RL#194", done.stdout, re.MULTILINE)
 
 
 class Page(HTMLParser):

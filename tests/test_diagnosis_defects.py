@@ -1,4 +1,4 @@
-"""The doctor sees what is known to be wrong with published data, and is quiet where nothing is.
+"""Check that the diagnosis finds the known defects of published data, and nothing in data without defects.
 
 Each defect is made anew, small, in the layout in which it was reported; the trackers' numbers are given.
 """
@@ -80,8 +80,8 @@ def attempts() -> Columns:
 
 
 @pytest.fixture
-def doctor(tmp_path: Path) -> Callable[..., Diagnosis]:
-    """doctor(columns, name): the diagnosis of an HDF5 file in D4RL's layout."""
+def diagnosed(tmp_path: Path) -> Callable[..., Diagnosis]:
+    """diagnosed(columns, name): the diagnosis of an HDF5 file in D4RL's layout."""
 
     def examine(columns: Columns, name: str = "lab", ingested: bool = False) -> Diagnosis:
         path = tmp_path / f"{name}.hdf5"
@@ -101,13 +101,13 @@ def serious(diagnosis: Diagnosis) -> set[str]:
     return {finding.check for finding in diagnosis.findings if finding.severity != "note"}
 
 
-def said(diagnosis: Diagnosis, check: str) -> str:
+def observations(diagnosis: Diagnosis, check: str) -> str:
     return " / ".join(finding.what for finding in diagnosis.findings if finding.check == check)
 
 
-def test_nothing_is_wrong_with_healthy_mazes(maze: Columns, doctor: Callable[..., Diagnosis]) -> None:
-    assert serious(doctor(maze)) == set()
-    assert serious(doctor(maze, ingested=True)) == set()
+def test_nothing_is_wrong_with_healthy_mazes(maze: Columns, diagnosed: Callable[..., Diagnosis]) -> None:
+    assert serious(diagnosed(maze)) == set()
+    assert serious(diagnosed(maze, ingested=True)) == set()
 
 
 def test_nothing_is_wrong_with_attempts_that_end_at_the_goal(attempts: Columns) -> None:
@@ -125,11 +125,11 @@ def test_nothing_is_wrong_with_attempts_that_end_at_the_goal(attempts: Columns) 
 
 @pytest.mark.parametrize("ingested", [False, True])
 def test_d4rl_77_timeouts_out_of_step_with_the_ends(
-    maze: Columns, doctor: Callable[..., Diagnosis], ingested: bool
+    maze: Columns, diagnosed: Callable[..., Diagnosis], ingested: bool
 ) -> None:
     spoilt = maze | {"timeouts": every(190, len(maze["rewards"]))}
     del spoilt["next_observations"]
-    diagnosis = doctor(spoilt, ingested=ingested)
+    diagnosis = diagnosed(spoilt, ingested=ingested)
     assert {"stitched", "continued"} <= serious(diagnosis)
     (jumps,) = (finding for finding in diagnosis.findings if finding.check == "stitched")
     if not ingested:  # of 59 resets one falls onto a false end, and those to a state nearby are no jump
@@ -137,81 +137,81 @@ def test_d4rl_77_timeouts_out_of_step_with_the_ends(
         assert 50 <= int(jumps.what.split()[0]) <= 58
 
 
-def test_no_end_is_marked_at_all(maze: Columns, doctor: Callable[..., Diagnosis]) -> None:
+def test_no_end_is_marked_at_all(maze: Columns, diagnosed: Callable[..., Diagnosis]) -> None:
     spoilt = maze | {"timeouts": np.zeros(len(maze["rewards"]), bool)}
     del spoilt["next_observations"]
-    assert {"stitched", "ends"} <= serious(doctor(spoilt))
+    assert {"stitched", "ends"} <= serious(diagnosed(spoilt))
 
 
-def test_d4rl_85_timeouts_at_waypoints_of_one_long_trajectory(doctor: Callable[..., Diagnosis]) -> None:
+def test_d4rl_85_timeouts_at_waypoints_of_one_long_trajectory(diagnosed: Callable[..., Diagnosis]) -> None:
     obs, actions, arrived = walk(8000, 1, seed=5)
     columns = {
         "observations": obs[0, :-1], "actions": actions[0],
         "rewards": at_goal(obs[0, 1:]).astype(np.float32),
         "terminals": np.zeros(8000, bool), "timeouts": arrived[0],
     }  # fmt: skip
-    diagnosis = doctor(columns, "maze2d-umaze-v1")
+    diagnosis = diagnosed(columns, "maze2d-umaze-v1")
     assert "continued" in serious(diagnosis)
-    assert "D4RL#85" in said(diagnosis, "known")
+    assert "D4RL#85" in observations(diagnosis, "known")
 
 
 @pytest.mark.parametrize("ingested", [False, True])
-def test_d4rl_194_and_158_rewards_one_row_late(doctor: Callable[..., Diagnosis], ingested: bool) -> None:
+def test_d4rl_194_and_158_rewards_one_row_late(diagnosed: Callable[..., Diagnosis], ingested: bool) -> None:
     obs, actions, _ = walk(8000, 1, seed=5)
     columns = {
         "observations": obs[0, :-1], "actions": actions[0],
         "rewards": at_goal(obs[0, :-1]).astype(np.float32), "terminals": np.zeros(8000, bool),
         "timeouts": every(300, 8000),
     }  # fmt: skip
-    diagnosis = doctor(columns, "maze2d-large-v1", ingested)
+    diagnosis = diagnosed(columns, "maze2d-large-v1", ingested)
     assert "alignment" in serious(diagnosis)
-    assert "one row after the goal" in said(diagnosis, "alignment")
-    assert "D4RL#194, Farama-Foundation/D4RL#158" in said(diagnosis, "known")
+    assert "one row after the goal" in observations(diagnosis, "alignment")
+    assert "D4RL#194, Farama-Foundation/D4RL#158" in observations(diagnosis, "known")
 
 
 @pytest.mark.parametrize(("shift", "word"), [(1, "before"), (-1, "after"), (0, "")])
 def test_dense_rewards_off_by_a_row(
-    maze: Columns, doctor: Callable[..., Diagnosis], shift: int, word: str
+    maze: Columns, diagnosed: Callable[..., Diagnosis], shift: int, word: str
 ) -> None:
     distance = np.square(maze["observations"][:, :2] - GOAL).sum(1)
     effort = np.square(maze["actions"]).sum(1)
     rewards = -(distance + effort).reshape(60, 200)
     spoilt = maze | {"rewards": np.roll(rewards, shift, 1).ravel().astype(np.float32)}
-    assert (f"the row {word}" in said(doctor(spoilt), "alignment")) == bool(word)
+    assert (f"the row {word}" in observations(diagnosed(spoilt), "alignment")) == bool(word)
 
 
 @pytest.mark.parametrize("ingested", [False, True])
 def test_d4rl_199_one_reward_for_a_goal(
-    attempts: Columns, doctor: Callable[..., Diagnosis], ingested: bool
+    attempts: Columns, diagnosed: Callable[..., Diagnosis], ingested: bool
 ) -> None:
     there = attempts["there"]
     first = there & (np.cumsum(there, 1) == 1)
     columns = {key: attempts[key] for key in ("observations", "actions", "timeouts")}
     columns |= {"rewards": flat(first).astype(np.float32), "terminals": flat(first)}
-    diagnosis = doctor(columns, "antmaze-umaze-diverse-v2", ingested)
+    diagnosis = diagnosed(columns, "antmaze-umaze-diverse-v2", ingested)
     assert {"goal", "continued"} <= serious(diagnosis)
-    assert "paid once" in said(diagnosis, "goal")
-    assert "D4RL#199" in said(diagnosis, "known")
+    assert "rewarded once" in observations(diagnosis, "goal")
+    assert "D4RL#199" in observations(diagnosis, "known")
 
 
 @pytest.mark.parametrize("ingested", [False, True])
 def test_hiql_2_a_terminal_in_every_row_at_the_goal(
-    attempts: Columns, doctor: Callable[..., Diagnosis], ingested: bool
+    attempts: Columns, diagnosed: Callable[..., Diagnosis], ingested: bool
 ) -> None:
     columns = {key: attempts[key] for key in ("observations", "actions", "timeouts")}
     columns |= {"rewards": flat(attempts["there"]).astype(np.float32), "terminals": flat(attempts["there"])}
-    diagnosis = doctor(columns, ingested=ingested)
+    diagnosis = diagnosed(columns, ingested=ingested)
     assert {"continued", "one step"} <= serious(diagnosis)
-    assert "paid once" not in said(diagnosis, "goal")
+    assert "rewarded once" not in observations(diagnosis, "goal")
 
 
-def test_offlinerl_kit_14_all_rewards_zero(maze: Columns, doctor: Callable[..., Diagnosis]) -> None:
-    diagnosis = doctor(
+def test_offlinerl_kit_14_all_rewards_zero(maze: Columns, diagnosed: Callable[..., Diagnosis]) -> None:
+    diagnosis = diagnosed(
         maze | {"rewards": np.zeros(len(maze["rewards"]), np.float32)}, "antmaze-medium-play-v2"
     )
     assert diagnosis.count("error") == 1
-    assert "all 12,000 rewards are zero" in said(diagnosis, "rewards")
-    assert "OfflineRL-Kit#14" in said(diagnosis, "known")
+    assert "all 12,000 rewards are zero" in observations(diagnosis, "rewards")
+    assert "OfflineRL-Kit#14" in observations(diagnosis, "known")
 
 
 def test_d3rlpy_255_huge_numbers_and_a_terminal_in_every_row() -> None:
@@ -228,7 +228,7 @@ def test_d3rlpy_255_huge_numbers_and_a_terminal_in_every_row() -> None:
     (huge,) = (finding for finding in diagnosis.findings if finding.check == "huge")
     assert (huge.severity, huge.rows) == ("error", (123,))
     assert "1e+25 (columns 1)" in huge.what
-    assert "every one of the 500 episodes has one step" in said(diagnosis, "one step")
+    assert "each of the 500 episodes has one step" in observations(diagnosis, "one step")
 
 
 def test_d3rlpy_372_nan_in_a_table_and_actions_of_another_range() -> None:
@@ -246,25 +246,25 @@ def test_d3rlpy_372_nan_in_a_table_and_actions_of_another_range() -> None:
     assert {"finite", "unit"} <= serious(diagnosis)
     (nan,) = (finding for finding in diagnosis.findings if finding.check == "finite")
     assert (nan.severity, nan.rows) == ("error", (40,))
-    assert nan.what == "obs hold NaN or infinity in 3 of 400 rows (columns 0)"
+    assert nan.what == "obs: NaN or infinity in 3 of 400 rows (columns 0)"
     assert nan.do == "off2on data add flights.csv --nan drop-episode"
-    assert "look like a range of [0, 1]" in said(diagnosis, "unit")
+    assert "look like a range of [0, 1]" in observations(diagnosis, "unit")
 
 
-def test_d3rlpy_160_stretches_of_zero_actions(maze: Columns, doctor: Callable[..., Diagnosis]) -> None:
+def test_d3rlpy_160_stretches_of_zero_actions(maze: Columns, diagnosed: Callable[..., Diagnosis]) -> None:
     actions = maze["actions"].copy()
     actions[3000:6000] = 0
-    diagnosis = doctor(maze | {"actions": actions})
+    diagnosis = diagnosed(maze | {"actions": actions})
     (zero,) = (finding for finding in diagnosis.findings if finding.check == "zero actions")
     assert (zero.severity, zero.rows) == ("warning", (3000,))
     assert zero.what.startswith("25 % of the actions (3,000)")
 
 
-def test_a_time_limit_marked_as_terminal(maze: Columns, doctor: Callable[..., Diagnosis]) -> None:
+def test_a_time_limit_marked_as_terminal(maze: Columns, diagnosed: Callable[..., Diagnosis]) -> None:
     spoilt = maze | {"terminals": maze["timeouts"], "timeouts": np.zeros(len(maze["rewards"]), bool)}
-    diagnosis = doctor(spoilt)
+    diagnosis = diagnosed(spoilt)
     assert "horizon" in serious(diagnosis)
-    assert "after exactly 200 steps" in said(diagnosis, "horizon")
+    assert "after exactly 200 steps" in observations(diagnosis, "horizon")
 
 
 def test_known_defects_are_known_by_name() -> None:
@@ -306,4 +306,4 @@ def test_real_recordings(name: str, checks: set[str]) -> None:
     diagnosis = diagnose_source(found.source, found.path, found.name, "")
     assert serious(diagnosis) == checks
     if name == "door-human":
-        assert "the furthest at 1.366" in said(diagnosis, "box")
+        assert "the furthest at 1.366" in observations(diagnosis, "box")

@@ -106,7 +106,7 @@ def test_a_malformed_episode_is_told_and_the_others_are_examined() -> None:
     assert diagnosis.count("error") == 2
     told = {finding.rows: finding.what for finding in diagnosis.findings if finding.check == "schema"}
     assert "5 actions and 3 observations" in told[(77,)]
-    assert "1 episodes have other widths" in told[(99,)]
+    assert "1 episodes differ in width" in told[(99,)]
 
 
 def test_a_source_that_breaks_off_is_an_error_and_what_came_before_is_examined() -> None:

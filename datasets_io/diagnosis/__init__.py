@@ -1,12 +1,12 @@
-"""The doctor: one pass over any data, and what is wrong, odd or worth knowing about them.
+"""Diagnosis of data: faults, oddities and statistics, computed in one pass over the rows.
 
     diagnosis = diagnose_shards(open_shards("hopper-medium-v2"))
     for finding in diagnosis.findings:
         print(finding.severity, finding.check, finding.what, finding.do)
 
-Every check is a file of its own. Those that must see each row (`Check`) count in one pass over blocks of
-whole episodes; the others look at the table of episodes or at a random sample of the rows. Memory is bounded,
-whatever the size of the data, but for some fifty bytes an episode.
+Each check has its own file. Checks that must see every row (`Check`) count in one pass over blocks of whole
+episodes; the others use the table of episodes or a random sample of the rows. Memory is bounded for data of
+any size, except for about fifty bytes per episode.
 """
 
 from datasets_io.diagnosis.diagnose import Diagnosis, diagnose_shards, diagnose_source

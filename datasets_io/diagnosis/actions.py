@@ -1,4 +1,4 @@
-"""Actions against their box: outside it, in another unit, on its edge, or nothing at all."""
+"""Check of actions against the action space: out of bounds, other units, saturation, zero actions."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from datasets_io.episode import Array
 
 
 class ActionCheck:
-    """Counts continuous or discrete actions, dimension by dimension.
+    """Check of continuous or discrete actions, per dimension.
 
     Args:
         space: The action space, as far as it is known.
@@ -29,7 +29,7 @@ class ActionCheck:
         self._counts = np.zeros(0, np.int64)
 
     def add(self, block: Block) -> None:
-        """Takes a block's finite actions."""
+        """Count the finite actions of a block."""
         finite = block.finite
         actions, row = block.actions[finite], block.row[finite]
         self._rows += len(actions)
@@ -48,7 +48,7 @@ class ActionCheck:
         low, high = self._space.low, self._space.high
         if low is None or high is None or low.shape != lows.shape:
             return
-        # A rounding error of a tanh or of a change of units is not a fault.
+        # Rounding errors of a tanh or of a conversion of units are not faults.
         slack = 1e-6 * np.maximum(1, np.abs(np.where(np.isfinite(high), high, 0)))
         outside = (actions < low - slack) | (actions > high + slack)
         self._outside = self._outside + outside.sum(0)
@@ -59,7 +59,7 @@ class ActionCheck:
 
     @property
     def space(self) -> ActionSpace:
-        """The declared space; where there is none, the choices that were seen, as an ingest takes them."""
+        """Return the declared space, or without one, the discrete choices in the data, as an ingest does."""
         seen = self._space.choices is None and self._space.low is None and len(self._counts)
         return ActionSpace(choices=len(self._counts)) if seen else self._space
 
@@ -78,7 +78,7 @@ class ActionCheck:
             self._first[what] = int(row[np.argmax(flags)])
 
     def report(self, summary: DataSummary) -> Iterator[Finding | Fact]:
-        """What does not fit the box, or hardly uses it."""
+        """Report actions outside the action space, in other units, on its edge, or never taken."""
         if self._rows == 0:
             return
         if self._low is None or self._high is None:
@@ -87,12 +87,12 @@ class ActionCheck:
         yield from self._nothing()
         low, high = self._space.low, self._space.high
         if low is None or high is None:
-            about = f"{self._low.min():.3g} to {self._high.max():.3g}"
+            limits = f"{self._low.min():.3g} to {self._high.max():.3g}"
             yield Finding(
                 "note",
                 "box",
-                f"no action space is declared: the range of the data will be taken for it ({about})",
-                "a policy will not leave that range, even where the machine could",
+                f"no action space is declared: the range of the data will be used ({limits})",
+                "a policy will not leave that range, even if the environment allows it",
                 "name the environment (--env), or set action_space in the source",
             )
             yield from self._unit(float(self._low.min()), float(self._high.max()), None)
@@ -101,8 +101,8 @@ class ActionCheck:
             yield Finding(
                 "error",
                 "box",
-                f"actions have {len(self._low)} dimensions, their space {len(low)}",
-                "an ingest refuses them",
+                f"actions have {len(self._low)} dimensions, the action space has {len(low)}",
+                "an ingest refuses the data",
                 "name the right environment (--env), or set action_space in the source",
             )
             return
@@ -114,8 +114,8 @@ class ActionCheck:
             yield Finding(
                 "error",
                 "box",
-                f"{self._bad:,} actions are none of 0 … {(summary.actions.choices or 0) - 1}",
-                "an ingest refuses them: an action that does not exist cannot be learned from",
+                f"{self._bad:,} actions are not in 0 … {(summary.actions.choices or 0) - 1}",
+                "an ingest refuses the data: these actions do not exist",
                 "number the actions from 0",
                 (self._first["outside"],),
             )
@@ -126,14 +126,14 @@ class ActionCheck:
                 "warning",
                 "box",
                 f"{len(unseen)} of {len(counts)} actions never occur ({listed(unseen)})",
-                "their values are never learned; whatever a network says about them is made up, and the "
-                "largest of all may be one of them",
+                "their values are not learned: the estimates of a network are extrapolations, and one of "
+                "them may be the largest",
                 "use an algorithm that stays close to the data (discrete_bcq, discrete_cql), or record more",
             )
         usual = share(counts.max(), counts.sum())
         parts = {str(choice): int(count) for choice, count in enumerate(counts)}
         yield Fact(
-            "actions", f"{len(counts)} choices · the commonest in {usual} of the rows", {"counts": parts}
+            "actions", f"{len(counts)} choices · the most frequent in {usual} of the rows", {"counts": parts}
         )
 
     def _nothing(self) -> Iterator[Finding]:
@@ -145,13 +145,13 @@ class ActionCheck:
             "error" if every else "warning" if part > 0.02 else "note",
             "zero actions",
             f"{share(self._none, self._rows)} of the actions ({self._none:,}) are zero in every dimension",
-            "there is nothing to learn: what another action would do is not in the data"
+            "the effect of other actions is not in the data"
             if every
             else (
-                "a density of actions has a spike there: log-likelihoods grow without bound, and a "
-                "policy learns to do nothing"
+                "the density of the actions has a spike at zero: log-likelihoods grow without bound, and "
+                "policies learn the zero action"
             ),
-            "leave out the rows in which nobody acted, or check how actions were joined to the observations",
+            "leave out rows without an action, or check how actions were joined to the observations",
             (self._first["none"],),
         )
 
@@ -168,8 +168,8 @@ class ActionCheck:
                 "box",
                 f"{share(total, self._rows * len(low))} of the action values lie outside [{edges[0]:g}, "
                 f"{edges[1]:g}] (columns {listed(columns)}), the furthest at {worst:.4g}",
-                "a policy cannot take them: their likelihood is undefined, and cloning them saturates it",
-                f"{summary.again} --clip-actions",
+                "a policy cannot take them: their likelihood is undefined, and behaviour cloning saturates",
+                f"{summary.ingest_command} --clip-actions",
                 (self._first["outside"],),
             )
         yield from self._unit(
@@ -177,7 +177,7 @@ class ActionCheck:
         )
 
     def _unit(self, low: float, high: float, box: tuple[float, float] | None) -> Iterator[Finding]:
-        """Values that look like another unit than the box's."""
+        """Report values that seem to have another unit than the box."""
         beyond = box is None or high > 2 * abs(box[1]) or low < -2 * abs(box[0])
         looks = ""
         if beyond and self._whole and low >= 0 and 100 < high <= 255:
@@ -189,13 +189,13 @@ class ActionCheck:
         elif box is not None and box[0] < 0 and low >= 0 and high > 0:
             looks = f"a range of [0, {box[1]:g}]"
         if looks:
-            inside = f"their box is [{box[0]:g}, {box[1]:g}]" if box else "no box is declared"
+            inside = f"the box is [{box[0]:g}, {box[1]:g}]" if box else "no box is declared"
             yield Finding(
                 "warning",
                 "unit",
                 f"actions from {low:.4g} to {high:.4g} look like {looks}; {inside}",
-                "a policy's output is scaled to the box, and so is not what was recorded",
-                "convert them in the source, or declare their own box (action_space)",
+                "the output of a policy is scaled to the box; the recorded actions are not",
+                "convert the actions in the source, or declare a box with their range (action_space)",
             )
 
     def _on_edge(self) -> Iterator[Finding]:
@@ -206,8 +206,8 @@ class ActionCheck:
         yield Finding(
             "note",
             "saturated",
-            f"action column {worst} stands on an edge of its box in {100 * part[worst]:.0f} % of the rows "
-            f"({int((part >= 0.1).sum())} of {part.size} columns do in 10 % or more)",
-            "the inverse of a tanh is infinite there: likelihoods are clipped, and gradients vanish",
-            "usual where a controller saturates; otherwise look for a clip that came too early",
+            f"action column {worst} is on a bound of the box in {100 * part[worst]:.0f} % of the rows "
+            f"({int((part >= 0.1).sum())} of {part.size} columns in 10 % or more)",
+            "the inverse of tanh is infinite there: likelihoods are clipped, and gradients vanish",
+            "usual if a controller saturates; otherwise check if actions were clipped before the recording",
         )

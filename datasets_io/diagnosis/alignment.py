@@ -1,8 +1,8 @@
-"""Whether each reward stands in the row of the step that earned it.
+"""Check that each reward is in the row of the step that earned it.
 
-r_t is predicted, on episodes held out, from (s, a, s') of its own row, of the row before and of the row
-after: where a neighbour's explains it clearly better, rewards are off by a row. A reward of two values that
-the state before the action tells, but the state after it does not, is paid a row after the goal was reached.
+r_t is predicted, on held-out episodes, from (s, a, s') of its own row, of the previous row and of the next
+row: if a neighbouring row predicts it clearly better, rewards are shifted by one row. A two-valued reward
+that the state before the action predicts, but the state after it does not, is one row late.
 """
 
 from collections.abc import Iterator
@@ -16,14 +16,14 @@ from datasets_io.diagnosis.summary import DataSummary
 from datasets_io.episode import Array
 
 FIT, TEST = 12_000, 4_000
-"""Rows at most to fit on and to test on."""
+"""Maximum number of rows to fit on and to test on."""
 BINS = 24
-"""Of the correlation ratio that chooses dimensions for the nearest neighbours."""
+"""Number of bins of the correlation ratio that selects dimensions for the nearest neighbours."""
 NEAREST, DIMENSIONS = 5, 6
 
 
 def check_alignment(summary: DataSummary) -> Iterator[Finding | Fact]:
-    """Rewards that belong to another row; needs the sample only."""
+    """Report rewards that belong to another row, using only the sample."""
     windows = summary.windows
     if windows is None:
         return
@@ -46,12 +46,12 @@ def check_alignment(summary: DataSummary) -> Iterator[Finding | Fact]:
 
 
 def _better(one: float, other: float) -> bool:
-    """Leaves less than half of what the other leaves unexplained, and explains something itself."""
+    """Return true if R² `one` is above 0.3 and leaves less than half of the unexplained share of `other`."""
     return one > 0.3 and 1 - one < 0.5 * (1 - other) and one - other > 1e-4
 
 
 def _split(windows: Windows) -> tuple[Array, Array]:
-    """Rows to fit on and to test on, of different episodes where there are enough."""
+    """Return rows to fit on and to test on, from different episodes if there are enough."""
     rng = np.random.default_rng(2)
     groups = windows.episode
     if len(np.unique(groups)) < 10:
@@ -62,16 +62,16 @@ def _split(windows: Windows) -> tuple[Array, Array]:
 
 
 def _step(windows: Windows, shift: int, choices: int | None) -> Array:
-    """(s, a, s') of the row `shift` rows away [n, …]."""
-    acts = windows.actions[:, 1 + shift]
+    """Return (s, a, s') of the row at distance `shift` [n, …]."""
+    actions = windows.actions[:, 1 + shift]
     if choices is not None and choices <= 32:
-        acts = np.eye(choices)[np.clip(acts[:, 0].astype(int), 0, choices - 1)]
-    step: Array = np.concatenate([windows.obs[:, 1 + shift], acts, windows.obs[:, 2 + shift]], 1)
+        actions = np.eye(choices)[np.clip(actions[:, 0].astype(int), 0, choices - 1)]
+    step: Array = np.concatenate([windows.obs[:, 1 + shift], actions, windows.obs[:, 2 + shift]], 1)
     return step.astype(np.float64)
 
 
 def _explained(inputs: Array, target: Array, fit: Array, test: Array) -> float:
-    """R² on the test rows of the better of two models; never below 0."""
+    """Return R² on the test rows of the better of two models, at least 0."""
     centre, scale = inputs[fit].mean(0), inputs[fit].std(0)
     varies = scale > 1e-8
     if not varies.any():
@@ -84,7 +84,7 @@ def _explained(inputs: Array, target: Array, fit: Array, test: Array) -> float:
 
 
 def _quadratic(inputs: Array, target: Array, fit: Array, test: Array) -> Array:
-    """Ridge regression on the inputs and their squares."""
+    """Predict with a ridge regression on the inputs and their squares."""
     features = np.concatenate([inputs, np.square(inputs), np.ones((len(inputs), 1))], 1)
     known = features[fit]
     ridge = 1e-4 * len(known) * np.eye(known.shape[1])
@@ -94,7 +94,7 @@ def _quadratic(inputs: Array, target: Array, fit: Array, test: Array) -> Array:
 
 
 def _nearest(inputs: Array, target: Array, fit: Array, test: Array) -> Array:
-    """Mean of the nearest neighbours in the dimensions that tell most by themselves."""
+    """Predict the mean of the nearest neighbours in the dimensions with the highest correlation ratio."""
     ratio = np.array([_correlation_ratio(column, target[fit]) for column in inputs[fit].T])
     chosen = np.argsort(-ratio)[:DIMENSIONS]
     chosen = chosen[ratio[chosen] >= 0.1 * ratio.max()]
@@ -107,7 +107,7 @@ def _nearest(inputs: Array, target: Array, fit: Array, test: Array) -> Array:
 
 
 def _correlation_ratio(column: Array, target: Array) -> float:
-    """Share of the target's variance between equally full bins of the column (Pearson's η²)."""
+    """Return the share of the target's variance between equally filled bins of the column (Pearson's η²)."""
     edges = np.unique(np.quantile(column, np.linspace(0, 1, BINS + 1)[1:-1]))
     place = np.searchsorted(edges, column)
     counts = np.bincount(place, minlength=1)
@@ -121,16 +121,16 @@ def _shifted(word: str, where: int, other: float, own: float) -> Finding:
     return Finding(
         "warning",
         "alignment",
-        f"the step of the row {word} explains the rewards better than their own does: on episodes held "
-        f"out it leaves {100 * (1 - other):.2g} % of their variance, their own {100 * (1 - own):.2g} %",
-        "each action is credited with what the one beside it earned",
-        f"shift the rewards by one row within each episode ({turn}), and check the logger: is the reward "
-        "that of the step just taken?",
+        f"the step of the row {word} predicts the rewards better than the step of their own row: on held-out "
+        f"episodes it leaves {100 * (1 - other):.2g} % of their variance, their own {100 * (1 - own):.2g} %",
+        "each action is credited with the reward of a neighbouring action",
+        f"shift the rewards by one row within each episode ({turn}), and check that the logger records the "
+        "reward of the step just taken",
     )
 
 
 def _late(windows: Windows, rewards: Array, fit: Array, test: Array) -> Iterator[Finding]:
-    """A reward of two values that goes with the state before the action rather than after it."""
+    """Report a two-valued reward that depends on the state before the action, not on the state after it."""
     now, new = (_explained(windows.obs[:, at].astype(np.float64), rewards, fit, test) for at in (1, 2))
     if now < 0.5 or not _better(now, new):
         return
@@ -138,12 +138,12 @@ def _late(windows: Windows, rewards: Array, fit: Array, test: Array) -> Iterator
     yield Finding(
         "warning",
         "alignment",
-        f"reward {rare:g} goes with the state before the action, not with the one it leads to (they leave "
-        f"{100 * (1 - now):.2g} % and {100 * (1 - new):.2g} % of its variance): it is paid one row after "
+        f"reward {rare:g} depends on the state before the action, not on the next state (they leave "
+        f"{100 * (1 - now):.2g} % and {100 * (1 - new):.2g} % of its variance): it is set one row after "
         "the goal was reached",
-        "the action that arrives earns nothing, the next one, whatever it is, everything; where the "
-        "environment pays on arrival, data and environment disagree by a row",
-        "rewards[:-1] = rewards[1:] within each episode, as for D4RL's maze2d; leave it if the task does "
-        "pay for being at the goal",
+        "the action that reaches the goal gets no reward, and the next action gets it, whatever it is; an "
+        "environment that rewards arrival differs from the data by one row",
+        "rewards[:-1] = rewards[1:] within each episode, as for D4RL's maze2d; no change if the task rewards "
+        "being at the goal",
         tuple(windows.row[windows.rewards == rare][:5]),
     )

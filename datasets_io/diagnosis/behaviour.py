@@ -1,4 +1,4 @@
-"""How much the behaviour varies where states are alike: the room an algorithm has to do better."""
+"""Variation of the actions in similar states, which limits how far a policy can improve on the behaviour."""
 
 from collections.abc import Iterator
 
@@ -10,13 +10,13 @@ from datasets_io.diagnosis.summary import DataSummary
 from datasets_io.episode import Array
 
 QUERIES, NEAREST = 1000, 64
-"""States at which it is measured, and neighbours of each."""
+"""Number of states at which the variation is measured, and of neighbours of each state."""
 CERTAIN = 5e-3
-"""Noise, as a share of the box, below which a behaviour has nothing to compare with."""
+"""Noise, as a share of the half box, below which the behaviour is reported as deterministic."""
 
 
-def behaviour(summary: DataSummary) -> Iterator[Finding | Fact]:
-    """Entropy of the actions among nearest neighbours; needs the sample only."""
+def check_behaviour(summary: DataSummary) -> Iterator[Finding | Fact]:
+    """Report the entropy of the actions among nearest neighbours, using only the sample."""
     windows = summary.windows
     project = None if windows is None else Projection.of(windows.obs[:, 1])
     if windows is None or project is None or len(windows) < 4 * NEAREST:
@@ -32,12 +32,12 @@ def behaviour(summary: DataSummary) -> Iterator[Finding | Fact]:
 
 
 def _continuous(states: Array, actions: Array, summary: DataSummary) -> Iterator[Finding | Fact]:
-    """Gaussian entropy of what a local linear law leaves of the actions.
+    """Report the Gaussian entropy of the residuals of a local linear model of the actions.
 
     Args:
-        states: [q, k, s].
-        actions: [q, k, a].
-        survey: For the box.
+        states: States of the neighbours [q, k, s].
+        actions: Actions of the neighbours [q, k, a].
+        summary: Summary of the data, for the action space.
     """
     inputs = states - states.mean(1, keepdims=True)
     target = actions - actions.mean(1, keepdims=True)
@@ -53,32 +53,32 @@ def _continuous(states: Array, actions: Array, summary: DataSummary) -> Iterator
     half = np.maximum(high - low, 1e-9) / 2
     relative = noise / half
     entropy = 0.5 * np.log(2 * np.pi * np.e * np.maximum(np.square(relative), 1e-12))
-    # A uniform action has log 2 nats in a box of half width 1.
+    # A uniform distribution over a box of half-width 1 has log 2 nats per dimension.
     nats = float((entropy - np.log(2)).mean())
     usual = float(np.median(relative))
     yield Fact(
         "behaviour",
-        f"noise of {100 * usual:.2g} % of the half box at a given state; entropy {nats:+.2f} nats a "
-        "dimension against uniform",
+        f"noise of {100 * usual:.2g} % of the half box at a given state; entropy {nats:+.2f} nats per "
+        "dimension relative to uniform",
         {"noise": usual, "entropy_per_dimension_vs_uniform": nats, "estimator": "local linear Gaussian"},
-        f"Gaussian entropy of the residuals of a linear law fitted among the {NEAREST} nearest of the "
-        "sampled states, each dimension by itself: an upper bound. It counts as noise what bends the law "
-        "between neighbours, and two modes count as one wide one.",
+        f"Gaussian entropy of the residuals of a linear model fitted to the {NEAREST} nearest of the sampled "
+        "states, per dimension: an upper bound. Nonlinearity between neighbours counts as noise, and two "
+        "modes count as one wide mode.",
     )
     if usual < CERTAIN:
         yield Finding(
             "note",
             "behaviour",
-            f"the behaviour is all but certain: in like states actions differ by {100 * usual:.2g} % of "
-            "the half box",
-            "there is nothing to compare an action with: nothing better than the behaviour can be found "
-            "in the data, and likelihoods of actions grow without bound",
-            "imitate (bc), or record with exploration",
+            f"the behaviour is almost deterministic: in similar states actions differ by {100 * usual:.2g} % "
+            "of the half box",
+            "actions cannot be compared in a state: no policy better than the behaviour can be found in the "
+            "data, and likelihoods of actions grow without bound",
+            "use behaviour cloning (bc), or record with exploration",
         )
 
 
 def _discrete(actions: Array, choices: int) -> Iterator[Finding | Fact]:
-    """Plug-in entropy of the choices among neighbours [q, k], with Miller's and Madow's correction."""
+    """Report the plug-in entropy of the choices among neighbours [q, k], with the Miller-Madow correction."""
     counts = (actions[:, :, None] == np.arange(choices)).sum(1)
     parts = counts / counts.sum(1, keepdims=True)
     plain = -np.sum(np.where(parts > 0, parts * np.log(np.maximum(parts, 1e-12)), 0), axis=1)
@@ -89,14 +89,14 @@ def _discrete(actions: Array, choices: int) -> Iterator[Finding | Fact]:
         f"entropy {nats:.2f} of {most:.2f} nats at a given state ({100 * min(1.0, nats / most):.0f} % of "
         "uniform)",
         {"entropy": nats, "uniform": most, "estimator": "plug-in, Miller–Madow"},
-        f"Frequencies among the {NEAREST} nearest of the sampled states, with Miller's and Madow's "
-        "correction: what changes between neighbours counts as chance.",
+        f"Frequencies among the {NEAREST} nearest of the sampled states, with the Miller-Madow correction: "
+        "differences between neighbouring states count as randomness.",
     )
     if nats < 0.01 * most:
         yield Finding(
             "note",
             "behaviour",
-            "the behaviour is certain: in like states it always makes the same choice",
-            "the values of all other choices are made up",
-            "imitate (discrete_bc), or record with exploration",
+            "the behaviour is deterministic: it takes the same action in similar states",
+            "the value estimates of all other actions are extrapolations",
+            "use behaviour cloning (discrete_bc), or record with exploration",
         )

@@ -1,4 +1,4 @@
-"""Any data as blocks of whole episodes: what every check is fed, a few megabytes at a time."""
+"""Iteration over data sets and sources in blocks of whole episodes, a few megabytes at a time."""
 
 from collections.abc import Callable, Iterator
 from copy import copy
@@ -15,24 +15,24 @@ from datasets_io.shards.reading import Shards
 from datasets_io.source import Source
 
 VALUES = 4_000_000
-"""About how many numbers of observations a block holds."""
+"""Approximate number of observation values per block."""
 ROWS = 32_768
-"""About how many rows it has at most."""
+"""Approximate maximum number of rows per block."""
 
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """E whole episodes laid end to end, N rows in all.
+    """E whole episodes, concatenated, with N rows in total.
 
     Args:
-        obs: [N, D] float32, flat.
-        actions: [N, A] float32, or [N] integers.
-        rewards: [N] float32.
+        obs: Flat observations [N, D] float32.
+        actions: Actions [N, A] float32, or [N] integers.
+        rewards: Rewards [N] float32.
         starts: Rows of the block at which episodes start [E].
-        final_obs: Observations after the last actions [E, D]; whatever where they were not recorded.
-        has_final: Whether they were [E] bool.
-        terminated: [E] bool.
-        truncated: [E] bool.
+        final_obs: Observations after the last actions [E, D]; arbitrary where they were not recorded.
+        has_final: True where `final_obs` was recorded [E] bool.
+        terminated: True if the task ended the episode [E] bool.
+        truncated: True if the episode was cut off [E] bool.
         rows: Rows of the source at which the episodes start [E].
     """
 
@@ -51,31 +51,31 @@ class Block:
 
     @cached_property
     def lengths(self) -> Array:
-        """Steps of each episode [E]."""
+        """Return the number of steps of each episode [E]."""
         return np.diff(self.starts, append=len(self))
 
     @cached_property
     def last(self) -> Array:
-        """[N] bool: the episode's last row."""
+        """Return the mask of the last rows of episodes [N] bool."""
         flags = np.zeros(len(self), bool)
         flags[self.starts + self.lengths - 1] = True
         return flags
 
     @cached_property
     def episode(self) -> Array:
-        """Number of the episode within the block [N]."""
+        """Return the number of the episode within the block [N]."""
         return np.repeat(np.arange(len(self.starts)), self.lengths)
 
     @cached_property
     def row(self) -> Array:
-        """Row of the source [N]."""
+        """Return the row of the source [N]."""
         within: Array = np.arange(len(self)) - np.repeat(self.starts, self.lengths)
         row: Array = within + np.repeat(self.rows, self.lengths)
         return row
 
     @cached_property
     def new_obs(self) -> tuple[Array, Array]:
-        """The observation after each action [N, D], and whether it is known [N] bool."""
+        """Return the observation after each action [N, D], and the mask of recorded ones [N] bool."""
         following = np.empty_like(self.obs)
         following[:-1] = self.obs[1:]
         following[self.last] = self.final_obs
@@ -85,7 +85,7 @@ class Block:
 
     @cached_property
     def finite(self) -> Array:
-        """[N] bool: every number of the row is one."""
+        """Return the mask of rows without NaN and infinity [N] bool."""
         finite: Array = _finite(self.obs) & _finite(self.actions) & _finite(self.rewards)
         return finite
 
@@ -98,7 +98,7 @@ def _finite(values: Array) -> Array:
 
 
 def shard_blocks(shards: Shards) -> Iterator[Block]:
-    """The blocks of a data set, piece by piece; rows are counted through all files."""
+    """Yield the blocks of a data set, piece by piece; rows are numbered over all files."""
     for piece in shards.pieces:
         read = shards.read(
             piece, ["obs", "actions", "rewards", "terminateds", "truncateds", "last", "new_obs"]
@@ -125,7 +125,7 @@ def shard_blocks(shards: Shards) -> Iterator[Block]:
 
 
 def _pieces(starts: Array, rows: int, width: int) -> Iterator[tuple[int, int]]:
-    """Ranges of whole episodes of about as many rows as a block should have."""
+    """Yield ranges of whole episodes with about the number of rows of a block."""
     size = rows_per_block(width)
     marks = np.searchsorted(starts, np.arange(0, rows, size))
     bounds = np.unique(np.append(marks, len(starts)))
@@ -133,7 +133,7 @@ def _pieces(starts: Array, rows: int, width: int) -> Iterator[tuple[int, int]]:
 
 
 def rows_per_block(width: int) -> int:
-    """How many rows of `width` numbers a block has."""
+    """Return the number of rows per block for observations of `width` numbers."""
     return int(np.clip(VALUES // max(width, 1), 256, ROWS))
 
 
@@ -141,12 +141,12 @@ class SourceBlocks:
     """The blocks of a source, read part by part in this process; nothing is written.
 
     Args:
-        source: Where the episodes come from; a copy of it is read.
-        path: Handed to `source.parts`.
-        progress: Told how many rows have been read.
+        source: Source of the episodes; a copy of it is read.
+        path: Argument of `source.parts`.
+        progress: Callback with the number of rows read so far.
 
     Attributes:
-        refusals: What kept (parts of) the data from being read, filled while they are.
+        refusals: Errors on parts of the data that could not be read; filled during iteration.
     """
 
     def __init__(self, source: Source, path: Any, progress: Callable[[int], None] | None = None) -> None:
@@ -173,26 +173,26 @@ class SourceBlocks:
                 Finding(
                     "error",
                     "schema",
-                    f"{len(self._misfits):,} episodes have other widths than the first one: {self._layout}",
-                    "an ingest refuses them: a network has one width of observations and of actions",
-                    "leave them out, or bring them to one width, in the source",
+                    f"{len(self._misfits):,} episodes differ in width from the first one: {self._layout}",
+                    "an ingest refuses the data: all observations, and all actions, have one width",
+                    "leave these episodes out in the source, or convert them to one width",
                     tuple(self._misfits[:5]),
                 )
             )
 
     def _of_part(self, part: Any) -> Iterator[Block]:
         buffer: list[tuple[Episode, int]] = []
-        held = 0
+        rows = 0
         for episode in self.source.episodes(part):
             row = self._row if episode.row is None else episode.row
             self._row += episode.length
             if not self._fits(episode, row):
                 continue
             buffer.append((episode, row))
-            held += episode.length
-            if held >= rows_per_block(int(np.prod(episode.obs.shape[1:]))):
+            rows += episode.length
+            if rows >= rows_per_block(int(np.prod(episode.obs.shape[1:]))):
                 yield self._pack(buffer)
-                buffer, held = [], 0
+                buffer, rows = [], 0
         if buffer:
             yield self._pack(buffer)
 
@@ -228,10 +228,10 @@ class SourceBlocks:
         )
 
     def _refuse(self, error: DataError, row: int | None = None) -> None:
-        if len(self.refusals) < 20:  # a source whose every episode is wrong need not say so a million times
+        if len(self.refusals) < 20:  # a source may have the same fault in every episode
             what = error.what.rstrip(".")
             rows = () if row is None else (row,)
-            means = " ".join(error.expected.split()) or "an ingest refuses it"
+            means = " ".join(error.expected.split()) or "an ingest refuses the data"
             self.refusals.append(Finding("error", "schema", what, means, error.attempt, rows))
 
 
@@ -241,6 +241,6 @@ def _flat(arrays: list[Array]) -> Array:
 
 
 def _float32(values: Array) -> Array:
-    # A float64 beyond float32's range becomes infinite here, as in a shard, and is reported as such.
+    # A float64 beyond the range of float32 becomes infinite, as in a shard, and is reported as infinite.
     with np.errstate(over="ignore"):
         return np.ascontiguousarray(values, dtype=np.float32)

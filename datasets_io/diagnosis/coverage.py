@@ -1,4 +1,4 @@
-"""What the data reach: independent rows, and whether later (or other) data lie where the earlier do."""
+"""Coverage of the state space: effective number of rows, and distances of later or other data."""
 
 from collections.abc import Iterator
 
@@ -12,23 +12,23 @@ from datasets_io.diagnosis.summary import DataSummary
 from datasets_io.episode import Array
 
 EPISODES, STEPS, COLUMNS = 48, 2048, 16
-"""Episodes, steps of each and columns whose autocorrelation is measured."""
+"""Maximum numbers of episodes, steps per episode and columns for the autocorrelation."""
 POINTS = 4000
-"""Rows on each side of a comparison of distances."""
+"""Maximum number of rows of each data set in a comparison of distances."""
 
 
 class EffectiveRowsCheck:
-    """Keeps a few whole episodes, and estimates how many independent rows all of them are worth."""
+    """Estimator of the effective number of independent rows, from a sample of whole episodes."""
 
     def __init__(self) -> None:
         self._chosen = Reservoir(EPISODES, seed=3)
         self._rows = 0
 
     def add(self, block: Block) -> None:
-        """Draws some of a block's episodes, those with a number that is none left out."""
+        """Sample from the episodes of a block without NaN and infinity."""
         columns = spread_columns(block.obs.shape[1], COLUMNS)
-        whole = np.logical_and.reduceat(block.finite, block.starts)
-        episodes, keys = self._chosen.choose(np.flatnonzero(whole))
+        finite = np.logical_and.reduceat(block.finite, block.starts)
+        episodes, keys = self._chosen.choose(np.flatnonzero(finite))
         self._rows += len(block)
         if len(episodes) > EPISODES:
             least = np.argpartition(keys, EPISODES)[:EPISODES]
@@ -41,7 +41,7 @@ class EffectiveRowsCheck:
         self._chosen.add(keys, {"trace": traces, "length": lengths})
 
     def report(self, summary: DataSummary) -> Iterator[Finding | Fact]:
-        """The effective number of rows."""
+        """Report the effective number of rows."""
         kept = self._chosen.columns()
         if not kept:
             return
@@ -51,30 +51,30 @@ class EffectiveRowsCheck:
         effective = self._rows / float(np.median(times))
         yield Fact(
             "effective",
-            f"{effective:,.0f} independent rows of {self._rows:,} (an observation is remembered for "
-            f"{np.median(times):.0f} steps, the slowest column for {times.max():.0f})",
+            f"{effective:,.0f} independent rows of {self._rows:,} (observations are correlated over "
+            f"{np.median(times):.0f} steps, the slowest column over {times.max():.0f})",
             {"rows": effective, "steps": float(np.median(times)), "slowest": float(times.max())},
             "Rows ÷ (1 + 2 Σ squared autocorrelation), up to the last lag above 0.1 within half an episode; "
-            f"the median over {len(times)} columns of {len(kept['length'])} episodes. A reward seen once is "
-            "still seen once, however many rows there are.",
+            f"the median over {len(times)} columns of {len(kept['length'])} episodes. It does not describe "
+            "rare events: a reward seen once is one observation, whatever the number of rows.",
         )
         if effective < 20:
             yield Finding(
                 "note",
                 "coverage",
-                f"the {self._rows:,} rows are worth about {effective:.0f} independent ones",
-                "there is hardly anything to generalise from; held-out rows of the same episodes prove "
-                "nothing",
-                "record more episodes rather than longer ones",
+                f"the {self._rows:,} rows correspond to about {effective:.0f} independent rows",
+                "the data allow almost no generalisation; a test on rows of the same episodes is not "
+                "independent",
+                "record more episodes instead of longer ones",
             )
 
 
 def _correlation_times(traces: Array, lengths: Array) -> Array:
-    """1 + 2 Σ ρ_k² of each column that varies (Bartlett 1935), pooled over episodes with the common mean.
+    """Compute 1 + 2 Σ ρ_k² of each column that varies (Bartlett 1935), pooled over episodes with one mean.
 
     Args:
-        traces: [E, T, c], zero beyond each episode's length.
-        lengths: [E].
+        traces: Columns of E episodes [E, T, c], zero beyond the length of each episode.
+        lengths: Number of steps of each episode [E].
     """
     there = np.arange(traces.shape[1]) < lengths[:, None]
     count = there.sum()
@@ -90,15 +90,15 @@ def _correlation_times(traces: Array, lengths: Array) -> Array:
     variance = sums[0, varies] / count
     known = pairs >= 0.5 * pairs[0]
     rho = np.abs(sums[known][:, varies] / pairs[known, None] / variance)
-    # Squared, as a gait's correlation changes its sign but does not go away; and only up to the last lag that
-    # matters, as the squares of noise would add up.
+    # Squared, because the correlation of a periodic gait changes its sign but does not vanish; and only up to
+    # the last relevant lag, because the squares of noise would add up.
     early = np.maximum.accumulate(rho[::-1], axis=0)[::-1] > 0.1
     times: Array = 1 + 2 * np.where(early, np.square(rho), 0)[1:].sum(0)
     return times
 
 
 def check_novelty(summary: DataSummary) -> Iterator[Finding | Fact]:
-    """How far later data lie from earlier ones, and these data from others; needs the sample only."""
+    """Report the distance of later data from earlier data, and from other data, using only the sample."""
     windows = summary.windows
     if windows is None or len(windows) < 200:
         return
@@ -109,8 +109,8 @@ def check_novelty(summary: DataSummary) -> Iterator[Finding | Fact]:
         if far is not None:
             yield Fact(
                 "novelty",
-                f"the later half lies {far[0]:.2g} times as far from the earlier half as that from itself; "
-                f"{100 * far[1]:.0f} % of it where the earlier half has hardly been",
+                f"the later half is {far[0]:.2g} times as far from the earlier half as parts of the earlier "
+                f"half from each other; {100 * far[1]:.0f} % of it is outside the earlier half",
                 {"ratio": far[0], "outside": far[1]},
                 _HOW,
             )
@@ -119,9 +119,9 @@ def check_novelty(summary: DataSummary) -> Iterator[Finding | Fact]:
                     "note",
                     "novelty",
                     f"later episodes visit other states than earlier ones: {100 * far[1]:.0f} % of their "
-                    "rows lie where the earlier half has hardly been (5 % would be usual)",
-                    "the behaviour changed while it was recorded, as in a replay buffer: a split by "
-                    "time, or the first episodes alone, is another task",
+                    "rows are outside the states of the earlier half (5 % would be usual)",
+                    "the behaviour changed during the recording, as in a replay buffer: a split by time, or "
+                    "the first episodes alone, has another distribution",
                     "shuffle episodes before a split",
                 )
     if summary.against is not None:
@@ -130,7 +130,8 @@ def check_novelty(summary: DataSummary) -> Iterator[Finding | Fact]:
 
 _HOW = (
     "Distances to the nearest neighbour among at most 4,000 rows of other episodes, in up to 8 principal "
-    "components of the standardised observations; in many dimensions they say little about single columns."
+    "components of the standardised observations; a row is outside if its distance exceeds the 95 % quantile "
+    "within the reference. With many dimensions, differences in single columns may not be visible."
 )
 
 
@@ -138,10 +139,10 @@ def _compared(windows: Windows, name: str, other: Windows) -> Iterator[Finding |
     far = _farther(windows.obs[:, 1], other.obs[:, 1], other.episode)
     if far is None:
         return
-    told = f"{100 * far[1]:.0f} % of the rows lie where {name} has hardly been"
+    outside = f"{100 * far[1]:.0f} % of the rows are outside the states of {name}"
     yield Fact(
         f"beside {name}",
-        f"{far[0]:.2g} times as far from {name} as that from itself; {told}",
+        f"{far[0]:.2g} times as far from {name} as parts of {name} from each other; {outside}",
         {"ratio": far[0], "outside": far[1], "against": name},
         _HOW,
     )
@@ -149,17 +150,18 @@ def _compared(windows: Windows, name: str, other: Windows) -> Iterator[Finding |
         yield Finding(
             "note",
             "novelty",
-            f"{told} (5 % would be usual)",
-            f"what is learned from {name} says little about them",
+            f"{outside} (5 % would be usual)",
+            f"a model trained on {name} extrapolates on these rows",
             "",
         )
 
 
 def _farther(points: Array, known: Array, episode: Array) -> tuple[float, float] | None:
-    """How much farther points lie from known data than halves of these, by episode, from each other.
+    """Compare the distance of points to known data with the distance between halves of the known episodes.
 
     Returns:
-        The ratio of median distances, and the share of points beyond 95 % of the known ones' distances.
+        The ratio of the median distances, and the share of points beyond the 95 % quantile of the distances
+        between the halves; None if there are too few points or the distances are zero.
     """
     rng = np.random.default_rng(4)
     side = rng.random(int(episode.max()) + 1)[episode] < 0.5
@@ -167,11 +169,11 @@ def _farther(points: Array, known: Array, episode: Array) -> tuple[float, float]
     if project is None or min(side.sum(), (~side).sum(), len(points)) < 50:
         return None
     count = min(POINTS, int(side.sum()), int((~side).sum()), len(points))
-    base, held, new = (
+    base, other_half, new = (
         project(rows[rng.permutation(len(rows))[:count]]) for rows in (known[side], known[~side], points)
     )
     near = tree(base)
-    usual, far = near.query(held)[0], near.query(new)[0]
+    usual, far = near.query(other_half)[0], near.query(new)[0]
     if np.median(usual) <= 0:
         return None
     return float(np.median(far) / np.median(usual)), float((far > np.quantile(usual, 0.95)).mean())

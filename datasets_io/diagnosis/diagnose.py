@@ -1,4 +1,4 @@
-"""All checks on one set of data: a pass over its blocks, then what each has to say."""
+"""Run of all checks on a data set or a source: a pass over its blocks, then the report of each check."""
 
 import shlex
 from collections.abc import Callable, Iterable, Iterator
@@ -7,12 +7,12 @@ from typing import Any
 
 from datasets_io.diagnosis.actions import ActionCheck
 from datasets_io.diagnosis.alignment import check_alignment
-from datasets_io.diagnosis.behaviour import behaviour
+from datasets_io.diagnosis.behaviour import check_behaviour
 from datasets_io.diagnosis.blocks import Block, SourceBlocks, shard_blocks
 from datasets_io.diagnosis.coverage import EffectiveRowsCheck, check_novelty
 from datasets_io.diagnosis.duplicates import DuplicateCheck
 from datasets_io.diagnosis.episode_boundaries import EpisodeBoundaryCheck
-from datasets_io.diagnosis.episode_ends import ends
+from datasets_io.diagnosis.episode_ends import check_ends
 from datasets_io.diagnosis.faults import fault_findings
 from datasets_io.diagnosis.finding import Fact, Finding, Severity, sort_by_severity
 from datasets_io.diagnosis.known_defects import known_defects
@@ -29,21 +29,21 @@ from datasets_io.sources.catalogue import known_names
 from datasets_io.storage import Place
 
 _READABLE = ("D4RL", "Minari", "OGBench", "Table")
-"""Sources that are found by a name or a file's name."""
+"""Sources that are selected by a name or a file name."""
 
 Progress = Callable[[int], None]
-"""Told how many rows have been read."""
+"""Callback with the number of rows read so far."""
 
 
 @dataclass(frozen=True, eq=False)
 class Diagnosis:
-    """What was found.
+    """Result of all checks.
 
     Args:
-        name: Of the data.
-        findings: The gravest first.
-        facts: Numbers about the data.
-        survey: What they were found in, for pictures; None if not one episode could be read.
+        name: Name of the data.
+        findings: Findings, the highest severity first.
+        facts: Statistics of the data.
+        summary: Summary of the data, for figures; None if no episode could be read.
     """
 
     name: str
@@ -52,11 +52,11 @@ class Diagnosis:
     summary: DataSummary | None
 
     def count(self, severity: Severity) -> int:
-        """How many findings are of this severity."""
+        """Return the number of findings of this severity."""
         return sum(finding.severity == severity for finding in self.findings)
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values: name, rows, episodes, findings, facts."""
+        """Return plain values: name, rows, episodes, findings, facts."""
         return {
             "name": self.name,
             "rows": 0 if self.summary is None else self.summary.rows,
@@ -69,21 +69,21 @@ class Diagnosis:
 def diagnose_shards(
     shards: Shards, against: Shards | None = None, progress: Progress | None = None
 ) -> Diagnosis:
-    """Examines a data set on disk, shard by shard.
+    """Check a data set, shard by shard.
 
     Args:
         shards: The data set.
-        against: Another one, to which its states are compared.
-        progress: Told how many rows have been read.
+        against: Another data set with which its states are compared.
+        progress: Callback with the number of rows read so far.
 
     Raises:
-        BadValues: The other data set has observations of another width.
+        BadValues: The observations of the other data set have another width.
         Corrupt: A shard cannot be read.
     """
     space = ActionSpace.of(shards.action_space)
     limit = horizon(shards.env_id, shards.env_options)
     stream = _counted(shard_blocks(shards), progress)
-    checks, summary = _examine(stream, space, limit, _again(shards), against)
+    checks, summary = _examine(stream, space, limit, _ingest_command(shards), against)
     return _conclude(shards.name, checks, summary, shards.manifest.faults, [])
 
 
@@ -91,46 +91,46 @@ def diagnose_source(
     source: Source,
     path: Place | None,
     name: str,
-    again: str,
+    ingest_command: str,
     against: Shards | None = None,
     progress: Progress | None = None,
 ) -> Diagnosis:
-    """Examines data that have not been ingested; writes nothing.
+    """Check data that have not been ingested, without writing anything.
 
     Args:
-        source: Where the episodes come from.
-        path: Handed to it.
-        name: Of the data.
-        again: The command that ingests them, to be completed by an option.
-        against: A data set to which their states are compared.
-        progress: Told how many rows have been read.
+        source: Source of the episodes.
+        path: Argument of `source.parts`.
+        name: Name of the data.
+        ingest_command: Command that ingests the data, to which a finding adds an option.
+        against: A data set with which their states are compared.
+        progress: Callback with the number of rows read so far.
 
     Raises:
-        UnknownName: There is nothing at `path`.
-        BadValues: The other data set has observations of another width.
+        UnknownName: Nothing is found at `path`.
+        BadValues: The observations of the other data set have another width.
     """
     blocks = SourceBlocks(source, path, progress)
     stream = iter(blocks)
-    first = next(stream, None)  # a source may know its spaces only once it has looked at its files
+    first = next(stream, None)  # some sources set their spaces while they read their files
     space, trouble = _action_space(blocks.source)
-    held = [] if first is None else [first]
+    first_blocks = [] if first is None else [first]
     limit = horizon(blocks.source.env, blocks.source.env_options)
-    checks, summary = _examine(_chain(held, stream), space, limit, again, against)
+    checks, summary = _examine(_chain(first_blocks, stream), space, limit, ingest_command, against)
     return _conclude(name, checks, summary, blocks.source.faults, [*blocks.refusals, *trouble])
 
 
-def _again(shards: Shards) -> str:
-    """The command that makes a data set anew, as far as its manifest tells."""
+def _ingest_command(shards: Shards) -> str:
+    """Return the command that ingests a data set again, as far as its manifest describes it."""
     origin, own = shards.manifest.source, shards.manifest.source["kind"] not in _READABLE
     words = [identity(shards.manifest), *([origin["path"]] if origin["path"] else [])]
     if own and shards.name not in known_names():
-        words = ["…", "--name", shards.name]  # a class of the user's, whose module nobody wrote down
+        words = ["…", "--name", shards.name]  # a source class of the user; the manifest lacks its module
     return f"off2on data add {shlex.join(words)} --overwrite".replace("'…'", "…")
 
 
-def _chain(held: list[Block], stream: Iterator[Block]) -> Iterator[Block]:
-    while held:
-        yield held.pop()
+def _chain(first_blocks: list[Block], stream: Iterator[Block]) -> Iterator[Block]:
+    while first_blocks:  # popped, so that the memory is freed
+        yield first_blocks.pop()
     yield from stream
 
 
@@ -144,14 +144,18 @@ def _counted(blocks: Iterable[Block], progress: Progress | None) -> Iterator[Blo
 
 
 def _examine(
-    blocks: Iterable[Block], space: ActionSpace, limit: int | None, again: str, against: Shards | None
+    blocks: Iterable[Block],
+    space: ActionSpace,
+    limit: int | None,
+    ingest_command: str,
+    against: Shards | None,
 ) -> tuple[list[Check], DataSummary | None]:
-    """One pass: every check sees every block."""
-    acts = ActionCheck(space)
+    """Pass every block to every check; return the checks and the summary, or None without a row."""
+    action_check = ActionCheck(space)
     checks: list[Check] = [
         ValueCheck(),
         DuplicateCheck(),
-        acts,
+        action_check,
         RewardCheck(),
         EffectiveRowsCheck(),
         EpisodeBoundaryCheck(space.choices),
@@ -169,47 +173,50 @@ def _examine(
     other = None
     if against is not None and windows is not None:
         other = against.name, _sample(against, width)
-    return checks, DataSummary(rows, episodes.build(), windows, acts.space, limit, again, other)
+    return checks, DataSummary(
+        rows, episodes.build(), windows, action_check.space, limit, ingest_command, other
+    )
 
 
 def _sample(shards: Shards, width: int) -> Windows:
     sampler = WindowSampler()
     for block in shard_blocks(shards):
         if block.obs.shape[1] != width:
-            theirs = block.obs.shape[1]
             raise BadValues(
-                f"{shards.name} has observations of {theirs} numbers, these data of {width}.",
-                "Only states of one environment can be compared.",
+                f"observations of {shards.name} have {block.obs.shape[1]} numbers, these data have {width}.",
+                "Only states of the same environment can be compared.",
             )
         sampler.add(block)
     windows = sampler.windows()
     if windows is None:
-        raise BadValues(f"{shards.name} has no row without NaN or infinity.")
+        raise BadValues(f"every row of {shards.name} contains NaN or infinity.")
     return windows
 
 
 def _conclude(
     name: str, checks: list[Check], summary: DataSummary | None, faults: Any, refusals: list[Finding]
 ) -> Diagnosis:
-    said: list[Finding | Fact] = list(refusals)
+    results: list[Finding | Fact] = list(refusals)
     if summary is None and not refusals:
-        said.append(Finding("error", "schema", "there is not one episode", "there is nothing to learn from"))
+        results.append(
+            Finding("error", "schema", "the data contain no episode", "no policy can be trained on them")
+        )
     if summary is not None:
-        said += ends(summary)
+        results += check_ends(summary)
         for check in checks:
-            said += check.report(summary)
-        for look in (check_alignment, check_novelty, behaviour):
-            said += look(summary)
-    findings = [item for item in said if isinstance(item, Finding)]
+            results += check.report(summary)
+        for look in (check_alignment, check_novelty, check_behaviour):
+            results += look(summary)
+    findings = [item for item in results if isinstance(item, Finding)]
     findings += fault_findings(merge(faults), {finding.check for finding in findings})
     findings += [known.finding() for known in known_defects(name)]
     return Diagnosis(
-        name, sort_by_severity(findings), [item for item in said if isinstance(item, Fact)], summary
+        name, sort_by_severity(findings), [item for item in results if isinstance(item, Fact)], summary
     )
 
 
 def _action_space(source: Source) -> tuple[ActionSpace, list[Finding]]:
-    """The declared space or the environment's, and what is wrong with the latter."""
+    """Return the declared action space or that of the environment, and a finding if the latter fails."""
     if source.action_space is not None or source.env is None:
         return ActionSpace.of(source.action_space), []
     from datasets_io.environments import spaces_of
@@ -217,6 +224,6 @@ def _action_space(source: Source) -> tuple[ActionSpace, list[Finding]]:
     spaces = spaces_of(source.env, source.env_options)
     if not spaces.trouble:
         return ActionSpace.of(spaces.action), []
-    what = f"{source.env} cannot be made here ({spaces.trouble})"
-    means = "its action space is unknown, and nothing can be evaluated or learned online on this machine"
-    return ActionSpace(), [Finding("note", "env", what, means, "install the package it belongs to")]
+    what = f"{source.env} cannot be created here ({spaces.trouble})"
+    means = "its action space is unknown; evaluation and online training are impossible on this machine"
+    return ActionSpace(), [Finding("note", "env", what, means, "install the package of the environment")]

@@ -1,4 +1,4 @@
-"""Rows and episodes that occur twice, and recordings that stand still."""
+"""Check for duplicate rows and episodes, and for observations that do not change between steps."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,12 +12,12 @@ from datasets_io.diagnosis.summary import DataSummary
 from datasets_io.episode import Array
 
 KEPT = 200_000
-"""Hashes that are kept; beyond that only those below a bound, so that equal rows stay or go together."""
+"""Number of hashes kept; above it only hashes below a bound are kept, so that equal rows stay together."""
 
 
 @dataclass(eq=False)
 class DuplicateCheck:
-    """Hashes rows (their watched columns) and whole episodes, and counts observations that do not move."""
+    """Check for duplicates (by hashes of selected columns and of episodes) and constant observations."""
 
     _rows: list[Array] = field(default_factory=list)
     _numbers: list[Array] = field(default_factory=list)
@@ -29,7 +29,7 @@ class DuplicateCheck:
     _first_still: int | None = None
 
     def add(self, block: Block) -> None:
-        """Takes the hashes of a block."""
+        """Add the hashes of a block."""
         obs = block.obs[:, spread_columns(block.obs.shape[1])]
         hashes = _hash(np.concatenate([obs, block.actions.reshape(len(obs), -1), block.rewards[:, None]], 1))
         within = np.arange(len(hashes)) - np.repeat(block.starts, block.lengths)
@@ -54,7 +54,7 @@ class DuplicateCheck:
         self._rows, self._numbers, self._count = [hashes[stay]], [rows[stay]], int(stay.sum())
 
     def report(self, summary: DataSummary) -> Iterator[Finding | Fact]:
-        """Copies of rows, of episodes, and observations that repeat from step to step."""
+        """Report duplicate rows, duplicate episodes, and observations that repeat between steps."""
         few = summary.windows is not None and _few_states(summary.windows.obs[:, 1])
         yield from self._rows_twice(few)
         yield from self._episodes_twice(summary, few)
@@ -63,9 +63,10 @@ class DuplicateCheck:
             yield Finding(
                 "warning" if part > 0.1 else "note",
                 "still",
-                f"in {share(self._still, self._pairs)} of the steps the observation does not change at all",
-                "a sensor slower than the steps, or a recording that hung: actions seem to have no effect",
-                "record at the sensor's rate, or leave those rows out",
+                f"in {share(self._still, self._pairs)} of the steps the observation does not change",
+                "actions seem to have no effect; possible causes are a sensor slower than the steps or an "
+                "interrupted recording",
+                "record at the rate of the sensor, or leave these rows out",
                 () if self._first_still is None else (self._first_still,),
             )
 
@@ -80,15 +81,15 @@ class DuplicateCheck:
         yield Finding(
             severity,
             "copies",
-            f"{share(len(again), len(hashes))} of the rows are copies of an earlier one (observation, "
-            "action and reward, to the bit)",
-            "the states are few and come again"
+            f"{share(len(again), len(hashes))} of the rows are copies of an earlier row (observation, "
+            "action and reward, bit by bit)",
+            "there are few different states, which recur"
             if few
             else (
-                "copies weigh as often as they occur, and a row in both halves of a split makes a test "
-                "of nothing"
+                "duplicates have a higher weight in training, and rows in both parts of a split make a test "
+                "invalid"
             ),
-            "" if few else "join logs once, and drop rows written twice",
+            "" if few else "merge each log once, and drop rows that were written twice",
             tuple(np.sort(rows[order][again])[:5]),
         )
 
@@ -103,28 +104,28 @@ class DuplicateCheck:
         yield Finding(
             "note" if few else "warning",
             "copies",
-            f"{len(again):,} of {len(lengths):,} episodes are copies of an earlier one, step by step",
-            "there are fewer independent episodes than it seems; intervals over episodes are too narrow",
-            "add each file once: the same log may lie in two folders",
+            f"{len(again):,} of {len(lengths):,} episodes are copies of an earlier episode, step by step",
+            "there are fewer independent episodes than counted; intervals over episodes are too narrow",
+            "add each file once: the same log may be in two folders",
             tuple(summary.episodes.rows[again][:5]),
         )
 
 
 def _few_states(obs: Array) -> bool:
-    """Whether observations are those of a table: far fewer than rows."""
+    """Return true if the data have few different observations, as in a tabular task."""
     sampled = obs[:: max(1, len(obs) // 5000)]
     return len(np.unique(sampled, axis=0)) < 0.5 * len(sampled)
 
 
 def _hash(rows: Array) -> Array:
-    """[N] uint64 of [N, W] numbers, equal for equal float32s: a multilinear hash with odd multipliers."""
+    """Hash rows [N, W] to [N] uint64, equal for equal float32 values: multilinear, with odd multipliers."""
     words = np.ascontiguousarray(rows.astype(np.float32) + 0.0).view(np.uint32).astype(np.uint64)
     odd = np.random.default_rng(0).integers(2**63, size=words.shape[1], dtype=np.uint64) * 2 + 1
     return _mix((words * odd).sum(1, dtype=np.uint64))
 
 
 def _mix(values: Array) -> Array:
-    """Spreads every bit over all (the finaliser of splitmix64; Steele, Lea & Flood 2014)."""
+    """Mix the bits of each value (the finaliser of splitmix64; Steele, Lea & Flood 2014)."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     mixed: Array = values ^ (values >> np.uint64(31))

@@ -1,4 +1,4 @@
-"""Rows that do not follow each other: jumps within episodes, and recordings that go on beyond an end."""
+"""Check of episode boundaries: jumps within episodes, and episodes that continue the previous one."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,27 +13,27 @@ from datasets_io.diagnosis.summary import DataSummary
 from datasets_io.episode import Array
 
 CANDIDATES = 4096
-"""Steps that are kept for a closer look."""
+"""Number of steps with the highest scores that are kept."""
 NEAR = 0.2
-"""Share of the score of a random pair below which an episode begins where the one before stopped. (A usual
-step would be less; but where the last transition was lost, its action is not known.)"""
+"""Share of the score of a random pair below which an episode counts as a continuation of the previous one. (A
+usual step scores less; but without the last transition, its action is unknown.)"""
 BOUNDARIES = 20_000
-"""Sampled pairs of an episode's end and the next one's beginning."""
+"""Number of sampled pairs of the end of an episode and the start of the next one."""
 SUSPECT, SURE = 0.6, 0.75
-"""Shares of the score of a random pair of states: what is above may be a reset, or must be one.
+"""Shares of the score of a random pair of states, above which a step may be, or must be, a reset.
 
-Of the healthy data that were tried (Gymnasium's classic control and MuJoCo, Adroit demonstrations) impacts
-reached 0.70 in HalfCheetah and 0.57 elsewhere; the median of true resets lay between 0.8 and 1.3."""
+Measured on data without missing ends (Gymnasium's classic control and MuJoCo, Adroit demonstrations): impacts
+reached 0.70 in HalfCheetah and 0.57 elsewhere; the median of true resets was between 0.8 and 1.3."""
 
 
 @dataclass(frozen=True, eq=False)
 class JumpScale:
-    """What scores mean in these data.
+    """Calibration of scores for a data set.
 
     Args:
-        model: Gives the scores.
-        usual: 95 % of the steps score less.
-        random: Median score of a state and one that has nothing to do with it.
+        model: Model that computes the scores.
+        usual: 95 % quantile of the scores of steps.
+        random: Median score of pairs of unrelated states.
     """
 
     model: LinearDynamics
@@ -42,21 +42,21 @@ class JumpScale:
 
     @classmethod
     def of(cls, windows: Windows, choices: int | None) -> "JumpScale | None":
-        """From a sample; None where a reset could not be told from a step."""
-        there = windows.take(np.flatnonzero(windows.has[:, 2]))
-        obs, acts, new = there.obs[:, 1], there.actions[:, 1], there.obs[:, 2]
-        model = LinearDynamics.fit(obs, acts, new, choices) if len(there) else None
+        """Calibrate on a sample; return None if resets cannot be distinguished from steps."""
+        complete = windows.take(np.flatnonzero(windows.has[:, 2]))
+        obs, actions, new = complete.obs[:, 1], complete.actions[:, 1], complete.obs[:, 2]
+        model = LinearDynamics.fit(obs, actions, new, choices) if len(complete) else None
         if model is None:
             return None
-        steps = model.score(obs, acts, new)
-        pairs = model.score(obs, acts, new[np.random.default_rng(0).permutation(len(new))])
+        steps = model.score(obs, actions, new)
+        pairs = model.score(obs, actions, new[np.random.default_rng(0).permutation(len(new))])
         scale = cls(model, float(np.quantile(steps, 0.95)), float(np.median(pairs)))
-        # Where most steps look like resets, no reset looks like one.
+        # If most steps score like resets, resets cannot be detected.
         return scale if scale.random > 3 * max(scale.usual, 1e-9) else None
 
 
 class EpisodeBoundaryCheck:
-    """Keeps the steps that the first block's dynamics explain worst, and a sample of the episodes' ends.
+    """Check of episode boundaries, on the steps that the model of the first block predicts worst.
 
     Args:
         choices: Number of discrete actions, or None.
@@ -70,15 +70,15 @@ class EpisodeBoundaryCheck:
         self._before: dict[str, Array] | None = None
 
     def add(self, block: Block) -> None:
-        """Scores a block's steps and draws some of its ends."""
+        """Score the steps of a block and sample from its episode ends."""
         columns = spread_columns(block.obs.shape[1])
         new_obs, known = block.new_obs
         fine = np.flatnonzero(known & block.finite & np.isfinite(new_obs).all(1))
-        acts = block.actions.reshape(len(block), -1)
-        acts = acts[:, spread_columns(acts.shape[1], 32)].astype(np.float32)
+        actions = block.actions.reshape(len(block), -1)
+        actions = actions[:, spread_columns(actions.shape[1], 32)].astype(np.float32)
         steps = {
             "obs": block.obs[fine][:, columns],
-            "actions": acts[fine],
+            "actions": actions[fine],
             "new_obs": new_obs[fine][:, columns],
             "row": block.row[fine],
         }
@@ -88,24 +88,24 @@ class EpisodeBoundaryCheck:
         self._steps.append(self._worst(steps))
         if len(self._steps) > 8:
             self._steps = [self._worst(_join(self._steps))]
-        self._add_ends(block, columns, acts)
+        self._add_ends(block, columns, actions)
 
     def _worst(self, steps: dict[str, Array]) -> dict[str, Array]:
         if len(steps["row"]) <= CANDIDATES:
             return steps
-        if self._model is None:  # nothing moves: nothing can jump
+        if self._model is None:  # without a changing dimension there are no jumps
             return {name: values[:0] for name, values in steps.items()}
         score = self._model.score(steps["obs"], steps["actions"], steps["new_obs"])
         worst = np.argpartition(-score, CANDIDATES)[:CANDIDATES]
         return {name: values[worst] for name, values in steps.items()}
 
-    def _add_ends(self, block: Block, columns: Array, acts: Array) -> None:
+    def _add_ends(self, block: Block, columns: Array, actions: Array) -> None:
         last = block.starts + block.lengths - 1
         base = np.where(block.has_final[:, None], block.final_obs, block.obs[last])[:, columns]
         first = block.obs[block.starts][:, columns]
         ends = {
             "obs": base,
-            "actions": acts[last],
+            "actions": actions[last],
             "terminated": block.terminated,
             "reward": block.rewards[last],
             "row": block.row[last],
@@ -121,7 +121,7 @@ class EpisodeBoundaryCheck:
         self._ends.add(keys, {name: values[rows] for name, values in pairs.items()})
 
     def report(self, summary: DataSummary) -> Iterator[Finding | Fact]:
-        """Jumps within episodes; ends after which the recording goes on."""
+        """Report jumps within episodes, and episode ends after which the recording continues."""
         scale = None if summary.windows is None else JumpScale.of(summary.windows, self._choices)
         if scale is None:
             return
@@ -144,10 +144,10 @@ class EpisodeBoundaryCheck:
         yield Finding(
             "error" if len(rows) > max(10, 1e-3 * summary.rows) else "warning",
             "stitched",
-            f"{len(rows):,} {most}steps within an episode land where nothing led: {far} times as far from "
-            "where the data's own dynamics point as 95 % of the steps are, like a reset",
-            "one episode's last state gets the next one's first value: transitions that never happened are "
-            "learned from, and returns run through several episodes",
+            f"{len(rows):,} {most}steps within an episode are jumps, like a reset: {far} times as far from "
+            "the prediction of the data's dynamics as 95 % of the steps",
+            "values are bootstrapped from the first state of the next episode: the data contain transitions "
+            "that never happened, and returns span several episodes",
             "mark the ends: a column of timeouts (D4RL), truncated= or episode= (a table), truncated=True "
             "(an Episode)",
             tuple(rows[:8]),
@@ -155,7 +155,7 @@ class EpisodeBoundaryCheck:
 
 
 def _continued(summary: DataSummary, scale: JumpScale, ends: dict[str, Array]) -> Iterator[Finding]:
-    """Ends whose next episode begins where this one stopped."""
+    """Report episode ends at which the next episode starts in the last state of this one."""
     score = scale.model.score(ends["obs"], ends["actions"], ends["new_obs"])
     goes_on = score <= max(scale.usual, NEAR * scale.random)
     done = ends["terminated"].astype(bool)
@@ -164,27 +164,27 @@ def _continued(summary: DataSummary, scale: JumpScale, ends: dict[str, Array]) -
         if both.sum() < 3 or both.sum() < 0.2 * among.sum():
             continue
         rows = tuple(np.sort(ends["row"][both])[:8])
-        told = f"{share(both.sum(), among.sum())} of the {_total(summary, kind):,}"
+        part = f"{share(both.sum(), among.sum())} of the {_total(summary, kind):,}"
         if kind == "cut":
             yield Finding(
                 "warning",
                 "continued",
-                f"{told} episodes that were cut off go on in the next one: it begins where they stop",
-                "they are pieces of one recording, not attempts at a task: their lengths and returns mean "
-                "little, and their number is not that of independent trials",
+                f"{part} truncated episodes continue in the next one, which starts in their last state",
+                "they are parts of one recording, not separate attempts at the task: their lengths and "
+                "returns are not comparable, and they are not independent",
                 "compare rewards per step, not returns or normalised scores; for returns, cut where the task "
-                "begins anew",
+                "starts again",
                 rows,
             )
             continue
         yield Finding(
             "warning",
             "continued",
-            f"after {told} terminals the recording goes on: the next episode begins where this one ended"
-            + _crumbs(ends, both),
-            "a terminal says that nothing is to be gained from there on; here it stands in the middle of a "
-            "trajectory, whose later rewards no earlier state is credited with",
-            "mark the end of an attempt once: keep the first terminal and drop what follows it, or end "
+            f"after {part} terminals the recording continues: the next episode starts in their last state"
+            + _one_step_text(ends, both),
+            "after a terminal no reward is expected; here terminals are in the middle of a trajectory, and "
+            "earlier states are not credited with its later rewards",
+            "mark the end of an attempt once: keep the first terminal and drop the rows after it, or end "
             "episodes at timeouts only",
             rows,
         )
@@ -196,13 +196,13 @@ def _total(summary: DataSummary, kind: str) -> int:
     return done if kind == "terminal" else len(summary.episodes) - done
 
 
-def _crumbs(ends: dict[str, Array], both: Array) -> str:
+def _one_step_text(ends: dict[str, Array], both: Array) -> str:
     short = int((ends["next_length"][both] == 1).sum())
     return f", {share(short, both.sum())} of them of one step" if short else ""
 
 
 def _paid_once(ends: dict[str, Array], both: Array) -> Iterator[Finding]:
-    """A terminal that pays, and next to it a row, at the same place, that does not."""
+    """Report rewarded terminals whose next row has the same state, but no reward."""
     paid = ends["reward"][both]
     high = paid > np.median(ends["next_reward"])
     unpaid = ends["next_reward"][both] < paid
@@ -212,12 +212,11 @@ def _paid_once(ends: dict[str, Array], both: Array) -> Iterator[Finding]:
     yield Finding(
         "warning",
         "goal",
-        f"{share((high & unpaid).sum(), high.sum())} of the rewarded terminals are paid once: the next "
-        "row is at the same place, without reward and without terminal",
-        "whether a state is a goal depends on when it was reached; a critic averages the two, and being "
-        "at the goal looks almost worthless",
-        "set reward and terminal from the distance to the goal, the same in every row (as in the other "
-        "AntMaze data), or drop the rows after the goal",
+        f"{share((high & unpaid).sum(), high.sum())} of the rewarded terminals are rewarded once: the next "
+        "row has the same state, without reward and terminal",
+        "equal states have different rewards; a critic averages them, and values at the goal are far too low",
+        "set reward and terminal from the distance to the goal in every row (as in the other AntMaze data), "
+        "or drop the rows after the goal",
         rows,
     )
 

@@ -1,4 +1,4 @@
-"""How episodes end: terminal or cut off, at a horizon or anywhere, after one step or never."""
+"""Check of episode ends: terminals and truncations, time limits, missing ends, episodes of one step."""
 
 from collections.abc import Iterator
 
@@ -8,8 +8,8 @@ from datasets_io.diagnosis.summary import DataSummary, EpisodeTable
 _RECORDED = "mark the cut as truncated, not terminated: timeouts (D4RL), truncated= (a table or an Episode)"
 
 
-def ends(summary: DataSummary) -> Iterator[Finding | Fact]:
-    """The audit of terminals and timeouts; needs the table of episodes only."""
+def check_ends(summary: DataSummary) -> Iterator[Finding | Fact]:
+    """Check terminals and timeouts, using only the table of episodes."""
     episodes = summary.episodes
     done, cut = int(episodes.terminated.sum()), int((~episodes.terminated).sum())
     low, high = int(episodes.lengths.min()), int(episodes.lengths.max())
@@ -34,9 +34,9 @@ def _both(episodes: EpisodeTable) -> Iterator[Finding]:
             "warning",
             "ends",
             f"{int(both.sum()):,} of {len(both):,} episodes are marked as terminated and as truncated",
-            "the terminal is believed: nothing is bootstrapped from their last state, which is wrong if "
-            "only the time was up",
-            "mark an episode as terminated only where the task itself ended",
+            "they are used as terminated: no value is bootstrapped from their last state, which is wrong if "
+            "they were only cut off",
+            "mark an episode as terminated only if the task itself ended",
             tuple(episodes.rows[both][:5]),
         )
 
@@ -47,8 +47,8 @@ def _no_end(summary: DataSummary) -> Iterator[Finding]:
             "warning",
             "ends",
             f"no row before the last of {summary.rows:,} ends an episode",
-            "all of it counts as one attempt: there is one return, and every start but the first is "
-            "taken for the result of an action",
+            "all rows are one episode: there is one return, and every start except the first is used as the "
+            "result of an action",
             "mark ends by terminals or timeouts (D4RL), or by terminated=, truncated= or episode= (a table)",
         )
 
@@ -63,15 +63,15 @@ def _too_long(summary: DataSummary) -> Iterator[Finding]:
         "ends",
         f"{int(long.sum()):,} episodes have more steps than the environment allows ({limit:,}); the "
         f"longest has {int(lengths.max()):,}",
-        "ends are missing, so that episodes run into one another; or who recorded them had more time than a "
-        "policy will have, and returns do not compare",
-        "mark the missing ends; or name the environment with this limit (--env)",
+        "episode ends are missing, so that episodes are joined; or the data were recorded with a higher time "
+        "limit, and returns are not comparable",
+        "mark the missing ends, or name the environment with this limit (--env)",
         tuple(summary.episodes.rows[long][:5]),
     )
 
 
 def _horizon(summary: DataSummary) -> Iterator[Finding]:
-    """Terminals that all come after the same number of steps."""
+    """Check for terminals that all come after the same number of steps."""
     episodes = summary.episodes
     lengths = episodes.lengths[episodes.terminated]
     if len(lengths) < 3 or episodes.lengths.max() < 2:
@@ -79,12 +79,12 @@ def _horizon(summary: DataSummary) -> Iterator[Finding]:
     horizon = int(lengths.max())
     at = int((lengths == horizon).sum())
     known = summary.time_limit == horizon
-    # Falls and arrivals are spread out; ten that come at the very last step there is are a clock.
-    clock = at >= 0.9 * len(lengths) or (
+    # Failures and successes are spread over steps; ten or more at the last possible step are a time limit.
+    is_limit = at >= 0.9 * len(lengths) or (
         at >= 10 and at > 10 * (lengths == horizon - 1).sum() + 0.02 * len(lengths)
     )
     later = (episodes.lengths[~episodes.terminated] > horizon).any()
-    if later or not (clock or (known and at >= 3)):
+    if later or not (is_limit or (known and at >= 3)):
         return
     limit = ", which is the environment's time limit" if known else ""
     yield Finding(
@@ -92,8 +92,8 @@ def _horizon(summary: DataSummary) -> Iterator[Finding]:
         "horizon",
         f"{share(at, len(lengths))} of the {len(lengths):,} terminals come after exactly {horizon:,} "
         f"steps{limit}, and no episode is longer: a time limit seems to be marked as terminal",
-        "values near the limit are learned as if nothing came after it, though the state does not say "
-        "how much time is left",
+        "values near the limit are learned as if no reward came after it, although the state does not "
+        "contain the remaining time",
         _RECORDED,
         tuple(episodes.rows[episodes.terminated][lengths == horizon][:3] + horizon - 1),
     )
@@ -107,24 +107,24 @@ def _one_step(episodes: EpisodeTable) -> Iterator[Finding]:
         yield Finding(
             "note" if episodes.terminated.all() else "warning",
             "one step",
-            f"every one of the {len(one):,} episodes has one step",
-            "no action has a consequence beyond its own reward: this is a bandit, and discounts mean nothing",
-            "if rows do follow each other, do not mark each as terminal: name the column that tells "
-            "episodes apart",
+            f"each of the {len(one):,} episodes has one step",
+            "no action affects later rewards: this is a bandit problem, and the discount has no effect",
+            "if rows follow each other, do not mark each as terminal: name the column that identifies "
+            "episodes (episode=)",
         )
         return
     yield Finding(
         "warning" if one.sum() > 0.1 * len(one) else "note",
         "one step",
         f"{share(one.sum(), len(one))} of the episodes ({int(one.sum()):,}) have one step only",
-        "they begin where the task ends, or an end was marked twice, or in rows after the end",
-        "keep the first of several end marks in a row, and drop the rows after it",
+        "they start where the task ends, or an end was marked twice or in rows after the end",
+        "keep the first of several consecutive end marks, and drop the rows after it",
         tuple(episodes.rows[one][:5]),
     )
 
 
 def _stops_early(episodes: EpisodeTable) -> Iterator[Finding]:
-    """The last episode is shorter than the others that were cut off, which are all equally long."""
+    """Check for a last episode that is shorter than the other truncated ones, which have equal lengths."""
     cut = episodes.lengths[:-1][~episodes.terminated[:-1]]
     last = int(episodes.lengths[-1])
     if episodes.terminated[-1] or len(cut) < 3 or (cut != cut.max()).any() or last >= cut.max():
@@ -132,8 +132,7 @@ def _stops_early(episodes: EpisodeTable) -> Iterator[Finding]:
     yield Finding(
         "note",
         "ends",
-        f"the last episode stops after {last:,} steps, where all others that were cut off have "
-        f"{int(cut.max()):,}",
+        f"the last episode stops after {last:,} steps; all other truncated episodes have {int(cut.max()):,}",
         "the recording or the file ended there; its return is not that of a whole episode",
         "",
         (int(episodes.rows[-1]),),

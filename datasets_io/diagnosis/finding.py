@@ -1,24 +1,24 @@
-"""What the doctor says: findings, which may need an act, and facts, which need none."""
+"""Results of a diagnosis: findings, which may need an action, and facts, which are statistics."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
-"""The gravest first. An error: learning from the data as they are would go wrong, or cannot begin."""
+"""Severities, the highest first. Error: training on the data without a change fails or cannot start."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something about the data that their user should know.
+    """One result of a check, with its effect on training.
 
     Args:
         severity: One of `SEVERITIES`.
-        check: Which check it comes from: `finite`, `stitched`, `rewards` ….
-        what: What was seen, with numbers.
-        means: What it does to learning.
-        do: What to do about it; a line to paste where there is one.
-        rows: The first rows at which it is seen, counted in the source.
+        check: Key of the check: `finite`, `stitched`, `rewards` ….
+        what: Observation, with numbers.
+        means: Effect on training.
+        do: Recommended action; a command line if there is one.
+        rows: First affected rows, counted in the source.
     """
 
     severity: Severity
@@ -32,17 +32,17 @@ class Finding:
         object.__setattr__(self, "rows", tuple(int(row) for row in self.rows))
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values."""
+        """Return the finding as plain values."""
         return asdict(self)
 
     @property
     def is_command(self) -> bool:
-        """Whether what to do is a line to paste."""
+        """Return true if the recommended action is a command line."""
         return self.do.startswith("off2on ")
 
     @property
     def where(self) -> str:
-        """``first rows 12, 40, 77``; nothing where rows mean nothing."""
+        """Return the affected rows as text: ``first rows 12, 40, 77``; empty without rows."""
         if not self.rows:
             return ""
         word = "row" if len(self.rows) == 1 else "first rows"
@@ -51,13 +51,13 @@ class Finding:
 
 @dataclass(frozen=True)
 class Fact:
-    """A number about the data, with the estimator's name and its limits.
+    """A statistic of the data, with a note on its estimator.
 
     Args:
-        name: Two words at most.
-        text: The number in words.
-        values: The same as plain values.
-        caution: How it was estimated and what it cannot tell; for the page, not for the terminal.
+        name: Label, two words at most.
+        text: The statistic as text.
+        values: The statistic as plain values.
+        caution: Description of the estimator and its limits; shown on the page, not on the terminal.
     """
 
     name: str
@@ -66,17 +66,17 @@ class Fact:
     caution: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values."""
+        """Return the fact as plain values."""
         return asdict(self)
 
 
 def sort_by_severity(findings: list[Finding]) -> list[Finding]:
-    """Errors, then warnings, then notes; otherwise in the order in which they came."""
+    """Sort findings: errors, then warnings, then notes; the order within a severity is kept."""
     return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
 def share(part: float, whole: float) -> str:
-    """``0.3 %``; ``all`` and ``none`` where it is exactly so."""
+    """Format a share as text: ``0.3 %``; ``all`` or ``none`` only if that is exact."""
     if not part or not whole:
         return "none"
     if part == whole:
@@ -84,11 +84,11 @@ def share(part: float, whole: float) -> str:
     percent = 100 * part / whole
     if percent < 0.01:
         return "< 0.01 %"
-    # Neither the last percent nor the first may be rounded away.
+    # Shares near 0 % and near 100 % are not rounded to these values.
     text = f"{percent:.3g}" if percent < 99.5 else f"{percent:.4g}"
     return f"{text} %" if text not in ("100", "99.99") or part == whole else "> 99.9 %"
 
 
 def listed(items: list[str], most: int = 6) -> str:
-    """The first few, and how many more there are."""
+    """Join the first `most` items with commas, and add the number of the others."""
     return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")

@@ -1,4 +1,4 @@
-"""States as points among which near means alike: standardised, and of few dimensions."""
+"""Projection of states for nearest-neighbour search: standardised, and reduced to few dimensions."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,16 +8,16 @@ import numpy as np
 from datasets_io.episode import Array
 
 COMPONENTS = 8
-"""Principal components that are kept: among many dimensions all neighbours are equally far."""
+"""Number of principal components kept: in many dimensions all neighbours are about equally far."""
 
 
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """Standardises observations and keeps their first principal components, each in its own units.
+    """Standardisation of observations and projection on their first principal components.
 
     Args:
-        centre: [d].
-        axes: [d, q].
+        centre: Mean of the observations [d].
+        axes: Projection matrix [d, q].
         explained: Share of the standardised variance that each component explains [q].
     """
 
@@ -27,7 +27,7 @@ class Projection:
 
     @classmethod
     def of(cls, obs: Array) -> "Projection | None":
-        """From observations [n, d]; None if they are all the same."""
+        """Fit to observations [n, d]; return None if all are equal."""
         values = obs.astype(np.float64)
         centre, scale = values.mean(0), values.std(0)
         varies = scale > 1e-8 * np.maximum(1, np.abs(centre))
@@ -41,13 +41,13 @@ class Projection:
         return cls(centre, vectors[:, kept] / scale[:, None], variance[kept] / variance.sum())
 
     def __call__(self, obs: Array) -> Array:
-        """Points [n, q]."""
+        """Project observations [n, d] to points [n, q]."""
         points: Array = (obs.astype(np.float64) - self.centre) @ self.axes
         return points
 
 
 def tree(points: Array) -> Any:
-    """A k-d tree of points [n, q]."""
+    """Build a k-d tree of points [n, q]."""
     from scipy.spatial import cKDTree
 
     return cKDTree(points)

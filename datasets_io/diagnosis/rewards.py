@@ -1,4 +1,4 @@
-"""Rewards and what they add up to: none at all, few, the same for all, and the scale of a value."""
+"""Check of rewards and returns: zero, constant or sparse rewards, equal returns, and the scale of values."""
 
 from collections.abc import Iterator
 
@@ -11,13 +11,13 @@ from datasets_io.episode import Array
 from datasets_io.returns import returns_to_go
 
 DISCOUNT = 0.99
-"""Of the returns to go; the default of most algorithms."""
+"""Discount of the returns-to-go; the default of most algorithms."""
 FEW = 8
-"""Different rewards up to which each is counted."""
+"""Maximum number of different rewards that are counted by value."""
 
 
 class RewardCheck:
-    """Counts rewards by value, as long as there are few values, and follows returns to go."""
+    """Check of rewards: counts them by value if there are few values, and computes returns-to-go."""
 
     def __init__(self) -> None:
         self._rows = self._zero = self._paid_episodes = 0
@@ -26,7 +26,7 @@ class RewardCheck:
         self._to_go: dict[float, tuple[float, float, float]] = {}
 
     def add(self, block: Block) -> None:
-        """Takes a block's rewards; those that are no numbers count as zero in the returns."""
+        """Add the rewards of a block; NaN and infinity count as zero in the returns."""
         rewards = np.where(np.isfinite(block.rewards), block.rewards, 0).astype(np.float64)
         self._rows += len(rewards)
         self._zero += int((rewards == 0).sum())
@@ -55,16 +55,16 @@ class RewardCheck:
             self._at_end[value] = self._at_end.get(value, 0) + int((ends == value).sum())
 
     def report(self, summary: DataSummary) -> Iterator[Finding | Fact]:
-        """The scale of returns and values; rewards that teach nothing, or little."""
+        """Report the scale of returns and values, and rewards with little or no information."""
         yield from self._scale(summary)
         if self._zero == self._rows:
             yield Finding(
                 "error",
                 "rewards",
                 f"all {self._rows:,} rewards are zero",
-                "every policy is as good as any other: values stay zero, and only imitation can be learned",
-                "check the column that was read (--columns rewards=NAME), and whether the loader lost "
-                "the rewards",
+                "all policies have the same return: values stay zero, and only imitation is possible",
+                "check the column that was read (--columns rewards=NAME), and that the loader keeps the "
+                "rewards",
             )
             return
         if self._values is not None and len(self._values) == 1:
@@ -79,9 +79,11 @@ class RewardCheck:
                 "warning" if alike else "note",
                 "rewards",
                 f"every episode has the same return, {returns[0]:.4g}",
-                "no episode is better than another: filtering or weighting by return picks at random"
-                + ("" if alike else "; only how soon it comes makes a difference, through the discount"),
-                "check that rewards were not shared out evenly afterwards" if alike else "",
+                "no episode is better than another: filtering or weighting by return selects at random"
+                + (
+                    "" if alike else "; only the time of the rewards makes a difference, through the discount"
+                ),
+                "check that returns were not distributed evenly over rows" if alike else "",
             )
 
     def _scale(self, summary: DataSummary) -> Iterator[Fact]:
@@ -96,8 +98,8 @@ class RewardCheck:
         low, high, total = self._to_go[DISCOUNT]
         yield Fact(
             "scale of Q",
-            f"{low:.4g} to {high:.4g}, mean {total / self._rows:.4g} (returns to go, discount {DISCOUNT:g}; "
-            f"{self._to_go[1.0][1]:.4g} at most without discount)",
+            f"{low:.4g} to {high:.4g}, mean {total / self._rows:.4g} (returns-to-go, discount {DISCOUNT:g}; "
+            f"at most {self._to_go[1.0][1]:.4g} without discount)",
             {
                 "discount": DISCOUNT,
                 "least": low,
@@ -105,8 +107,8 @@ class RewardCheck:
                 "mean": total / self._rows,
                 "largest_undiscounted": self._to_go[1.0][1],
             },
-            "Returns to go of the data, which stop where a recording was cut: a critic that passes the "
-            "largest by far is extrapolating.",
+            "Returns-to-go of the data, without bootstrapping at truncations: a critic with values far above "
+            "the largest one extrapolates.",
         )
 
     def _constant(self, summary: DataSummary) -> Iterator[Finding]:
@@ -117,9 +119,9 @@ class RewardCheck:
             "warning" if alike else "note",
             "rewards",
             f"every reward is {value:g}",
-            "and no episode ends earlier than another by itself: every policy is as good as any other"
+            "and terminals do not shorten some episodes: all policies have the same return"
             if alike
-            else "only when an episode ends makes one policy better than another: terminals must be right",
+            else "policies differ only in the time at which episodes end: terminals must be correct",
             "check the column that was read (--columns rewards=NAME)" if alike else "",
         )
 
@@ -130,33 +132,32 @@ class RewardCheck:
             usual = max(self._values, key=lambda value: self._values[value] if self._values else 0)
             paid = self._rows - self._values[usual]
             part = paid / self._rows
-            told = ", ".join(
+            counts = ", ".join(
                 f"{value:g} ({share(n, self._rows)})" for value, n in sorted(self._values.items())
             )
-            yield Fact("rewards", f"{len(self._values)} values: {told}", {"values": dict(self._values)})
+            yield Fact("rewards", f"{len(self._values)} values: {counts}", {"values": dict(self._values)})
         else:
             rows, some = share(paid, self._rows), share(self._paid_episodes, episodes)
-            text = f"other than zero in {rows} of the rows, {some} of the episodes"
+            text = f"nonzero in {rows} of the rows, {some} of the episodes"
             yield Fact("rewards", text if self._zero else "none is zero", {"share": part})
         if part < 0.01:
             yield Finding(
                 "note",
                 "sparse",
-                f"only {share(paid, self._rows)} of the rows ({paid:,}) have another reward than the "
+                f"only {share(paid, self._rows)} of the rows ({paid:,}) have a reward other than the "
                 "usual one"
                 + (
                     f", in {share(self._paid_episodes, episodes)} of the episodes"
                     if self._zero > 0.5 * self._rows
                     else ""
                 ),
-                "a batch of 256 holds "
-                + _in_a_batch(part)
-                + "; values travel back from there one update at a time",
-                "a discount near 1 and many updates; reward − 1, as is usual on AntMaze",
+                "a batch of 256 rows has " + _in_a_batch(part) + "; values spread from there by one step per "
+                "update",
+                "use a discount near 1 and many updates, or reward − 1 as usual on AntMaze",
             )
 
     def _terminals(self, summary: DataSummary) -> Iterator[Finding]:
-        """Of two rewards, whether the rarer one and the terminal go together."""
+        """Check that the rarer of two reward values and the terminal occur in the same rows."""
         if self._values is None or len(self._values) != 2:
             return
         rare = min(self._values, key=lambda value: self._values[value] if self._values else 0)
@@ -170,8 +171,8 @@ class RewardCheck:
                 "goal",
                 f"reward {rare:g} and terminal disagree: {both:,} rows have both, {count - both:,} only "
                 f"the reward, {ended - both:,} only the terminal",
-                "if that reward means the goal, some goals end the task and others do not",
-                "end the task at every goal, or at none",
+                "if this reward marks the goal, some goals end the episode and others do not",
+                "end the episode at every goal, or at none",
             )
 
 

@@ -1,4 +1,4 @@
-"""What all checks share: the episodes, a sample of the rows, and what is known beside the data."""
+"""Inputs that all checks share: the table of episodes, a sample of the rows, and facts about the task."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ class ActionSpace:
     """The action space, as far as it is known.
 
     Args:
-        low: Bounds [A] of a box; None for a discrete choice, or where no space is declared.
-        high: Likewise.
+        low: Lower bounds [A] of a box; None if actions are discrete or no space is declared.
+        high: Upper bounds [A] of a box, or None.
         choices: Number of discrete actions, or None.
     """
 
@@ -28,7 +28,7 @@ class ActionSpace:
 
     @classmethod
     def of(cls, space: Any) -> "ActionSpace":
-        """From a Gymnasium space, or None."""
+        """Create from a Gymnasium space, or from None if it is unknown."""
         if space is None:
             return cls()
         if hasattr(space, "n"):
@@ -38,14 +38,14 @@ class ActionSpace:
 
 @dataclass(frozen=True, eq=False)
 class EpisodeTable:
-    """One row an episode, in the order of the data: each array is [E].
+    """Table with one entry per episode, in the order of the data: each array is [E].
 
     Args:
-        lengths: Steps.
-        returns: Undiscounted, of the finite rewards.
-        terminated: Ended by the task.
-        truncated: Cut off.
-        rows: Row of the source at which it starts.
+        lengths: Number of steps.
+        returns: Undiscounted sum of the finite rewards.
+        terminated: True if the task ended the episode.
+        truncated: True if the episode was cut off.
+        rows: Row of the source at which the episode starts.
     """
 
     lengths: Array
@@ -59,34 +59,38 @@ class EpisodeTable:
 
 
 class EpisodeTableBuilder:
-    """Collects `EpisodeTableBuilder`."""
+    """Builder of an `EpisodeTable` from blocks."""
 
     def __init__(self) -> None:
-        self._held: list[EpisodeTable] = []
+        self._tables: list[EpisodeTable] = []
 
     def add(self, block: Block) -> None:
-        """Takes a block's episodes."""
+        """Add the episodes of a block."""
         rewards = np.where(np.isfinite(block.rewards), block.rewards, 0).astype(np.float64)
         returns = np.add.reduceat(rewards, block.starts)
-        self._held.append(EpisodeTable(block.lengths, returns, block.terminated, block.truncated, block.rows))
+        self._tables.append(
+            EpisodeTable(block.lengths, returns, block.terminated, block.truncated, block.rows)
+        )
 
     def build(self) -> EpisodeTable:
-        """All of them."""
+        """Return the table of all episodes."""
         names = ("lengths", "returns", "terminated", "truncated", "rows")
-        return EpisodeTable(**{n: np.concatenate([getattr(held, n) for held in self._held]) for n in names})
+        return EpisodeTable(
+            **{n: np.concatenate([getattr(table, n) for table in self._tables]) for n in names}
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class DataSummary:
-    """What is known once all blocks have been seen.
+    """Summary of the data after the pass over all blocks.
 
     Args:
-        rows: Transitions.
-        episodes: All episodes.
-        windows: A sample of the rows; None if not one row was finite.
+        rows: Number of transitions.
+        episodes: Table of all episodes.
+        windows: Sample of the rows; None if no row is finite.
         actions: The action space.
-        time_limit: Steps after which the environment cuts an episode off, where it is known.
-        again: The command that reads these data again, to be completed by an option.
+        time_limit: Number of steps after which the environment truncates an episode, or None if unknown.
+        ingest_command: Command that ingests the data again, to which a finding adds an option.
         against: Name and sample of the data to compare with, or None.
     """
 
@@ -95,20 +99,20 @@ class DataSummary:
     windows: Windows | None
     actions: ActionSpace
     time_limit: int | None = None
-    again: str = "off2on data add …"
+    ingest_command: str = "off2on data add …"
     against: tuple[str, Windows] | None = None
 
     @property
     def discrete(self) -> bool:
-        """Whether an action is one of a few."""
+        """Return true if actions are discrete."""
         return self.actions.choices is not None
 
 
 class Check(Protocol):
-    """Looks at every block, and then has something to say."""
+    """A check that sees every block and then reports."""
 
     def add(self, block: Block) -> None:
-        """Takes note of a block."""
+        """Add a block to the counts of the check."""
 
     def report(self, summary: DataSummary) -> Iterator[Finding | Fact]:
-        """What came of it."""
+        """Yield findings and facts."""

@@ -1,4 +1,4 @@
-"""Numbers as such: NaN, huge values, columns that never change."""
+"""Check of single values: NaN and infinity, huge values, outliers, constant columns."""
 
 from collections.abc import Iterator
 
@@ -12,17 +12,17 @@ from datasets_io.episode import Array
 from datasets_io.moments import Moments
 
 HUGE = 1e6
-"""A value beyond this is worth a word: losses grow with its square."""
+"""Absolute value from which values are reported: losses grow with their square."""
 OVERFLOWS = 1.8e19
-"""Its square is no float32."""
+"""Absolute value from which the square overflows float32."""
 OUTLIER = 100.0
-"""Times the central 99.8 % of the values that the furthest may be from their middle."""
+"""Maximum distance of a value from the median, in widths of the central 99.8 % of the values."""
 OFFSET = 1e5
-"""A mean of this many standard deviations: float32 holds seven digits, so two of the spread are left."""
+"""Mean in standard deviations, above which float32, with seven digits, leaves two digits for the spread."""
 
 
 class ValueCheck:
-    """Counts values that are no numbers, and keeps each column's moments and first offenders."""
+    """Check of values: counts NaN and infinity, and computes the moments and largest values of columns."""
 
     def __init__(self) -> None:
         self._moments: dict[str, Moments] = {}
@@ -30,7 +30,7 @@ class ValueCheck:
         self._largest: dict[str, tuple[float, int]] = {}
 
     def add(self, block: Block) -> None:
-        """Looks at a block's columns."""
+        """Add the columns of a block."""
         for name in ("obs", "actions", "rewards"):
             values = getattr(block, name)
             self._count_bad(name, values, block.row)
@@ -61,7 +61,7 @@ class ValueCheck:
             self._largest[name] = float(size[row]), int(block.row[block.finite][row])
 
     def report(self, summary: DataSummary) -> Iterator[Finding | Fact]:
-        """What is no number, what is too large, what is constant."""
+        """Report NaN and infinity, too large values, outliers, offsets and constant columns."""
         yield from self._bad_rows(summary)
         for name in self._moments:
             yield from self._huge(name)
@@ -75,9 +75,9 @@ class ValueCheck:
             yield Finding(
                 "error",
                 "finite",
-                f"{name} hold NaN or infinity in {count:,} of {summary.rows:,} rows{where}",
-                "one of them in a batch makes every weight NaN; nothing is learned from then on",
-                f"{summary.again} --nan drop-episode",
+                f"{name}: NaN or infinity in {count:,} of {summary.rows:,} rows{where}",
+                "one of them in a batch makes every weight NaN, and training fails",
+                f"{summary.ingest_command} --nan drop-episode",
                 (first,),
             )
 
@@ -93,14 +93,11 @@ class ValueCheck:
             "error" if square else "warning",
             "huge",
             f"{name} reach {largest:.3g}{where}",
-            "its square is beyond float32: the first loss is NaN"
+            "the square overflows float32: the first loss is NaN"
             if square
-            else (
-                "losses grow with its square: a few such rows drown all others, and float32 keeps seven "
-                "digits of them"
-            ),
-            "bring the column to a range near 1: another unit, a logarithm, a difference to the first "
-            "value; or leave it out",
+            else "losses grow with the square: a few such rows dominate, and float32 keeps seven digits",
+            "scale the column to a range near 1 (another unit, a logarithm, a difference to the first "
+            "value), or leave it out",
             (row,),
         )
 
@@ -119,11 +116,11 @@ class ValueCheck:
             yield Finding(
                 "warning",
                 "outliers",
-                f"obs column {columns[worst]} reaches {times[worst]:,.0f} times as far out as all but 0.2 "
-                f"% of its values ({int(out.sum())} columns do so)",
-                "normalised by mean and deviation, the usual values become nearly equal, and the rare "
-                "ones huge",
-                "clip the column, or drop the episodes that hold a sensor's error value",
+                f"obs column {columns[worst]} has outliers: {times[worst]:,.0f} times the width of the "
+                f"central 99.8 % of its values ({int(out.sum())} such columns)",
+                "after normalisation by mean and standard deviation, the usual values are nearly equal and "
+                "the outliers huge",
+                "clip the column, or drop the episodes with error values of a sensor",
             )
 
     def _offsets(self) -> Iterator[Finding]:
@@ -138,9 +135,9 @@ class ValueCheck:
                 "warning",
                 "offset",
                 f"obs columns {listed(columns)} vary by less than 1/100,000 of their value",
-                "float32 keeps seven digits: their changes are rounded away (a time stamp, a world "
+                "float32 keeps seven digits: changes are lost by rounding (as in a time stamp or a world "
                 "coordinate)",
-                "subtract the first value of the episode, in float64, before the rows are handed over",
+                "subtract the first value of the episode, in float64, in the source",
             )
 
     def _constant(self, summary: DataSummary) -> Iterator[Finding]:
@@ -161,10 +158,10 @@ class ValueCheck:
                 f"{name}: "
                 f"{'every column is' if every else f'{int(same.sum())} of {len(same)} columns are'} the "
                 f"same in all rows ({columns})",
-                "no state can be told from another"
+                "states cannot be distinguished"
                 if every and name == "obs"
-                else "they say nothing, and normalising them divides by zero"
+                else "they contain no information, and normalisation divides by zero"
                 if name == "obs"
-                else "what another action would do is not in the data",
+                else "the effect of other actions is not in the data",
                 "leave them out, unless they will differ online",
             )
