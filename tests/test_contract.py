@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from representatives import REPRESENTATIVES
 from torch import Tensor
 
 from datasets_io import Shards
@@ -19,6 +20,36 @@ from off2on.recipe.hooks import Objective, Recipe
 from off2on.replay.transforms import Transforms
 
 Build = Callable[..., Any]
+
+
+ORDER = {
+    "bc filtered_bc discrete_bc": "actor",
+    "td3_bc rebrac td3": "critic actor/2",
+    "ispi_s": "critic reference/2 actor/2",
+    "ispi_c": "critic actor rival_critic rival_actor",
+    "ddpg": "critic actor",
+    "bcq plas": "vae critic actor",
+    "bear uwac": "vae critic actor multiplier",
+    "awr": "value actor",
+    "iql": "value actor critic",
+    "pex": "value actor critic expansion",
+    "crr awac": "actor critic",
+    "sac sac_n edac mopo": "temperature actor critic",
+    "redq rlpd": "critic temperature actor",
+    "cql combo e2o cal_ql": "temperature actor multiplier critic",
+    "bred": "temperature merged_temperature actor multiplier critic",
+    "dqn double_dqn discrete_bcq discrete_cql": "critic",
+    "discrete_sac": "critic actor temperature",
+}
+"""The order of each algorithm's updates, as in its paper or its authors' code; /2: on every second update.
+A loss sees the networks that were updated before it."""
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_objectives_are_in_the_order_of_the_paper(name: str):
+    (expected,) = (order for algorithms, order in ORDER.items() if name in algorithms.split())
+    found = find_algorithm(name).objectives_in_order()
+    assert [f"{it.name}/{it.every}" if it.every > 1 else it.name for it in found] == expected.split()
 
 
 def names(recipe: Any) -> list[str]:
@@ -121,11 +152,15 @@ def vector(network: Any) -> Tensor:
     return torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
 
 
+@pytest.mark.parametrize(
+    "representative", [name for name in REPRESENTATIVES if name not in ("bc", "awr")], indirect=True
+)
 def test_targets_move_by_polyak_exactly_at_every_update_that_is_due(
     build_learner: Build, representative: Any
 ):
     learner = build_learner(representative, data(representative), polyak=0.1, **hurried(representative))
     nets = learner.nets
+    assert nets.targets
     first = {name: vector(getattr(nets, name)) for name in nets.targets}
     for update in range(1, 7):
         before = {name: vector(getattr(nets.target, name)) for name in nets.targets}
