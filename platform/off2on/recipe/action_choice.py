@@ -49,7 +49,7 @@ def prefer_new(
         Bool [B], True where the second policy is chosen.
     """
     before, after = critic(obs, torch.stack((old, new))).amin(0)
-    if not explore:
-        return after > before  # type: ignore[no-any-return]
-    # The second of two logits is drawn with the sigmoid of their difference.
-    return torch.rand_like(after) < (inverse_temperature * (after - before)).sigmoid()
+    chosen: Tensor = after > before
+    if explore:  # the second of two logits is drawn with the sigmoid of their difference
+        chosen = torch.rand_like(after) < (inverse_temperature * (after - before)).sigmoid()
+    return chosen
