@@ -270,13 +270,13 @@ def test_data_verbs_tell_facts_on_stdout(lab: Path) -> None:
     assert [line.split()[0] for line in listed.splitlines()][:1] == ["name"]
     assert "toy-pendulum" in listed
     again = succeeds(lab, "data", "add", "toy-pendulum", "--if-missing")
-    assert "is there" in again.stderr
+    assert "exists" in again.stderr
     assert again.stdout == ""
 
 
 def test_data_check_reads_every_byte(lab: Path) -> None:
     succeeds(lab, "data", "add", "toy-pendulum", "episodes=2", "--name", "spoilt")
-    assert "whole" in succeeds(lab, "data", "check", "spoilt").stdout
+    assert "verified" in succeeds(lab, "data", "check", "spoilt").stdout
     (shard,) = (lab / "data/spoilt/shards").iterdir()
     content = bytearray(shard.read_bytes())
     content[len(content) // 2] ^= 1

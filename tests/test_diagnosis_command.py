@@ -59,7 +59,7 @@ def test_a_healthy_data_set_is_whole_and_has_no_error(run: Callable[..., Result]
     assert done.exit_code == 0, done.output
     first, second, *rest = done.stdout.splitlines()
     assert re.fullmatch(
-        r"whole +\S+toy-pendulum   4 shards, \d+ kB, every SHA-256 as written on [\d-]+", first
+        r"verified +\S+toy-pendulum   4 shards, \d+ kB, every SHA-256 as written on [\d-]+", first
     )
     assert re.fullmatch(r"found +\d notes?", second)
     for fact in ("episodes", "return", "scale of Q", "effective", "novelty", "behaviour"):

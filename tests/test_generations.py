@@ -160,4 +160,4 @@ def test_the_command_line_appends_and_refuses_what_append_cannot_mean(tmp_path: 
     assert open_shards(tmp_path / "toy-pendulum").manifest.generations[1].episodes == 1
     refused = off2on("add", "toy-pendulum", "--append", "toy-pendulum", "--overwrite")
     assert refused.returncode == 2
-    assert "--overwrite says nothing beside --append" in refused.stderr
+    assert "--overwrite cannot be used with --append" in refused.stderr

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from off2on.commands.output import print_json, wrapped_table
+from off2on.commands.output import print_json, print_wrapped_table
 
 OTHERS = "other packages"
 """Family name of algorithms from other packages."""
@@ -39,7 +39,7 @@ def algos(name: str | None, json_: bool) -> None:
     click.echo(f"  {'name':<{name_width}}  lines  {'paper':<{paper_width}}  summary")
     for family, group in groupby(rows, key=lambda row: row["family"]):
         click.echo(family)
-        wrapped_table(
+        print_wrapped_table(
             [
                 f"  {row['name']:<{name_width}}",
                 f"{row['lines'] or '–':>5}",
@@ -130,7 +130,7 @@ def _fidelity(name: str) -> list[dict[str, str]]:
 
 def _augmentations(kind: Any) -> list[dict[str, Any]]:
     """Return the augmentations that fit an algorithm."""
-    from off2on.replay.augmentation.catalogue import CATALOGUE, find_augmentation, unfit
+    from off2on.replay.augmentation.catalogue import CATALOGUE, find_augmentation, incompatibility
 
     found = [(name, summary, find_augmentation(name)[0]) for name, (_, summary) in CATALOGUE.items()]
     return [
@@ -142,7 +142,7 @@ def _augmentations(kind: Any) -> list[dict[str, Any]]:
             "default": each.default,
         }
         for name, summary, each in found
-        if unfit(each, kind) is None
+        if incompatibility(each, kind) is None
     ]
 
 
@@ -152,25 +152,25 @@ def _show(page: dict[str, Any]) -> None:
     click.echo()
     known = page["hyperparameters"]
     head = ("hyperparameter", "default", "range", "search", "meaning")
-    wrapped_table([head, *((key, *hyperparameter(about)) for key, about in known.items())])
+    print_wrapped_table([head, *((key, *hyperparameter(setting)) for key, setting in known.items())])
     if page["presets"]:
         click.echo()
         presets = [
             (preset, " ".join(f"{key}={plain(value)}" for key, value in values.items()))
             for preset, values in page["presets"].items()
         ]
-        wrapped_table([("preset=", "values"), *presets])
+        print_wrapped_table([("preset=", "values"), *presets])
     if page["fidelity"]:
         click.echo()
         head = ("loss", "loss error", "gradient error", "relation", "reference")
         keys = ("loss", "loss_error", "gradient_error", "relation", "reference")
-        wrapped_table([head, *([row[key] or "–" for key in keys] for row in page["fidelity"])])
+        print_wrapped_table([head, *([row[key] or "–" for key in keys] for row in page["fidelity"])])
     click.echo()
     words = [
         (f"{word['name']}:{word['default']:g}", word["range"], f"{word['summary']}; {word['number']}")
         for word in page["augmentations"]
     ]
-    wrapped_table([("augment=", "range", "meaning"), *words])
+    print_wrapped_table([("augment=", "range", "meaning"), *words])
     data = "toy-cartpole" if page["actions"] == "discrete" else "toy-pendulum"
     click.echo(f"\nfile  {page['file']}" + (f" ({page['lines']} lines)" if page["lines"] else ""))
     click.echo(f"try   off2on train {page['name']} {data} --updates 10k --online 5k")
@@ -178,14 +178,14 @@ def _show(page: dict[str, Any]) -> None:
         click.echo(f"online phase of the paper: {page['paper_options']}")
 
 
-def hyperparameter(about: Mapping[str, Any]) -> tuple[str, ...]:
+def hyperparameter(setting: Mapping[str, Any]) -> tuple[str, ...]:
     """Return default, range, search range and meaning as texts; the first three are short."""
-    default, allowed, meaning = about["default"], about["range"], about["meaning"]
+    default, allowed, meaning = setting["default"], setting["range"], setting["meaning"]
     if isinstance(default, bool):
         allowed = "True | False"
     elif len(allowed) > len("NAME:NUMBER,…"):
         allowed, meaning = "text", f"{allowed}: {meaning}"
-    return plain(default) or "none", allowed, _search(about["search"]), meaning
+    return plain(default) or "none", allowed, _search(setting["search"]), meaning
 
 
 def _search(search: Sequence[Any]) -> str:

@@ -1,4 +1,4 @@
-"""What a command line says: numbers with k and M, sizes with G, NAME=VALUE, @file.yaml."""
+"""Parsing of command-line arguments: numbers with k and M, sizes with G, arguments of a data source."""
 
 import re
 import shlex
@@ -35,12 +35,12 @@ def memory(text: str) -> int:
 
 
 def command_line() -> str:
-    """The command line of this process, as it was begun: without ``--resume``."""
+    """Return the command line of this process without ``--resume``."""
     return shlex.join(["off2on", *(word for word in sys.argv[1:] if word != "--resume")])
 
 
 class SourceArguments(NamedTuple):
-    """The path, if one was given, and the options of the source."""
+    """Path of a data source, or None, and its options."""
 
     path: str | None
     options: dict[str, Any]
@@ -49,28 +49,29 @@ class SourceArguments(NamedTuple):
 def source_arguments(
     source: str, words: Sequence[str], columns: Sequence[str], env: str | None
 ) -> SourceArguments:
-    """Sorts the words of a command line.
+    """Parse the arguments of a data source.
 
     Args:
-        source: The first of them, for messages.
-        words: Those after it: a path and NAME=VALUE.
+        source: Name of the source, for messages.
+        words: Arguments after the source: a path and NAME=VALUE.
         columns: ROLE=COLUMN,… of a table.
-        env: Id of an environment.
+        env: Id of an environment, or None.
 
     Raises:
         UserError: There are two paths.
-        UnknownName: A word of `columns` names no role.
+        UnknownName: `columns` contains an unknown role.
     """
     given = split(words)
     if len(given.positional) > 1:
         raise UserError(
-            f"'{given.positional[1]}' is one path too many.", f"{source} is read from {given.positional[0]}."
+            f"unexpected second path '{given.positional[1]}'.",
+            f"{source} is read from {given.positional[0]}.",
         )
     options: dict[str, Any] = dict(given.values)
     if columns:
         from datasets_io.sources.tabular import parse_columns
 
-        # Words after the option's first value reach us as assignments of their own.
+        # With `--columns obs=x actions=u`, all values except the first arrive as NAME=VALUE arguments.
         words = [*columns, *(f"{role}={names}" for role, names in options.items())]
         options = {"columns": parse_columns(" ".join(words))}
     if env is not None:

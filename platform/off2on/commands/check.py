@@ -1,4 +1,4 @@
-"""``off2on data check``: the doctor for data, on a terminal, as JSON or as a page."""
+"""``off2on data check``: check data for faults, and print findings on the terminal, as JSON or as a page."""
 
 import shlex
 import shutil
@@ -20,17 +20,19 @@ if TYPE_CHECKING:
     from datasets_io.sources.catalogue import Resolved
 
 REFUSED = 3
-"""The exit code, as for data that an ingest refuses."""
+"""Exit code for data with an error, as for data that an ingest refuses."""
 
 
-@click.command(short_help="Examine a data set, or data that are not one yet.")
+@click.command(short_help="Check a data set, or data before they are added.")
 @click.argument("source", metavar="NAME|SOURCE")
 @click.argument("words", nargs=-1, metavar="[PATH] [NAME=VALUE …]")
-@click.option("--html", metavar="FILE", help="Write a page with pictures, too.")
-@click.option("--json", "json_", is_flag=True, help="Findings and numbers as JSON.")
+@click.option("--html", metavar="FILE", help="Also write an HTML page with figures.")
+@click.option("--json", "json_", is_flag=True, help="Print findings and statistics as JSON.")
 @click.option("--against", metavar="NAME", help="Compare the states with those of this data set.")
-@click.option("--env", metavar="ID", help="Gymnasium id of the environment they were recorded in.")
-@click.option("--columns", multiple=True, metavar="ROLE=COLUMN,…", help="Of a table, as for 'data add'.")
+@click.option("--env", metavar="ID", help="Gymnasium id of the environment of the data.")
+@click.option(
+    "--columns", multiple=True, metavar="ROLE=COLUMN,…", help="Columns of a table, as for 'data add'."
+)
 @click.pass_context
 def check(
     ctx: click.Context,
@@ -42,123 +44,123 @@ def check(
     env: str | None,
     columns: tuple[str, ...],
 ) -> None:
-    """Look for what would spoil learning, and say what to do about it.
+    """Check data for faults that impair training, and recommend actions.
 
-    NAME is a data set, of which every byte is compared with its manifest first; SOURCE is whatever
-    'off2on data add' takes, and nothing is written. The exit code is 3 if there is an error.
+    NAME is a data set; its files are first compared with the hashes in its manifest. SOURCE is a source as
+    for 'off2on data add'; no data set is written. The exit code is 3 if there is an error.
     """
     from datasets_io.shards.reading import open_shards
 
-    beside = None if against is None else open_shards(against)
-    given = source_arguments(source, words, columns, env)
-    with ProgressLine() as ticker:
-        found = _find(source, given, ticker)
+    other = None if against is None else open_shards(against)
+    arguments = source_arguments(source, words, columns, env)
+    with ProgressLine() as progress:
+        found = _find(source, arguments, progress)
         if isinstance(found, tuple):
-            typed = [source, *([given.path] if given.path else [])]
-            typed += ["--env", env] if env else []
-            typed += [word for text in columns for word in ("--columns", text)]
-            typed += [word for word in words if word != given.path]
-            where, first, diagnosis = _of_source(found, typed, beside, ticker)
+            command = [source, *([arguments.path] if arguments.path else [])]
+            command += ["--env", env] if env else []
+            command += [word for text in columns for word in ("--columns", text)]
+            command += [word for word in words if word != arguments.path]
+            path, first, diagnosis = _of_source(found, command, other, progress)
         else:
-            where, first, diagnosis = _of_shards(found, beside, ticker)
+            path, first, diagnosis = _of_shards(found, other, progress)
         if html is not None:
             from off2on.reports.data import write_data_report
 
-            ticker.show(f"drawing    {html}")
-            write_data_report(diagnosis, where, Path(html))
+            progress.show(f"drawing    {html}")
+            write_data_report(diagnosis, path, Path(html))
     if json_:
-        print_json({**diagnosis.to_json(), "path": where})
+        print_json({**diagnosis.to_json(), "path": path})
     else:
-        _tell(diagnosis, first)
+        _print_diagnosis(diagnosis, first)
     if html is not None:
         click.echo(f"{'page':<10} {html}", err=json_)
     ctx.exit(REFUSED if diagnosis.count("error") else 0)
 
 
-def _find(name: str, given: SourceArguments, ticker: ProgressLine) -> "Shards | Resolved":
-    """The data set of this name if there is one and nothing else was said; otherwise a source."""
+def _find(name: str, arguments: SourceArguments, progress: ProgressLine) -> "Shards | Resolved":
+    """Open the data set of this name if it exists and no path or option is given; otherwise find a source."""
     from datasets_io.shards.reading import open_shards
     from datasets_io.sources.catalogue import resolve_source
 
     missing: UnknownName | None = None
-    if given.path is None and not given.options:
+    if arguments.path is None and not arguments.options:
         try:
             return open_shards(name)
         except UnknownName as error:
             missing = error
 
-    def downloading(have: int, total: int) -> None:
-        ticker.show(f"download   {format_size(have)} of {format_size(total)}")
+    def show_download(have: int, total: int) -> None:
+        progress.show(f"download   {format_size(have)} of {format_size(total)}")
 
     try:
-        return resolve_source(name, given.path, given.options, downloading)
+        return resolve_source(name, arguments.path, arguments.options, show_download)
     except UnknownName:
-        if missing is not None and ":" not in name:  # it was meant as a name: that is what there is to say
+        if missing is not None and ":" not in name:  # probably a misspelt name of a data set
             raise missing from None
         raise
 
 
 def _of_shards(
-    shards: "Shards", beside: "Shards | None", ticker: ProgressLine
+    shards: "Shards", other: "Shards | None", progress: ProgressLine
 ) -> "tuple[str, str, Diagnosis]":
-    """Where the data are, what the first line says, and what was found."""
+    """Check a data set; return its path, the first line of the output, and the diagnosis."""
     from datasets_io.diagnosis import diagnose_shards
     from off2on.commands.describe import stored
 
-    ticker.show(f"reading    {shards.path}")
+    progress.show(f"reading    {shards.path}")
     shards.verify()
     manifest = shards.manifest
-    kept = f"{stored(manifest)}, every SHA-256 as written on {manifest.created[:10]}"
-    diagnosis = diagnose_shards(shards, beside, _counting(ticker))
-    return str(shards.path), f"{'whole':<10} {shards.path}   {kept}", diagnosis
+    verified = f"{stored(manifest)}, every SHA-256 as written on {manifest.created[:10]}"
+    diagnosis = diagnose_shards(shards, other, _counting(progress))
+    return str(shards.path), f"{'verified':<10} {shards.path}   {verified}", diagnosis
 
 
 def _of_source(
-    resolved: "Resolved", typed: Sequence[str], beside: "Shards | None", ticker: ProgressLine
+    resolved: "Resolved", command: Sequence[str], other: "Shards | None", progress: ProgressLine
 ) -> "tuple[str, str, Diagnosis]":
-    """The same of a source."""
+    """Check a source; return its path, the first line of the output, and the diagnosis."""
     from datasets_io.diagnosis import diagnose_source
 
-    again = shlex.join(["off2on", "data", "add", *typed])
+    ingest_command = shlex.join(["off2on", "data", "add", *command])
     diagnosis = diagnose_source(
-        resolved.source, resolved.path, resolved.name, again, beside, _counting(ticker)
+        resolved.source, resolved.path, resolved.name, ingest_command, other, _counting(progress)
     )
-    where = str(resolved.path or resolved.source.description)
+    path = str(resolved.path or resolved.source.description)
     read = plural(0 if diagnosis.summary is None else diagnosis.summary.rows, "row")
-    return where, f"{'read':<10} {where}   {read}, nothing written", diagnosis
+    return path, f"{'read':<10} {path}   {read}, nothing written", diagnosis
 
 
-def _counting(ticker: ProgressLine) -> Any:
-    return lambda rows: ticker.show(f"checking   {rows:,} rows")
+def _counting(progress: ProgressLine) -> Any:
+    return lambda rows: progress.show(f"checking   {rows:,} rows")
 
 
-def _tell(diagnosis: "Diagnosis", first: str) -> None:
-    """Findings, the gravest first, then numbers."""
+def _print_diagnosis(diagnosis: "Diagnosis", first: str) -> None:
+    """Print the findings, highest severity first, then the statistics."""
     click.echo(first)
     counts = [
         plural(count, kind) for kind in ("error", "warning", "note") if (count := diagnosis.count(kind))
     ]
     print_line("found", ", ".join(counts) or "nothing")
     for finding in diagnosis.findings:
-        _tell_finding(finding)
+        _print_finding(finding)
     if diagnosis.facts:
         click.echo()
     for fact in diagnosis.facts:
         _paragraph(f"{fact.name:<14} ", fact.text)
 
 
-def _tell_finding(finding: "Finding") -> None:
-    """What, where, why it matters, and what to do."""
+def _print_finding(finding: "Finding") -> None:
+    """Print a finding: observation, rows, effect and recommended action."""
     click.echo()
-    where = f" · {finding.where}" if finding.rows else ""
-    _paragraph(f"{finding.severity:<9} {finding.check:<13} ", finding.what + where)
+    rows = f" · {finding.where}" if finding.rows else ""
+    _paragraph(f"{finding.severity:<9} {finding.check:<13} ", finding.what + rows)
     _paragraph(" " * 24, finding.means)
     if finding.do:
         _paragraph(f"{'try:' if finding.is_command else 'do:':>22}  ", finding.do)
 
 
 def _paragraph(label: str, text: str) -> None:
-    """Aligned under itself on a terminal; elsewhere one line, for grep."""
+    """Print wrapped and indented text on a terminal; elsewhere one line, for grep."""
     if not sys.stdout.isatty():
         click.echo(f"{label}{text}".rstrip())
         return

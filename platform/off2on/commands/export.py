@@ -1,4 +1,4 @@
-"""``off2on data export``: shards as a data set of Minari."""
+"""``off2on data export``: write a data set in the format of Minari."""
 
 import time
 
@@ -16,23 +16,23 @@ from off2on.commands.output import ProgressLine, format_size, plural, print_line
     default="hdf5",
     show_default=True,
     type=click.Choice(["hdf5", "arrow", "parquet"]),
-    help="Minari's.",
+    help="Storage format of Minari.",
 )
 def export(name: str, minari_id: str, data_format: str) -> None:
-    """Write the data set NAME as MINARI_ID, such as my-lab/forklifts-v0.
+    """Export the data set NAME to Minari as MINARI_ID, for example my-lab/forklifts-v0.
 
-    It goes into Minari's own folder: $MINARI_DATASETS_PATH, else ~/.minari/datasets.
+    It is written to the folder of Minari: $MINARI_DATASETS_PATH, by default ~/.minari/datasets.
     """
     from datasets_io.export import export_minari
     from datasets_io.shards.reading import open_shards
 
     shards, started = open_shards(name), time.monotonic()
-    with ProgressLine() as ticker:
+    with ProgressLine() as progress:
         folder = export_minari(
             shards,
             minari_id,
             data_format,
-            lambda rows: ticker.show(f"writing    {rows:,} of {shards.rows:,} rows"),
+            lambda rows: progress.show(f"writing    {rows:,} of {shards.rows:,} rows"),
         )
     written = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     facts = f"{shards.rows:,} rows, {plural(shards.episodes, 'episode')}, {format_size(written)}"

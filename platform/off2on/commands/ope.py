@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from off2on.commands.output import ProgressLine, print_json, print_line, print_table, wrapped_table
+from off2on.commands.output import ProgressLine, print_json, print_line, print_table, print_wrapped_table
 from off2on.errors import UnknownName, UserError, nearest
 
 METHODS = ("fqe", "is", "pdis", "wis", "wpdis", "dr", "dice")
@@ -205,7 +205,7 @@ def _print(one: dict[str, Any], explore: bool) -> None:
         without = [method for method, reason in one["left_out"].items() if reason == why]
         said.append((" ".join(without), f"left out: {why}"))
     if said:
-        wrapped_table([(f"{method}:", f"{words}.") for method, words in said])
+        print_wrapped_table([(f"{method}:", f"{words}.") for method, words in said])
 
 
 def _numbers(estimate: Sequence[float]) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""How the verbs print: results on stdout, the rest on stderr."""
+"""Output of the commands: results on stdout, progress and notes on stderr."""
 
 import json
 import shutil
@@ -12,11 +12,11 @@ import click
 
 
 def print_table(rows: Iterable[Sequence[object]], right: Sequence[int] = ()) -> None:
-    """Aligned columns on stdout, two spaces apart.
+    """Print aligned columns on stdout, separated by two spaces.
 
     Args:
-        rows: Cells, as many in each row.
-        right: Columns that are aligned on the right.
+        rows: Cells, the same number in each row.
+        right: Numbers of the right-aligned columns.
     """
     text = [[str(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*text, strict=True)]
@@ -28,30 +28,30 @@ def print_table(rows: Iterable[Sequence[object]], right: Sequence[int] = ()) -> 
         click.echo("  ".join(cells).rstrip())
 
 
-def wrapped_table(rows: Iterable[Sequence[str]]) -> None:
-    """A table whose last column is broken into lines that fit the screen."""
+def print_wrapped_table(rows: Iterable[Sequence[str]]) -> None:
+    """Print a table on stdout, with the last column wrapped to the width of the terminal."""
     rows = list(rows)
     used = sum(2 + max(map(len, column)) for column in list(zip(*rows, strict=True))[:-1])
-    room = max(min(max(shutil.get_terminal_size((120, 24)).columns, 80), 140) - used, 30)
+    width = max(min(max(shutil.get_terminal_size((120, 24)).columns, 80), 140) - used, 30)
     lines: list[list[str]] = []
     for *cells, last in rows:
-        first, *more = textwrap.wrap(last, room, break_on_hyphens=False) or [""]
+        first, *more = textwrap.wrap(last, width, break_on_hyphens=False) or [""]
         lines += [[*cells, first], *([*[""] * len(cells), line] for line in more)]
     print_table(lines)
 
 
 def print_line(label: str, text: str) -> None:
-    """A labelled line on stdout: ``reading    …``."""
+    """Print a labelled line on stdout: ``reading    …``."""
     click.echo(f"{label:<10} {text}".rstrip())
 
 
 def print_json(value: Any) -> None:
-    """On stdout."""
+    """Print a value as JSON on stdout."""
     click.echo(json.dumps(value, indent=1, ensure_ascii=False))
 
 
 def format_size(count: float) -> str:
-    """Bytes in words: ``141 MB``."""
+    """Format a number of bytes: ``141 MB``."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:
             break
@@ -60,7 +60,7 @@ def format_size(count: float) -> str:
 
 
 def plural(count: int, noun: str) -> str:
-    """``1 shard``, ``2 shards``."""
+    """Format a count with its noun: ``1 shard``, ``2 shards``."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
@@ -74,7 +74,7 @@ class ProgressLine:
         self._drawn = False
 
     def show(self, text: str) -> None:
-        """Says how far it is, unless it has just been said."""
+        """Show the text, unless another one was shown less than 0.1 s (terminal) or 10 s (file) ago."""
         now = time.monotonic()
         if now - self._last >= self._wait:
             self._last = now
@@ -82,7 +82,7 @@ class ProgressLine:
             self._drawn = self._tty
 
     def close(self) -> None:
-        """Takes the line away again."""
+        """Clear the line."""
         if self._drawn:
             click.echo("\r\x1b[K", err=True, nl=False)
             self._drawn = False

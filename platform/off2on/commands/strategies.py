@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from off2on.commands.algos import hyperparameter, plain
-from off2on.commands.output import print_json, print_table, wrapped_table
+from off2on.commands.output import print_json, print_table, print_wrapped_table
 
 HEAD = ("default", "range", "search", "meaning")
 
@@ -37,7 +37,7 @@ def strategies(name: str | None, json_: bool) -> None:
     print_table([("--strategy", "batches of"), *((key, summary) for key, (_, summary) in CATALOGUE.items())])
     click.echo()
     for prefix, settings in (("online.", online), ("guard.", guard)):
-        wrapped_table(
+        print_wrapped_table(
             [(f"{prefix}NAME=", *HEAD), *((key, *hyperparameter(of)) for key, of in settings.items())]
         )
     click.echo("\nHyperparameters can have another value in the online phase: online.actor_lr=1e-4.")
@@ -73,8 +73,8 @@ def _show(page: dict[str, Any]) -> None:
     click.echo(page["description"])
     if page["options"]:
         click.echo()
-        rows = [(key, *hyperparameter(about)) for key, about in page["options"].items()]
-        wrapped_table([("strategy.NAME=", *HEAD), *rows])
+        rows = [(key, *hyperparameter(setting)) for key, setting in page["options"].items()]
+        print_wrapped_table([("strategy.NAME=", *HEAD), *rows])
     if page["online_settings"]:
         settings = " ".join(f"online.{key}={plain(value)}" for key, value in page["online_settings"].items())
         click.echo(f"\ndefaults with this strategy: {settings}")
