@@ -88,7 +88,7 @@ def ingest(
             "Expected the name of a folder: without a slash, and not ending in '.partial'.",
         )
     final = storage.locate(out) / name
-    space = open_workspace(final, overwrite)
+    workspace = open_workspace(final, overwrite)
 
     source = copy(source)
     source.rows_per_shard = rows_per_shard
@@ -109,8 +109,10 @@ def ingest(
         "versions": [SCHEMA_VERSION, pa.__version__],
     }
     split = rows_per_shard if len(parts) == 1 else None
-    with space.begin(json.dumps(plan, sort_keys=True, default=str)):
-        job = PartJob(source, space.folder, space.reports, options, discount, split, space.prefix, id_prefix)
+    with workspace.begin(json.dumps(plan, sort_keys=True, default=str)):
+        job = PartJob(
+            source, workspace.folder, workspace.reports, options, discount, split, workspace.prefix, id_prefix
+        )
         reports = run_parts(job, parts, progress)
         report = combine(reports, source.faults)
         if (refusal := report.refusal(path)) is not None:
@@ -119,7 +121,7 @@ def ingest(
             source, path, name, report, (observation_space, action_space), sha256, discount
         )
         extra_files = {QUARANTINE: _csv(report.quarantined)} if report.quarantined else {}
-        space.commit(manifest.to_json(), extra_files)
+        workspace.commit(manifest.to_json(), extra_files)
     return Shards(final)
 
 

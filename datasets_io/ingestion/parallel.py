@@ -38,23 +38,23 @@ def run_parts(
     """
     reports = job.finished(len(parts))
     todo = [index for index, report in enumerate(reports) if report is None]
-    begun, done = time.monotonic(), 0
+    start_time, done = time.monotonic(), 0
     patience = 0.0 if os.environ.get("RAY_ADDRESS") else PATIENCE_S
 
-    def tell(more: int = 0) -> None:
+    def report_progress(more: int = 0) -> None:
         if progress is not None:
-            there = [report.rows for report in reports if report is not None]
-            progress(sum(there) + more, len(there), len(parts))
+            finished_rows = [report.rows for report in reports if report is not None]
+            progress(sum(finished_rows) + more, len(finished_rows), len(parts))
 
     while todo:
-        left = len(todo) * (time.monotonic() - begun) / done if done else 0.0
+        left = len(todo) * (time.monotonic() - start_time) / done if done else 0.0
         if len(todo) > 1 and left >= patience:
-            _through_ray(job, parts, todo, reports, tell)
+            _through_ray(job, parts, todo, reports, report_progress)
             break
         index = todo.pop(0)
-        reports[index] = job.write(index, parts[index], tell)
+        reports[index] = job.write(index, parts[index], report_progress)
         done += 1
-    tell()
+    report_progress()
     return [report for report in reports if report is not None]
 
 
@@ -63,17 +63,17 @@ def _through_ray(
     parts: list[Any],
     todo: list[int],
     reports: list[PartReport | None],
-    tell: Callable[[], None],
+    report_progress: Callable[[], None],
 ) -> None:
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     import ray
     import ray.data
     from ray import cloudpickle
 
-    ours = not ray.is_initialized()
-    if ours and os.environ.get("RAY_ADDRESS"):
+    started_here = not ray.is_initialized()
+    if started_here and os.environ.get("RAY_ADDRESS"):
         ray.init(include_dashboard=False, log_to_driver=False, logging_level="error")
-    elif ours:
+    elif started_here:
         start_ray()
     try:
         ray.data.DataContext.get_current().enable_progress_bars = False
@@ -108,7 +108,7 @@ def _through_ray(
                     "OFF2ON_DATA=/shared/folder off2on data add …",
                 )
             reports[row["index"]] = report
-            tell()
+            report_progress()
     finally:
-        if ours:
+        if started_here:
             ray.shutdown()

@@ -9,7 +9,7 @@ from datasets_io.errors import BadValues
 from datasets_io.faults import Fault, Quarantined, merge
 from datasets_io.moments import Moments
 
-MEASURED = ("obs", "actions", "rewards")
+MEASURED_COLUMNS = ("obs", "actions", "rewards")
 """Columns with stored statistics."""
 
 
@@ -20,7 +20,7 @@ class PartReport:
     Args:
         files: Manifest entries of the shards.
         columns: (name, dtype, shape of a row) of each column.
-        moments: Moments of the `MEASURED` columns.
+        moments: Moments of the columns in `MEASURED_COLUMNS`.
         returns: Undiscounted return of each episode.
         lengths: Number of steps of each episode.
         terminated: Number of episodes ended by the task.
@@ -80,29 +80,29 @@ class PartReport:
         return BadValues(f"refused {path}: {count} in {self.seen:,} rows.", faults, attempt)
 
 
-def combine(reports: list[PartReport], noted: list[Fault]) -> PartReport:
-    """Combine the reports of all parts, in order, with the faults `noted` by the source.
+def combine(reports: list[PartReport], source_faults: list[Fault]) -> PartReport:
+    """Combine the reports of all parts, in order, with `source_faults`, the faults of the source.
 
     Raises:
         BadValues: The columns of two parts differ.
     """
-    whole = PartReport(faults=merge([*noted, *(fault for one in reports for fault in one.faults)]))
-    whole.seen = sum(report.seen for report in reports)
-    whole.quarantined = [record for report in reports for record in report.quarantined]
+    combined = PartReport(faults=merge([*source_faults, *(fault for one in reports for fault in one.faults)]))
+    combined.seen = sum(report.seen for report in reports)
+    combined.quarantined = [record for report in reports for record in report.quarantined]
     for report in (report for report in reports if report.files):
-        if whole.columns and whole.columns != report.columns:
+        if combined.columns and combined.columns != report.columns:
             raise BadValues(
-                "the columns of two parts differ.", f"first {whole.columns}, then {report.columns}"
+                "the columns of two parts differ.", f"first {combined.columns}, then {report.columns}"
             )
-        whole.columns = report.columns
-        whole.files += report.files
-        whole.scene_files += report.scene_files
-        whole.returns += report.returns
-        whole.lengths += report.lengths
-        whole.terminated += report.terminated
-        whole.truncated += report.truncated
-    for name in MEASURED:
+        combined.columns = report.columns
+        combined.files += report.files
+        combined.scene_files += report.scene_files
+        combined.returns += report.returns
+        combined.lengths += report.lengths
+        combined.terminated += report.terminated
+        combined.truncated += report.truncated
+    for name in MEASURED_COLUMNS:
         several = [report.moments[name] for report in reports if name in report.moments]
         if several:
-            whole.moments[name] = reduce(Moments.merge, several)
-    return whole
+            combined.moments[name] = reduce(Moments.merge, several)
+    return combined

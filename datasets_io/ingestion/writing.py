@@ -15,7 +15,7 @@ from datasets_io.episode import Array, Episode
 from datasets_io.errors import BadValues
 from datasets_io.faults import Fault, merge
 from datasets_io.ingestion.inspection import IngestOptions, check_rows
-from datasets_io.ingestion.part_report import MEASURED, PartReport
+from datasets_io.ingestion.part_report import MEASURED_COLUMNS, PartReport
 from datasets_io.moments import Moments
 from datasets_io.returns import returns_to_go
 from datasets_io.shards.columns import describe_columns, pack, to_table
@@ -70,12 +70,12 @@ class PartWriter:
         self._scenes = SceneWriter(storage.scratch_for(self._scene_file))
         self.report = PartReport()
 
-    def write(self, episodes: Iterable[Episode], noted: list[Fault]) -> PartReport:
+    def write(self, episodes: Iterable[Episode], source_faults: list[Fault]) -> PartReport:
         """Write all episodes; only complete files get their final names.
 
         Args:
             episodes: Episodes, in order.
-            noted: List of faults of the source, which grows while episodes are read.
+            source_faults: List of faults of the source, which grows while episodes are read.
 
         Raises:
             BadValues: Shapes differ within or between episodes.
@@ -90,7 +90,7 @@ class PartWriter:
                 self._finish_scenes()
         finally:
             self._discard()
-        self.report.faults = merge([*noted, *self.report.faults])
+        self.report.faults = merge([*source_faults, *self.report.faults])
         return self.report
 
     def _shard(self, number: int) -> Place:
@@ -105,21 +105,21 @@ class PartWriter:
         row = self._row if episode.row is None else episode.row
         self._row += episode.length
         self.report.seen += episode.length
-        whole = episode.complete()
-        if whole is None or whole.length < episode.length:
-            where = row + episode.length - 1
-            self._add_fault("no_final_obs", "obs", _NO_FINAL_OBS, where)
-        if whole is None:
+        complete = episode.complete()
+        if complete is None or complete.length < episode.length:
+            lost_row = row + episode.length - 1
+            self._add_fault("no_final_obs", "obs", _NO_FINAL_OBS, lost_row)
+        if complete is None:
             return
         name = episode.id or f"{self._id_prefix}{self._part}-{self._number}"
         self._number += 1
-        if whole.scene is not None:
-            self._scenes.add(*whole.scene)
-        whole = replace(whole, id=name, row=row, scene=None)
-        self._check_layout(whole)
-        self._buffer.append(whole)
-        self._buffered += whole.length
-        self._buffered_bytes += _bytes(whole)
+        if complete.scene is not None:
+            self._scenes.add(*complete.scene)
+        complete = replace(complete, id=name, row=row, scene=None)
+        self._check_layout(complete)
+        self._buffer.append(complete)
+        self._buffered += complete.length
+        self._buffered_bytes += _bytes(complete)
         full = self._split is not None and sum(self._groups) + self._buffered >= self._split
         if self._buffered >= self._group or self._buffered_bytes >= ROW_GROUP_BYTES or full:
             self._flush()
@@ -189,7 +189,7 @@ class PartWriter:
 
     def _count(self, columns: dict[str, Array], starts: Array, last: Array) -> None:
         report = self.report
-        for name in MEASURED:
+        for name in MEASURED_COLUMNS:
             moments = Moments.of(columns[name])
             report.moments[name] = report.moments[name].merge(moments) if name in report.moments else moments
         report.returns.extend(np.add.reduceat(columns["rewards"].astype(np.float64), starts).tolist())
