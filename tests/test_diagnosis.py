@@ -5,9 +5,9 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
-from drifting import Lab, blocks_of, checks, diagnose, drift, fact, only
 from hypothesis import given
 from hypothesis import strategies as st
+from random_walks import Lab, blocks_of, checks, diagnose, fact, only, random_walks
 
 from datasets_io import Episode, Shards
 from datasets_io.diagnosis import Finding, diagnose_shards, diagnose_source
@@ -20,7 +20,7 @@ from datasets_io.ingestion.ingest import ingest
 
 
 def test_nan_is_counted_by_row_and_column() -> None:
-    episodes = drift([10, 10, 10])
+    episodes = random_walks([10, 10, 10])
     episodes[1].obs[3, 1] = np.nan
     episodes[2].obs[10, 0] = np.inf  # after the last action
     episodes[2].rewards[5:7] = np.nan
@@ -31,8 +31,8 @@ def test_nan_is_counted_by_row_and_column() -> None:
     }
 
 
-def test_huge_offset_and_constant_columns_are_told() -> None:
-    episodes = drift([100] * 5)
+def test_huge_offset_and_constant_columns_are_reported() -> None:
+    episodes = random_walks([100] * 5)
     rng = np.random.default_rng(0)
     for episode in episodes:
         extra = np.stack([np.full(101, 3.0), 1.7e9 + 1000 * rng.random(101)], 1)
@@ -43,14 +43,14 @@ def test_huge_offset_and_constant_columns_are_told() -> None:
     assert "obs columns 3 vary by less" in only(diagnosis, "offset").what
 
 
-def test_an_outlier_is_told() -> None:
-    episodes = drift([500] * 4)
+def test_an_outlier_is_reported() -> None:
+    episodes = random_walks([500] * 4)
     episodes[2].obs[100, 1] = 9e4
     assert "obs column 1 has outliers" in only(diagnose(episodes), "outliers").what
 
 
 def test_copies_of_rows_and_of_episodes_are_counted() -> None:
-    episodes = drift([40] * 30)
+    episodes = random_walks([40] * 30)
     diagnosis = diagnose([*episodes, *episodes[:3]])
     rows, copies = (f for f in diagnosis.findings if f.check == "copies")
     assert rows.what.startswith("9.09 % of the rows")
@@ -68,8 +68,8 @@ def test_the_share_of_copies_is_exact_while_all_hashes_are_kept(states: list[int
     assert len(np.unique(np.concatenate(copies._rows))) == len(set(states))
 
 
-def test_a_recording_that_hangs_is_told() -> None:
-    episodes = drift([200] * 5)
+def test_unchanged_observations_are_reported() -> None:
+    episodes = random_walks([200] * 5)
     for episode in episodes:
         episode.obs[50:100] = episode.obs[50]
     finding = only(diagnose(episodes), "still")
@@ -84,7 +84,7 @@ def test_a_recording_that_hangs_is_told() -> None:
 def test_actions_in_another_unit_are_recognised(scale: float, shift: float, looks: str | None) -> None:
     episodes = [
         Episode(episode.obs, scale * episode.actions + shift, episode.rewards, terminated=False)
-        for episode in drift([50] * 6)
+        for episode in random_walks([50] * 6)
     ]
     diagnosis = diagnose(episodes)
     if looks is None:
@@ -93,18 +93,18 @@ def test_actions_in_another_unit_are_recognised(scale: float, shift: float, look
         assert f"look like {looks}; the box is [-1, 1]" in only(diagnosis, "unit").what
 
 
-def test_actions_as_bytes_and_no_box_at_all() -> None:
+def test_actions_as_bytes_without_an_action_space() -> None:
     rng = np.random.default_rng(0)
     episodes = [
         Episode(episode.obs, rng.integers(0, 256, (50, 2)).astype(float), episode.rewards, terminated=False)
-        for episode in drift([50] * 6)
+        for episode in random_walks([50] * 6)
     ]
     assert "bytes (0 … 255)" in only(diagnose(episodes, None), "unit").what
     assert "no action space is declared" in only(diagnose(episodes, None), "box").what
 
 
 def test_actions_outside_their_box_are_counted() -> None:
-    episodes = drift([50, 50])
+    episodes = random_walks([50, 50])
     episodes[0].actions[7] = (1.5, -1.25)
     episodes[1].actions[3, 1] = 1.1
     finding = only(diagnose(episodes), "box")
@@ -116,7 +116,7 @@ def test_actions_outside_their_box_are_counted() -> None:
 
 
 def test_actions_on_an_edge_are_counted_but_not_those_beyond() -> None:
-    episodes = drift([50] * 4)
+    episodes = random_walks([50] * 4)
     for episode in episodes:
         episode.actions[:20, 0] = 1
         episode.actions[:20, 1] = 1.01
@@ -129,7 +129,7 @@ def test_discrete_actions_that_do_not_exist_or_never_occur() -> None:
     rng = np.random.default_rng(0)
     episodes = [
         Episode(episode.obs, rng.integers(0, 3, 50), episode.rewards, terminated=False)
-        for episode in drift([50] * 4)
+        for episode in random_walks([50] * 4)
     ]
     episodes[1].actions[5] = 9
     found = [f for f in diagnose(episodes, gym.spaces.Discrete(5)).findings if f.check == "box"]
@@ -141,15 +141,15 @@ def test_discrete_actions_that_do_not_exist_or_never_occur() -> None:
 
 def test_both_marks_one_step_and_an_early_end() -> None:
     episodes = [
-        *drift([30] * 6, truncated=True),
-        *drift([12], seed=1, terminated=True, truncated=True),
-        *drift([1, 1], seed=2, terminated=True),
-        *drift([10], seed=3),
+        *random_walks([30] * 6, truncated=True),
+        *random_walks([12], seed=1, terminated=True, truncated=True),
+        *random_walks([1, 1], seed=2, terminated=True),
+        *random_walks([10], seed=3),
     ]
     diagnosis = diagnose(episodes)
-    told = [finding.what for finding in diagnosis.findings if finding.check == "ends"]
-    assert "1 of 10 episodes are marked as terminated and as truncated" in told
-    assert "the last episode stops after 10 steps; all other truncated episodes have 30" in told
+    texts = [finding.what for finding in diagnosis.findings if finding.check == "ends"]
+    assert "1 of 10 episodes are marked as terminated and as truncated" in texts
+    assert "the last episode stops after 10 steps; all other truncated episodes have 30" in texts
     assert only(diagnosis, "one step").what == "20 % of the episodes (2) have one step only"
     assert fact(diagnosis, "episodes").text == "10 of 1 to 30 steps · 3 ended by the task, 7 cut off"
 
@@ -165,9 +165,9 @@ def test_episodes_longer_than_the_environment_allows() -> None:
 
 
 def test_terminals_at_a_horizon_among_true_ones() -> None:
-    true = drift([3, 8, 15, 22, 27, 31, 36, 38], seed=1, terminated=True)
+    true = random_walks([3, 8, 15, 22, 27, 31, 36, 38], seed=1, terminated=True)
     assert "horizon" not in checks(diagnose(true))
-    late = drift([40] * 12, seed=2, terminated=True)
+    late = random_walks([40] * 12, seed=2, terminated=True)
     assert (
         "60 % of the 20 terminals come after exactly 40 steps" in only(diagnose(true + late), "horizon").what
     )
@@ -182,7 +182,7 @@ def test_the_scale_of_q_is_the_largest_return_to_go() -> None:
 
 
 def test_sparse_rewards_and_terminals_that_disagree() -> None:
-    episodes = drift([100] * 40, seed=4)
+    episodes = random_walks([100] * 40, seed=4)
     for number, episode in enumerate(episodes):
         episode.rewards[:] = 0
         episode.rewards[-1] = number < 30
@@ -195,14 +195,14 @@ def test_sparse_rewards_and_terminals_that_disagree() -> None:
 
 
 @pytest.mark.parametrize(("value", "severity"), [(0.0, "error"), (1.0, "warning")])
-def test_rewards_that_are_all_the_same(value: float, severity: str) -> None:
-    episodes = drift([20] * 5)
+def test_constant_rewards(value: float, severity: str) -> None:
+    episodes = random_walks([20] * 5)
     for episode in episodes:
         episode.rewards[:] = value
     assert only(diagnose(episodes), "rewards").severity == severity
 
 
-def test_dynamics_tell_a_step_from_a_jump() -> None:
+def test_dynamics_distinguish_a_step_from_a_jump() -> None:
     rng = np.random.default_rng(0)
     obs, actions = rng.normal(size=(2000, 4)), rng.uniform(-1, 1, (2000, 2))
     push = rng.normal(size=(2, 4))
@@ -215,7 +215,7 @@ def test_dynamics_tell_a_step_from_a_jump() -> None:
     assert score[~jumps].max() < 4 < 8 < score[jumps].min()
 
 
-def test_dynamics_leave_out_what_rests() -> None:
+def test_dynamics_leave_out_constant_dimensions() -> None:
     rng = np.random.default_rng(0)
     obs = rng.normal(size=(500, 3))
     new_obs = obs + 0.1
@@ -237,7 +237,7 @@ def test_correlation_time_of_an_autoregressive_process() -> None:
     assert noise == 1
 
 
-def test_behaviour_of_a_noisy_linear_law() -> None:
+def test_behaviour_of_a_noisy_linear_policy() -> None:
     rng = np.random.default_rng(0)
     obs = rng.normal(size=(6001, 2))
     actions = 0.3 * obs[:-1] + 0.1 * rng.normal(size=(6000, 2))
@@ -256,14 +256,14 @@ def test_entropy_of_discrete_choices(choices: int, nats: float) -> None:
     rng = np.random.default_rng(0)
     episodes = [
         Episode(episode.obs, rng.integers(0, choices, 100), episode.rewards, terminated=False)
-        for episode in drift([100] * 20)
+        for episode in random_walks([100] * 20)
     ]
     values = fact(diagnose(episodes, gym.spaces.Discrete(4)), "behaviour").values
     assert values["entropy"] == pytest.approx(nats, abs=0.02)
 
 
 def test_later_data_elsewhere_are_novel_and_so_are_other_data(tmp_path: Path) -> None:
-    early, late = drift([50] * 40, seed=1), drift([50] * 40, seed=2)
+    early, late = random_walks([50] * 40, seed=1), random_walks([50] * 40, seed=2)
     assert fact(diagnose(early + late), "novelty").values["outside"] < 0.15
     for episode in late:
         episode.obs[:] += 20
@@ -282,7 +282,7 @@ def test_only_states_of_the_same_width_are_compared(toy: Shards, wide: Shards) -
         diagnose_shards(toy, against=wide)
 
 
-def test_the_gravest_comes_first_and_order_is_kept() -> None:
+def test_findings_are_sorted_by_severity_and_keep_their_order() -> None:
     found = [
         Finding(severity, str(i), "", "") for i, severity in enumerate(("note", "error", "warning", "error"))
     ]

@@ -1,4 +1,4 @@
-"""`off2on data check`: what it prints, exits with and draws."""
+"""Check `off2on data check`: its output, exit code, page and figures."""
 
 import base64
 import io
@@ -26,11 +26,11 @@ from off2on.reports import data_figures, figures
 from off2on.reports.data import data_report, write_data_report
 
 LARGEST = 400 * 1024
-"""Bytes of a page that can still be mailed."""
+"""Maximum size in bytes of a page that can be sent by e-mail."""
 
 
 class Trips(Source):
-    """Forklifts whose rewards were lost, with actions beyond their box and eleven observations."""
+    """Source with zero rewards, actions outside the box and eleven observations."""
 
     action_space = gym.spaces.Box(-1, 1, (3,))
 
@@ -44,7 +44,7 @@ class Trips(Source):
 
 @pytest.fixture
 def run(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    """run(words…): off2on data check, in this process and an empty folder."""
+    """Return run(words…), which runs `off2on data check` in this process and an empty folder."""
     monkeypatch.chdir(tmp_path)
     return lambda *words: CliRunner().invoke(check, list(words))
 
@@ -54,7 +54,7 @@ def trips() -> Diagnosis:
     return diagnose_source(Trips(), None, "trips <east>", "off2on data add trips")
 
 
-def test_a_healthy_data_set_is_whole_and_has_no_error(run: Callable[..., Result]) -> None:
+def test_a_valid_data_set_is_verified_and_has_no_error(run: Callable[..., Result]) -> None:
     done = run("toy-pendulum")
     assert done.exit_code == 0, done.output
     first, second, *rest = done.stdout.splitlines()
@@ -111,13 +111,13 @@ def test_a_wrong_name_is_refused_with_the_nearest(run: Callable[..., Result], wo
     assert "nearest: toy-pendulum" in str(done.exception)
 
 
-def test_a_missing_file_is_told(run: Callable[..., Result]) -> None:
+def test_a_missing_file_is_reported(run: Callable[..., Result]) -> None:
     done = run("no/such.hdf5")
     assert isinstance(done.exception, UnknownName)
     assert re.match(r"there is no file \S*no/such.hdf5", str(done.exception))
 
 
-def test_adding_tells_what_is_known_of_the_name(run: Callable[..., Result], tmp_path: Path) -> None:
+def test_adding_prints_the_known_defects(run: Callable[..., Result], tmp_path: Path) -> None:
     import h5py
 
     path, rng = tmp_path / "maze2d-umaze-v1.hdf5", np.random.default_rng(0)
@@ -130,7 +130,7 @@ def test_adding_tells_what_is_known_of_the_name(run: Callable[..., Result], tmp_
 
 
 class Page(HTMLParser):
-    """Collects tags and what they point to."""
+    """Parser that collects the tags of a page and the files that they refer to."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -147,7 +147,7 @@ class Page(HTMLParser):
             self.alts.append(about.get("alt") or "")
 
 
-def test_the_page_stands_by_itself(trips: Diagnosis) -> None:
+def test_the_page_has_no_external_files(trips: Diagnosis) -> None:
     text = data_report(trips, "trips/2026")
     page = Page(text)
     assert not {"script", "link", "iframe"} & set(page.tags)
@@ -163,7 +163,7 @@ def test_the_page_stands_by_itself(trips: Diagnosis) -> None:
     assert "<pre>off2on data add trips --clip-actions</pre>" in text
 
 
-def test_its_pictures_are_pictures(trips: Diagnosis) -> None:
+def test_figures_on_the_page_are_images(trips: Diagnosis) -> None:
     for source in Page(data_report(trips, "")).sources:
         image = Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2])))
         assert image.width > 300
@@ -201,11 +201,11 @@ def test_rows_without_numbers_leave_the_episodes_pictures(tmp_path: Path) -> Non
     assert Page(data_report(diagnosis, "")).tags.count("img") == 3
 
 
-def drawn(figure: Figure) -> bytes:
+def render(figure: Figure) -> bytes:
     return figures.png(figure, dpi=60)
 
 
-def test_what_lies_outside_the_box_is_drawn_apart() -> None:
+def test_actions_outside_the_box_have_bars_of_their_own() -> None:
     values = np.array([[-0.5], [0.0], [0.5], [1.0], [1.5]])
     low, high = np.array([-1.0]), np.array([1.0])
     figure = data_figures.histograms(values, ["u"], low, high)
@@ -213,14 +213,14 @@ def test_what_lies_outside_the_box_is_drawn_apart() -> None:
     inside = sum(bar.get_height() for bar in axes.patches if not bar.get_hatch())
     outside = sum(bar.get_height() for bar in axes.patches if bar.get_hatch())
     assert (inside, outside) == (4, 1)
-    assert drawn(figure)
+    assert render(figure)
 
 
 @pytest.mark.parametrize("values", [np.full(5, 7.0), np.array([0.0, 1.0] * 30), np.linspace(-1e6, 1e6, 500)])
-def test_returns_of_any_kind_are_drawn_whole(values: Any) -> None:
+def test_returns_of_any_kind_are_drawn(values: Any) -> None:
     figure = data_figures.returns(values)
     assert sum(bar.get_height() for bar in figure.axes[0].patches) == len(values)
-    assert drawn(figure)
+    assert render(figure)
 
 
 def test_lengths_are_stacked_by_end() -> None:
@@ -231,7 +231,7 @@ def test_lengths_are_stacked_by_end() -> None:
     for bar in figure.axes[0].patches:
         heights[bool(bar.get_hatch())] += bar.get_height()
     assert heights == {False: 2, True: 2}
-    assert drawn(figure)
+    assert render(figure)
 
 
 def test_a_data_set_of_one_row_is_drawn(tmp_path: Path) -> None:

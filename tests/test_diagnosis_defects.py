@@ -1,6 +1,6 @@
 """Check that the diagnosis finds the known defects of published data, and nothing in data without defects.
 
-Each defect is made anew, small, in the layout in which it was reported; the trackers' numbers are given.
+Each defect is reproduced on small data in the reported layout; names of tests give the issue numbers.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ Columns = dict[str, Any]
 
 
 def walk(steps: int, count: int, seed: int = 0) -> tuple[Any, Any, Any]:
-    """Point masses that steer to one waypoint after the other: obs [n, T+1, 4], actions, arrivals [n, T]."""
+    """Simulate point masses that steer to waypoints: obs [n, T+1, 4], actions, arrivals [n, T]."""
     rng = np.random.default_rng(seed)
     place, speed = rng.uniform(0.5, 7.5, (count, 2)), np.zeros((count, 2))
     waypoint = np.where(np.arange(count)[:, None] % 2 == 0, GOAL, rng.uniform(0.5, 7.5, (count, 2)))
@@ -52,13 +52,13 @@ def flat(values: Any) -> Any:
 
 
 def every(steps: int, rows: int) -> Any:
-    """[rows] bool: each `steps`-th row."""
+    """Return the mask of each `steps`-th row [rows] bool."""
     return (np.arange(rows) + 1) % steps == 0
 
 
 @pytest.fixture(scope="module")
 def maze() -> Columns:
-    """60 attempts of 200 steps that pay 1 in each row that leads to the goal: nothing is wrong with them."""
+    """Return 60 attempts of 200 steps with reward 1 in each row that leads to the goal, without a defect."""
     obs, actions, _ = walk(200, 60)
     rewards = at_goal(obs[:, 1:])
     return {
@@ -70,7 +70,7 @@ def maze() -> Columns:
 
 @pytest.fixture(scope="module")
 def attempts() -> Columns:
-    """100 attempts that go on after the goal, as AntMaze's do; instead of rewards `there` [n, T] bool."""
+    """Return 100 attempts that continue after the goal, as in AntMaze; `there` [n, T] marks the goal."""
     obs, actions, _ = walk(200, 100, seed=3)
     there = at_goal(obs[:, 1:])
     return {
@@ -81,7 +81,7 @@ def attempts() -> Columns:
 
 @pytest.fixture
 def diagnosed(tmp_path: Path) -> Callable[..., Diagnosis]:
-    """diagnosed(columns, name): the diagnosis of an HDF5 file in D4RL's layout."""
+    """Return diagnosed(columns, name), which diagnoses an HDF5 file in the layout of D4RL."""
 
     def examine(columns: Columns, name: str = "lab", ingested: bool = False) -> Diagnosis:
         path = tmp_path / f"{name}.hdf5"
@@ -96,21 +96,21 @@ def diagnosed(tmp_path: Path) -> Callable[..., Diagnosis]:
     return examine
 
 
-def serious(diagnosis: Diagnosis) -> set[str]:
-    """The checks with an error or a warning."""
+def errors_and_warnings(diagnosis: Diagnosis) -> set[str]:
+    """Return the keys of the checks with an error or a warning."""
     return {finding.check for finding in diagnosis.findings if finding.severity != "note"}
 
 
-def observations(diagnosis: Diagnosis, check: str) -> str:
+def observed(diagnosis: Diagnosis, check: str) -> str:
     return " / ".join(finding.what for finding in diagnosis.findings if finding.check == check)
 
 
-def test_nothing_is_wrong_with_healthy_mazes(maze: Columns, diagnosed: Callable[..., Diagnosis]) -> None:
-    assert serious(diagnosed(maze)) == set()
-    assert serious(diagnosed(maze, ingested=True)) == set()
+def test_valid_mazes_have_no_findings(maze: Columns, diagnosed: Callable[..., Diagnosis]) -> None:
+    assert errors_and_warnings(diagnosed(maze)) == set()
+    assert errors_and_warnings(diagnosed(maze, ingested=True)) == set()
 
 
-def test_nothing_is_wrong_with_attempts_that_end_at_the_goal(attempts: Columns) -> None:
+def test_attempts_that_end_at_the_goal_have_no_findings(attempts: Columns) -> None:
     class Arrivals(Source):
         action_space = gym.spaces.Box(-1, 1, (2,))
 
@@ -120,7 +120,7 @@ def test_nothing_is_wrong_with_attempts_that_end_at_the_goal(attempts: Columns) 
                 steps = int(np.argmax(there)) + 1 if there.any() else len(there)
                 yield Episode(seen[: steps + 1], done[:steps], there[:steps].astype(float), bool(there.any()))
 
-    assert serious(diagnose_source(Arrivals(), None, "arrivals", "")) == set()
+    assert errors_and_warnings(diagnose_source(Arrivals(), None, "arrivals", "")) == set()
 
 
 @pytest.mark.parametrize("ingested", [False, True])
@@ -130,7 +130,7 @@ def test_d4rl_77_timeouts_out_of_step_with_the_ends(
     spoilt = maze | {"timeouts": every(190, len(maze["rewards"]))}
     del spoilt["next_observations"]
     diagnosis = diagnosed(spoilt, ingested=ingested)
-    assert {"stitched", "continued"} <= serious(diagnosis)
+    assert {"stitched", "continued"} <= errors_and_warnings(diagnosis)
     (jumps,) = (finding for finding in diagnosis.findings if finding.check == "stitched")
     if not ingested:  # of 59 resets one falls onto a false end, and those to a state nearby are no jump
         assert set(jumps.rows) <= set(range(199, 12_000, 200))
@@ -140,7 +140,7 @@ def test_d4rl_77_timeouts_out_of_step_with_the_ends(
 def test_no_end_is_marked_at_all(maze: Columns, diagnosed: Callable[..., Diagnosis]) -> None:
     spoilt = maze | {"timeouts": np.zeros(len(maze["rewards"]), bool)}
     del spoilt["next_observations"]
-    assert {"stitched", "ends"} <= serious(diagnosed(spoilt))
+    assert {"stitched", "ends"} <= errors_and_warnings(diagnosed(spoilt))
 
 
 def test_d4rl_85_timeouts_at_waypoints_of_one_long_trajectory(diagnosed: Callable[..., Diagnosis]) -> None:
@@ -151,8 +151,8 @@ def test_d4rl_85_timeouts_at_waypoints_of_one_long_trajectory(diagnosed: Callabl
         "terminals": np.zeros(8000, bool), "timeouts": arrived[0],
     }  # fmt: skip
     diagnosis = diagnosed(columns, "maze2d-umaze-v1")
-    assert "continued" in serious(diagnosis)
-    assert "D4RL#85" in observations(diagnosis, "known")
+    assert "continued" in errors_and_warnings(diagnosis)
+    assert "D4RL#85" in observed(diagnosis, "known")
 
 
 @pytest.mark.parametrize("ingested", [False, True])
@@ -164,9 +164,9 @@ def test_d4rl_194_and_158_rewards_one_row_late(diagnosed: Callable[..., Diagnosi
         "timeouts": every(300, 8000),
     }  # fmt: skip
     diagnosis = diagnosed(columns, "maze2d-large-v1", ingested)
-    assert "alignment" in serious(diagnosis)
-    assert "one row after the goal" in observations(diagnosis, "alignment")
-    assert "D4RL#194, Farama-Foundation/D4RL#158" in observations(diagnosis, "known")
+    assert "alignment" in errors_and_warnings(diagnosis)
+    assert "one row after the goal" in observed(diagnosis, "alignment")
+    assert "D4RL#194, Farama-Foundation/D4RL#158" in observed(diagnosis, "known")
 
 
 @pytest.mark.parametrize(("shift", "word"), [(1, "before"), (-1, "after"), (0, "")])
@@ -177,7 +177,7 @@ def test_dense_rewards_off_by_a_row(
     effort = np.square(maze["actions"]).sum(1)
     rewards = -(distance + effort).reshape(60, 200)
     spoilt = maze | {"rewards": np.roll(rewards, shift, 1).ravel().astype(np.float32)}
-    assert (f"the row {word}" in observations(diagnosed(spoilt), "alignment")) == bool(word)
+    assert (f"the row {word}" in observed(diagnosed(spoilt), "alignment")) == bool(word)
 
 
 @pytest.mark.parametrize("ingested", [False, True])
@@ -189,9 +189,9 @@ def test_d4rl_199_one_reward_for_a_goal(
     columns = {key: attempts[key] for key in ("observations", "actions", "timeouts")}
     columns |= {"rewards": flat(first).astype(np.float32), "terminals": flat(first)}
     diagnosis = diagnosed(columns, "antmaze-umaze-diverse-v2", ingested)
-    assert {"goal", "continued"} <= serious(diagnosis)
-    assert "rewarded once" in observations(diagnosis, "goal")
-    assert "D4RL#199" in observations(diagnosis, "known")
+    assert {"goal", "continued"} <= errors_and_warnings(diagnosis)
+    assert "rewarded once" in observed(diagnosis, "goal")
+    assert "D4RL#199" in observed(diagnosis, "known")
 
 
 @pytest.mark.parametrize("ingested", [False, True])
@@ -201,8 +201,8 @@ def test_hiql_2_a_terminal_in_every_row_at_the_goal(
     columns = {key: attempts[key] for key in ("observations", "actions", "timeouts")}
     columns |= {"rewards": flat(attempts["there"]).astype(np.float32), "terminals": flat(attempts["there"])}
     diagnosis = diagnosed(columns, ingested=ingested)
-    assert {"continued", "one step"} <= serious(diagnosis)
-    assert "rewarded once" not in observations(diagnosis, "goal")
+    assert {"continued", "one step"} <= errors_and_warnings(diagnosis)
+    assert "rewarded once" not in observed(diagnosis, "goal")
 
 
 def test_offlinerl_kit_14_all_rewards_zero(maze: Columns, diagnosed: Callable[..., Diagnosis]) -> None:
@@ -210,8 +210,8 @@ def test_offlinerl_kit_14_all_rewards_zero(maze: Columns, diagnosed: Callable[..
         maze | {"rewards": np.zeros(len(maze["rewards"]), np.float32)}, "antmaze-medium-play-v2"
     )
     assert diagnosis.count("error") == 1
-    assert "all 12,000 rewards are zero" in observations(diagnosis, "rewards")
-    assert "OfflineRL-Kit#14" in observations(diagnosis, "known")
+    assert "all 12,000 rewards are zero" in observed(diagnosis, "rewards")
+    assert "OfflineRL-Kit#14" in observed(diagnosis, "known")
 
 
 def test_d3rlpy_255_huge_numbers_and_a_terminal_in_every_row() -> None:
@@ -224,11 +224,11 @@ def test_d3rlpy_255_huge_numbers_and_a_terminal_in_every_row() -> None:
     }  # fmt: skip
     source = Table("obs=disease,weight actions=treatment rewards=variable74 terminated=over")
     diagnosis = diagnose_source(source, table, "patients", "")  # type: ignore[arg-type]  # a table in memory
-    assert "huge" in serious(diagnosis)
+    assert "huge" in errors_and_warnings(diagnosis)
     (huge,) = (finding for finding in diagnosis.findings if finding.check == "huge")
     assert (huge.severity, huge.rows) == ("error", (123,))
     assert "1e+25 (columns 1)" in huge.what
-    assert "each of the 500 episodes has one step" in observations(diagnosis, "one step")
+    assert "each of the 500 episodes has one step" in observed(diagnosis, "one step")
 
 
 def test_d3rlpy_372_nan_in_a_table_and_actions_of_another_range() -> None:
@@ -243,12 +243,12 @@ def test_d3rlpy_372_nan_in_a_table_and_actions_of_another_range() -> None:
     source = Table("obs=load,days actions=price rewards=revenue episode=flight")
     source.action_space = gym.spaces.Box(-1, 1, (1,))
     diagnosis = diagnose_source(source, table, "flights", "off2on data add flights.csv")  # type: ignore[arg-type]
-    assert {"finite", "unit"} <= serious(diagnosis)
+    assert {"finite", "unit"} <= errors_and_warnings(diagnosis)
     (nan,) = (finding for finding in diagnosis.findings if finding.check == "finite")
     assert (nan.severity, nan.rows) == ("error", (40,))
     assert nan.what == "obs: NaN or infinity in 3 of 400 rows (columns 0)"
     assert nan.do == "off2on data add flights.csv --nan drop-episode"
-    assert "look like a range of [0, 1]" in observations(diagnosis, "unit")
+    assert "look like a range of [0, 1]" in observed(diagnosis, "unit")
 
 
 def test_d3rlpy_160_stretches_of_zero_actions(maze: Columns, diagnosed: Callable[..., Diagnosis]) -> None:
@@ -263,8 +263,8 @@ def test_d3rlpy_160_stretches_of_zero_actions(maze: Columns, diagnosed: Callable
 def test_a_time_limit_marked_as_terminal(maze: Columns, diagnosed: Callable[..., Diagnosis]) -> None:
     spoilt = maze | {"terminals": maze["timeouts"], "timeouts": np.zeros(len(maze["rewards"]), bool)}
     diagnosis = diagnosed(spoilt)
-    assert "horizon" in serious(diagnosis)
-    assert "after exactly 200 steps" in observations(diagnosis, "horizon")
+    assert "horizon" in errors_and_warnings(diagnosis)
+    assert "after exactly 200 steps" in observed(diagnosis, "horizon")
 
 
 def test_known_defects_are_known_by_name() -> None:
@@ -282,15 +282,15 @@ def test_known_defects_are_known_by_name() -> None:
 
 
 @pytest.mark.parametrize("name", ["toy-pendulum", "toy-cartpole"])
-def test_nothing_is_wrong_with_toy_data(data_root: Path, name: str) -> None:
-    assert serious(diagnose_shards(open_shards(name))) == set()
+def test_toy_data_have_no_findings(data_root: Path, name: str) -> None:
+    assert errors_and_warnings(diagnose_shards(open_shards(name))) == set()
     found = resolve_source(name, options={"episodes": 20})
-    assert serious(diagnose_source(found.source, found.path, name, "")) == set()
+    assert errors_and_warnings(diagnose_source(found.source, found.path, name, "")) == set()
 
 
-def test_data_without_dynamics_are_not_called_stitched(wide: Shards) -> None:
-    """Each observation of `wide` has nothing to do with the one before: a reset could not be told."""
-    assert serious(diagnose_shards(wide)) == set()
+def test_data_without_dynamics_have_no_jumps(wide: Shards) -> None:
+    """Observations of `wide` are independent of the previous ones, so resets cannot be distinguished."""
+    assert errors_and_warnings(diagnose_shards(wide)) == set()
 
 
 @pytest.mark.parametrize(("name", "checks"), [("halfcheetah-medium", set()), ("door-human", {"box", "ends"})])
@@ -304,6 +304,6 @@ def test_real_recordings(name: str, checks: set[str]) -> None:
         found.source.name = "demonstrations"  # type: ignore[attr-defined]
         checks = {"box"}
     diagnosis = diagnose_source(found.source, found.path, found.name, "")
-    assert serious(diagnosis) == checks
+    assert errors_and_warnings(diagnosis) == checks
     if name == "door-human":
-        assert "the furthest at 1.366" in observations(diagnosis, "box")
+        assert "the furthest at 1.366" in observed(diagnosis, "box")

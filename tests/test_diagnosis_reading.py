@@ -1,12 +1,12 @@
-"""What the doctor reads: blocks of rows, samples and windows of them, and sources that break off."""
+"""Check the inputs of a diagnosis: blocks of rows, samples and windows, and sources that fail."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
-from drifting import Lab, blocks_of, diagnose, drift, only
 from hypothesis import given
 from hypothesis import strategies as st
+from random_walks import Lab, blocks_of, diagnose, only, random_walks
 
 from datasets_io import Episode
 from datasets_io.diagnosis.blocks import shard_blocks
@@ -16,7 +16,7 @@ from datasets_io.errors import Corrupt
 from datasets_io.ingestion.ingest import ingest
 
 
-def test_a_block_knows_its_rows_and_what_follows_them() -> None:
+def test_a_block_has_rows_and_next_observations() -> None:
     one = Episode(np.arange(4.0), np.zeros((3, 1)), np.ones(3), terminated=True, row=10)
     other = Episode(np.array([7.0, 8.0]), np.zeros((2, 1)), np.ones(2), terminated=False, row=20)
     (block,) = blocks_of([one, other])
@@ -29,7 +29,7 @@ def test_a_block_knows_its_rows_and_what_follows_them() -> None:
 
 
 def test_shards_give_the_blocks_of_their_source(tmp_path: Path) -> None:
-    episodes = drift([30, 50, 20, 70])
+    episodes = random_walks([30, 50, 20, 70])
     shards = ingest(Lab(episodes), None, tmp_path, name="lab", rows_per_shard=60)
     assert len(shards.files) > 1
     for name in ("obs", "actions", "rewards", "row"):
@@ -50,7 +50,7 @@ def test_shards_give_the_blocks_of_their_source(tmp_path: Path) -> None:
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=12), st.integers(1, 200))
 def test_a_sample_is_the_same_however_the_data_are_cut(lengths: list[int], capacity: int) -> None:
-    episodes = drift(lengths)
+    episodes = random_walks(lengths)
     whole, single = WindowSampler(capacity), WindowSampler(capacity)
     for block in blocks_of(episodes):
         whole.add(block)
@@ -91,26 +91,26 @@ def test_a_reservoir_is_uniform() -> None:
     assert kept.max() < 45
 
 
-def test_wide_rows_are_watched_in_evenly_spread_columns() -> None:
+def test_columns_of_wide_rows_are_evenly_spread() -> None:
     assert spread_columns(5).tolist() == [0, 1, 2, 3, 4]
     assert spread_columns(28_224)[[0, -1]].tolist() == [0, 28_223]
     assert len(spread_columns(28_224)) == 64
 
 
-def test_a_malformed_episode_is_told_and_the_others_are_examined() -> None:
+def test_a_malformed_episode_is_reported_and_the_others_are_checked() -> None:
     short = Episode(np.zeros((3, 2)), np.zeros((5, 2)), np.zeros(5), terminated=False, row=77)
     wide = Episode(np.zeros((6, 3)), np.zeros((5, 2)), np.zeros(5), terminated=False, row=99)
-    diagnosis = diagnose([*drift([50] * 10), short, wide])
+    diagnosis = diagnose([*random_walks([50] * 10), short, wide])
     assert diagnosis.summary is not None
     assert diagnosis.summary.rows == 500
     assert diagnosis.count("error") == 2
-    told = {finding.rows: finding.what for finding in diagnosis.findings if finding.check == "schema"}
-    assert "5 actions and 3 observations" in told[(77,)]
-    assert "1 episodes differ in width" in told[(99,)]
+    texts = {finding.rows: finding.what for finding in diagnosis.findings if finding.check == "schema"}
+    assert "5 actions and 3 observations" in texts[(77,)]
+    assert "1 episodes differ in width" in texts[(99,)]
 
 
-def test_a_source_that_breaks_off_is_an_error_and_what_came_before_is_examined() -> None:
-    diagnosis = diagnose([*drift([20] * 3), Corrupt("trips.bag is cut short.", "It ends at byte 12.")])
+def test_a_source_that_fails_is_an_error_and_the_episodes_before_are_checked() -> None:
+    diagnosis = diagnose([*random_walks([20] * 3), Corrupt("trips.bag is cut short.", "It ends at byte 12.")])
     assert only(diagnosis, "schema").what == "trips.bag is cut short"
     assert diagnosis.summary is None or diagnosis.summary.rows == 0 or diagnosis.count("error") == 1
     nothing = diagnose([Corrupt("trips.bag is no bag.")])

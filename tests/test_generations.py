@@ -1,4 +1,4 @@
-"""Data that grow: what was there stays as it was, and every older state can be opened."""
+"""Check generations: an addition changes no existing file, and every range of generations can be opened."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ from datasets_io.shards.generations import GenerationRange, parse_generations
 
 
 class Trips(Source):
-    """Trips of one dimension whose rewards tell one from the other."""
+    """Source of three one-dimensional trips, identified by their rewards."""
 
     def __init__(self, first: int = 0, width: int = 1) -> None:
         self.first, self.width = first, width
@@ -32,7 +32,7 @@ class Trips(Source):
 
 @pytest.fixture
 def grown(tmp_path: Path) -> Shards:
-    """Generations 0, 1 and 2 with the trips 0–2, 10–12 and 20–22."""
+    """Return a data set with the trips 0–2, 10–12 and 20–22 in generations 0, 1 and 2."""
     shards = ingest(Trips(0), None, tmp_path, name="trips", discount=0.9)
     for first in (10, 20):
         shards = append(Trips(first), None, shards)
@@ -50,11 +50,11 @@ def grown(tmp_path: Path) -> Shards:
         ("me@home", None),
     ],
 )
-def test_a_name_says_which_generations(text: str, wanted: GenerationRange | None):
+def test_parsing_of_generation_ranges(text: str, wanted: GenerationRange | None):
     assert parse_generations(text) == wanted
 
 
-def test_every_older_state_can_be_opened(grown: Shards):
+def test_every_range_of_generations_can_be_opened(grown: Shards):
     def trips(which: str) -> list[float]:
         shards = open_shards(f"{grown.path}{which}")
         rewards = shards.read_all(["rewards", "ret"])["rewards"]
@@ -71,7 +71,7 @@ def test_every_older_state_can_be_opened(grown: Shards):
     assert trips("@1-1") == [10, 11, 12]
 
 
-def test_what_was_there_stays_as_it_was(tmp_path: Path):
+def test_existing_files_are_not_changed(tmp_path: Path):
     first = ingest(Trips(0), None, tmp_path, name="trips")
     content = {file: file.read_bytes() for file in first.files}
     append(Trips(10), None, first)
@@ -81,7 +81,7 @@ def test_what_was_there_stays_as_it_was(tmp_path: Path):
     assert open_shards(first.path).manifest.content_hash != first.manifest.content_hash
 
 
-def test_episodes_keep_names_of_their_own(grown: Shards):
+def test_episode_ids_are_unique_over_generations(grown: Shards):
     names = {name for file in grown.files for name in grown.read(file, ["eps_id"])["eps_id"]}
     assert len(names) == grown.episodes == 9
 
@@ -136,7 +136,7 @@ appending.append(Trips(10), None, Shards(folder))
 """
 
 
-def test_a_death_before_the_commit_changes_nothing(tmp_path: Path):
+def test_a_crash_before_the_commit_changes_nothing(tmp_path: Path):
     first = ingest(Trips(0), None, tmp_path, name="trips")
     killed = subprocess.run([sys.executable, "-c", KILLED, str(first.path)], cwd=Path(__file__).parent)
     assert killed.returncode == 9
@@ -146,7 +146,7 @@ def test_a_death_before_the_commit_changes_nothing(tmp_path: Path):
     assert not (first.path / "incoming").exists()
 
 
-def test_the_command_line_appends_and_refuses_what_append_cannot_mean(tmp_path: Path):
+def test_the_command_appends_and_refuses_options_of_a_new_data_set(tmp_path: Path):
     def off2on(*words: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
             [str(Path(sys.executable).with_name("off2on")), "data", *words],

@@ -1,4 +1,4 @@
-"""What an ingest refuses, what it replaces, and that Ray Data reads what it wrote."""
+"""Check the ingest: refused data, replaced data sets, and shards that Ray Data reads."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from datasets_io.ingestion.ingest import ingest
 
 
 class Numbers(Source):
-    """Four short episodes."""
+    """Source of four short episodes."""
 
     def __init__(self, change=None, **attributes):
         self._change = change or (lambda episodes: episodes)
@@ -38,7 +38,7 @@ def test_an_existing_data_set_is_only_replaced_on_request(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
 
-def test_a_refused_replacement_leaves_the_old_data_alone(tmp_path):
+def test_a_refused_replacement_keeps_the_old_data(tmp_path):
     ingest(Numbers(), None, tmp_path, name="x")
     with pytest.raises(BadValues, match="no episode"):
         ingest(Numbers(lambda episodes: []), None, tmp_path, name="x", overwrite=True)
@@ -73,7 +73,7 @@ def change(number, **arrays):
         (change(1, actions=np.zeros(5, int)), "differ"),
     ],
 )
-def test_arrays_that_are_no_episodes_are_refused(tmp_path, fault, words):
+def test_invalid_episodes_are_refused(tmp_path, fault, words):
     with pytest.raises(BadValues, match=words):
         ingest(Numbers(fault), None, tmp_path, name="x")
     assert not list(tmp_path.iterdir())
@@ -88,7 +88,7 @@ def test_nan_in_the_last_observation_alone_is_found(tmp_path):
     assert shards.episodes == 3
 
 
-def test_an_action_that_does_not_exist_is_refused(tmp_path):
+def test_an_action_outside_a_discrete_space_is_refused(tmp_path):
     from gymnasium.spaces import Discrete
 
     def discrete(episodes):
@@ -102,7 +102,7 @@ def test_an_action_that_does_not_exist_is_refused(tmp_path):
         ingest(Numbers(action_space=Discrete(2)), None, tmp_path, name="x")
 
 
-def test_an_environment_that_is_not_the_data_s_is_refused(tmp_path):
+def test_an_environment_that_does_not_fit_the_data_is_refused(tmp_path):
     with pytest.raises(BadValues, match=r"shape \[2\], those of the environment \[3\]"):
         ingest(Numbers(env="Pendulum-v1"), None, tmp_path, name="x")
 
@@ -113,7 +113,7 @@ def test_an_environment_that_cannot_be_made_here_is_kept_by_name(tmp_path):
     assert "cannot be created here" in str(shards.manifest.faults[0])
 
 
-def test_rules_are_checked(tmp_path):
+def test_options_are_checked(tmp_path):
     with pytest.raises(BadValues, match="refuse or drop-episode"):
         ingest(Numbers(), None, tmp_path, name="x", nan="ignore")
 

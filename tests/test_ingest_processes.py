@@ -1,4 +1,4 @@
-"""An ingest is whole or not there: in parallel, killed and resumed, dead at any step; and it stays small."""
+"""Check that an ingest is atomic in parallel, after a kill and a resume, and that its memory is bounded."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ import numpy as np
 from datasets_io import Episode, Source
 
 class Slow(Source):
-    """Six parts; those after the second wait until the file `go` is there."""
+    """Source of six parts; those after the second wait until the file `go` exists."""
     def __init__(self, bad=-1):
         self.bad = bad
     def parts(self, path):
@@ -58,7 +58,7 @@ ingest(Slow(), Path(sys.argv[2]), Path(sys.argv[3]), name="slow")
 
 @pytest.fixture
 def slow(tmp_path, monkeypatch):
-    """The source's class; the folder it reads."""
+    """Return the class of the source and the folder that it reads."""
     code, data = tmp_path / "code", tmp_path / "input"
     code.mkdir()
     data.mkdir()
@@ -116,7 +116,7 @@ def test_a_killed_ingest_leaves_nothing_that_opens_and_is_resumed(tmp_path, slow
     )
 
 
-def test_a_worker_reports_a_user_s_mistake_as_itself(tmp_path, slow):
+def test_a_worker_raises_a_user_error_unchanged(tmp_path, slow):
     kind, data = slow
     (data / "go").touch()
     with pytest.raises(BadValues, match=r"3 observations|observations were expected"):
@@ -192,8 +192,8 @@ print(steps)
 
 
 @pytest.mark.slow
-def test_death_at_any_step_leaves_the_old_data_or_the_new_or_none(tmp_path):
-    """Killed before its n-th change to the folder, for every n; then run again to the end."""
+def test_a_crash_at_any_step_leaves_the_old_data_or_the_new_or_none(tmp_path):
+    """Kill the ingest before its n-th change to the folder, for every n; then run it again to the end."""
     script = [sys.executable, "-c", CRASHES, str(tmp_path)]
     out = subprocess.run(script, capture_output=True, text=True)
     assert out.returncode == 0, out.stderr
@@ -202,7 +202,7 @@ def test_death_at_any_step_leaves_the_old_data_or_the_new_or_none(tmp_path):
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_data(tmp_path):
-    """A million rows in one part pass through a process that may not hold them."""
+    """Ingest a million rows as one part, in a process with too little memory to hold them."""
     code = """
 import resource, sys
 from pathlib import Path

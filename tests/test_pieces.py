@@ -1,4 +1,4 @@
-"""Parts of a data set that are read by themselves: row groups of whole episodes."""
+"""Check pieces: the parts of a data set that are read separately, row groups of whole episodes."""
 
 import json
 
@@ -14,7 +14,7 @@ COLUMNS = ["obs", "actions", "new_obs", "new_actions", "last", "ret"]
 
 
 class Lengths(Source):
-    """Episodes of given lengths; observations of a given width."""
+    """Source of episodes of given lengths, with observations of a given width."""
 
     def __init__(self, lengths, width=3):
         self._lengths, self.width = lengths, width
@@ -28,7 +28,7 @@ class Lengths(Source):
 
 @pytest.fixture
 def grouped(tmp_path, monkeypatch):
-    """Files of about 100 rows, in row groups of about 30; one episode is longer than that."""
+    """Return a data set of files of about 100 rows in row groups of about 30, with one longer episode."""
     monkeypatch.setattr(writing, "ROW_GROUP", 30)
     lengths = np.random.default_rng(1).integers(1, 25, 40).tolist()
     lengths[11] = 170
@@ -46,7 +46,7 @@ def test_pieces_are_whole_episodes_and_all_rows_in_order(grouped):
     assert row == grouped.rows
 
 
-def test_a_piece_is_read_as_if_with_all_others(grouped):
+def test_a_piece_has_the_same_rows_as_in_the_file(grouped):
     files = [grouped.read(file, COLUMNS, 0.9) for file in grouped.files]
     whole = {name: np.concatenate([file[name] for file in files]) for name in COLUMNS}
     for piece in grouped.pieces:
@@ -65,7 +65,7 @@ def test_the_manifest_lists_the_row_groups(grouped):
         assert sum(listed["groups"]) == listed["rows"]
 
 
-def test_of_shards_whose_row_groups_are_unknown_a_piece_is_a_file(grouped):
+def test_without_listed_row_groups_a_piece_is_a_file(grouped):
     path = grouped.path / "manifest.json"
     plain = json.loads(path.read_text())
     for listed in plain["files"]:

@@ -13,7 +13,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from harm import CALL, HARMED, Harmful, harmful_tensor
+from malicious import MARKER, TOUCH_MARKER, MaliciousPickle, malicious_checkpoint
 
 from off2on.algorithms import find_algorithm
 from off2on.errors import UserError
@@ -79,7 +79,7 @@ def with_pickle(folder: str, kind: str) -> Callable[[bytes], Mapping[str, bytes]
         config = member(content, name)
         first = next(iter(config["config"].values()))
         first |= {"use_pickle": True, "path_name": f"{kind}_0"}
-        harm = pickle.dumps(Harmful()) if kind == "opaque_obj" else harmful_tensor()
+        harm = pickle.dumps(MaliciousPickle()) if kind == "opaque_obj" else malicious_checkpoint()
         return {name: json.dumps(config).encode(), f"data/{folder}/{kind}_0": harm}
 
     return members
@@ -91,27 +91,27 @@ def first_node(model: Any) -> Any:
 
 def call(model: Any) -> None:
     """A node that calls a function of torch."""
-    touch = {"name": "file", "arg": {"as_string": f"touch {HARMED}"}, "kind": 1}
+    touch = {"name": "file", "arg": {"as_string": f"touch {MARKER}"}, "kind": 1}
     first_node(model).update(target="torch.os.system", inputs=[touch], outputs=[])
 
 
 def write_file(model: Any) -> None:
     """A node that writes a file, by an operator of torch."""
     node = first_node(model)
-    name = {"name": "filename", "arg": {"as_string": HARMED}, "kind": 1}
+    name = {"name": "filename", "arg": {"as_string": MARKER}, "kind": 1}
     node.update(target="torch.ops.aten.save.default", inputs=[node["inputs"][0], name])
 
 
 def size(model: Any) -> None:
-    """A size whose text is a call."""
+    """Replace a size by the text of a call."""
     values = model["graph_module"]["graph"]["tensor_values"].values()
     sizes = [size["as_expr"] for value in values for size in value["sizes"] if "as_expr" in size]
-    sizes[0]["expr_str"] = CALL
+    sizes[0]["expr_str"] = TOUCH_MARKER
 
 
 def rename(model: Any) -> None:
     """A name that is code when the graph is written down as Python."""
-    text = json.dumps(model).replace('"obs"', json.dumps(f"obs = {CALL}"))
+    text = json.dumps(model).replace('"obs"', json.dumps(f"obs = {TOUCH_MARKER}"))
     model.update(json.loads(text))
 
 
@@ -125,15 +125,15 @@ HARM: dict[str, Callable[[bytes], Mapping[str, bytes]]] = {
     "constants": with_pickle("constants", "tensor"),
     "opaque objects": with_pickle("constants", "opaque_obj"),
     "torch's objects": with_pickle("constants", "custom_obj"),
-    "older weights": lambda _: {"data/weights/model.pt": harmful_tensor()},
-    "older constants": lambda _: {"data/constants/model.pt": harmful_tensor()},
-    "sample inputs": lambda _: {"data/sample_inputs/model.pt": harmful_tensor()},
+    "older weights": lambda _: {"data/weights/model.pt": malicious_checkpoint()},
+    "older constants": lambda _: {"data/constants/model.pt": malicious_checkpoint()},
+    "sample inputs": lambda _: {"data/sample_inputs/model.pt": malicious_checkpoint()},
     "a call": with_model(call),
     "a file": with_model(write_file),
     "a size": with_model(size),
     "a name": with_model(rename),
     "containers": with_model(containers),
-    "guards": with_model(lambda model: model.update(guards_code=[CALL])),
+    "guards": with_model(lambda model: model.update(guards_code=[TOUCH_MARKER])),
     "a library": lambda _: {"data/aotinductor/model/model.so": b"ELF"},
     "another model": lambda _: {"models/other.json": b"{}"},
 }
@@ -144,7 +144,7 @@ def test_a_policy_runs_nothing(harm: str, exported: bytes, here: Path):
     Path("policy.pt").write_bytes(changed(exported, HARM[harm](exported)))
     with pytest.raises(UserError, match=r"policy\.pt is not a policy file"):
         load_policy("policy.pt")
-    assert not Path(HARMED).exists()
+    assert not Path(MARKER).exists()
 
 
 @pytest.mark.parametrize("harm", ["weights", "constants", "opaque objects", "sample inputs", "a size"])
@@ -153,17 +153,17 @@ def test_torch_alone_would_run_it(harm: str, exported: bytes, here: Path):
     content = io.BytesIO(changed(exported, HARM[harm](exported)))
     with suppress(Exception):  # the result is no policy
         torch.export.load(content)
-    assert Path(HARMED).exists()
+    assert Path(MARKER).exists()
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"nothing", b"PK\x03\x04", pickle.dumps(Harmful()), harmful_tensor()]
+    "content", [b"", b"nothing", b"PK\x03\x04", pickle.dumps(MaliciousPickle()), malicious_checkpoint()]
 )
 def test_a_file_that_is_no_policy_is_refused(content: bytes, here: Path):
     Path("policy.pt").write_bytes(content)
     with pytest.raises(UserError, match=r"policy\.pt is not a policy file"):
         load_policy("policy.pt")
-    assert not Path(HARMED).exists()
+    assert not Path(MARKER).exists()
 
 
 def test_members_that_come_twice_are_refused(exported: bytes, here: Path):

@@ -1,4 +1,4 @@
-"""RLlib's own behaviour cloning trains from our shards as they lie: their columns are RLlib's."""
+"""Check that RLlib's behaviour cloning trains on shards without conversion: columns have RLlib's names."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ pytestmark = [
 
 
 def log_likelihood(algo, shards):
-    """Mean log-probability of the data's actions under the policy."""
+    """Compute the mean log-probability of the actions of the data under the policy."""
     data = shards.read_all(["obs", "actions"])
     module = algo.learner_group._learner.module["default_policy"]  # get_module() needs an environment
     with torch.no_grad():

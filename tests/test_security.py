@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from harm import HARMED, Harmful
+from malicious import MARKER, MaliciousPickle
 
 from datasets_io import Shards
 from datasets_io.errors import Corrupt
@@ -54,7 +54,7 @@ def objects(rows: int) -> pa.Table:
         pa.field("actions", pa.list_(pa.float64())),
         pa.field("episode", pa.int64()),
     ]
-    columns = [[pickle.dumps(Harmful())] * rows, [[1.0, 2.0]] * rows, [[0.5]] * rows, [0] * rows]
+    columns = [[pickle.dumps(MaliciousPickle())] * rows, [[1.0, 2.0]] * rows, [[0.5]] * rows, [0] * rows]
     arrays = [pa.array(values, field.type) for values, field in zip(columns, fields, strict=True)]
     return pa.table(arrays, schema=pa.schema(fields))
 
@@ -65,21 +65,21 @@ def test_a_table_runs_nothing(here: Path):
     pq.write_table(objects(2), "mine.parquet")
     with pytest.raises(Corrupt, match=r"'rewards' of mine\.parquet.*made by code"):
         ingest(Table(), "mine.parquet", here / "data", name="mine")
-    assert not Path(HARMED).exists()
+    assert not Path(MARKER).exists()
     pd.read_parquet("mine.parquet")["rewards"].to_numpy()
-    assert Path(HARMED).exists(), "pandas alone would run it"
+    assert Path(MARKER).exists(), "pandas alone would run it"
 
 
 def test_types_of_columns_are_not_unpickled(here: Path):
     import ray.data  # noqa: F401
 
     for name in ("ray.data.arrow_tensor", "ray.data.arrow_tensor_v2", "arrow.py_extension_type"):
-        kind = {"ARROW:extension:name": name, "ARROW:extension:metadata": pickle.dumps(Harmful())}
+        kind = {"ARROW:extension:name": name, "ARROW:extension:metadata": pickle.dumps(MaliciousPickle())}
         field = pa.field("obs", pa.list_(pa.float64()), metadata=kind)
         pq.write_table(pa.table([pa.array([[1.0]])], schema=pa.schema([field])), "typed.parquet")
         with suppress(Corrupt):
             open_parquet("typed.parquet", "typed.parquet").read()
-        assert not Path(HARMED).exists()
+        assert not Path(MARKER).exists()
 
 
 def test_shards_run_nothing(toy: Shards, here: Path):
@@ -95,7 +95,7 @@ def test_shards_run_nothing(toy: Shards, here: Path):
     shards = Shards(Path("evil"))
     with pytest.raises(Corrupt, match="made by code"):
         shards.read(shards.files[0], ["rewards"])
-    assert not Path(HARMED).exists()
+    assert not Path(MARKER).exists()
 
 
 @pytest.mark.parametrize("data_format", ["parquet", "arrow"])
@@ -114,30 +114,30 @@ def test_minari_runs_nothing(data_format: str, toy: Shards, here: Path, monkeypa
                 writer.write_table(objects(201))
     with pytest.raises(Corrupt, match="made by code"):
         ingest(Minari("lab/toy-v0"), folder, here / "data", name="mine")
-    assert not Path(HARMED).exists()
+    assert not Path(MARKER).exists()
 
 
 @pytest.mark.parametrize("name", ["mine.npz", "mine.hdf5", "mine.tfrecord", "mine.parquet"])
 def test_a_pickle_under_another_name_is_not_read(name: str, here: Path):
-    Path(name).write_bytes(pickle.dumps(Harmful()))
+    Path(name).write_bytes(pickle.dumps(MaliciousPickle()))
     source = {"npz": OGBench(), "hdf5": D4RL(), "tfrecord": Waymo(), "parquet": Table()}[name.split(".")[1]]
     with pytest.raises(UserError):
         ingest(source, name, here / "data", name="mine")
-    assert not Path(HARMED).exists()
+    assert not Path(MARKER).exists()
 
 
 def test_arrays_of_objects_are_refused(here: Path):
     harm = np.empty(3, object)
-    harm[:] = [Harmful()] * 3
+    harm[:] = [MaliciousPickle()] * 3
     np.savez("mine.npz", observations=harm, actions=harm, terminals=harm)
     with pytest.raises(UserError, match="holds object"):
         ingest(OGBench(), "mine.npz", here / "data", name="mine")
     with h5py.File("mine.hdf5", "w") as file:
         for name in ("observations", "actions", "rewards", "terminals"):
-            file[name] = [pickle.dumps(Harmful(), 0)] * 3
+            file[name] = [pickle.dumps(MaliciousPickle(), 0)] * 3
     with pytest.raises(UserError):
         ingest(D4RL(), "mine.hdf5", here / "data", name="mine")
-    assert not Path(HARMED).exists()
+    assert not Path(MARKER).exists()
 
 
 def listening(mark: str) -> dict[str, set[str]]:

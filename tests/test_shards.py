@@ -1,4 +1,4 @@
-"""Shards give back what episodes put in, and know when they have been tampered with."""
+"""Check that shards return the rows of their episodes, and that changed files are detected."""
 
 import json
 import tempfile
@@ -21,8 +21,8 @@ from datasets_io.shards.manifest import Manifest, space_from_json, space_to_json
 DISCOUNT = 0.9
 
 
-class Given(Source):
-    """Episodes that a test made."""
+class ListSource(Source):
+    """Source of a list of episodes."""
 
     def __init__(self, episodes, **attributes):
         self._given = episodes
@@ -33,7 +33,7 @@ class Given(Source):
 
 
 def make(folder, episodes, name="made", **options):
-    return ingest(Given(episodes), None, Path(folder), name=name, **options)
+    return ingest(ListSource(episodes), None, Path(folder), name=name, **options)
 
 
 numbers = st.floats(-1e6, 1e6, width=32)
@@ -41,7 +41,7 @@ numbers = st.floats(-1e6, 1e6, width=32)
 
 @st.composite
 def episode_lists(draw):
-    """Episodes of one layout: widths, discrete or not, with or without the last observation."""
+    """Draw episodes of one layout: widths, discrete or not, with or without the last observation."""
     width, discrete = draw(st.integers(1, 3)), draw(st.booleans())
     action_width = draw(st.integers(1, 2))
     episodes = []
@@ -65,7 +65,7 @@ def episode_lists(draw):
 
 
 def expected_rows(episodes):
-    """Row by row in plain Python, as the columns are defined."""
+    """Compute the columns row by row in plain Python, from their definition."""
     rows = []
     for episode in episodes:
         steps = episode.length
@@ -101,7 +101,7 @@ def expected_rows(episodes):
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(episodes=episode_lists(), rows_per_shard=st.integers(1, 12))
-def test_any_episodes_come_back_as_they_went_in(episodes, rows_per_shard):
+def test_episodes_are_read_as_they_were_written(episodes, rows_per_shard):
     expected = expected_rows(episodes)
     with tempfile.TemporaryDirectory() as folder:
         shards = make(folder, episodes, rows_per_shard=rows_per_shard)
@@ -202,7 +202,7 @@ def test_any_changed_byte_is_found_by_verify(shards, data):
     open_shards(shards.path).verify()
 
 
-def test_a_shard_cut_short_does_not_open(shards):
+def test_a_truncated_shard_does_not_open(shards):
     file = shards.files[-1]
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(Corrupt, match="The manifest lists"):
@@ -242,7 +242,7 @@ def test_spaces_survive_json_with_infinite_and_uneven_bounds():
         assert space_from_json(json.loads(json.dumps(space_to_json(space), allow_nan=False))) == space
 
 
-def test_a_space_that_is_no_vector_is_refused():
+def test_a_space_that_is_not_a_vector_is_refused():
     from gymnasium.spaces import MultiDiscrete
 
     with pytest.raises(BadValues, match="Box"):
@@ -260,7 +260,7 @@ def test_pandas_alone_reads_a_shard(shards):
     assert list(frame["t"][ends]) == [4, 6][: ends.sum()]
 
 
-def test_a_column_that_is_not_there_is_named_with_the_nearest(shards):
+def test_a_missing_column_is_reported_with_the_nearest_name(shards):
     with pytest.raises(MissingColumn, match=r"nearest: new_obs"):
         shards.read_all(["new_ob"])
     with pytest.raises(MissingColumn, match="discount"):
@@ -285,7 +285,7 @@ def test_a_stored_next_observation_equals_the_derived_one(tmp_path, episodes, sh
     )
 
 
-def test_an_unknown_name_says_what_is_near_and_where_it_looked(shards, monkeypatch):
+def test_an_unknown_name_is_reported_with_nearest_name_and_places(shards, monkeypatch):
     monkeypatch.setenv("OFF2ON_DATA", str(shards.path.parent))
     assert open_shards("made").path == shards.path
     with pytest.raises(UnknownName) as caught:
@@ -296,7 +296,7 @@ def test_an_unknown_name_says_what_is_near_and_where_it_looked(shards, monkeypat
         open_shards("hopper-medium-v2")
 
 
-def test_observations_of_any_shape_come_back(tmp_path):
+def test_observations_of_any_shape_are_read_back(tmp_path):
     obs = np.random.default_rng(0).integers(0, 255, (6, 4, 4, 2)).astype(np.uint8)
     shards = make(tmp_path, [Episode(obs, np.arange(5) % 3, np.ones(5), terminated=True)])
     read = shards.read_all(["obs", "new_obs"])

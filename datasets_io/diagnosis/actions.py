@@ -24,7 +24,7 @@ class ActionCheck:
         self._outside: Array | int = 0
         self._edge: Array | int = 0
         self._whole = True
-        self._rows = self._none = self._bad = 0
+        self._rows = self._zero_rows = self._bad = 0
         self._first: dict[str, int] = {}
         self._counts = np.zeros(0, np.int64)
 
@@ -42,9 +42,9 @@ class ActionCheck:
         self._low = lows if self._low is None else np.minimum(self._low, lows)
         self._high = highs if self._high is None else np.maximum(self._high, highs)
         self._whole = self._whole and bool((actions[:1000] == np.round(actions[:1000])).all())
-        none = np.logical_and.reduce(actions == 0, axis=1)
-        self._none += int(none.sum())
-        self._mark("none", none, row)
+        zero = np.logical_and.reduce(actions == 0, axis=1)
+        self._zero_rows += int(zero.sum())
+        self._mark("none", zero, row)
         low, high = self._space.low, self._space.high
         if low is None or high is None or low.shape != lows.shape:
             return
@@ -82,9 +82,9 @@ class ActionCheck:
         if self._rows == 0:
             return
         if self._low is None or self._high is None:
-            yield from self._choices(summary)
+            yield from self._report_choices(summary)
             return
-        yield from self._nothing()
+        yield from self._zero_actions()
         low, high = self._space.low, self._space.high
         if low is None or high is None:
             limits = f"{self._low.min():.3g} to {self._high.max():.3g}"
@@ -107,9 +107,9 @@ class ActionCheck:
             )
             return
         yield from self._outside_box(summary, low, high)
-        yield from self._on_edge()
+        yield from self._saturated()
 
-    def _choices(self, summary: DataSummary) -> Iterator[Finding | Fact]:
+    def _report_choices(self, summary: DataSummary) -> Iterator[Finding | Fact]:
         if self._bad:
             yield Finding(
                 "error",
@@ -136,15 +136,16 @@ class ActionCheck:
             "actions", f"{len(counts)} choices · the most frequent in {usual} of the rows", {"counts": parts}
         )
 
-    def _nothing(self) -> Iterator[Finding]:
-        part = self._none / self._rows
+    def _zero_actions(self) -> Iterator[Finding]:
+        part = self._zero_rows / self._rows
         if part < 1e-3:
             return
-        every = self._none == self._rows
+        every = self._zero_rows == self._rows
         yield Finding(
             "error" if every else "warning" if part > 0.02 else "note",
             "zero actions",
-            f"{share(self._none, self._rows)} of the actions ({self._none:,}) are zero in every dimension",
+            f"{share(self._zero_rows, self._rows)} of the actions ({self._zero_rows:,}) are zero in every "
+            "dimension",
             "the effect of other actions is not in the data"
             if every
             else (
@@ -198,7 +199,7 @@ class ActionCheck:
                 "convert the actions in the source, or declare a box with their range (action_space)",
             )
 
-    def _on_edge(self) -> Iterator[Finding]:
+    def _saturated(self) -> Iterator[Finding]:
         part = np.asarray(self._edge) / self._rows
         if part.max() < 0.1:
             return

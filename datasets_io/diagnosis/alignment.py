@@ -15,7 +15,7 @@ from datasets_io.diagnosis.sample import Windows
 from datasets_io.diagnosis.summary import DataSummary
 from datasets_io.episode import Array
 
-FIT, TEST = 12_000, 4_000
+MAX_FIT_ROWS, MAX_TEST_ROWS = 12_000, 4_000
 """Maximum number of rows to fit on and to test on."""
 BINS = 24
 """Number of bins of the correlation ratio that selects dimensions for the nearest neighbours."""
@@ -38,14 +38,14 @@ def check_alignment(summary: DataSummary) -> Iterator[Finding | Fact]:
     before, own, after = (_explained(step, rewards, fit, test) for step in steps)
     found = False
     for word, where, other in (("before", -1, before), ("after", 1, after)):
-        if _better(other, own):
+        if _is_better(other, own):
             found = True
-            yield _shifted(word, where, other, own)
+            yield _shift_finding(word, where, other, own)
     if not found and len(np.unique(inner.rewards)) == 2:
-        yield from _late(inner, rewards, fit, test)
+        yield from _late_reward(inner, rewards, fit, test)
 
 
-def _better(one: float, other: float) -> bool:
+def _is_better(one: float, other: float) -> bool:
     """Return true if R² `one` is above 0.3 and leaves less than half of the unexplained share of `other`."""
     return one > 0.3 and 1 - one < 0.5 * (1 - other) and one - other > 1e-4
 
@@ -58,7 +58,7 @@ def _split(windows: Windows) -> tuple[Array, Array]:
         groups = np.arange(len(windows)) * 20 // len(windows)
     held_out = rng.random(int(groups.max()) + 1)[groups] < 0.3
     fit, test = np.flatnonzero(~held_out), np.flatnonzero(held_out)
-    return rng.permutation(fit)[:FIT], rng.permutation(test)[:TEST]
+    return rng.permutation(fit)[:MAX_FIT_ROWS], rng.permutation(test)[:MAX_TEST_ROWS]
 
 
 def _step(windows: Windows, shift: int, choices: int | None) -> Array:
@@ -116,7 +116,7 @@ def _correlation_ratio(column: Array, target: Array) -> float:
     return float((counts * np.square(means - target.mean())).sum() / total) if total > 0 else 0.0
 
 
-def _shifted(word: str, where: int, other: float, own: float) -> Finding:
+def _shift_finding(word: str, where: int, other: float, own: float) -> Finding:
     turn = "rewards[1:] against observations[:-1]" if where < 0 else "rewards[:-1] against observations[1:]"
     return Finding(
         "warning",
@@ -129,10 +129,10 @@ def _shifted(word: str, where: int, other: float, own: float) -> Finding:
     )
 
 
-def _late(windows: Windows, rewards: Array, fit: Array, test: Array) -> Iterator[Finding]:
+def _late_reward(windows: Windows, rewards: Array, fit: Array, test: Array) -> Iterator[Finding]:
     """Report a two-valued reward that depends on the state before the action, not on the state after it."""
     now, new = (_explained(windows.obs[:, at].astype(np.float64), rewards, fit, test) for at in (1, 2))
-    if now < 0.5 or not _better(now, new):
+    if now < 0.5 or not _is_better(now, new):
         return
     rare = min(np.unique(windows.rewards), key=lambda value: (windows.rewards == value).sum())
     yield Finding(

@@ -9,9 +9,9 @@ from datasets_io.diagnosis.neighbours import Projection, tree
 from datasets_io.diagnosis.summary import DataSummary
 from datasets_io.episode import Array
 
-QUERIES, NEAREST = 1000, 64
+MAX_QUERIES, NEAREST = 1000, 64
 """Number of states at which the variation is measured, and of neighbours of each state."""
-CERTAIN = 5e-3
+DETERMINISTIC_NOISE = 5e-3
 """Noise, as a share of the half box, below which the behaviour is reported as deterministic."""
 
 
@@ -23,7 +23,7 @@ def check_behaviour(summary: DataSummary) -> Iterator[Finding | Fact]:
         return
     points = project(windows.obs[:, 1])
     rng = np.random.default_rng(5)
-    queries = rng.permutation(len(points))[:QUERIES]
+    queries = rng.permutation(len(points))[:MAX_QUERIES]
     _, near = tree(points).query(points[queries], NEAREST)
     if summary.discrete:
         yield from _discrete(windows.actions[:, 1, 0][near].astype(int), summary.actions.choices or 1)
@@ -65,7 +65,7 @@ def _continuous(states: Array, actions: Array, summary: DataSummary) -> Iterator
         "states, per dimension: an upper bound. Nonlinearity between neighbours counts as noise, and two "
         "modes count as one wide mode.",
     )
-    if usual < CERTAIN:
+    if usual < DETERMINISTIC_NOISE:
         yield Finding(
             "note",
             "behaviour",

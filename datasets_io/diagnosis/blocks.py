@@ -14,9 +14,9 @@ from datasets_io.errors import DataError
 from datasets_io.shards.reading import Shards
 from datasets_io.source import Source
 
-VALUES = 4_000_000
+MAX_VALUES = 4_000_000
 """Approximate number of observation values per block."""
-ROWS = 32_768
+MAX_ROWS = 32_768
 """Approximate maximum number of rows per block."""
 
 
@@ -134,7 +134,7 @@ def _pieces(starts: Array, rows: int, width: int) -> Iterator[tuple[int, int]]:
 
 def rows_per_block(width: int) -> int:
     """Return the number of rows per block for observations of `width` numbers."""
-    return int(np.clip(VALUES // max(width, 1), 256, ROWS))
+    return int(np.clip(MAX_VALUES // max(width, 1), 256, MAX_ROWS))
 
 
 class SourceBlocks:
@@ -231,8 +231,8 @@ class SourceBlocks:
         if len(self.refusals) < 20:  # a source may have the same fault in every episode
             what = error.what.rstrip(".")
             rows = () if row is None else (row,)
-            means = " ".join(error.expected.split()) or "an ingest refuses the data"
-            self.refusals.append(Finding("error", "schema", what, means, error.attempt, rows))
+            means = " ".join(error.hint.split()) or "an ingest refuses the data"
+            self.refusals.append(Finding("error", "schema", what, means, error.try_, rows))
 
 
 def _flat(arrays: list[Array]) -> Array:

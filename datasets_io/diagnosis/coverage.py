@@ -11,9 +11,9 @@ from datasets_io.diagnosis.sample import Reservoir, Windows, spread_columns
 from datasets_io.diagnosis.summary import DataSummary
 from datasets_io.episode import Array
 
-EPISODES, STEPS, COLUMNS = 48, 2048, 16
+MAX_EPISODES, MAX_STEPS, MAX_TRACE_COLUMNS = 48, 2048, 16
 """Maximum numbers of episodes, steps per episode and columns for the autocorrelation."""
-POINTS = 4000
+MAX_POINTS = 4000
 """Maximum number of rows of each data set in a comparison of distances."""
 
 
@@ -21,20 +21,20 @@ class EffectiveRowsCheck:
     """Estimator of the effective number of independent rows, from a sample of whole episodes."""
 
     def __init__(self) -> None:
-        self._chosen = Reservoir(EPISODES, seed=3)
+        self._chosen = Reservoir(MAX_EPISODES, seed=3)
         self._rows = 0
 
     def add(self, block: Block) -> None:
         """Sample from the episodes of a block without NaN and infinity."""
-        columns = spread_columns(block.obs.shape[1], COLUMNS)
+        columns = spread_columns(block.obs.shape[1], MAX_TRACE_COLUMNS)
         finite = np.logical_and.reduceat(block.finite, block.starts)
         episodes, keys = self._chosen.choose(np.flatnonzero(finite))
         self._rows += len(block)
-        if len(episodes) > EPISODES:
-            least = np.argpartition(keys, EPISODES)[:EPISODES]
+        if len(episodes) > MAX_EPISODES:
+            least = np.argpartition(keys, MAX_EPISODES)[:MAX_EPISODES]
             episodes, keys = episodes[least], keys[least]
-        lengths = np.minimum(block.lengths[episodes], STEPS)
-        traces = np.zeros((len(episodes), STEPS, len(columns)), np.float32)
+        lengths = np.minimum(block.lengths[episodes], MAX_STEPS)
+        traces = np.zeros((len(episodes), MAX_STEPS, len(columns)), np.float32)
         for trace, episode, length in zip(traces, episodes, lengths, strict=True):
             start = block.starts[episode]
             trace[:length] = block.obs[start : start + length][:, columns]
@@ -105,48 +105,48 @@ def check_novelty(summary: DataSummary) -> Iterator[Finding | Fact]:
     if len(summary.episodes) >= 8:
         middle = np.median(windows.episode)
         late = windows.episode > middle
-        far = _farther(windows.obs[late, 1], windows.obs[~late, 1], windows.episode[~late])
-        if far is not None:
+        distance = _relative_distance(windows.obs[late, 1], windows.obs[~late, 1], windows.episode[~late])
+        if distance is not None:
             yield Fact(
                 "novelty",
-                f"the later half is {far[0]:.2g} times as far from the earlier half as parts of the earlier "
-                f"half from each other; {100 * far[1]:.0f} % of it is outside the earlier half",
-                {"ratio": far[0], "outside": far[1]},
-                _HOW,
+                f"the later half is {distance[0]:.2g} times as far from the earlier half as parts of the "
+                f"earlier half from each other; {100 * distance[1]:.0f} % of it is outside the earlier half",
+                {"ratio": distance[0], "outside": distance[1]},
+                _NOVELTY_METHOD,
             )
-            if far[1] > 0.2:
+            if distance[1] > 0.2:
                 yield Finding(
                     "note",
                     "novelty",
-                    f"later episodes visit other states than earlier ones: {100 * far[1]:.0f} % of their "
-                    "rows are outside the states of the earlier half (5 % would be usual)",
+                    f"later episodes visit other states than earlier ones: {100 * distance[1]:.0f} % of "
+                    "their rows are outside the states of the earlier half (5 % would be usual)",
                     "the behaviour changed during the recording, as in a replay buffer: a split by time, or "
                     "the first episodes alone, has another distribution",
                     "shuffle episodes before a split",
                 )
     if summary.against is not None:
-        yield from _compared(windows, *summary.against)
+        yield from _compare_with(windows, *summary.against)
 
 
-_HOW = (
+_NOVELTY_METHOD = (
     "Distances to the nearest neighbour among at most 4,000 rows of other episodes, in up to 8 principal "
     "components of the standardised observations; a row is outside if its distance exceeds the 95 % quantile "
     "within the reference. With many dimensions, differences in single columns may not be visible."
 )
 
 
-def _compared(windows: Windows, name: str, other: Windows) -> Iterator[Finding | Fact]:
-    far = _farther(windows.obs[:, 1], other.obs[:, 1], other.episode)
-    if far is None:
+def _compare_with(windows: Windows, name: str, other: Windows) -> Iterator[Finding | Fact]:
+    distance = _relative_distance(windows.obs[:, 1], other.obs[:, 1], other.episode)
+    if distance is None:
         return
-    outside = f"{100 * far[1]:.0f} % of the rows are outside the states of {name}"
+    outside = f"{100 * distance[1]:.0f} % of the rows are outside the states of {name}"
     yield Fact(
         f"beside {name}",
-        f"{far[0]:.2g} times as far from {name} as parts of {name} from each other; {outside}",
-        {"ratio": far[0], "outside": far[1], "against": name},
-        _HOW,
+        f"{distance[0]:.2g} times as far from {name} as parts of {name} from each other; {outside}",
+        {"ratio": distance[0], "outside": distance[1], "against": name},
+        _NOVELTY_METHOD,
     )
-    if far[1] > 0.2:
+    if distance[1] > 0.2:
         yield Finding(
             "note",
             "novelty",
@@ -156,7 +156,7 @@ def _compared(windows: Windows, name: str, other: Windows) -> Iterator[Finding |
         )
 
 
-def _farther(points: Array, known: Array, episode: Array) -> tuple[float, float] | None:
+def _relative_distance(points: Array, known: Array, episode: Array) -> tuple[float, float] | None:
     """Compare the distance of points to known data with the distance between halves of the known episodes.
 
     Returns:
@@ -168,12 +168,12 @@ def _farther(points: Array, known: Array, episode: Array) -> tuple[float, float]
     project = Projection.of(known)
     if project is None or min(side.sum(), (~side).sum(), len(points)) < 50:
         return None
-    count = min(POINTS, int(side.sum()), int((~side).sum()), len(points))
+    count = min(MAX_POINTS, int(side.sum()), int((~side).sum()), len(points))
     base, other_half, new = (
         project(rows[rng.permutation(len(rows))[:count]]) for rows in (known[side], known[~side], points)
     )
-    near = tree(base)
-    usual, far = near.query(other_half)[0], near.query(new)[0]
+    neighbours = tree(base)
+    usual, distance = neighbours.query(other_half)[0], neighbours.query(new)[0]
     if np.median(usual) <= 0:
         return None
-    return float(np.median(far) / np.median(usual)), float((far > np.quantile(usual, 0.95)).mean())
+    return float(np.median(distance) / np.median(usual)), float((distance > np.quantile(usual, 0.95)).mean())

@@ -82,9 +82,9 @@ def diagnose_shards(
     """
     space = ActionSpace.of(shards.action_space)
     limit = horizon(shards.env_id, shards.env_options)
-    stream = _counted(shard_blocks(shards), progress)
+    stream = _with_progress(shard_blocks(shards), progress)
     checks, summary = _examine(stream, space, limit, _ingest_command(shards), against)
-    return _conclude(shards.name, checks, summary, shards.manifest.faults, [])
+    return _collect_results(shards.name, checks, summary, shards.manifest.faults, [])
 
 
 def diagnose_source(
@@ -115,8 +115,8 @@ def diagnose_source(
     space, trouble = _action_space(blocks.source)
     first_blocks = [] if first is None else [first]
     limit = horizon(blocks.source.env, blocks.source.env_options)
-    checks, summary = _examine(_chain(first_blocks, stream), space, limit, ingest_command, against)
-    return _conclude(name, checks, summary, blocks.source.faults, [*blocks.refusals, *trouble])
+    checks, summary = _examine(_with_first(first_blocks, stream), space, limit, ingest_command, against)
+    return _collect_results(name, checks, summary, blocks.source.faults, [*blocks.refusals, *trouble])
 
 
 def _ingest_command(shards: Shards) -> str:
@@ -128,13 +128,13 @@ def _ingest_command(shards: Shards) -> str:
     return f"off2on data add {shlex.join(words)} --overwrite".replace("'…'", "…")
 
 
-def _chain(first_blocks: list[Block], stream: Iterator[Block]) -> Iterator[Block]:
+def _with_first(first_blocks: list[Block], stream: Iterator[Block]) -> Iterator[Block]:
     while first_blocks:  # popped, so that the memory is freed
         yield first_blocks.pop()
     yield from stream
 
 
-def _counted(blocks: Iterable[Block], progress: Progress | None) -> Iterator[Block]:
+def _with_progress(blocks: Iterable[Block], progress: Progress | None) -> Iterator[Block]:
     rows = 0
     for block in blocks:
         yield block
@@ -193,7 +193,7 @@ def _sample(shards: Shards, width: int) -> Windows:
     return windows
 
 
-def _conclude(
+def _collect_results(
     name: str, checks: list[Check], summary: DataSummary | None, faults: Any, refusals: list[Finding]
 ) -> Diagnosis:
     results: list[Finding | Fact] = list(refusals)

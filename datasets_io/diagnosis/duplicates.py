@@ -11,7 +11,7 @@ from datasets_io.diagnosis.sample import spread_columns
 from datasets_io.diagnosis.summary import DataSummary
 from datasets_io.episode import Array
 
-KEPT = 200_000
+MAX_HASHES = 200_000
 """Number of hashes kept; above it only hashes below a bound are kept, so that equal rows stay together."""
 
 
@@ -24,9 +24,9 @@ class DuplicateCheck:
     _bound: int = 2**64 - 1
     _count: int = 0
     _episodes: list[Array] = field(default_factory=list)
-    _still: int = 0
+    _unchanged: int = 0
     _pairs: int = 0
-    _first_still: int | None = None
+    _first_unchanged: int | None = None
 
     def add(self, block: Block) -> None:
         """Add the hashes of a block."""
@@ -34,84 +34,84 @@ class DuplicateCheck:
         hashes = _hash(np.concatenate([obs, block.actions.reshape(len(obs), -1), block.rewards[:, None]], 1))
         within = np.arange(len(hashes)) - np.repeat(block.starts, block.lengths)
         self._episodes.append(np.add.reduceat(_mix(hashes + _mix(within.astype(np.uint64))), block.starts))
-        stay = hashes <= self._bound
-        self._rows.append(hashes[stay])
-        self._numbers.append(block.row[stay])
-        self._count += int(stay.sum())
-        while self._count > 2 * KEPT:
+        keep = hashes <= self._bound
+        self._rows.append(hashes[keep])
+        self._numbers.append(block.row[keep])
+        self._count += int(keep.sum())
+        while self._count > 2 * MAX_HASHES:
             self._halve()
         pairs = ~block.last[:-1]
-        still = (obs[1:] == obs[:-1]).all(1) & pairs
+        unchanged = (obs[1:] == obs[:-1]).all(1) & pairs
         self._pairs += int(pairs.sum())
-        if still.any() and self._first_still is None:
-            self._first_still = int(block.row[np.argmax(still)])
-        self._still += int(still.sum())
+        if unchanged.any() and self._first_unchanged is None:
+            self._first_unchanged = int(block.row[np.argmax(unchanged)])
+        self._unchanged += int(unchanged.sum())
 
     def _halve(self) -> None:
         self._bound //= 2
         hashes, rows = np.concatenate(self._rows), np.concatenate(self._numbers)
-        stay = hashes <= self._bound
-        self._rows, self._numbers, self._count = [hashes[stay]], [rows[stay]], int(stay.sum())
+        keep = hashes <= self._bound
+        self._rows, self._numbers, self._count = [hashes[keep]], [rows[keep]], int(keep.sum())
 
     def report(self, summary: DataSummary) -> Iterator[Finding | Fact]:
         """Report duplicate rows, duplicate episodes, and observations that repeat between steps."""
-        few = summary.windows is not None and _few_states(summary.windows.obs[:, 1])
-        yield from self._rows_twice(few)
-        yield from self._episodes_twice(summary, few)
-        part = self._still / max(self._pairs, 1)
-        if part > 0.01 and not few:
+        has_few_states = summary.windows is not None and _has_few_states(summary.windows.obs[:, 1])
+        yield from self._duplicate_rows(has_few_states)
+        yield from self._duplicate_episodes(summary, has_few_states)
+        part = self._unchanged / max(self._pairs, 1)
+        if part > 0.01 and not has_few_states:
             yield Finding(
                 "warning" if part > 0.1 else "note",
                 "still",
-                f"in {share(self._still, self._pairs)} of the steps the observation does not change",
+                f"in {share(self._unchanged, self._pairs)} of the steps the observation does not change",
                 "actions seem to have no effect; possible causes are a sensor slower than the steps or an "
                 "interrupted recording",
                 "record at the rate of the sensor, or leave these rows out",
-                () if self._first_still is None else (self._first_still,),
+                () if self._first_unchanged is None else (self._first_unchanged,),
             )
 
-    def _rows_twice(self, few: bool) -> Iterator[Finding]:
+    def _duplicate_rows(self, has_few_states: bool) -> Iterator[Finding]:
         hashes, rows = np.concatenate(self._rows), np.concatenate(self._numbers)
         order = np.argsort(hashes, kind="stable")
-        again = np.flatnonzero(hashes[order][1:] == hashes[order][:-1]) + 1
-        part = len(again) / max(len(hashes), 1)
+        repeated = np.flatnonzero(hashes[order][1:] == hashes[order][:-1]) + 1
+        part = len(repeated) / max(len(hashes), 1)
         if part < 1e-3:
             return
-        severity: Severity = "note" if few or part < 0.02 else "warning"
+        severity: Severity = "note" if has_few_states or part < 0.02 else "warning"
         yield Finding(
             severity,
             "copies",
-            f"{share(len(again), len(hashes))} of the rows are copies of an earlier row (observation, "
+            f"{share(len(repeated), len(hashes))} of the rows are copies of an earlier row (observation, "
             "action and reward, bit by bit)",
             "there are few different states, which recur"
-            if few
+            if has_few_states
             else (
                 "duplicates have a higher weight in training, and rows in both parts of a split make a test "
                 "invalid"
             ),
-            "" if few else "merge each log once, and drop rows that were written twice",
-            tuple(np.sort(rows[order][again])[:5]),
+            "" if has_few_states else "merge each log once, and drop rows that were written twice",
+            tuple(np.sort(rows[order][repeated])[:5]),
         )
 
-    def _episodes_twice(self, summary: DataSummary, few: bool) -> Iterator[Finding]:
+    def _duplicate_episodes(self, summary: DataSummary, has_few_states: bool) -> Iterator[Finding]:
         hashes, lengths = np.concatenate(self._episodes), summary.episodes.lengths
         long = np.flatnonzero(lengths >= 5)
         order = long[np.argsort(hashes[long], kind="stable")]
-        again = order[1:][hashes[order][1:] == hashes[order][:-1]]
-        if not len(again):
+        repeated = order[1:][hashes[order][1:] == hashes[order][:-1]]
+        if not len(repeated):
             return
-        again = np.sort(again)
+        repeated = np.sort(repeated)
         yield Finding(
-            "note" if few else "warning",
+            "note" if has_few_states else "warning",
             "copies",
-            f"{len(again):,} of {len(lengths):,} episodes are copies of an earlier episode, step by step",
+            f"{len(repeated):,} of {len(lengths):,} episodes are copies of an earlier episode, step by step",
             "there are fewer independent episodes than counted; intervals over episodes are too narrow",
             "add each file once: the same log may be in two folders",
-            tuple(summary.episodes.rows[again][:5]),
+            tuple(summary.episodes.rows[repeated][:5]),
         )
 
 
-def _few_states(obs: Array) -> bool:
+def _has_few_states(obs: Array) -> bool:
     """Return true if the data have few different observations, as in a tabular task."""
     sampled = obs[:: max(1, len(obs) // 5000)]
     return len(np.unique(sampled, axis=0)) < 0.5 * len(sampled)

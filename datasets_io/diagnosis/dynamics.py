@@ -12,11 +12,11 @@ import numpy as np
 
 from datasets_io.episode import Array
 
-FLOOR = 0.01
+MIN_UNIT = 0.01
 """Minimum of the residual unit, in standard deviations of the state, so that rounding is not a jump."""
-CAP = 30.0
+MAX_RESIDUAL = 30.0
 """Maximum of a residual, in units, so that no dimension outweighs all others."""
-STILL = 0.9
+MAX_CONSTANT_SHARE = 0.9
 """Share of steps without change above which a dimension (a goal, a contact force) is not used."""
 
 
@@ -55,7 +55,7 @@ class LinearDynamics:
         """
         if len(obs) < 2:
             return None
-        moves = (obs.std(0, dtype=np.float64) > 1e-8) & ((obs == new_obs).mean(0) <= STILL)
+        moves = (obs.std(0, dtype=np.float64) > 1e-8) & ((obs == new_obs).mean(0) <= MAX_CONSTANT_SHARE)
         encoded = _encode(actions, choices)
         if not moves.any() or len(obs) < 2 * (moves.sum() + encoded.shape[1] + 1):
             return None
@@ -72,7 +72,7 @@ class LinearDynamics:
             residual = np.abs(target - inputs @ weights)
             # The 95 % quantile prevents that dimensions with rare impacts dominate the score.
             usual = np.maximum(1.4826 * np.median(residual, 0), np.quantile(residual, 0.95, axis=0) / 2)
-            unit = np.maximum(usual, FLOOR)
+            unit = np.maximum(usual, MIN_UNIT)
             score = _score(residual / unit)
             keep = score <= np.quantile(score, 0.95)
         parts = moves, centre, scale, model.action_centre, action_scale, weights, unit, choices
@@ -92,7 +92,7 @@ class LinearDynamics:
 
 
 def _score(units: Array) -> Array:
-    capped = np.minimum(units, CAP)
+    capped = np.minimum(units, MAX_RESIDUAL)
     if capped.shape[1] == 1:
         return capped[:, 0]
     squares = np.square(capped)

@@ -12,14 +12,14 @@ from datasets_io.diagnosis.sample import Reservoir, Windows, spread_columns
 from datasets_io.diagnosis.summary import DataSummary
 from datasets_io.episode import Array
 
-CANDIDATES = 4096
+MAX_CANDIDATES = 4096
 """Number of steps with the highest scores that are kept."""
-NEAR = 0.2
+CONTINUATION_SHARE = 0.2
 """Share of the score of a random pair below which an episode counts as a continuation of the previous one. (A
 usual step scores less; but without the last transition, its action is unknown.)"""
-BOUNDARIES = 20_000
+MAX_BOUNDARIES = 20_000
 """Number of sampled pairs of the end of an episode and the start of the next one."""
-SUSPECT, SURE = 0.6, 0.75
+POSSIBLE_RESET, CERTAIN_RESET = 0.6, 0.75
 """Shares of the score of a random pair of states, above which a step may be, or must be, a reset.
 
 Measured on data without missing ends (Gymnasium's classic control and MuJoCo, Adroit demonstrations): impacts
@@ -66,21 +66,21 @@ class EpisodeBoundaryCheck:
         self._choices = choices
         self._model: LinearDynamics | None = None
         self._steps: list[dict[str, Array]] = []
-        self._ends = Reservoir(BOUNDARIES, seed=1)
+        self._ends = Reservoir(MAX_BOUNDARIES, seed=1)
         self._before: dict[str, Array] | None = None
 
     def add(self, block: Block) -> None:
         """Score the steps of a block and sample from its episode ends."""
         columns = spread_columns(block.obs.shape[1])
         new_obs, known = block.new_obs
-        fine = np.flatnonzero(known & block.finite & np.isfinite(new_obs).all(1))
+        finite = np.flatnonzero(known & block.finite & np.isfinite(new_obs).all(1))
         actions = block.actions.reshape(len(block), -1)
         actions = actions[:, spread_columns(actions.shape[1], 32)].astype(np.float32)
         steps = {
-            "obs": block.obs[fine][:, columns],
-            "actions": actions[fine],
-            "new_obs": new_obs[fine][:, columns],
-            "row": block.row[fine],
+            "obs": block.obs[finite][:, columns],
+            "actions": actions[finite],
+            "new_obs": new_obs[finite][:, columns],
+            "row": block.row[finite],
         }
         self._model = self._model or LinearDynamics.fit(
             steps["obs"], steps["actions"], steps["new_obs"], self._choices
@@ -91,12 +91,12 @@ class EpisodeBoundaryCheck:
         self._add_ends(block, columns, actions)
 
     def _worst(self, steps: dict[str, Array]) -> dict[str, Array]:
-        if len(steps["row"]) <= CANDIDATES:
+        if len(steps["row"]) <= MAX_CANDIDATES:
             return steps
         if self._model is None:  # without a changing dimension there are no jumps
             return {name: values[:0] for name, values in steps.items()}
         score = self._model.score(steps["obs"], steps["actions"], steps["new_obs"])
-        worst = np.argpartition(-score, CANDIDATES)[:CANDIDATES]
+        worst = np.argpartition(-score, MAX_CANDIDATES)[:MAX_CANDIDATES]
         return {name: values[worst] for name, values in steps.items()}
 
     def _add_ends(self, block: Block, columns: Array, actions: Array) -> None:
@@ -116,8 +116,8 @@ class EpisodeBoundaryCheck:
         self._before = {name: values[-1:] for name, values in ends.items()}
         pairs = {name: values[:-1] for name, values in ends.items()}
         pairs |= {name: values[len(values) - len(pairs["row"]) :] for name, values in begins.items()}
-        fine = np.isfinite(pairs["obs"]).all(1) & np.isfinite(pairs["new_obs"]).all(1)
-        rows, keys = self._ends.choose(np.flatnonzero(fine))
+        finite = np.isfinite(pairs["obs"]).all(1) & np.isfinite(pairs["new_obs"]).all(1)
+        rows, keys = self._ends.choose(np.flatnonzero(finite))
         self._ends.add(keys, {name: values[rows] for name, values in pairs.items()})
 
     def report(self, summary: DataSummary) -> Iterator[Finding | Fact]:
@@ -128,18 +128,18 @@ class EpisodeBoundaryCheck:
         yield from self._jumps(summary, scale)
         ends = self._ends.columns()
         if ends:
-            yield from _continued(summary, scale, ends)
+            yield from _continuing_ends(summary, scale, ends)
 
     def _jumps(self, summary: DataSummary, scale: JumpScale) -> Iterator[Finding]:
         steps = _join(self._steps)
         score = scale.model.score(steps["obs"], steps["actions"], steps["new_obs"])
-        sure = score > SURE * scale.random
-        suspect = score > SUSPECT * scale.random
-        if not sure.any():
+        certain = score > CERTAIN_RESET * scale.random
+        possible = score > POSSIBLE_RESET * scale.random
+        if not certain.any():
             return
-        rows = np.sort(steps["row"][suspect if suspect.sum() > 3 else sure])
-        most = "or more " if len(rows) >= CANDIDATES else ""
-        times = np.median(score[suspect]) / scale.usual
+        rows = np.sort(steps["row"][possible if possible.sum() > 3 else certain])
+        most = "or more " if len(rows) >= MAX_CANDIDATES else ""
+        times = np.median(score[possible]) / scale.usual
         far = f"{times:.0f}" if times < 1000 else "more than 1,000"
         yield Finding(
             "error" if len(rows) > max(10, 1e-3 * summary.rows) else "warning",
@@ -154,13 +154,13 @@ class EpisodeBoundaryCheck:
         )
 
 
-def _continued(summary: DataSummary, scale: JumpScale, ends: dict[str, Array]) -> Iterator[Finding]:
+def _continuing_ends(summary: DataSummary, scale: JumpScale, ends: dict[str, Array]) -> Iterator[Finding]:
     """Report episode ends at which the next episode starts in the last state of this one."""
     score = scale.model.score(ends["obs"], ends["actions"], ends["new_obs"])
-    goes_on = score <= max(scale.usual, NEAR * scale.random)
+    continues = score <= max(scale.usual, CONTINUATION_SHARE * scale.random)
     done = ends["terminated"].astype(bool)
     for kind, among in (("terminal", done), ("cut", ~done)):
-        both = goes_on & among
+        both = continues & among
         if both.sum() < 3 or both.sum() < 0.2 * among.sum():
             continue
         rows = tuple(np.sort(ends["row"][both])[:8])
@@ -188,7 +188,7 @@ def _continued(summary: DataSummary, scale: JumpScale, ends: dict[str, Array]) -
             "episodes at timeouts only",
             rows,
         )
-        yield from _paid_once(ends, both)
+        yield from _rewarded_once(ends, both)
 
 
 def _total(summary: DataSummary, kind: str) -> int:
@@ -201,19 +201,19 @@ def _one_step_text(ends: dict[str, Array], both: Array) -> str:
     return f", {share(short, both.sum())} of them of one step" if short else ""
 
 
-def _paid_once(ends: dict[str, Array], both: Array) -> Iterator[Finding]:
+def _rewarded_once(ends: dict[str, Array], both: Array) -> Iterator[Finding]:
     """Report rewarded terminals whose next row has the same state, but no reward."""
-    paid = ends["reward"][both]
-    high = paid > np.median(ends["next_reward"])
-    unpaid = ends["next_reward"][both] < paid
-    if high.sum() < 3 or (high & unpaid).sum() < 0.5 * high.sum():
+    rewards = ends["reward"][both]
+    high = rewards > np.median(ends["next_reward"])
+    unrewarded = ends["next_reward"][both] < rewards
+    if high.sum() < 3 or (high & unrewarded).sum() < 0.5 * high.sum():
         return
-    rows = tuple(np.sort(ends["row"][both][high & unpaid])[:8])
+    rows = tuple(np.sort(ends["row"][both][high & unrewarded])[:8])
     yield Finding(
         "warning",
         "goal",
-        f"{share((high & unpaid).sum(), high.sum())} of the rewarded terminals are rewarded once: the next "
-        "row has the same state, without reward and terminal",
+        f"{share((high & unrewarded).sum(), high.sum())} of the rewarded terminals are rewarded once: the "
+        "next row has the same state, without reward and terminal",
         "equal states have different rewards; a critic averages them, and values at the goal are far too low",
         "set reward and terminal from the distance to the goal in every row (as in the other AntMaze data), "
         "or drop the rows after the goal",

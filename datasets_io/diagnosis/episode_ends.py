@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from datasets_io.diagnosis.finding import Fact, Finding, share
 from datasets_io.diagnosis.summary import DataSummary, EpisodeTable
 
-_RECORDED = "mark the cut as truncated, not terminated: timeouts (D4RL), truncated= (a table or an Episode)"
+_MARK_AS_TRUNCATED = (
+    "mark the cut as truncated, not terminated: timeouts (D4RL), truncated= (a table or an Episode)"
+)
 
 
 def check_ends(summary: DataSummary) -> Iterator[Finding | Fact]:
@@ -19,15 +21,15 @@ def check_ends(summary: DataSummary) -> Iterator[Finding | Fact]:
         f"{len(episodes):,} of {spread} · {done:,} ended by the task, {cut:,} cut off",
         {"count": len(episodes), "shortest": low, "longest": high, "terminated": done, "cut": cut},
     )
-    yield from _both(episodes)
-    yield from _no_end(summary)
+    yield from _marked_twice(episodes)
+    yield from _missing_ends(summary)
     yield from _too_long(summary)
-    yield from _horizon(summary)
-    yield from _one_step(episodes)
-    yield from _stops_early(episodes)
+    yield from _limit_as_terminal(summary)
+    yield from _single_steps(episodes)
+    yield from _incomplete_last(episodes)
 
 
-def _both(episodes: EpisodeTable) -> Iterator[Finding]:
+def _marked_twice(episodes: EpisodeTable) -> Iterator[Finding]:
     both = episodes.terminated & episodes.truncated
     if both.any():
         yield Finding(
@@ -41,7 +43,7 @@ def _both(episodes: EpisodeTable) -> Iterator[Finding]:
         )
 
 
-def _no_end(summary: DataSummary) -> Iterator[Finding]:
+def _missing_ends(summary: DataSummary) -> Iterator[Finding]:
     if len(summary.episodes) == 1 and summary.rows >= 1000:
         yield Finding(
             "warning",
@@ -70,36 +72,36 @@ def _too_long(summary: DataSummary) -> Iterator[Finding]:
     )
 
 
-def _horizon(summary: DataSummary) -> Iterator[Finding]:
+def _limit_as_terminal(summary: DataSummary) -> Iterator[Finding]:
     """Check for terminals that all come after the same number of steps."""
     episodes = summary.episodes
     lengths = episodes.lengths[episodes.terminated]
     if len(lengths) < 3 or episodes.lengths.max() < 2:
         return
     horizon = int(lengths.max())
-    at = int((lengths == horizon).sum())
+    at_limit = int((lengths == horizon).sum())
     known = summary.time_limit == horizon
     # Failures and successes are spread over steps; ten or more at the last possible step are a time limit.
-    is_limit = at >= 0.9 * len(lengths) or (
-        at >= 10 and at > 10 * (lengths == horizon - 1).sum() + 0.02 * len(lengths)
+    is_limit = at_limit >= 0.9 * len(lengths) or (
+        at_limit >= 10 and at_limit > 10 * (lengths == horizon - 1).sum() + 0.02 * len(lengths)
     )
     later = (episodes.lengths[~episodes.terminated] > horizon).any()
-    if later or not (is_limit or (known and at >= 3)):
+    if later or not (is_limit or (known and at_limit >= 3)):
         return
     limit = ", which is the environment's time limit" if known else ""
     yield Finding(
         "warning",
         "horizon",
-        f"{share(at, len(lengths))} of the {len(lengths):,} terminals come after exactly {horizon:,} "
+        f"{share(at_limit, len(lengths))} of the {len(lengths):,} terminals come after exactly {horizon:,} "
         f"steps{limit}, and no episode is longer: a time limit seems to be marked as terminal",
         "values near the limit are learned as if no reward came after it, although the state does not "
         "contain the remaining time",
-        _RECORDED,
+        _MARK_AS_TRUNCATED,
         tuple(episodes.rows[episodes.terminated][lengths == horizon][:3] + horizon - 1),
     )
 
 
-def _one_step(episodes: EpisodeTable) -> Iterator[Finding]:
+def _single_steps(episodes: EpisodeTable) -> Iterator[Finding]:
     one = episodes.lengths == 1
     if not one.any():
         return
@@ -123,7 +125,7 @@ def _one_step(episodes: EpisodeTable) -> Iterator[Finding]:
     )
 
 
-def _stops_early(episodes: EpisodeTable) -> Iterator[Finding]:
+def _incomplete_last(episodes: EpisodeTable) -> Iterator[Finding]:
     """Check for a last episode that is shorter than the other truncated ones, which have equal lengths."""
     cut = episodes.lengths[:-1][~episodes.terminated[:-1]]
     last = int(episodes.lengths[-1])

@@ -31,7 +31,7 @@ class KnownDefect(NamedTuple):
         return Finding("note", "known", f"{self.what} ({self.issue})", self.means, self.do)
 
 
-KNOWN_DEFECTS: tuple[KnownDefect, ...] = (
+DEFECTS: tuple[KnownDefect, ...] = (
     KnownDefect(
         r"antmaze-(umaze-diverse|medium-\w+|large-\w+)-v0",
         f"{_D4RL}77, {_D4RL}146",
@@ -130,4 +130,4 @@ def known_defects(name: str) -> list[KnownDefect]:
     """
     entry = find(name)
     full = name.removeprefix("d4rl/") if entry is None else entry.name
-    return [known for known in KNOWN_DEFECTS if re.fullmatch(known.names, full)]
+    return [known for known in DEFECTS if re.fullmatch(known.names, full)]

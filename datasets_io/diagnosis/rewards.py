@@ -12,7 +12,7 @@ from datasets_io.returns import returns_to_go
 
 DISCOUNT = 0.99
 """Discount of the returns-to-go; the default of most algorithms."""
-FEW = 8
+MAX_COUNTED_VALUES = 8
 """Maximum number of different rewards that are counted by value."""
 
 
@@ -47,7 +47,7 @@ class RewardCheck:
         values, counts = np.unique(rewards, return_counts=True)
         for value, count in zip(values.tolist(), counts.tolist(), strict=True):
             self._values[value] = self._values.get(value, 0) + count
-        if len(self._values) > FEW:
+        if len(self._values) > MAX_COUNTED_VALUES:
             self._values = None
             return
         ends = rewards[block.last][block.terminated]

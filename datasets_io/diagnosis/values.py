@@ -11,13 +11,13 @@ from datasets_io.diagnosis.summary import DataSummary
 from datasets_io.episode import Array
 from datasets_io.moments import Moments
 
-HUGE = 1e6
+MAX_VALUE = 1e6
 """Absolute value from which values are reported: losses grow with their square."""
-OVERFLOWS = 1.8e19
+OVERFLOW = 1.8e19
 """Absolute value from which the square overflows float32."""
-OUTLIER = 100.0
+MAX_SPREAD = 100.0
 """Maximum distance of a value from the median, in widths of the central 99.8 % of the values."""
-OFFSET = 1e5
+MAX_OFFSET = 1e5
 """Mean in standard deviations, above which float32, with seven digits, leaves two digits for the spread."""
 
 
@@ -83,12 +83,12 @@ class ValueCheck:
 
     def _huge(self, name: str) -> Iterator[Finding]:
         largest, row = self._largest[name]
-        if largest < HUGE:
+        if largest < MAX_VALUE:
             return
         sizes = np.maximum(np.abs(self._moments[name].low), np.abs(self._moments[name].high))
-        columns = np.flatnonzero(np.ravel(sizes) >= HUGE)
+        columns = np.flatnonzero(np.ravel(sizes) >= MAX_VALUE)
         where = f" (columns {listed([str(column) for column in columns])})" if sizes.ndim else ""
-        square = largest >= OVERFLOWS
+        square = largest >= OVERFLOW
         yield Finding(
             "error" if square else "warning",
             "huge",
@@ -110,7 +110,7 @@ class ValueCheck:
         moments = self._moments["obs"]
         reach = np.maximum(moments.high[columns] - middle, middle - moments.low[columns])
         times = reach / np.maximum(high - low, 1e-12)
-        out = (times > OUTLIER) & (high - low > 1e-6) & (reach < HUGE)
+        out = (times > MAX_SPREAD) & (high - low > 1e-6) & (reach < MAX_VALUE)
         if out.any():
             worst = int(np.argmax(np.where(out, times, 0)))
             yield Finding(
@@ -128,7 +128,7 @@ class ValueCheck:
         if moments is None:
             return
         std = np.sqrt(moments.m2 / moments.count)
-        lost = (std > 0) & (np.abs(moments.mean) > OFFSET * std)
+        lost = (std > 0) & (np.abs(moments.mean) > MAX_OFFSET * std)
         if lost.any():
             columns = [str(column) for column in np.flatnonzero(lost)]
             yield Finding(

@@ -1,4 +1,4 @@
-"""Made episodes for the doctor, and what it finds in them."""
+"""Synthetic episodes for tests of the diagnosis, and access to its findings."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from datasets_io.diagnosis.finding import Fact
 
 
 class Lab(Source):
-    """Episodes from a list."""
+    """Source of a list of episodes; exceptions in the list are raised."""
 
     def __init__(self, episodes: Sequence[Any], space: Any = None) -> None:
         self._episodes, self.action_space = list(episodes), space
@@ -25,8 +25,8 @@ class Lab(Source):
             yield episode
 
 
-def drift(lengths: Sequence[int], seed: int = 0, **changed: Any) -> list[Episode]:
-    """Random walks in two dimensions, pushed by the action, paid by the first coordinate."""
+def random_walks(lengths: Sequence[int], seed: int = 0, **changed: Any) -> list[Episode]:
+    """Simulate random walks in two dimensions that add the action; the reward is the first coordinate."""
     rng = np.random.default_rng(seed)
     episodes = []
     for steps in lengths:
