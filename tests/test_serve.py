@@ -20,8 +20,8 @@ import torch
 
 from datasets_io.shards.reading import Shards
 from off2on.policy import load_policy
-from off2on.serving.journal import EXTRAS, Journal, Refused, ServedEpisodes
-from off2on.serving.requests import LARGEST, BadRequest, Outcome
+from off2on.serving.journal import EXTRAS, Journal, RefusedEpisodesError, ServedEpisodes
+from off2on.serving.requests import MAX_BODY_BYTES, BadRequestError, Outcome
 
 pytest.importorskip("ray.serve", reason="ray[serve] is not installed")
 
@@ -41,10 +41,10 @@ class Service:
         self.start()
 
     def start(self) -> None:
-        with (self.lab / "said").open("w") as said:
+        with (self.lab / "said").open("w") as given:
             self.process = subprocess.Popen(
                 [OFF2ON, "serve", *self.words], cwd=self.lab, env=self.environment,
-                stdout=said, stderr=said, start_new_session=True,
+                stdout=given, stderr=given, start_new_session=True,
             )  # fmt: skip
         deadline = time.monotonic() + PATIENCE
         while "serving " not in (self.lab / "said").read_text():
@@ -113,9 +113,9 @@ def test_answers_are_the_policys_alone_in_lists_and_many_at_once(service: Servic
     np.testing.assert_allclose(answer["actions"], expected, rtol=1e-5, atol=1e-6)
     assert answer["log_prob"] is None, "nothing was drawn"
     with ThreadPoolExecutor(8) as pool:
-        alone = list(pool.map(lambda one: service.ask("/act", {"obs": one})[1], obs.tolist()))
-    np.testing.assert_allclose([each["actions"] for each in alone], expected, rtol=1e-5, atol=1e-6)
-    assert {each["version"] for each in alone} == {answer["version"]}
+        answers = list(pool.map(lambda one: service.ask("/act", {"obs": one})[1], obs.tolist()))
+    np.testing.assert_allclose([each["actions"] for each in answers], expected, rtol=1e-5, atol=1e-6)
+    assert {each["version"] for each in answers} == {answer["version"]}
     told = service.ask("/version")[1]
     assert (told["version"], told["algorithm"]) == (answer["version"], "td3_bc")
 
@@ -123,20 +123,20 @@ def test_answers_are_the_policys_alone_in_lists_and_many_at_once(service: Servic
 @pytest.mark.parametrize(
     ("path", "body", "status", "words"),
     [
-        ("/act", b"{", 400, "no JSON"),
+        ("/act", b"{", 400, "not JSON"),
         ("/act", {}, 400, "no 'obs'"),
         ("/act", {"obs": [1, 2]}, 400, "shape (2,)"),
         ("/act", {"obs": []}, 400, "shape"),
         ("/act", {"obs": [[1, 2, 3], [1, 2]]}, 400, "different lengths"),
-        ("/act", {"obs": ["a", "b", "c"]}, 400, "no number"),
+        ("/act", {"obs": ["a", "b", "c"]}, 400, "not a number"),
         ("/act", b'{"obs": [NaN, 0, 0]}', 400, "NaN"),
-        ("/act", {"obs": [1, 2, 3], "episde": "x"}, 400, "unknown: episde"),
-        ("/act", {"obs": [[1, 2, 3]], "episode": "x"}, 400, "one observation at a time"),
+        ("/act", {"obs": [1, 2, 3], "episde": "x"}, 400, "episde"),
+        ("/act", {"obs": [[1, 2, 3]], "episode": "x"}, 400, "one observation per request"),
         ("/act", {"obs": [[0, 0, 0]] * 5000}, 413, "5,000 observations"),
         ("/reward", {"id": "nobody", "reward": 1.0}, 404, "no action has the id"),
         ("/reward", {"id": "x", "reward": "much"}, 400, "'reward' must be"),
         ("/reward", {"id": "x", "reward": 1, "terminated": True}, 400, "needs 'next_obs'"),
-        ("/nowhere", {"obs": [1, 2, 3]}, 404, "nothing at /nowhere"),
+        ("/nowhere", {"obs": [1, 2, 3]}, 404, "/nowhere"),
     ],
 )
 @pytest.mark.slow
@@ -148,8 +148,8 @@ def test_bad_requests_are_told_why(service: Service, path: str, body: Any, statu
 @pytest.mark.slow
 def test_a_body_that_is_too_large_is_not_taken_in(service: Service):
     with socket.create_connection(("127.0.0.1", service.port)) as client:
-        said = f"POST /act HTTP/1.1\r\nHost: x\r\nContent-Length: {LARGEST + 1}\r\n\r\n"
-        client.sendall(said.encode())
+        given = f"POST /act HTTP/1.1\r\nHost: x\r\nContent-Length: {MAX_BODY_BYTES + 1}\r\n\r\n"
+        client.sendall(given.encode())
         client.settimeout(60)
         assert client.recv(64).startswith(b"HTTP/1.1 413"), "answered before it came"
 
@@ -222,12 +222,12 @@ def test_drawn_actions_come_with_their_density_and_are_kept_with_it(lab: Path, d
     service = Service(lab, data_root, run, "--explore", "--log", "explored", "--every", "1")
     obs = [[0.1, 0.2, 0.3]] * 300
     _, answer = service.ask("/act", {"obs": obs})
-    actions, said = np.array(answer["actions"]), np.array(answer["log_prob"])
+    actions, given = np.array(answer["actions"]), np.array(answer["log_prob"])
     assert actions.std() > 0.05, "it draws"
     middle = policy(lab)(torch.tensor(obs)).detach().numpy()
     inside = np.abs(actions) < 2  # the noise has a sigma of 0.1 in [-1, 1], of 0.2 in [-2, 2]
     expected = -0.5 * ((actions - middle) / 0.2) ** 2 - np.log(0.2 * np.sqrt(2 * np.pi))
-    np.testing.assert_allclose(said[inside[:, 0]], expected[inside], atol=1e-3)
+    np.testing.assert_allclose(given[inside[:, 0]], expected[inside], atol=1e-3)
     play(service, "drawn", 3)
     assert service.end(signal.SIGTERM) == 0
     rows = Shards(data_root / "explored").read_all(["action_logp", "policy_version", "served_at"])
@@ -257,8 +257,8 @@ def test_a_kill_between_shards_and_journal_adds_nothing_twice(tmp_path: Path, to
 
     def episode(name: str) -> None:
         step = {"episode": name, "obs": [0.0, 0.0, 0.0], "action": [1.0], "log_prob": -0.5, "version": "ab"}
-        known = journal.served(step)
-        journal.came([Outcome(known, 1.0, True, False, [1.0, 1.0, 1.0])])
+        known = journal.add_step(step)
+        journal.add_outcomes([Outcome(known, 1.0, True, False, [1.0, 1.0, 1.0])])
 
     episode("a")
     kept = journal.lines.read_text()
@@ -295,17 +295,19 @@ def test_what_cannot_go_into_the_data_set_is_set_aside_and_serving_goes_on(
     source = ServedEpisodes(None, toy.observation_space, toy.action_space, EXTRAS)
     journal = Journal(tmp_path / "journal", "mixed", source)
     step = {"episode": "a", "obs": [0.0] * 3, "action": [1.0], "version": "ab"}
-    journal.came([outcome(journal.served(step | {"log_prob": None}))])  # of a time without exploration
-    with pytest.raises(Refused, match="NaN"):
+    journal.add_outcomes(
+        [outcome(journal.add_step(step | {"log_prob": None}))]
+    )  # of a time without exploration
+    with pytest.raises(RefusedEpisodesError, match="NaN"):
         journal.flush()
     (kept,) = (tmp_path / "journal").glob("refused-*.jsonl")
     assert json.loads(kept.read_text())[0]["obs"] == [0.0] * 3
     assert not journal.steps
-    journal.came([outcome(journal.served(step | {"log_prob": -1.0}))])
+    journal.add_outcomes([outcome(journal.add_step(step | {"log_prob": -1.0}))])
     assert journal.flush() == 1
     # The same, when it is found at the start: killed after the batch, before it was looked at.
-    journal.came([outcome(journal.served(step | {"log_prob": None}))])
-    (tmp_path / "journal/batch.jsonl").write_text(json.dumps(journal.whole()[0]) + "\n")
+    journal.add_outcomes([outcome(journal.add_step(step | {"log_prob": None}))])
+    (tmp_path / "journal/batch.jsonl").write_text(json.dumps(journal.complete_episodes()[0]) + "\n")
     journal._file.close()
     journal = Journal(tmp_path / "journal", "mixed", source)
     assert not journal.steps
@@ -317,14 +319,14 @@ def test_what_cannot_go_into_the_data_set_is_set_aside_and_serving_goes_on(
 def test_an_outcome_may_be_said_again_but_not_otherwise(tmp_path: Path, toy: Shards):
     journal = Journal(tmp_path, "told", ServedEpisodes(None, toy.observation_space, toy.action_space))
     step = {"episode": "a", "obs": [0.0] * 3, "action": [1.0], "log_prob": None, "version": "ab"}
-    first, second = journal.served(step), journal.served(step)
+    first, second = journal.add_step(step), journal.add_step(step)
     for _ in range(2):
-        assert journal.came([outcome(first, ends=False)]) == 0
-    with pytest.raises(BadRequest) as told:
-        journal.came([outcome(second), outcome(first, reward=2.0)])
+        assert journal.add_outcomes([outcome(first, ends=False)]) == 0
+    with pytest.raises(BadRequestError) as told:
+        journal.add_outcomes([outcome(second), outcome(first, reward=2.0)])
     assert told.value.status == 409
     assert "reward" not in journal.steps[second], "all of a request, or nothing"
-    assert journal.came([outcome(second)]) == 1
+    assert journal.add_outcomes([outcome(second)]) == 1
     journal.close()
 
 
@@ -338,9 +340,9 @@ def test_an_outcome_may_be_said_again_but_not_otherwise(tmp_path: Path, toy: Sha
         ),
         (["runs/toy-pendulum/td3_bc-s0", "--port", "0"], "0"),
         (["runs/toy-pendulum/td3_bc-s0", "--log", "toy-cartpole"], "observation space of toy-cartpole"),
-        (["runs/toy-pendulum/td3_bc-s0", "--host", "no.such.host"], "cannot be listened at"),
+        (["runs/toy-pendulum/td3_bc-s0", "--host", "no.such.host"], "cannot listen on"),
         # Where an agent of Ray listens, as soon as it is there.
-        (["runs/toy-pendulum/td3_bc-s0", "--port", "52365"], "cannot be listened at"),
+        (["runs/toy-pendulum/td3_bc-s0", "--port", "52365"], "cannot listen on"),
     ],
 )
 @pytest.mark.slow

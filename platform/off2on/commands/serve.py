@@ -1,4 +1,4 @@
-"""``off2on serve``: a run's policy over HTTP."""
+"""``off2on serve``: serve the policy of a run over HTTP."""
 
 import signal
 import socket
@@ -13,18 +13,18 @@ from off2on.commands.output import print_line
 from off2on.errors import RecipeError, UnknownName, UserError
 
 
-@click.command(short_help="A run's policy over HTTP, and what it did as new data.")
+@click.command(short_help="Serve the policy of a run over HTTP; record its episodes.")
 @click.argument("run")
 @click.option("--checkpoint", type=click.Choice(["handover", "last"]), default="last", show_default=True)
-@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True)
-@click.option("--replicas", type=click.IntRange(min=1), default=1, show_default=True, help="Processes.")
 @click.option(
-    "--explore", is_flag=True, help="Draw actions as when collecting, and say how likely they were."
+    "--replicas", type=click.IntRange(min=1), default=1, show_default=True, help="Number of processes."
 )
-@click.option("--log", "name", metavar="NAME", help="Remember episodes, and add them to this data set.")
+@click.option("--explore", is_flag=True, help="Draw actions, and answer with their log probabilities.")
+@click.option("--log", "name", metavar="NAME", help="Record episodes and add them to this data set.")
 @click.option(
-    "--every", type=click.IntRange(min=1), default=10, show_default=True, help="Episodes a generation."
+    "--every", type=click.IntRange(min=1), default=10, show_default=True, help="Episodes per generation."
 )
 def serve(
     run: str,
@@ -36,12 +36,12 @@ def serve(
     name: str | None,
     every: int,
 ) -> None:
-    """Answer POST /act with the actions of RUN's policy, the deterministic ones unless it is to --explore.
+    """Answer POST /act with actions of the policy of RUN; they are deterministic without --explore.
 
     RUN is a folder, or a name with only one match below ./runs. A policy that is replaced while it is
-    served is read again. With --log, /act takes an 'episode' and answers an 'id', by which POST
-    /reward says what came of the action; whole episodes become generations of the data set NAME,
-    for `off2on train --from RUN --new-data NAME`.
+    served is read again. With --log, /act takes an 'episode' and answers with an 'id'; POST /reward
+    gives the outcome of that id. Complete episodes become generations of the data set NAME, for
+    `off2on train --from RUN --new-data NAME`.
     """
     from datasets_io.shards.reading import open_shards
     from off2on.runs.folder import policy_file
@@ -50,7 +50,7 @@ def serve(
     folder, about = find_run(run)
     file = policy_file(folder, checkpoint, explore)
     shards = open_shards(about["data"]["pinned"])
-    logbook = None if name is None else _logbook(folder, about, shards, name, every, explore)
+    journal = None if name is None else _journal_options(folder, about, shards, name, every, explore)
     _check_port(host, port)
     try:
         from off2on.serving import service
@@ -64,27 +64,27 @@ def serve(
     signals: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: signals.append(number))
-    told = {"run": str(folder), "checkpoint": checkpoint, "algorithm": about["algorithm"]}
+    about_run = {"run": str(folder), "checkpoint": checkpoint, "algorithm": about["algorithm"]}
     width = int(shards.observation_space.shape[0])
-    served = {"file": str(file.absolute()), "width": width, "about": told}
+    options = {"file": str(file.absolute()), "width": width, "about": about_run}
     with signal_handlers_kept():
         start_ray()
-        with _port_told(host, port):
-            keeper = service.start(host, port, replicas, served, logbook)
+        with _port_errors(host, port):
+            handle = service.start(host, port, replicas, options, journal)
     if host not in ("127.0.0.1", "localhost", "::1"):
-        click.echo("warning: others than this machine can ask, and nobody is asked who they are.", err=True)
+        click.echo("warning: other machines can send requests, and there is no authentication.", err=True)
     print_line("serving", f"http://{host}:{port}/act   {folder} ({checkpoint})")
     while not signals:
         signal.pause()
-    service.stop(keeper)
+    service.stop(handle)
     ray.shutdown()
     click.echo("stopped", err=True)
 
 
-def _logbook(
+def _journal_options(
     folder: Path, about: dict[str, Any], shards: Any, name: str, every: int, explore: bool
 ) -> dict[str, Any]:
-    """How to remember, checked: a data set of that name must be one that served episodes can go into."""
+    """Return the options of the journal; an existing data set must have the spaces and columns of the run."""
     from datasets_io.shards.columns import FIXED_COLUMNS
     from datasets_io.shards.reading import open_shards
     from off2on.serving.journal import EXTRAS, ServedEpisodes
@@ -102,8 +102,8 @@ def _logbook(
         extras = [it for it, _, _ in there.manifest.columns if it not in (*FIXED_COLUMNS, "new_obs")]
         if unknown := [it for it in extras if it not in known]:
             raise RecipeError(
-                f"{name} has a column '{unknown[0]}', which served episodes have not.",
-                f"Theirs: {' '.join(known)}." + ("" if explore else " With --explore also action_logp."),
+                f"{name} has a column '{unknown[0]}', which served episodes do not have.",
+                f"They have: {' '.join(known)}." + ("" if explore else " With --explore also action_logp."),
             )
     source = ServedEpisodes(about.get("env"), shards.observation_space, shards.action_space, extras)
     journal = folder.absolute() / "served" / name
@@ -112,12 +112,13 @@ def _logbook(
 
 def _refuse(name: str, what: str, theirs: Any, ours: Any) -> None:
     raise RecipeError(
-        f"the {what} of {name} is {theirs}, that of the run {ours}.", "Served episodes cannot go into it."
+        f"the {what} of {name} is {theirs}, that of the run {ours}.",
+        "Served episodes need the spaces of the run.",
     )
 
 
 def _check_port(host: str, port: int) -> None:
-    with _port_told(host, port):
+    with _port_errors(host, port):
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind) as probe:
             # Connections that linger do not count.
@@ -126,11 +127,11 @@ def _check_port(host: str, port: int) -> None:
 
 
 @contextmanager
-def _port_told(host: str, port: int) -> Iterator[None]:
-    """Says what to do where nobody can listen."""
+def _port_errors(host: str, port: int) -> Iterator[None]:
+    """Turn a failure to listen into an error with another port."""
     try:
         yield
     except OSError as error:
         raise UserError(
-            f"{host}:{port} cannot be listened at: {error.strerror}.", "", f"--port {port + 1}"
+            f"cannot listen on {host}:{port}: {error.strerror}.", "", f"--port {port + 1}"
         ) from None

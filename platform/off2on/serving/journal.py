@@ -1,8 +1,8 @@
-"""What was served and what came of it, until an episode is whole: then it becomes shards.
+"""The journal of served actions and their outcomes; complete episodes become shards.
 
-Every line is on the disk before the answer goes out. Whole episodes are put into a batch, a file of its own;
-the batch becomes a generation of the data set; then the journal is written anew without them. Killed at any
-moment, what is there says how to go on: a batch that is in the data set already is refused by its hash.
+Every line is on disk before the answer is sent. Complete episodes are written into a batch file; the batch
+becomes a generation of the data set; then the journal is rewritten without them. After a kill at any moment
+the files show how to continue: a batch that the data set already has is recognised by its hash.
 """
 
 import json
@@ -22,7 +22,7 @@ from datasets_io.ingestion.appending import append
 from datasets_io.ingestion.ingest import ingest
 from datasets_io.shards.reading import data_root, open_shards
 from off2on.runs.folder import write
-from off2on.serving.requests import BadRequest, Outcome
+from off2on.serving.requests import BadRequestError, Outcome
 
 Step = dict[str, Any]
 
@@ -31,22 +31,23 @@ EXTRAS: dict[str, tuple[Callable[[Step], Any], Any]] = {
     "policy_version": (lambda step: int(step["version"], 16), np.int64),
     "served_at": (lambda step: step["at"], np.int64),
 }
-"""Columns that served episodes have besides the common ones: how likely the action was, the version of the
-policy as a number (of /version the hexadecimal one), and when it was asked, in milliseconds since 1970."""
+"""Additional columns of served episodes: how each is read from a step, and its dtype. They are the log
+probability of the action, the version of the policy (the hexadecimal number of /version), and the time of the
+request in milliseconds since 1970."""
 
 
-class Refused(UserError):
-    """Episodes that cannot go into the data set; they are kept in a file of their own."""
+class RefusedEpisodesError(UserError):
+    """Episodes do not fit the data set; they are kept in a separate file."""
 
 
 class ServedEpisodes(Source):
-    """Episodes that a served policy played.
+    """Source of the episodes that a served policy played.
 
     Args:
-        env: Their environment, if it is known.
-        observation_space: Of the run that is served.
-        action_space: Likewise.
-        extras: Those of `EXTRAS` that they are to have.
+        env: Id of their environment, if it is known.
+        observation_space: Observation space of the run.
+        action_space: Action space of the run.
+        extras: Names of the additional columns, see `EXTRAS`.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class ServedEpisodes(Source):
         self.extras = tuple(extras)
 
     def episodes(self, part: Any) -> Iterator[Episode]:
-        """One a line of the batch."""
+        """Yield one episode per line of the batch file."""
         for line in Path(part).read_text(encoding="utf-8").splitlines():
             steps = json.loads(line)
             last = steps[-1]
@@ -75,12 +76,12 @@ class ServedEpisodes(Source):
 
 
 class Journal:
-    """Remembers, and writes whole episodes into a data set.
+    """Records served steps and writes complete episodes into a data set.
 
     Args:
-        folder: Its own.
-        name: Of the data set.
-        source: How its episodes are read.
+        folder: Folder of the journal.
+        name: Name of the data set.
+        source: Reads the episodes of a batch file.
     """
 
     def __init__(self, folder: Path, name: str, source: ServedEpisodes) -> None:
@@ -88,103 +89,111 @@ class Journal:
         folder.mkdir(parents=True, exist_ok=True)
         self.lines, self.batch = folder / "journal.jsonl", folder / "batch.jsonl"
         self.steps: dict[str, Step] = {}
-        """By id, in the order in which they were served; those of one episode in its order."""
+        """Steps by id, in the order in which they were served."""
         self._read()
-        # Anew: what is written after half a line, which a killed process left, would be lost with it.
-        self._file = self._written_anew()
+        # Rewritten, because a killed process may have left half a line, and the next line would continue it.
+        self._file = self._rewrite()
         if self.batch.is_file():
-            with suppress(Exists, Refused):  # another process is adding: with the next flush; or set aside
-                self._into_shards()
+            with suppress(
+                Exists, RefusedEpisodesError
+            ):  # written with the next flush, or kept in a separate file
+                self._commit_batch()
 
     def _read(self) -> None:
         text = self.lines.read_text(encoding="utf-8") if self.lines.is_file() else ""
         for line in text.splitlines():
             try:
-                said = json.loads(line)
+                given = json.loads(line)
             except ValueError:  # the last line of a process that was killed
                 continue
-            self.steps.setdefault(said["id"], {}).update(said)
+            self.steps.setdefault(given["id"], {}).update(given)
 
-    def _written_anew(self) -> TextIO:
+    def _rewrite(self) -> TextIO:
         write(self.lines, "".join(json.dumps(step) + "\n" for step in self.steps.values()))
         return self.lines.open("a", encoding="utf-8")
 
-    def _say(self, said: Step) -> None:
-        self._file.write(json.dumps(said) + "\n")
+    def _append(self, given: Step) -> None:
+        self._file.write(json.dumps(given) + "\n")
         self._file.flush()
         os.fsync(self._file.fileno())
-        self.steps.setdefault(said["id"], {}).update(said)
+        self.steps.setdefault(given["id"], {}).update(given)
 
-    def served(self, said: Step) -> str:
-        """An action was given: ``episode``, ``obs``, ``action``, ``log_prob``, ``version``; its id."""
+    def add_step(self, given: Step) -> str:
+        """Record a served action and return its id.
+
+        Args:
+            given: ``episode``, ``obs``, ``action``, ``log_prob`` and ``version``.
+        """
         name = uuid.uuid4().hex
-        self._say({"id": name, "at": time.time_ns() // 1_000_000, **said})
+        self._append({"id": name, "at": time.time_ns() // 1_000_000, **given})
         return name
 
-    def came(self, outcomes: list[Outcome]) -> int:
-        """What came of some actions; how many episodes are whole now.
+    def add_outcomes(self, outcomes: list[Outcome]) -> int:
+        """Record the outcomes of actions and return the number of complete episodes.
 
         Raises:
-            BadRequest: An id is not known, or not any more.
+            BadRequestError: An id is unknown, or its outcome is already known and differs.
         """
         for outcome in outcomes:
             if outcome.id not in self.steps:
-                raise BadRequest(
+                raise BadRequestError(
                     f"no action has the id '{outcome.id}'.",
-                    "One that /act gave, and is not in shards yet.",
+                    "Expected an id from /act whose episode is not in the data set yet.",
                     404,
                 )
             if self._other_outcome(outcome):
-                raise BadRequest(
-                    f"another outcome of '{outcome.id}' is known.",
-                    "One for each id; the same again does no harm.",
+                raise BadRequestError(
+                    f"a different outcome of '{outcome.id}' was recorded.",
+                    "Each id has one outcome; the same outcome may be sent again.",
                     409,
                 )
         for outcome in outcomes:
-            self._say(outcome._asdict())
-        return len(self.whole())
+            self._append(outcome._asdict())
+        return len(self.complete_episodes())
 
     def _other_outcome(self, outcome: Outcome) -> bool:
         known = self.steps[outcome.id]
         return "reward" in known and any(known[name] != value for name, value in outcome._asdict().items())
 
-    def whole(self) -> list[list[Step]]:
-        """The episodes whose every action has an outcome, and the last one an end.
+    def complete_episodes(self) -> list[list[Step]]:
+        """Return the episodes that have ended and whose every action has an outcome.
 
-        What is served under the name of an episode that has ended begins another one.
+        A step that is served under the name of an episode that has ended begins a new one.
         """
         found: list[list[Step]] = []
-        going: dict[str, list[Step]] = {}
+        open_: dict[str, list[Step]] = {}
         for step in self.steps.values():
-            going.setdefault(step["episode"], []).append(step)
+            open_.setdefault(step["episode"], []).append(step)
             if step.get("terminated") or step.get("truncated"):
-                found.append(going.pop(step["episode"]))
+                found.append(open_.pop(step["episode"]))
         return [steps for steps in found if all("reward" in step for step in steps)]
 
     def flush(self) -> int:
-        """Put whole episodes into the data set, as a generation; how many.
+        """Add the complete episodes to the data set, as a generation, and return their number.
 
         Raises:
-            Exists: Another process is adding to the data set; nothing is lost, the next flush tries again.
-            Refused: They cannot go into it, and lie in a file of their own now.
+            Exists: Another process is adding to the data set; the next flush tries again.
+            RefusedEpisodesError: They do not fit the data set and were moved to a separate file.
         """
-        whole = self.whole()
-        if whole:
-            write(self.batch, "".join(json.dumps(steps) + "\n" for steps in whole))
-            self._into_shards()
-        return len(whole)
+        episodes = self.complete_episodes()
+        if episodes:
+            write(self.batch, "".join(json.dumps(steps) + "\n" for steps in episodes))
+            self._commit_batch()
+        return len(episodes)
 
-    def _into_shards(self) -> None:
-        """Make the batch a generation, then forget its steps."""
+    def _commit_batch(self) -> None:
+        """Add the batch as a generation, then remove its steps from the journal."""
         try:
             self._add()
-        except (Exists, NoSpace, Unreachable):  # may go better another time
+        except (Exists, NoSpace, Unreachable):  # the next flush may succeed
             raise
         except UserError as fault:
             kept = self.folder / f"refused-{time.time_ns()}.jsonl"
             kept.hardlink_to(self.batch)
             self._forget_batch()
-            raise Refused(f"{fault.what} The episodes are kept in {kept}.", fault.expected) from fault
+            raise RefusedEpisodesError(
+                f"{fault.what} The episodes are kept in {kept}.", fault.hint
+            ) from fault
         self._forget_batch()
 
     def _add(self) -> None:
@@ -194,7 +203,9 @@ class Journal:
             ingest(self.source, self.batch, data_root(), name=self.name)
             return
         added = [part.source["sha256"] for part in there.manifest.generations]
-        if self.source.fingerprint(self.batch) not in added:  # it is, if we were killed just after
+        if (
+            self.source.fingerprint(self.batch) not in added
+        ):  # it is there if the process was killed just after
             append(self.source, self.batch, there)
 
     def _forget_batch(self) -> None:
@@ -203,11 +214,11 @@ class Journal:
             for step in steps:
                 self.steps.pop(step["id"], None)
         self._file.close()
-        self._file = self._written_anew()
+        self._file = self._rewrite()
         self.batch.unlink()
 
     def close(self) -> None:
-        """Flush what is whole."""
-        with suppress(Exists, Refused):  # the journal keeps it until serving starts again
+        """Flush the complete episodes and close the file."""
+        with suppress(Exists, RefusedEpisodesError):  # the journal keeps them until the next start
             self.flush()
         self._file.close()

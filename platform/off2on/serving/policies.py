@@ -1,4 +1,4 @@
-"""The policy that is served: a file of a run, read again when the run writes a better one."""
+"""The served policy: a file of a run, read again when it is replaced."""
 
 import hashlib
 from pathlib import Path
@@ -11,13 +11,13 @@ from off2on.policy import load_policy
 from off2on.replay.transforms import Array
 
 
-class Acted(NamedTuple):
-    """What a policy does at n observations.
+class Actions(NamedTuple):
+    """Actions of a policy at n observations.
 
     Attributes:
-        actions: [n, A] or [n].
-        log_probs: How likely they were, [n]; None if nothing was drawn.
-        version: Of the policy.
+        actions: [n, A] or [n], in raw units.
+        log_probs: Log probabilities or log densities [n]; None for deterministic actions.
+        version: Version of the policy.
     """
 
     actions: Array
@@ -26,16 +26,16 @@ class Acted(NamedTuple):
 
 
 class ServedPolicy:
-    """Acts with a policy's file as it is now.
+    """Acts with the current content of a policy file.
 
     Args:
-        file: What `Policy.export` made; needs neither the algorithm's class nor pickle.
+        file: Written by `Policy.export`; read without the algorithm's class and without pickle.
     """
 
     def __init__(self, file: Path) -> None:
         self.file = file
         torch.set_num_threads(1)
-        torch.seed()  # two replicas must not draw the same
+        torch.seed()  # replicas must draw different numbers
         self._load()
 
     def _load(self) -> None:
@@ -44,17 +44,17 @@ class ServedPolicy:
         self.module: Any = load_policy(self.file)
 
     def refresh(self) -> None:
-        """Read the file again if it was replaced."""
+        """Read the file again if it was replaced since."""
         if self.file.stat().st_mtime_ns != self.stamp:
             self._load()
 
-    def act(self, obs: Array) -> Acted:
-        """Actions at observations [n, D]."""
+    def act(self, obs: Array) -> Actions:
+        """Return actions at observations [n, D] in raw units."""
         self.refresh()
         with torch.no_grad():
-            # The program was exported for two rows or more: one alone is asked twice.
+            # The program was exported for two rows or more: a single one is repeated.
             rows = obs if len(obs) > 1 else np.concatenate((obs, obs))
-            made = self.module(torch.from_numpy(rows))
-        actions, said = made if isinstance(made, tuple) else (made, None)
-        log_probs = None if said is None else said.numpy()[: len(obs)]
-        return Acted(actions.numpy()[: len(obs)], log_probs, self.version)
+            output = self.module(torch.from_numpy(rows))
+        actions, log_prob = output if isinstance(output, tuple) else (output, None)
+        log_probs = None if log_prob is None else log_prob.numpy()[: len(obs)]
+        return Actions(actions.numpy()[: len(obs)], log_probs, self.version)
