@@ -88,7 +88,7 @@ def test_transforms_that_differ_an_old_policy_and_a_moved_score_are_found():
         assert fine["score"].passed
         assert fine["who collects"].passed
 
-        (learner,) = algo.ask(lambda learner: learner)
+        (learner,) = algo.call_learners(lambda learner: learner)
         source = learner.replay.source
         before = source.transforms
         source.transforms = type(before)(**{**vars(before), "reward_scale": 2 * before.reward_scale})
@@ -105,7 +105,7 @@ def test_values_are_held_against_what_the_episodes_returned():
     """With critics that say c everywhere, returns are hand-made: rewards to the limit, then c."""
     asked = plan()
     with went_online(asked) as algo:
-        (learner,) = algo.ask(lambda learner: learner)
+        (learner,) = algo.call_learners(lambda learner: learner)
         for parameter in learner.nets.critic.parameters():
             parameter.data.zero_()
         learner.nets.critic.layers[-1].bias.data.fill_(7.0)
@@ -120,7 +120,7 @@ def test_values_are_held_against_what_the_episodes_returned():
             "truncateds": np.array([False, False, False, True]),
             "last": np.array([False, True, False, True]),
         }
-        (said,) = algo.ask(handover_checks.judge, columns=columns)
+        (said,) = algo.call_learners(handover_checks.judge, columns=columns)
     scaled, gamma = scale * reward, 0.99
     end = scaled[3] + gamma * 7
     expected = [scaled[0] + gamma * scaled[1], scaled[1], scaled[2] + gamma * end, end]
@@ -143,16 +143,16 @@ def test_kept_episodes_are_what_was_played():
 
 def test_how_random_exploring_is_in_halves_of_the_box():
     with went_online(plan()) as algo:
-        (learner,) = algo.ask(lambda learner: learner)
+        (learner,) = algo.call_learners(lambda learner: learner)
         actor = learner.nets.actor
         obs = np.zeros((500, 3), np.float32)
         with torch.no_grad():
             for parameter in actor.mlp.parameters():
                 parameter.zero_()
             actor.log_std.fill_(np.log(0.1))
-            (narrow,) = algo.ask(handover_checks.spread, obs=obs)
+            (narrow,) = algo.call_learners(handover_checks.spread, obs=obs)
             actor.log_std.fill_(-5.0)
-            (none,) = algo.ask(handover_checks.spread, obs=obs)
+            (none,) = algo.call_learners(handover_checks.spread, obs=obs)
     assert narrow["std"] == pytest.approx(0.1, rel=0.05)
     # ½ ln(2πe σ²) of a sigma that is 0.2 in the environment's box [-2, 2]
     assert narrow["entropy"] == pytest.approx(0.5 * np.log(2 * np.pi * np.e * 0.2**2), abs=0.03)

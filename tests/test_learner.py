@@ -296,7 +296,7 @@ def hasty(learner: RecipeLearner) -> None:
     """From the next updates on, the other learners are waited for two seconds long."""
     import off2on.rllib.learner
 
-    off2on.rllib.learner.PATIENCE = timedelta(seconds=2)
+    off2on.rllib.learner.GRADIENT_TIMEOUT = timedelta(seconds=2)
 
 
 def test_a_run_on_a_window_learns_and_resumes_bit_for_bit(tmp_path: Path):

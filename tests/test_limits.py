@@ -120,13 +120,13 @@ def test_balanced_stays_uniform_while_the_densities_are_equal():
     held = rows(70, 30)
     strategy = balanced(held)
     last = strategy.ratio[-1]
-    torch.nn.init.zeros_(last.weight)  # w = 1 everywhere: both sides look alike
+    torch.nn.init.zeros_(last.weight)  # w = 1 everywhere: equal densities
     for group in strategy.optimizer.param_groups:
         group["lr"] = 0.0
     source = generator()
     for position in strategy.draw(5, 32, source):
-        (batch,) = held.gather(position.unsqueeze(0))
-        strategy.used(batch, position, source)
+        (batch,) = held.batches_at(position.unsqueeze(0))
+        strategy.on_used(batch, position, source)
     assert strategy.tree.priority[:100].tolist() == pytest.approx([1.0] * 100)
 
 

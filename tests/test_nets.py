@@ -196,7 +196,7 @@ def test_one_adam_on_the_vector_is_adam_on_every_parameter():
         loss = network(obs, action).square().sum() + network(obs, action.expand(4, 64, 3)).mean()
         flat.set_gradient(torch.autograd.grad(loss, flat.parameters))
         fused.step()
-        flat.stepped()
+        flat.mark_changed()
         plain.zero_grad()
         (twin(obs, action).square().sum() + twin(obs, action.expand(4, 64, 3)).mean()).backward()
         plain.step()
@@ -215,7 +215,7 @@ def test_following_takes_over_a_share():
     one, other = FlatParameters(nn.Linear(2, 1)), FlatParameters(nn.Linear(2, 1))
     one.vector.fill_(1.0)
     other.vector.fill_(3.0)
-    one.follow(other, 0.25)
+    one.move_towards(other, 0.25)
     assert one.vector.tolist() == [1.5] * 3
 
 
@@ -224,6 +224,6 @@ def test_a_graph_from_before_a_step_is_an_error():
     flat = FlatParameters(network)
     loss = network(torch.randn(3, 2)).sum()
     flat.vector += 1.0
-    flat.stepped()
+    flat.mark_changed()
     with pytest.raises(RuntimeError, match="inplace"):
         loss.backward()

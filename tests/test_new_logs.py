@@ -28,7 +28,7 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Shards:
 def test_logs_are_given_out_in_their_order(logs: Shards):
     given, first = [], 0
     while first < logs.rows:
-        columns = LogStream(logs).take(first, 150)
+        columns = LogStream(logs).read(first, 150)
         assert 0 < len(columns["rewards"]) <= 150
         given.append(columns)
         first += len(columns["rewards"])
@@ -54,8 +54,8 @@ def test_they_take_the_place_of_the_environment(config: Any, logs: Shards):
         finish(algo)
         assert algo.env_runner_group is None
         assert (algo.env_steps, algo.updates) == (120, 140)
-        (rows,) = algo.ask(lambda learner: learner.rows.data[learner.rows.offline :].clone())
-        (transforms,) = algo.ask(lambda learner: learner.replay.source.transforms)
+        (rows,) = algo.call_learners(lambda learner: learner.rows.data[learner.rows.offline :].clone())
+        (transforms,) = algo.call_learners(lambda learner: learner.replay.source.transforms)
     recorded = logs.read_all(["obs", "rewards"])
     entered = transforms.rows({name: values[:120] for name, values in recorded.items()})
     np.testing.assert_array_equal(rows[:120, :3].numpy(), entered["obs"])
@@ -63,7 +63,7 @@ def test_they_take_the_place_of_the_environment(config: Any, logs: Shards):
 
 
 def weights(algo: Any) -> torch.Tensor:
-    (vector,) = algo.ask(lambda learner: learner.flat["actor"].vector.detach().clone())
+    (vector,) = algo.call_learners(lambda learner: learner.flat["actor"].vector.detach().clone())
     return vector
 
 
@@ -83,7 +83,7 @@ def test_what_waits_for_an_episodes_end_gets_whole_episodes(toy: Shards, logs: S
     config = CalQL.configure(toy.path).training(samples=2, **TINY).offline(2).new_data(str(logs.path))
     with config.online(250, rollout=50, utd=0.02).build_algo() as algo:
         finish(algo)
-        (entered,) = algo.ask(lambda learner: learner.rows.online)
+        (entered,) = algo.call_learners(lambda learner: learner.rows.online)
     assert entered == 200  # of the second episode, 50 are still waiting
 
 
@@ -97,7 +97,7 @@ def test_data_without_a_simulator_can_go_on(wide: Shards, ray_session: None):
 def test_more_steps_than_there_are_is_refused(config: Any, steps: int):
     with pytest.raises(RecipeError, match="has 600 transitions") as error:
         config.online(steps).validate()
-    assert error.value.attempt == "--online 600"
+    assert error.value.try_ == "--online 600"
 
 
 def test_logs_of_another_task_are_refused(config: Any, wide: Shards):

@@ -55,7 +55,7 @@ def counting(steps: int, **factors: Any) -> Any:
 
 def rows_by_process(algo: Any) -> dict[int, list[int]]:
     """Process to the numbers of its steps that are among the online rows, in the order they came in."""
-    (learner,) = algo.ask(lambda learner: learner)
+    (learner,) = algo.call_learners(lambda learner: learner)
     held = learner.rows.data[learner.rows.offline : learner.rows.offline + learner.rows.online]
     obs = learner.rows.layout.split(held).obs
     found: dict[int, list[int]] = {}
@@ -71,7 +71,7 @@ def test_every_step_of_every_runner_comes_in_once_and_in_order(factors: dict[str
         while not algo.finished:
             algo.train()
         assert algo.env_steps == 400
-        assert not algo.runners.under_way
+        assert not algo.runners.outstanding
         found = rows_by_process(algo)
         assert len(found) == 2
         for steps in found.values():
@@ -103,8 +103,8 @@ def test_who_comes_in_a_dead_ones_place_acts_as_that_one_did_even_if_nobody_noti
     with counting(20_000, **factors).env_runners(num_env_runners=1).build_algo() as algo:
         while algo.env_steps < 100:
             algo.train()
-        algo.runners.serve(algo.updates)
-        algo.runners.is_held = True
+        algo.runners.send_weights(algo.updates)
+        algo.runners.weights_frozen = True
         obs = torch.randn(8, 3)
         held = algo.policy()(obs)
         algo.train()
@@ -176,7 +176,7 @@ def test_an_environment_that_only_fails_ends_the_run_with_what_failed(factors: d
     register_env("stuck", lambda _: Stuck(0))
     with (
         counting(120, **factors).environment("stuck").build_algo() as algo,
-        pytest.raises(RuntimeError, match=r"no runner makes a step, 7 failed in a row; .* forklift is stuck"),
+        pytest.raises(RuntimeError, match=r"7 failures in a row, .* forklift is stuck"),
     ):
         train_often(algo)
 
@@ -185,11 +185,11 @@ def test_runners_that_do_not_come_up_end_the_run(monkeypatch: pytest.MonkeyPatch
     def nowhere(_: Any) -> Any:
         raise RuntimeError("there is no simulator on this machine")
 
-    monkeypatch.setattr(rollout_workers, "PATIENCE", 3)
+    monkeypatch.setattr(rollout_workers, "RECOVERY_TIMEOUT_S", 3)
     register_env("nowhere", nowhere)
     with (
         counting(120).environment("nowhere").build_algo() as algo,
-        pytest.raises(RuntimeError, match=r"no runner is left, and none came up in 3 s"),
+        pytest.raises(RuntimeError, match=r"no environment runner is left, and none came up in 3 s"),
     ):
         train_often(algo)
 
@@ -204,7 +204,7 @@ def test_a_checkpoint_leaves_nothing_that_is_under_way_out(tmp_path: Path):
         while algo.env_steps < 100:
             algo.train()
         algo.save_to_path(str(tmp_path / "checkpoint"))
-        assert not algo.runners.under_way
+        assert not algo.runners.outstanding
         at, found = algo.env_steps, rows_by_process(algo)
     with counting(400, asynchronous=True).build_algo() as algo:
         algo.restore_from_path(str(tmp_path / "checkpoint"))

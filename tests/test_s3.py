@@ -291,7 +291,7 @@ def test_a_window_slides_over_shards_in_a_bucket(bucket, wide):
             discount=0.99,
             budget=60 * 60,
             capacity=0,
-            share=(0, 1),
+            partition=(0, 1),
             device=torch.device("cpu"),
             seed=0,
         )

@@ -21,7 +21,7 @@ sizes = st.integers(1, 40)
 
 
 def blocks(*counts: int) -> list[torch.Tensor]:
-    """Blocks of rows whose reward is the number of the row, from 0 on."""
+    """Return blocks of rows with their number, from 0 on, as reward."""
     numbers = torch.arange(float(sum(counts)))
     rows = torch.stack((torch.sin(numbers), torch.cos(numbers), torch.sin(3 * numbers), numbers), 1)
     return list(rows.split(list(counts)))
@@ -45,7 +45,7 @@ def generator(seed: int = 0) -> torch.Generator:
 def went_online(kind: type[Strategy], rows: ReplayBuffer) -> Strategy:
     """A strategy that has seen the online rows come in."""
     strategy = kind(rows, kind.Options())
-    strategy.entered(rows.offline + torch.arange(rows.online))
+    strategy.on_added(rows.offline + torch.arange(rows.online))
     return strategy
 
 
@@ -113,7 +113,7 @@ def test_columns_survive_packing_and_splitting():
 
 def test_a_gather_gives_one_batch_per_row_of_positions():
     rows = held(10)
-    first, second = rows.gather(torch.tensor([[1, 2, 2], [9, 0, 3]]))
+    first, second = rows.batches_at(torch.tensor([[1, 2, 2], [9, 0, 3]]))
     assert first.reward.tolist() == [1, 2, 2]
     assert second.reward.tolist() == [9, 0, 3]
 
@@ -141,7 +141,7 @@ def test_positions_are_those_of_rows_that_are_there(
     assert position.min() >= 0
     assert position.max() < offline + rows.online
     assert torch.equal(position, strategy.draw(updates, size, generator(seed)))
-    for _ in rows.gather(position):
+    for _ in rows.batches_at(position):
         pass
 
 
@@ -161,8 +161,8 @@ def go_on(strategy: Strategy, updates: int, seed: int) -> torch.Tensor:
     source, drawn = generator(seed), []
     for _ in range(updates):
         (position,) = strategy.draw(1, 16, source)
-        (batch,) = strategy.rows.gather(position.unsqueeze(0))
-        strategy.used(batch, position, source)
+        (batch,) = strategy.rows.batches_at(position.unsqueeze(0))
+        strategy.on_used(batch, position, source)
         drawn.append(position)
     return torch.stack(drawn)
 
@@ -204,7 +204,7 @@ def test_balanced_draws_where_numpys_cumulative_sum_says(
     edges = np.cumsum(mass)
     expected = np.searchsorted(edges, (np.arange(size) + uniforms) / size * edges[-1], side="right")
     np.testing.assert_array_equal(position, np.minimum(expected, len(mass) - 1))
-    # Stratified: in every batch each row comes as often as its share says, give or take one.
+    # Stratified: in every batch the count of each row differs from its share by at most one.
     shares = mass / mass.sum() * size
     for batch in position:
         counts = np.bincount(batch, minlength=len(mass))
@@ -229,7 +229,7 @@ def test_the_first_thousand_online_rows_get_their_share_of_the_mass(learners: in
     rows = held(offline, (online,))
     rows.learners = learners
     strategy = Balanced(rows, BalancedOptions(online_share=0.75))
-    strategy.entered(offline + torch.arange(online))
+    strategy.on_added(offline + torch.arange(online))
     # p_new = M f / ((1 - f) 1000) = 5000 · 3 / 1000
     assert strategy.tree.priority[offline : offline + online].unique().tolist() == [15.0]
     share = (strategy.draw(200, 256, generator()) >= offline).double().mean().item()
@@ -246,7 +246,7 @@ def test_new_rows_enter_at_the_largest_priority_ever_given():
     largest = float(strategy.largest)
     assert largest > 20 / 1000  # priorities about 1 were given by now
     (_, new) = blocks(25, 4)
-    strategy.entered(rows.add(new))
+    strategy.on_added(rows.add(new))
     assert strategy.tree.priority[25:29].unique().tolist() == [largest]
     # It never falls again, whatever is given later.
     strategy.largest = torch.tensor(500.0, dtype=torch.float64)
@@ -270,10 +270,10 @@ def test_only_the_rows_just_used_get_another_priority():
 def test_a_priority_is_the_normalised_root_of_the_density_ratio_before_its_step():
     rows = held(30, (10,))
     strategy = Balanced(rows, BalancedOptions(temperature=2.0, ratio_lr=0.03, ratio_batch=4096))
-    strategy.entered(30 + torch.arange(10))
+    strategy.on_added(30 + torch.arange(10))
     position = torch.tensor([0, 7, 31, 38])
-    (batch,) = rows.gather(position.unsqueeze(0))
-    (everything,) = rows.gather(torch.arange(30).unsqueeze(0))
+    (batch,) = rows.batches_at(position.unsqueeze(0))
+    (everything,) = rows.batches_at(torch.arange(30).unsqueeze(0))
 
     def wanted() -> torch.Tensor:
         with torch.no_grad():
@@ -284,7 +284,7 @@ def test_a_priority_is_the_normalised_root_of_the_density_ratio_before_its_step(
         return w / w_offline.mean()
 
     before = wanted()
-    strategy.used(batch, position, generator())
+    strategy.on_used(batch, position, generator())
     # The mean over 4,096 offline draws is the mean over all 30 rows, nearly.
     given = strategy.tree.priority[position].float()
     torch.testing.assert_close(given, before, rtol=0.02, atol=1e-3)
@@ -317,11 +317,11 @@ def test_the_density_ratio_tells_online_rows_from_offline_ones():
     online[:, 0] += 3.0
     rows.add(online)
     strategy = Balanced(rows, BalancedOptions(ratio_lr=3e-3))
-    strategy.entered(400 + torch.arange(400))
+    strategy.on_added(400 + torch.arange(400))
     go_on(strategy, 150, seed=0)
-    alike, other = strategy.tree.priority[:100].mean(), strategy.tree.priority[100:400].mean()
-    assert alike > 1.2 * other
-    (everything,) = rows.gather(torch.arange(800).unsqueeze(0))
+    similar, rest = strategy.tree.priority[:100].mean(), strategy.tree.priority[100:400].mean()
+    assert similar > 1.2 * rest
+    (everything,) = rows.batches_at(torch.arange(800).unsqueeze(0))
     with torch.no_grad():
         ratio = strategy.ratio(torch.cat((everything.obs, everything.action), 1)).relu().squeeze(1)
     assert ratio[:100].mean() > 3 * ratio[100:400].mean()
@@ -342,7 +342,7 @@ def test_rows_that_slide_into_the_window_start_at_one():
     rows = held(30, (10,))
     strategy = went_online(Balanced, rows)
     strategy.tree.set(torch.arange(30), 9.0)
-    strategy.replaced(torch.tensor([3, 4]))
+    strategy.on_replaced(torch.tensor([3, 4]))
     assert strategy.tree.priority[:6].tolist() == [9, 9, 9, 1, 1, 9]
 
 

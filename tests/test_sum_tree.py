@@ -52,7 +52,7 @@ def test_after_any_changes_the_tree_is_the_one_built_from_its_leaves(leaves: int
 def test_equal_positions_in_a_batch_keep_the_sums_right():
     tree = built(torch.ones(500, dtype=torch.float64))
     tree.set(torch.tensor([7, 7, 7, 499, 7]), torch.tensor([5.0, 5.0, 5.0, 2.0, 5.0]))
-    assert float(tree.mass) == 500 + 4 + 1
+    assert float(tree.total) == 500 + 4 + 1
     assert same(tree, built(tree.priority.clone()))
 
 
@@ -74,8 +74,8 @@ def test_leaves_without_priority_are_never_drawn_not_even_at_the_very_end(seed: 
     priority[torch.rand(5000, generator=generator) < 0.5] = 0.0
     priority[4000:] = 0.0
     tree = built(priority)
-    ends = torch.stack((tree.mass, tree.mass * (1 - 1e-16), tree.mass * (1 + 1e-12), torch.tensor(0.0)))
-    points = torch.cat((torch.rand(1000, generator=generator, dtype=torch.float64) * tree.mass, ends))
+    ends = torch.stack((tree.total, tree.total * (1 - 1e-16), tree.total * (1 + 1e-12), torch.tensor(0.0)))
+    points = torch.cat((torch.rand(1000, generator=generator, dtype=torch.float64) * tree.total, ends))
     found = tree.find(points)
     assert (priority[found] > 0).all()
     assert found.max() < 4000

@@ -45,7 +45,7 @@ def test_learners_share_online_transitions_without_loss(
     seen = []
     for rank in range(world):
         learner = build_learner(IQL, "wide")
-        learner.replay.share = rank, world
+        learner.replay.partition = rank, world
         learner.rows.capacity = wide.rows
         learner.rows.data = torch.cat((learner.rows.data, torch.zeros_like(learner.rows.data)))
         first = 0

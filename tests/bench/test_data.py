@@ -150,7 +150,7 @@ def test_batches_against_the_buffer_of_d3rlpy(halfcheetah):
         discount=0.99,
         budget=2**30,
         capacity=0,
-        share=(0, 1),
+        partition=(0, 1),
         device=torch.device("cpu"),
         seed=0,
     )
@@ -158,7 +158,7 @@ def test_batches_against_the_buffer_of_d3rlpy(halfcheetah):
 
     def draw() -> None:
         for _ in range(40):
-            for _batch in source.rows.gather(strategy.draw(50, 256, generator)):
+            for _batch in source.rows.batches_at(strategy.draw(50, 256, generator)):
                 pass
 
     def sample() -> None:

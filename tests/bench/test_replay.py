@@ -24,7 +24,7 @@ def test_a_sum_tree_against_cumulative_sums(rows: int, every: int):
     def ours(updates: int) -> float:
         started = time.perf_counter()
         for _ in range(updates):
-            tree.set(tree.find((stratum + torch.rand(BATCH)) / BATCH * tree.mass), fresh)
+            tree.set(tree.find((stratum + torch.rand(BATCH)) / BATCH * tree.total), fresh)
         return time.perf_counter() - started
 
     def peer(updates: int) -> float:

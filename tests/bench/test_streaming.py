@@ -52,7 +52,7 @@ def drawn(shards: Shards, share: float) -> OfflineRows:
         discount=0.99,
         budget=int(share * shards.rows) * 4 * (shards.observation_space.shape[0] + 2),
         capacity=0,
-        share=(0, 1),
+        partition=(0, 1),
         device=torch.device("cpu"),
         seed=0,
     )
@@ -69,7 +69,7 @@ def test_how_far_a_batch_of_a_window_is_from_uniform(share, millions, halfcheeta
     means = []
     for _ in range(2 * millions.rows // (50 * size)):
         source.slide(50 * size)
-        means.append(source.rows.take(strategy.draw(50, size, generator)).mean(1))
+        means.append(source.rows.rows_at(strategy.draw(50, size, generator)).mean(1))
     uniform = drawn(halfcheetah, 1.0).rows.data.var(0) / size
     inflation = (torch.cat(means).var(0) / uniform).numpy()
     held = share * millions.episodes

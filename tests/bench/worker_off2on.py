@@ -47,7 +47,7 @@ def bare(learner):
     def loop(updates: int) -> None:
         nonlocal done
         for _ in range(updates // 50):
-            for batch in rows.gather(torch.randint(rows.offline, (50, hp.batch_size))):
+            for batch in rows.batches_at(torch.randint(rows.offline, (50, hp.batch_size))):
                 done += 1
                 recipe.prepare(nets, batch, hp)
                 for objective in recipe.objectives_in_order():
@@ -57,8 +57,8 @@ def bare(learner):
                         flat.set_gradient(torch.autograd.grad(loss, flat.parameters))
                         optimizers[objective.name].step()
                 if done % recipe.target_update_interval == 0:
-                    for target, network in learner.following:
-                        target.follow(network, hp.polyak)
+                    for target, network in learner.target_pairs:
+                        target.move_towards(network, hp.polyak)
 
     return loop
 

@@ -1,7 +1,7 @@
-"""Transitions as the learner sees them: one packed matrix, batches as views of its columns.
+"""Transitions of a learner in one packed matrix; batches are views of its columns.
 
-All columns of a transition lie side by side in a row of float32, so that drawing the rows for a
-block of updates is a single gather. Offline rows come first, a ring of online rows follows.
+All columns of a transition are adjacent in a row of float32, so that the rows for a block of updates are one
+gather. Offline rows come first, then a ring buffer of online rows.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,11 +21,11 @@ from off2on.replay.transforms import Array, Transforms
 
 
 class Layout:
-    """Which columns of the packed matrix hold what.
+    """Order and widths of the columns in the packed matrix.
 
     Args:
-        widths: Column name to width, 0 for a plain number.
-        choices: Number of actions if they are whole numbers, 0 if they are vectors.
+        widths: Column name → width, 0 for a scalar column.
+        choices: Number of discrete actions, 0 if actions are vectors.
     """
 
     def __init__(self, widths: Mapping[str, int], choices: int = 0) -> None:
@@ -33,7 +33,7 @@ class Layout:
         self.width = sum(max(width, 1) for width in widths.values())
 
     def split(self, block: Tensor) -> Batch:
-        """Name the columns of [B, W] rows, or of [..., B, W], without copying."""
+        """Return the columns of rows [..., B, W] as views."""
         batch, start = Batch(), 0
         for name, width in self.widths.items():
             column = block[..., start] if width == 0 else block[..., start : start + width]
@@ -42,7 +42,7 @@ class Layout:
         return batch
 
     def pack(self, columns: Mapping[str, Array]) -> Tensor:
-        """Lay columns side by side: [N, W] float32 on the CPU."""
+        """Return columns as rows [N, W], float32 on the CPU."""
         count = len(next(iter(columns.values())))
         parts = [
             np.asarray(columns[name], np.float32).reshape(count, max(width, 1))
@@ -52,14 +52,14 @@ class Layout:
 
 
 class ReplayBuffer:
-    """Offline rows, then a ring of online rows, in one matrix on the learner's device.
+    """Offline rows, then a ring buffer of online rows, in one matrix on the learner's device.
 
     Args:
         layout: The columns.
-        offline: Number of offline rows held: all of the data, or a window on it.
-        total: Number of offline rows there are, at least `offline`.
-        capacity: Most online rows held; the oldest are overwritten.
-        device: Where the matrix lies.
+        offline: Number of offline rows held: all of the data, or a window on them.
+        total: Number of offline rows of the data, at least `offline`.
+        capacity: Largest number of online rows held; the oldest are overwritten.
+        device: Device of the matrix.
     """
 
     def __init__(self, layout: Layout, offline: int, total: int, capacity: int, device: torch.device) -> None:
@@ -67,19 +67,19 @@ class ReplayBuffer:
         self.data = torch.empty((offline + capacity, layout.width), device=device)
         self.added = 0
         self.learners = 1
-        """How many learners share out the data and what is collected; these rows are one's."""
-        self.mass = float(total)
-        """How many online rows the offline ones count for."""
+        """Number of learners, each with a part of the data and of the online rows."""
+        self.offline_weight = float(total)
+        """Sum of the weights of the offline rows; an online row has weight 1."""
         self.weights: Tensor | None = None
-        """How often each offline row is drawn [offline], float64; None: all alike."""
-        self.edges: Tensor | None = None
+        """Weights of the offline rows [offline], float64; None: all equal."""
+        self.cumulative_weights: Tensor | None = None
         """Cumulative sums of the weights [offline]."""
 
-    def weigh(self, weights: Tensor) -> None:
-        """Have the offline rows drawn in proportion to weights [offline], against 1 for an online row."""
+    def set_weights(self, weights: Tensor) -> None:
+        """Draw the offline rows in proportion to weights [offline]; an online row has weight 1."""
         self.weights = weights.to(self.data.device, torch.float64)
-        self.edges = self.weights.cumsum(0)
-        self.mass = float(self.edges[-1])
+        self.cumulative_weights = self.weights.cumsum(0)
+        self.offline_weight = float(self.cumulative_weights[-1])
 
     @property
     def online(self) -> int:
@@ -87,24 +87,24 @@ class ReplayBuffer:
         return min(self.added, self.capacity)
 
     def add(self, block: Tensor) -> Tensor:
-        """Append [n, W] online rows, overwriting the oldest; their positions in the matrix [n]."""
+        """Append [n, W] online rows, overwriting the oldest; return their positions in the matrix [n]."""
         block = block[-self.capacity :].to(self.data.device)
         position = (self.added + torch.arange(len(block), device=self.data.device)) % self.capacity
         self.data.index_copy_(0, self.offline + position, block)
         self.added += len(block)
         return self.offline + position
 
-    def take(self, index: Tensor) -> Tensor:
-        """The rows [k, B, W] at [k, B] positions, drawn by one gather."""
+    def rows_at(self, index: Tensor) -> Tensor:
+        """Return the rows [k, B, W] at [k, B] positions, with one gather."""
         return self.data.index_select(0, index.flatten()).view(*index.shape, -1)
 
-    def gather(self, index: Tensor) -> Iterator[Batch]:
-        """One batch per row of [k, B] positions."""
-        for block in self.take(index):
+    def batches_at(self, index: Tensor) -> Iterator[Batch]:
+        """Yield one batch per row of [k, B] positions."""
+        for block in self.rows_at(index):
             yield self.layout.split(block)
 
-    def in_order(self) -> tuple[slice | Tensor, Batch]:
-        """All rows held, offline ones first, online ones from the oldest: positions and columns [N, …]."""
+    def ordered(self) -> tuple[slice | Tensor, Batch]:
+        """Return positions and columns [N, …] of all rows: offline, then online ones from the oldest."""
         position: slice | Tensor = slice(0, self.offline)
         if self.online:
             oldest = self.added % self.capacity if self.added > self.capacity else 0
@@ -115,16 +115,16 @@ class ReplayBuffer:
         return position, self.layout.split(self.data[position])
 
     def write(self, name: str, position: slice | Tensor, values: Tensor) -> None:
-        """Overwrite a column of numbers at [N] positions."""
+        """Overwrite a scalar column at [N] positions."""
         getattr(self.layout.split(self.data), name)[position] = values.to(self.data)
 
     def state(self) -> dict[str, Any]:
-        """The online side, to be saved: the offline rows are the data's."""
+        """Return the online rows for a checkpoint."""
         stop = self.offline + self.online
         return {"added": self.added, "online": self.data[self.offline : stop].cpu().clone()}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state` gave, into a ring of the same capacity."""
+        """Restore a state of `state`, of the same capacity."""
         held = state["online"]
         self.data[self.offline : self.offline + len(held)] = held.to(self.data.device)
         self.added = state["added"]
@@ -133,13 +133,13 @@ class ReplayBuffer:
 def read_learner_columns(
     shards: Shards, source: Place | Piece, names: Sequence[str], transforms: Transforms, discount: float
 ) -> dict[str, Array]:
-    """One shard file, or a piece of one, as the learner's columns.
+    """Read a shard file, or a piece of one, as the learner's columns.
 
     Args:
         shards: The data.
         source: One of its files or pieces.
-        names: The learner's columns wanted.
-        transforms: From the world's units to the learner's.
+        names: Names of the learner's columns; see `datasets_io.column_names`.
+        transforms: From raw to transformed units.
         discount: Gamma of ``ret``.
 
     Raises:
@@ -153,7 +153,7 @@ def read_learner_columns(
 def to_learner_columns(
     raw: Mapping[str, Array], names: Sequence[str], transforms: Transforms, discount: float
 ) -> dict[str, Array]:
-    """The learner's columns of transitions in the world's units; of ``ret``, whole episodes."""
+    """Compute the learner's columns of transitions in raw units; for ``ret``, of whole episodes."""
     made = transforms.rows(raw)
     for name in names:
         if name == "ret":

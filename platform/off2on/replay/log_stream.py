@@ -1,4 +1,4 @@
-"""New logs in the place of a world: recorded transitions, handed over as if they were happening."""
+"""Read new recorded transitions in order, in place of an environment."""
 
 from bisect import bisect
 
@@ -10,7 +10,7 @@ from off2on.replay.transforms import Array
 
 
 class LogStream:
-    """Gives out a data set's transitions in their order, holding one piece of it at a time.
+    """Reads a data set's transitions in order, with one piece in memory at a time.
 
     Args:
         shards: The data set.
@@ -21,11 +21,11 @@ class LogStream:
         self._number = -1
         self._held: dict[str, Array] = {}
 
-    def take(self, first: int, count: int) -> dict[str, Array]:
-        """Transitions first … first + count - 1, or fewer: never from two pieces at once.
+    def read(self, first: int, count: int) -> dict[str, Array]:
+        """Return the transitions first … first + count - 1, or fewer: only those of one piece.
 
         Returns:
-            The columns of a `runner.Rollout` [n, …], in the world's units, as of one environment.
+            The columns of a `Rollout` [n, …] of one environment, in raw units.
         """
         number = bisect(self.pieces, first, key=lambda piece: piece.rows.stop)
         if number != self._number:

@@ -1,4 +1,4 @@
-"""How much memory there is for data: the machine's, or what its container or limits leave of it."""
+"""Compute the memory available for data, from the machine, its container and its limits."""
 
 import os
 import resource
@@ -6,22 +6,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 SHARE = 4
-"""The data of all learners of a machine may take one part in so many: the rest is for everything else."""
+"""Divisor of the memory: the data of all learners of a machine take at most one part in this number."""
 
 _CONTROL = Path("/sys/fs/cgroup")
 
 
 def default_budget(learners: int = 0) -> int:
-    """Bytes of data that each of a machine's learners may hold unless it is told: a quarter of all memory.
+    """Return the default number of bytes of data in each learner of a machine: a quarter of all memory.
 
-    Of all of it, not of what is free at the moment: a run that is resumed must find the same window.
+    It does not depend on the memory free at the moment, so that a resumed run has the same window.
     """
-    step = 2**24  # an update of the system changes the last digits
+    step = 2**24  # a system update changes the last digits
     return max(total_memory() // SHARE // max(1, learners) // step, 1) * step
 
 
 def total_memory() -> int:
-    """Bytes that a process of this machine or container can have at most."""
+    """Return the largest number of bytes that a process of this machine or container can have."""
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     kinds = (resource.RLIMIT_AS, resource.RLIMIT_DATA)
     own = [soft for soft, _ in map(resource.getrlimit, kinds) if soft != resource.RLIM_INFINITY]
@@ -29,7 +29,7 @@ def total_memory() -> int:
 
 
 def _container_limits() -> Iterator[int]:
-    """Of the control groups that this process is in, each within the next."""
+    """Yield the limits in bytes of this process's control groups, from the innermost to the outermost."""
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:  # not Linux
@@ -44,6 +44,6 @@ def _container_limits() -> Iterator[int]:
         inner = top / path.strip("/")
         for folder in (inner, *inner.parents):
             file = folder / name
-            # In a container the path may be that of the host, of which only the top is to be seen.
+            # In a container the path may be the host's, of which only the top folder is visible.
             if folder.is_relative_to(top) and file.is_file() and (text := file.read_text().strip()) != "max":
                 yield int(text)

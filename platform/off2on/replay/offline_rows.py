@@ -1,11 +1,11 @@
-"""The offline rows of one learner: all of its share of the data, or a window that slides over it.
+"""The offline rows of one learner: its part of the data, or a sliding window on it.
 
-Data that fit the budget are read once. Of larger data the window is a ring holding the newest rows of a
-shuffled stream, so its content is a function of how many rows were streamed, which is all that a checkpoint
-needs to know.
+Data within the memory budget are read once. For larger data the window is a ring buffer with the newest rows
+of a shuffled stream. Its content is a function of the number of rows streamed, so a checkpoint holds only
+that.
 
-Episodes may have weights. Those of weight 0 are left out; of the others, rows that are held are drawn
-by weight, and rows that stream come by as often as their weight says.
+Episodes may have weights. Those of weight 0 are left out. Of the others, rows in memory are drawn by weight,
+and rows of a stream are repeated by weight.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,20 +22,20 @@ from off2on.replay.transforms import Array, Transforms
 
 
 class OfflineRows:
-    """Reads, and if need be keeps sliding, the offline part of `rows`.
+    """Reads the offline part of `rows`, and slides the window if there is one.
 
     Args:
         shards: The data.
         columns: The learner's columns that the data have.
         relabelled: Further columns, 0 at first.
-        transforms: Units.
+        transforms: From raw to transformed units.
         discount: Gamma of the column ``ret``.
-        budget: Bytes that the offline rows may take.
-        capacity: Most online rows.
-        share: (rank, world): this learner takes the rank-th of so many parts of every piece of the data.
-        device: Where the rows lie.
-        seed: Of the order in which the rows stream.
-        weights: How often the rows of each episode are drawn [episodes], 1 on average; None: all alike.
+        budget: Largest size of the offline rows in bytes.
+        capacity: Largest number of online rows.
+        partition: (rank, world): this learner has the rank-th of world parts of every piece of the data.
+        device: Device of the rows.
+        seed: Seed of the order of a stream.
+        weights: Weights of the rows of each episode [episodes], 1 on average; None: all equal.
     """
 
     def __init__(
@@ -48,14 +48,14 @@ class OfflineRows:
         discount: float,
         budget: int,
         capacity: int,
-        share: tuple[int, int],
+        partition: tuple[int, int],
         device: torch.device,
         seed: int,
         weights: Array | None = None,
     ) -> None:
         layout = layout_of(shards, columns, relabelled)
         self.transforms = transforms
-        self.reader = Reader(shards, layout, transforms, discount, share, seed, tuple(columns), weights)
+        self.reader = Reader(shards, layout, transforms, discount, partition, seed, tuple(columns), weights)
         numbers = range(len(shards.pieces))
         self.counts = [self.reader.part(number)[1] for number in numbers]
         held = sum(self.counts)
@@ -64,10 +64,10 @@ class OfflineRows:
         uneven = weights is not None and len(set(weights[weights > 0])) > 1
         self.stream = Stream(self.reader, self.counts, uneven and self.streams)
         self.rows = ReplayBuffer(layout, window, self.stream.total, capacity, device)
-        self.rows.learners = share[1]
+        self.rows.learners = partition[1]
         if uneven and not self.streams:
             weighed = [self.reader.weighed(number) for number in numbers]
-            self.rows.weigh(torch.from_numpy(np.concatenate(weighed)))
+            self.rows.set_weights(torch.from_numpy(np.concatenate(weighed)))
         self.streamed = 0
         if self.streams:
             self._slide_to(window)
@@ -78,7 +78,7 @@ class OfflineRows:
                 start += count
 
     def slide(self, used: int) -> Tensor:
-        """Let as many new rows into the window as were used; the positions [n] they took."""
+        """Replace as many rows of the window as were used; return the positions [n] of the new ones."""
         if not self.streams:
             return torch.empty(0, dtype=torch.long)
         return self._slide_to(self.streamed + min(used, self.rows.offline))
@@ -87,27 +87,27 @@ class OfflineRows:
         ring, first = self.rows.data[: self.rows.offline], self.streamed
         for block in self.stream.read(first, stop):
             position = self.streamed % len(ring)
-            room = len(ring) - position
-            ring[position : position + len(block)] = block[:room]
-            ring[: max(len(block) - room, 0)] = block[room:]
+            space = len(ring) - position
+            ring[position : position + len(block)] = block[:space]
+            ring[: max(len(block) - space, 0)] = block[space:]
             self.streamed += len(block)
         return torch.arange(first, stop) % len(ring)
 
     def state(self) -> dict[str, Any]:
-        """How far the stream came."""
+        """Return the number of rows streamed."""
         return {"streamed": self.streamed}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Put the window where it was."""
+        """Restore the window."""
         if self.streams:
-            # Another run's window, where this one starts at its handover, may have been smaller or none.
+            # A run that starts from another run's handover may have a larger window.
             stop = max(state["streamed"], self.rows.offline)
             self.streamed = stop - self.rows.offline
             self._slide_to(stop)
 
 
 def layout_of(shards: Shards, columns: Sequence[str], relabelled: Sequence[str] = ()) -> Layout:
-    """Where a learner's columns lie: those of the data, then those it computes itself."""
+    """Return the layout of a learner's columns: those of the data, then the relabelled ones."""
     obs, space = shards.observation_space.shape[0], shards.action_space
     action = 0 if hasattr(space, "n") else space.shape[0]
     vectors = {"obs": obs, "next_obs": obs, "action": action, "next_action": action}

@@ -1,4 +1,4 @@
-"""Online transitions whose episode is not over yet: what a return to go has to wait for."""
+"""Assemble online transitions to whole episodes, which a return to go needs."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -12,23 +12,23 @@ Columns = dict[str, Array]
 
 
 class EpisodeAssembler:
-    """Holds transitions by environment until their episode ends, and gives out whole episodes."""
+    """Holds the transitions of each environment until their episode ends."""
 
     def __init__(self) -> None:
         self.held: dict[int, list[Columns]] = {}
 
     def add(self, columns: Mapping[str, Array]) -> Iterator[Columns]:
-        """Take a rollout; the episodes that are now complete, in order.
+        """Add a rollout, and yield the episodes that are now complete, in order.
 
-        An environment that does not go on where it was (its process died, or the run was resumed) has
-        left its episode: that one is cut off there, as by a time limit.
+        If the observation of an environment does not continue its episode (its process died, or the run was
+        resumed), the episode is complete, as if truncated by a time limit.
 
         Args:
-            columns: RLlib's columns [n, …] and ``env`` [n], the environment's number, in order of time.
+            columns: The columns of a `Rollout`.
         """
         for env in map(int, np.unique(columns["env"])):
-            mine = columns["env"] == env
-            rows = {name: column[mine] for name, column in columns.items() if name != "env"}
+            own = columns["env"] == env
+            rows = {name: column[own] for name, column in columns.items() if name != "env"}
             before = self.held.get(env)
             if before and not np.array_equal(before[-1]["new_obs"][-1], rows["obs"][0]):
                 yield self._whole(self.held.pop(env))
@@ -42,7 +42,7 @@ class EpisodeAssembler:
                         yield self._whole(self.held.pop(env))
 
     def _whole(self, pieces: list[Columns]) -> Columns:
-        """The pieces of an episode, with the columns that shards derive from a whole one."""
+        """Concatenate the pieces of an episode, and add the columns that shards derive from a whole one."""
         whole = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
         actions = whole["actions"]
         whole["new_actions"] = np.concatenate([actions[1:], np.zeros_like(actions[:1])])
@@ -50,7 +50,7 @@ class EpisodeAssembler:
         return whole
 
     def state(self) -> dict[int, dict[str, torch.Tensor]]:
-        """The transitions held, by environment."""
+        """Return the transitions held, by environment."""
         return {
             env: {
                 name: torch.from_numpy(np.concatenate([piece[name] for piece in pieces]))
@@ -60,7 +60,7 @@ class EpisodeAssembler:
         }
 
     def load(self, state: Mapping[int, Mapping[str, Any]]) -> None:
-        """Take back what `state` gave."""
+        """Restore a state of `state`."""
         self.held = {
             env: [{name: part.numpy() for name, part in rows.items()}] for env, rows in state.items()
         }

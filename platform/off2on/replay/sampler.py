@@ -1,6 +1,6 @@
-"""What a learner draws its batches from: recorded rows, online rows, and rows that a model made up."""
+"""Draw batches of offline rows, online rows and model rollouts."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,18 +18,18 @@ from off2on.replay.strategy import Options, Strategy
 from off2on.replay.transforms import Array
 
 BLOCK_BYTES = 2**25
-"""Most that is drawn at once, or wide rows would take more memory than the window that holds them."""
+"""Largest size of the rows drawn at once: wide rows could need more memory than the window has."""
 
 
 class BatchSampler:
-    """Rows and what decides which of them make a batch.
+    """Draws a learner's part of every batch.
 
     Args:
-        source: The recorded rows, with room for online ones.
-        recipe: What the batches are for.
+        source: The offline rows, with space for online ones.
+        recipe: The algorithm.
         hp: Its hyperparameters.
-        share: (rank, world): this learner is the rank-th of so many, which share each batch.
-        changes: What is done to every batch before the recipe sees it.
+        partition: (rank, world): rank of this learner and number of learners that share each batch.
+        augmentations: Applied to every batch, in this order.
     """
 
     def __init__(
@@ -37,120 +37,126 @@ class BatchSampler:
         source: OfflineRows,
         recipe: Any,
         hp: Any,
-        share: tuple[int, int],
-        changes: list[BatchAugmentation],
+        partition: tuple[int, int],
+        augmentations: list[BatchAugmentation],
     ) -> None:
-        self.source, self.recipe, self.hp, self.share, self.changes = source, recipe, hp, share, changes
+        self.source, self.recipe, self.hp = source, recipe, hp
+        self.partition, self.augmentations = partition, augmentations
         self.rows = source.rows
         self.strategy: Strategy = Strategy(self.rows, Options())
-        plan = recipe.rollout_schedule(hp)
-        self.imagined = ModelBuffer(plan, self.rows, share[1]) if plan else None
-        self.unfinished = EpisodeAssembler() if set(recipe.columns) & set(EPISODE_COLUMNS) else None
+        schedule = recipe.rollout_schedule(hp)
+        self.model_buffer = ModelBuffer(schedule, self.rows, partition[1]) if schedule else None
+        self.assembler = EpisodeAssembler() if set(recipe.columns) & set(EPISODE_COLUMNS) else None
         self.episodes = 0
 
     @property
     def size(self) -> int:
-        """Rows of a batch that are this learner's to draw."""
-        return int(self.hp.batch_size // self.share[1])
+        """Number of rows of a batch that this learner draws."""
+        return int(self.hp.batch_size // self.partition[1])
 
     def share_rows(self, other: "BatchSampler") -> None:
-        """Draw from the recorded rows of another, before either has online ones."""
+        """Use the offline rows of another sampler, before either has online ones."""
         self.source, self.rows, self.strategy.rows = other.source, other.rows, other.rows
 
     # Drawing.
 
     def refresh(self, nets: Any, update: int, generator: torch.Generator) -> None:
-        """Before an update: new imagined rows and new labels, if they are due."""
+        """Generate new model rollouts and labels before an update, if they are due."""
         with torch.no_grad():
-            if self.imagined is not None and self.imagined.due(update):
-                (starts,) = self.rows.gather(self.strategy.draw(1, self.imagined.starts, generator))
-                self.imagined.add(vars(self.recipe.generate_rollouts(nets, starts, self.hp)))
+            if self.model_buffer is not None and self.model_buffer.is_due(update):
+                (starts,) = self.rows.batches_at(self.strategy.draw(1, self.model_buffer.starts, generator))
+                self.model_buffer.add(vars(self.recipe.generate_rollouts(nets, starts, self.hp)))
             if self.recipe.is_relabel_due(self.hp, update):
-                position, rows = self.rows.in_order()
+                position, rows = self.rows.ordered()
                 for name, values in self.recipe.relabel(nets, rows, self.hp, update).items():
                     self.rows.write(name, position, values)
 
-    def block(self, update: int, most: int) -> int:
-        """For how many updates, this one the first, rows can be drawn at once: none may await `refresh`."""
+    def block_size(self, update: int, most: int) -> int:
+        """Return for how many updates rows can be drawn at once, from this one up to the next `refresh`."""
         fit = BLOCK_BYTES // (4 * self.size * self.rows.layout.width)
         most = min(self.strategy.block, max(1, fit), most)
-        if not (self.imagined or self.recipe.relabelled_columns):
+        if not (self.model_buffer or self.recipe.relabelled_columns):
             return most
-        return next((count for count in range(1, most) if self.is_stale(update + count)), most)
+        return next((count for count in range(1, most) if self.is_refresh_due(update + count)), most)
 
-    def is_stale(self, update: int) -> bool:
-        """Whether `refresh` has something to do before an update."""
-        dreams = self.imagined is not None and self.imagined.due(update)
-        return dreams or self.recipe.is_relabel_due(self.hp, update)
+    def is_refresh_due(self, update: int) -> bool:
+        """Return True if `refresh` has something to do before an update."""
+        has_rollouts = self.model_buffer is not None and self.model_buffer.is_due(update)
+        return has_rollouts or self.recipe.is_relabel_due(self.hp, update)
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Recorded rows' positions [count, real] and the batches [count, size, W] that they begin."""
-        real = self.imagined.real(self.size) if self.imagined else self.size
+        """Draw positions [count, real] of rows, and batches [count, size, W] that start with them."""
+        real = self.model_buffer.real_size(self.size) if self.model_buffer else self.size
         position = self.strategy.draw(count, real, generator)
-        recorded = self.rows.take(position)
-        return position, self.imagined.join(recorded, self.size, generator) if self.imagined else recorded
+        real_rows = self.rows.rows_at(position)
+        return position, self.model_buffer.fill(
+            real_rows, self.size, generator
+        ) if self.model_buffer else real_rows
 
     def batch(self, block: Tensor, position: Tensor, progress: float, generator: torch.Generator) -> Batch:
-        """A batch [size, W], whose first rows lie at `position`, as the losses see it."""
+        """Split a batch [size, W], whose first rows are at `position`, into columns, and augment it."""
         batch = self.rows.layout.split(block)
         batch.real, batch.progress = len(position), progress
-        for change in self.changes:
-            batch = change.batch(batch, position, generator)
+        for augmentation in self.augmentations:
+            batch = augmentation.augment(batch, position, generator)
         return batch
 
-    def used(self, block: Tensor, position: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """An update used this batch; what the strategy has to say of it."""
-        return self.strategy.used(self.rows.layout.split(block[: len(position)]), position, generator)
+    def on_used(self, block: Tensor, position: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Report a batch that an update has used to the strategy; return the strategy's metrics."""
+        return self.strategy.on_used(self.rows.layout.split(block[: len(position)]), position, generator)
 
-    # The online side.
+    # The online phase.
 
     def add(self, columns: Mapping[str, Array], first: int) -> None:
-        """Take this learner's share of online transitions: every other one, or every other episode.
+        """Add this learner's part of online transitions to the buffer.
 
         Args:
-            columns: RLlib's columns and ``env``, each [n, …], in the world's units.
-            first: How many transitions came before them.
+            columns: The columns of a rollout [n, …], in raw units.
+            first: Number of transitions before them.
         """
-        rank, world = self.share
-        self.strategy.observed(columns)
-        if self.unfinished is None:
-            mine = (first + np.arange(len(columns["rewards"]))) % world == rank
-            if mine.any():
-                self._enter({name: column[mine] for name, column in columns.items()})
-            return
-        for episode in self.unfinished.add(columns):
-            if self.episodes % world == rank:
-                self._enter(episode)
-            self.episodes += 1
-
-    def _enter(self, columns: Mapping[str, Array]) -> None:
+        self.strategy.on_collected(columns)
         layout = self.rows.layout
-        made = to_learner_columns(columns, self.recipe.columns, self.source.transforms, self.hp.discount)
-        blank = np.zeros(len(columns["rewards"]), np.float32)
-        self.strategy.entered(self.rows.add(layout.pack(dict.fromkeys(layout.widths, blank) | made)))
+        for own in self._own_part(columns, first):
+            made = to_learner_columns(own, self.recipe.columns, self.source.transforms, self.hp.discount)
+            blank = np.zeros(len(own["rewards"]), np.float32)
+            position = self.rows.add(layout.pack(dict.fromkeys(layout.widths, blank) | made))
+            self.strategy.on_added(position)
+
+    def _own_part(self, columns: Mapping[str, Array], first: int) -> Iterator[Mapping[str, Array]]:
+        """Yield every world-th transition, or every world-th episode that is complete."""
+        rank, world = self.partition
+        if self.assembler is None:
+            own = (first + np.arange(len(columns["rewards"]))) % world == rank
+            if own.any():
+                yield {name: column[own] for name, column in columns.items()}
+            return
+        for episode in self.assembler.add(columns):
+            if self.episodes % world == rank:
+                yield episode
+            self.episodes += 1
 
     # Checkpoints.
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint must keep; the recorded rows are the data's."""
+        """Return the state for a checkpoint, without the offline rows."""
         kept = {"rows": self.rows.state(), "strategy": self.strategy.state(), "source": self.source.state()}
         if labels := len(self.recipe.relabelled_columns):
             kept["labels"] = {"recorded": self.rows.data[: self.rows.offline, -labels:].cpu().clone()}
-        if self.imagined is not None:
-            kept["imagined"] = self.imagined.rows.state()
-        if self.unfinished is not None:
-            kept["unfinished"] = {"episodes": self.episodes, "held": self.unfinished.state()}
+        if self.model_buffer is not None:
+            kept["imagined"] = self.model_buffer.rows.state()
+        if self.assembler is not None:
+            kept["unfinished"] = {"episodes": self.episodes, "held": self.assembler.state()}
         return kept
 
     def load(self, kept: Mapping[str, Any]) -> None:
-        """Take back what `state` gave."""
+        """Restore a state of `state`."""
         self.source.load(kept["source"])
         self.rows.load(kept["rows"])
         self.strategy.load(kept["strategy"])
         if labels := len(self.recipe.relabelled_columns):
             self.rows.data[: self.rows.offline, -labels:] = kept["labels"]["recorded"].to(self.rows.data)
-        if self.imagined is not None:
-            self.imagined.rows.load(kept["imagined"])
-        if self.unfinished is not None:
+        if self.model_buffer is not None:
+            self.model_buffer.rows.load(kept["imagined"])
+        if self.assembler is not None:
             self.episodes = kept["unfinished"]["episodes"]
-            self.unfinished.load(kept["unfinished"]["held"])
+            self.assembler.load(kept["unfinished"]["held"])

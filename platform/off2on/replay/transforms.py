@@ -1,7 +1,7 @@
-"""The transforms between the world's units and the learner's, the same offline and online.
+"""Transforms from raw units (as in the data set) to transformed units (as in losses), offline and online.
 
-They are computed once from the data, travel in the checkpoint, and are applied in two places: to
-rows when they enter the learner (offline and online alike), and by the policy when it acts.
+They are computed once from the data, stored in checkpoints, and applied in two places: to rows when they are
+added to the buffer, offline and online, and in the policy when it acts.
 """
 
 from collections.abc import Mapping
@@ -11,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from datasets_io import Shards
+from datasets_io.column_names import SHARD_COLUMNS
 from off2on.recipe.hyperparameters import Hyperparameters
 
 Array = np.ndarray[Any, Any]
@@ -27,11 +28,11 @@ class Transforms:
     Attributes:
         obs_mean: [D] subtracted from observations.
         obs_std: [D] observations are divided by it.
-        action_low: [A] the environment's smallest action, -1 for the learner.
-        action_high: [A] the environment's largest action, +1 for the learner.
-        reward_scale: Rewards are multiplied by it …
-        reward_shift: … and this is added.
-        discrete: Whether actions are whole numbers, which stay as they are.
+        action_low: [A] the environment's smallest action, transformed to -1.
+        action_high: [A] the environment's largest action, transformed to +1.
+        reward_scale: Factor of rewards.
+        reward_shift: Added to rewards after the factor.
+        discrete: True if actions are whole numbers, which are not transformed.
     """
 
     obs_mean: Row
@@ -44,7 +45,7 @@ class Transforms:
 
     @classmethod
     def of(cls, shards: Shards, hp: Hyperparameters) -> Self:
-        """The transforms that the hyperparameters ask for, from the data's own statistics."""
+        """Return the transforms of the hyperparameters, with the statistics of the data."""
         manifest, space = shards.manifest, shards.action_space
         width = len(manifest.statistics["obs"]["mean"])
         mean, std = np.zeros(width), np.ones(width)
@@ -57,19 +58,18 @@ class Transforms:
         return cls(_row(mean), _row(std), _row(space.low.ravel()), _row(space.high.ravel()), scale, shift)
 
     def rows(self, columns: Mapping[str, Array]) -> dict[str, Array]:
-        """Columns in the world's units as the learner's columns, float32.
+        """Transform columns in raw units to the learner's columns, float32.
 
-        ``obs``, ``new_obs`` [N, D] → ``obs``, ``next_obs``; ``actions``, ``new_actions`` [N, A] →
-        ``action``, ``next_action``, clipped to [-1, 1] as the environment clips them, or [N] as they
-        are if discrete; ``rewards`` [N] →
-        ``reward``; ``terminateds`` [N] → ``mask`` = 1 - terminated. Columns not given are not made.
+        Names are those of `datasets_io.column_names`. ``actions`` and ``new_actions`` [N, A] are clipped to
+        [-1, 1], as the environment clips them; [N] whole numbers are not changed. ``mask`` is
+        1 - ``terminateds``. Columns that are not given are not made.
         """
         made: dict[str, Array] = {}
-        for stored, name in (("obs", "obs"), ("new_obs", "next_obs")):
-            if stored in columns:
+        for name in ("obs", "next_obs"):
+            if (stored := SHARD_COLUMNS[name]) in columns:
                 made[name] = (columns[stored] - _array(self.obs_mean)) / _array(self.obs_std)
-        for stored, name in (("actions", "action"), ("new_actions", "next_action")):
-            if stored in columns and self.discrete:
+        for name in ("action", "next_action"):
+            if (stored := SHARD_COLUMNS[name]) in columns and self.discrete:
                 made[name] = columns[stored]
             elif stored in columns:
                 low, high = _array(self.action_low), _array(self.action_high)
@@ -82,7 +82,7 @@ class Transforms:
 
 
 def _reward(shards: Shards, name: str) -> tuple[float, float]:
-    """Scale and shift of the named reward transform."""
+    """Return scale and shift of a named reward transform."""
     if name in ("return_range", "return_scale"):
         size = float(np.ptp(shards.returns) if name == "return_range" else np.abs(shards.returns).max())
         return (1000.0 / size if size > 0 else 1.0), 0.0

@@ -1,8 +1,8 @@
-"""An algorithm as RLlib and Tune see it: a recipe, run on both sides of the handover.
+"""The RLlib algorithm of every recipe, in the offline and the online phase.
 
-`train()` makes gradient updates on the offline rows until ``config.offline_updates``; then, if
-``config.online_steps`` says so, it makes the environment runners, lets the configured strategy
-compose the batches, and alternates between collecting and updating.
+`train()` makes gradient updates on the offline rows until ``config.offline_updates``. Then, if
+``config.online_steps`` is not 0, it builds the environment runners, draws batches with the configured
+strategy, and alternates between collecting and updating.
 """
 
 import io
@@ -37,109 +37,110 @@ STATE = "off2on"
 
 
 class OfflineToOnline(Recipe, Algorithm):
-    """Base of every algorithm: subclass it and state a recipe."""
+    """Base class of every algorithm; a subclass defines a recipe."""
 
     @classmethod
     def configure(cls, dataset: str | Path | None = None) -> OfflineToOnlineConfig:
-        """A configuration of this algorithm, on a data set's name or folder."""
+        """Return a configuration of this algorithm for a data set's name or folder."""
         return OfflineToOnlineConfig(cls).data(None if dataset is None else str(dataset))
 
     @classmethod
     def get_default_config(cls) -> OfflineToOnlineConfig:
-        """RLlib's name for `configure`."""
+        """Return a configuration without data; RLlib calls it."""
         return OfflineToOnlineConfig(cls)
 
     def setup(self, config: Any) -> None:
-        """Build the learners, which read their data."""
+        """Build the learners; each reads its part of the data."""
         config.check_runners()
         super().setup(config)
         self.online_settings = self.config.resolved.online
         self.updates = 0
         self.env_steps = 0
         self.pause_at: int | None = None
-        """No step of `train` goes beyond this many updates (offline) or environment steps (online)."""
-        self.advancing: Any = RecipeLearner.advance
-        """What a learner makes its updates by; see `off2on.rllib.batched.learners`."""
+        """Number of updates (offline) or steps (online) at which `train` stops next; None: no stop."""
+        self.advance_function: Any = RecipeLearner.advance
+        """Function of a learner that makes updates; see `off2on.rllib.batched.learners`."""
         self.latest: dict[str, float] = {}
-        """The learners' metrics of the last step."""
+        """Metrics of the learners in the last step, averaged over them."""
         self.runners: RolloutWorkers | None = None
-        """Who collects after the handover, if anybody does."""
+        """The environment runners, from the handover on; None with new recorded data."""
         self.staleness: dict[str, float] = {}
-        """By how many updates the weights of the last rollouts were behind, if they are collected beside."""
+        """Metrics of asynchronous collection: updates by which weights were behind; else empty."""
         self.returns: list[float] = []
-        """Of the episodes that runners finished; whoever reads them may empty the list."""
+        """Returns of the episodes that the runners finished; a reader may empty the list."""
         self.logs: LogStream | None = None
-        """What takes the environment's place after the handover, if anything does."""
+        """New recorded data that replace the environment, from the handover on; None without."""
         self.is_fitted = not self.config.resolved.recipe.fitted_networks
-        """Whether the recipe's first stage is done, or it has none."""
+        """True if the recipe's first stage is done, or it has none."""
 
     @property
     def is_offline(self) -> bool:
-        """Whether the handover is still ahead."""
+        """True before the handover."""
         return bool(self.updates < self.config.offline_updates)
 
     @property
     def is_online(self) -> bool:
-        """Whether the handover is behind: there are runners, or logs in their place."""
+        """True after the handover."""
         return self.runners is not None or self.logs is not None
 
     @property
     def finished(self) -> bool:
-        """Whether everything planned was done."""
+        """True if all planned updates and steps were made."""
         return self.is_fitted and not self.is_offline and bool(self.env_steps >= self.config.online_steps)
 
     def training_step(self) -> None:
-        """A block of updates; online, after a rollout. The first of all is the recipe's first stage."""
+        """Make a block of updates, online after a rollout; the recipe's first stage comes first."""
         if not self.is_fitted:
-            self.latest = self.ask(RecipeLearner.fit)[0]
+            self.latest = self.call_learners(RecipeLearner.fit)[0]
             self.metrics.log_dict(self.latest, key=LEARNER_RESULTS, window=1)
             self.is_fitted = True
         elif self.is_offline:
-            room = self._room(self.updates, self.config.offline_updates)
-            self._learn(min(self.config.updates_per_step, room))
+            limit = self._remaining(self.updates, self.config.offline_updates)
+            self._update(min(self.config.updates_per_step, limit))
         elif not self.finished:
             if not self.is_online:
                 self.go_online()
-            self._collect(self._room(self.env_steps, self.config.online_steps))
-            self._learn(self._due(self.env_steps) - self.updates)
+            self._collect(self._remaining(self.env_steps, self.config.online_steps))
+            self._update(self._updates_due(self.env_steps) - self.updates)
 
     def step(self) -> Any:
-        """One iteration, as Tune counts it; the result says when all is done."""
+        """Run one iteration of Tune; the result has ``done``, ``updates`` and ``env_steps``."""
         return super().step() | {"done": self.finished, "updates": self.updates, "env_steps": self.env_steps}
 
-    def _room(self, now: int, end: int) -> int:
+    def _remaining(self, now: int, end: int) -> int:
+        """Return the number of updates or steps up to the end, or to `pause_at`."""
         pause = self.pause_at
         return (min(end, pause) if pause is not None and pause > now else end) - now
 
-    def _due(self, env_steps: int) -> int:
-        """All updates, of both sides, that are due after so many environment steps."""
+    def _updates_due(self, env_steps: int) -> int:
+        """Return the number of offline and online updates due after a number of environment steps."""
         return int(self.config.offline_updates + self.online_settings.updates_due(env_steps))
 
-    def _learn(self, updates: int) -> None:
+    def _update(self, updates: int) -> None:
         if updates <= 0:
             return
         self.updates += updates
-        answers = self.ask(self.advancing, updates=updates)
-        # The first online row is one learner's alone, and so are then the metrics that need one.
+        answers = self.call_learners(self.advance_function, updates=updates)
+        # Only the learner that has the first online row has metrics of online rows.
         names = dict.fromkeys(name for answer in answers for name in answer)
         self.latest = {name: float(np.mean([one[name] for one in answers if name in one])) for name in names}
         self.latest |= self.staleness
         self.metrics.log_dict(self.latest, key=LEARNER_RESULTS, window=1)
         if self.runners is not None:
-            self.runners.sync(self.updates)
+            self.runners.update_weights(self.updates)
 
-    def ask(self, function: Any, **kwargs: Any) -> list[Any]:
-        """Call a function of a learner on every learner; all must answer.
+    def call_learners(self, function: Any, **kwargs: Any) -> list[Any]:
+        """Call a function with every learner as its first argument; return the results in order of ranks.
 
         Raises:
-            LearnerDied: The process of one is gone.
-            Exception: What the function raised: it would do so again.
+            LearnerDied: The process of a learner has ended.
+            Exception: The function's own error.
         """
         results = list(self.learner_group.foreach_learner(function, **kwargs))
         failed = [result.get() for result in results if not result.ok]
         for error in failed:
             if not isinstance(error, RayTaskError):
-                raise LearnerDied(f"a learner is gone: {error}") from error
+                raise LearnerDied(f"the process of a learner has ended: {error}") from error
         if len(results) < max(1, self.config.num_learners):
             raise LearnerDied(f"only {len(results)} of {self.config.num_learners} learners answered")
         for error in failed:
@@ -147,10 +148,11 @@ class OfflineToOnline(Recipe, Algorithm):
         return [result.get() for result in results]
 
     def go_online(self, restored: bool = False) -> None:
-        """The handover: make the runners, and let the strategy make the batches.
+        """Start the online phase: build the runners, and draw batches with the strategy.
 
         Args:
-            restored: The networks come from a checkpoint after the handover: they have been handed over.
+            restored: True if the networks come from a checkpoint of the online phase: the recipe's changes
+                at the handover have been made.
         """
         if self.config.new_dataset is not None:
             self.logs = LogStream(open_shards(self.config.new_dataset))
@@ -165,50 +167,53 @@ class OfflineToOnline(Recipe, Algorithm):
                 pg_offset=AnyBundle(),
             )
             staleness = self.online_settings.staleness if self.online_settings.asynchronous else None
-            self.runners = RolloutWorkers(self.env_runner_group, self.learner_group, self._due, staleness)
-        self.ask(RecipeLearner.go_online, restored=restored)
+            self.runners = RolloutWorkers(
+                self.env_runner_group, self.learner_group, self._updates_due, staleness
+            )
+        self.call_learners(RecipeLearner.go_online, restored=restored)
         if self.runners is not None:
-            self.runners.sync(self.updates)
+            self.runners.update_weights(self.updates)
 
     def roll_back(self, folder: Path) -> None:
-        """Take networks and optimisers from a checkpoint of this run; counters and collected rows stay."""
+        """Restore networks and optimisers from a checkpoint of this run; keep counters and collected rows."""
         self.learner_group.restore_from_path(str(folder / COMPONENT_LEARNER_GROUP))
-        self.ask(_count, updates=self.updates)
+        self.call_learners(_set_updates, updates=self.updates)
 
     def restore_env_runners(self, env_runner_group: Any) -> list[int]:
-        """Bring back runners that died; RLlib calls it between two steps."""
+        """Add the runners that replace dead ones; RLlib calls it between two steps."""
         return [] if self.runners is None else self.runners.restore()
 
-    def _collect(self, room: int) -> None:
-        """A rollout, or what has arrived of it, into the learners' rows; there is room for so many steps."""
+    def _collect(self, limit: int) -> None:
+        """Collect a rollout of at most this number of steps and store it."""
         steps = self.online_settings.rollout
         if self.logs is not None:
-            self._enter(self.logs.take(self.env_steps, min(steps, room)))
+            columns = self.logs.read(self.env_steps, min(steps, limit))
+            self._store([(Rollout(columns, returns=[], lengths=[]), 0)])
         elif self.runners is not None:
-            self._take(self.runners.collect(steps, room, self.env_steps, self.updates))
+            self._store(self.runners.collect(steps, limit, self.env_steps, self.updates))
 
-    def _take(self, arriving: Iterable[tuple[Rollout, int]]) -> None:
-        """Rollouts into the learners' rows, with what is to be said of them."""
+    def _store(self, arriving: Iterable[tuple[Rollout, int]]) -> None:
+        """Send rollouts to the learners' buffers, and log returns and staleness.
+
+        Args:
+            arriving: Rollouts, and the number of updates by which their weights were behind.
+        """
         behind, returns = [], []
         for rollout, updates in arriving:
-            self._enter(rollout.columns)
+            columns = ray.put(rollout.columns) if self.learner_group.is_remote else rollout.columns
+            self.call_learners(RecipeLearner.add, columns=columns, first=self.env_steps)
+            self.env_steps += len(rollout.columns["rewards"])
             returns += rollout.returns
             behind.append(updates)
-        if behind and self.online_settings.asynchronous:
+        if behind and self.runners is not None and self.runners.is_asynchronous:
             self.staleness = {"staleness": float(np.mean(behind)), "staleness_most": float(max(behind))}
         if returns:
             self.returns += returns
             mean = float(np.mean(returns))
             self.metrics.log_value((ENV_RUNNER_RESULTS, EPISODE_RETURN_MEAN), mean, window=10)
 
-    def _enter(self, columns: dict[str, Any]) -> None:
-        """Transitions into the learners' rows."""
-        sent = ray.put(columns) if self.learner_group.is_remote else columns
-        self.ask(_add, columns=sent, first=self.env_steps)
-        self.env_steps += len(columns["rewards"])
-
     def policy(self) -> Policy:
-        """The policy as it is now, on its own: raw observations to actions of the environment."""
+        """Return the current policy: raw observations to actions in the environment's units."""
         spec = self.config.get_default_rl_module_spec()
         spec.inference_only = True
         module = spec.build()
@@ -219,19 +224,21 @@ class OfflineToOnline(Recipe, Algorithm):
         return policy
 
     def network(self, name: str) -> bytes:
-        """A network's weights as a file's content, which torch reads with ``weights_only``."""
+        """Return a network's weights as the content of a file that torch reads with ``weights_only``."""
         content = io.BytesIO()
-        torch.save(self.ask(_weights, name=name)[0], content)
+        torch.save(self.call_learners(_weights, name=name)[0], content)
         return content.getvalue()
 
-    def machine(self) -> dict[str, Any]:
-        """What the learners run on: device and threads of the first."""
-        return dict(zip(("device", "threads"), self.ask(RecipeLearner.machine)[0], strict=True))
+    def device_and_threads(self) -> dict[str, Any]:
+        """Return the first learner's ``device``, and its ``threads``, None before the first update."""
+        return dict(
+            zip(("device", "threads"), self.call_learners(RecipeLearner.device_and_threads)[0], strict=True)
+        )
 
-    # Checkpoints: RLlib's, and beside them what only we know.
+    # Checkpoints: RLlib's, with this project's counters and files.
 
     def get_state(self, *args: Any, **kwargs: Any) -> Any:
-        """RLlib's state, and the counters."""
+        """Return RLlib's state and the counters."""
         own = {
             "updates": self.updates,
             "env_steps": self.env_steps,
@@ -242,7 +249,7 @@ class OfflineToOnline(Recipe, Algorithm):
         return super().get_state(*args, **kwargs) | {STATE: own}
 
     def set_state(self, state: Any) -> None:
-        """Take back what `get_state` gave; a state from after the handover crosses first."""
+        """Restore a state of `get_state`; one of the online phase starts that phase first."""
         own = state.pop(STATE)
         self.updates, self.env_steps, self.latest = own["updates"], own["env_steps"], own["latest"]
         self.is_fitted = own["fitted"]
@@ -251,31 +258,31 @@ class OfflineToOnline(Recipe, Algorithm):
         super().set_state(state)
 
     def save_to_path(self, path: Any = None, **kwargs: Any) -> str:
-        """Save everything, the learners' online rows and strategies included."""
-        if self.runners is not None:  # what is under way belongs to the steps that are saved
-            self._take(self.runners.rest(self.updates))
-        folder = str(super().save_to_path(path, **kwargs))
-        checkpoint_rows.save_rows(self.ask, Path(folder))
+        """Save everything, including the learners' online rows and strategies."""
         if self.runners is not None:
-            self.runners.save(Path(folder))
+            self._store(self.runners.collect_outstanding(self.updates))
+        folder = str(super().save_to_path(path, **kwargs))
+        checkpoint_rows.save_rows(self.call_learners, Path(folder))
+        if self.runners is not None:
+            self.runners.save_episodes(Path(folder))
         return folder
 
     def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
-        """Take back what `save_to_path` wrote."""
+        """Restore what `save_to_path` wrote."""
         Checkpointable.restore_from_path(self, path, *args, **kwargs)
-        if set(self.ask(_updates)) != {self.updates}:  # RLlib does not say that it could not
-            raise RuntimeError(f"the checkpoint {path} did not come to every learner")
-        checkpoint_rows.load_rows(self.ask, Path(path))
+        if set(self.call_learners(_updates)) != {self.updates}:  # RLlib raises no error
+            raise RuntimeError(f"the checkpoint {path} was not restored in every learner")
+        checkpoint_rows.load_rows(self.call_learners, Path(path))
         if self.runners is not None:
-            if not self.runners.is_held:
-                self.runners.serve(self.updates)
-            self.runners.go_on(Path(path))
+            if not self.runners.weights_frozen:
+                self.runners.send_weights(self.updates)
+            self.runners.restore_episodes(Path(path))
 
     def cleanup(self) -> None:
-        """Let go of everything; RLlib makes a folder for each algorithm of a process, and uses none."""
+        """Free everything, and remove the empty folder that RLlib creates for an algorithm without Tune."""
         super().cleanup()
-        if Path(self.logdir).parent == Path(DEFAULT_STORAGE_PATH):  # another place is Tune's
-            with suppress(OSError):  # somebody has put something there
+        if Path(self.logdir).parent == Path(DEFAULT_STORAGE_PATH):  # any other folder is Tune's
+            with suppress(OSError):  # it is not empty
                 Path(self.logdir).rmdir()
 
     def __enter__(self) -> Self:
@@ -285,11 +292,7 @@ class OfflineToOnline(Recipe, Algorithm):
         self.stop()
 
 
-def _add(learner: RecipeLearner, columns: Any, first: int) -> None:
-    learner.add(ray.get(columns) if isinstance(columns, ray.ObjectRef) else columns, first)
-
-
-def _count(learner: RecipeLearner, updates: int) -> None:
+def _set_updates(learner: RecipeLearner, updates: int) -> None:
     learner.updates = updates
 
 

@@ -1,38 +1,40 @@
-"""Learners' rows to and from a checkpoint, also of learners on machines that do not see its folder."""
+"""Save and load learners' rows, also of learners on machines without access to the checkpoint's folder."""
 
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-Ask = Callable[..., list[Any]]
-"""Calls a function of a learner on every learner; see `algorithm.OfflineToOnline.ask`."""
+CallLearners = Callable[..., list[Any]]
+"""Calls a function with every learner; see `algorithm.OfflineToOnline.call_learners`."""
 
 
-def save_rows(ask: Ask, folder: Path) -> None:
-    """Have every learner's rows written into a checkpoint: by itself, or here if it cannot."""
-    for contents in ask(_save, folder=str(folder)):
+def save_rows(call_learners: CallLearners, folder: Path) -> None:
+    """Write every learner's rows into a checkpoint: in its process if it sees the folder, else here."""
+    for contents in call_learners(_save, folder=str(folder)):
         for name, content in contents.items():
             (folder / name).write_bytes(content)
 
 
-def load_rows(ask: Ask, folder: Path) -> None:
-    """Give every learner the rows that `save_rows` wrote."""
+def load_rows(call_learners: CallLearners, folder: Path) -> None:
+    """Load into every learner the rows that `save_rows` wrote."""
     contents: Any = None
-    if not all(ask(_sees, folder=str(folder))):
+    if not all(call_learners(_has_folder, folder=str(folder))):
         import ray
 
         contents = ray.put({file.name: file.read_bytes() for file in folder.glob("rows-*.pt")})
-    ask(_load, folder=str(folder), contents=[contents])  # in a list, so that Ray leaves it a reference
+    call_learners(
+        _load, folder=str(folder), contents=[contents]
+    )  # in a list: Ray replaces only top-level references
 
 
-def _sees(_: Any, folder: str) -> bool:
+def _has_folder(_: Any, folder: str) -> bool:
     return Path(folder).is_dir()
 
 
 def _save(learner: Any, folder: str) -> dict[str, bytes]:
-    """Nothing, if they could be written; else the file's name and content."""
-    if _sees(learner, folder):
+    """Return name and content of the file if it could not be written; else nothing."""
+    if _has_folder(learner, folder):
         learner.save_rows(folder)
         return {}
     with TemporaryDirectory() as here:
@@ -41,7 +43,7 @@ def _save(learner: Any, folder: str) -> dict[str, bytes]:
 
 
 def _load(learner: Any, folder: str, contents: list[Any]) -> None:
-    if _sees(learner, folder):
+    if _has_folder(learner, folder):
         learner.load_rows(folder)
         return
     import ray

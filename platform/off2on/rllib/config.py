@@ -14,7 +14,7 @@ from datasets_io import Shards, open_shards
 from datasets_io.column_names import EPISODE_COLUMNS, STEP_COLUMNS
 from off2on.errors import HyperparameterError, OnlineSettingsError, RecipeError, SimulatorError
 from off2on.recipe.hyperparameters import PRESET, RENAMED, Hyperparameters
-from off2on.replay.augmentation.catalogue import check_fit
+from off2on.replay.augmentation.catalogue import check_augmentations
 from off2on.replay.memory_budget import default_budget
 from off2on.replay.offline_rows import layout_of
 from off2on.replay.transforms import Transforms
@@ -191,7 +191,7 @@ class OfflineToOnlineConfig(ManualConfig):
         self._check_networks(shards)
         self._check_actions(shards)
         self._check_order(shards)
-        check_fit(resolved.hp.augment, recipe)
+        check_augmentations(resolved.hp.augment, recipe)
         if batch_size % max(1, self.num_learners):
             raise HyperparameterError(
                 f"batch_size {batch_size} is not a multiple of the number of learners, {self.num_learners}.",

@@ -1,8 +1,8 @@
-"""Collecting experience: an RLlib EnvRunner that hands over columns instead of episode objects.
+"""Collect transitions: an RLlib EnvRunner that returns columns instead of episode objects.
 
-RLlib's own runner builds an episode object and runs connector pipelines for every step. Policies
-here map flat observations to actions, so a runner steps a Gymnasium vector environment and keeps
-the columns; everything else (workers, weights, restarts) is RLlib's.
+RLlib's own runner builds an episode object and runs connector pipelines for every step. Policies here map
+flat observations to actions, so this runner steps a Gymnasium vector environment and keeps the columns.
+Processes, weights and restarts are RLlib's.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,11 +29,10 @@ class Rollout:
     """Consecutive steps of a runner's environments.
 
     Attributes:
-        columns: ``obs``, ``new_obs`` [n, D], ``actions`` [n, A] or [n] in the environment's units,
-            ``rewards``, ``terminateds``, ``truncateds`` [n] and ``env`` [n], the number of the
-            environment among those of all runners; ordered by time.
+        columns: The columns `datasets_io.column_names.TRANSITION` [n, …] in raw units, ordered by time, and
+            ``env`` [n], the number of the environment among those of all runners.
         returns: Undiscounted returns of the episodes that ended.
-        lengths: Their lengths in steps.
+        lengths: Lengths of these episodes in steps.
     """
 
     columns: dict[str, Array]
@@ -42,44 +41,44 @@ class Rollout:
 
 
 class AnyBundle(int):
-    """Of a placement group, whichever bundle has room.
+    """An offset into a placement group that stands for any bundle with free resources.
 
-    RLlib adds a runner's number to where runners begin, and waits for that very bundle, which a learner or a
-    runner of another run in the same group may have taken: for ever.
+    RLlib adds a runner's number to the offset of the runners, and waits without a limit for that bundle,
+    which a learner or a runner of another run in the same group may occupy.
     """
 
     def __add__(self, number: int) -> int:
-        """Ray's word for any."""
+        """Return -1, which Ray reads as any bundle."""
         return -1
 
 
 class RecipeEnvRunner(SingleAgentEnvRunner):
     """Steps a vector environment with the exploring policy.
 
-    Every episode of every environment begins with a seed of its own, a function of the run's seed, the
-    environment and the number of the episode. An episode under way is then known by its number and
-    its actions so far, which is what a checkpoint keeps of a simulator.
+    The seed of an episode is a function of the run's seed, the number of the environment and the number of
+    the episode. So an unfinished episode is determined by its number and its actions so far, and a checkpoint
+    holds these instead of a simulator's state.
 
     Attributes:
-        acts_with: The weights it took last, as a reference into Ray's store; see `collecting`.
+        weights_reference: Reference to the last weights in Ray's object store; see `rollout_workers`.
     """
 
-    acts_with: Any = None
+    weights_reference: Any = None
 
     def make_env(self) -> None:
-        """Make the vector environment, whose resets are ours to ask for."""
+        """Build the vector environment, without automatic resets."""
         self._obs: Any = None
         self.num_envs = self.config.num_envs_per_env_runner
         is_async = self.config.gym_env_vectorize_mode == VectorizeMode.ASYNC
         kind = AsyncVectorEnv if is_async else SyncVectorEnv
-        self.env: Any = kind([self._maker()] * self.num_envs, autoreset_mode=AutoresetMode.DISABLED)
-        self._number = np.full(self.num_envs, -1)
-        """Of the episode that each environment is in."""
+        self.env: Any = kind([self._env_factory()] * self.num_envs, autoreset_mode=AutoresetMode.DISABLED)
+        self._episode = np.full(self.num_envs, -1)
+        """Number of the current episode of each environment [E]."""
         self._actions: list[list[Array]] = [[] for _ in range(self.num_envs)]
-        """What was done in it so far."""
+        """Actions of the current episode of each environment."""
         self._return, self._length = np.zeros(self.num_envs), np.zeros(self.num_envs, int)
 
-    def _maker(self) -> Callable[[], Any]:
+    def _env_factory(self) -> Callable[[], Any]:
         """Return a function that makes one environment, from RLlib's registry, a class or a name."""
         name, options = self.config.env, dict(self.config.env_config)
         creator = registered_environment(name) if isinstance(name, str) else name
@@ -88,36 +87,37 @@ class RecipeEnvRunner(SingleAgentEnvRunner):
         return partial(creator, EnvContext(options, worker_index=self.worker_index or 0))
 
     @property
-    def _first(self) -> int:
+    def _first_env(self) -> int:
         """Number of this runner's first environment among those of all runners."""
         return int((self.worker_index or 0) * self.num_envs)
 
-    def _begin(self, where: Array) -> None:
-        """Begin the next episode in some of the environments [E]."""
-        self._number += where
-        self._return[where], self._length[where] = 0.0, 0
-        for index in np.flatnonzero(where):
+    def _reset(self, mask: Array) -> None:
+        """Start the next episode in the environments where a mask [E] is true."""
+        self._episode += mask
+        self._return[mask], self._length[mask] = 0.0, 0
+        for index in np.flatnonzero(mask):
             self._actions[index] = []
-        numbers = enumerate(self._number.tolist(), self._first)
+        numbers = enumerate(self._episode.tolist(), self._first_env)
         seeds = [seed_of(EPISODES, self.config.seed, env, episode) % 2**31 for env, episode in numbers]
-        self._obs, _ = self.env.reset(seed=seeds, options={"reset_mask": where})
+        self._obs, _ = self.env.reset(seed=seeds, options={"reset_mask": mask})
 
     def sample(self, *, num_timesteps: int, taken: int | None = None, **_: Any) -> Rollout:
-        """Make at least this many steps over all environments, which go on where the last call left them.
+        """Step the environments, from where the last call left them.
 
         Args:
-            num_timesteps: How many.
-            taken: Steps that all runners took before, which choose the random numbers: a runner of a
-                resumed run, or in a dead one's place, must not repeat the first. None: this one's own.
+            num_timesteps: Smallest number of steps over all environments.
+            taken: Number of steps that all runners took before, which determines the random numbers: the
+                runner of a resumed run, or one that replaces a dead one, must not repeat the first steps.
+                None: the number of this runner's steps.
         """
         before = self.num_env_steps_sampled_lifetime if taken is None else taken
         if self._obs is None:
-            self._number += before  # one in a dead one's place must not repeat its episodes either
-            self._begin(np.ones(self.num_envs, bool))
+            self._episode += before  # a replacement of a dead runner must not repeat its episodes
+            self._reset(np.ones(self.num_envs, bool))
         steps: list[tuple[Array, ...]] = []
         returns: list[float] = []
         lengths: list[int] = []
-        env = np.arange(self.num_envs) + self._first
+        env = np.arange(self.num_envs) + self._first_env
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(seed_of(ROLLOUTS, self.config.seed, self.worker_index or 0, before))
             while len(steps) * self.num_envs < num_timesteps:
@@ -133,7 +133,7 @@ class RecipeEnvRunner(SingleAgentEnvRunner):
                 if ended.any():
                     returns += self._return[ended].tolist()
                     lengths += self._length[ended].tolist()
-                    self._begin(ended)
+                    self._reset(ended)
         self.num_env_steps_sampled_lifetime += len(steps) * self.num_envs
         parts = (np.concatenate(part) for part in zip(*steps, strict=True))
         columns = zip((*TRANSITION, "env"), parts, strict=True)
@@ -142,23 +142,23 @@ class RecipeEnvRunner(SingleAgentEnvRunner):
     # Checkpoints.
 
     def episodes(self) -> dict[str, Any]:
-        """The episodes under way: their numbers [E], actions [E] × [steps, …], last observations [E, D]."""
+        """Return the unfinished episodes: numbers [E], actions [E] × [steps, …], last observations [E, D]."""
         if self._obs is None:
             return {}
         actions = [torch.from_numpy(np.array(done)) for done in self._actions]
-        return {"number": self._number.tolist(), "actions": actions, "obs": torch.from_numpy(self._obs)}
+        return {"number": self._episode.tolist(), "actions": actions, "obs": torch.from_numpy(self._obs)}
 
-    def go_on(self, kept: Mapping[str, Any]) -> int:
-        """Play the episodes that `episodes` told of up to where they were.
+    def restore_episodes(self, kept: Mapping[str, Any]) -> int:
+        """Replay the actions of unfinished episodes (see `episodes`), so that they continue.
 
         Returns:
-            How many could not be brought there, and are begun anew: those of a simulator in other
-            processes, or of one that does not do the same for the same seed and actions.
+            Number of episodes that could not be continued and were started again: those of environments in
+            other processes, or of a simulator that is not deterministic for a seed and actions.
         """
         if not kept:
             return 0
-        self._number = np.array(kept["number"]) - 1
-        self._begin(np.ones(self.num_envs, bool))
+        self._episode = np.array(kept["number"]) - 1
+        self._reset(np.ones(self.num_envs, bool))
         wanted, reached = kept["obs"].numpy(), np.zeros(self.num_envs, bool)
         for index, env in enumerate(getattr(self.env, "envs", [])):
             obs = self._obs[index]
@@ -173,6 +173,6 @@ class RecipeEnvRunner(SingleAgentEnvRunner):
         self._obs = wanted.copy()
         if not reached.all():
             seen = self._obs
-            self._begin(~reached)
+            self._reset(~reached)
             self._obs = np.where(reached[:, None], seen, self._obs)
         return int((~reached).sum())

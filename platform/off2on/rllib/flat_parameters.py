@@ -1,4 +1,4 @@
-"""A network's parameters as one vector, so that an update touches one tensor and not dozens."""
+"""A network's parameters as one vector, so that an update changes one tensor instead of dozens."""
 
 from collections.abc import Sequence
 
@@ -9,8 +9,8 @@ from torch import Tensor, nn
 class FlatParameters:
     """Moves a network's parameters into one vector, of which they become views.
 
-    Adam, the following of targets and the averaging over learners are then one operation each.
-    Build it after the network is on its device: moving the network afterwards breaks the views.
+    Adam, the moving of target networks and the averaging over learners are then one operation each.
+    Build it when the network is on its device: moving the network afterwards breaks the views.
 
     Args:
         network: The network; its parameters keep their names, shapes and values.
@@ -26,7 +26,7 @@ class FlatParameters:
             start = stop
 
     def set_gradient(self, gradients: Sequence[Tensor]) -> Tensor:
-        """Lay the parameters' gradients side by side, as the vector's gradient: [P].
+        """Concatenate the parameters' gradients to the vector's gradient [P].
 
         The copy also makes them contiguous, without which torch's fused Adam on the CPU assigns
         strided gradients to the wrong weights.
@@ -35,15 +35,15 @@ class FlatParameters:
         return self.vector.grad
 
     @torch.no_grad()
-    def take(self, network: nn.Module) -> None:
-        """Take over the values of another network of the same shapes."""
+    def copy_from(self, network: nn.Module) -> None:
+        """Copy the parameters of another network of the same shapes."""
         torch.cat([parameter.flatten() for parameter in network.parameters()], out=self.vector)
 
-    def stepped(self) -> None:
-        """Tell autograd that the parameters changed, so that an outdated graph is an error."""
+    def mark_changed(self) -> None:
+        """Mark the parameters as changed for autograd, so that an outdated graph raises an error."""
         torch.autograd.graph.increment_version(self.parameters)
 
     @torch.no_grad()
-    def follow(self, other: "FlatParameters", share: float) -> None:
-        """Take over a share of another network's parameters."""
+    def move_towards(self, other: "FlatParameters", share: float) -> None:
+        """Move a share of the distance towards another network's parameters (Polyak averaging)."""
         self.vector.lerp_(other.vector, share)

@@ -1,4 +1,4 @@
-"""An algorithm's networks as RLlib sees them: one RLModule for every recipe."""
+"""The RLModule of every recipe."""
 
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,11 @@ from off2on.policy import Policy
 
 
 class RecipeModule(TorchRLModule, InferenceOnlyAPI):
-    """Holds a `Policy`; on runners only with the networks that acting needs.
+    """Holds a `Policy`; on environment runners only with the networks for acting.
 
-    ``model_config`` has the recipe (a class), its ``hp``, those it acts with online (``online_hp``), the
-    ``transforms`` and the ``seed`` of the initial weights, so that every process starts from the same ones.
+    ``model_config`` has the recipe (a class), its hyperparameters offline (``hp``) and online
+    (``online_hp``), the ``transforms`` and the ``seed`` of the initial weights, which are the same in every
+    process.
     """
 
     def setup(self) -> None:
@@ -38,7 +39,7 @@ class RecipeModule(TorchRLModule, InferenceOnlyAPI):
         self.policy = Policy(recipe, nets, given["online_hp"], given["transforms"])
 
     def get_non_inference_attributes(self) -> list[str]:
-        """Prefixes of the weights that runners do without."""
+        """Return prefixes of the weights that environment runners do not have."""
         return self.dropped
 
     def _forward(self, batch: dict[str, Any], **_: Any) -> dict[str, Any]:
@@ -50,9 +51,9 @@ class RecipeModule(TorchRLModule, InferenceOnlyAPI):
 
 
 def kept_policy(checkpoint: Path) -> Policy:
-    """The policy of a run's checkpoint, on its own.
+    """Return the policy of a run's checkpoint.
 
-    Unlike an exported one it needs the algorithm's class, and is unpickled: only of runs that one trusts.
+    Unlike an exported policy it needs the algorithm's class and is unpickled: use it only for trusted runs.
     """
     parts = (COMPONENT_LEARNER_GROUP, COMPONENT_LEARNER, COMPONENT_RL_MODULE, DEFAULT_MODULE_ID)
     module = RecipeModule.from_checkpoint(str(checkpoint.absolute().joinpath(*parts)))

@@ -1,11 +1,12 @@
-"""The runners as the algorithm sees them: they collect, in step with the learner or beside it.
+"""Collect rollouts with RLlib's environment runners, between updates of the learner or beside them.
 
-In step, every runner makes its share of a rollout with the same weights, then the learner updates. Beside it
-(asynchronous), every runner has one request under way while the learner updates; results are taken as
-they come. Weights travel with the request, so that whoever answers it acts with them, and it is known how
-many updates they had. Runners are other processes that may die: what a dead one had under way was not
-counted, and is collected again by the one in its place. So are environments that fail in them; when
-nothing but failures comes back, the run ends with what failed.
+Synchronous: every runner makes its part of a rollout with the same weights, then the learner updates.
+Asynchronous: every runner has one request outstanding while the learner updates, and results are received as
+they arrive. The weights are sent with the request, so that the number of updates behind a rollout is known.
+
+Runners are processes that may die. The request of a dead runner was not counted, and the runner that replaces
+it collects the steps again. An environment that fails is built again. If only failures arrive, the run ends
+with the last of them.
 """
 
 import logging
@@ -24,230 +25,246 @@ from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE
 
 from off2on.rllib.env_runner import Rollout
 
-EPISODES = "episodes.pt"
-"""What a checkpoint keeps of the simulators; see `runner.RecipeEnvRunner`."""
+EPISODES_FILE = "episodes.pt"
+"""File of a checkpoint with the unfinished episodes; see `env_runner.RecipeEnvRunner.episodes`."""
 
-TICK = 0.005
-"""Seconds that a look at what has arrived waits for the last to arrive."""
+POLL_S = 0.005
+"""Seconds that a look for finished requests waits for the last one."""
 
 FAILURES = 3
-"""Failures per runner, and no step in between, after which a run gives up."""
+"""Failures per runner, without a step in between, after which a run ends."""
 
-PATIENCE = 600
-"""Seconds of waiting for any runner after which it does: a cluster may take minutes to find a machine."""
+RECOVERY_TIMEOUT_S = 600
+"""Seconds without any runner after which a run ends; a cluster may take minutes to add a machine."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Request:
-    """A rollout that was asked for: how many steps, with weights of how many updates."""
+class RolloutRequest:
+    """An outstanding rollout.
+
+    Attributes:
+        steps: Number of environment steps.
+        updates: Number of updates behind its weights.
+    """
 
     steps: int
     updates: int
 
 
 @dataclass(frozen=True)
-class Failure:
-    """What a runner hands in whose environment failed, and is made anew: the traceback."""
+class RunnerFailure:
+    """A runner's result if its environment failed; the runner has built another.
 
-    told: str
+    Attributes:
+        traceback: The error's text.
+    """
+
+    traceback: str
 
 
 class RolloutWorkers:
-    """A group of runners and the weights they act with.
+    """A group of environment runners and the weights of their policy.
 
     Args:
         group: RLlib's group.
-        learners: RLlib's learners, where weights come from.
-        due: Environment steps to all updates that are due after them.
-        staleness: Most updates by which weights may be behind when a rollout arrives; None collects in step.
+        learners: RLlib's learners, the source of the weights.
+        updates_due: Number of environment steps → number of updates due after them.
+        staleness: Largest number of updates by which weights may be behind when a rollout arrives; None
+            collects synchronously.
     """
 
     def __init__(
-        self, group: Any, learners: Any, due: Callable[[int], int], staleness: int | None = None
+        self, group: Any, learners: Any, updates_due: Callable[[int], int], staleness: int | None = None
     ) -> None:
-        self.group, self.learners, self.due = group, learners, due
+        self.group, self.learners, self.updates_due = group, learners, updates_due
         self.is_asynchronous, self.staleness = staleness is not None, staleness or 0
-        self.is_held = False
-        """Whether runners go on with the weights they have, until `serve`."""
-        self.under_way: dict[int, Request] = {}
-        """Of each runner that was asked and has not answered."""
+        self.weights_frozen = False
+        """True if the runners keep their weights until `send_weights`."""
+        self.outstanding: dict[int, RolloutRequest] = {}
+        """The request of each runner that has not answered."""
         self.weights: Any = None
-        """Those that runners in other processes are to act with: a reference into Ray's store."""
-        self.synced = 0
-        """How many updates they had."""
+        """Reference to the weights in Ray's object store; None with a local runner."""
+        self.weights_version = 0
+        """Number of updates behind these weights."""
         self.failures = 0
-        """Of runners, since the last rollout arrived."""
+        """Number of failures since the last rollout."""
         self.waited = 0
-        """Seconds, for any runner to come up."""
+        """Seconds without any runner."""
 
     # Weights.
 
-    def sync(self, updates: int) -> None:
-        """Let the runners act with the learners' policy, after so many updates, unless theirs is held."""
-        if not self.is_held:
-            self.serve(updates)
+    def update_weights(self, updates: int) -> None:
+        """Send the policy after this number of updates to the runners, unless their weights are frozen."""
+        if not self.weights_frozen:
+            self.send_weights(updates)
 
-    def serve(self, updates: int) -> None:
-        """Let the runners act with the learners' policy as it is, older than theirs perhaps."""
+    def send_weights(self, updates: int) -> None:
+        """Send the learners' policy to the runners, also one that is older than theirs."""
         path = f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}"
         state = self.learners.get_state(components=path, inference_only=True)[COMPONENT_LEARNER]
-        # Without the number of the weights: RLlib's runners refuse a smaller one than theirs.
+        # Without the version number of the weights: RLlib's runners refuse a smaller one than theirs.
         state = {COMPONENT_RL_MODULE: state[COMPONENT_RL_MODULE]}
-        self.synced = updates
+        self.weights_version = updates
         if self.group.local_env_runner is not None:
             self.group.local_env_runner.set_state(state)
             return
         self.weights = ray.put(state)
-        if not self.under_way:  # otherwise with the next request: a busy runner is not waited for
-            self.group.foreach_env_runner(partial(_act_with, weights=self.weights))
+        if not self.outstanding:  # otherwise sent with the next request, without a wait for a busy runner
+            self.group.foreach_env_runner(partial(_set_weights, weights=self.weights))
 
-    # Collecting.
+    # Collection.
 
-    def collect(self, steps: int, room: int, taken: int, updates: int) -> Iterator[tuple[Rollout, int]]:
-        """Rollouts of at least so many steps in all, or, asynchronous, those that have arrived.
+    def collect(self, steps: int, capacity: int, taken: int, updates: int) -> Iterator[tuple[Rollout, int]]:
+        """Yield rollouts of at least this number of steps, or, asynchronously, those that have arrived.
 
         Args:
-            steps: How many, of all runners together.
-            room: Most steps that are wanted at all, those under way included.
-            taken: Steps taken before, which choose the random numbers.
-            updates: Updates made so far.
+            steps: Number of steps of all runners together.
+            capacity: Largest number of steps wanted, outstanding ones included.
+            taken: Number of steps taken before, which determines the random numbers.
+            updates: Number of updates made so far.
 
         Yields:
-            A rollout, and by how many updates its weights were behind.
+            A rollout, and the number of updates by which its weights were behind.
 
         Raises:
-            RuntimeError: Nothing but failures comes back.
+            RuntimeError: Only failures arrive.
         """
-        each = -(-min(steps, room) // max(1, self.group.num_healthy_remote_env_runners()))
+        each = -(-min(steps, capacity) // max(1, self.group.num_healthy_remote_env_runners()))
         if not self.is_asynchronous:
             sample = partial(_sample, steps=each, taken=taken, weights=self.weights)
-            for answer in self.group.foreach_env_runner(sample):
-                yield from self._rollout(answer, updates - self.synced)
+            for result in self.group.foreach_env_runner(sample):
+                yield from self._rollout(result, updates - self.weights_version)
             return
-        end = taken + room
+        end = taken + capacity
         self._request(each, end, taken)
         has_some = False
-        while self.under_way and not (has_some and self._is_timely(self._oldest(), taken)):
-            for rollout, behind in self.arrived(updates):
+        while self.outstanding and not (has_some and self._arrives_in_time(self._oldest(), taken)):
+            for rollout, behind in self.receive(updates):
                 has_some = True
                 taken += len(rollout.columns["rewards"])
                 yield rollout, behind
-        if self._is_timely(self.synced, taken):
-            self._request(each, end, taken)  # otherwise once they can have newer weights
+        if self._arrives_in_time(self.weights_version, taken):
+            self._request(each, end, taken)  # otherwise at the next call, with newer weights
 
     def _oldest(self) -> int:
-        return min(asked.updates for asked in self.under_way.values())
+        return min(request.updates for request in self.outstanding.values())
 
-    def _is_timely(self, weights: int, taken: int) -> bool:
-        """Whether what such weights collect may arrive after the updates that are due now."""
-        return self.is_held or self.due(taken) - weights <= self.staleness
+    def _arrives_in_time(self, version: int, taken: int) -> bool:
+        """Return True if a rollout with these weights may arrive after the updates that are due now."""
+        return self.weights_frozen or self.updates_due(taken) - version <= self.staleness
 
     def _request(self, steps: int, end: int, taken: int) -> None:
-        """Ask living runners without a request for one more rollout each, for no step beyond the end."""
+        """Request a rollout from each living runner that has none outstanding, up to step `end`."""
         self._forget_dead()
-        left = end - taken - sum(request.steps for request in self.under_way.values())
-        for worker in sorted(set(self.group.healthy_worker_ids()) - self.under_way.keys()):
+        left = end - taken - sum(request.steps for request in self.outstanding.values())
+        for worker in sorted(set(self.group.healthy_worker_ids()) - self.outstanding.keys()):
             if left <= 0:
                 break
-            share = min(steps, left)
-            sample = partial(_sample, steps=share, taken=taken, weights=self.weights)
-            if self.group.foreach_env_runner_async(sample, tag=EPISODES, remote_worker_ids=[worker]):
-                self.under_way[worker] = Request(share, self.synced)
-                left -= share
+            count = min(steps, left)
+            sample = partial(_sample, steps=count, taken=taken, weights=self.weights)
+            if self.group.foreach_env_runner_async(sample, tag=EPISODES_FILE, remote_worker_ids=[worker]):
+                self.outstanding[worker] = RolloutRequest(count, self.weights_version)
+                left -= count
 
-    def arrived(self, updates: int) -> Iterator[tuple[Rollout, int]]:
-        """What has arrived of the requests under way; those of runners that died are forgotten."""
-        for worker, answer in self.group.fetch_ready_async_reqs(tags=EPISODES, timeout_seconds=TICK):
-            yield from self._rollout(answer, updates - self.under_way.pop(worker).updates)
+    def receive(self, updates: int) -> Iterator[tuple[Rollout, int]]:
+        """Yield the outstanding rollouts that have arrived, and drop the requests of runners that died."""
+        for worker, result in self.group.fetch_ready_async_reqs(tags=EPISODES_FILE, timeout_seconds=POLL_S):
+            yield from self._rollout(result, updates - self.outstanding.pop(worker).updates)
         self._forget_dead()
 
-    def rest(self, updates: int) -> Iterator[tuple[Rollout, int]]:
-        """All that is under way, until nothing is: what a checkpoint must not leave out."""
-        while self.under_way:
-            yield from self.arrived(updates)
+    def collect_outstanding(self, updates: int) -> Iterator[tuple[Rollout, int]]:
+        """Yield all outstanding rollouts; a checkpoint must contain them."""
+        while self.outstanding:
+            yield from self.receive(updates)
 
     # Faults.
 
-    def _rollout(self, answer: Rollout | Failure, behind: int) -> Iterator[tuple[Rollout, int]]:
-        if isinstance(answer, Failure):
-            self._failed(answer.told)
+    def _rollout(self, result: Rollout | RunnerFailure, behind: int) -> Iterator[tuple[Rollout, int]]:
+        if isinstance(result, RunnerFailure):
+            self._count_failure(result.traceback)
         else:
             self.failures = 0
-            yield answer, behind
+            yield result, behind
 
-    def _failed(self, told: str) -> None:
-        """Say what happened to a runner; too often in a row, and it is no accident."""
-        logger.warning("%s", told)
+    def _count_failure(self, text: str) -> None:
+        """Log a runner's failure.
+
+        Raises:
+            RuntimeError: Too many have failed without a step in between.
+        """
+        logger.warning("%s", text)
         self.failures += 1
         if self.failures > FAILURES * max(1, self.group.num_remote_env_runners()):
-            last = told.strip().splitlines()[-1]
-            raise RuntimeError(f"no runner makes a step, {self.failures} failed in a row; the last: {last}")
+            last = text.strip().splitlines()[-1]
+            raise RuntimeError(
+                f"no environment runner completes a step: {self.failures} failures in a row, the last: {last}"
+            )
 
     def _forget_dead(self) -> None:
         alive = set(self.group.healthy_worker_ids())
-        self.under_way = {worker: asked for worker, asked in self.under_way.items() if worker in alive}
+        self.outstanding = {worker: one for worker, one in self.outstanding.items() if worker in alive}
 
     def restore(self) -> list[int]:
-        """Take those that came up in the place of dead ones into the group; their numbers.
+        """Add the runners that replace dead ones to the group; return their numbers.
 
         Raises:
-            RuntimeError: None comes up.
+            RuntimeError: No runner is left, and none has come up.
         """
         back = list(self.group.probe_unhealthy_env_runners())
         if back:
-            give = partial(_act_with, weights=self.weights)
+            give = partial(_set_weights, weights=self.weights)
             self.group.foreach_env_runner(give, remote_worker_ids=back, local_env_runner=False)
         for worker in back:
-            self._failed(f"the process of runner {worker} ended; another is in its place")
-        self._wait_for_life()
+            self._count_failure(f"the process of environment runner {worker} ended and was replaced")
+        self._wait_for_any()
         return back
 
-    def _wait_for_life(self) -> None:
+    def _wait_for_any(self) -> None:
         if self.group.num_healthy_remote_env_runners() or not self.group.num_remote_env_runners():
             self.waited = 0
-        elif self.waited >= PATIENCE:
-            raise RuntimeError(f"no runner is left, and none came up in {PATIENCE} s")
+        elif self.waited >= RECOVERY_TIMEOUT_S:
+            raise RuntimeError(f"no environment runner is left, and none came up in {RECOVERY_TIMEOUT_S} s")
         else:
             time.sleep(1)  # RLlib logs every attempt to reach one
             self.waited += 1
 
     # Checkpoints.
 
-    def save(self, folder: Path) -> None:
-        """Write where the simulators are."""
-        torch.save(dict(self.group.foreach_env_runner(_episodes)), folder / EPISODES)
+    def save_episodes(self, folder: Path) -> None:
+        """Write the unfinished episodes of all environments into a checkpoint."""
+        torch.save(dict(self.group.foreach_env_runner(_episodes)), folder / EPISODES_FILE)
 
-    def go_on(self, folder: Path) -> None:
-        """Bring the simulators to where they were when `save` wrote into this folder, if it did."""
-        file = folder / EPISODES
+    def restore_episodes(self, folder: Path) -> None:
+        """Continue the episodes that `save_episodes` wrote, if it did."""
+        file = folder / EPISODES_FILE
         states = torch.load(file, weights_only=True) if file.is_file() else {}
         lost = self.group.foreach_env_runner(
-            lambda runner: runner.go_on(states.get(runner.worker_index or 0, {}))
+            lambda runner: runner.restore_episodes(states.get(runner.worker_index or 0, {}))
         )
         if sum(lost):
-            logger.warning("%d episodes could not be brought to where they were and begin anew", sum(lost))
+            logger.warning("%d episodes could not be continued and were started again", sum(lost))
 
 
-def _act_with(runner: Any, weights: Any) -> None:
-    if weights is not None and runner.acts_with != weights:
+def _set_weights(runner: Any, weights: Any) -> None:
+    if weights is not None and runner.weights_reference != weights:
         runner.set_state(ray.get(weights))
-        runner.acts_with = weights
+        runner.weights_reference = weights
 
 
-def _sample(runner: Any, steps: int, taken: int, weights: Any) -> Rollout | Failure:
-    _act_with(runner, weights)
+def _sample(runner: Any, steps: int, taken: int, weights: Any) -> Rollout | RunnerFailure:
+    _set_weights(runner, weights)
     try:
         rollout: Rollout = runner.sample(num_timesteps=steps, taken=taken)
     except Exception:
-        if not runner.worker_index:  # here, an error is one as any other
+        if not runner.worker_index:  # in this process it is raised as usual
             raise
-        told = f"the environment of runner {runner.worker_index} failed:\n{traceback.format_exc()}"
-        with suppress(Exception):  # what has failed may fail at this, too
+        text = f"the environment of runner {runner.worker_index} failed:\n{traceback.format_exc()}"
+        with suppress(Exception):  # an environment that has failed may fail to close
             runner.env.close()
         runner.make_env()
-        return Failure(told)
+        return RunnerFailure(text)
     return rollout
 
 

@@ -1,13 +1,13 @@
-"""Random numbers as a function of where a run is, so that a resumed run draws what comes next."""
+"""Seeds as functions of the position in a run, so that a resumed run draws the same random numbers."""
 
 import numpy as np
 
 UPDATES, POSITIONS, ROLLOUTS, MASKS, RESETS, EPISODES = range(6)
-"""What random numbers are for: noise in losses, rows drawn, steps in environments, bootstrap masks,
-fresh weights, episodes of environments."""
+"""Uses of random numbers: noise in losses, positions of rows, steps in environments, bootstrap masks, new
+weights at resets, episodes of environments."""
 
 
 def seed_of(use: int, *parts: int) -> int:
-    """One 63-bit seed made of several numbers, such as (UPDATES, seed, learner, updates done)."""
+    """Return a 63-bit seed made of several numbers, such as (UPDATES, seed, rank, number of updates)."""
     parts = (use, *parts)
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -1,4 +1,4 @@
-"""Settings of the process that decide how fast small networks train on a CPU."""
+"""Settings of the process that determine how fast small networks train on a CPU."""
 
 import ctypes
 import os
@@ -11,16 +11,16 @@ import torch
 
 
 def fastest_threads(work: Callable[[], None], processes: int = 1, rounds: int = 5) -> int:
-    """The number of torch threads with which `work` takes least time, measured.
+    """Measure the number of torch threads with which a function is fastest.
 
-    Candidates take turns, so that what else the machine does hits all alike. More threads than
-    one must win by a fifth: once the machine gets busy they lose by far. OMP_NUM_THREADS, which Ray
-    sets in its workers to the CPUs they were given, bounds the candidates.
+    Candidates are timed alternately, so that other load of the machine affects all of them. More than one
+    thread must be faster by a fifth: on a busy machine several threads are much slower. OMP_NUM_THREADS,
+    which Ray sets in its workers to the number of their CPUs, limits the candidates.
 
     Args:
-        work: What will be repeated.
-        processes: How many processes share the machine's cores.
-        rounds: How often each candidate is timed; the first does not count.
+        work: The function.
+        processes: Number of processes that share the machine's cores.
+        rounds: Number of times that each candidate is timed; the first is not counted.
     """
     cores = len(os.sched_getaffinity(0)) // processes
     available = max(1, min(cores, int(os.environ.get("OMP_NUM_THREADS") or cores)))
@@ -38,18 +38,18 @@ def fastest_threads(work: Callable[[], None], processes: int = 1, rounds: int = 
     return min(cost, key=cost.__getitem__)
 
 
-def ready_memory() -> None:
-    """Hand out memory as it is, and keep what was freed.
+def configure_memory() -> None:
+    """Leave new memory uninitialised, and keep freed memory in the process.
 
-    RLlib turns on torch's deterministic algorithms, which by default fill every new tensor with
-    NaN first: an eighth of CQL's time. And glibc returns large blocks to the system when they are
-    freed, so that every activation would be paged in anew.
+    RLlib enables torch's deterministic algorithms, which by default fill every new tensor with NaN: an eighth
+    of CQL's time. And glibc returns large blocks to the system when they are freed, so that the pages of
+    every activation would be mapped again.
     """
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if sys.platform == "linux":
         trim_threshold, mmap_threshold, arena_max = -1, -3, -8
         libc = ctypes.CDLL(None)
         if hasattr(libc, "mallopt"):
-            libc.mallopt(arena_max, 1)  # or threads other than the first would still map and unmap
+            libc.mallopt(arena_max, 1)  # else other threads than the first would still map and unmap
             libc.mallopt(trim_threshold, 1 << 30)
             libc.mallopt(mmap_threshold, 1 << 30)

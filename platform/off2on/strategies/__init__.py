@@ -7,7 +7,7 @@ The catalogue holds strings, so that reading it imports none of them.
 import importlib
 from typing import TYPE_CHECKING
 
-from off2on.errors import UnknownName, nearest
+from off2on.errors import UnknownName
 
 if TYPE_CHECKING:
     from off2on.replay.strategy import Strategy
@@ -58,7 +58,7 @@ def find_strategy(name: str) -> "type[Strategy]":
     module, _, attribute = target.partition(":")
     if not attribute:
         raise UnknownName(
-            f"no strategy is called '{name}'.", f"{nearest(name, CATALOGUE)}All: {' '.join(CATALOGUE)}"
+            f"no strategy is called '{name}'.", f"All: {' '.join(CATALOGUE)}", given=name, known=CATALOGUE
         )
     from off2on.replay.strategy import Strategy
 

@@ -44,20 +44,20 @@ class Adaptive(Append):
         super().__init__(rows, options)
         self.regularisation_scale = 1.0
         self.running: dict[int, float] = {}
-        """Return so far of the episode of each environment."""
+        """Return of the current episode of each environment so far."""
         self.target = options.target
         self.last: float | None = None
 
-    def observed(self, columns: Mapping[str, Array]) -> None:
+    def on_collected(self, columns: Mapping[str, Array]) -> None:
         """Run the controller for the episodes that ended, in the order of their ends."""
         ended = columns["terminateds"] | columns["truncateds"]
         finished: list[tuple[int, float]] = []
         for env in map(int, np.unique(columns["env"])):
-            (mine,) = np.nonzero(columns["env"] == env)
-            total = np.cumsum(columns["rewards"][mine]) + self.running.get(env, 0.0)
-            ends = np.flatnonzero(ended[mine])
+            (own,) = np.nonzero(columns["env"] == env)
+            total = np.cumsum(columns["rewards"][own]) + self.running.get(env, 0.0)
+            ends = np.flatnonzero(ended[own])
             returns = np.diff(total[ends], prepend=0.0)
-            finished += zip(mine[ends].tolist(), returns.tolist(), strict=True)
+            finished += zip(own[ends].tolist(), returns.tolist(), strict=True)
             self.running[env] = float(total[-1] - (total[ends[-1]] if len(ends) else 0.0))
         for _, episode_return in sorted(finished):
             self._control(episode_return)

@@ -72,34 +72,34 @@ class Balanced(Strategy):
         nn.init.ones_(last.bias)
         self.optimizer = torch.optim.Adam(self.ratio.parameters(), lr=options.ratio_lr, fused=True)
         share = options.online_share
-        held = rows.offline if rows.weights is None else rows.mass
+        held = rows.offline if rows.weights is None else rows.offline_weight
         first_online = rows.learners * held * share / ((1 - share) * 1000)
         self.largest = torch.tensor(first_online, dtype=torch.float64, device=device)
 
     def draw(self, updates: int, size: int, generator: torch.Generator) -> Tensor:
         """Return positions [updates, size] in proportion to priority, stratified within each batch."""
-        mass = self.tree.mass
-        stratum = torch.arange(size, device=mass.device) + torch.rand(
-            (updates, size), generator=generator, device=mass.device, dtype=mass.dtype
+        total = self.tree.total
+        stratum = torch.arange(size, device=total.device) + torch.rand(
+            (updates, size), generator=generator, device=total.device, dtype=total.dtype
         )
-        return self.tree.find((stratum / size * mass).flatten()).view(updates, size)
+        return self.tree.find((stratum / size * total).flatten()).view(updates, size)
 
-    def entered(self, position: Tensor) -> None:
+    def on_added(self, position: Tensor) -> None:
         """Give new online rows the largest priority so far."""
         self.tree.set(position, self.largest)
 
-    def replaced(self, position: Tensor) -> None:
+    def on_replaced(self, position: Tensor) -> None:
         """Give new offline rows priority 1; a stream has already applied their weights."""
         self.tree.set(position, 1.0)
 
-    def used(self, batch: Batch, position: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    def on_used(self, batch: Batch, position: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Update the priorities of the used rows, then the density ratio, as in the authors' code."""
         if self.rows.online == 0:
             return {}
         size = (self.options.ratio_batch,)
         offline = offline_rows(self.rows, size, generator)
         online = uniform(self.rows.offline, self.rows.online, size, generator)
-        (drawn,) = self.rows.gather(torch.cat((offline, online)).unsqueeze(0))
+        (drawn,) = self.rows.batches_at(torch.cat((offline, online)).unsqueeze(0))
         ratio_offline, ratio_online = self._ratio(drawn).chunk(2)
         with torch.no_grad():
             mean = self._root(ratio_offline).mean().clamp(min=1e-10)

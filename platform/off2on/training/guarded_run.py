@@ -18,7 +18,7 @@ def stand(options: GuardOptions, run: Run, algo: Any, played: Sequence[Episode])
         played: The episodes of the handover's evaluation.
     """
     guard = Guard(options, [episode.ret for episode in played], HANDOVER)
-    algo.runners.is_held = True
+    algo.runners.weights_frozen = True
     write(run.folder / GUARD, guard.dump())
     run.save_policy(algo.policy())
     return guard
@@ -39,7 +39,7 @@ def take_up(run: Run, algo: Any) -> Guard | None:
     algo.restore_from_path(str(run.checkpoints / guard.serving))
     if not algo.is_online:
         algo.go_online()
-    algo.runners.is_held = True
+    algo.runners.weights_frozen = True
     return guard
 
 
@@ -58,7 +58,7 @@ def try_out(guard: Guard, run: Run, algo: Any, place: str, played: Sequence[Epis
     trial = guard.judge(algo.env_steps, place, [episode.ret for episode in played], collected)
     write(run.folder / GUARD, guard.dump())
     if trial.decision == ACCEPT:
-        algo.runners.serve(algo.updates)
+        algo.runners.send_weights(algo.updates)
         run.save_policy(algo.policy())
         run.protected = {HANDOVER, place}
     elif trial.decision == ROLL_BACK:

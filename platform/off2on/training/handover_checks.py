@@ -1,6 +1,6 @@
 """What is asked of a learner at the handover: are transitions the same on both sides, are its values true?
 
-Functions of a learner, called where it is: `OfflineToOnline.ask`.
+Functions of a learner, called where it is: `OfflineToOnline.call_learners`.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What an expansion may do: weigh the episodes, or change the batches."""
+"""Base classes of augmentations: weights of episodes, or changes of batches."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Self
@@ -14,35 +14,35 @@ from off2on.replay.transforms import Array
 
 
 class Episodes:
-    """The episodes of a data set, or those that earlier words have left of them.
+    """The episodes of a data set, or those that earlier augmentations have left.
 
     Args:
         shards: The data.
-        numbers: Which episodes, in the order of the data; None is all of them.
+        numbers: Numbers of the episodes, in the order of the data; None: all.
     """
 
     def __init__(self, shards: Shards, numbers: Array | None = None) -> None:
         self.shards = shards
         self.numbers = np.arange(shards.episodes) if numbers is None else numbers
 
-    def those(self, kept: Array) -> Self:
-        """The episodes where a mask [episodes] is true."""
+    def subset(self, kept: Array) -> Self:
+        """Return the episodes where a mask [episodes] is true."""
         return type(self)(self.shards, self.numbers[kept])
 
     @property
     def returns(self) -> Array:
-        """Undiscounted returns in the world's units: [episodes], float64."""
+        """Undiscounted returns in raw units: [episodes], float64."""
         return self.shards.returns[self.numbers]
 
     @property
     def lengths(self) -> Array:
-        """Steps: [episodes]."""
+        """Numbers of steps: [episodes]."""
         return np.asarray(self.shards.manifest.lengths)[self.numbers]
 
     def first_obs(self) -> Array:
-        """The observations they begin with, in the world's units: [episodes, D], float64.
+        """Return the first observations in raw units: [episodes, D], float64.
 
-        The manifest does not hold them: this reads all the data's observations, piece by piece.
+        The manifest does not contain them: this reads all observations of the data, piece by piece.
         """
         lengths = self.shards.manifest.lengths
         starts = np.cumsum(lengths) - lengths
@@ -54,14 +54,14 @@ class Episodes:
 
 
 @dataclass(frozen=True)
-class About:
-    """What a change of batches may need to know.
+class AugmentationContext:
+    """Facts about the data and the run for a `BatchAugmentation`.
 
     Attributes:
-        obs_mean: [D] mean of the data's observations, in the learner's units.
-        obs_std: [D] their standard deviation, in the learner's units.
+        obs_mean: [D] mean of the data's observations, in transformed units.
+        obs_std: [D] standard deviation of the data's observations, in transformed units.
         members: Number of critics.
-        seed: Of what must not change from update to update.
+        seed: Seed of random values that stay the same over all updates.
     """
 
     obs_mean: Tensor
@@ -70,56 +70,57 @@ class About:
     seed: int = 0
 
 
-class Expansion:
-    """A word NAME:NUMBER of the hyperparameter `augment`.
+class Augmentation:
+    """An entry NAME:NUMBER of ``augment``; subclass `EpisodeWeighting` or `BatchAugmentation`.
 
-    Subclass `EpisodeWeighting` or `BatchAugmentation`.
+    Args:
+        value: The entry's number.
     """
 
     number: ClassVar[Rule] = Rule("not used")
-    """What NUMBER means, and its range."""
+    """Meaning and range of NUMBER."""
     default: ClassVar[float] = 0.0
-    """The number of a word that names none."""
+    """Number of an entry without one."""
     columns: ClassVar[tuple[str, ...]] = ()
-    """The columns of a batch that it needs; an algorithm without them cannot be expanded by it."""
+    """Columns of a batch that it needs; algorithms without them cannot use it."""
     objectives: ClassVar[tuple[str, ...]] = ()
-    """The objectives that it needs."""
+    """Objectives that it needs."""
 
     def __init__(self, value: float) -> None:
         self.value = value
 
 
-class EpisodeWeighting(Expansion):
-    """Says how often the offline rows of each episode are drawn."""
+class EpisodeWeighting(Augmentation):
+    """Weights the offline rows of each episode."""
 
     def weights(self, episodes: Episodes) -> Array:
-        """The weight of every row of each episode: [episodes], at least 0; rows of weight 0 are dropped.
+        """Return the weight of the rows of each episode: [episodes], at least 0; 0 drops the rows.
 
-        Several words multiply their weights; a later one sees only the episodes that are left.
+        Weights of several augmentations are multiplied; each is given only the episodes that are left.
         """
         raise NotImplementedError
 
 
-class BatchAugmentation(Expansion):
+class BatchAugmentation(Augmentation):
     """Changes the batch of every update, offline and online rows alike.
 
     Args:
-        value: The word's number.
-        about: What there is to know.
+        value: The entry's number.
+        context: Facts about the data and the run.
     """
 
-    def __init__(self, value: float, about: About) -> None:
+    def __init__(self, value: float, context: AugmentationContext) -> None:
         super().__init__(value)
-        self.about = about
+        self.context = context
 
-    def batch(self, batch: Batch, position: Tensor, generator: torch.Generator) -> Batch:
-        """The batch to learn from.
+    def augment(self, batch: Batch, position: Tensor, generator: torch.Generator) -> Batch:
+        """Return the augmented batch.
 
-        Columns may be views of the rows held: replace them, do not write into them.
+        Columns may be views of the buffer: replace them, and do not write into them.
 
         Args:
             batch: [B, …].
-            position: [n] the places of its first n rows among the rows held; a model made up the others.
+            position: [n] positions of its first n rows in the buffer; the others are model rollouts.
             generator: The only source of random numbers, on the batch's device.
         """
         raise NotImplementedError

@@ -1,13 +1,14 @@
-"""The bootstrap: every critic learns from its own random part of the rows, so that critics disagree.
+"""Bootstrap: every critic learns from its own random part of the rows, so that critics differ.
 
 Osband et al., "Deep Exploration via Bootstrapped DQN", NeurIPS 2016, arXiv:1602.04621, section 3.
 
-    critic_e learns from row i if m_ei = 1,   m_ei ~ Bernoulli(SHARE), drawn once and for all
+    critic_e learns from row i if m_ei = 1,   m_ei ~ Bernoulli(SHARE), drawn once
 
 The mask multiplies the squared temporal-difference errors, whose sum is still divided by the size of the
 batch, as in the paper. Differences: masks are not stored with the rows; they are a hash of seed, row and
-critic, and so the same whenever a row is drawn. A row is known by its place: where data larger than the
-budget stream through a window, the mask is the place's. Rows that a model made up go to every critic.
+critic, and so the same whenever a row is drawn. A row is identified by its position in the buffer: where data
+larger than the memory budget are streamed, the mask belongs to the position. Model rollouts go to every
+critic.
 """
 
 from typing import Any
@@ -20,7 +21,7 @@ from off2on.recipe.hyperparameters import Rule
 from off2on.replay.augmentation.base import BatchAugmentation
 
 LOW = 0xFFFFFFFF
-"""Of whole numbers the part of 32 bits that is hashed."""
+"""Mask of the 32 bits of a whole number that are hashed."""
 
 
 class Bootstrap(BatchAugmentation):
@@ -30,24 +31,24 @@ class Bootstrap(BatchAugmentation):
     default = 0.5
     objectives = ("critic",)
 
-    def batch(self, batch: Batch, position: Tensor, generator: torch.Generator) -> Batch:
-        """The batch with its masks as ``weight`` [E, B], times the weight it had."""
-        mask = torch.ones((self.about.members, len(batch.obs)), device=batch.obs.device)
+    def augment(self, batch: Batch, position: Tensor, generator: torch.Generator) -> Batch:
+        """Multiply the batch's ``weight`` by the masks [E, B]."""
+        mask = torch.ones((self.context.members, len(batch.obs)), device=batch.obs.device)
         mask[:, : len(position)] = self._kept(position)
         batch.weight = mask if batch.weight is None else batch.weight * mask
         return batch
 
     def _kept(self, position: Tensor) -> Tensor:
-        """Whether each critic learns from the rows at positions [n]: [E, n]."""
-        member = torch.arange(self.about.members, device=position.device).unsqueeze(1)
-        # One after the other: sums alone would be the same for (seed, critic + 1) and (seed + 1, critic).
-        key = _mixed(member + _mixed(self.about.seed + _mixed(self.about.seed >> 32)))
+        """Return the masks [E, n] of rows at positions [n]: True if the critic learns from the row."""
+        member = torch.arange(self.context.members, device=position.device).unsqueeze(1)
+        # Mixed between: sums alone would be the same for (seed, critic + 1) and (seed + 1, critic).
+        key = _mixed(member + _mixed(self.context.seed + _mixed(self.context.seed >> 32)))
         kept: Tensor = _mixed(_mixed(position + key) ^ key) < self.value * 2**32
         return kept
 
 
 def _mixed(x: Any) -> Any:
-    """A bijection of 32-bit numbers, alone or in a tensor, after which neighbours share nothing."""
+    """Hash 32-bit numbers, or a tensor of them, by a bijection without correlation between neighbours."""
     x = x & LOW
     for _ in range(2):
         x = (x ^ x >> 16) * 0x119DE1F3 & LOW  # small enough for the product to fit 63 bits

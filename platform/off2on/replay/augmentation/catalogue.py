@@ -1,9 +1,9 @@
-"""Expansions: more, or better, out of the same data, for any algorithm: ``augment=top:0.5,noise:0.003``.
+"""The catalogue of augmentations, for any algorithm: ``augment=top:0.5,noise:0.003``.
 
-A word is NAME or NAME:NUMBER with a name of the catalogue, or, of one's own,
-``package.module:Class`` or ``package.module:Class:NUMBER``. Words apply in their order.
+An entry of ``augment`` is NAME or NAME:NUMBER with a name of the catalogue, or, for a class of one's own,
+``package.module:Class`` or ``package.module:Class:NUMBER``. Entries are applied in their order.
 
-The catalogue holds strings, so that reading it imports nothing.
+The catalogue has strings instead of classes, so that reading it imports nothing.
 """
 
 import importlib
@@ -11,34 +11,46 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from off2on.errors import HyperparameterError, UnknownName, nearest
-from off2on.recipe.hyperparameters import number
+from datasets_io.quantities import number
+from off2on.errors import HyperparameterError, UnknownName
 
 if TYPE_CHECKING:
-    from off2on.replay.augmentation.base import Expansion
+    from off2on.replay.augmentation.base import Augmentation
 
 CATALOGUE = {
-    "top": ("off2on.replay.augmentation.top:Top", "only the episodes of highest return"),
-    "returns": ("off2on.replay.augmentation.trajectories:Returns", "rows by their episode's return"),
+    "top": ("off2on.replay.augmentation.top:Top", "use only the episodes of highest return"),
+    "returns": (
+        "off2on.replay.augmentation.trajectories:Returns",
+        "draw rows by the return of their episode",
+    ),
     "advantages": (
         "off2on.replay.augmentation.trajectories:Advantages",
-        "rows by their episode's return, given where it began",
+        "draw rows by the return of their episode relative to its first observation",
     ),
-    "noise": ("off2on.replay.augmentation.states:Noise", "Gaussian noise on observations"),
-    "uniform": ("off2on.replay.augmentation.states:Uniform", "uniform noise on observations"),
-    "amplitude": ("off2on.replay.augmentation.states:Amplitude", "observations scaled by a random factor"),
-    "dropout": ("off2on.replay.augmentation.states:Dropout", "observations that lose a dimension"),
-    "mixup": ("off2on.replay.augmentation.states:Mixup", "observations mixed with the next"),
-    "bootstrap": ("off2on.replay.augmentation.bootstrap:Bootstrap", "every critic learns from its own rows"),
+    "noise": ("off2on.replay.augmentation.states:Noise", "add Gaussian noise to observations"),
+    "uniform": ("off2on.replay.augmentation.states:Uniform", "add uniform noise to observations"),
+    "amplitude": ("off2on.replay.augmentation.states:Amplitude", "scale observations by a random factor"),
+    "dropout": (
+        "off2on.replay.augmentation.states:Dropout",
+        "replace one dimension of observations by its mean",
+    ),
+    "mixup": (
+        "off2on.replay.augmentation.states:Mixup",
+        "interpolate between observation and next observation",
+    ),
+    "bootstrap": (
+        "off2on.replay.augmentation.bootstrap:Bootstrap",
+        "train each critic on its own random rows",
+    ),
 }
 
 
-def find_augmentation(word: str) -> "tuple[type[Expansion], float]":
-    """The class of a word, and its number.
+def find_augmentation(word: str) -> "tuple[type[Augmentation], float]":
+    """Return the class of an entry, and its number.
 
     Raises:
-        UnknownName: There is no such expansion.
-        HyperparameterError: Its number is none, or out of range.
+        UnknownName: There is no such augmentation.
+        HyperparameterError: Its number is not a number, or out of range.
     """
     name, _, rest = word.partition(":")
     target, text = (CATALOGUE[name][0], rest) if name in CATALOGUE else _own(word)
@@ -56,50 +68,53 @@ def find_augmentation(word: str) -> "tuple[type[Expansion], float]":
 
 
 def check(words: Sequence[str]) -> None:
-    """Refuse words that are none; see `find_augmentation`."""
+    """Check that all entries exist; see `find_augmentation`."""
     for word in words:
         find_augmentation(word)
 
 
-def unfit(kind: "type[Expansion]", recipe: Any) -> str | None:
-    """Why an algorithm cannot be expanded so, None if it can."""
+def incompatibility(kind: "type[Augmentation]", recipe: Any) -> str | None:
+    """Return the reason why an algorithm cannot use an augmentation, None if it can."""
     names = [objective.name for objective in recipe.objectives_in_order()]
     for name in kind.objectives:
         if name not in names:
-            return f"it needs the objective '{name}', and there is none"
+            return f"it needs the objective '{name}', which the algorithm does not have"
     for name in kind.columns:
         if name not in recipe.columns:
-            return f"it needs the column '{name}', which is not read"
+            return f"it needs the column '{name}', which the algorithm does not read"
     return None
 
 
-def check_fit(words: Sequence[str], recipe: Any) -> None:
-    """Refuse words that an algorithm cannot be expanded by.
+def check_augmentations(words: Sequence[str], recipe: Any) -> None:
+    """Check that an algorithm can use the entries.
 
     Raises:
-        HyperparameterError: Says why, and what it can.
+        HyperparameterError: It cannot use one; lists those that it can.
     """
     for word in words:
-        if reason := unfit(find_augmentation(word)[0], recipe):
-            fit = [name for name in CATALOGUE if unfit(find_augmentation(name)[0], recipe) is None]
+        if reason := incompatibility(find_augmentation(word)[0], recipe):
+            fit = [name for name in CATALOGUE if incompatibility(find_augmentation(name)[0], recipe) is None]
             raise HyperparameterError(
-                f"{recipe.__name__} cannot be expanded by '{word}': {reason}.", f"It can by: {' '.join(fit)}"
+                f"{recipe.__name__} cannot use the augmentation '{word}': {reason}.",
+                f"Expected one of: {' '.join(fit)}.",
             )
 
 
 def _own(word: str) -> tuple[str, str]:
-    """``package.module:Class`` and the number of a word that is not of the catalogue."""
+    """Split an entry that is not in the catalogue into ``package.module:Class`` and its number."""
     module, _, rest = word.partition(":")
     attribute, _, text = rest.partition(":")
     if not attribute.isidentifier():
         raise UnknownName(
-            f"no expansion is called '{module}'.",
-            f"{nearest(module, CATALOGUE)}All: {' '.join(CATALOGUE)}, or package.module:Class.",
+            f"no augmentation is called '{module}'.",
+            f"All: {' '.join(CATALOGUE)}, or package.module:Class.",
+            given=module,
+            known=CATALOGUE,
         )
     return f"{module}:{attribute}", text
 
 
-def _import(target: str) -> "type[Expansion]":
+def _import(target: str) -> "type[Augmentation]":
     from off2on.replay.augmentation.base import BatchAugmentation, EpisodeWeighting
 
     module, _, attribute = target.partition(":")
@@ -108,11 +123,13 @@ def _import(target: str) -> "type[Expansion]":
     except (ImportError, AttributeError) as error:
         raise UnknownName(
             f"'{target}' cannot be imported: {error}.",
-            f"{nearest(module, CATALOGUE)}Expected package.module:Class.",
+            "Expected package.module:Class.",
+            given=module,
+            known=CATALOGUE,
         ) from None
     if not (isinstance(found, type) and issubclass(found, EpisodeWeighting | BatchAugmentation)):
         raise UnknownName(
-            f"'{target}' is not an expansion.",
-            "Expected a subclass of EpisodeWeights or BatchChange of off2on.replay.augmentation.base.",
+            f"'{target}' is not an augmentation.",
+            "Expected a subclass of EpisodeWeighting or BatchAugmentation (off2on.replay.augmentation.base).",
         )
     return found

@@ -1,4 +1,4 @@
-"""State augmentations: every update sees the observations a little differently.
+"""State augmentations: small random changes of the observations of every batch.
 
 Sinha, Mandlekar & Garg, "S4RL: Surprisingly Simple Self-Supervision for Offline Reinforcement
 Learning in Robotics", CoRL 2021, arXiv:2103.06326. With z = (s - mean) / std of the data:
@@ -12,11 +12,11 @@ Learning in Robotics", CoRL 2021, arXiv:2103.06326. With z = (s - mean) / std of
 Observation and next observation are changed independently; rewards and actions are kept.
 
 Differences: the paper changes raw states; here the data's mean and standard deviation are origin
-and unit, so that a number means the same with and without ``normalise_obs`` and for every
+and unit, so that a number has the same meaning with and without ``normalise_obs`` and for every
 dimension. ``amplitude`` is symmetric (0.2 and 0.4 are [0.8, 1.2] and [0.6, 1.4] of the paper).
 The next observation is not mixed up, since a transition does not hold the one after. There is one draw
 per observation and update; the paper also averages the critics' values over several. Two of its seven
-changes are left out: switching two dimensions, because which of them may change places depends on the
+changes are left out: switching two dimensions, because the dimensions that may be switched depend on the
 environment, and the adversarial one, because it needs the critics' gradient.
 """
 
@@ -29,19 +29,19 @@ from off2on.replay.augmentation.base import BatchAugmentation
 
 
 class ObservationAugmentation(BatchAugmentation):
-    """Changes ``obs`` and ``next_obs`` in the same way, each by itself."""
+    """Changes ``obs`` and ``next_obs`` independently in the same way."""
 
     columns = ("obs",)
 
-    def batch(self, batch: Batch, position: Tensor, generator: torch.Generator) -> Batch:
-        """The batch with other observations."""
+    def augment(self, batch: Batch, position: Tensor, generator: torch.Generator) -> Batch:
+        """Return the batch with changed observations."""
         for name in ("obs", "next_obs"):
             if name in vars(batch):
-                setattr(batch, name, self.changed(getattr(batch, name), generator))
+                setattr(batch, name, self.augment_obs(getattr(batch, name), generator))
         return batch
 
-    def changed(self, obs: Tensor, generator: torch.Generator) -> Tensor:
-        """Other observations [B, D] in place of these, in the learner's units."""
+    def augment_obs(self, obs: Tensor, generator: torch.Generator) -> Tensor:
+        """Return changed observations [B, D], in transformed units."""
         raise NotImplementedError
 
 
@@ -51,10 +51,10 @@ class Noise(ObservationAugmentation):
     number = Rule("standard deviation, in the data's standard deviations", least=0)
     default = 3e-4
 
-    def changed(self, obs: Tensor, generator: torch.Generator) -> Tensor:
-        """Add it."""
+    def augment_obs(self, obs: Tensor, generator: torch.Generator) -> Tensor:
+        """Add the noise."""
         noise = torch.randn(obs.shape, generator=generator, device=obs.device)
-        return obs + self.value * self.about.obs_std * noise
+        return obs + self.value * self.context.obs_std * noise
 
 
 class Uniform(ObservationAugmentation):
@@ -63,10 +63,10 @@ class Uniform(ObservationAugmentation):
     number = Rule("largest size, in the data's standard deviations", least=0)
     default = 3e-4
 
-    def changed(self, obs: Tensor, generator: torch.Generator) -> Tensor:
-        """Add it."""
+    def augment_obs(self, obs: Tensor, generator: torch.Generator) -> Tensor:
+        """Add the noise."""
         noise = 2 * torch.rand(obs.shape, generator=generator, device=obs.device) - 1
-        return obs + self.value * self.about.obs_std * noise
+        return obs + self.value * self.context.obs_std * noise
 
 
 class Amplitude(ObservationAugmentation):
@@ -75,36 +75,36 @@ class Amplitude(ObservationAugmentation):
     number = Rule("largest distance of the factor from 1", least=0, most=1)
     default = 0.2
 
-    def changed(self, obs: Tensor, generator: torch.Generator) -> Tensor:
-        """Stretch the deviation from the data's mean."""
+    def augment_obs(self, obs: Tensor, generator: torch.Generator) -> Tensor:
+        """Scale the deviation from the data's mean."""
         noise = 2 * torch.rand((len(obs), 1), generator=generator, device=obs.device) - 1
-        return obs + self.value * noise * (obs - self.about.obs_mean)
+        return obs + self.value * noise * (obs - self.context.obs_mean)
 
 
 class Dropout(ObservationAugmentation):
-    """A dimension that says nothing."""
+    """A missing dimension."""
 
-    number = Rule("share of the observations that lose a dimension", least=0, most=1)
+    number = Rule("share of the observations with a replaced dimension", least=0, most=1)
     default = 0.5
 
-    def changed(self, obs: Tensor, generator: torch.Generator) -> Tensor:
-        """Put the data's mean in its place."""
+    def augment_obs(self, obs: Tensor, generator: torch.Generator) -> Tensor:
+        """Replace one dimension by the data's mean."""
         count, width = obs.shape
         lost = torch.randint(width, (count, 1), generator=generator, device=obs.device)
         loses = torch.rand((count, 1), generator=generator, device=obs.device) < self.value
         gone = loses & (lost == torch.arange(width, device=obs.device))
-        return torch.where(gone, self.about.obs_mean, obs)
+        return torch.where(gone, self.context.obs_mean, obs)
 
 
 class Mixup(BatchAugmentation):
-    """Observations on the line to the next."""
+    """Interpolation to the next observation."""
 
     number = Rule("both parameters of the Beta distribution: near 0 keeps or replaces, 1 is uniform", above=0)
     default = 0.4
     columns = ("obs", "next_obs")
 
-    def batch(self, batch: Batch, position: Tensor, generator: torch.Generator) -> Batch:
-        """The batch with observations between its own and the next."""
+    def augment(self, batch: Batch, position: Tensor, generator: torch.Generator) -> Batch:
+        """Return the batch with observations between its own and the next ones."""
         shape = torch.full((2, len(batch.obs), 1), self.value, device=batch.obs.device)
         # The distributions of torch.distributions take no generator. A ratio of Gammas is Beta distributed.
         own, other = torch._standard_gamma(shape, generator=generator)

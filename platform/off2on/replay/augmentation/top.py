@@ -1,11 +1,11 @@
-"""Filtering by return: only the best episodes are learned from.
+"""Filtering by return: training on the best episodes only.
 
 Chen et al., "Decision Transformer", NeurIPS 2021, arXiv:2106.01345, section 5.1, where cloning
 the best tenth is the baseline "10% BC".
 
     w(tau) = 1 if tau is among the floor(SHARE n), at least 1, of n episodes with the highest return, else 0
 
-Returns are undiscounted. Of equal returns the earlier episode counts as the better one. The share is
+Returns are undiscounted. Of equal returns the earlier episode counts as the better one. SHARE is a share
 of episodes (as in Hong et al., arXiv:2306.13085), not of transitions.
 """
 
@@ -17,15 +17,15 @@ from off2on.replay.transforms import Array
 
 
 class Top(EpisodeWeighting):
-    """The best episodes by return; the others are not even loaded."""
+    """The best episodes by return; the others are not loaded."""
 
     number = Rule("share of the episodes that is kept, at least one", above=0, most=1)
     default = 0.1
 
     def weights(self, episodes: Episodes) -> Array:
-        """1 for the best, 0 for the rest: [episodes]."""
+        """Return 1 for the best episodes, 0 for the rest: [episodes]."""
         returns = episodes.returns
-        # A share such as 0.29 of 100 must be 29, though the product falls short of it.
+        # 0.29 of 100 must be 29, although the product is slightly less.
         count = max(1, int(self.value * len(returns) + 1e-9))
         weights = np.zeros(len(returns))
         weights[np.argsort(-returns, kind="stable")[:count]] = 1.0

@@ -7,12 +7,12 @@ Datasets via Trajectory Weighting", ICLR 2023, arXiv:2306.13085.
     advantages   w(tau) ∝ exp( Ã(tau) / ALPHA ),  Ã likewise of A(tau) = G(tau) - V(s_0)
                  V by least squares: linear in the initial observation, with a constant
 
-G is the undiscounted return. The weight is that of each transition of an episode, so that longer
-episodes have more of it in all. The authors' temperature is 0.1 (BC, TD3+BC, IQL) or 0.2 (CQL).
+G is the undiscounted return. Each transition of an episode has its weight, so that longer episodes have a
+larger sum of weights. The authors' temperature is 0.1 (BC, TD3+BC, IQL) or 0.2 (CQL).
 
 Differences: none from the paper. Of the authors' code, one of several versions (for d3rlpy 2)
 computes G̃ but takes the softmax of G; the others, and this file, take that of G̃. Where all
-returns are equal, 0 / 0 is taken as 0: all rows alike.
+returns are equal, 0 / 0 is taken as 0: all weights are equal.
 """
 
 import numpy as np
@@ -29,18 +29,18 @@ class Returns(EpisodeWeighting):
     default = 0.1
 
     def weights(self, episodes: Episodes) -> Array:
-        """[episodes]; the best has weight 1."""
+        """Return the weights [episodes]; the best episode has weight 1."""
         return _softmax(episodes.returns, self.value)
 
 
 class Advantages(EpisodeWeighting):
-    """Weights by what the return is beyond that which the initial observation predicts."""
+    """Weights by the difference of the return and its prediction from the first observation."""
 
     number = Returns.number
     default = 0.1
 
     def weights(self, episodes: Episodes) -> Array:
-        """[episodes]; the best has weight 1."""
+        """Return the weights [episodes]; the best episode has weight 1."""
         returns, first = episodes.returns, episodes.first_obs()
         first, left = first - first.mean(0), returns - returns.mean()
         slope, *_ = np.linalg.lstsq(first, left, rcond=None)
@@ -48,7 +48,7 @@ class Advantages(EpisodeWeighting):
 
 
 def _softmax(values: Array, temperature: float) -> Array:
-    """Weights exp(v / temperature) of values [n] that are first brought to 0 … 1; the largest has 1."""
+    """Return exp(v / temperature) of values [n] scaled to v in [-1, 0]; the largest weight is 1."""
     spread = np.ptp(values)
     normal = (values - values.max()) / spread if spread > 0 else np.zeros_like(values)
     weights: Array = np.exp(normal / temperature)

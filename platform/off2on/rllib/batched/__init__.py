@@ -1,6 +1,7 @@
-"""Many seeds as one batched program.
+"""Several seeds as one batched program.
 
-runs.py       a run folder for each seed          stack.py      networks of equal shape as one
-learners.py   the updates of all of them          draws.py      what each must do for itself
-stackable.py  whether a recipe's losses allow it
+learners.py       the updates of all seeds
+stack.py          networks of equal shapes as one
+random_draws.py   random numbers and gradients of each network
+stackable.py      a check of a recipe's losses
 """

@@ -1,12 +1,12 @@
-"""Several learners that differ in their seed alone, updated as one batched program.
+"""Update several learners that differ only in their seeds as one batched program.
 
-Their parameters lie stacked, [S, …] each, and one pass through the recipe's losses, under `torch.func.vmap`,
-is an update of all of them; so are one step of the optimiser and one move of the targets. Each draws its
-own rows, out of one copy of the data, and its own random numbers, those that it would draw alone. What a
-learner has learnt afterwards is what it would have learnt alone, but for the order in which products of
-matrices are summed: float32's last digits, which training makes larger as it goes on.
+Their parameters are stacked, [S, …] each. One pass through the recipe's losses under `torch.func.vmap`, one
+step of the optimiser and one move of the target networks update all of them. Each learner draws its own rows,
+from one copy of the data, and the random numbers that it would draw alone. The results differ from those of
+single learners only by the order of summation in matrix products: the last digits of float32, a difference
+that grows with training.
 
-It pays where small networks leave a device idle; where one network's products fill it, little is won.
+It is faster where small networks do not fill a device; where one network does, the gain is small.
 """
 
 import copy
@@ -32,72 +32,72 @@ Generators = Sequence[torch.Generator]
 
 
 class BatchedLearners:
-    """Updates learners in step: whoever is the first to be asked updates all, the others are told.
+    """Updates all learners when `advance` is called for the first of them, and keeps the others' results.
 
     Args:
-        learners: In this process, before the handover. From now on they share the first one's rows, if
-            they write nothing into them.
+        learners: Learners of this process, before the handover. They share the first one's rows, unless the
+            recipe writes labels into them.
     """
 
     def __init__(self, learners: Sequence[RecipeLearner]) -> None:
         self.learners, self.first = list(learners), learners[0]
         self.recipe, self.hp = self.first.recipe, self.first.hp
         self.device = self.first.rows.data.device
-        self.one_copy = not self.recipe.relabelled_columns
-        """Whether they share their rows; labels are each one's own."""
-        if self.one_copy:
+        self.shares_rows = not self.recipe.relabelled_columns
+        """True if the learners share their rows; labels would differ."""
+        if self.shares_rows:
             for other in self.learners[1:]:
                 other.replay.share_rows(self.first.replay)
         self.stack: StackedNetworks | None = None
-        """Their networks, once they all stand at the same update."""
+        """The stacked networks, once all learners are at the same update."""
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
         self.updates = 0
-        """How many the stacked networks have made."""
-        self.is_whole = True
-        """Whether no update is under way, or was when it was interrupted."""
-        self.told: list[deque[tuple[int, Metrics, float]]] = [deque() for _ in learners]
-        """What every learner has yet to be told: numbers of updates, their metrics, the seconds they took."""
+        """Number of updates of the stacked networks."""
+        self.is_consistent = True
+        """False during an update, and after an interrupted one."""
+        self.pending: list[deque[tuple[int, Metrics, float]]] = [deque() for _ in learners]
+        """Results of each learner that `advance` has not returned: number of updates, metrics, seconds."""
         self.seconds = [0.0 for _ in learners]
-        """What the updates took that each learner knows of."""
+        """Seconds of the updates whose results were returned, for each learner."""
 
     def advance(self, learner: RecipeLearner, updates: int) -> Metrics:
-        """What `RecipeLearner.advance` does, for this learner and, in passing, for the others.
+        """Make updates as `RecipeLearner.advance` does, of this learner and at the same time of the others.
 
-        As long as they stand at different updates, as after an interruption, each goes alone.
+        While the learners are at different updates, as after an interruption, each is updated alone.
         """
         number = self.learners.index(learner)
-        if not self.told[number]:
+        if not self.pending[number]:
             if self.stack is None and len({one.updates for one in self.learners}) > 1:
                 started, metrics = time.perf_counter(), learner.advance(updates)
                 self.seconds[number] += time.perf_counter() - started
                 return metrics
-            started, self.is_whole = time.perf_counter(), False
+            started, self.is_consistent = time.perf_counter(), False
             found = self._advance(updates)
-            self.is_whole, took = True, time.perf_counter() - started
-            for waiting, metrics in zip(self.told, found, strict=True):
+            self.is_consistent, took = True, time.perf_counter() - started
+            for waiting, metrics in zip(self.pending, found, strict=True):
                 waiting.append((updates, metrics, took))
-        made, metrics, took = self.told[number].popleft()
-        assert made == updates, "learners that go together make the same steps"
+        made, metrics, took = self.pending[number].popleft()
+        assert made == updates, "batched learners make the same numbers of updates"
         learner.updates += made
         self.seconds[number] += took
-        if not self.told[number]:
-            self._give(number)
+        if not self.pending[number]:
+            self._write_back(number)
         return metrics
 
     # All of them at once.
 
     def _advance(self, updates: int) -> list[Metrics]:
-        stack = self.stack = self.stack or self._stacked()
+        stack = self.stack = self.stack or self._build_stack()
         threads = self.first.threads or self._measured_threads(stack)
         for one in self.learners:
-            one.use(threads)
+            one.set_threads(threads)
         noise, positions = self._generators(UPDATES), self._generators(POSITIONS)
         logged: dict[str, list[Tensor]] = defaultdict(list)
         last = self.updates + updates
         while self.updates < last:
             self._refresh(noise, positions)
-            count = self.first.replay.block(self.updates + 1, last - self.updates)
-            columns, real = self._columns(count, positions)
+            count = self.first.replay.block_size(self.updates + 1, last - self.updates)
+            columns, real = self._draw_columns(count, positions)
 
             def program(
                 nets: Any, draws: PerNetworkRandom, columns: dict[str, Tensor], real: int = real
@@ -119,7 +119,7 @@ class BatchedLearners:
         columns: dict[str, Tensor],
         real: int,
     ) -> dict[str, Tensor]:
-        """Some updates, as if of one learner: its losses and metrics [n], by name."""
+        """Make some updates as of one learner; return its losses and metrics [n], by name."""
         logged: dict[str, list[Tensor]] = defaultdict(list)
         for index in range(len(columns["obs"])):
             update = self.updates + 1 + index
@@ -127,31 +127,31 @@ class BatchedLearners:
             batch.real, batch.progress = real, self.first.progress_at(update)
 
             def step(name: str, loss: Tensor, progress: float) -> None:
-                draws.whole(lambda losses: self._step(stack, name, losses, progress), loss)
+                draws.run_unbatched(lambda losses: self._step(stack, name, losses, progress), loss)
 
             for name, value in apply_objectives(self.recipe, nets, batch, self.hp, update, step).items():
                 logged[name].append(value)
             if self.recipe.is_target_update_due(self.hp, update, batch.progress):
-                draws.whole(lambda: self._follow(stack))
+                draws.run_unbatched(lambda: self._move_targets(stack))
         return {name: torch.stack(values) for name, values in logged.items()}
 
-    def _follow(self, stack: StackedNetworks) -> None:
-        for target, network in stack.following:
-            target.follow(network, self.hp.polyak)
+    def _move_targets(self, stack: StackedNetworks) -> None:
+        for target, network in stack.target_pairs:
+            target.move_towards(network, self.hp.polyak)
 
     def _step(self, stack: StackedNetworks, name: str, losses: Tensor, progress: float) -> None:
-        """Move an objective's networks, each along the gradient of its own loss of [S]."""
+        """Make a step of an objective's optimiser, with the gradient of each network's own loss of [S]."""
         flat, optimizer = stack.flat[name], self.optimizers[name]
         flat.set_gradient(torch.autograd.grad(losses.sum(), flat.parameters))
         optimizer.param_groups[0]["lr"] = self.recipe.lr(name, self.hp, progress)
         optimizer.step()
-        flat.stepped()
+        flat.mark_changed()
 
-    def _columns(self, count: int, positions: Generators) -> tuple[dict[str, Tensor], int]:
-        """What every learner draws for so many updates, [S, count, B, …]; how many rows are recorded."""
-        drawn, blocks = self._rows(count, positions)
+    def _draw_columns(self, count: int, positions: Generators) -> tuple[dict[str, Tensor], int]:
+        """Draw every learner's batches [S, count, B, …], and count the rows that are no model rollouts."""
+        drawn, blocks = self._draw_rows(count, positions)
         real = drawn.shape[-1]
-        if not self.first.replay.changes:
+        if not self.first.replay.augmentations:
             return vars(self.first.rows.layout.split(blocks)), real
         changed = []
         for one, position, block, generator in zip(self.learners, drawn, blocks, positions, strict=True):
@@ -168,47 +168,47 @@ class BatchedLearners:
         }
         return stacked, real
 
-    def _rows(self, count: int, positions: Generators) -> tuple[Tensor, Tensor]:
-        """Positions [S, count, real] of recorded rows, and the rows [S, count, B, W] that they begin."""
+    def _draw_rows(self, count: int, positions: Generators) -> tuple[Tensor, Tensor]:
+        """Draw positions [S, count, real] of rows, and batches [S, count, B, W] that start with them."""
         pairs = list(zip([one.replay for one in self.learners], positions, strict=True))
-        if self.one_copy and self.first.replay.imagined is None:
+        if self.shares_rows and self.first.replay.model_buffer is None:
             drawn = torch.stack([one.strategy.draw(count, one.size, random) for one, random in pairs])
-            return drawn, self.first.rows.take(drawn.flatten(0, 1)).view(*drawn.shape, -1)
+            return drawn, self.first.rows.rows_at(drawn.flatten(0, 1)).view(*drawn.shape, -1)
         found, blocks = zip(*(one.draw(count, random) for one, random in pairs), strict=True)
         return torch.stack(found), torch.stack(blocks)
 
     def _refresh(self, noise: Generators, positions: Generators) -> None:
-        """Imagined rows and labels, which every learner makes by itself, if they are due."""
+        """Generate model rollouts and labels of each learner, if they are due."""
         update = self.updates + 1
-        if not self.first.replay.is_stale(update):
+        if not self.first.replay.is_refresh_due(update):
             return
         cuda = self.device.type == "cuda"
         state: Any = torch.cuda if cuda else torch
         for number, one in enumerate(self.learners):
-            self._give(number)
+            self._write_back(number)
             with torch.random.fork_rng(devices=[self.device] if cuda else []):
                 state.set_rng_state(noise[number].get_state())
                 one.replay.refresh(one.nets, update, positions[number])
                 noise[number].set_state(state.get_rng_state())
 
     def _generators(self, use: int) -> list[torch.Generator]:
-        """Random numbers for the updates that come next, as each learner alone would have them."""
+        """Return the generators for the next updates, as each learner alone would have them."""
         seeds = [seed_of(use, one.config.seed, one.rank, self.updates) for one in self.learners]
         return [torch.Generator(self.device).manual_seed(seed) for seed in seeds]
 
     def _measured_threads(self, stack: StackedNetworks) -> int:
-        """The number of threads with which all gradients together take least time."""
+        """Return the number of threads that computes all gradients fastest."""
         if self.device.type != "cpu":
             return 1
-        columns, real = self._columns(1, self._generators(POSITIONS))
+        columns, real = self._draw_columns(1, self._generators(POSITIONS))
         one = {name: column[:, 0] for name, column in columns.items()}
         noise, progress = self._generators(UPDATES), self.first.progress_at(self.updates)
         return fastest_threads(lambda: gradients(stack, self.recipe, self.hp, one, noise, (progress, real)))
 
-    # Between the learners' own networks and the stacked ones.
+    # Copies between the learners' own networks and the stacked ones.
 
-    def _stacked(self) -> StackedNetworks:
-        """The learners' networks and optimisers, as they are."""
+    def _build_stack(self) -> StackedNetworks:
+        """Stack the learners' networks and optimisers."""
         self.updates = self.first.updates
         stack = StackedNetworks([one.nets for one in self.learners])
         for objective in self.recipe.objectives_in_order():
@@ -218,26 +218,30 @@ class BatchedLearners:
             states = [one.optimizer_state(name) for one in self.learners]
             for key, value in states[0].items():
                 every = [state[key] for state in states]
-                optimizer.state[flat.vector][key] = stack.join(flat, every) if is_vector(value) else value
+                optimizer.state[flat.vector][key] = (
+                    stack.concatenate(flat, every) if is_vector(value) else value
+                )
             self.optimizers[name] = optimizer
         return stack
 
-    def _give(self, number: int) -> None:
-        """A learner's own networks and optimisers, as the stacked ones are."""
+    def _write_back(self, number: int) -> None:
+        """Copy the stacked networks and optimisers to a learner's own ones."""
         learner, stack = self.learners[number], self.stack
         assert stack is not None
         pairs = [(flat, stack.flat[name]) for name, flat in learner.flat.items()]
-        pairs += [(own, ours) for (own, _), (ours, _) in zip(learner.following, stack.following, strict=True)]
+        pairs += [
+            (own, ours) for (own, _), (ours, _) in zip(learner.target_pairs, stack.target_pairs, strict=True)
+        ]
         for own, ours in pairs:
-            own.vector.copy_(stack.part(ours, ours.vector, number))
-            own.stepped()
+            own.vector.copy_(stack.unstack(ours, ours.vector, number))
+            own.mark_changed()
         for name, optimizer in self.optimizers.items():
             flat, state = stack.flat[name], learner.optimizer_state(name)
             for key, value in optimizer.state[flat.vector].items():
-                state[key] = stack.part(flat, value, number) if is_vector(value) else copy.copy(value)
+                state[key] = stack.unstack(flat, value, number) if is_vector(value) else copy.copy(value)
         learner.mark_weights_changed()
 
 
 def is_vector(value: Any) -> bool:
-    """Whether an optimiser keeps it for every parameter, and not one for all."""
+    """Return True if a value of an optimiser's state is per parameter, not one for all."""
     return isinstance(value, Tensor) and value.dim() > 0

@@ -1,12 +1,12 @@
-"""What a loss may do only once for itself, done for each of S networks that learn as one program.
+"""Random numbers and gradients inside the losses of S networks under `torch.func.vmap`.
 
-Inside `torch.func.vmap` a loss sees one network's tensors, and runs once for all. Two things would then not
-be as in S separate runs, and are answered here: random numbers, which every network must get from its own
-generator, in the order in which its own run would draw them; and gradients taken inside a loss. Whatever
-else vmap cannot do, it refuses.
+Inside vmap a loss sees one network's tensors, and runs once for all. Two things would then differ from S
+separate runs, and are replaced here: random numbers, which each network must get from its own generator in
+the order of its own run; and gradients computed inside a loss. Whatever else vmap does not support raises its
+error.
 
-The single network's view is left and entered again as vmap itself does it. Torch's public way, a rule of an
-`autograd.Function`, takes half a millisecond at each turn, in which small networks make an update.
+The batching level is left and entered again as in vmap itself. Torch's documented way, a vmap rule of an
+`autograd.Function`, takes half a millisecond per call, as long as an update of small networks.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,10 +23,10 @@ Draw = Callable[..., Tensor]
 
 
 class PerNetworkRandom(TorchFunctionMode):
-    """Inside it, random numbers are each network's own, and `torch.autograd.grad` works under vmap.
+    """Gives each network its own random numbers under vmap, and makes `torch.autograd.grad` work there.
 
     Args:
-        generators: One for each network, on its device.
+        generators: One generator for each network, on its device.
     """
 
     def __init__(self, generators: Sequence[torch.Generator]) -> None:
@@ -35,29 +35,29 @@ class PerNetworkRandom(TorchFunctionMode):
         self.level = retrieve_current_functorch_interpreter().level()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Do what is asked, or its like for all networks."""
+        """Call a torch function, or its replacement for all networks."""
         kwargs = kwargs or {}
-        answer = ANSWERS.get(func)
-        if answer is None or "generator" in kwargs:
+        replacement = REPLACEMENTS.get(func)
+        if replacement is None or "generator" in kwargs:
             return func(*args, **kwargs)
-        return answer(self, *args, **kwargs)
+        return replacement(self, *args, **kwargs)
 
-    def each(self, draw: Draw, *args: Any, **kwargs: Any) -> Tensor:
-        """What every network draws with its own generator and, of tensors, its own part."""
-        places = [place for place, arg in enumerate(args) if isinstance(arg, Tensor)]
+    def draw_each(self, draw: Draw, *args: Any, **kwargs: Any) -> Tensor:
+        """Draw for every network with its own generator and its own part of the tensors."""
+        indices = [index for index, arg in enumerate(args) if isinstance(arg, Tensor)]
 
         def drawn(*whole: Tensor) -> Tensor:
             parts = []
             for number, generator in enumerate(self.generators):
-                own = dict(zip(places, (tensor[number] for tensor in whole), strict=True))
-                given = [own.get(place, arg) for place, arg in enumerate(args)]
+                own = dict(zip(indices, (tensor[number] for tensor in whole), strict=True))
+                given = [own.get(index, arg) for index, arg in enumerate(args)]
                 parts.append(draw(*given, generator=generator, **kwargs))
             return torch.stack(parts)
 
-        return self.whole(drawn, *(args[place] for place in places))  # type: ignore[no-any-return]
+        return self.run_unbatched(drawn, *(args[index] for index in indices))  # type: ignore[no-any-return]
 
-    def whole(self, function: Callable[..., Any], *tensors: Tensor) -> Any:
-        """What a function makes of the tensors of all networks, [S, …] each: such, too, or nothing."""
+    def run_unbatched(self, function: Callable[..., Any], *tensors: Tensor) -> Any:
+        """Call a function with the tensors of all networks, [S, …] each, which it also returns, or None."""
         vmap = retrieve_current_functorch_interpreter()
         if vmap.level() != self.level:
             raise RuntimeError("a loss draws random numbers or takes gradients inside a transform of its own")
@@ -72,7 +72,7 @@ class PerNetworkRandom(TorchFunctionMode):
         whole, at = _functorch._unwrap_batched(tensor, self.level)
         if at is None:
             return whole.expand(len(self.generators), *whole.shape)
-        # Where they are in front already, the tensor itself: a gradient is of it, not of a view.
+        # Without a move the tensor itself, not a view: gradients are with respect to it.
         return whole.movedim(at, 0) if at else whole
 
     def _of_one(self, whole: Tensor) -> Any:
@@ -80,16 +80,16 @@ class PerNetworkRandom(TorchFunctionMode):
 
 
 def _drawn(draw: Draw) -> Callable[..., Tensor]:
-    return lambda draws, *args, **kwargs: draws.each(draw, *args, **kwargs)
+    return lambda draws, *args, **kwargs: draws.draw_each(draw, *args, **kwargs)
 
 
 def _filled(fill: Draw) -> Callable[..., Tensor]:
-    """Drawn beside, and written into the tensor; one that all networks share is refused by vmap."""
+    """Draw into other memory and copy; vmap refuses a tensor that all networks share."""
 
     def draw(into: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         return fill(torch.empty_like(into), *args, **kwargs)
 
-    return lambda draws, into, *args, **kwargs: into.copy_(draws.each(draw, into, *args, **kwargs))
+    return lambda draws, into, *args, **kwargs: into.copy_(draws.draw_each(draw, into, *args, **kwargs))
 
 
 def _like(fill: Draw) -> Callable[..., Tensor]:
@@ -102,28 +102,28 @@ def _like(fill: Draw) -> Callable[..., Tensor]:
 def _dropout(
     draws: PerNetworkRandom, x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
 ) -> Tensor:
-    """As torch does it on the CPU: a mask in the units of the layer, times the layer."""
+    """Multiply by a mask, as torch does on the CPU."""
     if p == 0 or not training:
         return x
 
     def mask(like: Tensor, *, generator: torch.Generator) -> Tensor:
         return torch.empty_like(like).bernoulli_(1 - p, generator=generator).div_(1 - p)
 
-    kept = draws.each(mask, x.detach())
+    kept = draws.draw_each(mask, x.detach())
     return x.mul_(kept) if inplace else x * kept
 
 
 def _leaf(draws: PerNetworkRandom, x: Tensor, requires_grad: bool = True) -> Tensor:
-    """A tensor that gradients can be taken with respect to; torch's own call does not reach through vmap."""
+    """Make a leaf tensor for gradients; torch's own call has no effect through vmap."""
 
     def leaf(whole: Tensor) -> Tensor:
         return whole if whole.requires_grad else whole.detach().requires_grad_(requires_grad)
 
-    return draws.whole(leaf, x)  # type: ignore[no-any-return]
+    return draws.run_unbatched(leaf, x)  # type: ignore[no-any-return]
 
 
 def _grad(draws: PerNetworkRandom, outputs: Any, inputs: Any, **kwargs: Any) -> Any:
-    """Gradients of scalars: of their sum over the networks, none of which depends on another's."""
+    """Compute gradients of scalars, as those of their sum: no network's scalar depends on another's."""
     outputs, inputs = ([x] if isinstance(x, Tensor) else list(x) for x in (outputs, inputs))
 
     def gradients(*whole: Tensor) -> tuple[Tensor, ...]:
@@ -131,11 +131,11 @@ def _grad(draws: PerNetworkRandom, outputs: Any, inputs: Any, **kwargs: Any) -> 
         return torch.autograd.grad(scalars, whole[len(outputs) :], **kwargs)
 
     if any(output.dim() for output in outputs):
-        raise RuntimeError("gradients inside a loss are taken of scalars")
-    return draws.whole(gradients, *outputs, *inputs)
+        raise RuntimeError("gradients inside a loss must be of scalars")
+    return draws.run_unbatched(gradients, *outputs, *inputs)
 
 
-ANSWERS: dict[Any, Callable[..., Any]] = {
+REPLACEMENTS: dict[Any, Callable[..., Any]] = {
     **{draw: _drawn(draw) for draw in (torch.rand, torch.randn, torch.randint, torch.randperm)},
     **{draw: _drawn(draw) for draw in (torch.normal, torch.bernoulli, torch.multinomial)},
     **{
@@ -153,4 +153,4 @@ ANSWERS: dict[Any, Callable[..., Any]] = {
     torch.Tensor.requires_grad_: _leaf,
     torch.autograd.grad: _grad,
 }
-"""What is not left to vmap."""
+"""Torch function → replacement under vmap."""

@@ -1,4 +1,4 @@
-"""S networks of equal shape as one, whose parameters are [S, …] each; and their optimisers likewise."""
+"""S networks of equal shapes as one, with parameters [S, …]; and their optimisers' states likewise."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -14,10 +14,10 @@ from off2on.rllib.flat_parameters import FlatParameters
 
 
 class StackedNetworks:
-    """The networks of S learners, in memory of their own.
+    """Copies of the networks of S learners.
 
     Args:
-        nets: Of each.
+        nets: Networks of each learner.
     """
 
     def __init__(self, nets: Sequence[Nets]) -> None:
@@ -30,7 +30,7 @@ class StackedNetworks:
             for own, *parts in zip(ours, *theirs, strict=True):
                 own.data = torch.stack([part.detach() for part in parts])
         self.flat = {name: FlatParameters(getattr(self.nets, name)) for name in self.nets.names()}
-        self.following = [
+        self.target_pairs = [
             (FlatParameters(getattr(self.nets.target, name)), self.flat[name]) for name in self.nets.targets
         ]
         self.holder = _Holder(self.nets)
@@ -38,15 +38,15 @@ class StackedNetworks:
     def run(
         self, program: Callable[..., Any], draws: Sequence[torch.Generator], columns: dict[str, Tensor]
     ) -> dict[str, Tensor]:
-        """Run a program as if for one network, for all of them at once.
+        """Run a program for one network on all of them at once.
 
         Args:
-            program: Takes the networks, the random numbers, and one network's part of every column.
-            draws: The networks' generators of random numbers.
+            program: Function of the networks, the random numbers, and one network's part of every column.
+            draws: Generator of each network.
             columns: [S, …] each, by name.
 
         Returns:
-            What the program does, of all: [S, …] each, by name.
+            The program's results of all networks: [S, …] each, by name.
         """
         state = {
             f"nets.{name}": value
@@ -59,20 +59,20 @@ class StackedNetworks:
 
         return vmap(one)(state, columns)  # type: ignore[no-any-return]
 
-    def part(self, flat: FlatParameters, vector: Tensor, number: int) -> Tensor:
-        """Of what lies as the flat vector does, one network's own vector [P]."""
+    def unstack(self, flat: FlatParameters, vector: Tensor, number: int) -> Tensor:
+        """Return one network's part [P] of a vector with the order of a flat vector."""
         blocks = vector.split([parameter.numel() for parameter in flat.parameters])  # type: ignore[no-untyped-call]
         return torch.cat([block.view(self.size, -1)[number] for block in blocks])
 
-    def join(self, flat: FlatParameters, vectors: Sequence[Tensor]) -> Tensor:
-        """The opposite, of all networks' vectors."""
+    def concatenate(self, flat: FlatParameters, vectors: Sequence[Tensor]) -> Tensor:
+        """Return the vector with the order of a flat vector, of all networks' parts [P]."""
         whole = torch.stack(list(vectors))
         sizes = [parameter.numel() // self.size for parameter in flat.parameters]
         return torch.cat([block.flatten() for block in whole.split(sizes, 1)])  # type: ignore[no-untyped-call]
 
 
 class _Holder(nn.Module):
-    """Lets `functional_call` exchange the parameters of networks whose methods a program calls."""
+    """Lets `functional_call` replace the parameters of networks whose methods a program calls."""
 
     def __init__(self, nets: Nets) -> None:
         super().__init__()

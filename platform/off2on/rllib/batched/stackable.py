@@ -1,4 +1,4 @@
-"""Whether a recipe's losses can be computed for several networks at once."""
+"""Check that a recipe's losses can be computed for several networks at once."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,12 +14,12 @@ from off2on.rllib.batched.random_draws import PerNetworkRandom
 from off2on.rllib.batched.stack import StackedNetworks
 
 ELEMENTWISE = (torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop, torch.optim.SGD)
-"""Optimisers that move every number by itself, so that those of several networks may lie side by side."""
+"""Elementwise optimisers, for which the parameters of several networks may be in one vector."""
 
 ROWS = 16
-"""Of a batch on which losses are tried."""
+"""Number of rows of the batch for the check."""
 
-ALONE = "leave out --together: the runs then go one after the other"
+ALONE = "leave out --together: the seeds are then trained one after another"
 
 
 def gradients(
@@ -28,37 +28,37 @@ def gradients(
     hp: Any,
     columns: dict[str, Tensor],
     noise: Sequence[torch.Generator],
-    where: tuple[float, int],
+    facts: tuple[float, int],
 ) -> None:
-    """The gradients of all objectives, on columns [S, B, …], and no step.
+    """Compute the gradients of all objectives on columns [S, B, …], without a step.
 
     Args:
         stack: The networks.
-        recipe: Whose losses.
+        recipe: The algorithm.
         hp: The hyperparameters.
-        columns: Of one batch for each network.
-        noise: Random numbers of each network.
-        where: The batch's progress, and how many of its rows are recorded.
+        columns: Columns of one batch for each network.
+        noise: Generator of each network.
+        facts: The batch's progress, and the number of its rows that are not a model's.
     """
 
     def program(nets: Any, draws: PerNetworkRandom, parts: dict[str, Tensor]) -> dict[str, Tensor]:
         batch = Batch(**parts)
-        batch.progress, batch.real = where
+        batch.progress, batch.real = facts
         batch = recipe.prepare(nets, batch, hp)
         for objective in recipe.objectives_in_order():
             parameters = stack.flat[objective.name].parameters
             loss, _ = recipe.loss(objective.name, nets, batch, hp)
-            draws.whole(lambda losses: torch.autograd.grad(losses.sum(), parameters)[0], loss)  # noqa: B023
+            draws.run_unbatched(lambda losses: torch.autograd.grad(losses.sum(), parameters)[0], loss)  # noqa: B023
         return {}
 
     stack.run(program, noise, columns)
 
 
-def check_together(recipe: Any, hp: Any, shards: Shards) -> None:
-    """That the recipe's losses can be computed for two networks at once, on made-up rows.
+def check_batchable(recipe: Any, hp: Any, shards: Shards) -> None:
+    """Check that the recipe's losses can be computed for two networks at once, on random rows.
 
     Raises:
-        RecipeError: They cannot, or the optimiser would mix the networks.
+        RecipeError: They cannot, or an optimiser is not elementwise.
     """
     layout = layout_of(shards, recipe.columns, recipe.relabelled_columns)
     with torch.random.fork_rng(devices=[]):
@@ -74,10 +74,9 @@ def check_together(recipe: Any, hp: Any, shards: Shards) -> None:
         optimizer = recipe.optimizer(name, hp, stack.flat[name].vector)
         if type(optimizer) not in ELEMENTWISE:
             raise RecipeError(
-                f"the seeds of {recipe.__name__} cannot be trained together: {name} is moved by "
-                f"{type(optimizer).__name__}.",
-                "Expected an optimiser that moves every number by itself: "
-                f"{', '.join(kind.__name__ for kind in ELEMENTWISE)}.",
+                f"the seeds of {recipe.__name__} cannot be trained together: the "
+                f"optimiser of {name} is {type(optimizer).__name__}.",
+                f"Expected an elementwise optimiser: {', '.join(kind.__name__ for kind in ELEMENTWISE)}.",
                 ALONE,
             )
     try:
@@ -87,6 +86,6 @@ def check_together(recipe: Any, hp: Any, shards: Shards) -> None:
         raise RecipeError(
             f"the seeds of {recipe.__name__} cannot be trained together: its losses cannot be computed for "
             "several networks at once.",
-            f"torch.func.vmap says: {str(error).strip().splitlines()[0]}",
+            f"torch.func.vmap: {str(error).strip().splitlines()[0]}",
             ALONE,
         ) from error

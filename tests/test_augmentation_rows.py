@@ -108,7 +108,7 @@ def test_without_weights_a_strategy_draws_what_it_drew(name: str):
 
 
 def source(shards: Shards, words: tuple[str, ...], window: int = 10**6, **options: Any) -> OfflineRows:
-    given = {"share": (0, 1), "capacity": 0, "seed": 0, "device": CPU} | options
+    given = {"partition": (0, 1), "capacity": 0, "seed": 0, "device": CPU} | options
     transforms, width = Transforms.of(shards, BC.Hyperparameters()), 4 * (5 + 3 + 1 + 5 + 1)
     return OfflineRows(
         shards,
@@ -155,7 +155,7 @@ def test_rows_that_are_held_have_their_episodes_weight(wide: Shards):
 @pytest.mark.parametrize("words", [("top:0.5",), ("returns:0.2",), ("top:0.7", "advantages:0.3")])
 def test_learners_share_the_weight_not_the_rows(wide: Shards, world: int, words: tuple[str, ...]):
     weight = per_row(words, wide)
-    parts = [number_of(source(wide, words, share=(rank, world)).rows.data, wide) for rank in range(world)]
+    parts = [number_of(source(wide, words, partition=(rank, world)).rows.data, wide) for rank in range(world)]
     assert sorted(np.concatenate(parts)) == np.flatnonzero(weight).tolist()
     masses = [weight[part].sum() for part in parts]
     assert np.ptp(masses) <= 2 * len(wide.files) * weight.max()
@@ -164,10 +164,10 @@ def test_learners_share_the_weight_not_the_rows(wide: Shards, world: int, words:
 @pytest.mark.parametrize("world", [1, 2, 3, 7])
 def test_parts_of_equal_weight_are_the_parts_without_weights(wide: Shards, world: int):
     for rank in range(world):
-        plain = source(wide, (), share=(rank, world)).rows
-        even = source(wide, ("returns:1e9", "top:1"), share=(rank, world)).rows
+        plain = source(wide, (), partition=(rank, world)).rows
+        even = source(wide, ("returns:1e9", "top:1"), partition=(rank, world)).rows
         assert abs(plain.offline - even.offline) <= len(wide.files)
-        assert torch.equal(plain.data, source(wide, ("top:1",), share=(rank, world)).rows.data)
+        assert torch.equal(plain.data, source(wide, ("top:1",), partition=(rank, world)).rows.data)
 
 
 def epoch_of(found: OfflineRows, epoch: int) -> torch.Tensor:
@@ -233,7 +233,7 @@ def test_a_file_without_a_kept_episode_is_not_read(wide: Shards, monkeypatch: py
         Shards, "read", lambda self, piece, *rest: read.append(piece) or true(self, piece, *rest)
     )
     transforms = Transforms.of(wide, IQL.Hyperparameters(normalise_obs=False))
-    given = {"share": (0, 1), "capacity": 0, "seed": 0, "device": CPU, "discount": 0.99, "budget": 10**9}
+    given = {"partition": (0, 1), "capacity": 0, "seed": 0, "device": CPU, "discount": 0.99, "budget": 10**9}
     found = OfflineRows(wide, IQL.columns, transforms, weights=weights, **given)  # type: ignore[arg-type]
     assert read == [wide.pieces[0]]
     assert found.rows.offline == wide.manifest.rows_per_file[0]
@@ -252,9 +252,8 @@ NUMBERED = {
 
 def test_every_algorithm_learns_from_expanded_data(build_learner: Build, recipe_slow: Any):
     recipe = recipe_slow
-    words = [
-        NUMBERED.get(name, name) for name in CATALOGUE if incompatibility(find_augmentation(name)[0], recipe) is None
-    ]
+    fit = [name for name in CATALOGUE if incompatibility(find_augmentation(name)[0], recipe) is None]
+    words = [NUMBERED.get(name, name) for name in fit]
     assert len(words) >= len(CATALOGUE) - 2  # all but the bootstrap and the mix-up fit every algorithm
     learner = build_learner(recipe, augment=",".join(words))
     assert [type(expansion) for expansion in learner.replay.augmentations] == [

@@ -85,7 +85,7 @@ def test_online_episodes_enter_whole_with_what_they_wait_for(build_learner: Buil
     taken = []
     for rank in range(world):
         learner = build_learner(Waits, "wide")
-        learner.replay.share = rank, world
+        learner.replay.partition = rank, world
         learner.rows.capacity = wide.rows
         learner.rows.data = torch.cat((learner.rows.data, torch.zeros_like(learner.rows.data)))
         first = 0
@@ -104,7 +104,7 @@ def test_a_learners_part_of_an_episode_ends_where_its_rows_do(build_learner: Bui
     whole = [rows.layout.split(rows.packed(0))]
     parts = []
     for rank in range(2):
-        part = type(rows)(**(vars(rows) | {"share": (rank, 2)}))
+        part = type(rows)(**(vars(rows) | {"partition": (rank, 2)}))
         parts.append(part.layout.split(part.packed(0)))
     assert torch.equal(torch.cat([part.obs for part in parts]), whole[0].obs)
     assert torch.equal(torch.cat([part.ret for part in parts]), whole[0].ret)  # of the whole episode
@@ -166,7 +166,7 @@ def test_labels_of_online_rows_follow_the_age_of_the_ring(build_learner: Build):
         row = torch.zeros(1, rows.layout.width)
         row[0, 0] = value
         rows.add(row)
-    position, held = rows.in_order()
+    position, held = rows.ordered()
     assert torch.equal(held.obs[: rows.offline], rows.layout.split(rows.data[: rows.offline]).obs)
     assert held.obs[rows.offline :, 0].tolist() == [2, 3, 4, 5, 6]
     rows.write("left", position, torch.arange(rows.offline + 5.0) - rows.offline)
@@ -235,8 +235,8 @@ def test_batches_are_recorded_rows_then_imagined_ones(build_learner: Build, wide
         assert (batch.reward[8:] == 1000).all()
         torch.testing.assert_close(batch.next_obs[8:], mean.expand(24, -1))
     # Three rounds of forty, of which the ring keeps the newest hundred.
-    assert learner.replay.imagined.rows.added == 120
-    assert learner.replay.imagined.rows.online == 100
+    assert learner.replay.model_buffer.rows.added == 120
+    assert learner.replay.model_buffer.rows.online == 100
 
 
 def test_imagined_rows_survive_a_checkpoint_and_the_run_goes_on(build_learner: Build, tmp_path: Path):
@@ -245,7 +245,7 @@ def test_imagined_rows_survive_a_checkpoint_and_the_run_goes_on(build_learner: B
     learner.advance(15)
     learner.save_rows(str(tmp_path))
     other.load_rows(str(tmp_path))
-    assert torch.equal(*(it.replay.imagined.rows.data[:80] for it in (learner, other)))
+    assert torch.equal(*(it.replay.model_buffer.rows.data[:80] for it in (learner, other)))
     other.set_state(learner.get_state())
     assert learner.advance(20) == other.advance(20)
 

@@ -16,7 +16,7 @@ from off2on.algorithms.iql import IQL
 from off2on.errors import RecipeError
 from off2on.rllib.batched.learners import BatchedLearners
 from off2on.rllib.batched.random_draws import PerNetworkRandom
-from off2on.rllib.batched.stackable import check_together
+from off2on.rllib.batched.stackable import check_batchable
 
 Build = Callable[..., Any]
 SEEDS = (3, 4)
@@ -203,12 +203,12 @@ class Normed(IQL):
 
 
 @pytest.mark.parametrize(
-    ("recipe", "told"), [(Looks, "vmap says"), (Fills, "vmap says"), (Normed, "LBFGS")], ids=str
+    ("recipe", "told"), [(Looks, "torch.func.vmap"), (Fills, "torch.func.vmap"), (Normed, "LBFGS")], ids=str
 )
 def test_what_cannot_be_one_program_is_refused(wide: Shards, recipe: Any, told: str):
     hp = recipe.Hyperparameters.parse(tiny(recipe), "it")
     with pytest.raises(RecipeError) as refused:
-        check_together(recipe, hp, wide)
+        check_batchable(recipe, hp, wide)
     assert recipe.__name__ in str(refused.value)
     assert told in str(refused.value)
     assert "leave out --together" in str(refused.value)
@@ -218,5 +218,5 @@ def test_every_algorithm_is_tried_before_it_starts(recipe: Any, wide: Shards, ca
     shards = cartpole if recipe.actions == "discrete" else wide
     hp = recipe.Hyperparameters.parse(small(recipe) | tiny(recipe), recipe.__name__)
     before = torch.get_rng_state()
-    check_together(recipe, recipe.resolve(hp, shards), shards)
+    check_batchable(recipe, recipe.resolve(hp, shards), shards)
     assert torch.equal(torch.get_rng_state(), before)

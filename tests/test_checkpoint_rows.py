@@ -17,7 +17,7 @@ def test_rows_come_back_as_they_were_wherever_a_learner_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sees: bool
 ):
     """The learners are here: what they see of the folder is all that is made up."""
-    monkeypatch.setattr(checkpoint_rows, "_sees", lambda *_, **__: sees)
+    monkeypatch.setattr(checkpoint_rows, "_has_folder", lambda *_, **__: sees)
 
     def pair() -> list[Any]:
         config = IQL.configure("toy-pendulum").offline(10).online(100, strategy="append")
@@ -28,7 +28,7 @@ def test_rows_come_back_as_they_were_wherever_a_learner_is(
                 config=config, module_spec=config.get_rl_module_spec()
             )
             learner.build()
-            learner.rank, learner.world, learner.replay.share = rank, 2, (rank, 2)
+            learner.rank, learner.world, learner.replay.partition = rank, 2, (rank, 2)
             learners.append(learner)
         return learners
 

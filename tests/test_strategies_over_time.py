@@ -71,7 +71,7 @@ def test_the_controller_by_hand():
     strategy = Adaptive(rows(0), AdaptiveOptions(target=100.0, proportional=0.1, derivative=0.5))
     pulls = []
     for returns in (50, 60, 40, 120, 120, 60):
-        strategy.observed(episode(returns))
+        strategy.on_collected(episode(returns))
         pulls.append(strategy.regularisation_scale)
     # The first only sets the stage. Then 1 - 0.1 (100 - 50)/100; - 0.1 (100 - 60)/100 + 0.5 (60 - 40)/100;
     # - 0.1 (100 - 40)/100; + 0.1 (120 - 100)/100; the same + 0.5 (120 - 60)/100, at most 1.
@@ -81,18 +81,18 @@ def test_the_controller_by_hand():
 def test_without_a_target_it_wants_half_as_much_again_as_the_first_episode():
     for first, target in ((50.0, 75.0), (-50.0, -25.0)):
         strategy = Adaptive(rows(0), AdaptiveOptions())
-        strategy.observed(episode(first))
+        strategy.on_collected(episode(first))
         assert strategy.target == target
 
 
 def test_a_falling_return_pulls_back_and_a_target_ahead_lets_go():
     strategy = Adaptive(rows(0), AdaptiveOptions(target=100.0))
     for _ in range(30):
-        strategy.observed(episode(50))
+        strategy.on_collected(episode(50))
     loose = strategy.regularisation_scale
     assert loose is not None
     assert loose < 0.5
-    strategy.observed(episode(0))
+    strategy.on_collected(episode(0))
     assert strategy.regularisation_scale is not None
     assert strategy.regularisation_scale > loose
 
@@ -110,10 +110,10 @@ def test_episodes_cut_anywhere_and_of_many_environments_are_seen_in_the_order_of
         "env": rng.integers(0, 3, steps),
     }
     whole, parts = (Adaptive(rows(0), AdaptiveOptions(target=3.0)) for _ in range(2))
-    whole.observed(columns)
+    whole.on_collected(columns)
     start = 0
     for number, cut in enumerate(cuts):
-        parts.observed({name: column[start : start + cut] for name, column in columns.items()})
+        parts.on_collected({name: column[start : start + cut] for name, column in columns.items()})
         start += cut
         if number % 2:
             again = Adaptive(rows(0), AdaptiveOptions(target=3.0))
@@ -133,7 +133,7 @@ def test_the_learner_keeps_as_much_of_the_pull_as_the_controller_says():
     with config.build_algo() as algo:
         while not algo.finished:
             algo.train()
-        (learner,) = algo.ask(lambda learner: learner)
+        (learner,) = algo.call_learners(lambda learner: learner)
         pull = learner.replay.strategy.regularisation_scale
         assert 0 < pull < 1
         assert learner.hp.alpha == pytest.approx(2.5 / pull)
@@ -157,16 +157,16 @@ def test_values_begin_anew_and_the_policy_goes_on(build_learner: Make, recipe: A
     learner.advance(4)
     before = vectors()
     assert (before["critic"] - first["critic"]).abs().max() < 0.05, "four small steps"
-    assert not learner._starts_afresh()
+    assert not learner._is_reset_due()
     learner.updates += 1  # as `advance` counts before it updates
-    assert learner._starts_afresh()
-    learner._reset_values()
+    assert learner._is_reset_due()
+    learner._reset_value_networks()
     learner.updates -= 1
     after = vectors()
     for name in before:
         moved = (after[name] - before[name]).abs().max()
         assert (moved > 0.05) == (name in ("critic", "value")), name
-    for target, network in learner.following:
+    for target, network in learner.target_pairs:
         assert torch.equal(target.vector, network.vector)
     assert not learner.get_optimizer("default_policy", "critic").state
     assert learner.get_optimizer("default_policy", "actor").state

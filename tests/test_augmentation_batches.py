@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from datasets_io import Shards
 from off2on.algorithms.iql import IQL
 from off2on.recipe.batch import Batch
-from off2on.replay.augmentation.base import About, BatchAugmentation
+from off2on.replay.augmentation.base import AugmentationContext, BatchAugmentation
 from off2on.replay.augmentation.bootstrap import Bootstrap
 from off2on.replay.augmentation.catalogue import find_augmentation
 from off2on.replay.augmentation.compose import batch_augmentations
@@ -29,8 +29,8 @@ def generator(seed: int = 0) -> torch.Generator:
 # Changes of batches.
 
 
-def about(mean: Any = (0.0, 10.0), std: Any = (1.0, 100.0), **more: Any) -> About:
-    return About(torch.tensor(mean), torch.tensor(std), **more)
+def context(mean: Any = (0.0, 10.0), std: Any = (1.0, 100.0), **more: Any) -> AugmentationContext:
+    return AugmentationContext(torch.tensor(mean), torch.tensor(std), **more)
 
 
 def batch_of(count: int, width: int = 2) -> Batch:
@@ -45,7 +45,7 @@ def batch_of(count: int, width: int = 2) -> Batch:
 
 def changed(expansion: BatchAugmentation, batch: Batch, seed: int = 0, position: Any = None) -> Batch:
     position = torch.arange(len(batch.obs)) if position is None else torch.as_tensor(position)
-    return expansion.batch(Batch(**vars(batch)), position, generator(seed))
+    return expansion.augment(Batch(**vars(batch)), position, generator(seed))
 
 
 STATE_CHANGES = [Noise, Uniform, Amplitude, Dropout, Mixup]
@@ -55,7 +55,7 @@ STATE_CHANGES = [Noise, Uniform, Amplitude, Dropout, Mixup]
 def test_a_state_augmentation_changes_states_alone_and_writes_into_nothing(kind: type[BatchAugmentation]):
     batch = batch_of(64)
     before = {name: value.clone() for name, value in vars(batch).items()}
-    after = changed(kind(kind.default, about()), batch)
+    after = changed(kind(kind.default, context()), batch)
     assert not torch.equal(after.obs, before["obs"])
     assert torch.equal(after.next_obs, before["next_obs"]) is (kind is Mixup)
     for name in ("action", "reward", "mask"):
@@ -66,7 +66,7 @@ def test_a_state_augmentation_changes_states_alone_and_writes_into_nothing(kind:
 
 @pytest.mark.parametrize("kind", STATE_CHANGES)
 def test_only_the_given_generator_makes_it_random(kind: type[BatchAugmentation]):
-    batch, expansion = batch_of(64), kind(kind.default, about())
+    batch, expansion = batch_of(64), kind(kind.default, context())
     torch.manual_seed(1)
     one = changed(expansion, batch, seed=5)
     torch.manual_seed(2)
@@ -79,20 +79,20 @@ def test_only_the_given_generator_makes_it_random(kind: type[BatchAugmentation])
 @pytest.mark.parametrize("kind", [Noise, Uniform, Amplitude, Dropout])
 def test_nothing_of_it_is_nothing(kind: type[BatchAugmentation]):
     batch = batch_of(32)
-    after = changed(kind(0.0, about()), batch)
+    after = changed(kind(0.0, context()), batch)
     assert torch.equal(after.obs, batch.obs)
     assert torch.equal(after.next_obs, batch.next_obs)
 
 
 def test_an_algorithm_that_reads_no_next_observation_has_none_afterwards():
     batch = Batch(obs=torch.randn(8, 2), action=torch.rand(8, 1))
-    assert set(vars(changed(Noise(0.1, about()), batch))) == {"obs", "action"}
+    assert set(vars(changed(Noise(0.1, context()), batch))) == {"obs", "action"}
 
 
 @pytest.mark.parametrize(("kind", "spread"), [(Noise, 1.0), (Uniform, 3**-0.5)])
 def test_noise_has_the_asked_size_in_units_of_the_datas(kind: type[BatchAugmentation], spread: float):
     batch = batch_of(100_000)
-    noise = changed(kind(0.05, about()), batch).obs - batch.obs
+    noise = changed(kind(0.05, context()), batch).obs - batch.obs
     np.testing.assert_allclose(noise.std(0), [0.05 * spread, 5 * spread], rtol=0.02)
     np.testing.assert_allclose(noise.mean(0), 0, atol=0.05)
     largest = noise.abs().amax(0)
@@ -103,14 +103,14 @@ def test_noise_has_the_asked_size_in_units_of_the_datas(kind: type[BatchAugmenta
 
 def test_noise_on_the_next_observation_is_other_noise():
     batch = batch_of(10_000)
-    after = changed(Noise(1.0, about()), batch)
+    after = changed(Noise(1.0, context()), batch)
     here, there = after.obs - batch.obs, after.next_obs - batch.next_obs
     assert abs(np.corrcoef(here[:, 0], there[:, 0])[0, 1]) < 0.05
 
 
 def test_amplitude_stretches_from_the_datas_mean_by_one_factor_per_state():
     batch = batch_of(20_000)
-    after = changed(Amplitude(0.2, about()), batch)
+    after = changed(Amplitude(0.2, context()), batch)
     mean = torch.tensor([0.0, 10.0])
     factor = (after.obs - mean) / (batch.obs - mean)
     torch.testing.assert_close(factor[:, 0], factor[:, 1], rtol=1e-2, atol=1e-2)
@@ -121,7 +121,7 @@ def test_amplitude_stretches_from_the_datas_mean_by_one_factor_per_state():
 
 def test_dropout_puts_the_mean_in_place_of_one_dimension_of_some():
     batch = batch_of(20_000)
-    after = changed(Dropout(0.3, about()), batch).obs
+    after = changed(Dropout(0.3, context()), batch).obs
     gone = after != batch.obs
     assert (gone.sum(1) <= 1).all()
     np.testing.assert_allclose(gone.float().mean(0), [0.15, 0.15], atol=0.01)
@@ -131,7 +131,7 @@ def test_dropout_puts_the_mean_in_place_of_one_dimension_of_some():
 
 def test_mixup_lies_on_the_line_to_the_next_state():
     batch = batch_of(50_000, 3)
-    after = changed(Mixup(0.4, about()), batch).obs
+    after = changed(Mixup(0.4, context()), batch).obs
     share = ((after - batch.next_obs) / (batch.obs - batch.next_obs))[:, 0]
     expected = batch.next_obs + share[:, None] * (batch.obs - batch.next_obs)
     torch.testing.assert_close(after, expected, rtol=1e-2, atol=1e-2)
@@ -144,7 +144,7 @@ def test_mixup_lies_on_the_line_to_the_next_state():
 
 @pytest.mark.parametrize("alpha", [1e-4, 1e4])
 def test_mixup_is_finite_for_extreme_shapes(alpha: float):
-    assert changed(Mixup(alpha, about()), batch_of(1000)).obs.isfinite().all()
+    assert changed(Mixup(alpha, context()), batch_of(1000)).obs.isfinite().all()
 
 
 @pytest.mark.parametrize("word", ["noise:0.1", "uniform:0.1", "amplitude:0.3", "dropout:1"])
@@ -182,7 +182,7 @@ from off2on.replay.augmentation.base import BatchChange
 
 
 class Halving(BatchChange):
-    def batch(self, batch, position, generator):
+    def augment(self, batch, position, generator):
         batch.reward = batch.reward / 2
         return batch
 """
@@ -209,7 +209,7 @@ def test_a_users_own_expansion_is_found_by_its_module_and_class(
 def masks(positions: Any, share: float = 0.5, members: int = 4, seed: int = 0) -> torch.Tensor:
     positions = torch.as_tensor(positions)
     batch = Batch(obs=torch.zeros(len(positions), 1))
-    return changed(Bootstrap(share, about(members=members, seed=seed)), batch, 0, positions).weight
+    return changed(Bootstrap(share, context(members=members, seed=seed)), batch, 0, positions).weight
 
 
 def test_a_row_has_the_same_mask_whenever_it_is_drawn():
@@ -246,7 +246,7 @@ def test_a_share_of_one_is_no_mask():
 
 def test_imagined_rows_go_to_every_critic_and_weights_multiply():
     batch = Batch(obs=torch.zeros(10, 1), weight=torch.full((10,), 3.0))
-    after = changed(Bootstrap(0.5, about(members=64)), batch, 0, torch.arange(4))
+    after = changed(Bootstrap(0.5, context(members=64)), batch, 0, torch.arange(4))
     assert after.weight.shape == (64, 10)
     assert (after.weight[:, 4:] == 3).all()
     assert set(after.weight[:, :4].flatten().tolist()) == {0.0, 3.0}

@@ -16,7 +16,12 @@ from off2on.algorithms.iql import IQL
 from off2on.errors import HyperparameterError, UnknownName
 from off2on.recipe.hyperparameters import Hyperparameters
 from off2on.replay.augmentation.base import BatchAugmentation, Episodes, EpisodeWeighting
-from off2on.replay.augmentation.catalogue import CATALOGUE, check_augmentations, find_augmentation, incompatibility
+from off2on.replay.augmentation.catalogue import (
+    CATALOGUE,
+    check_augmentations,
+    find_augmentation,
+    incompatibility,
+)
 from off2on.replay.augmentation.compose import episode_weights
 from off2on.replay.augmentation.states import Mixup
 from off2on.replay.augmentation.top import Top
