@@ -1,43 +1,83 @@
-"""What a user can do wrong, as exceptions that say how to put it right.
+"""Exceptions for what a user can correct; their fields hold the facts, `str` makes the message.
 
 UserError                 what is wrong, what was expected, a line to paste   exit code 2
 ├── UnknownName           no such data set, algorithm, hyperparameter …
-├── Exists                would overwrite what is there
+├── Exists                would overwrite an existing file or data set
 ├── DataError             the data were refused                               exit code 3
-│   ├── MissingColumn     a column that was asked for is not there
+│   ├── MissingColumn     a required column is missing
 │   ├── Corrupt           a file is truncated or is not what its name says
 │   ├── BadValues         NaN, shapes that disagree, actions outside their box
 │   ├── UnknownData       a data set that its server does not know either (an UnknownName too)
-│   ├── Unreachable       a bucket does not answer, or does not let us in
+│   ├── Unreachable       a bucket does not answer, or denies access
 │   └── NoSpace           the disk is full
 └── Offline               a download was needed and could not be made
 """
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any
 
 
 class UserError(Exception):
-    """A mistake its user can mend.
+    """A mistake that the user can correct.
 
     Args:
-        what: What is wrong, with the offending value.
-        expected: What was expected: the nearest name, the range, the places looked in.
-        attempt: A line to paste that does the right thing, if there is one.
+        what: The problem, with the offending value.
+        expected: What was expected instead: the range, the known names, the locations searched.
+        try_: A line to paste that corrects the problem, or only the options to add to the command.
+        given: The offending name, as the user gave it.
+        known: Valid names; the nearest of them to `given` becomes the field `nearest`.
+        where: Location of the mistake: ``file:line`` or ``command line``.
+
+    Attributes:
+        nearest: The known name that is closest to `given`; empty if none is close.
     """
 
     exit_code = 2
 
-    def __init__(self, what: str, expected: str = "", attempt: str = "") -> None:
-        super().__init__(what, expected, attempt)
-        self.what, self.expected, self.attempt = what, expected, attempt
+    def __init__(
+        self,
+        what: str,
+        expected: str = "",
+        try_: str = "",
+        *,
+        given: str = "",
+        known: Iterable[str] = (),
+        where: str = "",
+    ) -> None:
+        super().__init__(what, expected, try_)
+        self.what, self.expected, self.try_ = what, expected, try_
+        self.given, self.where = given, where
+        self.nearest = next(iter(get_close_matches(given, [*known], n=1, cutoff=0.5)), "") if given else ""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the fields, so that subclasses with another signature can cross processes too."""
+        return _restore, (type(self), self.args, self.__dict__)
+
+    @property
+    def hint(self) -> str:
+        """The nearest name and what was expected, as text."""
+        return f"nearest: {self.nearest}. {self.expected}".strip() if self.nearest else self.expected
+
+    def corrected(self, text: str) -> str:
+        """Return a text with the nearest name in place of `given`; unchanged if there is none."""
+        if not self.nearest:
+            return text
+        return re.sub(rf"(?<![\w-]){re.escape(self.given)}(?![\w-])", self.nearest, text)
 
     def __str__(self) -> str:
-        lines = [self.what]
-        lines += [f"       {line}" for line in self.expected.splitlines()]
-        if self.attempt:
-            lines.append(f"  try: {self.attempt}")
+        lines = [f"{self.where}: {self.what}" if self.where else self.what]
+        lines += [f"       {line}" for line in self.hint.splitlines()]
+        if self.try_:
+            lines.append(f"  try: {self.try_}")
         return "\n".join(lines)
+
+
+def _restore(kind: type[UserError], args: tuple[Any, ...], fields: dict[str, Any]) -> UserError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(fields)
+    return error
 
 
 class UnknownName(UserError):
@@ -45,7 +85,7 @@ class UnknownName(UserError):
 
 
 class Exists(UserError):
-    """Something of that name is there already and would be overwritten."""
+    """Something of that name exists and would be overwritten."""
 
 
 class DataError(UserError):
@@ -55,7 +95,7 @@ class DataError(UserError):
 
 
 class MissingColumn(DataError):
-    """A column that was asked for is not there."""
+    """A required column is missing."""
 
 
 class Corrupt(DataError):
@@ -71,7 +111,7 @@ class UnknownData(DataError, UnknownName):
 
 
 class Unreachable(DataError):
-    """A bucket does not answer, or does not let us in."""
+    """A bucket does not answer, or denies access."""
 
 
 class NoSpace(DataError):
@@ -80,9 +120,3 @@ class NoSpace(DataError):
 
 class Offline(UserError):
     """A download was needed and could not be made."""
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The closest known name in the form ``nearest: x. `` or nothing if none is close."""
-    match = get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"nearest: {match[0]}. " if match else ""

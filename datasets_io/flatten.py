@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from datasets_io.episode import Array
-from datasets_io.errors import BadValues, MissingColumn, UnknownName, nearest
+from datasets_io.errors import BadValues, MissingColumn, UnknownName
 
 _KINDS = "Box, Discrete, MultiDiscrete, MultiBinary, and Dict or Tuple of these"
 
@@ -241,7 +241,7 @@ def _follow(tree: Any, path: str, whole: str) -> Any:
     parts = tree if isinstance(tree, Mapping) else {str(i): part for i, part in enumerate(_parts(tree))}
     if head not in parts or (isinstance(tree, Mapping) and not dot):
         raise UnknownName(
-            f"the observations have no part {whole!r}.", f"{nearest(path, parts)}There are: {_keys(parts)}"
+            f"the observations have no part {whole!r}.", f"There are: {_keys(parts)}", given=path, known=parts
         )
     return _follow(parts[head], rest, whole) if dot else parts[head]
 

@@ -52,9 +52,9 @@ def off2on(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[
 @cache
 def page_of(*words: str) -> Any:
     """A page as JSON, in this process: a process of its own takes seconds for each of thirty pages."""
-    with redirect_stdout(StringIO()) as said:
+    with redirect_stdout(StringIO()) as printed:
         algos.algos.main([*words, "--json"], standalone_mode=False)
-    return json.loads(said.getvalue())
+    return json.loads(printed.getvalue())
 
 
 # The catalogue.
@@ -125,7 +125,7 @@ def test_a_page_holds_what_there_is_to_know():
     )
     assert page["augmentations"][0] == {
         "name": "top",
-        "summary": "only the episodes of highest return",
+        "summary": catalogue.CATALOGUE["top"][1],
         "number": "share of the episodes that is kept, at least one",
         "range": "(0, 1]",
         "default": 0.1,
@@ -182,9 +182,9 @@ def test_fidelity_is_shown(
     page = algos._page("iql")
     assert [row["loss"] for row in page["fidelity"]] == ["value", "critic"]
     algos._show(page)
-    said = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert ["value", "1.2e-07", "3.4e-07", "=", "d3rlpy", "2.8.1"] in said
-    assert ["critic", "0.0e+00", "–", "2", "x", "theirs", "plain", "loops"] in said
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["value", "1.2e-07", "3.4e-07", "=", "d3rlpy", "2.8.1"] in printed
+    assert ["critic", "0.0e+00", "–", "2", "x", "theirs", "plain", "loops"] in printed
 
 
 def test_a_users_own_algorithm_has_a_page(tmp_path: Path):

@@ -10,10 +10,11 @@ import yaml
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
+from datasets_io.quantities import number
 from off2on import strategies
 from off2on.algorithms import CATALOGUE, find_algorithm
 from off2on.errors import HyperparameterError
-from off2on.recipe.hyperparameters import Hyperparameters, Rule, Settings, hp, number
+from off2on.recipe.hyperparameters import Hyperparameters, Rule, Settings, hp
 from off2on.strategies import find_strategy
 
 KINDS = {f"algorithm {name}": find_algorithm(name).Hyperparameters for name in CATALOGUE} | {
@@ -162,7 +163,7 @@ def test_an_unknown_name_is_refused_with_the_nearest_and_the_list():
     with pytest.raises(HyperparameterError) as refusal:
         Example.parse({"beta_size": 1}, "example")
     assert "example has no hyperparameter 'beta_size'" in refusal.value.what
-    assert "batch_size" in refusal.value.expected
+    assert refusal.value.nearest == "batch_size"
     assert "widths" in refusal.value.expected
 
 

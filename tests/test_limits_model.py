@@ -88,10 +88,10 @@ def test_without_a_model_none_is_fitted_and_nothing_is_asked_of_the_data(recipe:
     assert recipe.fit(None, None, hp, None) == {}
 
 
-# What is made up.
+# Model rollouts.
 
 
-def imagined(case: Any, starts: int = 50, seed: int = 0) -> Batch:
+def rollouts(case: Any, starts: int = 50, seed: int = 0) -> Batch:
     torch.manual_seed(seed)
     recorded = Batch(obs=torch.randn(starts, 5))
     torch.manual_seed(seed)
@@ -100,11 +100,11 @@ def imagined(case: Any, starts: int = 50, seed: int = 0) -> Batch:
 
 
 def test_mopo_without_a_penalty_believes_the_model(problem: Build):
-    free, paid = (problem(MOPO, **MODEL, penalty=penalty) for penalty in (0.0, 2.0))
-    one, other, model = imagined(free), imagined(paid), imagined(problem(COMBO, **MODEL))
+    unpenalised, penalised = (problem(MOPO, **MODEL, penalty=penalty) for penalty in (0.0, 2.0))
+    one, other, model = rollouts(unpenalised), rollouts(penalised), rollouts(problem(COMBO, **MODEL))
     assert torch.equal(one.obs, other.obs)
     assert model.reward.shape == one.reward.shape
-    _, std = free.nets.dynamics.predict(one.obs, one.action)
+    _, std = unpenalised.nets.dynamics.predict(one.obs, one.action)
     doubt = std.square().sum(-1).sqrt().max(0).values  # of all members, elites or not, the reward included
     torch.testing.assert_close(other.reward, one.reward - 2 * doubt)
     assert (doubt > 0).all()
@@ -119,7 +119,7 @@ def test_mopos_price_is_that_of_the_least_sure_member_elite_or_not():
 
 def test_a_rollout_goes_on_from_what_it_has_made_up_until_the_horizon(problem: Build):
     case = problem(MOPO, **MODEL | {"horizon": 3})
-    made = imagined(case, starts=50)
+    made = rollouts(case, starts=50)
     assert len(made.obs) == 150
     assert torch.equal(made.obs[50:], made.next_obs[:100])
     assert (made.mask == 1).all()
@@ -140,7 +140,7 @@ def half(obs: Tensor) -> Tensor:
 
 def test_what_has_ended_is_not_continued_and_has_no_future(problem: Build, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("off2on.recipe.terminations.never", half)
-    made = imagined(problem(MOPO, **MODEL | {"horizon": 3}), starts=50)
+    made = rollouts(problem(MOPO, **MODEL | {"horizon": 3}), starts=50)
     ended = made.next_obs[:, 0] < 0
     assert torch.equal(made.mask, 1 - ended.float())
     going = made.next_obs[:50][~ended[:50]]
@@ -151,7 +151,7 @@ def test_what_has_ended_is_not_continued_and_has_no_future(problem: Build, monke
 
 def test_nothing_is_made_up_after_all_have_ended(problem: Build, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("off2on.recipe.terminations.never", lambda obs: obs[..., 0] < math.inf)
-    made = imagined(problem(MOPO, **MODEL | {"horizon": 5}), starts=50)
+    made = rollouts(problem(MOPO, **MODEL | {"horizon": 5}), starts=50)
     assert len(made.obs) == 50
     assert (made.mask == 0).all()
 
@@ -159,7 +159,7 @@ def test_nothing_is_made_up_after_all_have_ended(problem: Build, monkeypatch: py
 def test_many_starts_make_as_many_rollouts(problem: Build, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("off2on.recipe.model_based.CHUNK", 7)
     case = problem(MOPO, **MODEL)
-    made = imagined(case, starts=50)
+    made = rollouts(case, starts=50)
     assert len(made.obs) == 100
     torch.manual_seed(0)
     starts = torch.randn(50, 5)
@@ -193,7 +193,7 @@ def test_combo_by_hand(rho: str):
         multiplier=Scalar(0.0),
         targets=("critic",),
     )
-    # a recorded row with a = 0.5, and two imagined ones whose actions 0.25 nothing holds up
+    # a recorded row with a = 0.5, and two synthetic ones with actions 0.25, which only decrease
     batch = Batch(
         obs=torch.zeros(3, 1),
         action=tensor([[0.5], [0.25], [0.25]]),
@@ -203,7 +203,7 @@ def test_combo_by_hand(rho: str):
         real=1,
     )
     batch.next_sample = torch.zeros(3, 1), torch.zeros(3)
-    # at the recorded state the one proposal is -1, at the imagined ones 0 and 1, of density 1
+    # at the recorded state the one proposal is -1, at the synthetic ones 0 and 1, of density 1
     batch.proposals = tensor([[[-1.0], [0.0], [1.0]]]), torch.zeros(1, 3)
     # so LSE_1 = -1, 1, 3 and LSE_2 = -4.5, -0.5, 3.5
     down = {"mixed": (1.0, -0.5), "model": (2.0, 1.5)}[rho]
@@ -247,7 +247,7 @@ def test_the_rule_is_the_environments(recipe: Any, toy: Shards):
 def test_data_whose_episodes_end_by_an_unknown_rule_are_refused(wide: Shards):
     with pytest.raises(UserError, match="6 of 12 episodes terminate") as refusal:
         MOPO.resolve(MOPO.Hyperparameters(), wide)
-    assert refusal.value.attempt == "termination=my_lab.forklift:crashed"
+    assert refusal.value.try_ == "termination=my_lab.forklift:crashed"
     assert "termination=never" in refusal.value.expected
     for name in ("never", f"{half.__module__}:half"):
         assert MOPO.resolve(MOPO.Hyperparameters(termination=name), wide).termination == name
@@ -337,7 +337,7 @@ def test_dynamics_that_are_missing_or_do_not_fit_are_refused_before_anything_sta
     with pytest.raises(UnknownName, match="no fitted dynamics"):
         settled(toy, dynamics=str(tmp_path / "nowhere"))
     unfitted(toy, tmp_path / FILE)
-    with pytest.raises(HyperparameterError, match=r"layers.0.weight: \[3, 16, 4\] there, \[4, 16, 4\] here"):
+    with pytest.raises(HyperparameterError, match=r"layers.0.weight: \[3, 16, 4\], expected \[4, 16, 4\]"):
         settled(toy, dynamics=str(tmp_path), dynamics_members=4)
 
 
@@ -369,6 +369,6 @@ def test_the_machine_fits_imagines_and_mixes(build_learner: Build):
     assert learner.nets.dynamics.mean.abs().sum() > 0
     before = [value.clone() for value in learner.nets.dynamics.state_dict().values()]
     learner.advance(6)
-    assert learner.replay.imagined.rows.online == 2 * 40 * 5
+    assert learner.replay.model_buffer.rows.online == 2 * 40 * 5
     for value, old in zip(learner.nets.dynamics.state_dict().values(), before, strict=True):
         assert torch.equal(value, old)  # no update touches them

@@ -30,7 +30,7 @@ def finished(toy: Shards, tmp_path_factory: pytest.TempPathFactory, ray_session:
 
 
 def test_a_run_is_not_overwritten(finished: Plan):
-    with pytest.raises(Exists, match="--resume to go on"):
+    with pytest.raises(Exists, match="--resume"):
         finished.check()
     finished.check(resume=True)
 
@@ -61,10 +61,10 @@ def test_what_a_command_line_says_twice_or_of_an_online_side_that_is_not_is_refu
         planned([*asked, "online.utd=4"], {"utd": 2.0, "online": 10}, "")
     with pytest.raises(UserError, match=r"online\.utd is for the online phase") as caught:
         planned([*asked, "online.utd=4"], {}, "")
-    assert caught.value.attempt == "--online 20k"
+    assert caught.value.try_ == "--online 20k"
     with pytest.raises(UserError, match="a data set is missing") as caught:
         planned(["iql"], {}, "off2on plan iql")
-    assert caught.value.attempt.startswith("off2on plan iql toy-pendulum")
+    assert caught.value.try_.startswith("off2on plan iql toy-pendulum")
 
 
 def test_an_option_overrules_a_file_and_what_does_nothing_is_told(toy: Shards, tmp_path: Path):

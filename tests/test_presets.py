@@ -61,7 +61,7 @@ def test_an_unknown_preset_is_refused_with_the_nearest(name: str):
         kind.parse({"preset": wrong}, name)
     assert refusal.value.what == f"{name} has no preset '{wrong}'."
     if known:
-        assert f"nearest: {known[0]}" in refusal.value.expected
+        assert refusal.value.nearest == known[0]
     assert f"All: {' '.join(known) or 'none'}" in refusal.value.expected
 
 

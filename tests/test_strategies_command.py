@@ -1,4 +1,4 @@
-"""``off2on strategies``: everything that can be set is on it, and what is typed from it works."""
+"""``off2on strategies``: every setting is listed, and pages can be read by programs."""
 
 import json
 from typing import Any
@@ -13,36 +13,36 @@ from off2on.online.settings import OnlineSettings
 from off2on.strategies import CATALOGUE, find_strategy
 
 
-def said(*words: str) -> str:
+def output(*words: str) -> str:
     result = CliRunner().invoke(strategies, words, catch_exceptions=False)
     assert result.exit_code == 0
     return result.stdout
 
 
-def test_the_list_has_every_strategy_and_every_factor():
-    page = said()
+def test_the_list_has_every_strategy_and_every_online_setting():
+    page = output()
     for name, (_, summary) in CATALOGUE.items():
         assert f"\n{name} " in page
         assert summary in page
-    assert all(f"\n{factor} " in page for factor in OnlineSettings.rules())
+    assert all(f"\n{setting} " in page for setting in OnlineSettings.rules())
     assert max(map(len, page.splitlines())) <= 120
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
-def test_a_page_has_the_paper_the_options_and_what_else_the_paper_does(name: str):
-    page, told = said(name), json.loads(said(name, "--json"))
+def test_a_page_has_the_description_the_options_and_the_online_settings(name: str):
+    text, page = output(name), json.loads(output(name, "--json"))
     kind = find_strategy(name)
-    assert told["description"].splitlines()[0] in page
-    assert told["options"].keys() == kind.Options.rules().keys()
-    assert told["online_settings"] == dict(kind.online_settings)
-    assert all(f"online.{factor}=" in page for factor in kind.online_settings)
-    assert told["file"].endswith(f"strategies/{name}.py")
+    assert page["description"].splitlines()[0] in text
+    assert page["options"].keys() == kind.Options.rules().keys()
+    assert page["online_settings"] == dict(kind.online_settings)
+    assert all(f"online.{setting}=" in text for setting in kind.online_settings)
+    assert page["file"].endswith(f"strategies/{name}.py")
 
 
 def test_the_list_as_json_can_be_read_by_programs():
-    told: dict[str, Any] = json.loads(said("--json"))
-    assert [row["name"] for row in told["strategies"]] == list(CATALOGUE)
-    assert told["online_settings"]["utd"]["default"] == 1.0
+    listed: dict[str, Any] = json.loads(output("--json"))
+    assert [row["name"] for row in listed["strategies"]] == list(CATALOGUE)
+    assert listed["online_settings"]["utd"]["default"] == 1.0
 
 
 PAPER = [name for name, entry in algorithms.CATALOGUE.items() if entry.paper_options]
@@ -57,7 +57,7 @@ def test_the_online_phase_of_an_algorithms_paper_can_be_typed(name: str):
     assert all(getattr(resolved, key) == float(value) for key, value in given.items())
 
 
-def test_a_strategy_that_is_not_there_is_refused_with_the_nearest():
+def test_an_unknown_strategy_is_refused_with_the_nearest():
     with pytest.raises(UnknownName, match="wamr_start") as caught:
         CliRunner().invoke(strategies, ["wamr_start"], catch_exceptions=False)
-    assert "warm_start" in caught.value.expected
+    assert "warm_start" in caught.value.hint

@@ -175,7 +175,7 @@ def test_a_search_that_is_there_is_not_begun_again_and_another_does_not_go_on_wi
     before = files(lab)
     with pytest.raises(UserError, match="holds a search already") as caught:
         run(read(Path("search.yaml")), jobs=1, resume=False)
-    assert caught.value.attempt.startswith("--resume to go on")
+    assert caught.value.try_ == "--resume"
     with pytest.raises(UserError, match=r"has with .*not .*'beta': '3'"):
         run(read(Path("search.yaml"), {"beta": LocatedValue("3", "")}), jobs=1, resume=True)
     assert files(lab) == before

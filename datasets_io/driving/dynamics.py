@@ -11,7 +11,7 @@ import numpy as np
 
 from datasets_io.driving.geometry import wrap_angle
 from datasets_io.episode import Array
-from datasets_io.errors import UnknownName, nearest
+from datasets_io.errors import UnknownName
 
 STANDING = 0.6
 """m/s. Below it a recorded heading changes by noise alone: no curvature explains it."""
@@ -174,7 +174,7 @@ def find_controller(name: str) -> Controller:
     if name not in CONTROLLERS:
         known = " ".join(CONTROLLERS)
         raise UnknownName(
-            f"no controller is called {name!r}.", f"{nearest(name, CONTROLLERS)}There are: {known}"
+            f"no controller is called {name!r}.", f"There are: {known}", given=name, known=CONTROLLERS
         )
     return CONTROLLERS[name]
 

@@ -17,7 +17,7 @@ from datasets_io.driving.reward import Weights, combine, metrics, terms
 from datasets_io.driving.situation import WHICH, Car, Situation, situate, vehicles_of
 from datasets_io.driving.world import PLACE, POINTING, VELOCITY, World
 from datasets_io.episode import Array
-from datasets_io.errors import BadValues, UnknownName, nearest
+from datasets_io.errors import BadValues, UnknownName
 from datasets_io.shards.scenes import Scenes
 
 OTHERS = ("log", "idm")
@@ -182,7 +182,7 @@ class _Library:
         if self._given is None:
             return World(Scene.from_arrays(name, self._stored.read(name)))
         if name not in self._given:
-            raise UnknownName(f"there is no scene {name!r}.", nearest(name, self._given))
+            raise UnknownName(f"there is no scene {name!r}.", given=name, known=self._given)
         return World(self._given[name])
 
 

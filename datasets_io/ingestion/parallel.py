@@ -8,7 +8,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from datasets_io import errors
 from datasets_io.errors import UserError
 from datasets_io.ingestion.part_job import PartJob
 from datasets_io.ingestion.part_report import PartReport
@@ -92,14 +91,14 @@ def _through_ray(
                 if its_job.report(index) is None:  # a retried task may find its part finished
                     its_job.write(index, its_parts[index])
             except UserError as error:  # returned as data: Ray would wrap a raised error in a traceback
-                return {"index": index, "error": type(error).__name__, "args": [str(x) for x in error.args]}
-            return {"index": index, "error": "", "args": [""]}
+                return {"index": index, "error": cloudpickle.dumps(error)}
+            return {"index": index, "error": b""}
 
         rows = [{"index": index} for index in todo]
         finished = ray.data.from_items(rows, override_num_blocks=len(rows)).map(task)
         for row in finished.iter_rows():
             if row["error"]:
-                raise getattr(errors, row["error"], errors.DataError)(*row["args"])
+                raise cloudpickle.loads(row["error"])
             report = job.report(row["index"])
             if report is None:
                 raise UserError(

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from datasets_io import storage
 from datasets_io.episode import Array
-from datasets_io.errors import Corrupt, MissingColumn, UnknownName, nearest
+from datasets_io.errors import Corrupt, MissingColumn, UnknownName
 from datasets_io.flatten import nested_from_json
 from datasets_io.returns import returns_to_go
 from datasets_io.shards.columns import episode_ends, to_numpy
@@ -166,7 +166,9 @@ class Shards:
         if missing := [name for name in columns if name not in self.columns]:
             raise MissingColumn(
                 f"{self.name} has no column {missing[0]!r}.",
-                f"{nearest(missing[0], self.columns)}All: {' '.join(self.columns)}",
+                f"All: {' '.join(self.columns)}",
+                given=missing[0],
+                known=self.columns,
             )
         file, group = source[:2] if isinstance(source, Piece) else (source, None)
         table = _table(file, group, self._required_columns(columns, discount))
@@ -272,10 +274,10 @@ def open_shards(name_or_path: str | Place) -> Shards:
     there = [folder.name for folder in data_folders(root)]
     known = known_names()
     name = str(path)
-    close = nearest(name, [*there, *known])
     raise UnknownName(
         f"no data set is called {name!r}.",
-        f"{close}Looked in {path.parent}, {root} ({len(there)} data sets)"
-        f" and the catalogue ({len(known)} names).",
+        f"Looked in {path.parent}, {root} ({len(there)} data sets) and the catalogue ({len(known)} names).",
         f"off2on data add {name}" if name in known else "off2on data list",
+        given=name,
+        known=[*there, *known],
     )

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from datasets_io import storage
 from datasets_io.episode import Array
-from datasets_io.errors import BadValues, UnknownName, nearest
+from datasets_io.errors import BadValues, UnknownName
 from datasets_io.storage import Place
 from datasets_io.storage.parquet import open_parquet
 
@@ -110,7 +110,7 @@ class Scenes:
         """
         if name not in self._where:
             raise UnknownName(
-                f"there is no scene {name!r}.", f"{nearest(name, self._where)}There are {len(self)}."
+                f"there is no scene {name!r}.", f"There are {len(self)}.", given=name, known=self._where
             )
         file, row = self._where[name]
         with _open(file) as parquet:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from datasets_io import storage
-from datasets_io.errors import UnknownName, UserError, nearest
+from datasets_io.errors import UnknownName, UserError
 from datasets_io.registry import MINARI, find, registry
 from datasets_io.source import Source
 from datasets_io.storage import Place
@@ -76,7 +76,11 @@ def resolve_source(
             from datasets_io.sources import minari_server
 
             given = minari_server.fetch(name)
-        return Resolved(_make("datasets_io.sources.minari:Minari", {"name": name, **options}), given, name.replace("/", "-"))
+        return Resolved(
+            _make("datasets_io.sources.minari:Minari", {"name": name, **options}),
+            given,
+            name.replace("/", "-"),
+        )
     if ":" in text and "://" not in text:
         kind = _import(text)
         return Resolved(_construct(kind, options), given, kind.__name__.lower())
@@ -100,8 +104,10 @@ def resolve_source(
         )
     raise UnknownName(
         f"no source is called {text!r}.",
-        f"{nearest(name, known_names())}Looked in the catalogue ({len(known_names())} names).\n"
+        f"Looked in the catalogue ({len(known_names())} names).\n"
         f"A file ends in {' '.join(_SUFFIXES)}; a source of one's own is module:Class.",
+        given=name,
+        known=known_names(),
     )
 
 
@@ -130,7 +136,9 @@ def _construct(kind: type[Source], options: dict[str, Any]) -> Source:
         if name not in known:
             raise UnknownName(
                 f"{kind.__name__} has no option {name!r}.",
-                f"{nearest(name, known)}It has: {' '.join(known) or 'none'}",
+                f"It has: {' '.join(known) or 'none'}",
+                given=name,
+                known=known,
             )
     return kind(**{name: _typed(name, value, known[name].annotation) for name, value in options.items()})
 
@@ -160,7 +168,7 @@ def _import(text: str) -> type[Source]:
         ) from None
     kind = getattr(module, name, None)
     if kind is None:
-        raise UnknownName(f"{module_name} has no {name!r}.", nearest(name, vars(module)))
+        raise UnknownName(f"{module_name} has no {name!r}.", given=name, known=vars(module))
     if not (isinstance(kind, type) and issubclass(kind, Source)):
         raise UserError(f"{text} is not a Source.", "It must be a subclass of datasets_io.Source.")
     return kind

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from datasets_io.errors import Corrupt, Exists, Offline, UnknownName, nearest
+from datasets_io.errors import Corrupt, Exists, Offline, UnknownName
 from datasets_io.registry import registry, twin
 
 SERVER = "http://rail.eecs.berkeley.edu/datasets/offline_rl"
@@ -41,7 +41,7 @@ def url_of(name: str) -> str:
     entry = registry().get(name)
     if entry is None:
         raise UnknownName(
-            f"D4RL has no data set {name!r}.", f"{nearest(name, registry())}It has {len(registry())}."
+            f"D4RL has no data set {name!r}.", f"It has {len(registry())}.", given=name, known=registry()
         )
     return f"{(os.environ.get('OFF2ON_D4RL_MIRROR') or SERVER).rstrip('/')}/{entry.file}"
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from datasets_io import environments
 from datasets_io.episode import Array, Episode
-from datasets_io.errors import BadValues, UnknownName, UserError, nearest
+from datasets_io.errors import BadValues, UnknownName, UserError
 from datasets_io.source import Source
 
 _STIFFNESS, _DAMPING = 10.0, 1.0  # D4RL's gains: force per metre, force per metre and second
@@ -67,7 +67,7 @@ class PointMaze(Source):
     ) -> None:
         if maze not in MAZES:
             raise UnknownName(
-                f"there is no maze {maze!r}.", f"{nearest(maze, MAZES)}There are: {' '.join(MAZES)}"
+                f"there is no maze {maze!r}.", f"There are: {' '.join(MAZES)}", given=maze, known=MAZES
             )
         if episodes < 1 or noise < 0:
             raise BadValues(f"{episodes} episodes with noise {noise}.", "At least 1, with noise from 0.")

@@ -7,7 +7,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from datasets_io.errors import Offline, UnknownData, UserError, nearest
+from datasets_io.errors import Offline, UnknownData, UserError
 from datasets_io.registry import twins
 
 METADATA = "metadata.json"
@@ -56,8 +56,10 @@ def fetch(name: str) -> Path:
         here = _local()
         raise Offline(
             f"{name} is not here, and Minari's server cannot be reached: {reason}",
-            f"{nearest(name, here)}Looked in {_root()} ({len(here)} data sets).",
+            f"Looked in {_root()} ({len(here)} data sets).",
             f"off2on data add minari/{name} FOLDER",
+            given=name,
+            known=here,
         ) from None
     return folder
 
@@ -83,8 +85,10 @@ def _unknown(name: str, error: Exception) -> UnknownData:
     known = [*here, *there, *(pair.minari for pair in twins())]
     return UnknownData(
         f"Minari has no data set {name!r}.",
-        f"{nearest(name, known)}Looked in {_root()} ({len(here)} data sets) {asked}.\n{error}",
+        f"Looked in {_root()} ({len(here)} data sets) {asked}.\n{error}",
         "off2on data add minari/mujoco/hopper/medium-v0",
+        given=name,
+        known=known,
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from datasets_io import storage
 from datasets_io.column_names import SPELLINGS
 from datasets_io.episode import Array, Episode
-from datasets_io.errors import BadValues, MissingColumn, UnknownName, nearest
+from datasets_io.errors import BadValues, MissingColumn, UnknownName
 from datasets_io.source import Source
 from datasets_io.sources.table_cells import open_table, side_by_side
 from datasets_io.storage import Place
@@ -49,9 +49,10 @@ def _role(role: str, word: str = "") -> str:
     word = word or role
     raise UnknownName(
         f"{word!r} does not name columns.",
-        f"{nearest(word.partition('=')[0], ROLES)}"
         f"Say ROLE=COLUMN or ROLE=COLUMN,COLUMN; roles: {' '.join(ROLES)}",
         "--columns obs=x,v actions=u rewards=r episode=trip terminated=crashed",
+        given=word.partition("=")[0],
+        known=ROLES,
     )
 
 
@@ -155,7 +156,7 @@ class Table(Source):
         for name in (name for names in columns.values() for name in names):
             if name not in there:
                 raise MissingColumn(
-                    f"there is no column {name!r}.", f"{nearest(name, there)}There are: {' '.join(there)}"
+                    f"there is no column {name!r}.", f"There are: {' '.join(there)}", given=name, known=there
                 )
         if not {"episode", "terminated", "truncated"} & set(columns):
             raise MissingColumn(

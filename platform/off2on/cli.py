@@ -1,11 +1,10 @@
-"""The command line: ``off2on VERB …``. Results on stdout, all else on stderr.
+"""The command line, ``off2on VERB …``: results on stdout, everything else on stderr.
 
-Exit codes: 0 done · 2 the user must change something · 3 data refused · 4 a learner died ·
-130 interrupted, checkpoint kept · 1 a fault of ours, with its traceback.
+Exit codes: 0 success · 1 internal error, with its traceback · 2 wrong usage · 3 data refused ·
+4 a learner stopped · 130 interrupted, checkpoint kept.
 """
 
 import os
-import re
 import shlex
 import sys
 import warnings
@@ -26,14 +25,14 @@ from off2on.commands.serve import serve
 from off2on.commands.strategies import strategies
 from off2on.commands.train import train
 from off2on.commands.tune import tune
-from off2on.errors import HyperparameterError, LearnerDied, RecipeError, UserError, nearest
+from off2on.errors import HyperparameterError, LearnerDied, RecipeError, UserError
 
 
 class Verbs(click.Group):
-    """Lists its verbs in the order of use."""
+    """A group that lists its verbs in the order of use."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """As they were added."""
+        """Return the names in the order in which they were added."""
         return list(self.commands)
 
 
@@ -44,7 +43,7 @@ class Verbs(click.Group):
 )
 @click.version_option(__version__, message="off2on %(version)s")
 def off2on() -> None:
-    """Learn policies from recorded data, then keep improving them in the world."""
+    """Learn policies from recorded data, then improve them online in the environment."""
 
 
 for verb in (data, algos, strategies, plan, train, tune, evaluate, ope, compare, report, serve, doctor):
@@ -52,13 +51,13 @@ for verb in (data, algos, strategies, plan, train, tune, evaluate, ope, compare,
 
 
 def main() -> int:
-    """The entry point: runs a verb, and turns what it raises into a message and an exit code."""
+    """Run a verb; convert the errors that it raises to a message and an exit code."""
     here = os.getcwd()
     if here not in sys.path:
-        # An installed command does not look there by itself; Ray gives it to its workers.
+        # An installed command does not have it on its path; Ray passes the path to its workers.
         sys.path.insert(0, here)
     if not sys.warnoptions:
-        # Other libraries' notes to their own developers. -W or PYTHONWARNINGS brings them back.
+        # They are meant for developers of other libraries. -W or PYTHONWARNINGS shows them.
         warnings.simplefilter("ignore")
     arguments = sys.argv[1:]
     try:
@@ -77,42 +76,37 @@ def main() -> int:
 
 
 def _say(error: UserError, arguments: Sequence[str]) -> int:
-    """Prints what is wrong, what was expected, and a line to paste."""
-    attempt = _corrected(error, arguments) or error.attempt or _where_to_look(error, arguments)
-    if attempt.startswith("-") and " · " not in attempt and ", or " not in attempt:
-        attempt = _line([*arguments, *shlex.split(attempt)])
-    click.echo(f"error: {UserError(error.what, error.expected, attempt)}", err=True)
+    """Print what is wrong, what was expected, and a line to paste; return the exit code."""
+    try_ = _corrected(error, arguments) or error.try_ or _help_page(error, arguments)
+    error.try_ = _line([*arguments, *shlex.split(try_)]) if try_.startswith("-") else try_
+    click.echo(f"error: {error}", err=True)
     return error.exit_code
 
 
 def _usage(error: click.ClickException, arguments: Sequence[str]) -> UserError:
-    """Click's complaint in our three parts."""
-    message = error.format_message()
-    expected = ""
+    """Convert an error of click."""
     if isinstance(error, click.NoSuchOption):
-        message, near = f"there is no option '{error.option_name}'.", error.possibilities or ()
-        expected = nearest(error.option_name, near).strip()
-    elif (found := re.fullmatch(r"No such command '(.+)'\.(.*)", message)) is not None:
-        context = getattr(error, "ctx", None)
-        known = context.command.list_commands(context) if context else []
-        message = f"there is no verb '{found[1]}'."
-        expected = f"{nearest(found[1], known)}All: {' '.join(known)}"
-    return UserError(message[:1].lower() + message[1:], expected)
+        name, known = error.option_name, error.possibilities or ()
+        return UserError(f"there is no option '{name}'.", given=name, known=known)
+    if isinstance(error, click.NoSuchCommand):
+        context, name = error.ctx, error.command_name
+        is_group = context is not None and isinstance(context.command, click.Group)
+        commands = context.command.list_commands(context) if is_group else []
+        return UserError(
+            f"there is no verb '{name}'.", f"All: {' '.join(commands)}", given=name, known=commands
+        )
+    message = error.format_message()
+    return UserError(message[:1].lower() + message[1:])
 
 
 def _corrected(error: UserError, arguments: Sequence[str]) -> str:
-    """The command line as it was typed, with the nearest name in place of the wrong one."""
-    near = re.match(r"nearest: (\S+?)[.,;]? ", f"{error.expected} ")
-    wrong = re.search(r"'([^']+)'", error.what)
-    if not near or not wrong:
-        return ""
-    name = re.compile(rf"(?<![\w-]){re.escape(wrong[1].partition('=')[0])}(?![\w-])")
-    fixed = [name.sub(near[1], argument) for argument in arguments]
+    """Return the given command line with the nearest name in place of the wrong one, or nothing."""
+    fixed = [error.corrected(argument) for argument in arguments]
     return _line(fixed) if fixed != list(arguments) else ""
 
 
-def _where_to_look(error: UserError, arguments: Sequence[str]) -> str:
-    """The page that says what is right: of the algorithm, or of the verb."""
+def _help_page(error: UserError, arguments: Sequence[str]) -> str:
+    """Return the command that prints the names and ranges of the algorithm, or the help of the verb."""
     verb, *rest = [argument for argument in arguments if not argument.startswith("-")] or [""]
     if verb == "train" and isinstance(error, HyperparameterError) and rest:
         from off2on.algorithms import CATALOGUE

@@ -1,18 +1,18 @@
-"""The tree of exceptions: the data's (see `datasets_io.errors`) and our own.
+"""The exceptions of the data (see `datasets_io.errors`) and those of off2on.
 
 UserError
 ├── UnknownName, Exists, DataError, Offline      from datasets_io
 ├── HyperparameterError      no such hyperparameter, or a value out of range
 ├── RecipeError              an algorithm whose class contradicts itself
-│   └── CrossingError        an algorithm cannot cross in the way that was asked for
+│   └── OnlineSettingsError  an algorithm lacks what the strategy or an online setting needs
 └── SimulatorError           an environment that is missing, or does not fit the data
-LearnerDied                  a learner process is gone and was not replaced    exit code 4
+LearnerDied                  a learner process stopped and was not replaced     exit code 4
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from datasets_io.errors import DataError, Exists, MissingColumn, UnknownName, UserError, nearest
+from datasets_io.errors import DataError, Exists, MissingColumn, UnknownName, UserError
 
 __all__ = [
     "DataError",
@@ -25,7 +25,6 @@ __all__ = [
     "SimulatorError",
     "UnknownName",
     "UserError",
-    "nearest",
     "suggesting",
 ]
 
@@ -39,7 +38,7 @@ class RecipeError(UserError):
 
 
 class OnlineSettingsError(RecipeError):
-    """The algorithm cannot cross so: it lacks what the strategy or a factor of the crossing needs."""
+    """The algorithm lacks what the strategy or an online setting needs."""
 
 
 class SimulatorError(UserError):
@@ -47,16 +46,16 @@ class SimulatorError(UserError):
 
 
 class LearnerDied(RuntimeError):
-    """A learner process is gone; the run can go on from its last checkpoint."""
+    """A learner process stopped; the run can be resumed from its last checkpoint."""
 
     exit_code = 4
 
 
 @contextmanager
-def suggesting(attempt: str, kind: type[UserError] = UserError) -> Iterator[None]:
-    """A line to paste, for errors of this kind that come from inside and have none."""
+def suggesting(try_: str, kind: type[UserError] = UserError) -> Iterator[None]:
+    """Add a line to paste to errors of this kind that have none."""
     try:
         yield
     except kind as error:
-        error.attempt = error.attempt or attempt
+        error.try_ = error.try_ or try_
         raise

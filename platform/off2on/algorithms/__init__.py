@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
-from off2on.errors import UnknownName, nearest
+from off2on.errors import UnknownName
 
 if TYPE_CHECKING:
     from off2on.rllib.algorithm import OfflineToOnline
@@ -252,7 +252,9 @@ def find_algorithm(name: str) -> "type[OfflineToOnline]":
         known = [*CATALOGUE, *plugged]
         raise UnknownName(
             f"no algorithm is called '{name}'.",
-            f"{nearest(name, known)}All: {' '.join(known)}, or package.module:Class.",
+            f"All: {' '.join(known)}, or package.module:Class.",
+            given=name,
+            known=known,
         )
     from off2on.rllib.algorithm import OfflineToOnline
 

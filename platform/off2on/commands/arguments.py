@@ -1,6 +1,5 @@
 """Parsing of command-line arguments: numbers with k and M, sizes with G, arguments of a data source."""
 
-import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -8,30 +7,26 @@ from typing import Any, NamedTuple
 
 import click
 
+from datasets_io.quantities import parse_size, whole_number
 from off2on.errors import UserError
 from off2on.training.command_line import split
 
 
 def whole(text: str) -> int:
-    """A whole number: 20000, 20k or 1M."""
-    from off2on.recipe.hyperparameters import number
-
+    """Parse a whole number: 20000, 20k or 1M."""
     try:
-        parsed = number(text)
-        exact = parsed == int(parsed)
-    except (ValueError, OverflowError):
-        exact = False
-    if not exact:
-        raise click.BadParameter(f"'{text}' is no whole number, such as 20000, 20k or 1M.")
-    return int(parsed)
+        return whole_number(text)
+    except ValueError:
+        message = f"'{text}' is not a whole number, such as 20000, 20k or 1M."
+        raise click.BadParameter(message) from None
 
 
 def memory(text: str) -> int:
-    """Bytes: 500M or 4G, in powers of 1024."""
-    found = re.fullmatch(r"(\d+\.?\d*)\s*([KMGT]?)(i?B)?", text.strip(), re.IGNORECASE)
-    if not found or not float(found[1]):
-        raise click.BadParameter(f"'{text}' is no size, such as 500M or 4G.")
-    return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
+    """Parse a number of bytes: 500M or 4G, in powers of 1024."""
+    try:
+        return parse_size(text)
+    except ValueError:
+        raise click.BadParameter(f"'{text}' is not a size, such as 500M or 4G.") from None
 
 
 def command_line() -> str:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import click
 
 from off2on.commands.train import COMMAND_ONLY, train
-from off2on.errors import OnlineSettingsError, UserError, nearest
+from off2on.errors import OnlineSettingsError, UserError
 from off2on.training.command_line import planned
 from off2on.training.located_yaml import LocatedValue
 from off2on.training.located_yaml import read as read_file
@@ -74,7 +74,7 @@ class Comparison:
                 try:
                     self._plan(across, f"{start.text} {self.online}", self._place(handover, way, 0))
                 except OnlineSettingsError as error:
-                    refused[handover, way] = error.what.removeprefix(f"{across.origin}: ")
+                    refused[handover, way] = error.what
         return refused
 
     def _place(self, handover: str, way: str, seed: int) -> list[str]:
@@ -105,7 +105,9 @@ def read(path: Path) -> Comparison:
     for key, each in told.items():
         if key not in KEYS:
             with each.blamed():
-                raise UserError(f"a comparison has no '{key}'.", f"{nearest(key, KEYS)}All: {' '.join(KEYS)}")
+                raise UserError(
+                    f"a comparison has no '{key}'.", f"All: {' '.join(KEYS)}", given=key, known=KEYS
+                )
     for key in ("handovers", "ways"):
         if key not in told:
             raise UserError(f"{path} has no {key}.", "Expected NAME: words of `off2on train`, a line each.")

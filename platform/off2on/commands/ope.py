@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from off2on.commands.output import ProgressLine, print_json, print_line, print_table, print_wrapped_table
-from off2on.errors import UnknownName, UserError, nearest
+from off2on.errors import UnknownName, UserError
 
 METHODS = ("fqe", "is", "pdis", "wis", "wpdis", "dr", "dice")
 QUICK = 4_000
@@ -49,8 +49,8 @@ def ope(
     """
     for method in methods:
         if method not in METHODS:
-            known = f"{nearest(method, METHODS)}All: {' '.join(METHODS)}"
-            raise UnknownName(f"there is no method '{method}'.", known)
+            known = f"All: {' '.join(METHODS)}"
+            raise UnknownName(f"there is no method '{method}'.", known, given=method, known=METHODS)
     from datasets_io.shards.reading import open_shards
     from off2on.runs.record import find_runs
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from off2on.errors import HyperparameterError, OnlineSettingsError, nearest
+from off2on.errors import HyperparameterError, OnlineSettingsError
 from off2on.online.exploration import EXPLORATIONS
 from off2on.online.modifier import PolicyDelay, RecipeModifier
 from off2on.online.target_values import TARGETS, TargetJitter
@@ -122,7 +122,8 @@ class OnlineSettings(Settings):
                 if name in given:
                     raise
                 source = f"{name}={of_strategy[name]} comes from the strategy {strategy.__name__}."
-                raise OnlineSettingsError(error.what, f"{source}\n{error.expected}", error.attempt) from None
+                error.expected = f"{source}\n{error.expected}"
+                raise
         if (resolved.regularisation != 1 or strategy.needs_regularisation) and not recipe.regularisation:
             raise OnlineSettingsError(
                 f"{recipe.__name__} has no regularisation towards the data that could be scaled.",
@@ -180,7 +181,9 @@ def split_overrides(given: Mapping[str, object], recipe: Any) -> tuple[dict[str,
         if name not in settings and name not in hyperparameters:
             raise HyperparameterError(
                 f"{recipe.__name__} has no online setting or hyperparameter '{name}'.",
-                f"{nearest(name, [*settings, *hyperparameters])}Online settings: {' '.join(settings)}",
+                f"Online settings: {' '.join(settings)}",
+                given=name,
+                known=[*settings, *hyperparameters],
             )
     return (
         {name: value for name, value in given.items() if name in settings},

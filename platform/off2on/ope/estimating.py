@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from datasets_io import Shards
-from off2on.errors import UnknownName, UserError, nearest
+from off2on.errors import UnknownName, UserError
 from off2on.ope import diagnostics, dice, doubly_robust, fqe, importance
 from off2on.ope.candidates import Candidate, as_candidate, log_probs
 from off2on.ope.diagnostics import Doubt
@@ -95,7 +95,7 @@ def estimate(
     for method in methods:
         if method not in METHODS:
             raise UnknownName(
-                f"there is no method '{method}'.", f"{nearest(method, METHODS)}All: {' '.join(METHODS)}"
+                f"there is no method '{method}'.", f"All: {' '.join(METHODS)}", given=method, known=METHODS
             )
     if not 0 < discount <= 1:
         raise UserError(f"the discount must lie in (0, 1]: got {discount}.")

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from datasets_io import Shards
-from off2on.errors import RecipeError, nearest
+from off2on.errors import RecipeError
 from off2on.recipe.batch import Batch
 from off2on.recipe.discrete import value_of_action
 from off2on.recipe.distributions import Distribution
@@ -92,7 +92,9 @@ class Recipe:
                 missing = f"compute_{objective.name}_loss"
                 raise RecipeError(
                     f"{cls.__name__} has the objective '{objective.name}' but does not define {missing}.",
-                    f"{nearest(objective.name, names)}Defined: {' '.join(losses) or 'none'}",
+                    f"Defined: {' '.join(losses) or 'none'}",
+                    given=objective.name,
+                    known=names,
                 )
 
     @classmethod

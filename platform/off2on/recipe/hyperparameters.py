@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Any, ClassVar, Self
 
-from off2on.errors import HyperparameterError, nearest
+from datasets_io.quantities import number
+from off2on.errors import HyperparameterError
 
 RENAMED = {"expand": "augment", "pull": "regularisation"}
 """Deprecated names of settings, accepted until version 0.3, to the names that replace them."""
@@ -117,13 +118,6 @@ def hp(
     return dataclasses.field(default=default, metadata={"rule": rule})
 
 
-def number(text: str) -> float:
-    """Return the number that a text such as ``"250k"``, ``"1M"`` or ``"1e-4"`` stands for."""
-    text = text.strip().replace("_", "")
-    scale = {"k": 1e3, "M": 1e6}.get(text[-1:], 1.0)
-    return float(text[:-1] if scale > 1 else text) * scale
-
-
 def current_names(values: Mapping[str, object]) -> dict[str, object]:
     """Return settings under their current names; warn with FutureWarning of each name in `RENAMED`."""
     for name in RENAMED.keys() & values:
@@ -207,7 +201,9 @@ class Settings:
             if name not in rules:
                 raise HyperparameterError(
                     f"{owner} has no hyperparameter '{name}'.",
-                    f"{nearest(name, rules)}All: {' '.join(rules)}",
+                    f"All: {' '.join(rules)}",
+                    given=name,
+                    known=rules,
                 )
             try:
                 typed[name] = _convert(value, kinds[name])
@@ -229,7 +225,9 @@ class Settings:
         if preset not in cls.presets:
             raise HyperparameterError(
                 f"{owner} has no preset '{preset}'.",
-                f"{nearest(preset, cls.presets)}All: {' '.join(cls.presets) or 'none'}",
+                f"All: {' '.join(cls.presets) or 'none'}",
+                given=preset,
+                known=cls.presets,
             )
         return {**cls.presets[preset], **given}
 

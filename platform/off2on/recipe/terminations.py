@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from off2on.errors import UnknownName, nearest
+from off2on.errors import UnknownName
 
 TerminationFunction = Callable[[Tensor], Tensor]
 
@@ -105,7 +105,9 @@ def find_termination(name: str) -> TerminationFunction:
     if not attribute:
         raise UnknownName(
             f"no termination function is called '{name}'.",
-            f"{nearest(name, TERMINATIONS)}All: never {' '.join(TERMINATIONS)}, or package.module:function.",
+            f"All: never {' '.join(TERMINATIONS)}, or package.module:function.",
+            given=name,
+            known=TERMINATIONS,
         )
     try:
         found: TerminationFunction = getattr(importlib.import_module(module), attribute)

@@ -173,7 +173,7 @@ def clashes(runs: Sequence[RunRecord]) -> list[str]:
             if one.task == other.task:
                 compare(one, other)
         except UserError as error:
-            told.append(f"These {error.what} {error.expected}")
+            told.append(f"These {error.what} {error.hint}")
     return told
 
 

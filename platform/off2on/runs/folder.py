@@ -22,7 +22,7 @@ from datasets_io import storage
 from datasets_io.storage import Place
 from datasets_io.storage.buckets import Location
 from datasets_io.storage.redaction import redact
-from off2on.errors import Exists, UnknownName, nearest
+from off2on.errors import Exists, UnknownName
 from off2on.runs.bucket_mirror import Mirror
 from off2on.runs.record import read_metadata
 
@@ -69,8 +69,10 @@ class Run:
             others = [path.parent.name for path in folder.parent.glob("*/run.yaml")]
             raise UnknownName(
                 f"there is no run at {folder} to resume.",
-                f"{nearest(folder.name, others)}Looked for run.yaml in it.",
+                "Looked for run.yaml in it.",
                 "leave out --resume to start it",
+                given=folder.name,
+                known=others,
             )
         run = cls(folder, place)
         run.about = read_metadata(folder)
@@ -189,14 +191,17 @@ def policy_file(folder: Path, which: str = "last", explore: bool = False) -> Pat
 
 
 def refuse_existing(folder: Path) -> None:
-    """Raise if there is a run in the folder, naming the ways on."""
+    """Raise `Exists` if there is a run in the folder."""
     if not (folder / "run.yaml").is_file():
         return
     about = read_metadata(folder)
     status, started = about.get("status", "unfinished"), about.get("started", "some time ago")
-    resume, another = "--resume to go on", f"--seed {about['seed'] + 1} for another"
-    beside = f"--out {folder.parents[1]}-again to keep both"
-    raise Exists(f"{folder} exists, {status}, started {started}.", "", f"{resume} · {another} · {beside}")
+    raise Exists(
+        f"{folder} exists, {status}, started {started}.",
+        f"Use --resume to continue it, --seed {about['seed'] + 1} for another run, "
+        f"or --out {folder.parents[1]}-again to keep both.",
+        "--resume",
+    )
 
 
 def write(place: Place, content: str | bytes) -> None:

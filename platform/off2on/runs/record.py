@@ -20,7 +20,7 @@ import yaml
 from datasets_io import storage
 from datasets_io.scores import Key, from_json
 from datasets_io.storage.buckets import Location
-from off2on.errors import UnknownName, UserError, nearest
+from off2on.errors import UnknownName, UserError
 from off2on.runs.bucket_mirror import runs_in
 from off2on.runs.curve import Curve
 from off2on.runs.statistics import FloatArray
@@ -185,10 +185,13 @@ def _named(name: str, root: Path) -> Path:
         return matches[0]
     if matches:
         raise _several(name, matches, f"off2on report {matches[0]}")
-    close = nearest(name, [run.name for run in known] + [str(run) for run in known])
     looked = f"Looked for a run.yaml in {name} and below {root} ({len(known)} runs)."
     raise UnknownName(
-        f"no run is called '{name}'", close + looked, f"off2on report {known[0]}" if known else ""
+        f"no run is called '{name}'",
+        looked,
+        f"off2on report {known[0]}" if known else "",
+        given=name,
+        known=[*(run.name for run in known), *map(str, known)],
     )
 
 

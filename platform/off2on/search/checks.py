@@ -1,7 +1,6 @@
 """That a search can be: every value of every name tried in a plan before the first process starts."""
 
 import os
-import re
 from typing import Any
 
 from datasets_io.scores import key_of, reference
@@ -9,7 +8,6 @@ from datasets_io.storage.buckets import Location
 from off2on.algorithms import find_algorithm
 from off2on.errors import (
     DataError,
-    HyperparameterError,
     MissingColumn,
     OnlineSettingsError,
     SimulatorError,
@@ -17,7 +15,7 @@ from off2on.errors import (
 )
 from off2on.recipe.hyperparameters import PRESET
 from off2on.runs.curve import EARLY
-from off2on.search.names import OF_ONLINE, OF_STRATEGY, applies, nobody_has, owners
+from off2on.search.names import OF_ONLINE, OF_STRATEGY, applies, owners, unknown_name
 from off2on.search.spec import KEYS, LISTED, Dimension, Search
 from off2on.training.located_yaml import LocatedValue
 from off2on.training.trackers import check_trackers
@@ -121,7 +119,7 @@ def _check_fixed(search: Search) -> None:
         if not any(applies(name, *pair) for pair in pairs):
             with said.blamed():
                 keys = () if ":" in said.origin else KEYS  # said on the command line
-                raise HyperparameterError(*nobody_has(name, search.algorithms, search.strategies, keys))
+                raise unknown_name(name, search.algorithms, search.strategies, keys)
 
 
 def _check_ways(search: Search) -> None:
@@ -231,7 +229,7 @@ def _check_plans(search: Search) -> None:
             with search.said["with"].items[name].blamed():
                 _parse(name, value, *pair)
         for dimension, value in varied:
-            with dimension.said.blamed(f"search.{dimension.name}: "):
+            with dimension.said.blamed():
                 _parse(dimension.name, dimension.settled(value), *pair)
     for pair in pairs:
         who = dict(zip(LISTED, pair, strict=True))
@@ -253,13 +251,13 @@ def _parse(name: str, value: str, algorithm: str, strategy: str) -> None:
 def _check_plan(search: Search, values: dict[str, str], said: LocatedValue | None) -> None:
     for plan in search.plans(values, "checked")[:: search.seeds]:
         try:
-            checked = plan.check()
+            resolved = plan.check()
         except UserError as error:
             with (said or _to_blame(search, error)).blamed():
                 raise
         if search.maximise == "fqe":
             continue
-        if checked.env is None:
+        if resolved.env is None:
             raise _said(search, "maximise", "data").wrong(
                 f"{plan.data} has no simulator, so that no policy has a {search.maximise}.",
                 "An offline estimate needs none.",
@@ -267,7 +265,7 @@ def _check_plan(search: Search, values: dict[str, str], said: LocatedValue | Non
             )
         if (
             len(search.data) > 1
-            and reference(key_of(checked.shards.manifest, checked.env, checked.env_options)) is None
+            and reference(key_of(resolved.shards.manifest, resolved.env, resolved.env_options)) is None
         ):
             raise search.said["data"].wrong(
                 f"no returns are known that count as 0 and 100 for {plan.data}: its scores have no mean "
@@ -279,9 +277,9 @@ def _check_plan(search: Search, values: dict[str, str], said: LocatedValue | Non
 
 def _to_blame(search: Search, error: UserError) -> LocatedValue:
     """The line that a complaint about the whole plan belongs to."""
-    option = re.search(r"--([a-z-]+)", error.what)
-    if option and option[1].replace("-", "_") in search.said:
-        return search.said[option[1].replace("-", "_")]
+    option = error.given.removeprefix("--").replace("-", "_")
+    if error.given.startswith("--") and option in search.said:
+        return search.said[option]
     if isinstance(error, MissingColumn | DataError):
         return search.said["data"]
     if isinstance(error, SimulatorError):

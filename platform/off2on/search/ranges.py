@@ -3,9 +3,9 @@
 import math
 from typing import Any
 
-from off2on.errors import HyperparameterError, UserError, nearest
-from off2on.recipe.hyperparameters import number
-from off2on.search.names import nobody_has, owners, rule_of, type_of
+from datasets_io.quantities import number
+from off2on.errors import UserError
+from off2on.search.names import owners, rule_of, type_of, unknown_name
 from off2on.search.spec import RANGES, Dimension
 from off2on.training.located_yaml import LocatedValue
 
@@ -23,7 +23,7 @@ def varied(
     owners = [pair for pair in pairs if rule_of(name, *pair) is not None]
     if not owners:
         with said.blamed():
-            raise HyperparameterError(*nobody_has(name, algorithms, strategies))
+            raise unknown_name(name, algorithms, strategies)
     kind, values = _range(name, said, owners)
     annotated = {type_of(name, *pair) for pair in owners}
     numeric = any(t in (int, float, float | None, int | None) for t in annotated)
@@ -54,7 +54,7 @@ def _range(name: str, said: LocatedValue, owners: list[tuple[str, str]]) -> tupl
     if word not in RANGES:
         with said.blamed():
             raise UserError(
-                f"search.{name} has no '{word}'.", f"{nearest(word, RANGES)}All: {' '.join(RANGES)}"
+                f"search.{name} has no '{word}'.", f"All: {' '.join(RANGES)}", given=word, known=RANGES
             )
     if not isinstance(values.value, list):
         first = values.value if isinstance(values.value, str) else "LOW"

@@ -1,13 +1,12 @@
 """From a file to a `Search`: every key known, every value of its type, every range a range."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from datasets_io.storage import Place, locate
-from off2on.errors import UserError, nearest
+from off2on.errors import UserError
 from off2on.search.ranges import varied
 from off2on.search.spec import KEYS, LISTED, MEASURES, NUMBERS, STOPS, WAYS, Dimension, Search
 from off2on.training.located_yaml import LocatedValue
@@ -35,7 +34,7 @@ def read(path: Path, given: Mapping[str, LocatedValue] | None = None, address: s
     for key, each in said.items():
         if key not in KEYS:
             with each.blamed():
-                raise UserError(f"a search has no '{key}'.", f"{nearest(key, KEYS)}All: {' '.join(KEYS)}")
+                raise UserError(f"a search has no '{key}'.", f"All: {' '.join(KEYS)}", given=key, known=KEYS)
     for key in ("algorithm", "data"):
         if key not in said:
             raise UserError(f"{path} has no {key}.", f"Expected a line {key}: NAME", f"{key}: {EXAMPLE[key]}")
@@ -125,7 +124,7 @@ def _options(said: Mapping[str, LocatedValue]) -> dict[str, Any]:
     if "env" in said:
         options["env"] = said["env"].text
     if "memory" in said:
-        options["memory"] = _size(said["memory"])
+        options["memory"] = said["memory"].size("memory")
     if "track" in said:
         options["track"] = tuple(said["track"].texts)
     return options
@@ -140,14 +139,6 @@ def _place(said: LocatedValue) -> Place:
         return locate(said.text)
 
 
-def _size(said: LocatedValue) -> int:
-    """Bytes: 500M or 4G, in powers of 1024."""
-    found = re.fullmatch(r"(\d+\.?\d*)([KMGT]?)", said.text)
-    if found is None:
-        raise said.wrong(f"memory must be a size, such as 500M or 4G: got {said.text}.")
-    return int(float(found[1]) * 1024 ** " KMGT".index(found[2] or " "))
-
-
 def _word(said: Mapping[str, LocatedValue], key: str) -> str:
     known = WORDS[key]
     if key not in said:
@@ -156,7 +147,7 @@ def _word(said: Mapping[str, LocatedValue], key: str) -> str:
     if text not in known:
         with said[key].blamed():
             raise UserError(
-                f"{key} cannot be '{text}'.", f"{nearest(text, known)}It is one of: {' '.join(known)}"
+                f"{key} cannot be '{text}'.", f"It is one of: {' '.join(known)}", given=text, known=known
             )
     return text
 

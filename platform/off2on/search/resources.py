@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from off2on.search.spec import Search
-from off2on.training.cluster.placement import Node, Role, all_of, lay_out
-from off2on.training.cluster.preflight import LEARNERS_GPU, WAITING, room_for, there_is
+from off2on.training.cluster.placement import Node, Role, format_roles, lay_out
+from off2on.training.cluster.preflight import GPU_BUNDLE, WAIT_OPTION, describe_nodes, wait_for_nodes
 from off2on.training.process import ray_started
 
 
@@ -29,7 +29,7 @@ def bundles(search: Search, jobs: int, nodes: Sequence[Node]) -> list[dict[str, 
         cores = max(1.0, min(share_of_cores, max((node.cpus for node in nodes), default=0.0)))
     on_gpus = 0 < jobs * learners <= graphics
     own = {"CPU": cores} | ({"GPU": share} if share else {})
-    return [own, *([LEARNERS_GPU if on_gpus else {"CPU": 1.0}] * learners), *([{"CPU": 1.0}] * workers)]
+    return [own, *([GPU_BUNDLE if on_gpus else {"CPU": 1.0}] * learners), *([{"CPU": 1.0}] * workers)]
 
 
 @contextmanager
@@ -54,21 +54,21 @@ def joined(search: Search, jobs: int, say: Callable[[str], None], patience: floa
 
 
 def _board(search: Search, jobs: int, say: Callable[[str], None], patience: float) -> None:
-    nodes = room_for(lambda nodes: _roles(search, jobs, 1, nodes), say, lambda _: WAITING, patience)
+    nodes = wait_for_nodes(lambda nodes: _roles(search, jobs, 1, nodes), say, lambda _: WAIT_OPTION, patience)
     fitting = next(
         count
         for count in range(jobs, 0, -1)
         if lay_out(_roles(search, jobs, count, nodes), nodes) is not None
     )
-    say(there_is(search.address, nodes))
-    say(f"needs      {all_of(_roles(search, jobs, jobs, nodes))}")
+    say(describe_nodes(search.address, nodes))
+    say(f"needs      {format_roles(_roles(search, jobs, jobs, nodes))}")
     if fitting < jobs:
         say(f"fits       {fitting} of {jobs} trials at a time; more as soon as there are nodes for them")
 
 
 def _roles(search: Search, jobs: int, trials: int, nodes: Sequence[Node]) -> list[Role]:
     """The processes of so many trials; what trials share of the GPUs is left out."""
-    on_gpus = LEARNERS_GPU in bundles(search, jobs, nodes)
+    on_gpus = GPU_BUNDLE in bundles(search, jobs, nodes)
     roles = [
         Role("trial", trials, 1, 0),
         Role("learner", trials * search.processes("learners"), 1 - on_gpus, int(on_gpus)),

@@ -22,7 +22,7 @@ from off2on.search.searcher import SCORE, TrialSearcher, domain
 from off2on.search.spec import Search
 from off2on.search.trial import MARK, RUNS, TrialTrainable
 from off2on.search.trial_store import COUNTED, FAILED, FINISHED, SEARCH, STOPPED, Trial, TrialStore
-from off2on.training.cluster.preflight import cluster
+from off2on.training.cluster.placement import cluster_nodes
 from off2on.training.process import quiet, ray_started
 
 MAY_CHANGE = ("file", "trials")
@@ -84,7 +84,7 @@ def _tune(search: Search, asking: TrialSearcher, jobs: int, terminal: TextIO) ->
         write(search.place / SEARCH, yaml.safe_dump(search.as_dict(), sort_keys=False, allow_unicode=True))
         trainable = tune.with_parameters(TrialTrainable, search=search, home=os.getcwd())
         population = search.by == "pbt"
-        taken = bundles(search, jobs, cluster())
+        taken = bundles(search, jobs, cluster_nodes())
         tuner = tune.Tuner(
             tune.with_resources(trainable, tune.PlacementGroupFactory(taken)),
             param_space={"drawn": tune.grid_search(asking.everybody())} if population else {},
@@ -242,8 +242,8 @@ def _check_folder(search: Search, resume: bool) -> None:
     if not resume:
         raise Exists(
             f"{place} holds a search already.",
-            "",
-            f"--resume to go on · out={place}-again to keep both",
+            f"Use --resume to continue it, or out={place}-again to keep both.",
+            "--resume",
         )
     then, now = yaml.safe_load(storage.read_text(place / SEARCH)), search.as_dict()
     for name in [name for name in {**then, **now} if name not in MAY_CHANGE]:

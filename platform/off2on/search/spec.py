@@ -19,8 +19,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from datasets_io.quantities import number
 from datasets_io.storage import Place
-from off2on.recipe.hyperparameters import number
 from off2on.runs.bucket_mirror import working_folder
 from off2on.search.names import OF_ONLINE, OF_STRATEGY, applies
 from off2on.training.located_yaml import LocatedValue

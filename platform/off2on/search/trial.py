@@ -28,7 +28,7 @@ from off2on.search.scoring import score
 from off2on.search.searcher import SCORE
 from off2on.search.spec import TRIALS, Search
 from off2on.search.trial_store import COUNTED, TrialStore, find
-from off2on.training.metadata import about
+from off2on.training.metadata import run_metadata
 from off2on.training.plan import Plan
 from off2on.training.process import quiet
 from off2on.training.train import evaluations
@@ -231,7 +231,7 @@ def _take_over(plan: Plan, donor: Path, name: str, last: str) -> None:
         NOT_MADE: {name: count - mine[name] for name, count in _made(run).items()},
         "tracked": own.about.get("tracked", {}) if own else {},  # trackers go on with the run of this place
     }
-    run.describe(about(plan, elsewhere.check()) | facts)
+    run.describe(run_metadata(plan, elsewhere.check()) | facts)
     shutil.rmtree(plan.folder, ignore_errors=True)
     partial.rename(plan.folder)
 

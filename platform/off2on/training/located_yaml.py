@@ -1,30 +1,29 @@
-"""What a YAML file says, each value with the line that it stands in; the types are for others to know.
+"""Read YAML files so that each value has its file and line.
 
-YAML 1.1 alone would read 1e-4 as text, and `on` as true: here everything is text, lists and mappings.
+YAML 1.1 reads 1e-4 as text and `on` as true: here every scalar is text, and the caller converts it.
 """
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from off2on.errors import UserError, nearest
-from off2on.recipe.hyperparameters import number
+from datasets_io.quantities import parse_size, whole_number
+from off2on.errors import UserError
 
 COMMAND_LINE = "command line"
-"""The origin of what is said there."""
+"""Origin of values that are given on the command line."""
 
 
 @dataclass(frozen=True)
 class LocatedValue:
-    """A value and where it is said.
+    """A value with its location.
 
     Attributes:
-        value: Text, a list of them, or names to what is said of each.
+        value: Text, a list of located values, or a mapping from names to located values.
         origin: ``file:line``, or `COMMAND_LINE`.
-        line: The line, or the word, as it stands, to be put right.
+        line: Text of the line or argument, from which a corrected line is made.
     """
 
     value: Any
@@ -33,10 +32,10 @@ class LocatedValue:
 
     @property
     def texts(self) -> list[str]:
-        """The value as a list: of one, if it is not a list.
+        """The values of a list as texts; a single value is a list of one.
 
         Raises:
-            UserError: It is a mapping, or holds one.
+            UserError: It is empty, or is or contains a mapping.
         """
         if self.value == []:
             raise self.wrong("expected a value, or a list of values.")
@@ -44,7 +43,7 @@ class LocatedValue:
 
     @property
     def joined(self) -> str:
-        """The value as one text: a list with commas, as a command line has it.
+        """The value as one text, a list separated by commas as on the command line.
 
         Raises:
             UserError: It is neither a value nor a list of values.
@@ -56,93 +55,102 @@ class LocatedValue:
 
     @property
     def text(self) -> str:
-        """The value, of which there is one.
+        """The single value.
 
         Raises:
-            UserError: There are several.
+            UserError: There are several values.
         """
         if not isinstance(self.value, str):
             raise self.wrong("expected one value.")
         return self.value
 
     def whole(self, name: str, least: int = 0) -> int:
-        """A whole number: 20000, 20k or 1M.
+        """Return the value as a whole number, given as 20000, 20k or 1M.
 
         Args:
-            name: What it is of.
-            least: The smallest that it may be.
+            name: Name of the setting, for the message.
+            least: The smallest allowed number.
 
         Raises:
-            UserError: It is none, or too small.
+            UserError: It is not a whole number, or too small.
         """
         try:
-            parsed = number(self.text)
-            right = parsed == int(parsed) and parsed >= least
-        except (ValueError, OverflowError):
-            right = False
-        if not right:
-            raise self.wrong(f"{name} must be a whole number from {least} on, such as 20k: got {self.text}.")
-        return int(parsed)
+            parsed = whole_number(self.text)
+        except ValueError:
+            parsed = least - 1
+        if parsed < least:
+            raise self.wrong(f"{name} must be a whole number ≥ {least}, such as 20k: got {self.text}.")
+        return parsed
+
+    def size(self, name: str) -> int:
+        """Return the value in bytes, given as 500M or 4G.
+
+        Raises:
+            UserError: It is not a size.
+        """
+        try:
+            return parse_size(self.text)
+        except ValueError:
+            raise self.wrong(f"{name} must be a size, such as 500M or 4G: got {self.text}.") from None
 
     @property
     def items(self) -> dict[str, "LocatedValue"]:
-        """Names to what is said of each.
+        """The mapping from names to located values.
 
         Raises:
-            UserError: It is no mapping.
+            UserError: It is not a mapping.
         """
         if not isinstance(self.value, dict):
             raise self.wrong("expected lines NAME: VALUE.")
         return self.value
 
-    def wrong(self, what: str, expected: str = "", attempt: str = "") -> UserError:
-        """What to raise about it; of a line ``NAME: VALUE`` to paste, a command line has ``NAME=VALUE``."""
+    def wrong(self, what: str, expected: str = "", try_: str = "") -> UserError:
+        """Return an error with this location; `try_` is written ``NAME=VALUE`` for the command line."""
         if self.origin == COMMAND_LINE:
-            attempt = attempt.replace(": ", "=", 1)
-        return UserError(f"{self.origin}: {what}", expected, attempt)
+            try_ = try_.replace(": ", "=", 1)
+        return UserError(what, expected, try_, where=self.origin)
 
     @contextmanager
-    def blamed(self, where: str = "") -> Iterator[None]:
-        """What goes wrong inside is told with the line, and with the line put right if a name is near."""
+    def blamed(self) -> Iterator[None]:
+        """Add this location to errors, and the corrected line if a name in it has a nearest name."""
         try:
             yield
         except UserError as error:
-            what = error.what if error.what.startswith(self.origin) else f"{self.origin}: {where}{error.what}"
-            raise type(error)(what, error.expected, self._mended(error) or error.attempt) from None
-
-    def _mended(self, error: UserError) -> str:
-        near = re.match(r"nearest: (\S+?)[.,;]? ", f"{error.expected} ")
-        wrong = re.search(r"'([^']+)'", error.what)
-        if not near or not wrong:
-            return ""
-        fixed = re.sub(rf"(?<![\w-]){re.escape(wrong[1])}(?![\w-])", near[1], self.line)
-        return fixed.strip() if fixed != self.line else ""
+            error.where = error.where or self.origin
+            fixed = error.corrected(self.line)
+            if fixed != self.line:
+                error.try_ = fixed.strip()
+            raise
 
 
 def read(path: Path) -> LocatedValue:
-    """Reads a file that holds a mapping.
+    """Read a file that contains a mapping.
 
     Raises:
-        UserError: It is not there, is no YAML, holds no mapping, or says a name twice.
+        UserError: The file does not exist, is not YAML, contains no mapping, or has a name twice.
     """
     import yaml
 
     if not path.is_file():
-        near = nearest(path.name, [file.name for file in path.parent.glob("*.yaml")])
-        raise UserError(f"there is no file '{path}'.", f"{near}Looked in {path.absolute().parent}.")
+        raise UserError(
+            f"there is no file '{path}'.",
+            f"Looked in {path.absolute().parent}.",
+            given=path.name,
+            known=(file.name for file in path.parent.glob("*.yaml")),
+        )
     try:
         text = path.read_text(encoding="utf-8")
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not YAML.", str(error)) from None
     lines = text.splitlines()
-    said = LocatedValue({}, str(path)) if root is None else _said(path, lines, root)
-    if not isinstance(said.value, dict):
-        raise UserError(f"{path} holds no mapping.", "Expected lines NAME: VALUE.")
-    return LocatedValue(said.value, str(path))
+    located = LocatedValue({}, str(path)) if root is None else _located(path, lines, root)
+    if not isinstance(located.value, dict):
+        raise UserError(f"{path} contains no mapping.", "Expected lines NAME: VALUE.")
+    return LocatedValue(located.value, str(path))
 
 
-def _said(path: Path, lines: list[str], node: Any, line: int | None = None) -> LocatedValue:
+def _located(path: Path, lines: list[str], node: Any, line: int | None = None) -> LocatedValue:
     number = (node.start_mark.line if line is None else line) + 1
     origin, text = f"{path}:{number}", lines[number - 1] if number <= len(lines) else ""
     if node.id == "mapping":
@@ -150,11 +158,12 @@ def _said(path: Path, lines: list[str], node: Any, line: int | None = None) -> L
         for key, value in node.value:
             at = f"{path}:{key.start_mark.line + 1}"
             if not isinstance(key.value, str):
-                raise UserError(f"{at}: expected a name before the colon.")
+                raise UserError("expected a name before the colon.", where=at)
             if key.value in found:
-                raise UserError(f"{at}: '{key.value}' is said twice.", f"First at {found[key.value].origin}.")
-            found[key.value] = _said(path, lines, value, key.start_mark.line)
+                first = found[key.value].origin
+                raise UserError(f"'{key.value}' is given twice.", f"First at {first}.", where=at)
+            found[key.value] = _located(path, lines, value, key.start_mark.line)
         return LocatedValue(found, origin, text)
     if node.id == "sequence":
-        return LocatedValue([_said(path, lines, item) for item in node.value], origin, text)
+        return LocatedValue([_located(path, lines, item) for item in node.value], origin, text)
     return LocatedValue(str(node.value), origin, text)

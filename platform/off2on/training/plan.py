@@ -213,8 +213,9 @@ class Plan(RunOptions):
         if self.address is None and self.learners > cores:
             raise UserError(
                 f"{self.learners} learners need {self.learners} cores; this machine has {cores}.",
-                "",
-                "--learners 1, or join a cluster: --address HEAD:6379",
+                "Join a cluster with --address HEAD:6379 for more.",
+                "--learners 1",
+                given="--learners",
             )
 
     def _guard(self, env: str | None) -> GuardOptions | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from datasets_io.storage.redaction import redact
-from off2on.errors import UnknownName, UserError, nearest
+from off2on.errors import UnknownName, UserError
 
 Row = Mapping[str, Any]
 PROJECT = "off2on"
@@ -164,7 +164,9 @@ def check_trackers(names: Sequence[str]) -> None:
         if name not in TRACKERS:
             raise UnknownName(
                 f"no tracker is called {name!r}.",
-                f"{nearest(name, TRACKERS)}There are {', '.join(TRACKERS)}; TensorBoard is told always.",
+                f"There are {', '.join(TRACKERS)}; TensorBoard is always written.",
+                given=name,
+                known=TRACKERS,
             )
         if find_spec(TRACKERS[name][1]) is None:
             raise UserError(f"{name} is not installed.", "", "pip install 'off2on[track]'")
