@@ -22,7 +22,7 @@ LOW, HIGH = (-2.0, 0.0), (1.0, 5.0)
 
 
 class Fixed:
-    """A recipe whose policy is one distribution everywhere."""
+    """A recipe with the same distribution in every state."""
 
     def __init__(self, made: Any) -> None:
         self.made = made
@@ -66,7 +66,7 @@ def test_a_squashed_gaussian_integrates_to_one_in_the_worlds_units(mean: float, 
 
 def test_the_density_of_two_dimensions_by_hand():
     made = policy(lambda rows: Normal(torch.zeros(rows, 2), torch.ones(rows, 2)))
-    # 0 of [-2, 1] is 1/3 in [-1, 1], half of whose length is 1.5; 5 is the end of [0, 5].
+    # 0 of [-2, 1] is 1/3 in [-1, 1]; half the length of [-2, 1] is 1.5; 5 is the end of [0, 5].
     expected = math.log(math.exp(-1 / 18) / math.sqrt(2 * math.pi) / 1.5) + math.log(0.158655)
     found = made.log_prob(torch.zeros(1, 1), torch.tensor([[0.0, 5.0]]))
     assert float(found[0]) == pytest.approx(expected, abs=1e-5)
@@ -125,10 +125,10 @@ def test_exploring_actions_follow_the_known_distribution(problem: Any, name: str
     made = recipe.known_distribution(case.nets, obs, case.hp)
     mode = recipe.act(case.nets, obs, case.hp, False)
     torch.testing.assert_close(made.mode, mode.clamp(-1, 1) if mode.is_floating_point() else mode)
-    drawn, said = recipe.act(case.nets, obs, case.hp, True).float(), made.draw().float()
-    room = 0.04 * said.std(0).max().item()
-    torch.testing.assert_close(drawn.mean(0), said.mean(0), rtol=0, atol=room)
-    torch.testing.assert_close(drawn.std(0), said.std(0), rtol=0, atol=room)
+    drawn, drawn_from = recipe.act(case.nets, obs, case.hp, True).float(), made.draw().float()
+    tolerance = 0.04 * drawn_from.std(0).max().item()
+    torch.testing.assert_close(drawn.mean(0), drawn_from.mean(0), rtol=0, atol=tolerance)
+    torch.testing.assert_close(drawn.std(0), drawn_from.std(0), rtol=0, atol=tolerance)
 
 
 def test_whoever_acts_otherwise_and_says_nothing_has_no_density(problem: Any):

@@ -144,7 +144,7 @@ def test_they_predict_held_out_episodes_better_than_any_constant(toy: Shards):
 
 
 @torch.no_grad()
-def said_sigma(dynamics: Dynamics, inputs: Tensor, dimension: int) -> Tensor:
+def predicted_sigma(dynamics: Dynamics, inputs: Tensor, dimension: int) -> Tensor:
     return (0.5 * dynamics(inputs)[1]).exp()[dynamics.elites, :, dimension].mean(0)
 
 
@@ -152,7 +152,7 @@ def test_what_is_uncertain_is_said_to_be():
     inputs, targets = made(2000)
     targets[:, 1] += torch.where(inputs[:, 0] > 0, 1.0, 0.01) * torch.randn(2000)
     dynamics, _ = fitted(SMALL, inputs, targets, epochs=30)
-    std = said_sigma(dynamics, inputs, 1)
+    std = predicted_sigma(dynamics, inputs, 1)
     assert std[inputs[:, 0] > 0.5].mean().item() == pytest.approx(1.0, rel=0.3)
     assert std[inputs[:, 0] < -0.5].mean() < 0.5
 
@@ -199,7 +199,7 @@ def test_inputs_are_standardised_by_the_training_rows_and_constants_stay():
 
 
 class Watched(Dynamics):
-    """Keeps what it is trained on."""
+    """Records the rows it is trained on."""
 
     def __init__(self, shape: DynamicsShape) -> None:
         super().__init__(shape)
@@ -230,7 +230,7 @@ def test_every_member_trains_on_its_own_bootstrap_sample_of_what_is_not_held_out
 
 
 class Scripted(Dynamics):
-    """Says of itself what errors it makes, and keeps the weights it had then."""
+    """Returns prescribed errors, and records its weights at each of them."""
 
     def __init__(self, script: list[list[float]]) -> None:
         super().__init__(SMALL)

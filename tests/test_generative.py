@@ -1,4 +1,4 @@
-"""The generative model of actions, what is done with its draws, and the two losses that only it needs."""
+"""The generative model of actions, functions of its draws, and two losses for it."""
 
 import math
 
@@ -20,7 +20,7 @@ def constant(layer: torch.nn.Module, *bias: float) -> None:
 
 
 def known(mean: float, log_std: float, action: float) -> Autoencoder:
-    """An autoencoder of one action dimension whose encoder and decoder say the same everywhere."""
+    """Return an autoencoder of one action dimension with a constant encoder and decoder."""
     vae = Autoencoder(2, 1, ())
     constant(vae.encoder[0], mean, mean, log_std, log_std)
     constant(vae.decoder[0], math.atanh(action))

@@ -52,8 +52,8 @@ def test_bred_offline_with_one_agent_is_cql(problem: Make, options: dict[str, An
     cql, bred = problem(CQL, **options), problem(BRED, agents=1, **options)
     one_agent(cql, bred)
     ours, theirs = prepared(bred, cql)
-    pushed = options.get("conservative_weight", 1) > 0  # otherwise the critics draw their own actions
-    for name in ("temperature", "actor", *(("multiplier", "critic") if pushed else ())):
+    conservative = options.get("conservative_weight", 1) > 0  # otherwise the critics draw their own actions
+    for name in ("temperature", "actor", *(("multiplier", "critic") if conservative else ())):
         mine, other = bred.loss(name, ours), cql.loss(name, theirs)
         assert torch.equal(mine, other), name
         slopes = gradient(mine, getattr(bred.nets, name)), gradient(other, getattr(cql.nets, name))

@@ -19,7 +19,7 @@ from off2on.recipe.networks import Critic, Nets, Scalar
 Make = Callable[..., Any]
 
 PLAIN = {"backup_actions": 1}
-"""With which Cal-QL's defaults are CQL's, but for the networks, whose widths the tests give."""
+"""Settings with which Cal-QL's defaults are CQL's, except for the widths of the networks."""
 
 
 def same(one: Any, other: Any, objectives: tuple[str, ...], batches: tuple[Any, Any]) -> None:

@@ -28,8 +28,8 @@ SAME = {"hidden": (32, 32), "actor_lr": 3e-4, "temperature_lr": 3e-4}
 
 def with_weights_of(case: Any, other: Any) -> Any:
     """The same weights and batch, whatever it took to draw them."""
-    given, wanted = other.nets.state_dict(), case.nets.state_dict()
-    case.nets.load_state_dict({name: given[name] for name in wanted})
+    given, names = other.nets.state_dict(), case.nets.state_dict()
+    case.nets.load_state_dict({name: given[name] for name in names})
     case.batch = Batch(**vars(other.batch))
     return case
 
@@ -201,12 +201,12 @@ def test_redq_with_all_members_is_sac_ns_target_and_with_fewer_it_hopes_more(pro
     assert torch.equal(target[10], everyone)
     assert (target[5] >= target[10]).all()
     assert target[1].mean() > target[2].mean() > target[10].mean()
-    # what a subset says is the smallest of its members
+    # the value of a subset is the minimum of its members
     pair = problem(REDQ).hp
     torch.manual_seed(5)
-    said = REDQ.target_value(case.nets, batch, pair, action)
+    expected = REDQ.target_value(case.nets, batch, pair, action)
     torch.manual_seed(5)
-    torch.testing.assert_close(said, every[torch.randperm(10)[:2]].amin(0))
+    torch.testing.assert_close(expected, every[torch.randperm(10)[:2]].amin(0))
 
 
 def test_redq_draws_every_pair_equally_often(problem: Make):

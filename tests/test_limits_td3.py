@@ -37,7 +37,7 @@ def same_weights(one: Any, other: Any, names: list[str]) -> None:
 
 
 class Undelayed(TD3):
-    """TD3 whose policy does not wait."""
+    """TD3 without delayed policy updates."""
 
     objectives = DDPG.objectives
     target_update_interval = 1
@@ -123,8 +123,11 @@ def test_rebracs_penalties_pull_the_policy_to_the_data_and_the_target_down(probl
     case, free = problem(ReBRAC, actor_beta=1e6, critic_beta=0.0), problem(ReBRAC, critic_beta=0.5)
     batch = case.prepared()
     cloning = (case.nets.actor(batch.obs) - batch.action).square().sum(-1).mean()
-    pull, clone = gradient(case.loss("actor"), case.nets.actor), gradient(cloning, case.nets.actor)
-    assert torch.cosine_similarity(pull, clone, dim=0) > 0.9999
+    cloning_gradient, clone = (
+        gradient(case.loss("actor"), case.nets.actor),
+        gradient(cloning, case.nets.actor),
+    )
+    assert torch.cosine_similarity(cloning_gradient, clone, dim=0) > 0.9999
     action = torch.zeros(64, 3)
     high, low = (it.recipe.target_value(it.nets, batch, it.hp, action) for it in (case, free))
     distance = batch.next_action.square().sum(-1)

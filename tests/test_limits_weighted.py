@@ -1,4 +1,4 @@
-"""At one end of a dial, weighted cloning is cloning, and PEX is IQL; and what its filters let through."""
+"""At one end of a hyperparameter's range, weighted cloning is cloning, and PEX is IQL; filters by hand."""
 
 import math
 from collections.abc import Callable

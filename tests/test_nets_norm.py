@@ -13,7 +13,7 @@ PLACES = (None, "before", "after")
 
 
 def made(place: Any, hidden: tuple[int, ...] = (16, 8), members: int = 3) -> Critic:
-    """A critic whose normalisations are not at their first values."""
+    """Return a critic with normalisations that are not at their initial values."""
     critic = Critic(5, 3, hidden, members, layer_norm=place)
     with torch.no_grad():
         for parameter in critic.norms.parameters():

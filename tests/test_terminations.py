@@ -1,4 +1,4 @@
-"""The rules by which imagined episodes end, against the environments' own."""
+"""The termination functions of model rollouts, compared with the environments."""
 
 import warnings
 from typing import Any
@@ -35,7 +35,7 @@ def rule_for(env: Any) -> Any:
 
 
 def play(env: Any, steps: int) -> tuple[Tensor, Tensor]:
-    """Observations [n, D] after random actions, and whether the environment said it was over [n]."""
+    """Return observations [n, D] after random actions, and the environment's terminated flags [n]."""
     rng = np.random.default_rng(0)
     box, seen, over = env.action_space, [], []
     env.reset(seed=0)
@@ -72,7 +72,7 @@ SPREAD = {
 @pytest.mark.parametrize("version", ["v4", "v5"])
 @pytest.mark.parametrize("name", SPREAD)
 def test_a_rule_has_the_environments_range_of_health(name: str, version: str):
-    """Bodies put where rollouts seldom go: on both sides of every bound."""
+    """Set bodies to states that rollouts seldom reach: on both sides of every bound."""
     env, rng = make(f"{name}-{version}"), np.random.default_rng(0)
     env.reset(seed=0)
     inner = env.unwrapped
