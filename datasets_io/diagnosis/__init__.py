@@ -4,9 +4,9 @@
     for finding in diagnosis.findings:
         print(finding.severity, finding.check, finding.what, finding.do)
 
-Each check has its own file. Checks that must see every row (`Check`) count in one pass over blocks of whole
-episodes; the others use the table of episodes or a random sample of the rows. Memory is bounded for data of
-any size, except for about fifty bytes per episode.
+Each check has its own file. Checks that must see every row (`DataCheck`) count in one pass over blocks of
+whole episodes; the others use the table of episodes or a random sample of the rows. Memory is bounded for
+data of any size, except for about fifty bytes per episode.
 """
 
 from datasets_io.diagnosis.diagnose import Diagnosis, diagnose_shards, diagnose_source

@@ -18,7 +18,7 @@ from datasets_io.diagnosis.finding import Fact, Finding, Severity, sort_by_sever
 from datasets_io.diagnosis.known_defects import known_defects
 from datasets_io.diagnosis.rewards import RewardCheck
 from datasets_io.diagnosis.sample import Windows, WindowSampler
-from datasets_io.diagnosis.summary import ActionSpace, Check, DataSummary, EpisodeTableBuilder
+from datasets_io.diagnosis.summary import ActionSpace, DataCheck, DataSummary, EpisodeTableBuilder
 from datasets_io.diagnosis.values import ValueCheck
 from datasets_io.errors import BadValues
 from datasets_io.faults import merge
@@ -31,7 +31,7 @@ from datasets_io.storage import Place
 _READABLE = ("D4RL", "Minari", "OGBench", "Table")
 """Sources that are selected by a name or a file name."""
 
-Progress = Callable[[int], None]
+RowProgress = Callable[[int], None]
 """Callback with the number of rows read so far."""
 
 
@@ -67,7 +67,7 @@ class Diagnosis:
 
 
 def diagnose_shards(
-    shards: Shards, against: Shards | None = None, progress: Progress | None = None
+    shards: Shards, against: Shards | None = None, progress: RowProgress | None = None
 ) -> Diagnosis:
     """Check a data set, shard by shard.
 
@@ -93,7 +93,7 @@ def diagnose_source(
     name: str,
     ingest_command: str,
     against: Shards | None = None,
-    progress: Progress | None = None,
+    progress: RowProgress | None = None,
 ) -> Diagnosis:
     """Check data that have not been ingested, without writing anything.
 
@@ -134,7 +134,7 @@ def _with_first(first_blocks: list[Block], stream: Iterator[Block]) -> Iterator[
     yield from stream
 
 
-def _with_progress(blocks: Iterable[Block], progress: Progress | None) -> Iterator[Block]:
+def _with_progress(blocks: Iterable[Block], progress: RowProgress | None) -> Iterator[Block]:
     rows = 0
     for block in blocks:
         yield block
@@ -149,10 +149,10 @@ def _examine(
     limit: int | None,
     ingest_command: str,
     against: Shards | None,
-) -> tuple[list[Check], DataSummary | None]:
+) -> tuple[list[DataCheck], DataSummary | None]:
     """Pass every block to every check; return the checks and the summary, or None without a row."""
     action_check = ActionCheck(space)
-    checks: list[Check] = [
+    checks: list[DataCheck] = [
         ValueCheck(),
         DuplicateCheck(),
         action_check,
@@ -194,7 +194,7 @@ def _sample(shards: Shards, width: int) -> Windows:
 
 
 def _collect_results(
-    name: str, checks: list[Check], summary: DataSummary | None, faults: Any, refusals: list[Finding]
+    name: str, checks: list[DataCheck], summary: DataSummary | None, faults: Any, refusals: list[Finding]
 ) -> Diagnosis:
     results: list[Finding | Fact] = list(refusals)
     if summary is None and not refusals:

@@ -108,7 +108,7 @@ class DataSummary:
         return self.actions.choices is not None
 
 
-class Check(Protocol):
+class DataCheck(Protocol):
     """A check that sees every block and then reports."""
 
     def add(self, block: Block) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from datasets_io import storage
 from datasets_io.errors import BadValues, Exists, NoSpace, Unreachable, UserError
-from datasets_io.ingestion.ingest import Progress, ingest
+from datasets_io.ingestion.ingest import PartProgress, ingest
 from datasets_io.ingestion.workspace import exclusive_lock
 from datasets_io.shards.generations import totals
 from datasets_io.shards.manifest import MANIFEST_FILE, Manifest, content_hash
@@ -29,7 +29,7 @@ def append(
     rows_per_shard: int = 100_000,
     nan: str = "refuse",
     clip_actions: bool = False,
-    progress: Progress | None = None,
+    progress: PartProgress | None = None,
 ) -> Shards:
     """Add the episodes of a source to a data set, as its newest generation.
 

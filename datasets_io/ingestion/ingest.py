@@ -34,7 +34,7 @@ from datasets_io.storage import Place
 QUARANTINE = "quarantine.csv"
 """File next to the manifest that lists the records that were left out."""
 
-Progress = Callable[[int, int, int], None]
+PartProgress = Callable[[int, int, int], None]
 """Callback with the arguments (rows written so far, parts finished, number of parts)."""
 
 
@@ -51,7 +51,7 @@ def ingest(
     store_new_obs: bool = False,
     overwrite: bool = False,
     id_prefix: str = "",
-    progress: Progress | None = None,
+    progress: PartProgress | None = None,
 ) -> Shards:
     """Write the episodes of a source as the data set OUT/NAME.
 

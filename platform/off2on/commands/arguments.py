@@ -12,7 +12,7 @@ from off2on.errors import UserError
 from off2on.training.command_line import split
 
 
-def whole(text: str) -> int:
+def parse_count(text: str) -> int:
     """Parse a whole number: 20000, 20k or 1M."""
     try:
         return whole_number(text)
@@ -21,7 +21,7 @@ def whole(text: str) -> int:
         raise click.BadParameter(message) from None
 
 
-def memory(text: str) -> int:
+def parse_memory(text: str) -> int:
     """Parse a number of bytes: 500M or 4G, in powers of 1024."""
     try:
         return parse_size(text)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from off2on.commands.arguments import source_arguments, whole
+from off2on.commands.arguments import parse_count, source_arguments
 from off2on.commands.check import check
 from off2on.commands.export import export
 from off2on.commands.output import ProgressLine, format_size, plural, print_table
@@ -95,7 +95,7 @@ def list_(catalogue: bool) -> None:
 )
 @click.option(
     "--rows-per-shard",
-    type=whole,
+    type=parse_count,
     metavar="N",
     default="100k",
     show_default=True,
@@ -196,11 +196,11 @@ def _cluster(address: str | None) -> Iterator[None]:
     if (where := cluster_address(address)) is None:
         yield
         return
-    from off2on.training.cluster.preflight import readers
+    from off2on.training.cluster.preflight import describe_readers
 
     os.environ["RAY_ADDRESS"] = where  # with it, an ingest uses the cluster from its first part
     with ray_started(where, 0):
-        click.echo(readers(), err=True)
+        click.echo(describe_readers(), err=True)
         yield
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from off2on.commands.arguments import command_line, whole
+from off2on.commands.arguments import command_line, parse_count
 from off2on.commands.output import ProgressLine, print_line, print_table
 from off2on.training.command_line import split
 from off2on.training.located_yaml import COMMAND_LINE, LocatedValue
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 @click.argument("words", nargs=-1, metavar="[NAME=VALUE …]")
 @click.option("--jobs", type=click.IntRange(min=1), default=1, metavar="N", help="Trials at a time.  [1]")
 @click.option("--address", metavar="HOST:PORT", help="Of a Ray cluster to join.")
-@click.option("--wait", type=whole, default="0", metavar="N", help="Minutes for a cluster to have room.  [0]")
+@click.option(
+    "--wait", type=parse_count, default="0", metavar="N", help="Minutes for a cluster to have room.  [0]"
+)
 @click.option("--track", metavar="NAME", multiple=True, help="Tell wandb or mlflow of every run too.")
 @click.option("--report-only", is_flag=True, help="Only make best.yaml and the page of what is there.")
 @click.option("--resume", is_flag=True, help="Go on where the search of this file stopped.")
