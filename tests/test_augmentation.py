@@ -1,4 +1,4 @@
-"""More out of the same data: the words for it, and weights of episodes."""
+"""Check the entries of ``augment``, and weights of episodes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +15,7 @@ from off2on.algorithms.bc import BC
 from off2on.algorithms.iql import IQL
 from off2on.errors import HyperparameterError, UnknownName
 from off2on.recipe.hyperparameters import Hyperparameters
+from off2on.replay.augmentation import catalogue
 from off2on.replay.augmentation.base import BatchAugmentation, Episodes, EpisodeWeighting
 from off2on.replay.augmentation.catalogue import (
     CATALOGUE,
@@ -66,9 +67,14 @@ def test_every_listed_expansion_is_found_and_says_what_its_number_is(name: str):
 
 
 def test_the_catalogue_is_the_folder():
-    folder = Path(__import__("off2on.replay.augmentation.catalogue").expansions.__file__).parent
+    folder = Path(catalogue.__file__).parent
     listed = {target.partition(":")[0].rpartition(".")[2] for target, _ in CATALOGUE.values()}
-    assert listed == {file.stem for file in folder.glob("*.py")} - {"__init__", "base"}
+    assert listed == {file.stem for file in folder.glob("*.py")} - {
+        "__init__",
+        "base",
+        "catalogue",
+        "compose",
+    }
 
 
 @pytest.mark.parametrize(
@@ -83,7 +89,7 @@ def test_the_catalogue_is_the_folder():
         ("off2on.replay.augmentation.top:Top", ("off2on.replay.augmentation.top:Top",)),
     ],
 )
-def test_words_of_a_command_line_or_a_file(words: Any, parsed: tuple[str, ...]):
+def test_entries_of_a_command_line_or_a_file(words: Any, parsed: tuple[str, ...]):
     assert Hyperparameters.parse({"augment": words}, "it").augment == parsed
 
 
@@ -94,7 +100,7 @@ def test_words_of_a_command_line_or_a_file(words: Any, parsed: tuple[str, ...]):
         ("noize", ["'noize'", "nearest: noise"]),
         ("noize:loud", ["'noize:loud'", "nearest: noise", "package.module:Class"]),
         ("no_such_lab:Own:3", ["'no_such_lab:Own'", "package.module:Class"]),
-        ("off2on.recipe.networks:Critic", ["not an expansion", "EpisodeWeights or BatchChange"]),
+        ("off2on.recipe.networks:Critic", ["not an augmentation", "EpisodeWeighting or BatchAugmentation"]),
         ("noise:-1", ["'noise:-1'", "≥ 0", "'-1'", "standard deviation"]),
         ("noise:loud", ["≥ 0", "'loud'", "0.0003"]),
         ("noise:", ["≥ 0", "''"]),
@@ -108,7 +114,7 @@ def test_words_of_a_command_line_or_a_file(words: Any, parsed: tuple[str, ...]):
         ("off2on.replay.augmentation.top:Top:2", ["(0, 1]"]),
     ],
 )
-def test_a_wrong_word_is_refused_before_anything_starts(wide: Shards, word: str, says: list[str]):
+def test_a_wrong_entry_is_refused_before_a_run_starts(wide: Shards, word: str, says: list[str]):
     kinds = HyperparameterError, UnknownName
     with pytest.raises(kinds) as refusal:
         Hyperparameters(augment=("top:0.5", word))
@@ -118,7 +124,7 @@ def test_a_wrong_word_is_refused_before_anything_starts(wide: Shards, word: str,
         IQL.configure(wide.path).training(augment=f"top,{word}").validate()
 
 
-def test_what_is_no_list_of_words_is_refused_with_the_form():
+def test_a_value_that_is_no_list_is_refused_with_the_syntax():
     with pytest.raises(HyperparameterError, match="NAME:NUMBER"):
         Hyperparameters.parse({"augment": 3}, "it")
 

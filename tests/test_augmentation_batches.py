@@ -1,4 +1,4 @@
-"""Batches that an expansion changes, and masks of the bootstrap."""
+"""Augmentations of batches, and masks of the bootstrap."""
 
 from pathlib import Path
 from typing import Any
@@ -43,9 +43,9 @@ def batch_of(count: int, width: int = 2) -> Batch:
     )
 
 
-def changed(expansion: BatchAugmentation, batch: Batch, seed: int = 0, position: Any = None) -> Batch:
+def changed(augmentation: BatchAugmentation, batch: Batch, seed: int = 0, position: Any = None) -> Batch:
     position = torch.arange(len(batch.obs)) if position is None else torch.as_tensor(position)
-    return expansion.augment(Batch(**vars(batch)), position, generator(seed))
+    return augmentation.augment(Batch(**vars(batch)), position, generator(seed))
 
 
 STATE_CHANGES = [Noise, Uniform, Amplitude, Dropout, Mixup]
@@ -66,14 +66,14 @@ def test_a_state_augmentation_changes_states_alone_and_writes_into_nothing(kind:
 
 @pytest.mark.parametrize("kind", STATE_CHANGES)
 def test_only_the_given_generator_makes_it_random(kind: type[BatchAugmentation]):
-    batch, expansion = batch_of(64), kind(kind.default, context())
+    batch, augmentation = batch_of(64), kind(kind.default, context())
     torch.manual_seed(1)
-    one = changed(expansion, batch, seed=5)
+    one = changed(augmentation, batch, seed=5)
     torch.manual_seed(2)
     state = torch.get_rng_state()
-    assert torch.equal(changed(expansion, batch, seed=5).obs, one.obs)
+    assert torch.equal(changed(augmentation, batch, seed=5).obs, one.obs)
     assert torch.equal(torch.get_rng_state(), state)
-    assert not torch.equal(changed(expansion, batch, seed=6).obs, one.obs)
+    assert not torch.equal(changed(augmentation, batch, seed=6).obs, one.obs)
 
 
 @pytest.mark.parametrize("kind", [Noise, Uniform, Amplitude, Dropout])
@@ -153,27 +153,27 @@ def test_a_number_means_the_same_with_and_without_normalised_observations(wide: 
     raw = []
     for normalise in (False, True):
         transforms = Transforms.of(wide, IQL.Hyperparameters(normalise_obs=normalise))
-        (expansion,) = batch_augmentations([word], wide, transforms, members=1, seed=0, device=CPU)
+        (augmentation,) = batch_augmentations([word], wide, transforms, members=1, seed=0, device=CPU)
         mean, std = torch.tensor(transforms.obs_mean), torch.tensor(transforms.obs_std)
         batch = Batch(obs=(obs - mean) / std)
-        raw.append(changed(expansion, batch).obs * std + mean)
+        raw.append(changed(augmentation, batch).obs * std + mean)
     torch.testing.assert_close(raw[0], raw[1], rtol=1e-4, atol=1e-4)
     assert not torch.equal(raw[0], obs)
 
 
 def test_noise_in_units_of_a_data_sets_own_spread(wide: Shards):
     transforms = Transforms.of(wide, IQL.Hyperparameters(normalise_obs=False))
-    (expansion,) = batch_augmentations(["noise:0.1"], wide, transforms, members=1, seed=0, device=CPU)
+    (augmentation,) = batch_augmentations(["noise:0.1"], wide, transforms, members=1, seed=0, device=CPU)
     batch = Batch(obs=torch.zeros(50_000, 5))
     spread = wide.read_all(["obs"])["obs"].std(0)
-    np.testing.assert_allclose(changed(expansion, batch).obs.std(0), 0.1 * spread, rtol=0.02)
+    np.testing.assert_allclose(changed(augmentation, batch).obs.std(0), 0.1 * spread, rtol=0.02)
 
 
 def test_changes_come_in_the_order_of_their_words_and_weights_are_none_of_them(wide: Shards):
     words = ("noise:0.1", "top:0.5", "mixup", "bootstrap", "returns", "uniform")
     transforms = Transforms.of(wide, IQL.Hyperparameters(normalise_obs=False))
     found = batch_augmentations(words, wide, transforms, members=2, seed=0, device=CPU)
-    assert [type(expansion) for expansion in found] == [Noise, Mixup, Bootstrap, Uniform]
+    assert [type(augmentation) for augmentation in found] == [Noise, Mixup, Bootstrap, Uniform]
     assert batch_augmentations((), wide, transforms, members=2, seed=0, device=CPU) == []
 
 
@@ -198,8 +198,8 @@ def test_a_users_own_expansion_is_found_by_its_module_and_class(
     transforms = Transforms.of(wide, IQL.Hyperparameters(augment=words))
     found = batch_augmentations(words, wide, transforms, members=1, seed=0, device=CPU)
     batch = Batch(obs=torch.zeros(1, 5), reward=torch.tensor([8.0]))
-    for expansion in found:
-        batch = changed(expansion, batch)
+    for augmentation in found:
+        batch = changed(augmentation, batch)
     assert batch.reward.tolist() == [2.0]
 
 

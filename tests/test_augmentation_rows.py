@@ -1,4 +1,4 @@
-"""What becomes of weights and changed batches: rows drawn and read by weight, and the machine around them."""
+"""Check rows drawn and read by weight, and augmented batches in the learner."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -256,7 +256,7 @@ def test_every_algorithm_learns_from_expanded_data(build_learner: Build, recipe_
     words = [NUMBERED.get(name, name) for name in fit]
     assert len(words) >= len(CATALOGUE) - 2  # all but the bootstrap and the mix-up fit every algorithm
     learner = build_learner(recipe, augment=",".join(words))
-    assert [type(expansion) for expansion in learner.replay.augmentations] == [
+    assert [type(augmentation) for augmentation in learner.replay.augmentations] == [
         kind for kind, _ in map(find_augmentation, words) if issubclass(kind, BatchAugmentation)
     ]
     assert learner.rows.offline < learner.replay.source.reader.shards.rows

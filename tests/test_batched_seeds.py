@@ -1,4 +1,4 @@
-"""Several seeds as one program learn what each would learn alone."""
+"""Check that several seeds as one program learn the same as each alone."""
 
 from collections.abc import Callable
 from typing import Any

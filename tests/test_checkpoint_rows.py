@@ -1,4 +1,4 @@
-"""Learners' rows in a checkpoint whose folder they see, or do not."""
+"""Check learners' rows in a checkpoint, with and without access to its folder."""
 
 from pathlib import Path
 from typing import Any

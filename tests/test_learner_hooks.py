@@ -1,5 +1,5 @@
-"""What the machine does for recipes that ask for more than losses: a first stage, imagined rows, labels,
-columns that wait for the end of an episode, discrete actions."""
+"""Check the learner with optional hooks of recipes: a first stage, model rollouts, labels, columns that need
+whole episodes, discrete actions."""
 
 from collections.abc import Callable
 from pathlib import Path

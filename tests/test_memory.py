@@ -1,4 +1,4 @@
-"""How much memory data may take unless the user says."""
+"""Check the default memory budget of the data."""
 
 import resource
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Learning on from new logs, without an environment: as if they were happening."""
+"""Check the online phase with new recorded data instead of an environment."""
 
 from pathlib import Path
 from typing import Any

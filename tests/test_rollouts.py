@@ -1,4 +1,4 @@
-"""Runners in other processes: in step and beside the learner, killed or not, steps come in once, and all."""
+"""Check that runners in other processes deliver every step once: synchronous, asynchronous, and killed."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Collecting experience: honest transitions, and runners that die."""
+"""Check the environment runner: correct transitions, and runners that die."""
 
 import time
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Strategies that change over time, by hand: annealed shares, online rows, a controlled pull; and resets."""
+"""Check strategies over time: annealed shares, online rows, controlled regularisation; and resets."""
 
 from collections.abc import Callable
 from typing import Any

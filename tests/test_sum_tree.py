@@ -1,4 +1,4 @@
-"""The sum tree against NumPy's cumulative sums."""
+"""Compare the sum tree with NumPy's cumulative sums."""
 
 import numpy as np
 import pytest

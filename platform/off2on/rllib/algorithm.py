@@ -8,6 +8,7 @@ strategy, and alternates between collecting and updating.
 import io
 from collections.abc import Iterable
 from contextlib import suppress
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Self
 
@@ -193,11 +194,7 @@ class OfflineToOnline(Recipe, Algorithm):
             self._store(self.runners.collect(steps, limit, self.env_steps, self.updates))
 
     def _store(self, arriving: Iterable[tuple[Rollout, int]]) -> None:
-        """Send rollouts to the learners' buffers, and log returns and staleness.
-
-        Args:
-            arriving: Rollouts, and the number of updates by which their weights were behind.
-        """
+        """Send rollouts, with the numbers of updates by which their weights were behind, to the learners."""
         behind, returns = [], []
         for rollout, updates in arriving:
             columns = ray.put(rollout.columns) if self.learner_group.is_remote else rollout.columns
@@ -270,7 +267,7 @@ class OfflineToOnline(Recipe, Algorithm):
     def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
         """Restore what `save_to_path` wrote."""
         Checkpointable.restore_from_path(self, path, *args, **kwargs)
-        if set(self.call_learners(_updates)) != {self.updates}:  # RLlib raises no error
+        if set(self.call_learners(attrgetter("updates"))) != {self.updates}:  # RLlib raises no error
             raise RuntimeError(f"the checkpoint {path} was not restored in every learner")
         checkpoint_rows.load_rows(self.call_learners, Path(path))
         if self.runners is not None:
@@ -294,10 +291,6 @@ class OfflineToOnline(Recipe, Algorithm):
 
 def _set_updates(learner: RecipeLearner, updates: int) -> None:
     learner.updates = updates
-
-
-def _updates(learner: RecipeLearner) -> int:
-    return learner.updates
 
 
 def _weights(learner: RecipeLearner, name: str) -> dict[str, torch.Tensor]:

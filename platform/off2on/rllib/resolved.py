@@ -18,10 +18,10 @@ from off2on.strategies import find_strategy
 
 @dataclass(frozen=True)
 class ResolvedSettings:
-    """The settings that learners, environment runners and reports are handed.
+    """Resolved settings of a run, for learners, environment runners and reports.
 
     Attributes:
-        recipe: The algorithm's class with the modifiers that the online settings ask for; they have no effect
+        recipe: The algorithm's class with the modifiers of the online settings; they have no effect
             offline.
         hp: Hyperparameters of the offline phase.
         strategy: Class of the fine-tuning strategy.

@@ -6,11 +6,11 @@ An entry of ``augment`` is NAME or NAME:NUMBER with a name of the catalogue, or,
 The catalogue has strings instead of classes, so that reading it imports nothing.
 """
 
-import importlib
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from datasets_io.imports import import_object
 from datasets_io.quantities import number
 from off2on.errors import HyperparameterError, UnknownName
 
@@ -117,19 +117,5 @@ def _own(word: str) -> tuple[str, str]:
 def _import(target: str) -> "type[Augmentation]":
     from off2on.replay.augmentation.base import BatchAugmentation, EpisodeWeighting
 
-    module, _, attribute = target.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UnknownName(
-            f"'{target}' cannot be imported: {error}.",
-            "Expected package.module:Class.",
-            given=module,
-            known=CATALOGUE,
-        ) from None
-    if not (isinstance(found, type) and issubclass(found, EpisodeWeighting | BatchAugmentation)):
-        raise UnknownName(
-            f"'{target}' is not an augmentation.",
-            "Expected a subclass of EpisodeWeighting or BatchAugmentation (off2on.replay.augmentation.base).",
-        )
+    found: type[Augmentation] = import_object(target, EpisodeWeighting, BatchAugmentation)
     return found
