@@ -8,6 +8,7 @@ import torch
 from representatives import REPRESENTATIVES
 from torch import Tensor
 
+from off2on.algorithms.iql import IQL
 from off2on.recipe.hooks import Objective
 
 Build = Callable[..., Any]
@@ -108,6 +109,25 @@ def test_the_same_seed_gives_the_same_numbers_and_another_seed_does_not(
     assert all(torch.equal(value, first[name]) for name, value in parameters(two.nets).items())
     for name in representative.acting_networks:
         assert not torch.equal(one.flat[name].vector, other.flat[name].vector), name
+
+
+def drawn(learner: Any) -> tuple[list[int], float]:
+    """Return the rows of the next batch, and the first random number that a loss would draw."""
+    with learner._randomness() as generator:
+        position, _ = learner.replay.draw(1, generator)
+        return position[0].tolist(), float(torch.rand(()))
+
+
+def test_draws_depend_on_the_seed_the_learner_and_the_number_of_updates(build_learner: Build):
+    learner, same, other = (build_learner(IQL, seed=seed) for seed in (3, 3, 4))
+    found = [drawn(learner), drawn(other)]
+    assert drawn(same) == drawn(learner)
+    same.rank = 1
+    found.append(drawn(same))
+    learner.advance(1)
+    found.append(drawn(learner))
+    rows, numbers = zip(*found, strict=True)
+    assert len({tuple(each) for each in rows}) == len(set(numbers)) == 4
 
 
 def test_a_user_changes_one_loss_by_overriding_it(build_learner: Build, representative: Any):

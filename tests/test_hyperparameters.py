@@ -82,7 +82,7 @@ def test_any_allowed_settings_survive_yaml_and_text(kind: type[Settings], data: 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def test_every_setting_says_what_it_means_and_its_default_is_allowed(kind: type[Settings]):
-    kind()
+    assert kind.parse({}, "it") == kind()
     for field in dataclasses.fields(kind):
         assert len(field.metadata["rule"].meaning) > 3, field.name
         parts = field.default if isinstance(field.default, tuple) else (field.default,)

@@ -12,6 +12,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from command import succeeds
 from processes import wait_for
 
 from off2on.algorithms.cal_ql import CalQL
@@ -61,7 +62,7 @@ def everything(algo: Any) -> dict[str, Any]:
     return {
         "counters": torch.tensor([algo.updates, algo.env_steps, learner.rows.added]),
         "rows": learner.rows.data[learner.rows.offline : learner.rows.offline + learner.rows.online].clone(),
-        "batch": learner.rows.take(batch),
+        "batch": learner.rows.rows_at(batch),
         "strategy": strategy.state(),
         "nets": {name: value.clone() for name, value in learner.nets.state_dict().items()},
         "optimisers": {name: flat.vector.clone() for name, flat in learner.flat.items()},
@@ -134,6 +135,7 @@ def test_a_simulator_that_does_not_come_back_begins_anew_and_that_is_said(
         assert algo.env_steps == 120
 
 
+@pytest.mark.usefixtures("ray_session")
 def test_a_run_that_was_killed_online_ends_as_the_one_that_was_not(tmp_path: Path, data_root: Path):
     words = [
         "train",
@@ -148,17 +150,14 @@ def test_a_run_that_was_killed_online_ends_as_the_one_that_was_not(tmp_path: Pat
     ]
     words += ["--online", "600", "--strategy", "balanced", "--eval-every", "100", "--eval-episodes", "1"]
 
-    def start(out: str, *more: str) -> subprocess.Popen[bytes]:
-        nothing = subprocess.DEVNULL
-        return subprocess.Popen(
-            [OFF2ON, *words, "--out", out, *more],
-            cwd=tmp_path, env=os.environ | {"OFF2ON_DATA": str(data_root)}, stdout=nothing, stderr=nothing,
-            start_new_session=True,
-        )  # fmt: skip
-
-    assert start("through").wait(300) == 0
+    succeeds(tmp_path, *words, "--out", "through", OFF2ON_DATA=data_root)
     place = Path("toy-pendulum/iql-balanced-s0")
-    killed = start("killed")
+    nothing = subprocess.DEVNULL
+    killed = subprocess.Popen(
+        [OFF2ON, *words, "--out", "killed"],
+        cwd=tmp_path, env=os.environ | {"OFF2ON_DATA": str(data_root)}, stdout=nothing, stderr=nothing,
+        start_new_session=True,
+    )  # fmt: skip
 
     def steps() -> list[str]:
         return [row["env_steps"] for row in table(tmp_path / "killed" / place)]
@@ -167,7 +166,7 @@ def test_a_run_that_was_killed_online_ends_as_the_one_that_was_not(tmp_path: Pat
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait()
     assert "600" not in steps()  # and before its end
-    assert start("killed", "--resume").wait(300) == 0
+    succeeds(tmp_path, *words, "--out", "killed", "--resume", OFF2ON_DATA=data_root)
     ours, theirs = table(tmp_path / "through" / place), table(tmp_path / "killed" / place)
     assert ours == theirs
     through, resumed = (tmp_path / out / place / "policy.pt" for out in ("through", "killed"))

@@ -19,12 +19,17 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in LEFT_OUT}
 
 
-def off2on(cwd: Path, *words: str | Path) -> "subprocess.CompletedProcess[str]":
-    """Run ``off2on`` in a folder, in this process; modules that it imports from the folder are forgotten."""
+def off2on(cwd: Path, *words: str | Path, **variables: str | Path) -> "subprocess.CompletedProcess[str]":
+    """Run ``off2on`` in a folder, in this process, with these environment variables.
+
+    Modules that it imports from the folder are forgotten.
+    """
     out, err, before = io.StringIO(), io.StringIO(), set(sys.modules)
     with (
         contextlib.chdir(cwd),
-        mock.patch.dict(os.environ, environment(), clear=True),
+        mock.patch.dict(
+            os.environ, environment() | {name: str(value) for name, value in variables.items()}, clear=True
+        ),
         mock.patch.object(sys, "argv", ["off2on", *map(str, words)]),
         mock.patch.object(sys, "path", list(sys.path)),
         warnings.catch_warnings(),
@@ -39,8 +44,8 @@ def off2on(cwd: Path, *words: str | Path) -> "subprocess.CompletedProcess[str]":
     return subprocess.CompletedProcess(list(words), code, out.getvalue(), err.getvalue())
 
 
-def succeeds(cwd: Path, *words: str | Path) -> "subprocess.CompletedProcess[str]":
+def succeeds(cwd: Path, *words: str | Path, **variables: str | Path) -> "subprocess.CompletedProcess[str]":
     """Run ``off2on`` in a folder, in this process, and check that it ends with 0."""
-    done = off2on(cwd, *words)
+    done = off2on(cwd, *words, **variables)
     assert done.returncode == 0, done.stderr
     return done
