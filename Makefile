@@ -15,7 +15,7 @@ PYTEST := $(BIN)/python -m pytest
 # One file per worker at a time, in the order that tests/conftest.py gives: longest first.
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: run test test-all check bench scaling image learn fidelity clean help
+.PHONY: run test test-all check bench image learn fidelity clean help
 help:                       ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 10
 
@@ -39,13 +39,6 @@ check: $(VENV)/ready        ## what a commit must pass: format, lint, types, ord
 
 bench: $(VENV)/ready        ## measure speed, as ratios to other packages in the same run
 	$(PYTEST) -m bench -s
-
-scaling: $(VENV)/ready      ## what `off2on plan` computes with, measured here (a quiet machine)
-	mkdir -p build
-	for turn in 1 2 3; do \
-	  OFF2ON_COSTS=build/costs-$$turn.json OFF2ON_SCALING=build/scaling-$$turn.json \
-	  $(BIN)/python -m pytest -m bench -s tests/bench/test_costs.py tests/bench/test_scaling.py || exit 1; done
-	$(BIN)/python tests/bench/fold.py platform/off2on/training/cluster/scaling.json build/costs-?.json build/scaling-?.json
 
 image:                      ## build the container, for this machine or docker/compose.yaml
 	docker build -f docker/Dockerfile -t off2on:$(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) .

@@ -71,7 +71,7 @@ def test_an_ingest_loses_a_node_and_nothing_else(
         (tmp_path / "raw/go").touch()
         told = job.ends_well()
     assert len([*(tmp_path / "raw").glob(f"{number}-*")]) == 2  # read again from its start, elsewhere
-    assert "there is   3 nodes: 2 parts at a time" in told
+    assert "available  3 nodes: 2 parts at a time" in told
     assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["slow"]
     assert sorted(path.name for path in (tmp_path / "data/slow/shards").iterdir()) == [
         f"part-{number:05d}.parquet" for number in range(6)
@@ -101,7 +101,7 @@ def test_two_learners_lose_a_node_and_end_as_they_would_have(nodes: Nodes, tmp_p
     words += ["--address", nodes.address]
     with Job(tmp_path, OFF2ON, *words, "--out", "whole", OFF2ON_DATA=data_root) as job:
         told = job.ends_well()
-    assert f"there is   a cluster at {nodes.address} of 3 nodes: 2 of 2 CPUs" in told
+    assert f"available  a cluster at {nodes.address} of 3 nodes: 2 of 2 CPUs" in told
     assert "needs      2 learners of 1 CPU each, 0.0687 MiB of data in each" in told
     assert "fits       for example learners on " in told
     whole = tmp_path / "whole/toy-pendulum/iql-s0"
@@ -222,12 +222,12 @@ def test_what_does_not_fit_is_refused_and_writes_nothing(nodes: Nodes, tmp_path:
     with Job(tmp_path, OFF2ON, *words, "--learners", "2", "--workers", "2", OFF2ON_DATA=data_root) as job:
         assert job.process.wait(PATIENCE) == 2
     told = job.said.read_text()
-    assert "error: the cluster has no room for 2 learners of 1 CPU each, 2 runners of 1 CPU each." in told
+    assert "error: the cluster has no capacity for 2 learners of 1 CPU each, 2 runners of 1 CPU each." in told
     assert "try: --learners 2 --workers 1, or --wait MINUTES" in told
     assert [path.name for path in tmp_path.iterdir()] == ["said"]
     with Job(tmp_path, OFF2ON, *words, "--learners", "0", "--dry-run", OFF2ON_DATA=data_root) as job:
         told = job.ends_well()
-    assert f"there is   a cluster at {nodes.address} of 3 nodes: 3 of 3 CPUs, 0 of 0 GPUs free" in told
+    assert f"available  a cluster at {nodes.address} of 3 nodes: 3 of 3 CPUs, 0 of 0 GPUs free" in told
     assert "in this process the learner, evaluation and checkpoints" in told
     assert [path.name for path in tmp_path.iterdir()] == ["said"]
 
@@ -241,11 +241,11 @@ def test_a_search_that_does_not_fit_is_refused_and_writes_nothing(
     with Job(tmp_path, OFF2ON, *words, "workers=5", OFF2ON_DATA=data_root) as job:
         assert job.process.wait(PATIENCE) == 2
     told = job.said.read_text()
-    assert "error: the cluster has no room for 1 trial of 1 CPU, 5 runners of 1 CPU each." in told
+    assert "error: the cluster has no capacity for 1 trial of 1 CPU, 5 runners of 1 CPU each." in told
     assert "--wait MINUTES" in told
     with Job(tmp_path, OFF2ON, *words, "--dry-run", OFF2ON_DATA=data_root) as job:
         told = job.ends_well()
-    assert f"there is   a cluster at {nodes.address} of 3 nodes: 3 of 3 CPUs, 0 of 0 GPUs free" in told
+    assert f"available  a cluster at {nodes.address} of 3 nodes: 3 of 3 CPUs, 0 of 0 GPUs free" in told
     assert "needs      4 trials of 1 CPU each" in told
     assert "fits       3 of 4 trials at a time" in told
     assert sorted(path.name for path in tmp_path.iterdir()) == ["said", "search.yaml"]
@@ -295,6 +295,6 @@ def test_a_job_joins_the_cluster_it_runs_in(nodes: Nodes, tmp_path: Path, data_r
     wait_for(lambda: client.get_job_status(job).is_terminal(), seconds=PATIENCE, every=0.2)
     told = client.get_job_logs(job)
     assert client.get_job_status(job) == "SUCCEEDED", told
-    assert f"there is   a cluster at {nodes.address} of 2 nodes: 1 of 1 CPUs" in told
+    assert f"available  a cluster at {nodes.address} of 2 nodes: 1 of 1 CPUs" in told
     plan = yaml.safe_load((tmp_path / "runs/toy-pendulum/Sharp-s0/run.yaml").read_text())["plan"]
     assert plan["address"] == {"value": nodes.address, "origin": "$RAY_ADDRESS"}

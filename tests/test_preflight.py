@@ -14,7 +14,7 @@ from off2on.errors import UserError
 from off2on.search.reading import read
 from off2on.search.resources import bundles
 from off2on.training.cluster import preflight
-from off2on.training.cluster.placement import Node, Role, lay_out, placed
+from off2on.training.cluster.placement import Node, Role, format_layout, lay_out, this_machine
 from off2on.training.located_yaml import COMMAND_LINE, LocatedValue
 from off2on.training.plan import Plan
 from off2on.training.process import cluster_address, ray_started
@@ -91,7 +91,7 @@ def test_a_role_takes_as_few_nodes_as_it_can_and_only_what_is_free_if_asked():
     assert lay_out(roles, nodes) == {"learner": ["b"] * 3, "runner": ["c"] * 2}
     layout = lay_out(roles, nodes, free=True)
     assert layout == {"learner": ["c"] * 3, "runner": ["a"] * 2}
-    assert placed(layout) == "learners on c (3); runners on a (2)"
+    assert format_layout(layout) == "learners on c (3); runners on a (2)"
     assert lay_out([replace(roles[0], count=7)], nodes, free=True) is None
 
 
@@ -105,8 +105,8 @@ def test_every_learner_has_a_gpu_or_none_has(
 ):
     plan = Plan("iql", "toy-pendulum", learners=learners)
     nodes = [node(str(number), *size) for number, size in enumerate(sizes)]
-    assert preflight.graphics(plan, nodes) == expected
-    assert [role.takes for role in preflight.needs(plan, nodes)] == (
+    assert preflight.gpus_per_learner(plan, nodes) == expected
+    assert [role.resources for role in preflight.required_roles(plan, nodes)] == (
         [{"GPU": 1} if expected else {"CPU": 1}] if learners else []
     )
 
@@ -114,12 +114,12 @@ def test_every_learner_has_a_gpu_or_none_has(
 def test_what_is_needed_is_said_for_this_machine_too(data_root: Path, tmp_path: Path):
     size = {"updates": 10, "online": 10, "workers": 2, "learners": 1, "memory": 2**20}
     plan = Plan("iql", "toy-pendulum", out=str(tmp_path), **size)
-    there, needed, fits = preflight.told(plan, plan.check(), [replace(preflight.machine(), cpus=4.0)])
-    assert there.startswith("there is   this machine: 4 CPUs, ")
+    there, needed, fits = preflight.describe_capacity(plan, plan.check(), [replace(this_machine(), cpus=4.0)])
+    assert there.startswith("available  this machine: 4 CPUs, ")
     # 4,000 rows of 3 + 1 + 1 + 3 + 1 numbers of 4 bytes.
     assert needed == (
-        "needs      1 learner of 1 CPU, 2 runners of 1 CPU each, 0.137 MiB of data in each learner, "
-        "which reads its share itself; in this process evaluation and checkpoints"
+        "needs      1 learner of 1 CPU, 2 runners of 1 CPU each, 0.137 MiB of data in each learner; "
+        "in this process evaluation and checkpoints"
     )
     assert fits == "fits       for example learners on this machine (1); runners on this machine (2)"
 

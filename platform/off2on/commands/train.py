@@ -163,11 +163,12 @@ def _print_plan(resolved: "ResolvedPlan", plans: "list[Plan]") -> None:
 
 def _print_capacity(resolved: "ResolvedPlan", plan: "Plan") -> None:
     """Print the nodes, the processes that the plan needs and their placement; joins a cluster to look."""
-    from off2on.training.cluster.preflight import check_capacity, machine, told
+    from off2on.training.cluster.placement import this_machine
+    from off2on.training.cluster.preflight import check_capacity, describe_capacity
     from off2on.training.process import ray_started
 
     if plan.address is None:
-        for text in told(plan, resolved, [machine()]):
+        for text in describe_capacity(plan, resolved, [this_machine()]):
             click.echo(text)
     else:
         with ray_started(plan.address, 0):

@@ -10,8 +10,8 @@ import numpy as np
 from datasets_io.scores import key_of, mean_normalised
 from off2on.runs.folder import HANDOVER, Row, Run, write, write_policy
 from off2on.training import guarded_run
-from off2on.training.cluster.placement import placed
-from off2on.training.cluster.preflight import graphics_here, placement_of
+from off2on.training.cluster.placement import format_layout
+from off2on.training.cluster.preflight import available_gpus_per_learner, placement_of
 from off2on.training.evaluate import Episode, acting, evaluate
 from off2on.training.handover_report import report
 from off2on.training.plan import Plan, ResolvedPlan
@@ -24,14 +24,14 @@ class Session:
     """A run under way."""
 
     def __init__(
-        self, plan: Plan, checked: ResolvedPlan, run: Run, progress: Any, stop: Stop, trackers: Trackers
+        self, plan: Plan, resolved: ResolvedPlan, run: Run, progress: Any, stop: Stop, trackers: Trackers
     ) -> None:
-        self.plan, self.checked, self.run = plan, checked, run
+        self.plan, self.resolved, self.run = plan, resolved, run
         self.progress, self.stop, self.trackers = progress, stop, trackers
-        self.env = checked.env
-        self.env_options = checked.env_options
-        self.algo = plan.config(checked, graphics_here(plan, progress.note)).build_algo()
-        self.key = key_of(checked.shards.manifest, self.env, self.env_options)
+        self.env = resolved.env
+        self.env_options = resolved.env_options
+        self.algo = plan.config(resolved, available_gpus_per_learner(plan, progress.note)).build_algo()
+        self.key = key_of(resolved.shards.manifest, self.env, self.env_options)
         self.ceiling = run.about["data"]["return_to_go_max"]
         self.warned = False
         self.speeds: dict[str, float] = {}
@@ -39,7 +39,7 @@ class Session:
         """By which speeds are taken."""
         self.began = time.monotonic() - float(run.about.get("wall_s", 0.0))
         self.guard = guarded_run.take_up(run, self.algo)
-        start = run.last_checkpoint or checked.start
+        start = run.last_checkpoint or resolved.start
         if start is not None:
             if (why := untrusted_reason(start, plan.folder.parents[1])) is not None:
                 progress.note(f"warning: {start} is pickled: reading it runs what is in it, and {why}")
@@ -76,8 +76,8 @@ class Session:
                 self._say_where()
                 played = self._evaluate("handover")
                 self._hand_over(played)
-                if self.checked.guard is not None:
-                    self.guard = guarded_run.stand(self.checked.guard, run, algo, played)
+                if self.resolved.guard is not None:
+                    self.guard = guarded_run.stand(self.resolved.guard, run, algo, played)
                 yield run
             for mark in online:
                 if algo.env_steps < mark and not (self.guard and self.guard.has_stopped):
@@ -94,17 +94,17 @@ class Session:
         """Write down on which nodes of a cluster learners and runners are."""
         if self.plan.address is not None and (layout := placement_of(self.algo)):
             self.run.describe({"placement": layout})
-            self.progress.note(placed(layout))
+            self.progress.note(format_layout(layout))
 
     def _fit(self) -> None:
         """The recipe's first stage; what it trained is kept in files of its own, for other runs to use."""
         algo, run = self.algo, self.run
-        names = " and ".join(algo.config.resolved.recipe.fitted)
+        names = " and ".join(algo.config.resolved.recipe.fitted_networks)
         self.progress.note(f"first stage: fitting the {names}")
         algo.train()
         self.progress.note(", ".join(f"{name} {value:.4g}" for name, value in algo.latest.items()))
         run.describe({"first_stage": algo.latest})
-        for name in algo.config.resolved.recipe.fitted:
+        for name in algo.config.resolved.recipe.fitted_networks:
             write(run.folder / f"{name}.pt", algo.network(name))
         self._keep(self._place)
 
@@ -133,7 +133,7 @@ class Session:
 
     def _hand_over(self, played: list[Episode]) -> None:
         """Say what changes now, and whether what must not change has not."""
-        told = report(self.plan, self.checked, self.algo, self._score_before(), played)
+        told = report(self.plan, self.resolved, self.algo, self._score_before(), played)
         for line in told.lines():
             self.progress.note(line)
         write(self.run.folder / "handover.yaml", told.dump())
@@ -183,7 +183,7 @@ class Session:
         row |= {name: self.speeds.get(name, "") for name in ("updates_per_s", "steps_per_s")}
         row |= {"wall_s": round(time.monotonic() - self.began, 1)} | latest
         self.run.record(row, episodes)
-        self.run.describe({"wall_s": row["wall_s"], **algo.machine()})
+        self.run.describe({"wall_s": row["wall_s"], **algo.device_and_threads()})
         self.trackers.tell(row)
         self.progress.evaluated(row)
         self._warn_of_extrapolation(row["q"])

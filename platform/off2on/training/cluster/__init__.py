@@ -1,6 +1,5 @@
-"""A plan meets a cluster: who goes where, and what it takes.
+"""Capacity of a cluster for a plan: placement of processes, checks before the start, estimates.
 
-placement.py   processes laid out on nodes        workload.py   what a plan asks for, in numbers
-preflight.py   is there room, can all see         costs.py      numbers with bounds, and fits
-               what they need                     scaling.py    what each stage costs on more machines
+placement.py   processes on nodes        preflight.py   capacity, code, data and simulator on every node
+estimate.py    memory, bytes moved, machines and time
 """

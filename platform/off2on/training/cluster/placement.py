@@ -1,13 +1,29 @@
-"""Which node has room for which process: a plan's processes laid out on the nodes of a cluster."""
+"""Placement of a plan's processes on the nodes of a cluster."""
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from datasets_io.ray_internals import free_resources
+from off2on.replay.memory_budget import total_memory
+from off2on.training.process import OWN_STORE
+
 
 @dataclass(frozen=True)
 class Node:
-    """A machine of the cluster: what it has, and what of it nobody uses."""
+    """A machine of the cluster.
+
+    Attributes:
+        id: Ray's id; empty for this machine without a cluster.
+        name: Name in messages.
+        cpus: Number of CPUs.
+        gpus: Number of GPUs.
+        memory: Bytes of memory.
+        store: Bytes of Ray's object store.
+        free_cpus: Number of CPUs not in use.
+        free_gpus: Number of GPUs not in use.
+    """
 
     id: str
     name: str
@@ -21,7 +37,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Role:
-    """Processes of one kind, and what each of them takes."""
+    """Processes of one kind, and the resources of each."""
 
     name: str
     count: int
@@ -29,43 +45,95 @@ class Role:
     gpus: int
 
     def __str__(self) -> str:
-        ((kind, amount),) = self.takes.items()
-        return f"{several(self.count, self.name)} of {amount} {kind}{' each' if self.count > 1 else ''}"
+        ((kind, amount),) = self.resources.items()
+        return f"{plural(self.count, self.name)} of {amount} {kind}{' each' if self.count > 1 else ''}"
 
     @property
-    def takes(self) -> dict[str, int]:
-        """What one of them takes, in Ray's terms: a learner with a GPU takes no CPU."""
+    def resources(self) -> dict[str, int]:
+        """Resources of one process, as Ray names them: a learner with a GPU needs no CPU."""
         return {"GPU": self.gpus} if self.gpus else {"CPU": self.cpus}
 
 
+def cluster_nodes() -> list[Node]:
+    """Return the living nodes of the joined cluster, sorted by name."""
+    import ray
+
+    free = free_resources()
+    found = []
+    for node in ray.nodes():
+        if node["Alive"]:
+            has, left = node["Resources"], free.get(node["NodeID"], {})
+            name = f"{node['NodeName']}/{node['NodeID'][:6]}"
+            found.append(
+                Node(
+                    node["NodeID"],
+                    name,
+                    cpus=has.get("CPU", 0.0),
+                    gpus=has.get("GPU", 0.0),
+                    memory=has.get("memory", 0.0),
+                    store=has.get("object_store_memory", 0.0),
+                    free_cpus=left.get("CPU", 0.0),
+                    free_gpus=left.get("GPU", 0.0),
+                )
+            )
+    return sorted(found, key=lambda node: node.name)
+
+
+def this_machine() -> Node:
+    """Return this machine as a node; more processes than cores share the cores."""
+    import torch
+
+    cores, gpus = float(os.cpu_count() or 1), float(torch.cuda.device_count())
+    return Node("", "this machine", cores, gpus, float(total_memory()), float(OWN_STORE), cores, gpus)
+
+
 Layout = dict[str, list[str]]
-"""Of each role, the nodes that its processes are on."""
+"""Role to the names of the nodes of its processes."""
 
 
 def lay_out(roles: Sequence[Role], nodes: Sequence[Node], free: bool = False) -> Layout | None:
-    """One place for every process, or None if there are too few.
+    """Return a node for every process, or None if the nodes have too few resources.
 
     Args:
-        roles: The processes; those of one role go on as few nodes as they can.
+        roles: The processes; those of one role go on as few nodes as possible.
         nodes: The nodes.
-        free: Take only what nobody uses.
+        free: Use only resources that are not in use.
     """
     left = [[node.free_cpus, node.free_gpus] if free else [node.cpus, node.gpus] for node in nodes]
     layout: Layout = {}
     for role in roles:
         found = layout.setdefault(role.name, [])
-        for node, room in sorted(zip(nodes, left, strict=True), key=lambda pair: (-pair[1][1], -pair[1][0])):
-            while len(found) < role.count and room[0] >= role.cpus and room[1] >= role.gpus:
-                room[0] -= role.cpus
-                room[1] -= role.gpus
+        for node, has in sorted(zip(nodes, left, strict=True), key=lambda pair: (-pair[1][1], -pair[1][0])):
+            while len(found) < role.count and has[0] >= role.cpus and has[1] >= role.gpus:
+                has[0] -= role.cpus
+                has[1] -= role.gpus
                 found.append(node.name)
         if len(found) < role.count:
             return None
     return layout
 
 
-def placed(layout: Layout) -> str:
-    """Who is where, in words."""
+def machines_needed(roles: Sequence[Role], node: Node, learners_by_memory: int) -> int | None:
+    """Return the smallest number of machines like `node` that holds all processes.
+
+    Args:
+        roles: The processes.
+        node: The machine to count.
+        learners_by_memory: Number of learners whose data fit the memory of one machine.
+
+    Returns:
+        The number; None if one of the processes does not fit any such machine.
+    """
+    if learners_by_memory == 0:
+        return None
+    learners = max([role.count for role in roles if role.name == "learner"], default=1)
+    fewest = -(-learners // learners_by_memory)
+    most = max(fewest, sum(role.count for role in roles))
+    return next((n for n in range(fewest, most + 1) if lay_out(roles, [node] * n) is not None), None)
+
+
+def format_layout(layout: Layout) -> str:
+    """Format a layout: ``learners on a (3); runners on a (2)``."""
     return "; ".join(
         f"{role}s on {', '.join(f'{name} ({count})' for name, count in Counter(names).items())}"
         for role, names in layout.items()
@@ -73,11 +141,11 @@ def placed(layout: Layout) -> str:
     )
 
 
-def all_of(roles: Sequence[Role]) -> str:
-    """Roles in words."""
+def format_roles(roles: Sequence[Role]) -> str:
+    """Format roles: ``2 learners of 1 GPU each, 1 runner of 1 CPU``."""
     return ", ".join(map(str, roles))
 
 
-def several(count: int, noun: str) -> str:
-    """``1 node``, ``2 nodes``."""
+def plural(count: int, noun: str) -> str:
+    """Format a count with its noun: ``1 node``, ``2 nodes``."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
