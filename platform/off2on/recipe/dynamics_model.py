@@ -170,7 +170,7 @@ def read_dynamics(path: Path, shape: DynamicsShape) -> dict[str, Tensor]:
         raise HyperparameterError(
             f"the dynamics at {path} have other shapes than this data set and these hyperparameters need.",
             "\n".join(f"{name}: {found.get(name)}, expected {expected.get(name)}" for name in differ),
-            "leave out dynamics= to fit new ones",
+            "dynamics=none",
         )
     return dict(kept)
 

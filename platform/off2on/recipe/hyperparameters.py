@@ -7,7 +7,6 @@ The constructor, the range check, the typed parsing of ``expectile=0.9`` from a 
 """
 
 import dataclasses
-import importlib
 import math
 import typing
 import warnings
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Any, ClassVar, Self
 
+from datasets_io.imports import import_object
 from datasets_io.quantities import number
 from off2on.errors import HyperparameterError
 
@@ -178,8 +178,7 @@ class Settings:
                     f"{field.name} must be {_phrase(rule)}: got {value}.", f"{field.name}: {rule.meaning}."
                 )
             if rule.validator and value:
-                module, _, function = rule.validator.partition(":")
-                getattr(importlib.import_module(module), function)(value)
+                import_object(rule.validator)(value)
 
     @classmethod
     def parse(cls, values: Mapping[str, object], owner: str) -> Self:

@@ -168,7 +168,7 @@ def _take(dynamics: Dynamics, path: Path, inputs: Tensor, targets: Tensor) -> di
         raise UserError(
             f"the dynamics at {path} predict the rewards of this data set worse than a constant.",
             "They were fitted to other data, or to rewards in other units (reward=, augment=).",
-            "leave out dynamics= to fit new ones",
+            "dynamics=none",
         )
     return {"dynamics/recorded_mse": float(error.mean()), "dynamics/constant_mse": float(constant.mean())}
 

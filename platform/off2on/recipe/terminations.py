@@ -8,13 +8,13 @@ Differences: the rule of Hopper that other libraries inherited bounds nothing, b
 misplaced parenthesis, ``abs(x < 100)``; here |x| < 100, which is the environment's.
 """
 
-import importlib
 from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from datasets_io.imports import import_object
 from off2on.errors import UnknownName
 
 TerminationFunction = Callable[[Tensor], Tensor]
@@ -101,21 +101,14 @@ def find_termination(name: str) -> TerminationFunction:
         return never
     if name in TERMINATIONS:
         return TERMINATIONS[name].rule
-    module, _, attribute = name.partition(":")
-    if not attribute:
+    if ":" not in name:
         raise UnknownName(
             f"no termination function is called '{name}'.",
             f"All: never {' '.join(TERMINATIONS)}, or package.module:function.",
             given=name,
             known=TERMINATIONS,
         )
-    try:
-        found: TerminationFunction = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UnknownName(
-            f"'{name}' cannot be imported: {error}.",
-            "Expected package.module:function that maps observations [B, D] to bool [B].",
-        ) from None
+    found: TerminationFunction = import_object(name)
     return found
 
 
