@@ -100,7 +100,10 @@ def test_entries_of_a_command_line_or_a_file(words: Any, parsed: tuple[str, ...]
         ("noize", ["'noize'", "nearest: noise"]),
         ("noize:loud", ["'noize:loud'", "nearest: noise", "package.module:Class"]),
         ("no_such_lab:Own:3", ["'no_such_lab:Own'", "package.module:Class"]),
-        ("off2on.recipe.networks:Critic", ["not an augmentation", "EpisodeWeighting or BatchAugmentation"]),
+        (
+            "off2on.recipe.networks:Critic",
+            ["wrong type", "base.EpisodeWeighting or", "base.BatchAugmentation"],
+        ),
         ("noise:-1", ["'noise:-1'", "≥ 0", "'-1'", "standard deviation"]),
         ("noise:loud", ["≥ 0", "'loud'", "0.0003"]),
         ("noise:", ["≥ 0", "''"]),

@@ -130,7 +130,7 @@ MISTAKES = {
     "strategy-offline": ("train iql toy-pendulum --strategy append", 2,
                          ["--strategy is for the online phase", "--strategy append --online 20k"]),
     "crossing": ("train iql toy-pendulum --online 9 --strategy ensemble", 2, ["IQL", "off2on strategies"]),
-    "no-simulator": ("train iql trips --updates 9 --online 9", 2, ["trips has no simulator", "--env"]),
+    "no-simulator": ("train iql trips --updates 9 --online 9", 2, ["trips has no environment", "--env"]),
     "run": ("eval runs/nothing", 2, ["'runs/nothing'", "Looked"]),
     "nan": ("data add nan.csv --name bad --columns obs=place,speed actions=push rewards=r episode=trip", 3,
             ["nan.csv", "obs", "1 NaN", "row 33", "off2on data add nan.csv", "--nan drop-episode"]),

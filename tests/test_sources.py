@@ -180,8 +180,8 @@ def test_a_source_in_six_lines(tmp_path, my_lab):
     ("text", "error", "words"),
     [
         ("my_lab_of_forklifts:Forklift", UnknownName, "nearest: Forklifts"),
-        ("my_lab_of_forklifts:Episode", UserError, "not a Source"),
-        ("my_lab_of_nothing:Forklifts", UnknownName, "no module 'my_lab_of_nothing'"),
+        ("my_lab_of_forklifts:Episode", UnknownName, "a subclass of datasets_io.source.Source"),
+        ("my_lab_of_nothing:Forklifts", UnknownName, "No module named 'my_lab_of_nothing'"),
     ],
 )
 def test_a_source_that_is_none_says_so(my_lab, text, error, words):

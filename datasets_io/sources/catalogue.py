@@ -1,6 +1,5 @@
 """Names → sources: what `off2on data add` understands."""
 
-import importlib
 import inspect
 import sys
 from collections.abc import Callable, Mapping
@@ -9,6 +8,7 @@ from typing import Any, NamedTuple
 
 from datasets_io import storage
 from datasets_io.errors import UnknownName, UserError
+from datasets_io.imports import import_object
 from datasets_io.registry import MINARI, find, registry
 from datasets_io.source import Source
 from datasets_io.storage import Place
@@ -126,8 +126,7 @@ def _kind(name: str) -> str:
 
 
 def _make(where: str, options: dict[str, Any]) -> Source:
-    module, _, name = where.partition(":")
-    return _construct(getattr(importlib.import_module(module), name), options)
+    return _construct(import_object(where), options)
 
 
 def _construct(kind: type[Source], options: dict[str, Any]) -> Source:
@@ -154,21 +153,8 @@ def _typed(name: str, value: Any, kind: Any) -> Any:
 
 
 def _import(text: str) -> type[Source]:
-    module_name, _, name = text.partition(":")
     here = str(Path.cwd())
     if here not in sys.path:  # an installed command does not look in the current folder by itself
         sys.path.insert(0, here)
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise UserError(f"{module_name} cannot be imported: {error}.") from None
-        raise UnknownName(
-            f"there is no module {module_name!r}.", f"Looked in {here} and what is installed."
-        ) from None
-    kind = getattr(module, name, None)
-    if kind is None:
-        raise UnknownName(f"{module_name} has no {name!r}.", given=name, known=vars(module))
-    if not (isinstance(kind, type) and issubclass(kind, Source)):
-        raise UserError(f"{text} is not a Source.", "It must be a subclass of datasets_io.Source.")
+    kind: type[Source] = import_object(text, Source)
     return kind

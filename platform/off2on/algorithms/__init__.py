@@ -1,10 +1,10 @@
 """The catalogue of algorithms: strings only, so that reading it imports none of them."""
 
-import importlib
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
+from datasets_io.imports import import_object
 from off2on.errors import UnknownName
 
 if TYPE_CHECKING:
@@ -247,8 +247,7 @@ def find_algorithm(name: str) -> "type[OfflineToOnline]":
     """
     plugged = {point.name: point.value for point in entry_points(group="off2on.algorithms")}
     target = CATALOGUE[name].target if name in CATALOGUE else plugged.get(name, name)
-    module, _, attribute = target.partition(":")
-    if not attribute:
+    if ":" not in target:
         known = [*CATALOGUE, *plugged]
         raise UnknownName(
             f"no algorithm is called '{name}'.",
@@ -258,14 +257,5 @@ def find_algorithm(name: str) -> "type[OfflineToOnline]":
         )
     from off2on.rllib.algorithm import OfflineToOnline
 
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UnknownName(
-            f"'{name}' cannot be imported: {error}.", "Expected package.module:Class."
-        ) from None
-    if not (isinstance(found, type) and issubclass(found, OfflineToOnline)):
-        raise UnknownName(
-            f"'{name}' is not an algorithm.", "Expected a subclass of off2on.rllib.algorithm.OfflineToOnline."
-        )
+    found: type[OfflineToOnline] = import_object(target, OfflineToOnline)
     return found

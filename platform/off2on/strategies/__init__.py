@@ -4,9 +4,9 @@ Some strategies of papers also state online settings (`off2on.online.settings`),
 The catalogue holds strings, so that reading it imports none of them.
 """
 
-import importlib
 from typing import TYPE_CHECKING
 
+from datasets_io.imports import import_object
 from off2on.errors import UnknownName
 
 if TYPE_CHECKING:
@@ -55,21 +55,11 @@ def find_strategy(name: str) -> "type[Strategy]":
         UnknownName: There is no such strategy, or it is not a `Strategy`.
     """
     target = CATALOGUE[name][0] if name in CATALOGUE else name
-    module, _, attribute = target.partition(":")
-    if not attribute:
+    if ":" not in target:
         raise UnknownName(
             f"no strategy is called '{name}'.", f"All: {' '.join(CATALOGUE)}", given=name, known=CATALOGUE
         )
     from off2on.replay.strategy import Strategy
 
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UnknownName(
-            f"'{name}' cannot be imported: {error}.", "Expected package.module:Class."
-        ) from None
-    if not (isinstance(found, type) and issubclass(found, Strategy)):
-        raise UnknownName(
-            f"'{name}' is not a Strategy.", "Expected a subclass of off2on.strategies.Strategy."
-        )
+    found: type[Strategy] = import_object(target, Strategy)
     return found

@@ -117,5 +117,5 @@ def _own(word: str) -> tuple[str, str]:
 def _import(target: str) -> "type[Augmentation]":
     from off2on.replay.augmentation.base import BatchAugmentation, EpisodeWeighting
 
-    found: type[Augmentation] = import_object(target, EpisodeWeighting, BatchAugmentation)
+    found: type[Augmentation] = import_object(target, EpisodeWeighting, BatchAugmentation, known=CATALOGUE)
     return found
