@@ -253,7 +253,7 @@ def test_the_command_line_works_in_a_bucket(bucket, tmp_path, monkeypatch):
         (["data", "add", "toy-pendulum", "episodes=3"], f"{bucket}/data/toy-pendulum"),
         (["data", "list"], "toy-pendulum"),
         (["data", "show", "toy-pendulum", "--json"], '"rows": 600'),
-        (["data", "check", f"{bucket}/data/toy-pendulum"], "whole"),
+        (["data", "check", f"{bucket}/data/toy-pendulum"], "verified"),
         (
             ["train", "iql", f"{bucket}/data/toy-pendulum", "hidden=8,8", "--updates=20", "--threads=1"],
             "run",

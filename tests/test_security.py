@@ -173,7 +173,7 @@ TRAINER = """
 import os, sys
 secret = sys.argv[1]
 sys.argv = ["off2on", "train", "bc", "toy-pendulum", "--token", secret, f"https://me:{secret}@lab.org"]
-from off2on.commands.arguments import this_command
+from off2on.commands.arguments import command_line
 from off2on.training.plan import Plan
 from off2on.training.train import train
 import off2on.training.session
@@ -187,7 +187,7 @@ def fault(self, side, inner=off2on.training.session.Session._evaluate):
 
 off2on.training.session.Session._evaluate = fault
 plan = Plan("bc", "toy-pendulum", hyperparameters={"hidden": "16,16", "batch_size": "16"}, updates=20,
-            eval_every=10, eval_episodes=1, threads=1, command=this_command(), track=("mlflow",))
+            eval_every=10, eval_episodes=1, threads=1, command=command_line(), track=("mlflow",))
 train(plan)
 """
 
