@@ -42,16 +42,16 @@ def test_a_quarter_of_the_machine_is_shared_by_its_learners(machine):
 @pytest.mark.parametrize(
     ("groups", "limits", "found"),
     [
-        ("0::/\n", {"memory_budget.max": "max\n"}, 64),
-        ("0::/\n", {"memory_budget.max": f"{8 * 2**30}\n"}, 8),
+        ("0::/\n", {"memory.max": "max\n"}, 64),
+        ("0::/\n", {"memory.max": f"{8 * 2**30}\n"}, 8),
         (
             "0::/job/step\n",
-            {"job/memory_budget.max": f"{6 * 2**30}\n", "job/step/memory_budget.max": "max\n"},
+            {"job/memory.max": f"{6 * 2**30}\n", "job/step/memory.max": "max\n"},
             6,
         ),
-        ("4:memory:/job\n3:cpu:/\n", {"memory/job/memory_budget.limit_in_bytes": f"{5 * 2**30}\n"}, 5),
-        ("4:memory:/host/path\n", {"memory/memory_budget.limit_in_bytes": f"{7 * 2**30}\n"}, 7),
-        ("4:memory:/\n", {"memory/memory_budget.limit_in_bytes": "9223372036854771712\n"}, 64),
+        ("4:memory:/job\n3:cpu:/\n", {"memory/job/memory.limit_in_bytes": f"{5 * 2**30}\n"}, 5),
+        ("4:memory:/host/path\n", {"memory/memory.limit_in_bytes": f"{7 * 2**30}\n"}, 7),
+        ("4:memory:/\n", {"memory/memory.limit_in_bytes": "9223372036854771712\n"}, 64),
     ],
 )
 def test_a_container_has_what_its_control_group_leaves(machine, groups, limits, found):
