@@ -59,10 +59,10 @@ def test_fields_survive_pickling(error: UserError) -> None:
 
 def test_a_located_value_adds_its_location_and_the_corrected_line() -> None:
     value = LocatedValue("0.9", "search.yaml:4", "  expctile: 0.9")
-    with pytest.raises(UnknownName) as caught, value.blamed():
+    with pytest.raises(UnknownName) as caught, value.located():
         raise UnknownName("x", try_="off2on algos", given="expctile", known=KNOWN)
     assert (caught.value.where, caught.value.try_) == ("search.yaml:4", "expectile: 0.9")
-    with pytest.raises(UserError) as caught, LocatedValue("", COMMAND_LINE).blamed(), value.blamed():
+    with pytest.raises(UserError) as caught, LocatedValue("", COMMAND_LINE).located(), value.located():
         raise UserError("x", try_="off2on algos")
     assert (caught.value.where, caught.value.try_) == ("search.yaml:4", "off2on algos")
     assert LocatedValue("", COMMAND_LINE).wrong("x", "", "by: random").try_ == "by=random"

@@ -12,7 +12,7 @@ from searches import OFFLINE
 
 from off2on.errors import UserError
 from off2on.search.reading import read
-from off2on.search.resources import bundles
+from off2on.search.resources import trial_bundles
 from off2on.training.cluster import preflight
 from off2on.training.cluster.placement import Node, Role, format_layout, lay_out, this_machine
 from off2on.training.located_yaml import COMMAND_LINE, LocatedValue
@@ -82,7 +82,9 @@ def test_what_a_trial_takes(
     (tmp_path / "search.yaml").write_text(OFFLINE)
     given = {key: LocatedValue(value, COMMAND_LINE) for key, value in ({"seeds": "3"} | said).items()}
     search = read(tmp_path / "search.yaml", given)
-    assert bundles(search, 2, [node(str(number), *size) for number, size in enumerate(sizes)]) == expected
+    assert (
+        trial_bundles(search, 2, [node(str(number), *size) for number, size in enumerate(sizes)]) == expected
+    )
 
 
 def test_a_role_takes_as_few_nodes_as_it_can_and_only_what_is_free_if_asked():

@@ -56,23 +56,23 @@ MISTAKES: dict[str, tuple[tuple[str, str], list[str], str]] = {
               "expectile: {between: [0.5, 0.95]}"),
     "no-value": (("[0.5, 0.95]", "[]"), ["wrong.yaml:15", "expected a value"], ""),
     "no-data": (("toy-pendulum", "[]"), ["wrong.yaml:2", "expected a value"], ""),
-    "bounds-named": (("[0.5, 0.95]", "{low: 0.5}"), ["wrong.yaml:15", "is no list"],
+    "bounds-named": (("[0.5, 0.95]", "{low: 0.5}"), ["wrong.yaml:15", "is not a list"],
                      "expectile: {between: [LOW, …]}"),
     "one-bound": (("[0.5, 0.95]", "[0.5]"), ["wrong.yaml:15", "two numbers"],
                   "expectile: {between: [LOW, HIGH]}"),
     "log-of-zero": (("[0.5, 10]", "[0, 10]"), ["wrong.yaml:16", "starts at 0", "logarithm"],
                     "beta: {log_between: [0.1, 10]}"),
     "no-own-range": (("actor_lr: default", "discount: default"),
-                     ["wrong.yaml:17", "no search range", "[0, 1]"],
+                     ["wrong.yaml:17", "no default search range", "[0, 1]"],
                      "discount: {one_of: [0.99, …]}"),
     "no-number": (("actor_lr: default", "reward: {between: [0, 1]}"), ["wrong.yaml:17", "takes no numbers"],
                   "reward: {one_of: [return_scale, …]}"),
     "value": (("[0.5, 1]}", "[0.5, -1]}"), ["wrong.yaml:18", "utd", "> 0", "-1"], ""),
     "recipe": (("online.utd: {one_of: [0.5, 1]}", "online.targets: {one_of: [own, random_pair]}"),
                ["wrong.yaml:18", "IQL"], ""),
-    "offline": (("online: 20", "online: 0"), ["wrong.yaml:18", "online.utd", "no online side"],
+    "offline": (("online: 20", "online: 0"), ["wrong.yaml:18", "online.utd", "online phase"],
                 "online: 20k"),
-    "nothing-varies": ((FILE[FILE.index("search:"):], ""), ["wrong.yaml", "varies nothing"],
+    "nothing-varies": ((FILE[FILE.index("search:"):], ""), ["wrong.yaml", "no search dimension"],
                        "search: {actor_lr: default}"),
     "grid": (("trials: 3", "by: grid"), ["wrong.yaml:15", "grid", "between"],
              "expectile: {one_of: [0.5, 0.95]}"),
@@ -106,8 +106,8 @@ def test_a_mistake_is_told_with_its_line(here: Path, mistake: str) -> None:
 
 # fmt: off
 TOGETHER = {
-    "no-simulator": ({"data": "wide"}, ["command line", "wide has no simulator"], "maximise=fqe"),
-    "drop-offline": ({"maximise": "smallest_drop"}, ["command line", "online side, and there is none"],
+    "no-simulator": ({"data": "wide"}, ["command line", "wide has no"], "maximise=fqe"),
+    "drop-offline": ({"maximise": "smallest_drop"}, ["command line", "online phase, and there is none"],
                      "online=20k"),
     "drop-unseen": ({"maximise": "smallest_drop", "online": "200", "eval_every": "50"},
                     ["command line", "first 40 environment steps"], "eval_every=10"),
@@ -119,7 +119,7 @@ TOGETHER = {
     "once": ({"stop_early": "asha", "eval_every": "40"}, ["command line", "one evaluation"], "eval_every=4"),
     "population-stopped": ({"by": "pbt", "stop_early": "asha"}, ["command line", "pbt"], "stop_early=none"),
     "population-bucket": ({"by": "pbt", "out": "s3://b/f"}, ["command line", "s3://b/f"], "by=random"),
-    "for-online": ({"online.utd": "2"}, ["command line", "online.utd", "no online side"], "online=20k"),
+    "for-online": ({"online.utd": "2"}, ["command line", "online.utd", "online phase"], "online=20k"),
     "few": ({"by": "pbt", "trials": "3"}, ["command line", "population of 3"], "trials=8"),
     "grid-size": ({"by": "grid", "trials": "3"}, ["search.yaml:10", "grid"], ""),
 }
@@ -179,8 +179,8 @@ def test_numbers_have_the_type_of_their_hyperparameter(here: Path) -> None:
     text = text.replace("expectile: {between: [0.5, 0.95]}", "batch_size: {between: [16, 1k]}")
     search = made(text.replace(", batch_size: 32", ""))
     drawn = TrialSearcher(search, TrialStore(here, search.names)).suggest("a")["drawn"]
-    (plan,) = search.plans(search.settled(drawn), "000")
-    hp = plan.check().hp
+    (plan,) = search.plans(search.as_text(drawn), "000")
+    hp = plan.check().settings.hp
     assert hp.actor_lr in (1e-4, 3e-4)
     assert hp.batch_size == drawn["batch_size"]
     assert isinstance(hp.batch_size, int)
@@ -193,8 +193,8 @@ def test_a_grid_has_every_setting_once_and_no_value_that_means_nothing(here: Pat
         "  expectile: {one_of: [0.6, 0.7, 0.8]}\n  alpha: {one_of: [1, 2.5]}\n  actor_lr: {one_of: [1e-3]}\n"
     )
     search = made(text)
-    asking, drawn = TrialSearcher(search, TrialStore(here, search.names)), []
-    while (told := asking.suggest(str(len(drawn)))) != TrialSearcher.FINISHED:
+    searcher, drawn = TrialSearcher(search, TrialStore(here, search.names)), []
+    while (told := searcher.suggest(str(len(drawn)))) != TrialSearcher.FINISHED:
         drawn.append(tuple(told["drawn"].items()))
     iql = [(("algorithm", "iql"), ("expectile", e), ("actor_lr", "1e-3")) for e in ("0.6", "0.7", "0.8")]
     td3_bc = [(("algorithm", "td3_bc"), ("alpha", a), ("actor_lr", "1e-3")) for a in ("1", "2.5")]
@@ -226,7 +226,7 @@ def test_what_is_run_lies_within_the_range(
 ) -> None:
     low, high = (float(int(low) + 1), float(int(low * ratio) + 2)) if whole else (low, low * ratio)
     dimension = Dimension("x", kind, (repr(low), repr(high)), whole, LocatedValue("", ""))
-    told = dimension.settled(low + share * (high - low))
+    told = dimension.as_text(low + share * (high - low))
     assert low <= float(told) <= high
     assert not whole or float(told) == int(told)
     assert abs(float(told) - (low + share * (high - low))) <= (0.5 if whole else 1e-5 * high)
@@ -248,19 +248,19 @@ def test_a_score_is_the_mean_over_seeds_and_data_sets() -> None:
 def test_optuna_learns_from_scores_and_from_those_of_an_earlier_command(here: Path) -> None:
     text = OFFLINE.replace("trials: 4", "trials: 60").replace("  actor_lr: default\n", "")
     search = made(text, by="optuna")
-    book = TrialStore(here, search.names)
+    store = TrialStore(here, search.names)
 
-    def distances(asking: TrialSearcher, count: int) -> list[float]:
+    def distances(searcher: TrialSearcher, count: int) -> list[float]:
         found = []
         for _ in range(count):
-            name = f"t{len(book.trials)}"
-            expectile = asking.suggest(name)["drawn"]["expectile"]
+            name = f"t{len(store.trials)}"
+            expectile = searcher.suggest(name)["drawn"]["expectile"]
             found.append(abs(expectile - 0.9))
-            asking.on_trial_complete(name, {SCORE: -found[-1]})
-            book.end(book.trials[-1], {"status": FINISHED, SCORE: -found[-1]})
+            searcher.on_trial_complete(name, {SCORE: -found[-1]})
+            store.end(store.trials[-1], {"status": FINISHED, SCORE: -found[-1]})
         return found
 
-    before = distances(TrialSearcher(search, book), 30)
+    before = distances(TrialSearcher(search, store), 30)
     after = distances(TrialSearcher(search, TrialStore(here, search.names)), 10)
     assert np.mean(before[20:]) < 0.5 * np.mean(before[:10])
     assert np.mean(after) < 0.5 * np.mean(before[:10]), "it does not begin anew"
@@ -291,12 +291,12 @@ def test_there_is_a_ready_search_for_every_family() -> None:
 
 def test_a_population_that_goes_on_is_numbered_anew(here: Path) -> None:
     search = made(OFFLINE, by="pbt")
-    book = TrialStore(search.place, search.names)
-    drawn = TrialSearcher(search, book).everybody()
-    book.end(book["abc_00001"], {"status": FINISHED, SCORE: 0.0})
+    store = TrialStore(search.place, search.names)
+    drawn = TrialSearcher(search, store).draw_population()
+    store.end(store["abc_00001"], {"status": FINISHED, SCORE: 0.0})
     again = TrialSearcher(search, TrialStore(search.place, search.names))
-    assert again.everybody() == [drawn[0], *drawn[2:]]
-    assert [again.book[f"def_{number:05d}"].name for number in range(3)] == ["000", "002", "003"]
+    assert again.draw_population() == [drawn[0], *drawn[2:]]
+    assert [again.store[f"def_{number:05d}"].name for number in range(3)] == ["000", "002", "003"]
 
 
 def test_optuna_that_is_not_installed_is_told(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

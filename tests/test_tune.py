@@ -23,7 +23,7 @@ from off2on.commands.tune import tune
 from off2on.errors import UserError
 from off2on.runs.folder import Run
 from off2on.runs.record import load_run
-from off2on.search.checks import marks
+from off2on.search.checks import count_evaluations
 from off2on.search.reading import read
 from off2on.search.run import run
 from off2on.search.scoring import mean
@@ -195,21 +195,21 @@ def test_a_dry_run_starts_nothing(lab: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def scored(search: Search, **past: list[list[float]]) -> None:
     """Trials that have ended with these scores on the way."""
-    book = TrialStore(search.place, search.names)
-    asking = TrialSearcher(search, book)
+    store = TrialStore(search.place, search.names)
+    searcher = TrialSearcher(search, store)
     for name, scores in past.items():
-        asking.suggest(name)
-        book.trials[-1].scores = scores
+        searcher.suggest(name)
+        store.trials[-1].scores = scores
         counted = dict.fromkeys(("seeds", "updates", "env_steps", "episodes", "seconds"), 1)
-        book.end(
-            book.trials[-1], {"status": FINISHED, SCORE: scores[-1][1], "low": "", "high": "", **counted}
+        store.end(
+            store.trials[-1], {"status": FINISHED, SCORE: scores[-1][1], "low": "", "high": "", **counted}
         )
 
 
 @pytest.mark.slow
 def test_a_trial_that_does_worse_than_others_is_stopped_early(here: Path, ray_session: None) -> None:
     search = made(OFFLINE, stop_early="asha", trials="2", updates="60", seeds="2")
-    assert marks(search) == (3, 0)
+    assert count_evaluations(search) == (3, 0)
     scored(search, before=[[1, 0.0], [2, 0.0], [3, 0.0]])  # a pendulum's return is never so high
     trials = run(search, jobs=1, resume=False)
     assert [trial.outcome["status"] for trial in trials] == [FINISHED, STOPPED]
@@ -278,7 +278,7 @@ def test_a_trial_that_fails_stops_no_other(here: Path, ray_session: None) -> Non
     search = made(text, trials="2", updates="20")
     # What was drawn for the first is no value, which is found out only when it begins.
     drawn = {"expectile": 0.7, "actor_lr": "-1"}
-    TrialStore(search.place, search.names).add("first", drawn, search.settled(drawn))
+    TrialStore(search.place, search.names).add("first", drawn, search.as_text(drawn))
     trials = run(search, jobs=1, resume=False)
     assert [trial.outcome["status"] for trial in trials] == ["failed", FINISHED]
     row = table(search.folder)[0]

@@ -1,4 +1,4 @@
-"""A comparison's file: handovers, ways across, and the runs that they make together.
+"""The file of a comparison: handovers, variants of the online phase, and their runs.
 
     out: runs/handover
     seeds: 3
@@ -9,7 +9,8 @@
       append: --strategy append
       warm start: --strategy warm_start --warm-up 1k
 
-Words are those of ``off2on train``. Each handover is learned once per seed, and every way sets out from it.
+Values are arguments of ``off2on train``. Each handover is trained once per seed; every variant, listed under
+`ways`, starts from it.
 """
 
 import re
@@ -35,55 +36,57 @@ KEYS = ("out", "seeds", "handovers", "online", "ways")
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a file says.
+    """A comparison, as its file defines it.
 
     Attributes:
         path: The file.
-        out: Where its runs and its page go.
-        seeds: How many of each.
-        handovers: Name to words.
-        ways: Name to words.
-        online: Words that stand in front of those of every way.
+        out: Folder of its runs and its report.
+        seeds: Number of seeds of each run.
+        handovers: Names to arguments of the offline phase.
+        ways: Names of variants to arguments of the online phase.
+        online: Arguments that precede those of every variant.
     """
 
     path: Path
     out: Path
     seeds: int
     handovers: Mapping[str, LocatedValue]
-    ways: Mapping[str, LocatedValue]
+    variants: Mapping[str, LocatedValue]
     online: str = ""
 
-    def plan(self, handover: str, way: str | None, seed: int) -> "Plan":
-        """The run of a way from a handover; without a way, the one that makes it."""
-        if way is None:
+    def plan(self, handover: str, variant: str | None, seed: int) -> "Plan":
+        """Return the plan of a variant from a handover; without a variant, that of the offline run."""
+        if variant is None:
             return self._plan(self.handovers[handover], "", self._place(handover, "offline", seed))
         start = shlex.join(["--from", str(self.plan(handover, None, seed).folder)])
-        return self._plan(self.ways[way], f"{start} {self.online}", self._place(handover, way, seed))
+        return self._plan(
+            self.variants[variant], f"{start} {self.online}", self._place(handover, variant, seed)
+        )
 
     def refusals(self) -> dict[tuple[str, str], str]:
-        """Checks every run before any is made, and says which ways a handover cannot take, and why.
+        """Check every run before the first starts; return the excluded pairs with the reasons.
 
         Raises:
-            UserError: Something that is said cannot be; names the line.
+            UserError: A setting is wrong; has the line of the file.
         """
         refused = {}
         for handover, start in self.handovers.items():
             if self._plan(start, "", self._place(handover, "offline", 0)).online:
-                raise start.wrong("a handover is made offline, and this line has --online.")
-            for way, across in self.ways.items():
+                raise start.wrong("a handover is an offline run, and this line has --online.")
+            for variant, across in self.variants.items():
                 try:
-                    self._plan(across, f"{start.text} {self.online}", self._place(handover, way, 0))
+                    self._plan(across, f"{start.text} {self.online}", self._place(handover, variant, 0))
                 except OnlineSettingsError as error:
-                    refused[handover, way] = error.what
+                    refused[handover, variant] = error.what
         return refused
 
-    def _place(self, handover: str, way: str, seed: int) -> list[str]:
-        return ["--out", str(self.out / _slug(handover) / _slug(way)), "--seed", str(seed)]
+    def _place(self, handover: str, variant: str, seed: int) -> list[str]:
+        return ["--out", str(self.out / _slug(handover) / _slug(variant)), "--seed", str(seed)]
 
     def _plan(self, item: LocatedValue, before: str, after: list[str]) -> "Plan":
-        """The plan of a command line of the file, checked."""
+        """Return the checked plan of a command line of the file."""
         words = [*shlex.split(f"{before} {item.text}"), *after]
-        with item.blamed():
+        with item.located():
             try:
                 params = train.make_context("train", list(words)).params
             except click.ClickException as error:
@@ -96,54 +99,56 @@ class Comparison:
 
 
 def read(path: Path) -> Comparison:
-    """Reads a comparison's file.
+    """Read the file of a comparison.
 
     Raises:
-        UserError: It is not there, is no YAML, or says something that a comparison does not know.
+        UserError: The file does not exist, is not YAML, or has an unknown key.
     """
     told = read_file(path).items
     for key, each in told.items():
         if key not in KEYS:
-            with each.blamed():
+            with each.located():
                 raise UserError(
                     f"a comparison has no '{key}'.", f"All: {' '.join(KEYS)}", given=key, known=KEYS
                 )
     for key in ("handovers", "ways"):
         if key not in told:
-            raise UserError(f"{path} has no {key}.", "Expected NAME: words of `off2on train`, a line each.")
+            raise UserError(f"{path} has no {key}.", "Expected lines NAME: ARGUMENTS of `off2on train`.")
     out = told["out"].text if "out" in told else str(Path("runs") / path.stem)
     if "://" in out:
         raise told["out"].wrong(
-            f"a comparison is made on this machine, and {out} is not.", "Expected a folder."
+            f"a comparison runs on this machine, and {out} is in a bucket.", "Expected a folder."
         )
-    online, ways = told["online"].text if "online" in told else "", _lines(told["ways"])
-    for way in ways.values():
-        if not {"--online", "--new-data"} & _options(f"{online} {way.text}"):
-            raise way.wrong("this way has no online side.", "", "online: --online 5k")
+    online, variants = told["online"].text if "online" in told else "", _lines(told["ways"])
+    for variant in variants.values():
+        if not {"--online", "--new-data"} & _options(f"{online} {variant.text}"):
+            raise variant.wrong("this variant has no online phase.", "", "online: --online 5k")
     return Comparison(
         path=path,
         out=Path(out),
         seeds=told["seeds"].whole("seeds", least=1) if "seeds" in told else 3,
         handovers=_lines(told["handovers"]),
-        ways=ways,
+        variants=variants,
         online=online,
     )
 
 
 def _lines(block: LocatedValue) -> dict[str, LocatedValue]:
-    """Names to a line of words each; every name has a folder of its own."""
+    """Return names to lines of arguments; check that every name has its own folder."""
     if not block.items:
-        raise block.wrong("expected lines NAME: words of `off2on train`.")
+        raise block.wrong("expected lines NAME: ARGUMENTS of `off2on train`.")
     folders: dict[str, str] = {}
     for name, item in block.items.items():
         if not isinstance(item.value, str):
-            raise item.wrong("expected a line of words here.", "As `off2on train` takes them.")
+            raise item.wrong("expected a line of arguments.", "Those of `off2on train`.")
         for option in ("--seed", "--seeds", "--out", "--from"):
             if option in _options(item.value):
-                raise item.wrong(f"{option} is the comparison's to say: every way has the same.")
+                raise item.wrong(f"{option} is set by the comparison, the same for every variant.")
         other = folders.setdefault(_slug(name), name)
         if other != name:
-            raise item.wrong(f"'{name}' would have the folder of '{other}'.", "Names must differ in letters.")
+            raise item.wrong(
+                f"'{name}' and '{other}' would have the same folder.", "Names must differ in letters."
+            )
     return block.items
 
 

@@ -1,4 +1,4 @@
-"""``off2on compare``: ways across from the same handovers, and one page about them."""
+"""``off2on compare``: variants of the online phase from the same handovers, and a report."""
 
 import os
 import subprocess
@@ -13,26 +13,28 @@ from off2on.commands.output import ProgressLine, print_line
 from off2on.errors import LearnerDied, UserError
 
 
-@click.command(short_help="Ways across from the same handovers, side by side.")
+@click.command(short_help="Compare variants of the online phase from the same handovers.")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--jobs", type=click.IntRange(min=1), default=1, metavar="N", help="Runs at once.  [1]")
-@click.option("--report-only", is_flag=True, help="Only make the page and the table of what is there.")
-@click.option("--queue", type=int, hidden=True, help="One of the jobs: the file descriptor of its pipe.")
+@click.option("--jobs", type=click.IntRange(min=1), default=1, metavar="N", help="Runs at a time.  [1]")
+@click.option("--report-only", is_flag=True, help="Only write the report and the table of the existing runs.")
+@click.option(
+    "--queue", type=int, hidden=True, help="For the processes of --jobs: file descriptor of the pipe."
+)
 def compare(file: Path, jobs: int, report_only: bool, queue: int | None) -> None:
-    """Run every way of FILE from every handover of it, and compare.
+    """Run every variant of FILE from every handover, and compare them.
 
-    FILE is YAML: `handovers` and `ways` have lines NAME: words of `off2on train`; see
-    tune_configs/handover.yaml. Runs that are there are not made again, one that was interrupted goes
-    on, so the same command continues. Ends with a page and with scores.csv, one row per run.
+    FILE is YAML: `handovers` and `ways` have lines NAME: ARGUMENTS of `off2on train`; see
+    tune_configs/handover.yaml. The same command continues: finished runs are kept, interrupted ones
+    are resumed. Writes a report and scores.csv, one row per run.
     """
     comparison = read(file)
     with ProgressLine() as ticker:
-        ticker.show(f"checking {len(comparison.handovers)} handovers × {len(comparison.ways)} ways …")
+        ticker.show(f"checking {len(comparison.handovers)} handovers × {len(comparison.variants)} variants …")
         refused = comparison.refusals()
     if queue is not None:
         sys.exit(_runs(comparison, refused, queue) > 0)
-    for (handover, way), why in refused.items():
-        click.echo(f"left out: {handover} × {way}: {why}", err=True)
+    for (handover, variant), why in refused.items():
+        click.echo(f"left out: {handover} × {variant}: {why}", err=True)
     failed = False if report_only else _in_processes(comparison, file, jobs)
     from off2on.reports.comparison import write_comparison
 
@@ -45,17 +47,17 @@ def compare(file: Path, jobs: int, report_only: bool, queue: int | None) -> None
 
 
 def _in_processes(comparison: Comparison, file: Path, jobs: int) -> bool:
-    """Makes the runs that are missing; whether any failed."""
+    """Make the missing runs; return True if any failed."""
     from datasets_io.ingestion.workspace import exclusive_lock
 
     comparison.out.mkdir(parents=True, exist_ok=True)
     under_way = UserError(
-        f"another comparison is under way in {comparison.out}.",
-        "Of one that was killed alone, the jobs go on until all is done.",
+        f"another comparison is running in {comparison.out}.",
+        "If it was killed, its jobs continue until all runs are done.",
         f"off2on compare {comparison.path} --report-only",
     )
     with exclusive_lock(comparison.out / ".lock", under_way) as lock:  # the jobs share it
-        # All jobs read from one pipe, so that whoever is free takes the next handover: some take hours.
+        # All jobs read from one pipe: a free job takes the next handover, as some take hours.
         queue, pairs = os.pipe()
         os.write(pairs, b"".join(number.to_bytes(2) for number in range(len(_pairs(comparison)))))
         os.close(pairs)
@@ -73,41 +75,44 @@ def _pairs(comparison: Comparison) -> list[tuple[str, int]]:
 def _folders(
     comparison: Comparison, refused: dict[tuple[str, str], str]
 ) -> tuple[dict[tuple[str, str], list[Path]], dict[tuple[str, str], str]]:
-    """Where the runs of each pair are, and why those are not that could not be begun."""
+    """Return the folders of the runs of each pair, and the reasons of missing ones."""
     cells: dict[tuple[str, str], list[Path]] = {}
     left_out = dict(refused)
     for handover in comparison.handovers:
-        for way in comparison.ways:
-            for seed in range(comparison.seeds if (handover, way) not in refused else 0):
+        for variant in comparison.variants:
+            for seed in range(comparison.seeds if (handover, variant) not in refused else 0):
                 try:
-                    folder = comparison.plan(handover, way, seed).folder
-                    cells.setdefault((handover, way), []).append(folder)
-                except UserError as error:  # its handover was not made
-                    left_out[handover, way] = f"seed {seed}: {error.what}"
+                    folder = comparison.plan(handover, variant, seed).folder
+                    cells.setdefault((handover, variant), []).append(folder)
+                except UserError as error:  # its handover does not exist
+                    left_out[handover, variant] = f"seed {seed}: {error.what}"
     return cells, left_out
 
 
 def _runs(comparison: Comparison, refused: dict[tuple[str, str], str], queue: int) -> int:
-    """Handovers from the queue with all that sets out from them; how many runs failed."""
+    """Run handovers from the queue and their variants; return the number of failed runs."""
     from off2on.runs.numbers import duration
-    from off2on.training.process import quiet, ray_started
+    from off2on.training.process import ray_started, redirect_output
 
     pairs, out = _pairs(comparison), comparison.out
-    total = len(pairs) * (1 + len(comparison.ways)) - len(refused) * comparison.seeds
+    total = len(pairs) * (1 + len(comparison.variants)) - len(refused) * comparison.seeds
     started, before, failed = time.monotonic(), _finished(out), 0
 
     def left() -> str:
-        """How long all jobs together still take, if they go on as they did since this one began."""
+        """Return the estimated remaining time of all jobs, at the rate since this one began."""
         done = _finished(out)
         seconds = (time.monotonic() - started) * (total - done) / max(1, done - before)
         return f" · about {duration(seconds)} left" if done < total else ""
 
-    # One Ray for all runs: to start it takes as long as a short one.
-    with quiet(out / "log.txt") as terminal, ray_started(None, 0):
+    # One Ray for all runs: starting it takes as long as a short run.
+    with redirect_output(out / "log.txt") as terminal, ray_started(None, 0):
         while number := os.read(queue, 2):
             handover, seed = pairs[int.from_bytes(number)]
-            for way in (None, *(way for way in comparison.ways if (handover, way) not in refused)):
-                told = _run(comparison, handover, way, seed)
+            for variant in (
+                None,
+                *(variant for variant in comparison.variants if (handover, variant) not in refused),
+            ):
+                told = _run(comparison, handover, variant, seed)
                 failed += told.startswith("failed")
                 if told:
                     click.echo(told + left(), terminal)
@@ -115,19 +120,19 @@ def _runs(comparison: Comparison, refused: dict[tuple[str, str], str], queue: in
 
 
 def _finished(out: Path) -> int:
-    """How many runs are: each has its policy then."""
+    """Return the number of finished runs: those with a policy."""
     return sum(1 for _ in out.glob("*/*/*/*/policy.pt"))
 
 
-def _run(comparison: Comparison, handover: str, way: str | None, seed: int) -> str:
-    """Makes a run, unless it is there, and says how it went."""
+def _run(comparison: Comparison, handover: str, variant: str | None, seed: int) -> str:
+    """Make a run, unless it is finished, and return a line about its result."""
     from off2on.runs.numbers import duration, points
     from off2on.runs.record import load_run, read_metadata
     from off2on.training.train import train
 
-    name, started = f"{handover} × {way or 'offline'} × seed {seed}", time.monotonic()
+    name, started = f"{handover} × {variant or 'offline'} × seed {seed}", time.monotonic()
     try:
-        plan = comparison.plan(handover, way, seed)
+        plan = comparison.plan(handover, variant, seed)
         there = (plan.folder / "run.yaml").is_file()
         if there and read_metadata(plan.folder)["status"] == "finished":
             return ""
@@ -137,7 +142,7 @@ def _run(comparison: Comparison, handover: str, way: str | None, seed: int) -> s
         curve = load_run(train(plan, resume=there)).curve
     except (UserError, LearnerDied) as error:
         return f"failed  {name}: {error}"
-    except Exception as error:  # a fault of ours: training has written its traceback
+    except Exception as error:  # an internal error: training has written its traceback
         return f"failed  {name}: {type(error).__name__}: {error}; see {plan.folder / 'log.txt'}"
     drop = "" if curve.drop is None else f" · drop {points(curve.drop)}"
     took = duration(time.monotonic() - started)

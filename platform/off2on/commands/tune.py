@@ -1,4 +1,4 @@
-"""``off2on tune``: a search, and what came of it."""
+"""``off2on tune``: run a search and report its results."""
 
 import logging
 from pathlib import Path
@@ -19,14 +19,20 @@ if TYPE_CHECKING:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.argument("words", nargs=-1, metavar="[NAME=VALUE …]")
 @click.option("--jobs", type=click.IntRange(min=1), default=1, metavar="N", help="Trials at a time.  [1]")
-@click.option("--address", metavar="HOST:PORT", help="Of a Ray cluster to join.")
+@click.option("--address", metavar="HOST:PORT", help="Address of a Ray cluster to join.")
 @click.option(
-    "--wait", type=parse_count, default="0", metavar="N", help="Minutes for a cluster to have room.  [0]"
+    "--wait",
+    type=parse_count,
+    default="0",
+    metavar="N",
+    help="Minutes to wait for nodes of the cluster.  [0]",
 )
-@click.option("--track", metavar="NAME", multiple=True, help="Tell wandb or mlflow of every run too.")
-@click.option("--report-only", is_flag=True, help="Only make best.yaml and the page of what is there.")
-@click.option("--resume", is_flag=True, help="Go on where the search of this file stopped.")
-@click.option("--dry-run", is_flag=True, help="Check everything, print the search, start nothing.")
+@click.option("--track", metavar="NAME", multiple=True, help="Log every run to wandb or mlflow too.")
+@click.option(
+    "--report-only", is_flag=True, help="Only write best.yaml and the report of the existing trials."
+)
+@click.option("--resume", is_flag=True, help="Continue the search of this file.")
+@click.option("--dry-run", is_flag=True, help="Check and print the search without starting it.")
 def tune(
     file: Path,
     words: tuple[str, ...],
@@ -38,10 +44,10 @@ def tune(
     resume: bool,
     dry_run: bool,
 ) -> None:
-    """Run the trials that FILE describes, and say which is best.
+    """Run the trials of the search in FILE, and report the best.
 
-    FILE is YAML: what to train, what varies, and what to maximise; see tune_configs. NAME=VALUE are keys of
-    the file (trials=8), or hyperparameters that are to be fixed. Ends with trials.csv, best.yaml and a page.
+    FILE is YAML: what to train, the search space and the objective; see tune_configs. NAME=VALUE are keys of
+    the file (trials=8) or fixed hyperparameters. Writes trials.csv, best.yaml and a report.
     """
     from off2on.search.reading import read
     from off2on.training.process import cluster_address
@@ -59,18 +65,18 @@ def tune(
         from off2on.search.checks import check
         from off2on.search.searcher import require_packages
 
-        # RLlib's advice on a configuration that users do not write.
+        # RLlib warns of a configuration that users do not write.
         logging.getLogger("ray.rllib.algorithms.algorithm_config").setLevel(logging.ERROR)
         check(search, jobs)
         require_packages(search)
     runs = search.trials * search.seeds * len(search.data)
     if dry_run:
         print_table(_rows(search.as_dict()))
-    from off2on.search.resources import joined
+    from off2on.search.resources import joined_cluster
 
-    with joined(search, jobs, lambda text: click.echo(text, err=not dry_run), 60.0 * wait):
+    with joined_cluster(search, jobs, lambda text: click.echo(text, err=not dry_run), 60.0 * wait):
         if dry_run:
-            told = f"all is well; nothing was started. It would make {runs} runs in {search.place}"
+            told = f"the checks passed; nothing was started. The search has {runs} runs in {search.place}"
             click.echo(told, err=True)
             return
         from off2on.search.run import run
@@ -78,31 +84,29 @@ def tune(
         try:
             trials = run(search, jobs, resume)
         except KeyboardInterrupt:
-            click.echo("interrupted; to go on, without what has ended:", err=True)
+            click.echo("interrupted; to resume:", err=True)
             click.echo(f"  {command_line()} --resume", err=True)
             raise click.exceptions.Exit(130) from None
     print_line("trials", str(search.place / "trials.csv"))
     if not any(trial.outcome["status"] == "finished" for trial in trials):
-        click.echo(f"no trial finished; why is in {search.place / 'trials'}/*/log.txt", err=True)
+        click.echo(f"no trial finished; the reasons are in {search.place / 'trials'}/*/log.txt", err=True)
         raise click.exceptions.Exit(1)
     _report(search)
 
 
 def _report(search: "Search") -> None:
-    """What came of a search, on stdout."""
+    """Write the report of a search and print its paths."""
     from off2on.reports.search import write_findings
 
     page, best = write_findings(search.place)
     print_line("best", str(best))
     if search.by == "pbt":
-        click.echo(
-            "these are the values at the end; `taken_over` in run.yaml says how they came about", err=True
-        )
+        click.echo("these are the final values; `taken_over` in run.yaml has their history", err=True)
     print_line("report", str(page))
 
 
 def _rows(told: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """Every key of a search with its value and where that was said."""
+    """Return a table of the keys of a search with values and origins."""
     rows = [("key", "value", "origin")]
     for name, each in told.items():
         if name in ("with", "search"):
@@ -113,7 +117,7 @@ def _rows(told: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def _words(value: Any) -> str:
-    """Lists with commas; a range as in the file."""
+    """Format a value: lists with commas, a range as in the file."""
     if isinstance(value, dict):
         return ", ".join(f"{word} {_words(values)}" for word, values in value.items())
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,4 +1,4 @@
-"""Searches: a YAML file says what varies, Ray Tune runs the trials, each of several seeds.
+"""Hyperparameter searches: a YAML file defines the search space, Ray Tune runs trials of several seeds.
 
 reading.py  from a file to a search        ranges.py   what varies, and in which range
 spec.py     what a search is               names.py    whose a name is

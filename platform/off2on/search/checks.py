@@ -1,4 +1,4 @@
-"""That a search can be: every value of every name tried in a plan before the first process starts."""
+"""Check a search before it starts: every value of every dimension is checked in a plan."""
 
 import os
 from typing import Any
@@ -15,43 +15,43 @@ from off2on.errors import (
 )
 from off2on.recipe.hyperparameters import PRESET
 from off2on.runs.curve import EARLY
-from off2on.search.names import OF_ONLINE, OF_STRATEGY, applies, owners, unknown_name
+from off2on.search.names import OF_ONLINE, OF_STRATEGY, has_setting, owners, unknown_name
 from off2on.search.spec import KEYS, LISTED, Dimension, Search
 from off2on.training.located_yaml import LocatedValue
 from off2on.training.trackers import check_trackers
 
 ONLINE_MEASURES = ("smallest_drop", "area")
 ROWS = ("normalise_obs", "reward", "augment", "preset")
-"""What says what the rows are, not what the networks are."""
+"""Settings that change the transitions and not the networks."""
 
 
 def check(search: Search, jobs: int = 1) -> None:
-    """Everything that can be known before it starts.
+    """Check everything that can be checked before the search starts.
 
     Args:
         search: The search.
         jobs: Trials at a time.
 
     Raises:
-        UserError: What cannot be, and in which line it is asked for.
+        UserError: A setting is wrong; has the line of the file.
     """
     _check_machine(search, jobs)
     _check_online(search)
     _check_fixed(search)
     _check_ways(search)
-    if "track" in search.said:
-        with search.said["track"].blamed():
+    if "track" in search.located:
+        with search.located["track"].located():
             check_trackers(search.options["track"])
     for name in search.data:
         from datasets_io import open_shards
 
-        with search.said["data"].blamed():
+        with search.located["data"].located():
             open_shards(name)
     _check_plans(search)
 
 
-def marks(search: Search) -> tuple[int, int]:
-    """Evaluations of a run, and how many of them come before the first that has a score."""
+def count_evaluations(search: Search) -> tuple[int, int]:
+    """Return the number of evaluations of a run, and how many come before the first with a score."""
     offline, online = search.plans(first(search), "0")[0].evaluations()
     every = len(offline) + (1 + len(online) if online else 0)
     unscored = {"fqe": every - 1, "smallest_drop": len(offline), "area": len(offline)}
@@ -59,128 +59,130 @@ def marks(search: Search) -> tuple[int, int]:
 
 
 def first(search: Search) -> dict[str, str]:
-    """The first value of everything that is searched."""
-    return search.settled({d.name: _ends(d)[0] for d in search.dimensions})
+    """Return the first value of every dimension."""
+    return search.as_text({d.name: _extremes(d)[0] for d in search.dimensions})
 
 
-def _ends(dimension: Dimension) -> list[Any]:
-    """What is to be tried of a dimension: all that is listed, or both bounds."""
+def _extremes(dimension: Dimension) -> list[Any]:
+    """Return the values of a dimension to check: all listed ones, or both bounds."""
     return list(dimension.values) if dimension.kind == "one_of" else list(dimension.bounds)
 
 
 def _check_machine(search: Search, jobs: int) -> None:
-    """Learners have a core each, and so have trials; of a cluster, `room` finds out."""
+    """Check that learners and trials have a core each; `resources` checks a cluster."""
     if search.address is not None:
         return
     cores = os.cpu_count() or 1
     learners = search.processes("learners")
     if learners > cores:
-        raise search.said["learners"].wrong(
+        raise search.located["learners"].wrong(
             f"{learners} learners need {learners} cores; this machine has {cores}.",
-            f"Runs of a trial that go forward together: {search.abreast}, with as many learners each.",
+            f"Runs of a trial in parallel: {search.concurrent_runs}, each with its learners.",
             "learners: 0",
         )
     if (threads := search.options["threads"]) > cores:
-        raise search.said["threads"].wrong(
+        raise search.located["threads"].wrong(
             f"{threads} threads need {threads} cores; this machine has {cores}.", "", "threads: 1"
         )
     if jobs * max(1, learners) > cores:
         raise UserError(
             f"--jobs {jobs} needs {jobs * max(1, learners)} cores; this machine has {cores}.",
-            "A trial takes one, or one for each of its learners.",
+            "A trial needs one core, or one for each of its learners.",
             f"off2on tune {search.path} --jobs {max(1, cores // max(1, learners))}",
         )
 
 
 def _check_online(search: Search) -> None:
-    """What matters online only, needs an online side."""
+    """Check that settings of the online phase have one."""
     if search.options.get("online", 0):
         return
     if search.maximise in ONLINE_MEASURES:
-        raise search.said["maximise"].wrong(
-            f"{search.maximise} is of the online side, and there is none.", "", "online: 20k"
+        raise search.located["maximise"].wrong(
+            f"{search.maximise} needs an online phase, and there is none.", "", "online: 20k"
         )
-    asked = {d.name: d.said for d in search.dimensions}
-    asked |= {name: search.said["with"].items[name] for name in search.fixed}
-    for name, said in asked.items():
+    asked = {d.name: d.located for d in search.dimensions}
+    asked |= {name: search.located["with"].items[name] for name in search.fixed}
+    for name, located in asked.items():
         if name == "strategy" or name.startswith((OF_ONLINE, OF_STRATEGY)):
-            raise said.wrong(f"{name} matters online, and there is no online side.", "", "online: 20k")
+            raise located.wrong(f"{name} applies to the online phase, and there is none.", "", "online: 20k")
 
 
 def _check_fixed(search: Search) -> None:
-    """What is under `with` is known to somebody, and not searched too."""
+    """Check that fixed values are known to an algorithm or strategy, and are not searched too."""
     pairs = [(algorithm, strategy) for algorithm in search.algorithms for strategy in search.strategies]
     for name in search.fixed:
-        said = search.said["with"].items[name]
+        located = search.located["with"].items[name]
         if name in search.names:
-            raise said.wrong(
-                f"'{name}' is both fixed and searched.", "Leave it out under with, or under search."
+            raise located.wrong(
+                f"'{name}' is both fixed and searched.", "Remove it under with or under search."
             )
-        if not any(applies(name, *pair) for pair in pairs):
-            with said.blamed():
-                keys = () if ":" in said.origin else KEYS  # said on the command line
+        if not any(has_setting(name, *pair) for pair in pairs):
+            with located.located():
+                keys = () if ":" in located.origin else KEYS  # given on the command line
                 raise unknown_name(name, search.algorithms, search.strategies, keys)
 
 
 def _check_ways(search: Search) -> None:
-    """The way of searching, what ends trials early, and what is maximised go together."""
-    early = search.said.get("stop_early", LocatedValue("", str(search.path)))
+    """Check that the search method, the rule for early stopping and the objective are compatible."""
+    early = search.located.get("stop_early", LocatedValue("", str(search.path)))
     if search.maximise == "fqe" and search.stop_early == "asha":
         raise early.wrong(
-            "an estimate is made of the policy at the end, so that no trial can be stopped before.",
+            "an offline estimate needs the final policy, so no trial can be stopped early.",
             "",
             "stop_early: none",
         )
     if search.by == "pbt":
         if search.stop_early != "none":
             raise early.wrong(
-                "pbt replaces what does badly; nothing else can stop it.", "", "stop_early: none"
+                "pbt replaces bad trials itself and cannot be combined with stop_early.",
+                "",
+                "stop_early: none",
             )
         _check_population(search)
     if len(search.data) > 1 and search.maximise == "fqe":
-        raise search.said["data"].wrong(
+        raise search.located["data"].wrong(
             "estimates on different data sets have no common scale.",
             "Expected one data set.",
             f"data: {search.data[0]}",
         )
     if search.maximise == "smallest_drop":
         _check_drop(search)
-    every, unscored = marks(search)
+    every, unscored = count_evaluations(search)
     if every - unscored < 2 and (search.stop_early == "asha" or search.by == "pbt"):
-        said = early if search.stop_early == "asha" else search.said["by"]
-        raise said.wrong(
-            f"with one evaluation of {search.maximise} there is nothing to go by before the end.",
+        located = early if search.stop_early == "asha" else search.located["by"]
+        raise located.wrong(
+            f"with one evaluation of {search.maximise} no trial can be compared before its end.",
             "Expected several, or fewer updates between two.",
             f"eval_every: {max(1, search.options.get('updates', 1_000_000) // 10)}",
         )
 
 
 def _check_drop(search: Search) -> None:
-    """A drop is looked for early, and can be seen only where the policy is evaluated after updates."""
+    """Check that there is an evaluation in the steps in which a drop is measured."""
     plan = search.plans(first(search), "checked")[0]
     early = EARLY * plan.online
     if not any(1 < step <= early for step in plan.evaluations()[1]):
-        raise search.said["maximise"].wrong(
-            f"a drop is looked for in the first {early:g} environment steps, and nothing is evaluated there.",
-            "Every trial would have the same: none.",
+        raise search.located["maximise"].wrong(
+            f"the first {early:g} environment steps, in which the drop is measured, have no evaluation.",
+            "All trials would have the same drop, 0.",
             f"eval_every: {max(1, plan.online // 20)}",
         )
 
 
 def _check_population(search: Search) -> None:
-    """PBT gives a trial the networks of another: what is searched may not change what they are."""
+    """Check that no dimension of PBT changes the networks, which trials copy from each other."""
     if isinstance(search.place, Location):
-        raise search.said["out"].wrong(
+        raise search.located["out"].wrong(
             f"pbt copies runs within a folder, and {search.place} is a bucket.",
             "",
             "by: random",
         )
     if search.maximise == "fqe":
-        raise search.said["maximise"].wrong(
-            "pbt needs scores on the way, and an estimate is made at the end."
+        raise search.located["maximise"].wrong(
+            "pbt needs intermediate scores, and an offline estimate is made at the end."
         )
     if search.trials < 4:
-        raise search.said.get("trials", search.said["by"]).wrong(
+        raise search.located.get("trials", search.located["by"]).wrong(
             f"a population of {search.trials} has no better quarter to copy.", "", "trials: 8"
         )
     for d in search.dimensions:
@@ -189,15 +191,15 @@ def _check_population(search: Search) -> None:
             or d.name.startswith((OF_ONLINE, OF_STRATEGY))
             or not _keeps_networks(search, d.name)
         ):
-            raise d.said.wrong(
-                f"pbt cannot search {d.name}: what was learned with one value of it fits no other.",
-                "A member of the population goes on from the checkpoint of another.",
+            raise d.located.wrong(
+                f"pbt cannot search {d.name}: networks trained with one value do not fit another.",
+                "A member of the population continues from the checkpoint of another.",
                 "by: random",
             )
 
 
 def _keeps_networks(search: Search, name: str) -> bool:
-    """Whether the networks have the same shapes whatever the value, and read the same rows."""
+    """Return True if the shapes of the networks and the transitions are the same for all values."""
     import gymnasium as gym
     import numpy as np
 
@@ -206,60 +208,62 @@ def _keeps_networks(search: Search, name: str) -> bool:
     recipe = find_algorithm(search.algorithms[0])
     spaces = {"continuous": gym.spaces.Box(-1, 1, (2,)), "discrete": gym.spaces.Discrete(3)}
     (dimension,) = (d for d in search.dimensions if d.name == name)
-    fixed = {n: v for n, v in search.fixed.items() if applies(n, search.algorithms[0], search.strategies[0])}
+    fixed = {
+        n: v for n, v in search.fixed.items() if has_setting(n, search.algorithms[0], search.strategies[0])
+    }
     fixed = {n: v for n, v in fixed.items() if not n.startswith((OF_ONLINE, OF_STRATEGY))}
 
     def shapes(value: object) -> list[tuple[str, tuple[int, ...]]]:
-        with dimension.said.blamed():
+        with dimension.located.located():
             hp = recipe.Hyperparameters.parse(fixed | {name: value}, search.algorithms[0])
         nets = recipe.build_nets(gym.spaces.Box(-np.inf, np.inf, (3,)), spaces[recipe.actions], hp)
         return [(key, tuple(value.shape)) for key, value in nets.state_dict().items()]
 
-    first, *others = map(shapes, _ends(dimension))
+    first, *others = map(shapes, _extremes(dimension))
     return all(other == first for other in others)
 
 
 def _check_plans(search: Search) -> None:
-    """Every value alone, then in a plan with the first of all others, for each algorithm and strategy."""
-    base = {d.name: _ends(d)[0] for d in search.dimensions}
-    varied = [(d, value) for d in search.dimensions if d.name not in LISTED for value in _ends(d)]
+    """Check every value alone, then in a plan with the first of all others, per algorithm and strategy."""
+    base = {d.name: _extremes(d)[0] for d in search.dimensions}
+    read_dimension = [(d, value) for d in search.dimensions if d.name not in LISTED for value in _extremes(d)]
     pairs = [(algorithm, strategy) for algorithm in search.algorithms for strategy in search.strategies]
     for pair in pairs:
         for name, value in search.fixed.items():
-            with search.said["with"].items[name].blamed():
+            with search.located["with"].items[name].located():
                 _parse(name, value, *pair)
-        for dimension, value in varied:
-            with dimension.said.blamed():
-                _parse(dimension.name, dimension.settled(value), *pair)
+        for dimension, value in read_dimension:
+            with dimension.located.located():
+                _parse(dimension.name, dimension.as_text(value), *pair)
     for pair in pairs:
         who = dict(zip(LISTED, pair, strict=True))
-        _check_plan(search, search.settled(base | who), None)
-        for dimension, value in varied:
-            values = search.settled(base | who | {dimension.name: value})
+        _check_plan(search, search.as_text(base | who), None)
+        for dimension, value in read_dimension:
+            values = search.as_text(base | who | {dimension.name: value})
             if dimension.name in values:
-                _check_plan(search, values, dimension.said)
+                _check_plan(search, values, dimension.located)
 
 
 def _parse(name: str, value: str, algorithm: str, strategy: str) -> None:
-    """That a single value has its type and lies in its range, if the name means anything here."""
+    """Check type and range of a single value, if the algorithm or strategy has the name."""
     if name == PRESET:
         find_algorithm(algorithm).Hyperparameters.parse({PRESET: value}, algorithm)
     for kind, rest in owners(name, algorithm, strategy)[:1]:
         kind.parse({rest: value}, strategy if name.startswith(OF_STRATEGY) else algorithm)
 
 
-def _check_plan(search: Search, values: dict[str, str], said: LocatedValue | None) -> None:
+def _check_plan(search: Search, values: dict[str, str], located: LocatedValue | None) -> None:
     for plan in search.plans(values, "checked")[:: search.seeds]:
         try:
             resolved = plan.check()
         except UserError as error:
-            with (said or _to_blame(search, error)).blamed():
+            with (located or _location_of(search, error)).located():
                 raise
         if search.maximise == "fqe":
             continue
         if resolved.env is None:
-            raise _said(search, "maximise", "data").wrong(
-                f"{plan.data} has no simulator, so that no policy has a {search.maximise}.",
+            raise _first_located(search, "maximise", "data").wrong(
+                f"{plan.data} has no simulator, so {search.maximise} cannot be measured.",
                 "An offline estimate needs none.",
                 "maximise: fqe",
             )
@@ -267,27 +271,27 @@ def _check_plan(search: Search, values: dict[str, str], said: LocatedValue | Non
             len(search.data) > 1
             and reference(key_of(resolved.shards.manifest, resolved.env, resolved.env_options)) is None
         ):
-            raise search.said["data"].wrong(
-                f"no returns are known that count as 0 and 100 for {plan.data}: its scores have no mean "
-                "with those of others.",
+            raise search.located["data"].wrong(
+                f"no returns for the scores 0 and 100 are known for {plan.data}: its scores have no mean "
+                "with those of other data sets.",
                 "Search on one data set at a time.",
                 f"data: {plan.data}",
             )
 
 
-def _to_blame(search: Search, error: UserError) -> LocatedValue:
-    """The line that a complaint about the whole plan belongs to."""
+def _location_of(search: Search, error: UserError) -> LocatedValue:
+    """Return the entry of the file that causes an error of a whole plan."""
     option = error.given.removeprefix("--").replace("-", "_")
-    if error.given.startswith("--") and option in search.said:
-        return search.said[option]
+    if error.given.startswith("--") and option in search.located:
+        return search.located[option]
     if isinstance(error, MissingColumn | DataError):
-        return search.said["data"]
+        return search.located["data"]
     if isinstance(error, SimulatorError):
-        return _said(search, "env", "online", "data")
+        return _first_located(search, "env", "online", "data")
     if isinstance(error, OnlineSettingsError):
-        return _said(search, "strategy", "with", "algorithm")
-    return search.said["algorithm"]
+        return _first_located(search, "strategy", "with", "algorithm")
+    return search.located["algorithm"]
 
 
-def _said(search: Search, *keys: str) -> LocatedValue:
-    return next(search.said[key] for key in keys if key in search.said)
+def _first_located(search: Search, *keys: str) -> LocatedValue:
+    return next(search.located[key] for key in keys if key in search.located)

@@ -10,7 +10,7 @@ from off2on.recipe.hyperparameters import PRESET
 OF_STRATEGY, OF_ONLINE = "strategy.", "online."
 
 
-def applies(name: str, algorithm: str, strategy: str) -> bool:
+def has_setting(name: str, algorithm: str, strategy: str) -> bool:
     """Return True if the algorithm, its online settings or the strategy has the name."""
     return name == PRESET or bool(owners(name, algorithm, strategy))
 

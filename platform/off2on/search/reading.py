@@ -1,4 +1,4 @@
-"""From a file to a `Search`: every key known, every value of its type, every range a range."""
+"""Read a search file; check its keys, types and ranges."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -7,145 +7,149 @@ from typing import Any
 
 from datasets_io.storage import Place, locate
 from off2on.errors import UserError
-from off2on.search.ranges import varied
-from off2on.search.spec import KEYS, LISTED, MEASURES, NUMBERS, STOPS, WAYS, Dimension, Search
+from off2on.search.ranges import read_dimension
+from off2on.search.spec import KEYS, LISTED, NUMBERS, OBJECTIVES, SEARCHERS, STOP_RULES, Dimension, Search
 from off2on.training.located_yaml import LocatedValue
 from off2on.training.located_yaml import read as read_file
 
-WORDS = {"maximise": MEASURES, "by": WAYS, "stop_early": STOPS}
+WORDS = {"maximise": OBJECTIVES, "by": SEARCHERS, "stop_early": STOP_RULES}
 LEAST = {"seeds": 1, "trials": 1, "envs": 1, "eval_every": 1, "eval_episodes": 1, "threads": 1}
-"""The smallest of a number; of the others it is 0."""
+"""Smallest allowed values of numbers; 0 for the others."""
 
 EXAMPLE = {"algorithm": "iql", "data": "toy-pendulum"}
 
 
 def read(path: Path, given: Mapping[str, LocatedValue] | None = None, address: str | None = None) -> Search:
-    """Reads a search's file.
+    """Read a search file.
 
     Args:
         path: The file.
-        given: What is said on the command line: keys of the file, or hyperparameters that are fixed.
+        given: Values of the command line: keys of the file, or fixed hyperparameters.
         address: An existing Ray cluster.
 
     Raises:
-        UserError: It says something that cannot be; names the line.
+        UserError: A key, value or range is wrong; has the line.
     """
-    said = _with_given(read_file(path).items, given or {})
-    for key, each in said.items():
+    located = _with_overrides(read_file(path).items, given or {})
+    for key, each in located.items():
         if key not in KEYS:
-            with each.blamed():
+            with each.located():
                 raise UserError(f"a search has no '{key}'.", f"All: {' '.join(KEYS)}", given=key, known=KEYS)
     for key in ("algorithm", "data"):
-        if key not in said:
+        if key not in located:
             raise UserError(f"{path} has no {key}.", f"Expected a line {key}: NAME", f"{key}: {EXAMPLE[key]}")
-    algorithms, strategies = _algorithms(said["algorithm"]), _strategies(said.get("strategy"))
+    algorithms, strategies = _algorithms(located["algorithm"]), _strategies(located.get("strategy"))
     dimensions = [
-        Dimension(key, "one_of", names, False, said[key])
+        Dimension(key, "one_of", names, False, located[key])
         for key, names in zip(LISTED, (algorithms, strategies), strict=True)
         if len(names) > 1
     ]
-    searched = said["search"].items if "search" in said else {}
-    dimensions += [varied(name, each, algorithms, strategies) for name, each in searched.items()]
+    searched = located["search"].items if "search" in located else {}
+    dimensions += [read_dimension(name, each, algorithms, strategies) for name, each in searched.items()]
     if not dimensions:
         raise UserError(
-            f"{path} varies nothing.",
+            f"{path} has no search dimension.",
             "Expected lines NAME: {between: [LOW, HIGH]} under search, or a list of algorithms.",
             "search: {actor_lr: default}",
         )
     search = Search(
         path=path,
-        place=_place(said["out"]) if "out" in said else Path("runs/tune") / path.stem,
-        said=said,
+        place=_place(located["out"]) if "out" in located else Path("runs/tune") / path.stem,
+        located=located,
         algorithms=algorithms,
-        data=tuple(said["data"].texts),
+        data=tuple(located["data"].texts),
         strategies=strategies,
-        options={"threads": 1, **_options(said)},
-        fixed={name: each.joined for name, each in _items(said, "with").items()},
+        options={"threads": 1, **_options(located)},
+        fixed={name: each.as_words for name, each in _items(located, "with").items()},
         dimensions=tuple(dimensions),
-        seeds=_whole(said, "seeds", 3),
-        trials=_whole(said, "trials", 16),
-        maximise=_word(said, "maximise"),
-        by=_word(said, "by"),
-        stop_early=_word(said, "stop_early"),
+        seeds=_whole(located, "seeds", 3),
+        trials=_whole(located, "trials", 16),
+        maximise=_word(located, "maximise"),
+        by=_word(located, "by"),
+        stop_early=_word(located, "stop_early"),
         address=address,
     )
     return _with_whole_grid(search) if search.by == "grid" else search
 
 
-def _items(said: Mapping[str, LocatedValue], key: str) -> dict[str, LocatedValue]:
-    return said[key].items if key in said else {}
+def _items(located: Mapping[str, LocatedValue], key: str) -> dict[str, LocatedValue]:
+    return located[key].items if key in located else {}
 
 
-def _with_given(said: dict[str, LocatedValue], given: Mapping[str, LocatedValue]) -> dict[str, LocatedValue]:
-    """What the command line says wins; a hyperparameter that it names is not searched."""
+def _with_overrides(
+    located: dict[str, LocatedValue], given: Mapping[str, LocatedValue]
+) -> dict[str, LocatedValue]:
+    """Add the values of the command line, which take precedence; they are not searched."""
     keys = {name: _listed(name, each) for name, each in given.items() if name in KEYS}
     fixed = {name: each for name, each in given.items() if name not in KEYS}
     if not fixed:
-        return said | keys
+        return located | keys
     origin = next(iter(fixed.values())).origin
-    found = said | keys | {"with": LocatedValue(_items(said, "with") | fixed, origin)}
-    if "search" in said:
-        left = {name: each for name, each in said["search"].items.items() if name not in fixed}
-        found["search"] = LocatedValue(left, said["search"].origin)
+    found = located | keys | {"with": LocatedValue(_items(located, "with") | fixed, origin)}
+    if "search" in located:
+        left = {name: each for name, each in located["search"].items.items() if name not in fixed}
+        found["search"] = LocatedValue(left, located["search"].origin)
     return found
 
 
-def _listed(name: str, said: LocatedValue) -> LocatedValue:
-    """Names with commas as the list that they are in a file."""
-    if name not in (*LISTED, "data", "track") or "," not in said.text:
-        return said
-    return LocatedValue([LocatedValue(each, said.origin) for each in said.text.split(",")], said.origin)
+def _listed(name: str, located: LocatedValue) -> LocatedValue:
+    """Return names separated by commas as the list that a file would have."""
+    if name not in (*LISTED, "data", "track") or "," not in located.text:
+        return located
+    return LocatedValue(
+        [LocatedValue(each, located.origin) for each in located.text.split(",")], located.origin
+    )
 
 
-def _algorithms(said: LocatedValue) -> tuple[str, ...]:
+def _algorithms(located: LocatedValue) -> tuple[str, ...]:
     from off2on.algorithms import find_algorithm
 
-    for name in said.texts:
-        with said.blamed():
+    for name in located.texts:
+        with located.located():
             find_algorithm(name)
-    return tuple(said.texts)
+    return tuple(located.texts)
 
 
-def _strategies(said: LocatedValue | None) -> tuple[str, ...]:
+def _strategies(located: LocatedValue | None) -> tuple[str, ...]:
     from off2on.strategies import find_strategy
 
-    if said is None:
+    if located is None:
         from off2on.training.plan import Plan
 
         return (Plan.strategy,)
-    for name in said.texts:
-        with said.blamed():
+    for name in located.texts:
+        with located.located():
             find_strategy(name)
-    return tuple(said.texts)
+    return tuple(located.texts)
 
 
-def _options(said: Mapping[str, LocatedValue]) -> dict[str, Any]:
-    options: dict[str, Any] = {key: _whole(said, key) for key in NUMBERS if key in said}
-    if "env" in said:
-        options["env"] = said["env"].text
-    if "memory" in said:
-        options["memory"] = said["memory"].size("memory")
-    if "track" in said:
-        options["track"] = tuple(said["track"].texts)
+def _options(located: Mapping[str, LocatedValue]) -> dict[str, Any]:
+    options: dict[str, Any] = {key: _whole(located, key) for key in NUMBERS if key in located}
+    if "env" in located:
+        options["env"] = located["env"].text
+    if "memory" in located:
+        options["memory"] = located["memory"].size("memory")
+    if "track" in located:
+        options["track"] = tuple(located["track"].texts)
     return options
 
 
-def _whole(said: Mapping[str, LocatedValue], key: str, default: int = 0) -> int:
-    return said[key].whole(key, LEAST.get(key, 0)) if key in said else default
+def _whole(located: Mapping[str, LocatedValue], key: str, default: int = 0) -> int:
+    return located[key].whole(key, LEAST.get(key, 0)) if key in located else default
 
 
-def _place(said: LocatedValue) -> Place:
-    with said.blamed():
-        return locate(said.text)
+def _place(located: LocatedValue) -> Place:
+    with located.located():
+        return locate(located.text)
 
 
-def _word(said: Mapping[str, LocatedValue], key: str) -> str:
+def _word(located: Mapping[str, LocatedValue], key: str) -> str:
     known = WORDS[key]
-    if key not in said:
+    if key not in located:
         return known[0]
-    text = said[key].text
+    text = located[key].text
     if text not in known:
-        with said[key].blamed():
+        with located[key].located():
             raise UserError(
                 f"{key} cannot be '{text}'.", f"It is one of: {' '.join(known)}", given=text, known=known
             )
@@ -153,18 +157,18 @@ def _word(said: Mapping[str, LocatedValue], key: str) -> str:
 
 
 def _with_whole_grid(search: Search) -> Search:
-    """A grid, with as many trials as it has places."""
+    """Return a grid search with one trial per grid point."""
     for dimension in search.dimensions:
         if dimension.kind != "one_of":
             low, high = dimension.values
-            raise dimension.said.wrong(
-                f"search.{dimension.name}: a grid tries what is listed, and {dimension.kind} lists nothing.",
+            raise dimension.located.wrong(
+                f"search.{dimension.name}: a grid needs listed values, not {dimension.kind}.",
                 "",
                 f"{dimension.name}: {{one_of: [{low}, {high}]}}",
             )
     count = len(search.grid)
-    if "trials" in search.said and search.trials != count:
-        raise search.said["trials"].wrong(
-            f"the grid has {count} places: {search.trials} trials are not all of it.", "", f"trials: {count}"
+    if "trials" in search.located and search.trials != count:
+        raise search.located["trials"].wrong(
+            f"the grid has {count} points, but trials is {search.trials}.", "", f"trials: {count}"
         )
     return replace(search, trials=count)

@@ -1,4 +1,4 @@
-"""Before a search starts on a cluster: what a trial takes, that one has room, and how many have at a time."""
+"""Resources of a search on a cluster: the bundles of a trial, and a check of the capacity."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -9,22 +9,22 @@ from off2on.training.cluster.preflight import GPU_BUNDLE, WAIT_OPTION, describe_
 from off2on.training.process import ray_started
 
 
-def bundles(search: Search, jobs: int, nodes: Sequence[Node]) -> list[dict[str, float]]:
-    """What a trial takes, in Ray's terms: its own first, then a bundle for each of its processes.
+def trial_bundles(search: Search, jobs: int, nodes: Sequence[Node]) -> list[dict[str, float]]:
+    """Return the resource bundles of a trial: its own first, then one for each of its processes.
 
-    Learners of their own have a GPU each where there are enough for all; where a trial learns in its own
-    process, trials share the GPUs.
+    Learner processes get a GPU each if there are enough for all; if a trial learns in its own process,
+    the trials share the GPUs.
 
     Args:
         search: The search.
         jobs: Trials at a time.
-        nodes: What there is.
+        nodes: The nodes of the cluster.
     """
     learners, workers = search.processes("learners"), search.processes("workers")
     graphics, cores = sum(node.gpus for node in nodes), 1.0
     share = 0.0 if learners else min(1.0, graphics / jobs)
     if search.by == "pbt":
-        # All of a population wait at once, so that it is its share of the cores that leaves room for no more.
+        # All members wait at once: only the size of the bundle limits how many run at a time.
         share_of_cores = sum(node.cpus for node in nodes) // jobs - learners - workers
         cores = max(1.0, min(share_of_cores, max((node.cpus for node in nodes), default=0.0)))
     on_gpus = 0 < jobs * learners <= graphics
@@ -33,27 +33,27 @@ def bundles(search: Search, jobs: int, nodes: Sequence[Node]) -> list[dict[str, 
 
 
 @contextmanager
-def joined(search: Search, jobs: int, say: Callable[[str], None], patience: float) -> Iterator[None]:
-    """The cluster of a search, which has room for a trial; a Ray of its own is not started yet.
+def joined_cluster(search: Search, jobs: int, say: Callable[[str], None], patience: float) -> Iterator[None]:
+    """Join the cluster of a search, if it has an address, and check the capacity for a trial.
 
     Args:
         search: The search.
-        jobs: Trials at a time, if there is room for so many.
-        say: Is told what is there, what is needed and how many trials fit.
-        patience: Seconds to wait for nodes that are not there.
+        jobs: Trials at a time, if the capacity is large enough.
+        say: Receives lines about the nodes, the requirements and the number of trials that fit.
+        patience: Seconds to wait for missing nodes.
 
     Raises:
-        UserError: No cluster answers, or there is no room for a trial on it.
+        UserError: No cluster answers, or its capacity is too small for a trial.
     """
     if search.address is None:
         yield
         return
     with ray_started(search.address, 0):
-        _board(search, jobs, say, patience)
+        _check_capacity(search, jobs, say, patience)
         yield
 
 
-def _board(search: Search, jobs: int, say: Callable[[str], None], patience: float) -> None:
+def _check_capacity(search: Search, jobs: int, say: Callable[[str], None], patience: float) -> None:
     nodes = wait_for_nodes(lambda nodes: _roles(search, jobs, 1, nodes), say, lambda _: WAIT_OPTION, patience)
     fitting = next(
         count
@@ -67,8 +67,8 @@ def _board(search: Search, jobs: int, say: Callable[[str], None], patience: floa
 
 
 def _roles(search: Search, jobs: int, trials: int, nodes: Sequence[Node]) -> list[Role]:
-    """The processes of so many trials; what trials share of the GPUs is left out."""
-    on_gpus = GPU_BUNDLE in bundles(search, jobs, nodes)
+    """Return the processes of a number of trials, without the shares of GPUs."""
+    on_gpus = GPU_BUNDLE in trial_bundles(search, jobs, nodes)
     roles = [
         Role("trial", trials, 1, 0),
         Role("learner", trials * search.processes("learners"), 1 - on_gpus, int(on_gpus)),

@@ -1,4 +1,4 @@
-"""A search from start to end: Ray Tune runs the trials that are not there yet."""
+"""Run a search: Ray Tune runs the trials that have not ended."""
 
 import os
 import shutil
@@ -16,65 +16,68 @@ from datasets_io.ingestion.workspace import exclusive_lock
 from off2on.errors import Exists, UserError
 from off2on.runs.folder import write
 from off2on.runs.numbers import duration, points
-from off2on.search.checks import marks
-from off2on.search.resources import bundles
+from off2on.search.checks import count_evaluations
+from off2on.search.resources import trial_bundles
 from off2on.search.searcher import SCORE, TrialSearcher, domain
 from off2on.search.spec import Search
 from off2on.search.trial import MARK, RUNS, TrialTrainable
 from off2on.search.trial_store import COUNTED, FAILED, FINISHED, SEARCH, STOPPED, Trial, TrialStore
 from off2on.training.cluster.placement import cluster_nodes
-from off2on.training.process import quiet, ray_started
+from off2on.training.process import ray_started, redirect_output
 
 MAY_CHANGE = ("file", "trials")
-"""What another search that goes on in the same folder may say otherwise."""
+"""Keys that may differ when a search is resumed in its folder."""
 
 DEATHS = 3
-"""Deaths of its process after which a trial has failed."""
+"""Number of process failures after which a trial has failed."""
 
 SILENCE = 30
-"""Seconds after which it is said how far a trial is."""
+"""Seconds without output after which the progress of a trial is printed."""
 
 SETTINGS = {
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # paths are told from where the command was given
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # paths are relative to the folder of the command
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # runs write their own
-    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # nobody reads what Tune keeps: see `book`
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # the files of Tune are not read: see `store`
     "RAY_AIR_NEW_OUTPUT": "0",
 }
 
 
 def run(search: Search, jobs: int, resume: bool) -> list[Trial]:
-    """Runs every trial that has not ended.
+    """Run every trial that has not ended.
 
     Args:
         search: The search, checked.
         jobs: Trials at a time.
-        resume: Go on with what is in its folder.
+        resume: True to continue the search in its folder.
 
     Returns:
         All trials.
 
     Raises:
-        UserError: The folder holds a search already, or another, or one that is under way.
+        UserError: The folder contains a search and `resume` is False, another search, or a running one.
         KeyboardInterrupt: Ctrl-C.
     """
     _check_folder(search, resume)
     folder = search.folder
     folder.mkdir(parents=True, exist_ok=True)
-    elsewhere = UserError(f"another search is under way in {search.place}.", "Its end will be told there.")
+    elsewhere = UserError(
+        f"another search is under way in {search.place}.",
+        "Wait until it has ended, or choose another folder with out=.",
+    )
     with exclusive_lock(folder / ".lock", elsewhere):
-        book = TrialStore(search.place, search.names)
-        asking = TrialSearcher(search, book)
-        if asking.left:
-            with quiet(folder / "log.txt") as terminal:
-                _tune(search, asking, jobs, terminal)
-        book.tabulate()
-    if len(book.trials) < search.trials or not all(trial.outcome for trial in book.trials):
+        store = TrialStore(search.place, search.names)
+        searcher = TrialSearcher(search, store)
+        if searcher.left:
+            with redirect_output(folder / "log.txt") as terminal:
+                _tune(search, searcher, jobs, terminal)
+        store.tabulate()
+    if len(store.trials) < search.trials or not all(trial.outcome for trial in store.trials):
         raise KeyboardInterrupt
-    return book.trials
+    return store.trials
 
 
-def _tune(search: Search, asking: TrialSearcher, jobs: int, terminal: TextIO) -> None:
-    """Ray Tune, until every trial has ended."""
+def _tune(search: Search, searcher: TrialSearcher, jobs: int, terminal: TextIO) -> None:
+    """Run Ray Tune until every trial has ended."""
     actors = search.processes("learners") + search.processes("workers")
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
@@ -84,14 +87,14 @@ def _tune(search: Search, asking: TrialSearcher, jobs: int, terminal: TextIO) ->
         write(search.place / SEARCH, yaml.safe_dump(search.as_dict(), sort_keys=False, allow_unicode=True))
         trainable = tune.with_parameters(TrialTrainable, search=search, home=os.getcwd())
         population = search.by == "pbt"
-        taken = bundles(search, jobs, cluster_nodes())
+        taken = trial_bundles(search, jobs, cluster_nodes())
         tuner = tune.Tuner(
             tune.with_resources(trainable, tune.PlacementGroupFactory(taken)),
-            param_space={"drawn": tune.grid_search(asking.everybody())} if population else {},
+            param_space={"drawn": tune.grid_search(searcher.draw_population())} if population else {},
             tune_config=tune.TuneConfig(
-                num_samples=1 if population else asking.left,
-                search_alg=None if population else asking,
-                scheduler=_scheduler(search, asking.book.trials),
+                num_samples=1 if population else searcher.left,
+                search_alg=None if population else searcher,
+                scheduler=_scheduler(search, searcher.store.trials),
                 max_concurrent_trials=None if population else jobs,
                 reuse_actors=True,
             ),
@@ -99,7 +102,7 @@ def _tune(search: Search, asking: TrialSearcher, jobs: int, terminal: TextIO) ->
                 name=search.folder.name,
                 storage_path=str(kept),
                 verbose=0,
-                callbacks=[ProgressCallback(search, asking.book, terminal)],
+                callbacks=[ProgressCallback(search, searcher.store, terminal)],
                 failure_config=tune.FailureConfig(max_failures=DEATHS),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
@@ -109,8 +112,8 @@ def _tune(search: Search, asking: TrialSearcher, jobs: int, terminal: TextIO) ->
 
 
 def _scheduler(search: Search, known: list[Trial]) -> TrialScheduler:
-    """Who stops trials early, or copies them; told of what has happened already."""
-    every, unscored = marks(search)
+    """Return the scheduler that stops or copies trials, with the results of the known trials."""
+    every, unscored = count_evaluations(search)
     scored = every - unscored
     if search.by == "pbt":
         return PopulationBasedTraining(
@@ -144,7 +147,7 @@ def _mutation(dimension: Any) -> Any:
 
 
 def _within(search: Search, config: dict[str, Any]) -> dict[str, Any]:
-    """What a population tries next, held inside its range."""
+    """Return the next values of a member of the population, clipped to the ranges."""
     for d in search.dimensions:
         if d.kind != "one_of":
             low, high = d.bounds
@@ -153,29 +156,29 @@ def _within(search: Search, config: dict[str, Any]) -> dict[str, Any]:
 
 
 class ProgressCallback(tune.Callback):
-    """Writes down how trials go and end, and says it."""
+    """Record and print the progress and the end of trials."""
 
-    def __init__(self, search: Search, book: TrialStore, terminal: TextIO) -> None:
-        self.search, self.book, self.terminal = search, book, terminal
-        every, unscored = marks(search)
-        self.marks = every - unscored
-        self.begun = {t.name: t.scores[-1][0] / self.marks for t in book.trials if t.scores}
-        """Of each trial, the part that is done while it is under way."""
+    def __init__(self, search: Search, store: TrialStore, terminal: TextIO) -> None:
+        self.search, self.store, self.terminal = search, store, terminal
+        every, unscored = count_evaluations(search)
+        self.count_evaluations = every - unscored
+        self.begun = {t.name: t.scores[-1][0] / self.count_evaluations for t in store.trials if t.scores}
+        """Fraction of each running trial that is done."""
         self.began, self.before = time.monotonic(), self._done
         self.spoke = self.began
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune keeps what it needs to go on, and what we need is in the book."""
+        """Return no state: the trial store has all that is needed to resume."""
         return {}
 
     @property
     def _done(self) -> float:
-        """Trials that have ended, and the parts of others that are done."""
-        return sum(1 if trial.outcome else self.begun.get(trial.name, 0.0) for trial in self.book.trials)
+        """Return the number of trials that have ended, plus the fractions of the others that are done."""
+        return sum(1 if trial.outcome else self.begun.get(trial.name, 0.0) for trial in self.store.trials)
 
     def on_trial_result(self, *, trial: Any, result: Mapping[str, Any], **_: Any) -> None:
-        """A score on the way."""
-        ours = self.book[trial.trial_id]
+        """Record an intermediate score."""
+        ours = self.store[trial.trial_id]
         if RUNS in result:
             runs = self.search.seeds * len(self.search.data)
             self.begun[ours.name] = result[RUNS] / runs
@@ -184,15 +187,15 @@ class ProgressCallback(tune.Callback):
             before = [kept for kept in ours.scores if kept[0] < result[MARK]]  # one may be told twice
             ours.scores = [*before, [result[MARK], result[SCORE]]]
             ours.drawn = dict(trial.config["drawn"])
-            ours.values = self.search.settled(ours.drawn)
-            self.book.keep(ours)
-            self.begun[ours.name] = result[MARK] / self.marks
-            at = f"{result[MARK]} of {self.marks} evaluations"
+            ours.values = self.search.as_text(ours.drawn)
+            self.store.keep(ours)
+            self.begun[ours.name] = result[MARK] / self.count_evaluations
+            at = f"{result[MARK]} of {self.count_evaluations} evaluations"
             self._on_the_way(f"{ours.name}  score {points(result[SCORE])} at {at}")
 
     def on_trial_complete(self, *, trial: Any, **_: Any) -> None:
-        """The end of a trial, of itself or because it did badly."""
-        last, ours = trial.last_result, self.book[trial.trial_id]
+        """Record the end of a trial, finished or stopped early."""
+        last, ours = trial.last_result, self.store[trial.trial_id]
         counted = {name: last[name] for name in COUNTED}
         if "failed" in last:
             self._end(ours, {"status": FAILED, SCORE: "", **counted}, last["failed"])
@@ -202,17 +205,17 @@ class ProgressCallback(tune.Callback):
         self._end(ours, {"status": status, **measured, **counted}, f"score {_told(measured)}")
 
     def on_trial_error(self, *, trial: Any, **_: Any) -> None:
-        """Its process died too often."""
+        """Record a failed trial: its process failed too often."""
         outcome = {"status": FAILED, SCORE: "", "seeds": self.search.seeds}
-        self._end(self.book[trial.trial_id], outcome, "its process died")
+        self._end(self.store[trial.trial_id], outcome, "its process died")
 
     def _end(self, trial: Trial, outcome: dict[str, Any], told: str) -> None:
-        self.book.end(trial, outcome)
+        self.store.end(trial, outcome)
         values = " ".join(f"{name}={value}" for name, value in trial.values.items())
         self._say(f"{outcome['status']:<8}  {trial.name}  {told}  {values}{self._left()}")
 
     def _on_the_way(self, text: str) -> None:
-        """Says where a trial is, if nothing was said for a while."""
+        """Print the progress of a trial if nothing was printed for a while."""
         if time.monotonic() - self.spoke > SILENCE:
             self._say(f"running   {text}")
 
@@ -221,7 +224,7 @@ class ProgressCallback(tune.Callback):
         self.terminal.write(f"{text}\n")
 
     def _left(self) -> str:
-        """How long it all still takes, at the pace of this command so far."""
+        """Return the estimated remaining time, at the rate of this command so far."""
         done = self._done
         ahead, made = self.search.trials - done, done - self.before
         seconds = (time.monotonic() - self.began) * ahead / made if made > 0 else 0.0
@@ -229,13 +232,13 @@ class ProgressCallback(tune.Callback):
 
 
 def _told(measured: Mapping[str, Any]) -> str:
-    """A score with its interval."""
+    """Format a score with its interval."""
     within = f" [{points(measured['low'])}, {points(measured['high'])}]" if measured["low"] != "" else ""
     return f"{points(measured[SCORE])}{within}"
 
 
 def _check_folder(search: Search, resume: bool) -> None:
-    """That the folder is free, or holds this search."""
+    """Check that the folder is free, or contains this search and is to be resumed."""
     place = search.place
     if not storage.is_file(place / SEARCH):
         return
@@ -251,13 +254,13 @@ def _check_folder(search: Search, resume: bool) -> None:
         if before != after:
             raise UserError(
                 f"the search in {place} has {name} {before}, not {after}.",
-                "What is there fits no other; say the same, or search in another folder.",
+                "The results there belong to other settings: give the same settings, or use another folder.",
                 f"off2on tune {search.path} out={place}-again",
             )
 
 
 def _value(told: Any) -> Any:
-    """Without where it was said."""
+    """Return a value without its origin."""
     if isinstance(told, dict):
         return _value(told["value"]) if "value" in told else {name: _value(told[name]) for name in told}
     return told

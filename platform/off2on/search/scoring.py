@@ -1,4 +1,4 @@
-"""What a trial is worth: the mean over its seeds, and how sure of it they are."""
+"""Score of a trial: the mean over its seeds, with a confidence interval."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Score:
 
 
 def score(measure: str, tasks: Sequence[Sequence[Path]]) -> Score:
-    """The score of a trial: higher is better.
+    """Return the score of a trial; higher is better.
 
     Args:
         measure: What is maximised.
@@ -35,7 +35,7 @@ def score(measure: str, tasks: Sequence[Sequence[Path]]) -> Score:
 
 
 def mean(tasks: Sequence[Sequence[float]]) -> Score:
-    """The mean over seeds and data sets, with its stratified bootstrap interval.
+    """Return the mean over seeds and data sets, with its stratified bootstrap interval.
 
     Not the interquartile mean of the reports: a setting that fails with one seed in four is a worse one. With
     fewer than three seeds there is no interval.
@@ -63,7 +63,7 @@ def _measured(measure: str, run: RunRecord, normalised: bool) -> float:
 
 
 def _estimated(runs: Sequence[Path]) -> Score:
-    """Offline estimates; of few seeds, the interval is the estimator's own."""
+    """Return the mean of offline estimates; with few seeds, the interval is that of the estimator."""
     from off2on.ope import fqe_score
 
     abouts = [read_metadata(run) for run in runs]

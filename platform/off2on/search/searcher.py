@@ -1,4 +1,4 @@
-"""Which values a trial gets: what Ray Tune is told when it asks for the next one."""
+"""Draw the values of trials, as a searcher of Ray Tune."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,7 @@ SCORE = "score"
 
 
 class TrialSearcher(Searcher):
-    """Trials that were begun and have not ended come first, then new ones.
+    """Suggest the trials that were begun and have not ended first, then new ones.
 
     New values depend on the trial's number alone; Optuna's also on what earlier trials were worth.
 
@@ -23,51 +23,51 @@ class TrialSearcher(Searcher):
         book: Its trials.
     """
 
-    def __init__(self, search: Search, book: TrialStore) -> None:
+    def __init__(self, search: Search, store: TrialStore) -> None:
         super().__init__(metric=SCORE, mode="max")
-        self.search, self.book = search, book
-        self.waiting = [trial for trial in book.trials if not trial.is_done]
-        self.optuna = _optuna(search, book.trials) if search.by == "optuna" else None
+        self.search, self.store = search, store
+        self.waiting = [trial for trial in store.trials if not trial.is_done]
+        self.optuna = _optuna(search, store.trials) if search.by == "optuna" else None
 
     @property
     def left(self) -> int:
-        """Trials that are still to be run."""
-        return len(self.waiting) + max(0, self.search.trials - len(self.book.trials))
+        """Number of trials that are still to be run."""
+        return len(self.waiting) + max(0, self.search.trials - len(self.store.trials))
 
     def suggest(self, trial_id: str) -> Any:
-        """A trial's number and what is drawn for it."""
+        """Return the values that are drawn for a trial."""
         if not self.left:
             return Searcher.FINISHED
         if self.waiting:
             trial = self.waiting.pop(0)
             trial.tune, trial.outcome = trial_id, {}
             if self.optuna is not None:
-                self.optuna.suggest(trial_id)  # the same again: it was told to begin with it
-            self.book.keep(trial)
+                self.optuna.suggest(trial_id)  # the same values again: it was initialised with them
+            self.store.keep(trial)
         else:
             drawn = self._draw(trial_id)
-            trial = self.book.add(trial_id, drawn, self.search.settled(drawn))
+            trial = self.store.add(trial_id, drawn, self.search.as_text(drawn))
         return {"drawn": trial.drawn}
 
-    def everybody(self) -> list[dict[str, Any]]:
-        """What is drawn for each of a population, all of which are there from the start.
+    def draw_population(self) -> list[dict[str, Any]]:
+        """Return the values of all members of a population, which exist from the start.
 
-        Ray Tune has no place for a searcher beside its scheduler then; it numbers the trials itself.
+        With this scheduler, Ray Tune accepts no searcher and numbers the trials itself.
         """
         return [self.suggest(f"{number:05d}")["drawn"] for number in range(self.left)]
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
-        """A score on the way."""
+        """Pass an intermediate score on."""
         if self.optuna is not None and result[SCORE] == result[SCORE]:
             self.optuna.on_trial_result(trial_id, result)
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
-        """A trial's end."""
+        """Pass the end of a trial on."""
         if self.optuna is not None:
             self.optuna.on_trial_complete(trial_id, result, error)
 
     def _draw(self, trial_id: str) -> dict[str, Any]:
-        number = len(self.book.trials)
+        number = len(self.store.trials)
         if self.search.by == "grid":
             return dict(self.search.grid[number])
         if self.optuna is not None:
@@ -75,17 +75,17 @@ class TrialSearcher(Searcher):
         rng = np.random.default_rng(number)
         return {d.name: _plain(domain(d).sample(random_state=rng)) for d in self.search.dimensions}
 
-    # Ray Tune keeps its searchers; ours is made anew from the book.
+    # Ray Tune saves its searchers; this one is rebuilt from the trial store instead.
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 def domain(dimension: Dimension) -> Any:
-    """The same in Ray Tune's words."""
+    """Return the dimension as a search domain of Ray Tune."""
     if dimension.kind == "one_of":
         return tune.choice(list(dimension.values))
     low, high = dimension.bounds
@@ -96,16 +96,16 @@ def domain(dimension: Dimension) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """As YAML keeps it."""
+    """Return a value that YAML can represent."""
     return value.item() if isinstance(value, np.generic) else value
 
 
 def _optuna(search: Search, known: list[Trial]) -> Any:
-    """Optuna's tree-structured Parzen estimator, which knows of earlier trials."""
+    """Return a tree-structured Parzen estimator of Optuna that has the results of earlier trials."""
     try:
         import optuna
     except ImportError:
-        raise search.said["by"].wrong(
+        raise search.located["by"].wrong(
             "optuna is not installed.", "It is a package of its own.", "pip install 'off2on[tune]'"
         ) from None
     from ray.tune.search.optuna import OptunaSearch
@@ -123,7 +123,7 @@ def _optuna(search: Search, known: list[Trial]) -> Any:
 
 
 def require_packages(search: Search) -> None:
-    """That the packages a way of searching needs are there.
+    """Check that the packages of the search method are installed.
 
     Raises:
         UserError: One is not.

@@ -1,4 +1,4 @@
-"""What a search is: what its file says, typed, and the plans of a trial.
+"""The specification of a search, typed, and the plans of a trial.
 
 algorithm: iql                      data: hopper-medium-v2          a list of algorithms is searched,
 updates: 300k                       online: 100k                    a list of data is averaged over
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from datasets_io.quantities import number
 from datasets_io.storage import Place
 from off2on.runs.bucket_mirror import working_folder
-from off2on.search.names import OF_ONLINE, OF_STRATEGY, applies
+from off2on.search.names import OF_ONLINE, OF_STRATEGY, has_setting
 from off2on.training.located_yaml import LocatedValue
 
 if TYPE_CHECKING:
@@ -36,45 +36,45 @@ KEYS = (
     *("algorithm", "data", "strategy", "search", "with", "maximise", "seeds", "trials", "by", "stop_early"),
     *("out", *OPTIONS),
 )
-MEASURES = ("final_score", "handover_score", "smallest_drop", "area", "fqe")
-WAYS = ("random", "grid", "optuna", "pbt")
-STOPS = ("none", "asha")
+OBJECTIVES = ("final_score", "handover_score", "smallest_drop", "area", "fqe")
+SEARCHERS = ("random", "grid", "optuna", "pbt")
+STOP_RULES = ("none", "asha")
 RANGES = ("between", "log_between", "one_of")
 TRIALS = "trials"
-"""Where the trials are, each in a folder of its own."""
+"""Name of the folder that has a folder for each trial."""
 
 LISTED = ("algorithm", "strategy")
-"""Keys of which a list is searched."""
+"""Keys that are searched if they have a list."""
 
 Values = Mapping[str, object]
 
 
 @dataclass(frozen=True)
 class Dimension:
-    """A name whose value is searched.
+    """A dimension of the search space.
 
     Attributes:
-        name: Of a hyperparameter, ``online.NAME``, ``strategy.NAME``, ``algorithm`` or ``strategy``.
+        name: Name of a hyperparameter, ``online.NAME``, ``strategy.NAME``, ``algorithm`` or ``strategy``.
         kind: One of `RANGES`.
-        values: Two bounds, both included, or what there is to choose from.
-        whole: Whether it takes whole numbers only.
-        said: Where it is asked for.
+        values: Two bounds, both included, or the choices.
+        whole: True if the values are whole numbers.
+        located: The entry in the file.
     """
 
     name: str
     kind: str
     values: tuple[str, ...]
     whole: bool
-    said: LocatedValue
+    located: LocatedValue
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """Lower and upper."""
+        """Lower and upper bound."""
         low, high = map(number, self.values)
         return low, high
 
-    def settled(self, drawn: Any) -> str:
-        """A drawn value as text, with six digits: what is run is what is written down."""
+    def as_text(self, drawn: Any) -> str:
+        """Return a drawn value as text, rounded to six digits so that records and runs agree."""
         if self.kind == "one_of":
             return str(drawn)
         low, high = self.bounds
@@ -89,25 +89,25 @@ class Search:
 
     Attributes:
         path: The file.
-        place: Where everything goes: a folder, or one in a bucket (see `mirror`).
-        said: All that is said, by key.
-        algorithms: One, or those that are searched.
-        data: One, or those over which a trial's score is the mean.
-        strategies: One, or those that are searched.
-        options: Those of `off2on train`, typed.
+        place: Location of the results: a folder, or one in a bucket (see `bucket_mirror`).
+        located: All values of the file, by key.
+        algorithms: The algorithms; several are a dimension of the search.
+        data: Data sets, over which the score of a trial is the mean.
+        strategies: The strategies; several are a dimension of the search.
+        options: Options of `off2on train`, typed.
         fixed: Names to values that are the same in all trials.
-        dimensions: What is searched.
-        seeds: Runs of a trial on each data set.
-        trials: How many; of a grid, all.
-        maximise: One of `MEASURES`.
-        by: One of `WAYS`.
-        stop_early: One of `STOPS`.
+        dimensions: The dimensions of the search space.
+        seeds: Number of runs of a trial on each data set.
+        trials: Number of trials; for a grid, the number of its points.
+        maximise: One of `OBJECTIVES`.
+        by: One of `SEARCHERS`.
+        stop_early: One of `STOP_RULES`.
         address: An existing Ray cluster.
     """
 
     path: Path
     place: Place
-    said: Mapping[str, LocatedValue]
+    located: Mapping[str, LocatedValue]
     algorithms: tuple[str, ...]
     data: tuple[str, ...]
     strategies: tuple[str, ...]
@@ -123,46 +123,46 @@ class Search:
 
     @property
     def folder(self) -> Path:
-        """Where it works: at its place, unless that is in a bucket."""
+        """Working folder: the location itself, unless it is in a bucket."""
         return working_folder(self.place)
 
     @property
-    def goes_together(self) -> bool:
-        """Whether somebody acts on scores on the way, so that the runs of a trial go forward together."""
+    def synchronised(self) -> bool:
+        """True if intermediate scores are used, so that the runs of a trial advance in parallel."""
         return self.by == "pbt" or self.stop_early != "none"
 
     @property
-    def abreast(self) -> int:
-        """Runs of a trial that go forward at the same time."""
-        return self.seeds * len(self.data) if self.goes_together else 1
+    def concurrent_runs(self) -> int:
+        """Number of runs of a trial that advance in parallel."""
+        return self.seeds * len(self.data) if self.synchronised else 1
 
     def processes(self, kind: str) -> int:
-        """How many a trial has at a time, besides its own: ``learners`` or ``workers``."""
-        return int(self.abreast * self.options.get(kind, 0))
+        """Return the number of ``learners`` or ``workers`` processes of a trial at a time."""
+        return int(self.concurrent_runs * self.options.get(kind, 0))
 
     @property
     def names(self) -> list[str]:
-        """What is searched."""
+        """Names of the dimensions."""
         return [dimension.name for dimension in self.dimensions]
 
     @cached_property
     def grid(self) -> list[dict[str, str]]:
-        """Every setting there is, each once, where all that is searched is listed."""
+        """All distinct grid points, where every dimension is a list."""
         from itertools import product
 
         found = (
-            self.settled(dict(zip(self.names, values, strict=True)))
+            self.as_text(dict(zip(self.names, values, strict=True)))
             for values in product(*(dimension.values for dimension in self.dimensions))
         )
         return list({tuple(values.items()): values for values in found}.values())
 
-    def settled(self, drawn: Values) -> dict[str, str]:
-        """Drawn values as text, without what the trial's algorithm and strategy do not know."""
+    def as_text(self, drawn: Values) -> dict[str, str]:
+        """Return drawn values as text, without names that algorithm and strategy do not have."""
         who = {key: str(drawn.get(key, first)) for key, first in self._first.items()}
         return {
-            d.name: d.settled(drawn[d.name])
+            d.name: d.as_text(drawn[d.name])
             for d in self.dimensions
-            if d.name in LISTED or applies(d.name, **who)
+            if d.name in LISTED or has_setting(d.name, **who)
         }
 
     @property
@@ -170,19 +170,23 @@ class Search:
         return {"algorithm": self.algorithms[0], "strategy": self.strategies[0]}
 
     def plans(self, values: Values, trial: str) -> "list[Plan]":
-        """The runs of a trial: data sets × seeds.
+        """Return the plans of a trial: data sets × seeds.
 
         Args:
-            values: Name to value of what is searched.
-            trial: Its number, which is its folder's name.
+            values: Names of the dimensions to their values.
+            trial: Number of the trial, which names its folder.
         """
         from off2on.training.plan import Plan
 
         who = {key: str(values.get(key, first)) for key, first in self._first.items()}
-        given: dict[str, object] = {name: value for name, value in self.fixed.items() if applies(name, **who)}
+        given: dict[str, object] = {
+            name: value for name, value in self.fixed.items() if has_setting(name, **who)
+        }
         given |= {name: value for name, value in values.items() if name not in LISTED}
-        origins = {name: self.said[name].origin for name in (*OPTIONS, *who, "data") if name in self.said}
-        origins |= {name: self.said["with"].items[name].origin for name in self.fixed if name in given}
+        origins = {
+            name: self.located[name].origin for name in (*OPTIONS, *who, "data") if name in self.located
+        }
+        origins |= {name: self.located["with"].items[name].origin for name in self.fixed if name in given}
         origins |= dict.fromkeys(values, f"trial {trial}")
         online = self.options.get("online", 0)
 
@@ -209,22 +213,25 @@ class Search:
         ]
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything with its origin, for search.yaml."""
+        """Return all values with their origins, for search.yaml."""
         told = {
             "algorithm": _one_or_all(self.algorithms),
             "data": _one_or_all(self.data),
             "strategy": _one_or_all(self.strategies),
             **{key: getattr(self, key) for key in ("maximise", "seeds", "trials", "by", "stop_early")},
-            **{key: list(said) if isinstance(said, tuple) else said for key, said in self.options.items()},
+            **{
+                key: list(located) if isinstance(located, tuple) else located
+                for key, located in self.options.items()
+            },
             "out": str(self.place),
         }
 
-        def with_origin(value: Any, said: LocatedValue | None) -> dict[str, Any]:
-            return {"value": value, "origin": "default" if said is None else said.origin}
+        def with_origin(value: Any, located: LocatedValue | None) -> dict[str, Any]:
+            return {"value": value, "origin": "default" if located is None else located.origin}
 
-        found = {key: with_origin(value, self.said.get(key)) for key, value in told.items()}
-        fixed = {name: with_origin(self.fixed[name], self.said["with"].items[name]) for name in self.fixed}
-        ranges = {d.name: with_origin({d.kind: list(d.values)}, d.said) for d in self.dimensions}
+        found = {key: with_origin(value, self.located.get(key)) for key, value in told.items()}
+        fixed = {name: with_origin(self.fixed[name], self.located["with"].items[name]) for name in self.fixed}
+        ranges = {d.name: with_origin({d.kind: list(d.values)}, d.located) for d in self.dimensions}
         return {"file": str(self.path), **found, "with": fixed, "search": ranges}
 
 
@@ -233,7 +240,7 @@ def _one_or_all(names: Sequence[str]) -> Any:
 
 
 def _command(plan: "Plan", given: Values, options: Mapping[str, Any]) -> str:
-    """The same run as a command line."""
+    """Return the command line that makes the same run."""
     words = ["off2on", "train", plan.algorithm, plan.data]
     online = plan.online > 0
     words += [

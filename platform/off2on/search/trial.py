@@ -1,4 +1,4 @@
-"""A trial: its seeds, and their mean.
+"""A trial of a search: runs of several seeds, and their mean score.
 
 Where somebody acts on scores on the way, all seeds go forward together, from evaluation to evaluation. Where
 nobody does, they come one after the other, and need the memory of one.
@@ -23,32 +23,32 @@ from datasets_io.storage.buckets import Location
 from off2on.runs.bucket_mirror import copy, fetch
 from off2on.runs.folder import Run, write
 from off2on.runs.record import read_metadata
-from off2on.search.checks import marks
+from off2on.search.checks import count_evaluations
 from off2on.search.scoring import score
 from off2on.search.searcher import SCORE
 from off2on.search.spec import TRIALS, Search
 from off2on.search.trial_store import COUNTED, TrialStore, find
 from off2on.training.metadata import run_metadata
 from off2on.training.plan import Plan
-from off2on.training.process import quiet
+from off2on.training.process import redirect_output
 from off2on.training.train import evaluations
 
 LOG, DONOR = "log.txt", "donor.yaml"
 NOT_MADE = "not_made"
-"""In run.yaml: what of a run's counts is another's, less what this place had made until then."""
+"""Key in run.yaml: counts that a copied run had, less those of the run that it replaced."""
 MADE = ("updates", "env_steps", "episodes")
 MARK = "mark"
-"""Evaluations so far that have a score."""
+"""Key of the number of evaluations so far that have a score."""
 
 RUNS = "runs"
-"""Runs that are finished."""
+"""Key of the number of finished runs."""
 
 
 class TrialTrainable(tune.Trainable):
-    """One trial of a search; a step of it ends with a score of all seeds, or with the end of one of them."""
+    """A trial of a search; a step ends with a score of all seeds, or with the end of one of them."""
 
     def setup(self, config: dict[str, Any], search: Search, home: str) -> None:
-        """Finds out which trial it is; runs begin with the first step.
+        """Identify the trial; its runs begin with the first step.
 
         Args:
             config: What was drawn.
@@ -61,7 +61,7 @@ class TrialTrainable(tune.Trainable):
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """The process goes on with another trial."""
+        """Reuse the process for another trial."""
         self.cleanup()
         self._begin(new_config)
         return True
@@ -69,19 +69,19 @@ class TrialTrainable(tune.Trainable):
     def _begin(self, config: dict[str, Any]) -> None:
         self.name = find(self.search.place, self.trial_id).name
         self.log = self.search.folder / TRIALS / self.name / LOG
-        self.values = self.search.settled(config["drawn"])
+        self.values = self.search.as_text(config["drawn"])
         self.plans = self.search.plans(self.values, self.name)
-        self.every, self.unscored = marks(self.search)
+        self.every, self.unscored = count_evaluations(self.search)
         self.runs: list[Run] = []
         self.going: list[Iterator[Run]] = []
         self.scoring = 0.0
-        """Seconds that it took to say what it is worth: an estimate takes as long as a run."""
+        """Seconds spent on the score: an offline estimate takes as long as a run."""
         self.stack = ExitStack()
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        self.stack.enter_context(quiet(self.log))
+        self.stack.enter_context(redirect_output(self.log))
 
     def step(self) -> dict[str, Any]:
-        """A part of what is to be done, and what there is to say then."""
+        """Advance the runs and return the result so far."""
         told = self._step()
         if isinstance(self.search.place, Location):
             copy(self.log, self.search.place / TRIALS / self.name / LOG)
@@ -89,8 +89,8 @@ class TrialTrainable(tune.Trainable):
 
     def _step(self) -> dict[str, Any]:
         try:
-            done = self._all_further() if self.search.goes_together else self._next_run()
-            if not done and not self.search.goes_together:
+            done = self._all_further() if self.search.synchronised else self._next_run()
+            if not done and not self.search.synchronised:
                 return {SCORE: math.nan, MARK: 0, RUNS: len(self.runs), **self._spent()}
             began = time.monotonic()
             found = score(self.search.maximise, self._tasks)
@@ -104,7 +104,7 @@ class TrialTrainable(tune.Trainable):
         return {**told, "done": done, "finished": done, **self._spent()}
 
     def _all_further(self) -> bool:
-        """All runs to their next evaluation that has a score; whether it is the last."""
+        """Advance all runs to their next evaluation with a score; return True if it is the last."""
         for plan in self.plans[len(self.runs) :]:
             self._take_up(plan)
         self._next_mark()
@@ -117,13 +117,13 @@ class TrialTrainable(tune.Trainable):
         return done
 
     def _next_run(self) -> bool:
-        """The next run to its end; whether it is the last."""
+        """Finish the next run; return True if it is the last."""
         self._take_up(self.plans[len(self.runs)])
         _exhaust(self.going[-1])
         return len(self.runs) == len(self.plans)
 
     def _take_up(self, plan: Plan) -> None:
-        """A run, where it stands; one that is finished is left as it is."""
+        """Start or resume a run; a finished run is left unchanged."""
         if isinstance(plan.place, Location):
             fetch(plan.place)  # perhaps begun on another machine
         there = (plan.folder / "run.yaml").is_file()
@@ -136,7 +136,7 @@ class TrialTrainable(tune.Trainable):
             self.going.append(going)
 
     def _next_mark(self) -> None:
-        """The runs that are behind, an evaluation further."""
+        """Advance the runs that are behind by one evaluation."""
         mark = min(self.every, self._mark + 1)
         for run, going in zip(self.runs, self.going, strict=True):
             if len(run.metrics) < mark:
@@ -144,42 +144,42 @@ class TrialTrainable(tune.Trainable):
 
     @property
     def _mark(self) -> int:
-        """Evaluations that all runs have."""
+        """Number of evaluations that all runs have."""
         return min(len(run.metrics) for run in self.runs)
 
     @property
     def _is_scored(self) -> bool:
-        """Whether the runs can be compared: all at one evaluation, which has a score."""
+        """True if all runs are at the same evaluation and it has a score."""
         return self._mark > self.unscored and all(len(run.metrics) == self._mark for run in self.runs)
 
     @property
     def _tasks(self) -> list[list[Path]]:
-        """The folders of the seeds, for each data set."""
+        """Folders of the seeds, for each data set."""
         seeds = self.search.seeds
         folders = [run.folder for run in self.runs]
         return [folders[start : start + seeds] for start in range(0, len(folders), seeds)]
 
     def _spent(self) -> dict[str, Any]:
-        """What all seeds together have cost."""
+        """Return the total cost of all seeds."""
         made = [_made(run) for run in self.runs]
         updates, env_steps, episodes = (sum(each[name] for each in made) for name in MADE)
         walls = [float(run.metrics[-1]["wall_s"]) for run in self.runs if run.metrics]
         # Those that go forward together are on the clock together.
-        seconds = max(walls, default=0.0) if self.search.goes_together else sum(walls)
+        seconds = max(walls, default=0.0) if self.search.synchronised else sum(walls)
         found = (len(self.plans), updates, env_steps, episodes, round(seconds + self.scoring, 1))
         return dict(zip(COUNTED, found, strict=True))
 
     def cleanup(self) -> None:
-        """Runs that are not at their end are interrupted; their checkpoints stay."""
+        """Interrupt the unfinished runs; their checkpoints stay."""
         for going in self.going:
             if hasattr(going, "close"):
                 going.close()
         self.stack.close()
 
-    # For a population: who does badly goes on from a checkpoint of who does well.
+    # For a population: a trial with a low score continues from a checkpoint of one with a high score.
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """The runs as they are."""
+        """Save the checkpoints of the runs."""
         last = []
         for index, run in enumerate(self.runs):
             kept = run.last_checkpoint
@@ -190,12 +190,12 @@ class TrialTrainable(tune.Trainable):
         write(Path(checkpoint_dir) / DONOR, yaml.safe_dump({"name": self.name, "last": last}))
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
-        """Another trial's runs, with the values of this one; its own are still there."""
+        """Continue from the runs of another trial with the values of this one."""
         donor = yaml.safe_load((Path(checkpoint_dir) / DONOR).read_text())
         if donor["name"] == self.name:
             return
-        book = TrialStore(self.search.place, self.search.names)
-        trial = book[self.trial_id]
+        store = TrialStore(self.search.place, self.search.names)
+        trial = store[self.trial_id]
         trial.values, trial.drawn = self.values, dict(self.config["drawn"])
         for going in self.going:
             if hasattr(going, "close"):
@@ -203,18 +203,18 @@ class TrialTrainable(tune.Trainable):
         self.runs, self.going = [], []
         for index, plan in enumerate(self.plans):
             _take_over(plan, Path(checkpoint_dir) / str(index), donor["name"], donor["last"][index])
-        book.keep(trial)
+        store.keep(trial)
 
 
 def _made(run: Run) -> dict[str, int]:
-    """What a run has cost, without what another had made when it was copied."""
+    """Return the cost of a run, without that of the run from which it was copied."""
     last = run.metrics[-1] if run.metrics else {}
     found = {name: int(last.get(name, 0)) for name in MADE[:2]} | {MADE[2]: len(run.episodes)}
     return {name: count - run.about.get(NOT_MADE, {}).get(name, 0) for name, count in found.items()}
 
 
 def _take_over(plan: Plan, donor: Path, name: str, last: str) -> None:
-    """Puts a copy of another run in a run's place; from here on it has its own hyperparameters."""
+    """Replace a run by a copy of another, with its own hyperparameters from here on."""
     partial = plan.folder.with_name(f"{plan.folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(donor, partial)

@@ -1,4 +1,4 @@
-"""What is known of a search's trials, on disk: a file each, and the table of those that have ended.
+"""Trials of a search on disk: a file each, and a table of those that have ended.
 
     trials/007/trial.yaml    drawn, values, scores on the way, outcome
     trials.csv               one row per trial that has ended
@@ -47,7 +47,7 @@ class Trial:
 
     @property
     def is_done(self) -> bool:
-        """Whether it is not to be run again."""
+        """True if the trial is not to be run again."""
         return self.outcome.get("status") in (FINISHED, STOPPED)
 
 
@@ -70,25 +70,25 @@ class TrialStore:
         return next(trial for trial in self.trials if trial.tune == number and not trial.is_done)
 
     def add(self, tune: str, drawn: dict[str, Any], values: dict[str, str]) -> Trial:
-        """A trial that is new."""
+        """Create a new trial and store it."""
         trial = Trial(f"{len(self.trials):03d}", tune, drawn, values)
         self.trials.append(trial)
         self.keep(trial)
         return trial
 
     def keep(self, trial: Trial) -> None:
-        """Writes down what is known of it."""
+        """Write the file of a trial."""
         file = self.place / TRIALS / trial.name / TRIAL
         write(file, yaml.safe_dump(asdict(trial), sort_keys=False, allow_unicode=True))
 
     def end(self, trial: Trial, outcome: dict[str, Any]) -> None:
-        """Writes down how it ended, and the table anew."""
+        """Write the outcome of a trial, and the table."""
         trial.outcome = outcome
         self.keep(trial)
         self.tabulate()
 
     def tabulate(self) -> None:
-        """The table of the trials that have ended."""
+        """Write the table of the trials that have ended."""
         text = io.StringIO()
         writer = csv.DictWriter(text, [*COLUMNS, *self.names], lineterminator="\n", restval="")
         writer.writeheader()
@@ -100,7 +100,7 @@ class TrialStore:
 
 
 def find(place: Place, tune: str) -> Trial:
-    """The trial that Ray Tune calls so."""
+    """Return the trial with an identifier of Ray Tune."""
     return TrialStore(place, [])[tune]
 
 

@@ -43,7 +43,7 @@ def split(words: Iterable[str]) -> Arguments:
         found = _ASSIGNMENT.fullmatch(word)
         if word.startswith("@"):
             for name, located in read(Path(word[1:])).items.items():
-                values[name], origins[name] = located.joined, located.origin
+                values[name], origins[name] = located.as_words, located.origin
         elif found:
             values[found[1]], origins[found[1]] = found[2], COMMAND_LINE
         elif values:

@@ -39,10 +39,10 @@ class LocatedValue:
         """
         if self.value == []:
             raise self.wrong("expected a value, or a list of values.")
-        return [item.joined for item in (self.value if isinstance(self.value, list) else [self])]
+        return [item.as_words for item in (self.value if isinstance(self.value, list) else [self])]
 
     @property
-    def joined(self) -> str:
+    def as_words(self) -> str:
         """The value as one text, a list separated by commas as on the command line.
 
         Raises:
@@ -111,7 +111,7 @@ class LocatedValue:
         return UserError(what, expected, try_, where=self.origin)
 
     @contextmanager
-    def blamed(self) -> Iterator[None]:
+    def located(self) -> Iterator[None]:
         """Add this location to errors, and the corrected line if a name in it has a nearest name."""
         try:
             yield
