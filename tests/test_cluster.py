@@ -114,7 +114,7 @@ def test_two_learners_lose_a_node_and_end_as_they_would_have(nodes: Nodes, tmp_p
         nodes.kill(nodes.alive[0])
         nodes.add(1)
         told = job.ends_well()
-    assert "a learner died; going on from the last checkpoint (1 of 3 times)" in told
+    assert "a learner died; continuing from the last checkpoint (1 of 3 times)" in told
     assert rows(killed) == rows(whole)
     obs = torch.randn(8, 3)
     ours, theirs = (load_policy(run / "policy.pt")(obs) for run in (killed, whole))
@@ -264,7 +264,7 @@ def test_a_cluster_that_wants_a_token_is_joined_with_it_alone(tmp_path: Path, da
             with Job(tmp_path, OFF2ON, *words, **strange) as job:
                 assert job.process.wait(PATIENCE) == 2
             told = job.said.read_text()
-            assert f"error: the Ray cluster at {closed.address} wants its token, and here is none" in told
+            assert f"error: the Ray cluster at {closed.address} requires a token, and the local one is missing or differs" in told
             assert "~/.ray/auth_token" in told
     finally:
         closed.close()

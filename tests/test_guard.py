@@ -40,7 +40,7 @@ def shifted(*by: float) -> list[float]:
     ],
 )
 def test_decisions_by_hand(apart: tuple[float, ...], decision: str, lower: float | None):
-    trial = guard().judge(500, "at-500", shifted(*apart), [])
+    trial = guard().decide(500, "at-500", shifted(*apart), [])
     assert trial.decision == decision
     assert trial.serving == ("at-500" if decision == ACCEPT else "handover")
     if lower is not None:
@@ -49,19 +49,19 @@ def test_decisions_by_hand(apart: tuple[float, ...], decision: str, lower: float
 
 def test_a_margin_lets_a_slightly_worse_policy_serve_only_if_it_is_the_best_so_far():
     careful = guard(margin=0.05)
-    assert careful.judge(1, "a", shifted(2, 2, 2, 2), []).decision == ACCEPT
-    assert careful.judge(2, "b", shifted(1, 1, 1, 1), []).decision == WAIT, "below the one that serves"
-    assert careful.judge(3, "c", shifted(9, 9, 9, 9), []).decision == ACCEPT
+    assert careful.decide(1, "a", shifted(2, 2, 2, 2), []).decision == ACCEPT
+    assert careful.decide(2, "b", shifted(1, 1, 1, 1), []).decision == WAIT, "below the one that serves"
+    assert careful.decide(3, "c", shifted(9, 9, 9, 9), []).decision == ACCEPT
     assert careful.serving == "c"
     assert careful.serving_returns == shifted(9, 9, 9, 9)
-    assert careful.judge(4, "d", shifted(-15, -15, -15, -15), []).decision == ROLL_BACK, "24 below, limit 20"
+    assert careful.decide(4, "d", shifted(-15, -15, -15, -15), []).decision == ROLL_BACK, "24 below, limit 20"
 
 
 def test_the_budget_counts_what_was_lost_and_not_what_varies():
     strict = guard(budget=0.5)  # fifty
-    assert strict.judge(1, "a", shifted(-5, -5, -5, -5), [90.0, 110.0]).regret == 20
-    assert strict.judge(2, "b", shifted(50, 50, 50, 50), [200.0]).regret == 20, "gains pay nothing back"
-    trial = strict.judge(3, "c", shifted(0, 0, 0, 0), [69.0])
+    assert strict.decide(1, "a", shifted(-5, -5, -5, -5), [90.0, 110.0]).regret == 20
+    assert strict.decide(2, "b", shifted(50, 50, 50, 50), [200.0]).regret == 20, "gains pay nothing back"
+    trial = strict.decide(3, "c", shifted(0, 0, 0, 0), [69.0])
     assert (trial.regret, trial.decision) == (51, STOP)
     assert strict.has_stopped
     assert strict.serving == "b"
@@ -72,14 +72,14 @@ def test_what_serves_has_never_been_shown_to_be_worse_and_is_remembered(trials: 
     ours = guard(margin=0.1)
     best = float(np.mean(HANDOVER))
     for number, apart in enumerate(trials):
-        trial = ours.judge(number, f"at-{number}", shifted(*apart), [])
+        trial = ours.decide(number, f"at-{number}", shifted(*apart), [])
         if trial.decision == ACCEPT:
             assert np.mean(trial.returns) >= best
             best = float(np.mean(trial.returns))
         again = Guard.load(ours.dump())
         assert again == ours
         again.forget_after(number - 1)
-        assert again.trials == ours.trials[:-1]
+        assert again.decisions == ours.decisions[:-1]
 
 
 def test_its_settings_are_checked_and_it_needs_an_environment(data_root: Path):
@@ -87,7 +87,7 @@ def test_its_settings_are_checked_and_it_needs_an_environment(data_root: Path):
     with pytest.raises(HyperparameterError, match="margn"):
         plan.check()
     for wrong in (replace(plan, online=0, guard={}), replace(plan, data="wide", online=0, guard={})):
-        with pytest.raises(UserError, match="a guard tries policies"):
+        with pytest.raises(UserError, match="the guard needs an online phase"):
             wrong.check()
 
 
@@ -149,15 +149,15 @@ def test_a_guarded_run_goes_on_with_the_policy_that_served(tmp_path: Path, monke
         guard={"margin": 0.5, "confidence": 0.6},
     )
     through = train(replace(plan, out=str(tmp_path / "through")))
-    judge, calls = Guard.judge, []
+    decide, calls = Guard.decide, []
 
     def interrupted(self: Guard, *args: Any) -> Any:
         calls.append(args)
         if len(calls) == 3:
             raise OSError("the plug was pulled")
-        return judge(self, *args)
+        return decide(self, *args)
 
-    monkeypatch.setattr(Guard, "judge", interrupted)
+    monkeypatch.setattr(Guard, "decide", interrupted)
     again = replace(plan, out=str(tmp_path / "again"))
     with pytest.raises(OSError, match="plug"):
         train(again)

@@ -9,9 +9,9 @@ import torch
 import yaml
 
 from off2on.online.settings import OnlineSettings
-from off2on.training import handover_checks
-from off2on.training.evaluate import acting, evaluate
-from off2on.training.handover_report import _updates, report
+from off2on.training import handover_report
+from off2on.training.evaluate import evaluate, numpy_policy
+from off2on.training.handover_report import _updates, make_report
 from off2on.training.plan import Plan
 from off2on.training.train import train
 
@@ -39,13 +39,13 @@ def went_online(asked: Plan) -> Any:
 
 
 def played(algo: Any, episodes: int = 2) -> list[Any]:
-    return evaluate(acting(algo.policy()), "Pendulum-v1", episodes=episodes, seed=0, keep=True)
+    return evaluate(numpy_policy(algo.policy()), "Pendulum-v1", episodes=episodes, seed=0, keep=True)
 
 
 def test_a_warm_up_that_leaves_nothing_to_learn_is_told():
     online_settings = OnlineSettings.parse({"warm_up": 40}, "here")
     assert _updates(online_settings, 41) == "1 per step, from step 40 on"
-    assert _updates(online_settings, 40) == "NONE: the warm-up takes 40 steps, and there are 40"
+    assert _updates(online_settings, 40) == "NONE: the warm-up has 40 steps, the online phase 40"
 
 
 def test_a_run_keeps_what_changed_and_what_was_checked(tmp_path: Path):
@@ -55,14 +55,16 @@ def test_a_run_keeps_what_changed_and_what_was_checked(tmp_path: Path):
     kept = yaml.safe_load((folder / "handover.yaml").read_text())
     changes = {change["what"]: (change["offline"], change["online"]) for change in kept["changes"]}
     assert changes["batches"] == ("4 k recorded rows", "warm_start")
-    assert changes["updates"][1] == "4 per step, from step 10 on; of 4, one moves more than the values"
-    assert float(changes["actor"][0].removeprefix("step size ")) < 1e-12, "along a cosine to nothing"
-    assert changes["actor"][1] == "step size 0.0003"
-    assert changes["critic"] == ("step size 0.0003", "step size 1e-05")
+    assert (
+        changes["updates"][1] == "4 per step, from step 10 on; one in 4 updates more than the value networks"
+    )
+    assert float(changes["actor"][0].removeprefix("learning rate ")) < 1e-12, "along a cosine to nothing"
+    assert changes["actor"][1] == "learning rate 0.0003"
+    assert changes["critic"] == ("learning rate 0.0003", "learning rate 1e-05")
     assert changes["critic_lr"] == ("0.0003", "1e-05")
     assert changes["reward"] == ("return_scale", "return_scale")
     checks = {check["what"]: check for check in kept["checks"]}
-    assert [checks[name]["passed"] for name in ("transforms", "score", "who collects")] == [True] * 3
+    assert [checks[name]["passed"] for name in ("transforms", "score", "collecting policy")] == [True] * 3
     assert checks["exploration"]["found"].startswith("standard deviation 0.")
     assert checks["exploration"]["found"].endswith(" nats")
 
@@ -70,9 +72,11 @@ def test_a_run_keeps_what_changed_and_what_was_checked(tmp_path: Path):
 def test_whole_numbers_have_no_box(tmp_path: Path):
     asked = Plan("discrete_sac", "toy-cartpole", SMALL, updates=20, online=40, threads=1)
     with went_online(asked) as algo:
-        episodes = evaluate(acting(algo.policy()), "CartPole-v1", episodes=1, seed=0, keep=True)
+        episodes = evaluate(numpy_policy(algo.policy()), "CartPole-v1", episodes=1, seed=0, keep=True)
         (told,) = [
-            one for one in report(asked, asked.check(), algo, None, episodes).checks if "expl" in one.what
+            one
+            for one in make_report(asked, asked.check(), algo, None, episodes).checks
+            if "expl" in one.what
         ]
     assert "% of actions are not the most frequent of their observation" in told.found
     assert "box" not in told.found
@@ -83,22 +87,26 @@ def test_transforms_that_differ_an_old_policy_and_a_moved_score_are_found():
     with went_online(asked) as algo:
         episodes = played(algo)
         score = float(np.mean([episode.ret for episode in episodes]))
-        fine = {check.what: check for check in report(asked, asked.check(), algo, score, episodes).checks}
+        fine = {
+            check.what: check for check in make_report(asked, asked.check(), algo, score, episodes).checks
+        }
         assert fine["transforms"].passed
         assert fine["score"].passed
-        assert fine["who collects"].passed
+        assert fine["collecting policy"].passed
 
         (learner,) = algo.call_learners(lambda learner: learner)
         source = learner.replay.source
         before = source.transforms
         source.transforms = type(before)(**{**vars(before), "reward_scale": 2 * before.reward_scale})
         algo.env_runner_group.local_env_runner.module.policy.nets.actor.mlp[0].bias.data += 1.0
-        bad = {check.what: check for check in report(asked, asked.check(), algo, score + 1, episodes).checks}
+        bad = {
+            check.what: check for check in make_report(asked, asked.check(), algo, score + 1, episodes).checks
+        }
     assert bad["transforms"].passed is False
     assert "reward by up to" in bad["transforms"].found
     assert "obs" not in bad["transforms"].found
     assert bad["score"].passed is False
-    assert bad["who collects"].passed is False
+    assert bad["collecting policy"].passed is False
 
 
 def test_values_are_held_against_what_the_episodes_returned():
@@ -120,7 +128,7 @@ def test_values_are_held_against_what_the_episodes_returned():
             "truncateds": np.array([False, False, False, True]),
             "last": np.array([False, True, False, True]),
         }
-        (said,) = algo.call_learners(handover_checks.judge, columns=columns)
+        (said,) = algo.call_learners(handover_report.compare_values_with_returns, columns=columns)
     scaled, gamma = scale * reward, 0.99
     end = scaled[3] + gamma * 7
     expected = [scaled[0] + gamma * scaled[1], scaled[1], scaled[2] + gamma * end, end]
@@ -150,9 +158,9 @@ def test_how_random_exploring_is_in_halves_of_the_box():
             for parameter in actor.mlp.parameters():
                 parameter.zero_()
             actor.log_std.fill_(np.log(0.1))
-            (narrow,) = algo.call_learners(handover_checks.spread, obs=obs)
+            (narrow,) = algo.call_learners(handover_report.measure_exploration, obs=obs)
             actor.log_std.fill_(-5.0)
-            (none,) = algo.call_learners(handover_checks.spread, obs=obs)
+            (none,) = algo.call_learners(handover_report.measure_exploration, obs=obs)
     assert narrow["std"] == pytest.approx(0.1, rel=0.05)
     # ½ ln(2πe σ²) of a sigma that is 0.2 in the environment's box [-2, 2]
     assert narrow["entropy"] == pytest.approx(0.5 * np.log(2 * np.pi * np.e * 0.2**2), abs=0.03)

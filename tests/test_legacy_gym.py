@@ -13,7 +13,7 @@ from datasets_io.environments import make
 from datasets_io.ingestion.ingest import ingest
 from datasets_io.legacy_gym import adapt, time_limit
 from off2on.algorithms.iql import IQL
-from off2on.training.evaluate import acting, evaluate
+from off2on.training.evaluate import numpy_policy, evaluate
 
 gym = pytest.importorskip("gym", reason="the legacy package gym is not installed")
 
@@ -208,5 +208,5 @@ def test_an_old_environment_runs_the_online_phase(tmp_path: Path, ray_session: N
         while not algo.finished:
             algo.train()
         assert algo.env_steps >= 40
-        played = evaluate(acting(algo.policy()), "gym:Old-v0", episodes=3, seed=0)
+        played = evaluate(numpy_policy(algo.policy()), "gym:Old-v0", episodes=3, seed=0)
     assert all(0 < episode.length <= 8 for episode in played)

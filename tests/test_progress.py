@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from off2on.training.live_display import Screen, open_progress
-from off2on.training.progress import Lines
+from off2on.training.live_display import LiveDisplay, open_progress
+from off2on.training.progress import LineProgress
 
 RUN = """
 import sys, time
@@ -154,7 +154,7 @@ def test_an_offline_run_has_no_handover_and_a_resumed_one_may_not_know_it() -> N
         stream, title="bc", folder=Path("runs/bc"), updates=10, online=0, data_score=None
     ) as bc:
         bc.evaluated({"side": "offline", "updates": "10", "env_steps": "0", "score": "1.5", "q": "nan"})
-    assert isinstance(bc, Lines)
+    assert isinstance(bc, LineProgress)
     assert "drop" not in stream.getvalue()
     assert "q " not in stream.getvalue()
     with open_progress(stream, title="iql", folder="", updates=10, online=10, data_score=None) as resumed:
@@ -180,19 +180,19 @@ def test_a_run_that_goes_on_knows_its_drop_and_forgets_what_it_does_again() -> N
     assert progress.scores == {"offline": [7.0], "online": [6.5, 4.0, 5.0]}
 
 
-def test_the_time_left_comes_from_the_pace_of_this_side() -> None:
+def test_the_remaining_time_follows_from_the_speed_of_the_phase() -> None:
     with open_progress(
         io.StringIO(), title="", folder="", updates=100, online=0, data_score=None
     ) as progress:
-        assert progress.left() is None
+        assert progress.remaining() is None
         progress.advance("offline", 50, 0, {})  # a resumed run starts here; these 50 took no time
         time.sleep(0.05)
         progress.advance("offline", 60, 0, {})
-        left = progress.left()
+        left = progress.remaining()
         assert left is not None
         assert 0.2 <= left < 1.0  # 10 took 0.05 s or a little more, 40 are left
         progress.advance("offline", 100, 0, {})
-        assert progress.left() is None
+        assert progress.remaining() is None
 
 
 def test_saying_how_far_it_is_costs_next_to_nothing() -> None:
@@ -211,7 +211,7 @@ def test_the_terminal_is_given_back_when_the_run_fails() -> None:
         progress = open_progress(terminal, title="t", folder="f", updates=1, online=0, data_score=None)
         with pytest.raises(KeyboardInterrupt), progress:
             raise KeyboardInterrupt
-        assert isinstance(progress, Screen)
+        assert isinstance(progress, LiveDisplay)
         progress.close()  # again, which does nothing
     assert read_to_end(ours).endswith("\x1b[?25h")
     os.close(ours)

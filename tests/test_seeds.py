@@ -17,7 +17,7 @@ from off2on.policy import load_policy
 from off2on.runs.folder import Run
 from off2on.training.batched_seeds import BatchedRuns, check, train_together
 from off2on.training.plan import Plan
-from off2on.training.process import Stop
+from off2on.training.process import StopRequest
 from off2on.training.train import train
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
@@ -44,14 +44,14 @@ def files(plan: Plan) -> set[str]:
     return {path.name for path in plan.folder.iterdir() if not path.name.startswith("events.out")}
 
 
-class Stops(Stop):
+class Stops(StopRequest):
     """Asked to stop, once it has been looked at so many times."""
 
     def __init__(self, looks: int) -> None:
         self.looks = looks
 
     @property
-    def asked(self) -> bool:  # type: ignore[override]
+    def is_requested(self) -> bool:  # type: ignore[override]
         self.looks -= 1
         return self.looks < 0
 
@@ -97,7 +97,7 @@ def test_all_stop_at_the_same_update_and_go_on_as_if_they_had_not(tmp_path: Path
     stopped, whole = (plans(tmp_path / name, **said) for name in ("stopped", "whole"))
     train_together(whole)
     with BatchedRuns(stopped, False, io.StringIO(), Stops(looks)) as runs, pytest.raises(KeyboardInterrupt):
-        runs.go()
+        runs.train()
     kept = [Run.resume(plan.folder) for plan in stopped]
     assert {run.about["status"] for run in kept} == {"interrupted"}
     places = {run.last_checkpoint.name for run in kept if run.last_checkpoint}
@@ -121,7 +121,7 @@ def test_finished_runs_stay_as_they_are(tmp_path: Path):
         (("iql", "toy-pendulum"), "--seeds 4 --together"),
         (("iql", "toy-pendulum", "--seeds", "2", "--online", "10"), "off2on train --from"),
         (("iql", "toy-pendulum", "--seeds", "2", "--learners", "1"), "--learners 0"),
-        (("mopo", "toy-pendulum", "--seeds", "2", "termination=never"), "first stage, dynamics"),
+        (("mopo", "toy-pendulum", "--seeds", "2", "termination=never"), "first stage (dynamics)"),
     ],
 )
 def test_what_cannot_go_together_is_refused(tmp_path: Path, words: tuple[str, ...], told: str):

@@ -1,4 +1,4 @@
-"""Runs tell Weights & Biases (offline) and MLflow (in a folder), for real, and go on where these fail."""
+"""Runs log to Weights & Biases (offline) and MLflow (in a folder), and continue where these fail."""
 
 import csv
 import json
@@ -38,20 +38,20 @@ SMALL = {"hidden": "16,16", "batch_size": "16"}
 
 @pytest.fixture
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder in which both keep what they are told."""
+    """Return a folder for the files of both."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    for name in trackers.QUIET:
+    for name in trackers.DEFAULT_ENVIRONMENT:
         monkeypatch.setenv(name, "")  # what a test sets is undone behind it
         monkeypatch.delenv(name)
     yield tmp_path
     wandb.teardown()
 
 
-def told_to_mlflow(lab: Path) -> list[tuple[Any, list[float]]]:
-    """The runs, each with the scores it was told."""
+def logged_to_mlflow(lab: Path) -> list[tuple[Any, list[float]]]:
+    """Return the runs, each with its scores."""
     os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
     client = mlflow.MlflowClient((lab / "mlruns").as_uri())
     there = client.get_experiment_by_name("off2on")
@@ -61,7 +61,7 @@ def told_to_mlflow(lab: Path) -> list[tuple[Any, list[float]]]:
     ]
 
 
-def told_to_wandb(lab: Path) -> list[Any]:
+def logged_to_wandb(lab: Path) -> list[Any]:
     """What the files of runs hold, in the order in which they were begun: records of a LevelDB log."""
     records = []
     for path in sorted((lab / "wandb").glob("offline-run-*/*.wandb"), key=os.path.getmtime):
@@ -106,7 +106,7 @@ def proxy() -> Iterator[tuple[str, list[Any]]]:
 
 
 @pytest.mark.slow
-def test_a_run_tells_both_and_nobody_else(toy: Shards, lab: Path, proxy: tuple[str, list[Any]]):
+def test_a_run_logs_to_both_and_to_no_other_server(toy: Shards, lab: Path, proxy: tuple[str, list[Any]]):
     address, came = proxy
     names = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
     environment = (
@@ -126,18 +126,18 @@ def test_a_run_tells_both_and_nobody_else(toy: Shards, lab: Path, proxy: tuple[s
     with (folder / "metrics.csv").open(newline="") as file:
         scores = [float(row["score"]) for row in csv.DictReader(file)]
     assert len(scores) == 2
-    [(run, known)] = told_to_mlflow(lab)
+    [(run, known)] = logged_to_mlflow(lab)
     assert known == pytest.approx(scores)
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "toy-pendulum/bc-s0"
     assert (run.data.params["batch_size"], run.data.params["algorithm"]) == ("16", "bc")
-    records = told_to_wandb(lab)
+    records = logged_to_wandb(lab)
     assert history(records, "score") == pytest.approx(scores)
     assert history(records, "updates") == [10, 20]
     [begun] = [record.run for record in records if record.WhichOneof("record_type") == "run"]
     assert {item.key: item.value_json for item in begun.config.update}["batch_size"] == "16"
     assert read_metadata(folder)["tracked"] == {"wandb": begun.run_id, "mlflow": run.info.run_id}
-    assert list(folder.glob("events.*")), "TensorBoard is told always"
+    assert list(folder.glob("events.*")), "TensorBoard always gets the rows"
 
 
 def test_a_run_that_goes_on_is_the_same_to_them(toy: Shards, lab: Path, ray_session: None):
@@ -149,13 +149,13 @@ def test_a_run_that_goes_on_is_the_same_to_them(toy: Shards, lab: Path, ray_sess
     next(going)
     next(going)
     going.close()
-    [(run, known)] = told_to_mlflow(lab)
+    [(run, known)] = logged_to_mlflow(lab)
     assert (run.info.status, len(known)) == ("KILLED", 1)
     for _ in evaluations(plan, resume=True):
         pass
-    [(run, known)] = told_to_mlflow(lab)
+    [(run, known)] = logged_to_mlflow(lab)
     assert (run.info.status, len(known)) == ("FINISHED", 2)
-    records = told_to_wandb(lab)
+    records = logged_to_wandb(lab)
     assert history(records, "updates") == [10, 20]
     begun = [record.run.run_id for record in records if record.WhichOneof("record_type") == "run"]
     assert set(begun) == {read_metadata(plan.folder)["tracked"]["wandb"]}
@@ -183,19 +183,19 @@ def test_trials_of_a_search_have_names_of_their_own(lab: Path):
     assert trackers._name(Path("/elsewhere/toy-pendulum/bc-s0")) == "toy-pendulum/bc-s0"
 
 
-def test_one_that_fails_on_the_way_is_told_later(lab: Path):
+def test_rows_of_a_failed_tracker_are_logged_later(lab: Path):
     said: list[str] = []
     trackers.check_trackers(["mlflow"])
-    with trackers.tracked(["mlflow"], lab / "run", ABOUT, said.append) as both:
-        both.tell(row(1))
+    with trackers.tracking(["mlflow"], lab / "run", ABOUT, said.append) as both:
+        both.log(row(1))
         shutil.move(lab / "mlruns", lab / "away")
-        both.tell(row(2))
-        both.tell(row(3))
+        both.log(row(2))
+        both.log(row(3))
         assert len(said) == 1
-        assert said[0].startswith("warning: mlflow failed, it is told again later; training goes on")
+        assert said[0].startswith("warning: mlflow failed, another attempt follows later; the run continues")
         shutil.rmtree(lab / "mlruns", ignore_errors=True)
         shutil.move(lab / "away", lab / "mlruns")
-    [(run, known)] = told_to_mlflow(lab)
+    [(run, known)] = logged_to_mlflow(lab)
     assert (known, run.info.status) == ([1.0, 2.0, 3.0], "FINISHED")
     assert len(said) == 1
     assert list((lab / "run").glob("events.*"))
@@ -207,15 +207,15 @@ def test_one_that_is_not_there_is_no_reason_to_stop(lab: Path, monkeypatch: pyte
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:hush-hush@127.0.0.1:{nobody.getsockname()[1]}")
         said: list[str] = []
         trackers.check_trackers(["mlflow"])
-        with trackers.tracked(["mlflow"], lab / "run", ABOUT, said.append) as both:
-            both.tell(row(1))
+        with trackers.tracking(["mlflow"], lab / "run", ABOUT, said.append) as both:
+            both.log(row(1))
             assert both.ids == {}
     assert len(said) == 1
-    assert "mlflow failed, it is not told of this run" in said[0]
+    assert "mlflow failed, this run is not logged to it" in said[0]
     assert "hush" not in said[0]
 
 
-def test_what_cannot_be_told_is_said_before_anything_starts(
+def test_trackers_are_checked_before_anything_starts(
     toy: Shards, lab: Path, monkeypatch: pytest.MonkeyPatch
 ):
     with pytest.raises(UnknownName, match=r"'wandbb'.\n.*nearest: wandb"):
@@ -228,7 +228,7 @@ def test_what_cannot_be_told_is_said_before_anything_starts(
 def test_without_a_key_nobody_is_asked_for_one(lab: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.setenv("HOME", str(lab))
-    with pytest.raises(UserError, match=r"nobody is logged in.*\n.*\n.*WANDB_MODE=offline"):
+    with pytest.raises(UserError, match=r"there is no login.*\n.*\n.*WANDB_MODE=offline"):
         trackers.check_trackers(["wandb"])
     monkeypatch.setenv("WANDB_API_KEY", "0123456789" * 4)
     trackers.check_trackers(["wandb"])

@@ -1,15 +1,15 @@
-"""``off2on doctor``: is all there that a run needs?"""
+"""``off2on doctor``: describe this machine and its problems."""
 
 import click
 
 from off2on.commands.output import print_json
 
 
-@click.command(short_help="What this machine has, in a line to paste.")
+@click.command(short_help="Describe this machine in one line to paste into an issue.")
 @click.option("--json", "json_", is_flag=True)
 @click.pass_context
 def doctor(ctx: click.Context, json_: bool) -> None:
-    """Versions, devices, memory, disk: one line to paste, and what is wrong."""
+    """Print versions, devices, memory and disk in one line, and the problems found."""
     from off2on.training.machine import examine, one_line
 
     about = examine()
@@ -17,6 +17,6 @@ def doctor(ctx: click.Context, json_: bool) -> None:
         print_json(about)
     else:
         click.echo(one_line(about))
-        for what, attempt in about["problems"]:
-            click.echo(f"error: {what}\n  try: {attempt}", err=True)
+        for what, try_ in about["problems"]:
+            click.echo(f"error: {what}\n  try: {try_}", err=True)
     ctx.exit(2 if about["problems"] else 0)

@@ -41,7 +41,7 @@ def evaluate(run: str, episodes: int, checkpoint: str, seed: int, env: str | Non
     from off2on.runs.folder import policy_file
     from off2on.training import evaluate as play
 
-    policy = play.acting(load_policy(policy_file(folder, checkpoint)))
+    policy = play.numpy_policy(load_policy(policy_file(folder, checkpoint)))
     options = options_for(env, about.get("env"), about.get("env_options") or {})
     if env != about.get("env"):
         with suppress(UnknownName):  # what it learned from may be elsewhere

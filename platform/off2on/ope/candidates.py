@@ -105,7 +105,7 @@ def candidate_of(folder: Path, checkpoint: str = "last", explore: bool = False) 
     from off2on.policy import load_policy
     from off2on.runs.folder import policy_file
     from off2on.runs.record import read_metadata
-    from off2on.training.evaluate import acting
+    from off2on.training.evaluate import numpy_policy
 
     file = policy_file(folder, checkpoint, explore)
     if explore:
@@ -122,7 +122,7 @@ def candidate_of(folder: Path, checkpoint: str = "last", explore: bool = False) 
     from datasets_io.shards.reading import open_shards
 
     space = open_shards(read_metadata(folder)["data"]["pinned"]).action_space
-    return Deterministic(acting(load_policy(file)), hasattr(space, "n"))
+    return Deterministic(numpy_policy(load_policy(file)), hasattr(space, "n"))
 
 
 def log_probs(policy: Candidate, data: Recorded) -> Array:

@@ -1,8 +1,8 @@
-"""Runs that differ in their seed alone, their offline updates made as one batched program.
+"""Train runs that differ only in their seed, with the offline updates of all in one batched program.
 
-Each is a run as any other: a folder of its own with its scores, its checkpoints and its policy, where it can
-be resumed and its handover be started from. Only the updates are made for all at once (`learners`): the runs
-take turns, an evaluation each, and the first one's updates to its next evaluation are everybody's.
+Each run has a folder of its own with scores, checkpoints and policy, can be resumed, and can be the start of
+an online run. Only the updates are batched (`rllib.batched.learners`): the run that is furthest behind trains
+to its next evaluation, and its updates advance all runs.
 """
 
 from collections.abc import Sequence
@@ -13,76 +13,82 @@ from off2on.errors import RecipeError, UserError
 from off2on.replay.offline_rows import layout_of
 from off2on.reports.run import write_report
 from off2on.rllib.batched.learners import BatchedLearners
-from off2on.rllib.batched.stackable import ALONE, check_together
+from off2on.rllib.batched.stackable import ALONE, check_batchable
 from off2on.runs.folder import Run
 from off2on.runs.record import read_metadata
 from off2on.training.plan import Plan, ResolvedPlan
-from off2on.training.process import Stop, interruptible, quiet, ray_started
+from off2on.training.process import StopRequest, ray_started, redirect_output, stop_on_signals
 from off2on.training.session import Session
 from off2on.training.train import evaluations
 
 
-def check(plans: Sequence[Plan], checked: ResolvedPlan) -> None:
-    """That the plans' offline sides can be one program.
+def check(plans: Sequence[Plan], resolved: ResolvedPlan) -> None:
+    """Check that the offline phases of the plans can be one program.
 
     Args:
-        plans: They differ in their seed.
-        checked: The first one's names, found.
+        plans: Plans that differ in their seed.
+        resolved: The first plan, checked.
 
     Raises:
-        UserError: What stands in the way.
+        UserError: They cannot.
     """
-    plan, recipe = plans[0], checked.recipe
+    plan, recipe = plans[0], resolved.settings.recipe
     if len(plans) < 2:
         raise UserError("--together needs several runs: --seeds is 1.", "", "--seeds 4 --together")
     if plan.online or plan.source is not None:
         raise UserError(
-            "--together is for the offline side, and a run online goes its own way.",
-            "Leave out --online and --from here, and go online from each run's handover:",
+            "--together trains offline only.",
+            "Leave out --online and --from, then start an online run from the handover of each run.",
             f"off2on train --from {plan.place} --online 20k",
         )
     if plan.learners or plan.address is not None:
         raise UserError(
-            "--together is one program on one device, in this process.",
+            "--together trains in this process, on one device.",
             "Expected --learners 0, and no --address.",
             ALONE,
         )
-    if recipe.fitted:
+    if recipe.fitted_networks:
         raise RecipeError(
-            f"{plan.algorithm} has a first stage, {' and '.join(recipe.fitted)}, which is each run's own.",
-            "Those without one can learn together.",
+            f"{plan.algorithm} has a first stage ({', '.join(recipe.fitted_networks)}): --together has none.",
+            "Expected an algorithm without a first stage.",
             ALONE,
         )
-    needed = 4 * layout_of(checked.shards, recipe.columns, recipe.relabelled).width * checked.shards.rows
+    needed = (
+        4 * layout_of(resolved.shards, recipe.columns, recipe.relabelled_columns).width * resolved.shards.rows
+    )
     if needed > plan.memory:
         raise UserError(
-            f"the {needed:,} bytes of {checked.shards.name} do not fit the memory budget of {plan.memory:,}.",
-            "Larger data stream, in an order that is each seed's own, and --together holds one copy.",
+            f"the {needed:,} bytes of {resolved.shards.name} exceed the memory budget of {plan.memory:,}.",
+            "Larger data are streamed in an order that depends on the seed; --together holds one copy.",
             f"--memory {needed}",
         )
-    check_together(recipe, checked.hp, checked.shards)
+    check_batchable(recipe, resolved.settings.hp, resolved.shards)
 
 
 def train_together(plans: Sequence[Plan], resume: bool = False) -> None:
-    """Do what the plans say; see `check`. The first one's progress is shown.
+    """Train the runs of plans that passed `check`, and show the progress of the first one.
 
     Args:
-        plans: They differ in their seed.
-        resume: Go on from the runs' last checkpoints; those that are finished stay as they are.
+        plans: Plans that differ in their seed.
+        resume: Continue from the last checkpoints; finished runs stay as they are.
 
     Raises:
         UserError: The plans cannot work; nothing was started.
-        KeyboardInterrupt: Ctrl-C; every run has kept a checkpoint.
+        KeyboardInterrupt: Ctrl-C; every run has written a checkpoint.
     """
     left = [plan for plan in plans if not (resume and _is_finished(plan))]
     if not left:
         return
-    checked = [plan.check(resume) for plan in left]
+    resolved = [plan.check(resume) for plan in left]
     left[0].folder.mkdir(parents=True, exist_ok=True)
-    with quiet(left[0].folder / "log.txt") as terminal:
-        with ray_started(None, 0), interruptible() as stop, BatchedRuns(left, resume, terminal, stop) as runs:
-            runs.go()
-        for plan, run, found in zip(left, runs.runs, checked, strict=True):
+    with redirect_output(left[0].folder / "log.txt") as terminal:
+        with (
+            ray_started(None, 0),
+            stop_on_signals() as stop,
+            BatchedRuns(left, resume, terminal, stop) as runs,
+        ):
+            runs.train()
+        for plan, run, found in zip(left, runs.runs, resolved, strict=True):
             if found.env is not None:
                 write_report([plan.folder])
             run.publish()
@@ -94,25 +100,25 @@ def _is_finished(plan: Plan) -> bool:
 
 
 class BatchedRuns:
-    """Runs under way.
+    """Several runs in training.
 
     Args:
-        plans: What each is to do.
-        resume: Go on where there is a run.
-        terminal: Where the first one's progress is shown.
-        stop: Whether the process was asked to stop.
+        plans: Plans of the runs.
+        resume: Continue the runs that have begun.
+        terminal: Stream for the progress of the first run.
+        stop: Request to stop the process.
     """
 
-    def __init__(self, plans: Sequence[Plan], resume: bool, terminal: TextIO, stop: Stop) -> None:
+    def __init__(self, plans: Sequence[Plan], resume: bool, terminal: TextIO, stop: StopRequest) -> None:
         self.sessions: list[Session] = []
-        self.together: BatchedLearners | None = None
-        self.going = [
+        self.batched: BatchedLearners | None = None
+        self.iterators = [
             evaluations(
                 plan,
                 resume and (plan.folder / "run.yaml").is_file(),
                 terminal=None if number else terminal,
-                stop=_Between(stop, self, number),
-                joins=self.sessions.append,
+                stop=_StopAtSameUpdate(stop, self, number),
+                on_session=self.sessions.append,
             )
             for number, plan in enumerate(plans)
         ]
@@ -120,51 +126,51 @@ class BatchedRuns:
 
     def __enter__(self) -> "BatchedRuns":
         self.stack = ExitStack()
-        for going in self.going:
-            self.stack.callback(going.close)  # type: ignore[attr-defined]
+        for iterator in self.iterators:
+            self.stack.callback(iterator.close)  # type: ignore[attr-defined]
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stack.close()
 
-    def go(self) -> None:
-        """All of them to their end, whoever is behind first."""
-        self.runs += [next(going) for going in self.going]
-        learners = [session.algo.ask(lambda learner: learner)[0] for session in self.sessions]
-        together = self.together = BatchedLearners(learners)
+    def train(self) -> None:
+        """Train all runs to their end; the run with the fewest updates is always next."""
+        self.runs += [next(iterator) for iterator in self.iterators]
+        learners = [session.algo.call_learners(lambda learner: learner)[0] for session in self.sessions]
+        batched = self.batched = BatchedLearners(learners)
         for number, session in enumerate(self.sessions):
-            session.algo.advancing = together.advance
-            session.clock = lambda number=number: together.seconds[number]  # type: ignore[misc]
+            session.algo.advance_function = batched.advance
+            session.clock = lambda number=number: batched.seconds[number]  # type: ignore[misc]
         for run in self.runs:
             run.describe({"together": [session.plan.seed for session in self.sessions]})
-        left = list(zip(self.sessions, self.going, strict=True))
+        remaining = list(zip(self.sessions, self.iterators, strict=True))
         interrupted: KeyboardInterrupt | None = None
-        while left:
-            one = min(left, key=lambda pair: pair[0].algo.updates)
+        while remaining:
+            behind = min(remaining, key=lambda pair: pair[0].algo.updates)
             try:
-                next(one[1])
+                next(behind[1])
             except StopIteration:
-                left.remove(one)
+                remaining.remove(behind)
             except KeyboardInterrupt as error:
-                left.remove(one)
+                remaining.remove(behind)
                 interrupted = error
-                if not together.is_whole:  # within an update: nobody can keep what it has now
+                if not batched.is_consistent:  # within an update: no run can write a consistent checkpoint
                     break
         if interrupted is not None:
             raise interrupted
 
-    def is_abreast(self, number: int) -> bool:
-        """Whether a run knows of all updates that were made."""
-        return self.together is None or not self.together.told[number]
+    def has_all_updates(self, number: int) -> bool:
+        """Return whether a run has recorded all updates that were made."""
+        return self.batched is None or not self.batched.pending[number]
 
 
-class _Between(Stop):
-    """Asks a run to stop where it has what was learnt, so that all stop at the same update."""
+class _StopAtSameUpdate(StopRequest):
+    """Request that stops a run only when it has all updates, so that all runs stop at the same one."""
 
-    def __init__(self, process: Stop, runs: BatchedRuns, number: int) -> None:
+    def __init__(self, process: StopRequest, runs: BatchedRuns, number: int) -> None:
         self.process, self.runs, self.number = process, runs, number
 
     @property
-    def asked(self) -> bool:  # type: ignore[override]
-        """Whether to stop now."""
-        return self.process.asked and self.runs.is_abreast(self.number)
+    def is_requested(self) -> bool:  # type: ignore[override]
+        """True if the run is to stop now."""
+        return self.process.is_requested and self.runs.has_all_updates(self.number)

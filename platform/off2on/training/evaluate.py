@@ -1,7 +1,7 @@
-"""Scores: what a deterministic policy earns in the environment, one number per episode.
+"""Evaluate a deterministic policy in the environment: one return per episode.
 
-Every evaluation of a run resets the environment with the same seeds, so that two policies meet the
-same episodes, and the same policy twice gets the same score.
+Every evaluation of a run resets the environments with the same seeds, so that policies are compared on the
+same episodes, and the same policy gets the same score again.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,22 +18,22 @@ from datasets_io.environments import make
 from off2on.errors import SimulatorError
 
 Array = np.ndarray[Any, Any]
-Acts = Callable[[Array], Array]
-"""From observations [B, D] to actions [B, A], or [B] if discrete, in the environment's units."""
+PolicyFunction = Callable[[Array], Array]
+"""Function from observations [B, D] to actions [B, A], or [B] if discrete, in raw units."""
 
-KEPT = ("obs", "actions", "rewards", "new_obs", "terminateds", "truncateds")
-"""The columns of an episode whose transitions are kept."""
+EPISODE_COLUMNS = ("obs", "actions", "rewards", "new_obs", "terminateds", "truncateds")
+"""Names of the columns of kept transitions."""
 
 
 @dataclass(frozen=True)
-class Episode:
-    """One evaluated episode.
+class EvaluationEpisode:
+    """One episode of an evaluation.
 
     Attributes:
         ret: Undiscounted return.
-        length: Steps.
-        seed: What the environment was reset with.
-        columns: Its transitions in RLlib's columns [length, …], in the world's units, if they were kept.
+        length: Number of steps.
+        seed: Seed of the reset.
+        columns: Transitions as RLlib's columns [length, …] in raw units; None if they were not kept.
     """
 
     ret: float
@@ -43,36 +43,38 @@ class Episode:
 
 
 def evaluate(
-    act: Acts,
+    act: PolicyFunction,
     env_id: str,
     *,
     episodes: int,
     seed: int,
-    at_once: int = 20,
+    most_envs: int = 20,
     keep: bool = False,
     options: Mapping[str, Any] | None = None,
-) -> list[Episode]:
-    """Play episodes to their end.
+) -> list[EvaluationEpisode]:
+    """Return the episodes of a policy, each played to its end.
 
     Args:
-        act: The policy.
-        env_id: What `datasets_io.environments.make` understands.
-        episodes: How many.
-        seed: Episode i is reset with seed + i.
-        at_once: Most environments stepped together.
-        keep: Have the transitions in what is returned.
-        options: For the environments.
+        act: Policy.
+        env_id: Id of the environment, for `datasets_io.environments.make`.
+        episodes: Number of episodes.
+        seed: Seed of the first episode; episode i is reset with seed + i.
+        most_envs: Largest number of environments that are stepped together.
+        keep: Return the transitions too.
+        options: Arguments for making the environment.
     """
-    played: list[Episode] = []
+    played: list[EvaluationEpisode] = []
     while len(played) < episodes:
-        count = min(at_once, episodes - len(played))
+        count = min(most_envs, episodes - len(played))
         seeds = [seed + len(played) + index for index in range(count)]
         played += _play(act, partial(make, env_id, options), seeds, keep)
     return played
 
 
-def _play(act: Acts, maker: Callable[[], Any], seeds: list[int], keep: bool) -> list[Episode]:
-    """One episode in each of so many environments."""
+def _play(
+    act: PolicyFunction, maker: Callable[[], Any], seeds: list[int], keep: bool
+) -> list[EvaluationEpisode]:
+    """Play one episode in a new environment for each seed."""
     env = SyncVectorEnv([maker] * len(seeds), autoreset_mode=AutoresetMode.NEXT_STEP)
     try:
         obs, _ = env.reset(seed=list(seeds))
@@ -89,20 +91,23 @@ def _play(act: Acts, maker: Callable[[], Any], seeds: list[int], keep: bool) -> 
             playing &= ~(terminated | truncated)
     finally:
         env.close()
-    played = [Episode(float(r), int(n), s) for r, n, s in zip(ret, length, seeds, strict=True)]
+    played = [EvaluationEpisode(float(r), int(n), s) for r, n, s in zip(ret, length, seeds, strict=True)]
     if not keep:
         return played
     whole = [np.stack(column) for column in zip(*steps, strict=True)]  # [time, environment, …]
     return [
         replace(
-            one, columns={name: part[: one.length, index] for name, part in zip(KEPT, whole, strict=True)}
+            one,
+            columns={
+                name: part[: one.length, index] for name, part in zip(EPISODE_COLUMNS, whole, strict=True)
+            },
         )
         for index, one in enumerate(played)
     ]
 
 
-def acting(module: Any) -> Acts:
-    """A torch policy on NumPy arrays, deterministic and without gradients."""
+def numpy_policy(module: Any) -> PolicyFunction:
+    """Return a torch policy as a function on NumPy arrays, deterministic and without gradients."""
 
     def act(obs: Array) -> Array:
         with torch.no_grad():
@@ -119,17 +124,17 @@ def check_simulator(
     data: str,
     options: Mapping[str, Any] | None = None,
 ) -> None:
-    """That the environment can be made and has the data's spaces.
+    """Check that the environment can be made and has the spaces of the data.
 
     Raises:
-        SimulatorError: Otherwise, saying what differs.
+        SimulatorError: It cannot be made, or a space differs.
     """
     try:
         env: Any = make(env_id, options)
     except (gym.error.Error, ImportError, ModuleNotFoundError) as error:
         raise SimulatorError(
             f"the environment {env_id} cannot be made: {str(error).strip().splitlines()[-1]}",
-            f"It is the one that {data} names, or the one asked for by --env.",
+            f"It is named by the data set {data}, or given by --env.",
             "pip install 'off2on[mujoco]'" if "mujoco" in str(error).lower() else "",
         ) from None
     with env:
@@ -139,6 +144,6 @@ def check_simulator(
         ):
             if ours.shape != theirs.shape or getattr(ours, "n", None) != getattr(theirs, "n", None):
                 raise SimulatorError(
-                    f"{env_id} has {what} in {theirs}, the data {data} in {ours}.",
-                    "The environment must be the one the data were recorded in.",
+                    f"{env_id} has {what} in {theirs}, the data set {data} in {ours}.",
+                    "Expected the environment in which the data were recorded.",
                 )

@@ -1,17 +1,17 @@
-"""A guard for those whose environment is real: a policy serves only after it has shown that it is no worse.
+"""The guard: a new policy collects in the environment only after a test shows that it is not worse.
 
-Collecting is the serving policy's work, at first the one of the handover. The learner goes on beside it,
-and every evaluation is a trial of what it has become, on episodes with the same seeds as the ones before:
+The serving policy collects; at first it is the policy of the handover. The learner continues to train, and
+every evaluation tests its current policy, on episodes with the same seeds as at the handover:
 
-    accept     the lower confidence bound of (trial - handover) is above -margin, and the trial's mean is
-               no lower than the serving policy's: it serves from now on
-    roll back  the upper bound of (trial - serving) is below -collapse: the learner begins again from the
-               networks that serve; what was collected stays
-    stop       what the trials returned less than the handover's episodes, and collected episodes less than
-               their mean, adds up to more than the budget: the run ends, with the policy that serves
+    accept     the lower confidence bound of (tested - handover) is at least -margin, and the mean of the
+               tested policy is at least that of the serving policy: the tested policy serves from now on
+    roll back  the upper bound of (tested - serving) is below -collapse: the learner restarts from the
+               networks of the serving policy; the collected transitions stay
+    stop       the regret is above the budget: the run ends with the serving policy
     wait       otherwise
 
-Bounds are Student's, one-sided, on the differences of paired episodes.
+Regret is the sum of the returns by which evaluations and collected episodes are below those of the handover.
+Bounds are one-sided Student's t bounds on the differences of paired episodes.
 """
 
 from collections.abc import Sequence
@@ -23,33 +23,37 @@ import yaml
 from scipy import stats as distributions
 
 from off2on.recipe.hyperparameters import Settings, hp
+from off2on.runs.folder import GUARD, HANDOVER, Run, write
+from off2on.training.evaluate import EvaluationEpisode
 
 ACCEPT, ROLL_BACK, STOP, WAIT = "accept", "roll back", "stop", "wait"
 
 
 @dataclass(frozen=True)
 class GuardOptions(Settings):
-    """How careful the guard is; shares are of the size of the handover's mean return."""
+    """Settings of the guard; shares are relative to the absolute mean return at the handover."""
 
-    confidence: float = hp(0.95, "of the one-sided bounds", above=0.5, below=1)
+    confidence: float = hp(0.95, "confidence of the one-sided bounds", above=0.5, below=1)
     margin: float = hp(0.0, "share by which a policy that may serve can be worse", least=0)
     collapse: float = hp(0.2, "share below the serving policy at which the learner is rolled back", least=0)
-    budget: float | None = hp(None, "allowed regret, in handover's mean returns; none: any amount", least=0)
+    budget: float | None = hp(
+        None, "allowed regret, in mean returns of the handover; none: any amount", least=0
+    )
 
 
 @dataclass(frozen=True)
-class Trial:
-    """An evaluation and what came of it.
+class GuardDecision:
+    """A test of the learner's policy and its outcome.
 
     Attributes:
-        env_steps: Where.
-        returns: Of its episodes.
-        collected: Returns of the episodes that were collected since the trial before.
-        decision: One of the four.
-        lower: Lower bound of its difference to the handover.
-        upper: Upper bound of its difference to the policy that served.
-        regret: Lost so far.
-        serving: Name of the checkpoint whose policy serves from now on.
+        env_steps: Number of environment steps at the test.
+        returns: Returns of the evaluation episodes.
+        collected: Returns of the episodes that were collected since the previous test.
+        decision: `ACCEPT`, `ROLL_BACK`, `STOP` or `WAIT`.
+        lower: Lower bound of the difference to the policy of the handover.
+        upper: Upper bound of the difference to the policy that served until now.
+        regret: Regret so far.
+        serving: Name of the checkpoint with the policy that serves from now on.
     """
 
     env_steps: int
@@ -64,49 +68,51 @@ class Trial:
 
 @dataclass
 class Guard:
-    """Decides, and remembers what it decided.
+    """The rule that decides which policy collects, and its decisions so far.
 
     Attributes:
-        options: How careful.
-        handover: Returns of the handover policy's episodes.
-        home: Name of the handover's checkpoint.
-        trials: All so far.
+        options: Settings.
+        handover: Returns of the evaluation episodes at the handover.
+        handover_checkpoint: Name of the checkpoint of the handover.
+        decisions: All decisions, in order.
     """
 
     options: GuardOptions
     handover: list[float]
-    home: str
-    trials: list[Trial] = field(default_factory=list)
+    handover_checkpoint: str
+    decisions: list[GuardDecision] = field(default_factory=list)
 
     @property
     def serving(self) -> str:
-        """Name of the checkpoint whose policy collects."""
-        return self.trials[-1].serving if self.trials else self.home
+        """Name of the checkpoint with the serving policy."""
+        return self.decisions[-1].serving if self.decisions else self.handover_checkpoint
 
     @property
     def serving_returns(self) -> list[float]:
-        """Returns of its trial."""
-        accepted = [trial.returns for trial in self.trials if trial.decision == ACCEPT]
+        """Returns of the evaluation episodes of the serving policy."""
+        accepted = [outcome.returns for outcome in self.decisions if outcome.decision == ACCEPT]
         return accepted[-1] if accepted else self.handover
 
     @property
     def has_stopped(self) -> bool:
-        """Whether the budget is spent."""
-        return bool(self.trials) and self.trials[-1].decision == STOP
+        """True if the budget is exceeded."""
+        return bool(self.decisions) and self.decisions[-1].decision == STOP
 
-    def judge(self, env_steps: int, name: str, returns: Sequence[float], collected: Sequence[float]) -> Trial:
-        """Decide about the learner's policy.
+    def decide(
+        self, env_steps: int, name: str, returns: Sequence[float], collected: Sequence[float]
+    ) -> GuardDecision:
+        """Decide about the learner's policy, and add the decision to `decisions`.
 
         Args:
-            env_steps: Where the run is.
-            name: Of the checkpoint that it is kept as if it may serve.
-            returns: Of its episodes, seed by seed as the handover's.
-            collected: Of the episodes that the serving policy finished since the trial before.
+            env_steps: Number of environment steps so far.
+            name: Name of the checkpoint that is written next, with the tested policy.
+            returns: Returns of the tested policy, with the same seeds as those of the handover.
+            collected: Returns of the episodes that the serving policy finished since the previous test.
         """
         mean, size = float(np.mean(self.handover)), abs(float(np.mean(self.handover)))
-        before = self.trials[-1].regret if self.trials else 0.0
-        tried = sum(self.handover) - sum(returns)
-        regret = before + max(0.0, tried) + max(0.0, sum(mean - each for each in collected))
+        before = self.decisions[-1].regret if self.decisions else 0.0
+        evaluated = sum(self.handover) - sum(returns)
+        regret = before + max(0.0, evaluated) + max(0.0, sum(mean - each for each in collected))
         lower = self._bound(returns, self.handover, -1)
         upper = self._bound(returns, self.serving_returns, 1)
         decision = WAIT
@@ -117,7 +123,7 @@ class Guard:
         elif upper < -self.options.collapse * size:
             decision = ROLL_BACK
         serving = name if decision == ACCEPT else self.serving
-        trial = Trial(
+        outcome = GuardDecision(
             env_steps,
             list(map(float, returns)),
             list(map(float, collected)),
@@ -127,36 +133,105 @@ class Guard:
             regret,
             serving,
         )
-        self.trials.append(trial)
-        return trial
+        self.decisions.append(outcome)
+        return outcome
 
-    def _bound(self, returns: Sequence[float], others: Sequence[float], side: int) -> float:
-        """A one-sided bound of the mean paired difference; without spread, or of one pair, the mean."""
-        apart = np.asarray(returns) - np.asarray(others)
-        spread = apart.std(ddof=1) / np.sqrt(len(apart)) if len(apart) > 1 else 0.0
-        wide = distributions.t.ppf(self.options.confidence, len(apart) - 1) if spread else 0.0
-        return float(apart.mean() + side * wide * spread)
+    def _bound(self, returns: Sequence[float], others: Sequence[float], sign: int) -> float:
+        """Return a one-sided bound of the mean paired difference; the mean if there is no variance."""
+        difference = np.asarray(returns) - np.asarray(others)
+        error = difference.std(ddof=1) / np.sqrt(len(difference)) if len(difference) > 1 else 0.0
+        quantile = distributions.t.ppf(self.options.confidence, len(difference) - 1) if error else 0.0
+        return float(difference.mean() + sign * quantile * error)
 
     def forget_after(self, env_steps: int) -> None:
-        """Drop the trials that a checkpoint at these steps does not know of."""
-        self.trials = [trial for trial in self.trials if trial.env_steps <= env_steps]
+        """Drop the decisions after a number of environment steps."""
+        self.decisions = [outcome for outcome in self.decisions if outcome.env_steps <= env_steps]
 
     def dump(self) -> str:
-        """As YAML."""
-        kept = {"options": self.options.as_dict(), "handover": self.handover, "home": self.home}
-        return yaml.safe_dump(kept | {"trials": [vars(trial) for trial in self.trials]}, sort_keys=False)
+        """Return the guard as YAML."""
+        kept = {
+            "options": self.options.as_dict(),
+            "handover": self.handover,
+            "home": self.handover_checkpoint,
+        }
+        return yaml.safe_dump(
+            kept | {"trials": [vars(outcome) for outcome in self.decisions]}, sort_keys=False
+        )
 
     @classmethod
     def load(cls, text: str) -> "Guard":
-        """What `dump` gave."""
+        """Restore a guard from the YAML of `dump`."""
         kept: dict[str, Any] = yaml.safe_load(text)
-        trials = [Trial(**trial) for trial in kept["trials"]]
-        return cls(GuardOptions(**kept["options"]), kept["handover"], kept["home"], trials)
+        decisions = [GuardDecision(**outcome) for outcome in kept["trials"]]
+        return cls(GuardOptions(**kept["options"]), kept["handover"], kept["home"], decisions)
 
-    def say(self, trial: Trial) -> str:
-        """A trial in words."""
-        mean = float(np.mean(trial.returns))
+    def describe(self, outcome: GuardDecision) -> str:
+        """Format a decision as a line."""
+        mean = float(np.mean(outcome.returns))
         return (
-            f"guard: {trial.decision} · trial {mean:.4g}, at least {trial.lower:+.4g} of the handover's, "
-            f"at most {trial.upper:+.4g} of the serving policy's · regret {trial.regret:.4g}"
+            f"guard: {outcome.decision} · mean return {mean:.4g}, at least {outcome.lower:+.4g} to handover, "
+            f"at most {outcome.upper:+.4g} to the serving policy · regret {outcome.regret:.4g}"
         )
+
+
+def start_guard(options: GuardOptions, run: Run, algo: Any, played: Sequence[EvaluationEpisode]) -> Guard:
+    """Let the policy of the handover collect, and freeze the weights of the environment runners.
+
+    Args:
+        options: Settings of the guard.
+        run: The run, at the handover.
+        algo: Its algorithm.
+        played: Episodes of the evaluation at the handover.
+    """
+    guard = Guard(options, [episode.ret for episode in played], HANDOVER)
+    algo.runners.weights_frozen = True
+    write(run.folder / GUARD, guard.dump())
+    run.save_policy(algo.policy())
+    return guard
+
+
+def resume_guard(run: Run, algo: Any) -> Guard | None:
+    """Restore the guard of a resumed run, if it has one, and send the serving policy to the runners.
+
+    The learners have the networks of the serving policy then: restore the last checkpoint afterwards.
+    """
+    file = run.folder / GUARD
+    if run.last_checkpoint is None or not file.is_file():
+        return None
+    algo.restore_from_path(str(run.last_checkpoint))
+    guard = Guard.load(file.read_text(encoding="utf-8"))
+    guard.forget_after(algo.env_steps)
+    run.protected = {HANDOVER, guard.serving}
+    algo.restore_from_path(str(run.checkpoints / guard.serving))
+    if not algo.is_online:
+        algo.go_online()
+    algo.runners.weights_frozen = True
+    return guard
+
+
+def decide_and_apply(
+    guard: Guard, run: Run, algo: Any, checkpoint: str, played: Sequence[EvaluationEpisode]
+) -> str:
+    """Let the guard decide about the policy that was just evaluated, and apply the decision.
+
+    Args:
+        guard: The guard.
+        run: The run.
+        algo: Its algorithm.
+        checkpoint: Name of the checkpoint that is written next.
+        played: Episodes of the evaluation.
+
+    Returns:
+        The decision as a line of text.
+    """
+    collected = list(algo.returns)
+    algo.returns.clear()
+    outcome = guard.decide(algo.env_steps, checkpoint, [episode.ret for episode in played], collected)
+    write(run.folder / GUARD, guard.dump())
+    if outcome.decision == ACCEPT:
+        algo.runners.send_weights(algo.updates)
+        run.save_policy(algo.policy())
+        run.protected = {HANDOVER, checkpoint}
+    elif outcome.decision == ROLL_BACK:
+        algo.roll_back(run.checkpoints / guard.serving)
+    return guard.describe(outcome)

@@ -1,37 +1,43 @@
-"""The handover report: what changes when learning goes online, and whether what must not change has not.
+"""The handover report: settings that change between the offline and the online phase, and checks.
 
-It is made after the switch and before the first online step, shown, and kept as handover.yaml in the run.
+It is made at the handover, before the first online step, shown, and written to the run as handover.yaml.
 
-Four mistakes make most drops: a reward, observation or action that is transformed on one side only, an
-exploration schedule that begins again, batches that are not what one thinks, an optimiser that was lost.
+Most drops of the score have one of four causes: a reward, observation or action that is transformed in one
+phase only; an exploration schedule that restarts; batches with unexpected contents; a lost optimiser state.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 import yaml
 
+from datasets_io.column_names import STEP_COLUMNS
+from datasets_io.returns import returns_to_go
+from off2on.recipe.batch import Batch
+from off2on.replay.buffer import to_learner_columns
+from off2on.replay.transforms import Array
+from off2on.rllib.learner import RecipeLearner
 from off2on.runs.numbers import points, short
-from off2on.training import handover_checks
-from off2on.training.evaluate import Episode
+from off2on.training.evaluate import EvaluationEpisode
 from off2on.training.plan import Plan, ResolvedPlan
 
 NEXT = 100
-"""Updates on either side that tell which objectives are due there."""
+"""Number of updates of each phase in which an objective that is due at least once counts as active."""
 
 
-class Change(NamedTuple):
-    """One thing, before and after."""
+class SettingChange(NamedTuple):
+    """A setting in the offline and in the online phase."""
 
     what: str
     offline: str
     online: str
 
 
-class Check(NamedTuple):
-    """One thing that must hold, or should be known."""
+class HandoverCheck(NamedTuple):
+    """A check, or information if `passed` is None."""
 
     what: str
     passed: bool | None
@@ -39,28 +45,28 @@ class Check(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Handover:
-    """What a run's handover is.
+class HandoverReport:
+    """The handover of a run.
 
     Attributes:
-        changes: What may differ; where both sides are alike, it does not.
-        checks: What was found; ``passed`` is None where there is nothing to be right or wrong.
+        changes: Settings of both phases, also those that do not change.
+        checks: Results of the checks.
     """
 
-    changes: list[Change]
-    checks: list[Check]
+    changes: list[SettingChange]
+    checks: list[HandoverCheck]
 
     def lines(self) -> list[str]:
-        """For the screen: what changes, and every check."""
+        """Return lines for the screen: the settings that change, and every check."""
         moved = [change for change in self.changes if change.offline != change.online]
         width = max((len(name) for name, *_ in (*moved, *self.checks)), default=0)
-        told = [f"{what:<{width}}  {before} → {after}" for what, before, after in moved]
-        marks = {True: "ok", False: "WARNING", None: "–"}
-        told += [f"{what:<{width}}  {marks[passed]}: {found}" for what, passed, found in self.checks]
-        return ["the handover", *(f"  {line}" for line in told)]
+        lines = [f"{what:<{width}}  {before} → {after}" for what, before, after in moved]
+        marks = {True: "check passed", False: "WARNING", None: "information"}
+        lines += [f"{what:<{width}}  {marks[passed]}: {found}" for what, passed, found in self.checks]
+        return ["the handover", *(f"  {line}" for line in lines)]
 
-    def dump(self) -> str:
-        """As YAML."""
+    def to_yaml(self) -> str:
+        """Return the report as YAML."""
         kept = {
             "changes": [change._asdict() for change in self.changes],
             "checks": [check._asdict() for check in self.checks],
@@ -68,83 +74,90 @@ class Handover:
         return yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)
 
 
-def report(
-    plan: Plan, checked: ResolvedPlan, algo: Any, before: float | None, played: Sequence[Episode]
-) -> Handover:
-    """Look at an algorithm that has just crossed.
+def make_report(
+    plan: Plan, resolved: ResolvedPlan, algo: Any, before: float | None, played: Sequence[EvaluationEpisode]
+) -> HandoverReport:
+    """Check an algorithm at the handover.
 
     Args:
-        plan: What was asked for.
-        checked: The same, with its names found.
-        algo: The algorithm.
-        before: The deterministic score just before the switch, if it is known.
-        played: The episodes of the evaluation just after it, with their transitions.
+        plan: The plan.
+        resolved: The checked plan.
+        algo: The algorithm, at the start of the online phase.
+        before: Score of the deterministic policy at the end of the offline phase; None if it is unknown.
+        played: Episodes of the evaluation at the handover, with their transitions.
     """
-    return Handover(_changes(plan, checked, algo), [*_checks(algo, before, played)])
+    return HandoverReport(_changes(plan, resolved, algo), [*_checks(algo, before, played)])
 
 
-def _changes(plan: Plan, checked: ResolvedPlan, algo: Any) -> list[Change]:
-    recipe, hp, online = checked.recipe, checked.hp, checked.online_hp
-    factors = checked.online_settings
-    said = [f"{name} {value}" for name, value in checked.strategy.as_dict().items()]
+def _changes(plan: Plan, resolved: ResolvedPlan, algo: Any) -> list[SettingChange]:
+    recipe, hp, online = resolved.settings.recipe, resolved.settings.hp, resolved.settings.online_hp
+    settings = resolved.settings.online
+    options = [f"{name} {value}" for name, value in resolved.settings.strategy_options.as_dict().items()]
     new = "new logs" if plan.new_data else "an environment"
-    rows = f"{plan.strategy}{' (' + ', '.join(said) + ')' if said else ''}"
+    rows = f"{plan.strategy}{' (' + ', '.join(options) + ')' if options else ''}"
     found = [
-        Change("batches", f"{short(checked.shards.rows)} recorded rows", rows),
-        Change("collected by", "nobody", f"{new}, exploration {factors.exploration}"),
-        Change("updates", "as many as asked for", _updates(factors, plan.online)),
-        Change("targets", "the recipe's own", _targets(factors)),
-        Change(
-            "values begin anew", "never", f"every {factors.resets:,} updates" if factors.resets else "never"
+        SettingChange("batches", f"{short(resolved.shards.rows)} recorded rows", rows),
+        SettingChange("collection", "none", f"{new}, exploration {settings.exploration}"),
+        SettingChange("updates", "as given by --updates", _updates(settings, plan.online)),
+        SettingChange("targets", "those of the algorithm", _targets(settings)),
+        SettingChange(
+            "resets of value networks",
+            "none",
+            f"every {settings.resets:,} updates" if settings.resets else "none",
         ),
     ]
     ours = {f"{name}": (value, online.as_dict()[name]) for name, value in hp.as_dict().items()}
     shown = {"reward", "normalise_obs", "discount", "target_entropy"} & ours.keys()
     shown |= {name for name, (then, now) in ours.items() if then != now}
-    found += [Change(name, *map(_word, both)) for name, both in ours.items() if name in shown]
+    found += [SettingChange(name, *map(_format, both)) for name, both in ours.items() if name in shown]
     first = plan.updates + 1
     for objective in algo.config.resolved.recipe.objectives_in_order():
         due = [
-            any(recipe.due(objective, values, update, progress) for update in range(first, first + NEXT))
+            any(recipe.is_due(objective, values, update, progress) for update in range(first, first + NEXT))
             for values, progress in ((hp, 0.5), (online, 1.0))
         ]
-        steps = (recipe.lr(objective.name, hp, 1 - 1e-9), recipe.lr(objective.name, online, 1.0))
-        both = [f"step size {lr:.2g}" if learns else "rests" for lr, learns in zip(steps, due, strict=True)]
-        found.append(Change(objective.name, *both))
-    return [*found, Change("optimisers, following copies", "kept", "kept")]
+        rates = (recipe.lr(objective.name, hp, 1 - 1e-9), recipe.lr(objective.name, online, 1.0))
+        both = [
+            f"learning rate {lr:.2g}" if active else "not updated"
+            for lr, active in zip(rates, due, strict=True)
+        ]
+        found.append(SettingChange(objective.name, *both))
+    return [*found, SettingChange("optimisers, target networks", "kept", "kept")]
 
 
-def _updates(factors: Any, steps: int) -> str:
-    if factors.warm_up >= steps:
-        return f"NONE: the warm-up takes {factors.warm_up:,} steps, and there are {steps:,}"
-    told = f"{factors.utd:g} per step, from step {factors.warm_up:,} on"
-    told += f"; the first {factors.head_start:,} move the values alone" if factors.head_start else ""
-    delay = factors.policy_delay
-    return told + (f"; of {delay:,}, one moves more than the values" if delay > 1 else "")
+def _updates(settings: Any, steps: int) -> str:
+    if settings.warm_up >= steps:
+        return f"NONE: the warm-up has {settings.warm_up:,} steps, the online phase {steps:,}"
+    text = f"{settings.utd:g} per step, from step {settings.warm_up:,} on"
+    text += (
+        f"; the first {settings.head_start:,} update only the value networks" if settings.head_start else ""
+    )
+    delay = settings.policy_delay
+    return text + (f"; one in {delay:,} updates more than the value networks" if delay > 1 else "")
 
 
-def _targets(factors: Any) -> str:
-    jitter = f", actions ± {factors.target_jitter:g}" if factors.target_jitter else ""
-    own = "the recipe's own" if factors.targets == "own" else factors.targets
+def _targets(settings: Any) -> str:
+    jitter = f", actions ± {settings.target_jitter:g}" if settings.target_jitter else ""
+    own = "those of the algorithm" if settings.targets == "own" else settings.targets
     return own + jitter
 
 
-def _word(value: object) -> str:
-    return "the recipe's default" if value is None else str(value)
+def _format(value: object) -> str:
+    return "default of the algorithm" if value is None else str(value)
 
 
-def _checks(algo: Any, before: float | None, played: Sequence[Episode]) -> list[Check]:
-    offline, online = algo.ask(handover_checks.both_ways, count=256)[0]
-    apart = {name: float(np.abs(offline[name] - online[name]).max()) for name in offline}
-    wrong = ", ".join(f"{name} by up to {gap:.3g}" for name, gap in apart.items() if gap)
-    same = f"{len(offline['reward'])} recorded transitions are the same rows on both sides"
-    found = [Check("transforms", not wrong, f"the two sides differ: {wrong}" if wrong else same)]
+def _checks(algo: Any, before: float | None, played: Sequence[EvaluationEpisode]) -> list[HandoverCheck]:
+    offline, online = algo.call_learners(first_transitions, count=256)[0]
+    differences = {name: float(np.abs(offline[name] - online[name]).max()) for name in offline}
+    wrong = ", ".join(f"{name} by up to {gap:.3g}" for name, gap in differences.items() if gap)
+    same = f"{len(offline['reward'])} recorded transitions are transformed alike in both phases"
+    found = [HandoverCheck("transforms", not wrong, f"the phases differ: {wrong}" if wrong else same)]
     if not played:
         return found
     score = float(np.mean([episode.ret for episode in played]))
     if before is not None:
-        said = f"{points(before)} before the switch, {points(score)} after it"
-        found.append(Check("score", score == before, said))
+        text = f"{points(before)} before the handover, {points(score)} after it"
+        found.append(HandoverCheck("score", score == before, text))
     columns: dict[str, Any] = {
         name: np.concatenate([one.columns[name] for one in played if one.columns is not None])
         for name in played[0].columns or {}
@@ -153,26 +166,100 @@ def _checks(algo: Any, before: float | None, played: Sequence[Episode]) -> list[
     columns["last"][np.cumsum([episode.length for episode in played]) - 1] = True
     some = columns["obs"][:: max(1, len(columns["obs"]) // 256)]
     if algo.runners is not None:
-        acts = algo.policy()(handover_checks.tensor(some)).detach().numpy()
-        theirs = algo.env_runner_group.foreach_env_runner(lambda runner: handover_checks.decide(runner, some))
+        acts = algo.policy()(to_tensor(some)).detach().numpy()
+        theirs = algo.env_runner_group.foreach_env_runner(lambda runner: greedy_actions(runner, some))
         agree = all(np.array_equal(acts, each) for each in theirs)
         found.append(
-            Check(
-                "who collects", agree, "its policy is the one that was scored" if agree else "an older policy"
+            HandoverCheck(
+                "collecting policy",
+                agree,
+                "the evaluated policy" if agree else "another policy than the evaluated one",
             )
         )
-    if values := algo.ask(handover_checks.judge, columns=columns)[0]:
+    if values := algo.call_learners(compare_values_with_returns, columns=columns)[0]:
         gap, size = values["q"] - values["return"], abs(values["return"])
-        said = (
-            f"{points(values['q'])} on the episodes just played, whose rows return {points(values['return'])}"
-        )
-        said += f" (correlation {values['correlation']:.2f})"
-        found.append(Check("Q", None if abs(gap) <= 0.5 * size else False, said))
-    random = algo.ask(handover_checks.spread, obs=some)[0]
+        text = f"{points(values['q'])} on the evaluation episodes, return {points(values['return'])}"
+        text += f" (correlation {values['correlation']:.2f})"
+        found.append(HandoverCheck("Q", None if abs(gap) <= 0.5 * size else False, text))
+    random = algo.call_learners(measure_exploration, obs=some)[0]
     if algo.config.resolved.recipe.actions == "discrete":
-        said = f"{random['std']:.0%} of actions are not the most frequent of their observation"
+        text = f"{random['std']:.0%} of actions are not the most frequent of their observation"
     else:
-        said = f"standard deviation {random['std']:.2g} of half the action box"
-    said += f", entropy {random['entropy']:.2f} nats" if "entropy" in random else ""
-    found.append(Check("exploration", None, said))
+        text = f"standard deviation {random['std']:.2g} of half the action box"
+    text += f", entropy {random['entropy']:.2f} nats" if "entropy" in random else ""
+    found.append(HandoverCheck("exploration", None, text))
     return found
+
+
+# Functions of a learner or a runner, called in its process: `OfflineToOnline.call_learners`.
+
+
+def first_transitions(learner: RecipeLearner, count: int) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Return the first recorded transitions twice, transformed as offline rows and as online rows."""
+    source = learner.replay.source
+    reader, (part, _) = source.reader, source.reader.part(0)
+    raw = reader.shards.read(reader.shards.pieces[0], ["obs", "actions", "rewards"])
+    online = source.transforms.rows({name: column[part][:count] for name, column in raw.items()})
+    offline = vars(learner.rows.layout.split(reader.packed(0)[:count]))
+    return {name: offline[name].numpy() for name in online}, online
+
+
+@torch.no_grad()
+def compare_values_with_returns(learner: RecipeLearner, columns: Mapping[str, Array]) -> dict[str, float]:
+    """Compare the critics' values of whole episodes with the returns of these.
+
+    Args:
+        learner: The learner with the critics.
+        columns: RLlib's columns [n, …] and ``last`` [n], in raw units, ordered by time.
+
+    Returns:
+        Means over the transitions: ``q``, over all critics, and ``return``, the discounted sum of transformed
+        rewards, continued at a time limit by the critics' value; and ``correlation`` of the two. Empty if
+        there is no critic.
+    """
+    recipe, nets, hp = learner.recipe, learner.nets, learner.hp
+    made = to_learner_columns(columns, STEP_COLUMNS, learner.replay.source.transforms, hp.discount)
+    batch = Batch(**{name: torch.from_numpy(column).to(learner.rows.data) for name, column in made.items()})
+    values = recipe.q(nets, batch.obs, batch.action)
+    next_values = recipe.q(nets, batch.next_obs, recipe.act(nets, batch.next_obs, hp, explore=False))
+    if values is None or next_values is None:
+        return {}
+    q, beyond = (each.mean(0).cpu().numpy() for each in (values, next_values))
+    cut_off = columns["last"] & ~columns["terminateds"]
+    returns = returns_to_go(made["reward"] + cut_off * hp.discount * beyond, columns["last"], hp.discount)
+    correlation = np.corrcoef(q, returns)[0, 1] if np.ptp(q) and np.ptp(returns) else np.nan
+    return {"q": float(q.mean()), "return": float(returns.mean()), "correlation": float(correlation)}
+
+
+def measure_exploration(learner: RecipeLearner, obs: Array, samples: int = 16) -> dict[str, float]:
+    """Measure how random the exploring policy is at observations [n, D] in raw units.
+
+    Returns:
+        ``std``: standard deviation of the actions in units of half the action box, 0 if deterministic; for
+        discrete actions, the share that is not the most frequent one. ``entropy``: that of the density of
+        actions in raw units, in nats, if the policy has a density.
+    """
+    policy = learner.module["default_policy"].policy
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        seen = torch.from_numpy(np.asarray(obs, np.float32)).to(learner.rows.data)
+        actions = torch.stack([policy(seen, explore=True) for _ in range(samples)])
+        found = {}
+        if policy.has_density:
+            found["entropy"] = -float(policy.sampled(seen.repeat(samples, 1))[1].mean())
+    if policy.discrete:
+        return found | {"std": float((actions != actions.mode(0).values).float().mean())}
+    half = (policy.get_buffer("action_high") - policy.get_buffer("action_low")) / 2
+    return found | {"std": float((actions / half).std(0).mean())}
+
+
+def greedy_actions(runner: Any, obs: Array) -> Array:
+    """Return the actions of a runner's policy without exploration at observations [n, D]."""
+    with torch.no_grad():
+        actions: Array = runner.module.policy(torch.from_numpy(np.asarray(obs, np.float32))).numpy()
+    return actions
+
+
+def to_tensor(obs: Array) -> torch.Tensor:
+    """Return observations as float32."""
+    return torch.from_numpy(np.asarray(obs, np.float32))

@@ -1,10 +1,10 @@
-"""What a run shows while it runs: seven lines redrawn in place on a terminal, plain lines anywhere else.
+"""Show the progress of a run: seven lines redrawn in place on a terminal, plain lines elsewhere.
 
     with open_progress(title=…, folder=…, updates=…, online=…, data_score=…) as progress:
-        progress.advance("offline", 1_000, 0, {"updates_per_s": 412.0})     often, and cheap
-        progress.evaluated(row)                                             each row of metrics.csv
+        progress.advance("offline", 1_000, 0, {"updates_per_s": 412.0})     often; cheap
+        progress.evaluated(row)                                             for each row of metrics.csv
 
-Nothing runs in the background: the terminal is redrawn inside `advance`, at most four times a second.
+There is no background thread: `advance` redraws the terminal, at most four times a second.
 """
 
 import os
@@ -21,10 +21,10 @@ from rich.text import Text
 
 from off2on.runs.curve import EARLY
 from off2on.runs.numbers import duration, points, short
-from off2on.training.progress import Lines, Progress
+from off2on.training.progress import LineProgress, Progress
 
 REDRAW = 0.25  # seconds
-SPARKS = "▁▂▃▄▅▆▇█"
+SPARKLINE_LEVELS = "▁▂▃▄▅▆▇█"
 
 
 def open_progress(
@@ -37,53 +37,53 @@ def open_progress(
     data_score: float | None,
     warm_up: int = 0,
 ) -> Progress:
-    """The progress of one run.
+    """Return the progress of one run: a live display if the stream is a capable terminal, else lines.
 
     Args:
-        stream: Where it goes, sys.stderr if not given: a live display if that is a terminal and can show one.
+        stream: Output stream; None: sys.stderr.
         title: Algorithm, data and seed.
         folder: The run's folder.
         updates: Gradient updates before the handover.
-        online: Environment steps after it; 0 stays offline.
-        data_score: The data's own mean return.
+        online: Environment steps of the online phase; 0: offline only.
+        data_score: Mean return of the data.
         warm_up: Environment steps before the first online update.
     """
     stream = stream or sys.stderr
     able = stream.isatty() and os.environ.get("TERM") != "dumb" and "utf" in (stream.encoding or "").lower()
-    kind: type[Progress] = Screen if able else Lines
+    kind: type[Progress] = LiveDisplay if able else LineProgress
     progress = kind(stream, title, str(folder), updates, online, data_score)
     progress.window = warm_up + EARLY * online
     return progress
 
 
-class Screen(Progress):
+class LiveDisplay(Progress):
     """Seven lines that are redrawn in place."""
 
     def open(self) -> None:
-        """Takes the terminal."""
+        """Start the display."""
         self.console = Console(file=self.stream, force_terminal=True, highlight=False)
-        # Standard output is left alone, so that `off2on … | cut -f2` gets nothing of this.
+        # Standard output is not redirected, so that `off2on … | cut -f2` gets only results.
         self.live = Live(self._lines(), console=self.console, auto_refresh=False, redirect_stdout=False)
         self.live.start(refresh=True)
         self._drawn = time.monotonic()
 
     def advance(self, side: str, updates: int, env_steps: int, speeds: Mapping[str, float]) -> None:
-        """Says how far the run is, and redraws if the last drawing is old enough."""
+        """Update the numbers, and redraw unless the last drawing is recent."""
         super().advance(side, updates, env_steps, speeds)
         if time.monotonic() - self._drawn >= REDRAW:
             self._draw()
 
     def evaluated(self, row: Mapping[str, object]) -> None:
-        """Takes a row of metrics.csv and redraws."""
+        """Record a row of metrics.csv and redraw."""
         super().evaluated(row)
         self._draw()
 
     def note(self, text: str) -> None:
-        """Writes a line above the display."""
+        """Write a line above the display."""
         self.console.print(Text(text))
 
     def close(self) -> None:
-        """Draws a last time and gives the terminal back."""
+        """Draw a last time and release the terminal."""
         if self.live.is_started:
             self._draw()
             self.live.stop()
@@ -97,7 +97,7 @@ class Screen(Progress):
         head.add_column(no_wrap=True)
         head.add_column(no_wrap=True, justify="right")
         head.add_row(Text(f" {self.title}", style="bold"), Text(f"{self.folder} ", style="dim"))
-        lines = [self._bar(), self._score(), self._speed(), self._batch(), self._critic(), self._left()]
+        lines = [self._bar(), self._score(), self._speed(), self._batch(), self._critic(), self._remaining()]
         for line in lines:
             line.no_wrap, line.overflow = True, "ellipsis"
         return Group(head, *lines)
@@ -105,10 +105,10 @@ class Screen(Progress):
     def _bar(self) -> Text:
         count = f"   {short(self.done[self.side])} of {short(self.planned[self.side])}"
         end = " online" if self.planned["online"] else ""
-        room = max(10, self.console.width - len(" offline ") - len(end) - len(count) - 2)
-        split = round(0.55 * room) if end else room
+        width = max(10, self.console.width - len(" offline ") - len(end) - len(count) - 2)
+        split = round(0.55 * width) if end else width
         text = Text(" offline ")
-        for side, columns in (("offline", split), ("online", room - split - 1)):
+        for side, columns in (("offline", split), ("online", width - split - 1)):
             if side == "online" and not end:
                 break
             text.append("│" if side == "online" else "", style="bold")
@@ -120,50 +120,51 @@ class Screen(Progress):
     def _score(self) -> Text:
         went_online = bool(self.scores["online"])
         now = (self.scores["online"] or self.scores["offline"])[-1:]
-        told = [(self.data_score, "data", ""), (self.handover if went_online else None, "handover", "")]
-        told += [(self.lowest, "lowest", "yellow"), *((score, "now", "bold blue") for score in now)]
+        parts = [(self.data_score, "data", ""), (self.handover if went_online else None, "handover", "")]
+        parts += [(self.lowest, "lowest", "yellow"), *((score, "now", "bold blue") for score in now)]
         text = Text(" score    ")
-        for value, name, style in told:
+        for value, name, style in parts:
             if value is not None:
                 text.append(" │ " if len(text) > 10 else "", style="dim")
                 text.append(points(value), style=style).append(f" {name}")
-        return text.append(f"    {self._sparks()}", style="blue")
+        return text.append(f"    {self._sparkline()}", style="blue")
 
-    def _sparks(self) -> str:
+    def _sparkline(self) -> str:
         every = self.scores["offline"] + self.scores["online"]
         if len(every) < 2:
             return ""
         low, span = min(every), (max(every) - min(every)) or 1.0
         sides = [
             "".join(
-                SPARKS[round((score - low) / span * (len(SPARKS) - 1))] for score in self.scores[side][-20:]
+                SPARKLINE_LEVELS[round((score - low) / span * (len(SPARKLINE_LEVELS) - 1))]
+                for score in self.scores[side][-20:]
             )
             for side in ("offline", "online")
         ]
         return "│".join(side for side in sides if side)
 
     def _speed(self) -> Text:
-        told = [f"{short(v)} {k.removesuffix('_per_s')}/s" for k, v in self.latest.items() if "_per_s" in k]
-        return Text(" speed    " + " · ".join(told))
+        parts = [f"{short(v)} {k.removesuffix('_per_s')}/s" for k, v in self.latest.items() if "_per_s" in k]
+        return Text(" speed    " + " · ".join(parts))
 
     def _batch(self) -> Text:
         share = self.latest.get("offline_share")
-        told = (
+        parts = (
             ""
             if share is None
             else f"{100 * share:.0f} % offline shards, {100 - 100 * share:.0f} % online replay"
         )
-        return Text(f" batch    {told}")
+        return Text(f" batch    {parts}")
 
     def _critic(self) -> Text:
         named = (("q", "q"), ("critic/loss", "loss"), ("ret", "return to go of the data"))
-        told = [f"{words} {points(self.latest[name])}" for name, words in named if name in self.latest]
+        parts = [f"{words} {points(self.latest[name])}" for name, words in named if name in self.latest]
         hint = " ← q should stay near it" if "q" in self.latest and "ret" in self.latest else ""
-        return Text(" critic   " + " · ".join(told) + hint)
+        return Text(" critic   " + " · ".join(parts) + hint)
 
-    def _left(self) -> Text:
-        left = self.left()
-        told = "" if left is None else duration(left)
-        if told and self.side == "offline" and self.planned["online"]:
-            told += f", then {short(self.planned['online'])} steps online"
-        return Text(f" left     {told}{' · ' if told else ''}ctrl-c stops cleanly and keeps a checkpoint")
+    def _remaining(self) -> Text:
+        left = self.remaining()
+        parts = "" if left is None else duration(left)
+        if parts and self.side == "offline" and self.planned["online"]:
+            parts += f", then {short(self.planned['online'])} steps online"
+        return Text(f" left     {parts}{' · ' if parts else ''}ctrl-c stops the run and writes a checkpoint")

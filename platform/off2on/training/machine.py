@@ -1,4 +1,4 @@
-"""What this machine has: versions, devices, memory, disk; and what is missing."""
+"""Examine this machine: versions, devices, memory, disk, and problems."""
 
 import importlib
 import os
@@ -25,20 +25,20 @@ DEPENDENCIES = {
     "yaml": "PyYAML",
     "tensorboardX": "tensorboardX",
 }
-"""Module to import → package to install."""
+"""Module to import to package to install."""
 OPTIONAL = {"mujoco": "off2on[mujoco]"}
-LITTLE_DISK = 2 * 2**30
-LITTLE_MEMORY = 2 * 2**30
+LEAST_DISK = 2 * 2**30
+LEAST_MEMORY = 2 * 2**30
 
 
 def examine() -> dict[str, Any]:
-    """Looks at everything; imports all that off2on depends on, which takes some seconds.
+    """Examine this machine; imports all dependencies of off2on, which takes some seconds.
 
     Returns:
-        Plain values: `versions` (None where a package is missing), `imports` (module → what went wrong),
-        `devices`, `cores`, `threads`, `memory`, `data`, `disk`, and `problems`: (what, what to do) pairs.
+        Plain values: `versions` (None for a missing package), `imports` (module to error), `devices`,
+        `cores`, `threads`, `memory`, `data`, and `problems`: pairs of a problem and a line to paste.
     """
-    imports: dict[str, str | None] = {module: _trouble(module) for module in (*DEPENDENCIES, *OPTIONAL)}
+    imports: dict[str, str | None] = {module: _import_error(module) for module in (*DEPENDENCIES, *OPTIONAL)}
     about: dict[str, Any] = {
         "off2on": version("off2on"),
         "python": platform.python_version(),
@@ -59,45 +59,45 @@ def examine() -> dict[str, Any]:
 
 
 def one_line(about: dict[str, Any]) -> str:
-    """The line to paste into an issue."""
+    """Return one line for an issue."""
     versions, data = about["versions"], about["data"]
-    said = [f"off2on {about['off2on']}", f"python {about['python']}", about["system"]]
-    said += [
+    parts = [f"off2on {about['off2on']}", f"python {about['python']}", about["system"]]
+    parts += [
         f"{name} {versions[name] or 'missing'}" for name in ("torch", "ray", "gymnasium", "mujoco", "numpy")
     ]
-    said += [", ".join(about["devices"]) or "no device"]
-    said += [f"{about['allowed_cores']} of {about['cores']} cores, {about['threads']} threads"]
-    said += [f"{_gib(about['memory']['free'])} memory free", f"{_gib(data['disk_free'])} disk free"]
-    said += [f"data sets in {data['folder']}: {data['sets']}", f"problems: {len(about['problems'])}"]
-    return " · ".join(said)
+    parts += [", ".join(about["devices"]) or "no device"]
+    parts += [f"{about['allowed_cores']} of {about['cores']} cores, {about['threads']} threads"]
+    parts += [f"{_gib(about['memory']['free'])} memory free", f"{_gib(data['disk_free'])} disk free"]
+    parts += [f"data sets in {data['folder']}: {data['sets']}", f"problems: {len(about['problems'])}"]
+    return " · ".join(parts)
 
 
 def _problems(about: dict[str, Any]) -> list[tuple[str, str]]:
     found = []
     packages = {**DEPENDENCIES, **OPTIONAL}
-    for module, trouble in about["imports"].items():
-        if trouble is not None and not (module in OPTIONAL and trouble == "missing"):
-            found.append((f"{module} cannot be imported: {trouble}", f"pip install '{packages[module]}'"))
+    for module, error_text in about["imports"].items():
+        if error_text is not None and not (module in OPTIONAL and error_text == "missing"):
+            found.append((f"{module} cannot be imported: {error_text}", f"pip install '{packages[module]}'"))
     free, disk = about["memory"]["free"], about["data"]["disk_free"]
-    if free is not None and free < LITTLE_MEMORY:
-        found.append((f"only {_gib(free)} of memory are free", "off2on train … --memory 500M"))
-    if disk is not None and disk < LITTLE_DISK:
+    if free is not None and free < LEAST_MEMORY:
+        found.append((f"only {_gib(free)} of memory is free", "off2on train … --memory 500M"))
+    if disk is not None and disk < LEAST_DISK:
         found.append(
-            (f"only {_gib(disk)} of disk are free at {about['data']['folder']}", "export OFF2ON_DATA=…")
+            (f"only {_gib(disk)} of disk is free at {about['data']['folder']}", "export OFF2ON_DATA=…")
         )
     if not about["data"]["writable"]:
-        found.append((f"{about['data']['folder']} cannot be written", "export OFF2ON_DATA=…"))
+        found.append((f"{about['data']['folder']} is not writable", "export OFF2ON_DATA=…"))
     return found
 
 
-def _trouble(module: str) -> str | None:
-    """Why a module cannot be imported, None if it can."""
+def _import_error(module: str) -> str | None:
+    """Return the reason why a module cannot be imported; None if it can."""
     try:
         importlib.import_module(module)
     except ModuleNotFoundError as error:
         return "missing" if error.name == module.partition(".")[0] else f"{error}"
     except Exception as error:
-        # A broken package raises whatever it likes; naming it is what this is for.
+        # A broken package may raise any exception.
         return f"{type(error).__name__}: {error}".splitlines()[0]
     return None
 
@@ -128,14 +128,14 @@ def _data() -> dict[str, Any]:
     from datasets_io.shards.reading import data_folders, data_root
 
     root = data_root()
-    # Into a bucket, files go by way of this machine's folder for temporary ones.
+    # Files for a bucket are first written to this machine's temporary folder.
     here = root if isinstance(root, Path) else Path(tempfile.gettempdir())
-    there = next((place for place in (here, *here.absolute().parents) if place.is_dir()), Path("/"))
+    existing = next((path for path in (here, *here.absolute().parents) if path.is_dir()), Path("/"))
     return {
         "folder": str(root),
         "sets": len(data_folders(root)),
-        "writable": os.access(there, os.W_OK),
-        "disk_free": _free_disk(there),
+        "writable": os.access(existing, os.W_OK),
+        "disk_free": _free_disk(existing),
     }
 
 
@@ -144,7 +144,7 @@ def _free_disk(path: Path) -> int | None:
 
 
 def _free_memory() -> int | None:
-    """Bytes that this process may still use: the machine's, or its container's if that is less."""
+    """Return the bytes that this process can still use, on the machine or in its container."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))

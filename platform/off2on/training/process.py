@@ -1,4 +1,4 @@
-"""What a run needs of its process: Ray, a quiet terminal, and Ctrl-C at the right moment."""
+"""Set up the process of a run: Ray, output to a log, and signals that stop it at a checkpoint."""
 
 import io
 import logging
@@ -18,37 +18,37 @@ from datasets_io.local_ray import start_ray
 from datasets_io.storage.redaction import redact
 from off2on.errors import UserError
 
-OWN_STORE = 2**30
-"""Bytes of object store of a Ray of our own."""
+LOCAL_STORE_BYTES = 2**30
+"""Bytes of object store of a local Ray."""
 
-PATIENCE_S = 10
-"""Seconds for a cluster's head to answer."""
+CONNECT_TIMEOUT_S = 10
+"""Seconds for a connection to the head of a cluster."""
 
 
-def cluster_address(said: str | None) -> str | None:
-    """The cluster to join: the one that was said, or a job's; None: a Ray of our own.
+def cluster_address(given: str | None) -> str | None:
+    """Return the address of the cluster to join, given or of a Ray job; None: start a local Ray.
 
     Raises:
-        UserError: It is an address of another kind.
+        UserError: The address is a URL.
     """
-    address = said or os.environ.get("RAY_ADDRESS") or None
+    address = given or os.environ.get("RAY_ADDRESS") or None
     if address is not None and "://" in address:
-        where = "--address" if said else "$RAY_ADDRESS"
+        where = "--address" if given else "$RAY_ADDRESS"
         raise UserError(
-            f"{where} is {address}, and a run joins a cluster as one of its processes, not through a server.",
-            "Expected HOST:PORT of the cluster's head, on a machine of the cluster; or send the run there.",
+            f"{where} is {address}: a run cannot join a cluster through a server.",
+            "Expected HOST:PORT of the cluster's head, on a machine of the cluster, or a submitted job.",
             "ray job submit --address http://HEAD:8265 -- off2on train …",
         )
     return None if address == "local" else address
 
 
-def _must_answer(address: str) -> None:
-    """That somebody listens there: Ray itself finds out after minutes."""
+def _check_connection(address: str) -> None:
+    """Check that the address accepts connections, which takes Ray minutes."""
     host, _, port = address.rpartition(":")
     if address == "auto":  # Ray knows which cluster this machine is of
         return
     try:
-        socket.create_connection((host.strip("[]"), int(port)), PATIENCE_S).close()
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_TIMEOUT_S).close()
     except (OSError, ValueError) as error:
         raise UserError(
             f"no Ray cluster answers at {address}.",
@@ -59,10 +59,14 @@ def _must_answer(address: str) -> None:
 
 @contextmanager
 def ray_started(address: str | None, actors: int) -> Iterator[None]:
-    """A Ray of our own, unless one runs already, an address is given, or a job says which (see above).
+    """Join the cluster at an address or of a Ray job, or start a local Ray, unless Ray is initialised.
+
+    Args:
+        address: Address of a cluster; None: see `cluster_address`.
+        actors: Number of processes that share a local Ray.
 
     Raises:
-        UserError: No cluster answers there, or not to this machine.
+        UserError: The cluster does not answer, or refuses this machine.
     """
     import ray
 
@@ -71,16 +75,16 @@ def ray_started(address: str | None, actors: int) -> Iterator[None]:
         return
     address = cluster_address(address)
     os.environ.setdefault("RAY_worker_niceness", "0")
-    # A job may have said a PYTHONPATH too, which ours goes on from.
+    # A job may have set a PYTHONPATH, which is extended here.
     os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")
     paths = os.pathsep.join([os.getcwd(), os.environ.get("PYTHONPATH", "")])
     environment = {"env_vars": {"PYTHONPATH": paths}}
     if data := os.environ.get("OFF2ON_DATA"):  # names of data sets mean the same on every node
         environment["env_vars"]["OFF2ON_DATA"] = str(storage.absolute(data))
     if address is None:
-        # An actor waits for a CPU of its own for ever; on a small machine they share.
+        # Ray would wait without a limit for a CPU per actor; on a small machine they share the cores.
         cpus = max(os.cpu_count() or 1, actors + 1)
-        start_ray(num_cpus=cpus, object_store_memory=OWN_STORE, runtime_env=environment)
+        start_ray(num_cpus=cpus, object_store_memory=LOCAL_STORE_BYTES, runtime_env=environment)
     else:
         _join(address, environment)
     try:
@@ -92,40 +96,40 @@ def ray_started(address: str | None, actors: int) -> Iterator[None]:
 def _join(address: str, environment: dict[str, Any]) -> None:
     import ray
 
-    _must_answer(address)
+    _check_connection(address)
     try:
         address = ray_internals.resolved_address(address)
         ray_internals.read_token()
-        refused = partial(ray_internals.refuses_token, address, PATIENCE_S)
+        refused = partial(ray_internals.refuses_token, address, CONNECT_TIMEOUT_S)
         if refused() and (not ray_internals.use_token() or refused()):
             raise UserError(
-                f"the Ray cluster at {address} wants its token, and here is none, or another.",
-                "Expected the cluster's in ~/.ray/auth_token, or in $RAY_AUTH_TOKEN.",
+                f"the Ray cluster at {address} requires a token, and the local one is missing or differs.",
+                "Expected the token of the cluster in ~/.ray/auth_token, or in $RAY_AUTH_TOKEN.",
                 "scp HEAD:.ray/auth_token ~/.ray/auth_token",
             )
         ray.init(address=address, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.AuthenticationError) as error:
-        told = str(error).strip().splitlines()[0]
+        reason = str(error).strip().splitlines()[0]
         raise UserError(
             f"the Ray cluster at {address} cannot be joined from here.",
-            f"Ray says: {told}\nThis machine must be one of the cluster (ray start --address {address}), "
-            "with the same Ray, and if the cluster wants a token, the cluster's.",
+            f"Ray reports: {reason}\nExpected a machine of the cluster (ray start --address {address}) "
+            "with the same version of Ray and, if the cluster requires one, its token.",
             f"ray status --address {address}",
         ) from None
 
 
 @contextmanager
-def quiet(log: Path) -> Iterator[TextIO]:
-    """Everything that anything says goes to the log, C libraries' words too, without secrets.
+def redirect_output(log: Path) -> Iterator[TextIO]:
+    """Redirect standard output and error to a log, also those of C libraries, without secrets.
 
     Yields:
-        The standard error of before, for what the user is to see.
+        The original standard error, for output to the user.
     """
     sys.stdout.flush()
     sys.stderr.flush()
     kept = [os.dup(1), os.dup(2)]
     terminal = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8")
-    with _Hiding(log.open("ab"), encoding="utf-8", line_buffering=True) as file, terminal:
+    with _RedactedFile(log.open("ab"), encoding="utf-8", line_buffering=True) as file, terminal:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
         try:
@@ -135,38 +139,38 @@ def quiet(log: Path) -> Iterator[TextIO]:
             for number, copy in zip((1, 2), kept, strict=True):
                 os.dup2(copy, number)
                 os.close(copy)
-            said = log.read_text(encoding="utf-8", errors="replace")
-            if (hidden := redact(said)) != said:  # what libraries said past Python's streams
+            text = log.read_text(encoding="utf-8", errors="replace")
+            if (hidden := redact(text)) != text:  # output that bypassed Python's streams
                 storage.write_text(log, hidden)
 
 
-class _Hiding(io.TextIOWrapper):
-    """A text file in which no secret is written."""
+class _RedactedFile(io.TextIOWrapper):
+    """A text file that redacts secrets as they are written."""
 
     def write(self, text: str) -> int:
         super().write(redact(text))
         return len(text)
 
 
-class Stop:
-    """Whether the run was asked to stop."""
+class StopRequest:
+    """A request to stop a run."""
 
-    asked = False
+    is_requested = False
 
     def ask(self, number: int, frame: FrameType | None) -> None:
-        """The first signal waits for the block of updates to end, the second does not."""
-        if self.asked:
+        """Request the stop after the current block of updates; a second request interrupts at once."""
+        if self.is_requested:
             raise KeyboardInterrupt
-        self.asked = True
+        self.is_requested = True
 
 
 @contextmanager
-def interruptible() -> Iterator[Stop]:
-    """Ctrl-C and SIGTERM end the run between two blocks of updates, where a checkpoint is whole."""
-    stop = Stop()
+def stop_on_signals() -> Iterator[StopRequest]:
+    """Turn Ctrl-C and SIGTERM into a request to stop between two blocks of updates."""
+    stop = StopRequest()
     try:
         before = {number: signal.signal(number, stop.ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread: whoever owns it decides
+    except ValueError:  # only the main thread can set handlers
         before = {}
     try:
         yield stop

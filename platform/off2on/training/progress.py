@@ -1,4 +1,4 @@
-"""What is known of a run while it runs, and told line by line; see `display` for how a terminal shows it."""
+"""Progress of a run, and its output line by line; see `live_display` for terminals."""
 
 import math
 import time
@@ -13,7 +13,7 @@ from off2on.runs.numbers import duration
 
 
 class Progress(ABC):
-    """What is known of a run so far; how it is shown is for `Lines` and `display.Screen`."""
+    """The state of a run in training; `LineProgress` and `live_display.LiveDisplay` show it."""
 
     def __init__(
         self, stream: TextIO, title: str, folder: str, updates: int, online: int, data_score: float | None
@@ -25,15 +25,15 @@ class Progress(ABC):
         self.latest: dict[str, float] = {}
         self.recall([])
         self.window = EARLY * online
-        """Environment steps in which a drop is looked for."""
+        """Number of environment steps after the handover in which a drop counts."""
         self._began: tuple[str, int, float] | None = None
         self.open()
 
     def advance(self, side: str, updates: int, env_steps: int, speeds: Mapping[str, float]) -> None:
-        """Says how far the run is.
+        """Update the numbers of updates and steps.
 
         Args:
-            side: offline, handover or online.
+            side: Phase: offline, handover or online.
             updates: Gradient updates so far.
             env_steps: Environment steps so far.
             speeds: `updates_per_s`, `steps_per_s`; any other numeric column of metrics.csv may be there too.
@@ -48,7 +48,7 @@ class Progress(ABC):
         self.latest.update(speeds)
 
     def evaluated(self, row: Mapping[str, object]) -> None:
-        """Takes a row of metrics.csv."""
+        """Record a row of metrics.csv."""
         numbers = {name: _number(value) for name, value in row.items()}
         known = {name: value for name, value in numbers.items() if value is not None}
         steps = int(known.get("env_steps", 0))
@@ -56,7 +56,7 @@ class Progress(ABC):
         self._remember(row)
 
     def recall(self, rows: Iterable[Mapping[str, object]]) -> None:
-        """Takes all rows of a run that goes on, instead of those known, and shows nothing of them."""
+        """Replace the recorded rows by those of a resumed run, without showing them."""
         self.scores: dict[str, list[float]] = {"offline": [], "online": []}
         self.handover: float | None = None
         self.lowest: float | None = None
@@ -70,21 +70,21 @@ class Progress(ABC):
             return
         self.scores["offline" if side == "offline" else "online"].append(score)
         if side == "offline" or (side == "handover" and self.handover is None):
-            self.handover = score  # just before the switch, if no other offline one comes
+            self.handover = score  # that before the handover, if no further offline one follows
         if side != "offline" and steps <= self.window:
             self.lowest = score if self.lowest is None else min(self.lowest, score)
 
     @abstractmethod
     def open(self) -> None:
-        """Begins to show."""
+        """Start the output."""
 
     @abstractmethod
     def note(self, text: str) -> None:
-        """Shows a line of text that stays."""
+        """Show a permanent line of text."""
 
     @abstractmethod
     def close(self) -> None:
-        """Ends the display; what it shows last stays."""
+        """End the output; its last state stays visible."""
 
     def __enter__(self) -> Self:
         return self
@@ -96,25 +96,25 @@ class Progress(ABC):
 
     @property
     def drop(self) -> float | None:
-        """The score at the handover less the lowest early online one."""
+        """Score at the handover minus the lowest early online score, at least 0."""
         return None if self.handover is None or self.lowest is None else max(0.0, self.handover - self.lowest)
 
-    def left(self) -> float | None:
-        """Seconds left on this side at the pace it has kept so far, evaluations and all."""
+    def remaining(self) -> float | None:
+        """Return the estimated remaining seconds of this phase, evaluations included; None if unknown."""
         side, start, since = self._began or (self.side, 0, 0.0)
-        gone, ahead = self.done[side] - start, self.planned[side] - self.done[side]
-        return ahead * (time.monotonic() - since) / gone if min(gone, ahead) > 0 else None
+        done, todo = self.done[side] - start, self.planned[side] - self.done[side]
+        return todo * (time.monotonic() - since) / done if min(done, todo) > 0 else None
 
 
-class Lines(Progress):
-    """One line per evaluation, for logs and files: aligned, greppable, no escape codes."""
+class LineProgress(Progress):
+    """One line per evaluation, for logs and files: aligned, without escape codes."""
 
     def open(self) -> None:
-        """Says what runs, and where."""
+        """Write the title and the folder of the run."""
         self.note(f"{self.title}  {self.folder}")
 
     def evaluated(self, row: Mapping[str, object]) -> None:
-        """Takes a row of metrics.csv and writes its line."""
+        """Record a row of metrics.csv and write its line."""
         super().evaluated(row)
         side, score = str(row["side"]), _number(row.get("score"))
         at = self.done["online"] if side == "online" else self.done["offline"]
@@ -127,19 +127,19 @@ class Lines(Progress):
             words += [f"drop {self.drop:>7.1f}"]
         if "updates_per_s" in self.latest:
             words += [f"{self.latest['updates_per_s']:>6.0f} upd/s"]
-        left = self.left()
-        words += [f"left {duration(left).replace(' ', '')}"] if left is not None else []
+        remaining = self.remaining()
+        words += [f"left {duration(remaining).replace(' ', '')}"] if remaining is not None else []
         self.note("  ".join(words))
 
     def note(self, text: str) -> None:
-        """Writes a line with the time of day."""
+        """Write a line with the time of day."""
         line = f"{datetime.now():%H:%M:%S}  {text}\n"
         encoding = self.stream.encoding or "utf-8"
         self.stream.write(line.encode(encoding, "replace").decode(encoding))
         self.stream.flush()
 
     def close(self) -> None:
-        """Nothing is left to do."""
+        """Do nothing: every line is written already."""
 
 
 def _number(value: object) -> float | None:

@@ -1,4 +1,4 @@
-"""A run under way: its algorithm, trained from evaluation to evaluation, each written down and kept."""
+"""Train the algorithm of a run from one evaluation point to the next; record each and keep a checkpoint."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -9,22 +9,35 @@ import numpy as np
 
 from datasets_io.scores import key_of, mean_normalised
 from off2on.runs.folder import HANDOVER, Row, Run, write, write_policy
-from off2on.training import guarded_run
 from off2on.training.cluster.placement import format_layout
 from off2on.training.cluster.preflight import available_gpus_per_learner, placement_of
-from off2on.training.evaluate import Episode, acting, evaluate
-from off2on.training.handover_report import report
+from off2on.training.evaluate import EvaluationEpisode, evaluate, numpy_policy
+from off2on.training.guard import decide_and_apply, resume_guard, start_guard
+from off2on.training.handover_report import make_report
 from off2on.training.plan import Plan, ResolvedPlan
-from off2on.training.process import Stop
+from off2on.training.process import StopRequest
 from off2on.training.resume import untrusted_reason
 from off2on.training.trackers import Trackers
 
 
 class Session:
-    """A run under way."""
+    """The training of a run, from its start or its last checkpoint to its end.
+
+    Attributes:
+        algo: RLlib's algorithm.
+        guard: The guard; None without one.
+        clock: Function that returns seconds, from which speeds are computed.
+        speeds: Updates and environment steps per second since the previous evaluation point.
+    """
 
     def __init__(
-        self, plan: Plan, resolved: ResolvedPlan, run: Run, progress: Any, stop: Stop, trackers: Trackers
+        self,
+        plan: Plan,
+        resolved: ResolvedPlan,
+        run: Run,
+        progress: Any,
+        stop: StopRequest,
+        trackers: Trackers,
     ) -> None:
         self.plan, self.resolved, self.run = plan, resolved, run
         self.progress, self.stop, self.trackers = progress, stop, trackers
@@ -32,22 +45,21 @@ class Session:
         self.env_options = resolved.env_options
         self.algo = plan.config(resolved, available_gpus_per_learner(plan, progress.note)).build_algo()
         self.key = key_of(resolved.shards.manifest, self.env, self.env_options)
-        self.ceiling = run.about["data"]["return_to_go_max"]
+        self.largest_return = run.about["data"]["return_to_go_max"]
         self.warned = False
         self.speeds: dict[str, float] = {}
         self.clock: Callable[[], float] = time.perf_counter
-        """By which speeds are taken."""
-        self.began = time.monotonic() - float(run.about.get("wall_s", 0.0))
-        self.guard = guarded_run.take_up(run, self.algo)
+        self.started = time.monotonic() - float(run.about.get("wall_s", 0.0))
+        self.guard = resume_guard(run, self.algo)
         start = run.last_checkpoint or resolved.start
         if start is not None:
             if (why := untrusted_reason(start, plan.folder.parents[1])) is not None:
-                progress.note(f"warning: {start} is pickled: reading it runs what is in it, and {why}")
+                progress.note(f"warning: {start} is a pickle, which can run code when read, and {why}")
             self.algo.restore_from_path(str(start))
-        if run.metrics:  # even without a checkpoint: a run may be killed between its first record and that
+        if run.metrics:  # also without a checkpoint: a run may be killed before its first one
             run.forget_after(self.algo.updates, self.algo.env_steps, self.algo.is_online)
             progress.recall(run.metrics)
-        self._say_where()
+        self._record_placement()
 
     def __enter__(self) -> "Session":
         return self
@@ -55,49 +67,51 @@ class Session:
     def __exit__(self, *_: object) -> None:
         self.algo.stop()
 
-    def go(self) -> Iterator[Run]:
-        """Everything that is still to do; yields before it and after each evaluation."""
+    def training(self) -> Iterator[Run]:
+        """Train to the end; yield the run before the start and after each evaluation."""
         offline, online = self.plan.evaluations()
         algo, run = self.algo, self.run
         yield run
         if not algo.is_fitted:
             self._fit()
-        for mark in offline:
-            if algo.updates < mark:
-                self._advance(mark)
+        for point in offline:
+            if algo.updates < point:
+                self._advance(point)
                 self._evaluate("offline")
-                self._keep(HANDOVER if mark == self.plan.updates else self._place)
+                self._save(HANDOVER if point == self.plan.updates else self._checkpoint_name)
                 yield run
         if self.plan.online:
             if not algo.is_online:
                 if not (run.checkpoints / HANDOVER).exists():
-                    self._keep(HANDOVER)
+                    self._save(HANDOVER)
                 algo.go_online()
-                self._say_where()
+                self._record_placement()
                 played = self._evaluate("handover")
-                self._hand_over(played)
+                self._report_handover(played)
                 if self.resolved.guard is not None:
-                    self.guard = guarded_run.stand(self.resolved.guard, run, algo, played)
+                    self.guard = start_guard(self.resolved.guard, run, algo, played)
                 yield run
-            for mark in online:
-                if algo.env_steps < mark and not (self.guard and self.guard.has_stopped):
-                    self._advance(mark)
+            for point in online:
+                if algo.env_steps < point and not (self.guard and self.guard.has_stopped):
+                    self._advance(point)
                     played = self._evaluate("online")
                     if self.guard is not None:
-                        self.progress.note(guarded_run.try_out(self.guard, run, algo, self._place, played))
-                    self._keep(self._place)
+                        self.progress.note(
+                            decide_and_apply(self.guard, run, algo, self._checkpoint_name, played)
+                        )
+                    self._save(self._checkpoint_name)
                     yield run
         if self.guard is None:
             run.save_policy(algo.policy())
 
-    def _say_where(self) -> None:
-        """Write down on which nodes of a cluster learners and runners are."""
+    def _record_placement(self) -> None:
+        """Record the nodes of the learners and the environment runners of a cluster."""
         if self.plan.address is not None and (layout := placement_of(self.algo)):
             self.run.describe({"placement": layout})
             self.progress.note(format_layout(layout))
 
     def _fit(self) -> None:
-        """The recipe's first stage; what it trained is kept in files of its own, for other runs to use."""
+        """Run the algorithm's first stage, and write its networks to files for use by other runs."""
         algo, run = self.algo, self.run
         names = " and ".join(algo.config.resolved.recipe.fitted_networks)
         self.progress.note(f"first stage: fitting the {names}")
@@ -106,21 +120,21 @@ class Session:
         run.describe({"first_stage": algo.latest})
         for name in algo.config.resolved.recipe.fitted_networks:
             write(run.folder / f"{name}.pt", algo.network(name))
-        self._keep(self._place)
+        self._save(self._checkpoint_name)
 
-    def _advance(self, mark: int) -> None:
-        """Train up to a mark, in updates or in environment steps."""
+    def _advance(self, point: int) -> None:
+        """Train to a number of updates in the offline phase, or of environment steps in the online phase."""
         algo = self.algo
-        algo.pause_at = mark
+        algo.pause_at = point
         started, updates, steps = self.clock(), algo.updates, algo.env_steps
 
         def position() -> int:
             return int(algo.updates if algo.is_offline or not algo.is_online else algo.env_steps)
 
-        while position() < mark:
-            if self.stop.asked:  # asked before a block, because one that reaches its mark is evaluated first
-                self._keep(self._place)
-                self.run.describe({"wall_s": round(time.monotonic() - self.began, 1)})
+        while position() < point:
+            if self.stop.is_requested:  # before a block: after the last block, the evaluation comes first
+                self._save(self._checkpoint_name)
+                self.run.describe({"wall_s": round(time.monotonic() - self.started, 1)})
                 raise KeyboardInterrupt
             algo.train()
             took = self.clock() - started
@@ -128,41 +142,41 @@ class Session:
                 "updates_per_s": (algo.updates - updates) / took,
                 "steps_per_s": (algo.env_steps - steps) / took,
             }
-            side = "online" if algo.is_online else "offline"
-            self.progress.advance(side, algo.updates, algo.env_steps, self.speeds)
+            phase = "online" if algo.is_online else "offline"
+            self.progress.advance(phase, algo.updates, algo.env_steps, self.speeds)
 
-    def _hand_over(self, played: list[Episode]) -> None:
-        """Say what changes now, and whether what must not change has not."""
-        told = report(self.plan, self.resolved, self.algo, self._score_before(), played)
-        for line in told.lines():
+    def _report_handover(self, played: list[EvaluationEpisode]) -> None:
+        """Show the handover report and write it to the run."""
+        report = make_report(self.plan, self.resolved, self.algo, self._offline_score(), played)
+        for line in report.lines():
             self.progress.note(line)
-        write(self.run.folder / "handover.yaml", told.dump())
+        write(self.run.folder / "handover.yaml", report.to_yaml())
 
-    def _score_before(self) -> float | None:
-        """The last offline score, of this run or of the one it starts from, if it met the same episodes."""
+    def _offline_score(self) -> float | None:
+        """Return the last offline score of this run or its source run, if its episodes had the same seeds."""
         rows, source = self.run.metrics, self.plan.source
         if source is not None:
-            there = Run.resume(Path(source))
-            asked = [there.about["plan"][name]["value"] for name in ("seed", "eval_episodes")]
-            rows = there.metrics if asked == [str(self.plan.seed), str(self.plan.eval_episodes)] else []
+            other = Run.resume(Path(source))
+            settings = [other.about["plan"][name]["value"] for name in ("seed", "eval_episodes")]
+            rows = other.metrics if settings == [str(self.plan.seed), str(self.plan.eval_episodes)] else []
         scores = [float(row["score"]) for row in rows if row["side"] == "offline" and row["score"] != ""]
         return scores[-1] if scores else None
 
-    def _evaluate(self, side: str) -> list[Episode]:
-        """Score the policy as it is, and write everything down; the episodes, at the handover whole ones."""
+    def _evaluate(self, phase: str) -> list[EvaluationEpisode]:
+        """Evaluate and record the policy; return the episodes, at the handover with transitions."""
         algo = self.algo
-        where = {"side": side, "updates": algo.updates, "env_steps": algo.env_steps}
+        where = {"side": phase, "updates": algo.updates, "env_steps": algo.env_steps}
         row: Row = where | dict.fromkeys(("score", "score_std", "episodes", "normalised"), "")
         episodes: list[Row] = []
-        played: list[Episode] = []
+        played: list[EvaluationEpisode] = []
         if self.env is not None:
             seed = 1_000_000 * (1 + self.plan.seed)
             played = evaluate(
-                acting(algo.policy()),
+                numpy_policy(algo.policy()),
                 self.env,
                 episodes=self.plan.eval_episodes,
                 seed=seed,
-                keep=side == "handover",
+                keep=phase == "handover",
                 options=self.env_options,
             )
             scores = np.array([episode.ret for episode in played])
@@ -181,31 +195,31 @@ class Session:
         row |= {"q": latest.pop("q", ""), "ret": self.run.about["data"]["return_to_go_mean"]}
         row |= {"offline_share": latest.pop("offline_share", "")}
         row |= {name: self.speeds.get(name, "") for name in ("updates_per_s", "steps_per_s")}
-        row |= {"wall_s": round(time.monotonic() - self.began, 1)} | latest
+        row |= {"wall_s": round(time.monotonic() - self.started, 1)} | latest
         self.run.record(row, episodes)
         self.run.describe({"wall_s": row["wall_s"], **algo.device_and_threads()})
-        self.trackers.tell(row)
+        self.trackers.log(row)
         self.progress.evaluated(row)
         self._warn_of_extrapolation(row["q"])
         return played
 
     def _warn_of_extrapolation(self, q: Any) -> None:
-        """Say once that the critic's values have left what the data can explain."""
-        if isinstance(q, float) and q > self.ceiling and not self.warned and not self.algo.is_online:
+        """Warn once if the critic's mean value exceeds every return to go of the data."""
+        if isinstance(q, float) and q > self.largest_return and not self.warned and not self.algo.is_online:
             self.warned = True
             self.progress.note(
-                f"warning: q has passed the largest return to go of the data ({q:.4g} > {self.ceiling:.4g}) "
-                f"at update {self.algo.updates:,}: the critic is extrapolating. Training goes on."
+                f"warning: q exceeds the largest return of the data ({q:.4g} > {self.largest_return:.4g}"
+                f") at update {self.algo.updates:,}: the critic extrapolates. Training continues."
             )
 
     @property
-    def _place(self) -> str:
-        """Where the run is, as a checkpoint's name: updates and, online, environment steps."""
+    def _checkpoint_name(self) -> str:
+        """Name of a checkpoint now: the number of updates and, online, of environment steps."""
         steps = f"-{self.algo.env_steps:09d}" if self.algo.is_online else ""
         return f"{self.algo.updates:09d}{steps}"
 
-    def _keep(self, name: str) -> None:
-        """A checkpoint; the handover's has its policy beside it, to be evaluated for ever."""
+    def _save(self, name: str) -> None:
+        """Write a checkpoint; that of the handover also holds its policy, for later evaluation."""
 
         def save(folder: str) -> None:
             self.algo.save_to_path(folder)

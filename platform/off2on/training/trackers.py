@@ -1,8 +1,8 @@
-"""Who is told of a run besides its own files: TensorBoard always, W&B and MLflow where ``--track`` says so.
+"""Log a run to experiment trackers: TensorBoard always, W&B and MLflow with ``--track``.
 
-A tracker is told the resolved plan once, a row at each evaluation, and how the run ended. Where it keeps
-that is said in its own words (WANDB_MODE, WANDB_PROJECT, MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME …).
-Whatever becomes of it, the run goes on.
+A tracker gets the resolved plan once, a row at each evaluation, and the final status. Its own environment
+variables configure it (WANDB_MODE, WANDB_PROJECT, MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME …).
+The run continues if a tracker fails.
 """
 
 import os
@@ -20,36 +20,36 @@ from off2on.errors import UnknownName, UserError
 Row = Mapping[str, Any]
 PROJECT = "off2on"
 PAUSE_S = 300
-"""Seconds for which a tracker that failed is left alone."""
+"""Seconds until the next attempt to log to a tracker that failed."""
 
-QUIET = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",  # to MLflow's makers, of whom nobody spoke
-    "MLFLOW_ALLOW_FILE_STORE": "true",  # else it refuses a folder, for which somebody has asked
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # it is asked again later, and minutes of patience are minutes
+DEFAULT_ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",  # data for MLflow's developers
+    "MLFLOW_ALLOW_FILE_STORE": "true",  # otherwise it refuses a folder
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # a later attempt follows, and retries would delay the run
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
-    "WANDB_ERROR_REPORTING": "false",  # to W&B's makers
+    "WANDB_ERROR_REPORTING": "false",  # data for W&B's developers
 }
 
 
 class Tracker(Protocol):
-    """One that is told.
+    """An experiment tracker.
 
     Args:
-        folder: The run's.
-        facts: What the run is: options, hyperparameters and their values.
-        known: By what name it knew the run before, if the run goes on.
+        folder: Folder of the run.
+        parameters: Options and hyperparameters of the run, by name.
+        known_id: The tracker's id of the run, if the run is resumed.
     """
 
     id: str
-    """By what name it knows the run."""
+    """The tracker's id of the run."""
 
-    def __init__(self, folder: Path, facts: Mapping[str, Any], known: str | None) -> None: ...
+    def __init__(self, folder: Path, parameters: Mapping[str, Any], known_id: str | None) -> None: ...
 
-    def tell(self, row: Row) -> None:
-        """An evaluation."""
+    def log(self, row: Row) -> None:
+        """Log the row of an evaluation."""
 
     def end(self, status: str) -> None:
-        """The run is finished, interrupted or failed."""
+        """Record the final status: finished, interrupted or failed."""
 
 
 class TensorBoard:
@@ -57,13 +57,13 @@ class TensorBoard:
 
     id = ""
 
-    def __init__(self, folder: Path, facts: Mapping[str, Any], known: str | None) -> None:
+    def __init__(self, folder: Path, parameters: Mapping[str, Any], known_id: str | None) -> None:
         from tensorboardX import SummaryWriter
 
         self.events = SummaryWriter(str(folder))
 
-    def tell(self, row: Row) -> None:
-        """Every number by the updates so far."""
+    def log(self, row: Row) -> None:
+        """Log every number, by the number of updates."""
         for name, value in row.items():
             if isinstance(value, float):
                 self.events.add_scalar(name, value, row["updates"])
@@ -75,16 +75,16 @@ class TensorBoard:
 
 
 class WandB:
-    """Weights & Biases; with WANDB_MODE=offline a folder, to be sent by ``wandb sync``."""
+    """Weights & Biases; with WANDB_MODE=offline a folder for ``wandb sync``."""
 
-    def __init__(self, folder: Path, facts: Mapping[str, Any], known: str | None) -> None:
+    def __init__(self, folder: Path, parameters: Mapping[str, Any], known_id: str | None) -> None:
         import wandb
 
-        self.id = known or uuid.uuid4().hex[:16]
+        self.id = known_id or uuid.uuid4().hex[:16]
         settings = wandb.Settings(
             console="off",
             silent=True,
-            # Only what it is told: not the command line, the machine, or who is logged in.
+            # Log only the rows: not the command line, the machine or the user.
             disable_git=True,
             save_code=False,
             x_disable_meta=True,
@@ -98,15 +98,15 @@ class WandB:
             project=os.environ.get("WANDB_PROJECT") or PROJECT,
             id=self.id,
             name=_name(folder),
-            config=dict(facts),
+            config=dict(parameters),
             resume="allow",
-            reinit="create_new",  # several runs of one process go forward together
+            reinit="create_new",  # one process may train several runs
             settings=settings,
         )
-        self.run.define_metric("*", step_metric="updates")  # the handover's row has those of the one before
+        self.run.define_metric("*", step_metric="updates")  # not a unique step: two rows at the handover
 
-    def tell(self, row: Row) -> None:
-        """Every number."""
+    def log(self, row: Row) -> None:
+        """Log every number."""
         self.run.log(_numbers(row))
 
     def end(self, status: str) -> None:
@@ -117,25 +117,25 @@ class WandB:
 class MLflow:
     """A run of the experiment ``off2on``, at $MLFLOW_TRACKING_URI."""
 
-    def __init__(self, folder: Path, facts: Mapping[str, Any], known: str | None) -> None:
+    def __init__(self, folder: Path, parameters: Mapping[str, Any], known_id: str | None) -> None:
         from mlflow.entities import Param
         from mlflow.tracking import MlflowClient
 
         self.client = MlflowClient()
-        if known is not None:
-            self.id = known
-            self.client.update_run(known, status="RUNNING")
+        if known_id is not None:
+            self.id = known_id
+            self.client.update_run(known_id, status="RUNNING")
             return
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or PROJECT
-        there = self.client.get_experiment_by_name(name)
-        experiment = self.client.create_experiment(name) if there is None else there.experiment_id
+        existing = self.client.get_experiment_by_name(name)
+        experiment = self.client.create_experiment(name) if existing is None else existing.experiment_id
         self.id = str(self.client.create_run(experiment, run_name=_name(folder)).info.run_id)
-        said = [Param(key, str(value)) for key, value in facts.items()]
-        for first in range(0, len(said), 100):  # what it takes at once
-            self.client.log_batch(self.id, params=said[first : first + 100])
+        params = [Param(key, str(value)) for key, value in parameters.items()]
+        for first in range(0, len(params), 100):  # MLflow's limit
+            self.client.log_batch(self.id, params=params[first : first + 100])
 
-    def tell(self, row: Row) -> None:
-        """Every number by the updates so far."""
+    def log(self, row: Row) -> None:
+        """Log every number, by the number of updates."""
         from mlflow.entities import Metric
 
         now = int(1000 * time.time())
@@ -143,22 +143,22 @@ class MLflow:
         self.client.log_batch(self.id, [Metric(name, value, now, row["updates"]) for name, value in numbers])
 
     def end(self, status: str) -> None:
-        """Say how it ended."""
-        told = {"finished": "FINISHED", "interrupted": "KILLED"}.get(status, "FAILED")
-        self.client.set_terminated(self.id, told)
+        """Record the final status."""
+        mapped = {"finished": "FINISHED", "interrupted": "KILLED"}.get(status, "FAILED")
+        self.client.set_terminated(self.id, mapped)
 
 
 TRACKERS: Mapping[str, tuple[type[Tracker], str]] = {"wandb": (WandB, "wandb"), "mlflow": (MLflow, "mlflow")}
-"""Those that can be named, with the module they need."""
+"""Names for ``--track``: tracker and the module that it needs."""
 
 
 def check_trackers(names: Sequence[str]) -> None:
-    """That they are there, before anything starts.
+    """Check that the trackers can be used, before anything starts.
 
     Raises:
-        UserError: One is unknown, not installed, or nobody is logged in to it.
+        UserError: One is unknown, not installed, or has no login.
     """
-    for name, value in QUIET.items():
+    for name, value in DEFAULT_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     for name in names:
         if name not in TRACKERS:
@@ -170,16 +170,16 @@ def check_trackers(names: Sequence[str]) -> None:
             )
         if find_spec(TRACKERS[name][1]) is None:
             raise UserError(f"{name} is not installed.", "", "pip install 'off2on[track]'")
-    if "wandb" in names and not _is_known_to_wandb():
+    if "wandb" in names and not _has_wandb_login():
         raise UserError(
-            "nobody is logged in to Weights & Biases.",
-            "Looked for WANDB_API_KEY and in ~/.netrc. Without, it can be told offline, and sent later.",
+            "there is no login for Weights & Biases.",
+            "Looked for WANDB_API_KEY and in ~/.netrc. Runs can be logged offline and sent later.",
             "wandb login · or WANDB_MODE=offline off2on train …",
         )
 
 
-def _is_known_to_wandb() -> bool:
-    """Whether it would not ask for a key; nothing is sent."""
+def _has_wandb_login() -> bool:
+    """Return whether W&B would not prompt for a key; nothing is sent."""
     import wandb
     from wandb.sdk.lib.wbauth import authenticate_session
 
@@ -193,13 +193,13 @@ def _is_known_to_wandb() -> bool:
 
 
 class Trackers:
-    """All that are told of a run.
+    """The trackers of a run.
 
     Args:
-        names: Those besides TensorBoard.
-        folder: The run's.
-        about: What its run.yaml says.
-        note: Shows a line.
+        names: Names of the trackers besides TensorBoard.
+        folder: Folder of the run.
+        about: Contents of its run.yaml.
+        note: Function that shows a line.
     """
 
     def __init__(
@@ -207,60 +207,60 @@ class Trackers:
     ) -> None:
         kinds: dict[str, type[Tracker]] = {"TensorBoard": TensorBoard}
         kinds |= {name: TRACKERS[name][0] for name in names}
-        known, facts = about.get("tracked", {}), redact(_facts(about))
+        known_ids, parameters = about.get("tracked", {}), redact(_parameters(about))
         self.note = note
-        self.told: dict[str, Tracker] = {}
-        self.ahead: dict[str, list[Row]] = {}
-        """Rows that each has not been told yet."""
-        self.rests: dict[str, float] = {}
+        self.active: dict[str, Tracker] = {}
+        self.pending: dict[str, list[Row]] = {}
+        """Rows that are not logged yet, by tracker."""
+        self.retry_at: dict[str, float] = {}
         for name, kind in kinds.items():
             try:
-                self.told[name] = kind(folder, facts, known.get(name))
-                self.ahead[name] = []
+                self.active[name] = kind(folder, parameters, known_ids.get(name))
+                self.pending[name] = []
             except Exception as error:
-                self._warn(name, error, "it is not told of this run")
+                self._warn(name, error, "this run is not logged to it")
 
     @property
     def ids(self) -> dict[str, str]:
-        """By what name each knows the run, for when it goes on."""
-        return {name: tracker.id for name, tracker in self.told.items() if tracker.id}
+        """The trackers' ids of the run, for resuming."""
+        return {name: tracker.id for name, tracker in self.active.items() if tracker.id}
 
-    def tell(self, row: Row) -> None:
-        """An evaluation, to all of them."""
-        for name in self.told:
-            self.ahead[name].append(dict(row))
-            if time.monotonic() >= self.rests.get(name, 0.0):
-                self._tell(name)
+    def log(self, row: Row) -> None:
+        """Log the row of an evaluation to all trackers."""
+        for name in self.active:
+            self.pending[name].append(dict(row))
+            if time.monotonic() >= self.retry_at.get(name, 0.0):
+                self._log(name)
 
     def end(self, status: str) -> None:
-        """How the run ended, to all of them."""
-        for name, tracker in self.told.items():
-            self._tell(name)
+        """Record the final status in all trackers."""
+        for name, tracker in self.active.items():
+            self._log(name)
             try:
                 tracker.end(status)
             except Exception as error:
-                self._warn(name, error, "it may not know how the run ended")
+                self._warn(name, error, "it may lack the final status")
 
-    def _tell(self, name: str) -> None:
+    def _log(self, name: str) -> None:
         try:
-            while rows := self.ahead[name]:
-                self.told[name].tell(rows[0])
+            while rows := self.pending[name]:
+                self.active[name].log(rows[0])
                 del rows[0]
         except Exception as error:
-            if name not in self.rests:
-                self._warn(name, error, "it is told again later")
-            self.rests[name] = time.monotonic() + PAUSE_S
+            if name not in self.retry_at:
+                self._warn(name, error, "another attempt follows later")
+            self.retry_at[name] = time.monotonic() + PAUSE_S
 
-    def _warn(self, name: str, error: Exception, sequel: str) -> None:
+    def _warn(self, name: str, error: Exception, consequence: str) -> None:
         why = " ".join(redact(str(error)).split())[:160]
-        self.note(f"warning: {name} failed, {sequel}; training goes on ({type(error).__name__}: {why})")
+        self.note(f"warning: {name} failed, {consequence}; the run continues ({type(error).__name__}: {why})")
 
 
 @contextmanager
-def tracked(
+def tracking(
     names: Sequence[str], folder: Path, about: Mapping[str, Any], note: Callable[[str], None]
 ) -> Iterator[Trackers]:
-    """Trackers while a run lasts; in the end they are told the status that `about` has then."""
+    """Yield the trackers of a run; at the end, record the status that `about` has then."""
     trackers = Trackers(names, folder, about, note)
     try:
         yield trackers
@@ -268,11 +268,11 @@ def tracked(
         trackers.end(about["status"])
 
 
-def _facts(about: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run is, as names and values."""
+def _parameters(about: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of a run by name."""
     groups = [about["plan"], about["hyperparameters"], about["online_side"] if about["online"] else {}]
-    facts = {name: known["value"] for group in groups for name, known in group.items()}
-    return facts | {
+    parameters = {name: known["value"] for group in groups for name, known in group.items()}
+    return parameters | {
         "command": about["command"],
         "commit": about["commit"],
         "content_hash": about["data"]["content_hash"],
@@ -281,10 +281,10 @@ def _facts(about: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _name(folder: Path) -> str:
-    """A run as its user says it: from where the command was given, below ./runs without saying so."""
-    path, here = folder.absolute(), Path.cwd()
-    told = path.relative_to(here) if path.is_relative_to(here) else Path(path.parent.name, path.name)
-    return told.as_posix().removeprefix("runs/")
+    """Return the name of a run: its path from the working directory, without a leading ``runs/``."""
+    path, base = folder.absolute(), Path.cwd()
+    name = path.relative_to(base) if path.is_relative_to(base) else Path(path.parent.name, path.name)
+    return name.as_posix().removeprefix("runs/")
 
 
 def _numbers(row: Row) -> dict[str, float]:

@@ -1,8 +1,8 @@
-"""One run from start to end: data → learner → handover → environment → report.
+"""Train one run from start to end: data → learner → handover → environment → report.
 
-for each evaluation point offline:  update, evaluate, keep a checkpoint
-at the handover:                    keep its checkpoint for ever, cross, evaluate again
-for each evaluation point online:   collect and update, evaluate, keep a checkpoint
+for each evaluation point offline:  update, evaluate, write a checkpoint
+at the handover:                    keep its checkpoint, start the online phase, evaluate again
+for each evaluation point online:   collect and update, evaluate, write a checkpoint
 """
 
 import sys
@@ -22,33 +22,33 @@ from off2on.training.cluster.preflight import check_capacity
 from off2on.training.live_display import open_progress
 from off2on.training.metadata import run_metadata
 from off2on.training.plan import Plan, ResolvedPlan
-from off2on.training.process import Stop, interruptible, quiet, ray_started
+from off2on.training.process import StopRequest, ray_started, redirect_output, stop_on_signals
 from off2on.training.session import Session
-from off2on.training.trackers import tracked
+from off2on.training.trackers import tracking
 
 DEATHS = 4
-"""Deaths of learners after which a run gives up."""
+"""Number of deaths of learners at which a run fails."""
 
 
 def train(plan: Plan, resume: bool = False) -> Path:
-    """Do what the plan says.
+    """Train a run.
 
     Args:
         plan: The plan; it is checked first.
-        resume: Go on from the run's last checkpoint.
+        resume: Continue from the run's last checkpoint.
 
     Returns:
-        The run's folder.
+        The folder of the run.
 
     Raises:
         UserError: The plan cannot work; nothing was started.
-        KeyboardInterrupt: Ctrl-C; a checkpoint was kept.
+        KeyboardInterrupt: Ctrl-C; a checkpoint was written.
     """
     resolved = plan.check(resume)
     with _cluster(plan, resolved):
-        run = _begin(plan, resolved, resume)
-        with quiet(run.folder / "log.txt") as terminal:
-            for _ in _under_way(plan, resolved, run, terminal, _process(plan)):
+        run = _open_run(plan, resolved, resume)
+        with redirect_output(run.folder / "log.txt") as terminal:
+            for _ in _training(plan, resolved, run, terminal, _process(plan)):
                 pass
             if resolved.env is not None:  # otherwise there is no score to draw
                 write_report([plan.folder])
@@ -61,33 +61,35 @@ def evaluations(
     resume: bool = False,
     *,
     terminal: TextIO | None = None,
-    stop: Stop | None = None,
-    joins: Callable[[Session], object] | None = None,
+    stop: StopRequest | None = None,
+    on_session: Callable[[Session], object] | None = None,
 ) -> Iterator[Run]:
-    """The same an evaluation at a time, so that several runs of one process go forward together.
+    """Train a run from one evaluation to the next, so that one process can train several runs.
 
-    Ray must have been started. There is no report at the end. Closing the iterator interrupts the run, at its
-    last checkpoint.
+    Ray must have been started. No report is written. Closing the iterator interrupts the run at its last
+    checkpoint.
 
     Args:
         plan: The plan.
-        resume: Go on from the run's last checkpoint.
-        terminal: Where the run's progress is shown; otherwise its log.txt has it.
-        stop: Whether it is asked to stop.
-        joins: Told of the session, before it begins.
+        resume: Continue from the run's last checkpoint.
+        terminal: Stream for the progress of the run; None: its log.txt.
+        stop: Request to stop.
+        on_session: Function that is called with each session before it starts.
 
     Yields:
-        The run, as it is taken up and after each evaluation.
+        The run, before the start and after each evaluation.
     """
     resolved = plan.check(resume)
-    run = _begin(plan, resolved, resume)
+    run = _open_run(plan, resolved, resume)
     with (run.folder / "log.txt").open("a", buffering=1, encoding="utf-8") as log:
-        yield from _under_way(plan, resolved, run, terminal or log, nullcontext(stop or Stop()), joins)
+        yield from _training(
+            plan, resolved, run, terminal or log, nullcontext(stop or StopRequest()), on_session
+        )
 
 
 @contextmanager
 def _cluster(plan: Plan, resolved: ResolvedPlan) -> Iterator[None]:
-    """The cluster of the plan, joined; what has no room there is refused before anything is written."""
+    """Join the cluster of the plan, and check its capacity before anything is written."""
     if plan.address is None:
         yield
         return
@@ -100,8 +102,8 @@ def _say(line: str) -> None:
     sys.stderr.write(f"{line}\n")
 
 
-def _begin(plan: Plan, resolved: ResolvedPlan, resume: bool) -> Run:
-    """The folder of the plan's run."""
+def _open_run(plan: Plan, resolved: ResolvedPlan, resume: bool) -> Run:
+    """Create or open the folder of the run."""
     run = Run.resume(plan.folder, plan.place) if resume else Run.create(plan.folder, plan.place)
     started = run.about.get("started", _now())
     run.describe(run_metadata(plan, resolved) | {"started": started, "status": "running"})
@@ -109,24 +111,24 @@ def _begin(plan: Plan, resolved: ResolvedPlan, resume: bool) -> Run:
 
 
 @contextmanager
-def _process(plan: Plan) -> Iterator[Stop]:
-    """A process for this run alone."""
+def _process(plan: Plan) -> Iterator[StopRequest]:
+    """Start Ray and handle signals, for a process that trains one run."""
     with (
         ray_started(plan.address, plan.learners + plan.workers),
-        interruptible() as stop,  # only now: ray.init puts its own answer to SIGTERM in place
+        stop_on_signals() as stop,  # after ray.init, which sets its own handler of SIGTERM
     ):
         yield stop
 
 
-def _under_way(
+def _training(
     plan: Plan,
     resolved: ResolvedPlan,
     run: Run,
     terminal: TextIO,
-    process: AbstractContextManager[Stop],
-    joins: Callable[[Session], object] | None = None,
+    process: AbstractContextManager[StopRequest],
+    on_session: Callable[[Session], object] | None = None,
 ) -> Iterator[Run]:
-    """A run from where it stands to its end, which its run.yaml says how it came to."""
+    """Train a run to its end, and record in run.yaml how it ended."""
     progress = open_progress(
         terminal,
         title=f"{plan.algorithm} · {resolved.shards.name} · seed {plan.seed}",
@@ -136,7 +138,7 @@ def _under_way(
         warm_up=resolved.settings.online.warm_up,
         data_score=run.about["data"]["return_mean"],
     )
-    with progress, tracked(plan.track, run.folder, run.about, progress.note) as trackers:
+    with progress, tracking(plan.track, run.folder, run.about, progress.note) as trackers:
         try:
             if trackers.ids:
                 run.describe({"tracked": trackers.ids})
@@ -145,34 +147,34 @@ def _under_way(
                 def session() -> Session:
                     return Session(plan, resolved, run, progress, stop, trackers)
 
-                yield from _go(session, progress.note, joins)
+                yield from _with_restarts(session, progress.note, on_session)
         except BaseException as error:
-            asked = isinstance(error, KeyboardInterrupt | GeneratorExit)
-            run.describe({"status": "interrupted" if asked else "failed"})
+            is_requested = isinstance(error, KeyboardInterrupt | GeneratorExit)
+            run.describe({"status": "interrupted" if is_requested else "failed"})
             if not isinstance(error, GeneratorExit):
                 traceback.print_exc()  # into log.txt
             raise
         run.describe({"status": "finished", "finished": _now()})
 
 
-def _go(
+def _with_restarts(
     session: Callable[[], Session],
     note: Callable[[str], None],
-    joins: Callable[[Session], object] | None = None,
+    on_session: Callable[[Session], object] | None = None,
 ) -> Iterator[Run]:
-    """A session to its end; where learners die, another from the last checkpoint, a few times."""
+    """Train a session to its end; if a learner dies, start another from the last checkpoint, a few times."""
     for deaths in range(1, DEATHS + 1):
         try:
-            with session() as one:
-                if joins is not None:
-                    joins(one)
-                yield from one.go()
+            with session() as current:
+                if on_session is not None:
+                    on_session(current)
+                yield from current.training()
             return
         except (LearnerDied, RayActorError) as error:
             traceback.print_exc()  # into log.txt
             if deaths == DEATHS:
                 raise LearnerDied(f"learners died {DEATHS} times, the last time: {error}") from error
-            note(f"a learner died; going on from the last checkpoint ({deaths} of {DEATHS - 1} times)")
+            note(f"a learner died; continuing from the last checkpoint ({deaths} of {DEATHS - 1} times)")
 
 
 def _now() -> str:

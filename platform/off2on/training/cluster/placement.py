@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from datasets_io.ray_internals import free_resources
 from off2on.replay.memory_budget import total_memory
-from off2on.training.process import OWN_STORE
+from off2on.training.process import LOCAL_STORE_BYTES
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def this_machine() -> Node:
     import torch
 
     cores, gpus = float(os.cpu_count() or 1), float(torch.cuda.device_count())
-    return Node("", "this machine", cores, gpus, float(total_memory()), float(OWN_STORE), cores, gpus)
+    return Node("", "this machine", cores, gpus, float(total_memory()), float(LOCAL_STORE_BYTES), cores, gpus)
 
 
 Layout = dict[str, list[str]]
