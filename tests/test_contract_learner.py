@@ -9,7 +9,6 @@ from representatives import REPRESENTATIVES
 from torch import Tensor
 
 from off2on.algorithms.iql import IQL
-from off2on.algorithms.td3_bc import TD3BC
 from off2on.recipe.hooks import Objective
 
 Build = Callable[..., Any]
@@ -63,19 +62,6 @@ def test_each_objective_changes_its_own_network_and_nothing_else(build_learner: 
         after = parameters(learner.nets)
         changed = {key.partition(".")[0] for key in before if not torch.equal(before[key], after[key])}
         assert changed == {name}
-
-
-def test_td3s_actor_and_targets_move_on_every_second_update(build_learner: Build):
-    learner = build_learner(TD3BC, "wide")
-    networks = {"critic": learner.nets.critic, "actor": learner.nets.actor, "target": learner.nets.target}
-    moved: dict[str, list[bool]] = {name: [] for name in networks}
-    for _ in range(4):
-        before = {name: vector(network) for name, network in networks.items()}
-        learner.advance(1)
-        for name, network in networks.items():
-            moved[name].append(not torch.equal(vector(network), before[name]))
-    every_second = [False, True, False, True]
-    assert moved == {"critic": [True] * 4, "actor": every_second, "target": every_second}
 
 
 @pytest.mark.parametrize(
