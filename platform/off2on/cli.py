@@ -66,7 +66,7 @@ def main() -> int:
         click.echo("interrupted", err=True)
         return 130
     except click.ClickException as error:
-        return _say(_usage(error, arguments), arguments)
+        return _say(_usage(error), arguments)
     except UserError as error:
         return _say(error, arguments)
     except LearnerDied as error:
@@ -83,15 +83,14 @@ def _say(error: UserError, arguments: Sequence[str]) -> int:
     return error.exit_code
 
 
-def _usage(error: click.ClickException, arguments: Sequence[str]) -> UserError:
+def _usage(error: click.ClickException) -> UserError:
     """Convert an error of click."""
     if isinstance(error, click.NoSuchOption):
         name, known = error.option_name, error.possibilities or ()
         return UserError(f"there is no option '{name}'.", given=name, known=known)
     if isinstance(error, click.NoSuchCommand):
-        context, name = error.ctx, error.command_name
-        is_group = context is not None and isinstance(context.command, click.Group)
-        commands = context.command.list_commands(context) if is_group else []
+        name, group = error.command_name, error.ctx.command if error.ctx else None
+        commands = group.list_commands(error.ctx) if isinstance(group, click.Group) and error.ctx else []
         return UserError(
             f"there is no verb '{name}'.", f"All: {' '.join(commands)}", given=name, known=commands
         )

@@ -43,7 +43,7 @@ class Comparison:
         out: Folder of its runs and its report.
         seeds: Number of seeds of each run.
         handovers: Names to arguments of the offline phase.
-        ways: Names of variants to arguments of the online phase.
+        variants: Names of variants to arguments of the online phase.
         online: Arguments that precede those of every variant.
     """
 
