@@ -1,4 +1,4 @@
-"""Recorded data at rest: sources, episodes, Parquet shards. Knows nothing of learning.
+"""Read, store and check recorded data: sources, episodes, Parquet shards. Independent of `off2on`.
 
 A source of one's own is six lines, and works wherever a data set is named:
 

@@ -1,4 +1,4 @@
-"""Making environments: the only place that does, so that data, evaluation and rollouts mean the same one."""
+"""Make environments; data, evaluation and rollouts all use `make`, so that they use the same one."""
 
 import importlib
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ _HOMES = {
 
 
 def make(env_id: str, options: Mapping[str, Any] | None = None) -> Any:
-    """Makes an environment whose observations are one vector.
+    """Make an environment whose observations are one vector.
 
     Args:
         env_id: A Gymnasium id, ``module:Id``, or ``gym:Id`` for one of the old `gym` package.
@@ -54,7 +54,7 @@ def make(env_id: str, options: Mapping[str, Any] | None = None) -> Any:
 
 
 def registered(env_id: str) -> str:
-    """An id as Gymnasium knows it, once the package that registers it is imported.
+    """Return an id as Gymnasium knows it, after importing the package that registers it.
 
     Args:
         env_id: A Gymnasium id, or ``module:Id``. Those of Gymnasium-Robotics and ours need no module.
@@ -78,12 +78,12 @@ def registered(env_id: str) -> str:
 
 
 def options_for(env_id: str, own_id: str | None, own: Mapping[str, Any]) -> dict[str, Any]:
-    """The data's options for an environment; for another than their own, only how it is observed."""
+    """Return the data's options for an environment; for another environment only the observed keys."""
     return {name: value for name, value in own.items() if env_id == own_id or name == OBSERVE}
 
 
 class Spaces(NamedTuple):
-    """An environment's spaces, or why it could not be made (all None then)."""
+    """Spaces of an environment, or the reason why it could not be made (the spaces are then None)."""
 
     observation: Any
     action: Any
@@ -93,7 +93,7 @@ class Spaces(NamedTuple):
 
 
 def spaces_of(env_id: str, options: Mapping[str, Any] | None = None) -> Spaces:
-    """Makes an environment, looks, closes it. The options are those of `make`."""
+    """Make an environment, return its spaces and close it. The options are those of `make`."""
     from gymnasium.wrappers import FlattenObservation
 
     try:

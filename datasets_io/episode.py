@@ -1,4 +1,4 @@
-"""One episode as arrays: what every source hands over and every shard is made of."""
+"""Define `Episode`, one episode as arrays: sources yield episodes, and shards are made of them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -58,16 +58,16 @@ class Episode:
 
     @property
     def length(self) -> int:
-        """Number of actions, T."""
+        """Return the number of actions, T."""
         return len(self.actions)
 
     @property
     def ret(self) -> float:
-        """The undiscounted return: the sum of its rewards, in float64."""
+        """Return the undiscounted return: the sum of the rewards, in float64."""
         return float(np.sum(self.rewards, dtype=np.float64))
 
     def check(self, finite: bool = True) -> None:
-        """Refuses arrays that do not describe one episode.
+        """Check that the arrays describe one episode.
 
         Args:
             finite: Refuse NaN and infinities too.
@@ -101,7 +101,7 @@ class Episode:
                 raise BadValues(f"{who}: {name} hold NaN or infinity, first at step {step}.")
 
     def complete(self) -> "Episode | None":
-        """The same episode with the observation after the last action, [T+1, …].
+        """Return the same episode with the observation after the last action, [T+1, …].
 
         Where that was not recorded, a terminal one repeats the last observation (nothing is ever bootstrapped
         from it), and any other loses its last transition, whose outcome nobody knows.

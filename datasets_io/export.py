@@ -1,4 +1,4 @@
-"""Shards → a data set of Minari, whole or not at all; what Minari has no place for goes into its metadata."""
+"""Export shards as a Minari data set, atomically; further facts of the manifest go into its metadata."""
 
 import os
 import shutil
@@ -29,7 +29,7 @@ def export_minari(
     data_format: str = "hdf5",
     progress: Callable[[int], None] | None = None,
 ) -> Path:
-    """Writes a data set into Minari's own folder ($MINARI_DATASETS_PATH).
+    """Write a data set into Minari's own folder ($MINARI_DATASETS_PATH).
 
     Observations that were flattened are nested again. Columns beyond Minari's are kept as `infos`, whose
     first row, which Minari gives to the reset, is zero. `Minari`, the source, gives the same rows back, with
@@ -86,7 +86,7 @@ def export_minari(
 
 
 def _place(dataset_id: str) -> Path:
-    """Where the data set will be, of an id that is free."""
+    """Return the path of the new data set; its id must be free."""
     from minari.dataset.minari_dataset import parse_dataset_id
 
     try:
@@ -115,7 +115,7 @@ def _storage(folder: Path, shards: Shards, data_format: str) -> Any:
 
 
 def _spec(env_id: str | None, options: dict[str, Any]) -> Any:
-    """What Minari makes the environment from; without our own options, which its constructor has not."""
+    """Return the EnvSpec for Minari, without the options that the environment's constructor lacks."""
     import gymnasium
 
     if env_id is None:
@@ -133,7 +133,7 @@ def _spec(env_id: str | None, options: dict[str, Any]) -> Any:
 
 
 def _episodes(shards: Shards, piece: Any, extras: list[str]) -> Iterator[Any]:
-    """The episodes of one piece as Minari takes them."""
+    """Yield the episodes of one piece in Minari's format."""
     from minari.data_collector.episode_buffer import EpisodeBuffer
 
     names = ["obs", "new_obs", "actions", "rewards", "terminateds", "truncateds", "last", *extras]
@@ -160,7 +160,7 @@ def _episodes(shards: Shards, piece: Any, extras: list[str]) -> Iterator[Any]:
 
 
 def _info(values: Array) -> Any:
-    """A column [T, …] as Minari keeps infos [T+1, …]."""
+    """Convert a column [T, …] to Minari's layout of infos [T+1, …]."""
     padded = np.concatenate([np.zeros_like(values[:1]), values])
     # Minari's Arrow format reads an array of single numbers wrongly, and a list of them well.
     return list(padded) if padded.ndim == 1 else padded

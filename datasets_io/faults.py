@@ -1,4 +1,4 @@
-"""What is odd about the data: found by sources and by the ingest, counted, kept in the manifest."""
+"""Define faults of the data: found by sources and by the ingest, counted, stored in the manifest."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 @dataclass(frozen=True)
 class Fault:
-    """One kind of oddity in one column.
+    """One kind of fault in one column.
 
     Args:
         kind: A short key: `nan`, `outside`, `both_ends`, `no_timeouts`, `next_obs`, `no_final_obs`, `env`,
@@ -39,7 +39,7 @@ class Fault:
 
 
 class Quarantined(NamedTuple):
-    """A record of a source that cannot be read and was left out: its file, first byte, and why."""
+    """A record of a source that could not be read and was skipped: file, first byte and reason."""
 
     file: str
     offset: int
@@ -47,7 +47,7 @@ class Quarantined(NamedTuple):
 
 
 def merge(faults: Iterable[Fault]) -> list[Fault]:
-    """Adds up faults of the same kind, column and detail, in the order in which they first came."""
+    """Add up faults of the same kind, column and detail, in order of first occurrence."""
     merged: dict[tuple[str, str, str], Fault] = {}
     for fault in faults:
         key = fault.kind, fault.column, fault.detail

@@ -1,4 +1,4 @@
-"""Nested observations as vectors, and back: many rows at once, exactly as Gymnasium does with one.
+"""Flatten nested observations to vectors and back: many rows at once, exactly as Gymnasium does one.
 
 A dictionary or tuple of spaces is laid end to end in its own order, a discrete choice as one 1 among zeros.
 The space that was flattened goes into the manifest as JSON, so that a row can be turned back.
@@ -16,7 +16,7 @@ _KINDS = "Box, Discrete, MultiDiscrete, MultiBinary, and Dict or Tuple of these"
 
 
 def flat_space(space: Any) -> Any:
-    """The float32 Box [D] in which `flatten_rows` of a space lies.
+    """Return the float32 Box [D] that contains the rows of `flatten_rows`.
 
     Raises:
         BadValues: The space, or one inside it, has no vector of fixed width.
@@ -30,7 +30,7 @@ def flat_space(space: Any) -> Any:
 
 
 def flatten_rows(space: Any, values: Any) -> Array:
-    """Lays nested rows end to end; row by row what `gymnasium.spaces.utils.flatten` gives, as float32.
+    """Flatten nested rows; each row equals `gymnasium.spaces.utils.flatten`, as float32.
 
     Args:
         space: A Gymnasium space.
@@ -54,7 +54,7 @@ def flatten_rows(space: Any, values: Any) -> Array:
 
 
 def unflatten_rows(space: Any, rows: Array) -> Any:
-    """The inverse of `flatten_rows`.
+    """Invert `flatten_rows`.
 
     Args:
         space: That was flattened.
@@ -73,7 +73,7 @@ def unflatten_rows(space: Any, rows: Array) -> Any:
 
 
 def select(space: Any, keys: Sequence[str]) -> Any:
-    """Some parts of a dictionary of spaces, in the order of the keys.
+    """Select parts of a dictionary of spaces, in the order of the keys.
 
     Args:
         space: A Dict.
@@ -91,12 +91,12 @@ def select(space: Any, keys: Sequence[str]) -> Any:
 
 
 def pick(tree: Any, keys: Sequence[str]) -> dict[str, Any]:
-    """The parts of a dictionary, of spaces or of values, that `select` keeps."""
+    """Return the parts of a dictionary, of spaces or of values, that `select` keeps."""
     return {key: _follow(tree, key, key) for key in keys}
 
 
 def nested_to_json(space: Any) -> dict[str, Any]:
-    """A space as plain JSON values, exactly.
+    """Convert a space to plain JSON values, without loss.
 
     Raises:
         BadValues: Another kind of space than `flatten_rows` takes.
@@ -123,7 +123,7 @@ def nested_to_json(space: Any) -> dict[str, Any]:
 
 
 def nested_from_json(plain: Mapping[str, Any]) -> Any:
-    """The inverse of `nested_to_json`."""
+    """Invert `nested_to_json`."""
     from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 
     match plain["type"]:
@@ -146,7 +146,7 @@ def nested_from_json(plain: Mapping[str, Any]) -> Any:
 
 
 def _width(space: Any) -> int:
-    """Numbers a row, D, of a space that has a vector."""
+    """Return the width D of a space's vector."""
     from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 
     match space:
@@ -162,14 +162,14 @@ def _width(space: Any) -> int:
 
 
 def _parts(nest: Any) -> list[Any]:
-    """What is directly inside a space, or inside a value that is nested like one."""
+    """Return the direct parts of a space, or of a value that is nested like one."""
     if isinstance(nest, Mapping):
         return list(nest.values())
     return list(nest) if isinstance(nest, Sequence) else []
 
 
 def _flatten(space: Any, values: Any, name: str) -> list[Array]:
-    """Flat columns [T, …] of each leaf; `name` says where we are, for messages."""
+    """Return flat columns [T, …] of each leaf; `name` is the path of the part, for messages."""
     from gymnasium.spaces import Dict, Discrete, MultiDiscrete, Tuple
 
     if isinstance(space, Dict | Tuple):
@@ -186,7 +186,7 @@ def _flatten(space: Any, values: Any, name: str) -> list[Array]:
 
 
 def _dictionary(space: Any, values: Any, name: str) -> list[tuple[Any, Any, Any]]:
-    """Key, space and values of each part."""
+    """Yield key, space and values of each part."""
     if not isinstance(values, Mapping):
         raise BadValues(f"{name} are no dictionary but {type(values).__name__}.", f"Keys: {_keys(space)}")
     if missing := [key for key in space if key not in values]:
@@ -201,7 +201,7 @@ def _tuple(space: Any, values: Any, name: str) -> list[tuple[Any, Any, Any]]:
 
 
 def _one_hot(space: Any, values: Array, name: str) -> Array:
-    """Choices [T, K] as [T, n1 + … + nK] with one 1 each."""
+    """Encode choices [T, K] as one-hot rows [T, n1 + … + nK]."""
     choices, sizes = values - np.ravel(space.start), _sizes(space)
     if values.dtype.kind not in "iu" or (choices < 0).any() or (choices >= sizes).any():
         raise BadValues(f"{name} are no choices of {space}.", f"They reach from {_range(values)}.")
@@ -228,7 +228,7 @@ def _unflatten(space: Any, rows: Array) -> Any:
 
 
 def _sizes(space: Any) -> Array:
-    """How many values each choice has [K]."""
+    """Return the number of values of each choice [K]."""
     sizes: Array = np.ravel(space.nvec if hasattr(space, "nvec") else space.n).astype(np.int64)
     return sizes
 
@@ -259,7 +259,7 @@ def _range(values: Array) -> str:
 
 
 def _bound(values: Array) -> Any:
-    """A bound, exactly; one number where it is the same everywhere, and JSON has no infinity but as text."""
+    """Convert a bound to JSON without loss: one number if all are equal, infinity as text."""
     plain: Array = values.astype(object)
     plain[~np.isfinite(values)] = values[~np.isfinite(values)].astype(str).astype(object)
     same = values.size > 0 and (values == values.flat[0]).all()

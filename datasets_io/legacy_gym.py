@@ -1,4 +1,4 @@
-"""Environments of the old `gym` package, with either of its interfaces, as Gymnasium's.
+"""Adapt environments of the legacy `gym` package, with its old or new interface, to Gymnasium.
 
 Own code, as shimmy 2.0.1 does not do (tried with gym 0.26.2, gymnasium 1.2.2 and NumPy 2.4): it has to
 be told which interface an environment has, fails on one of the old interface that has no `seed`, and a copy
@@ -19,7 +19,7 @@ LIMIT = "max_episode_steps"
 
 
 def adapt(env_id: str, options: Mapping[str, Any] | None = None) -> Any:
-    """Makes an environment that is registered with `gym`.
+    """Make an environment that is registered with `gym`.
 
     Args:
         env_id: Its id there, or ``module:Id`` where `module` registers it.
@@ -51,7 +51,7 @@ def adapt(env_id: str, options: Mapping[str, Any] | None = None) -> Any:
 
 
 def time_limit(env_id: str) -> int | None:
-    """Steps after which an environment of `gym` is cut off, if it is.
+    """Return the time limit in steps of an environment of `gym`; None if it has none.
 
     Raises:
         gymnasium.error.Error: There is no package `gym`, or no such environment in it.
@@ -95,7 +95,7 @@ class LegacyEnv(gymnasium.Env):  # type: ignore[misc]
         self._takes = {name for name in ("seed", "options") if anything or name in known}
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Any]:
-        """Observation and info."""
+        """Reset the environment; return observation and info."""
         super().reset(seed=seed)
         given = {"seed": seed, "options": options}
         if seed is not None and "seed" not in self._takes and hasattr(self._env, "seed"):
@@ -105,7 +105,7 @@ class LegacyEnv(gymnasium.Env):  # type: ignore[misc]
         return result if is_new else (result, {})
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Observation, reward, terminated, truncated and info."""
+        """Take one step; return observation, reward, terminated, truncated and info."""
         obs, reward, *ends, info = self._env.step(action)
         if len(ends) == 1:
             # Of the old interface's one flag, this key tells whether it was a time limit that raised it.
@@ -115,12 +115,12 @@ class LegacyEnv(gymnasium.Env):  # type: ignore[misc]
         return obs, float(np.squeeze(reward)), bool(terminated), bool(truncated), info
 
     def close(self) -> None:
-        """Closes it."""
+        """Close the environment."""
         self._env.close()
 
 
 def _space(space: Any) -> Any:
-    """A space of `gym` as Gymnasium's."""
+    """Convert a space of `gym` to Gymnasium's."""
     match type(space).__name__:
         case "Box":
             return spaces.Box(space.low, space.high, space.shape, space.dtype.type)

@@ -1,4 +1,4 @@
-"""A Ray of this process's own, on this machine alone."""
+"""Start a local Ray instance for this process."""
 
 import os
 from typing import Any

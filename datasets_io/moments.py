@@ -1,4 +1,4 @@
-"""Mean, deviation and range of a column in one pass, mergeable between processes without loss."""
+"""Compute mean, deviation and range of a column in one pass; results of processes can be merged exactly."""
 
 from dataclasses import dataclass
 from typing import Any, Self
@@ -28,13 +28,13 @@ class Moments:
 
     @classmethod
     def of(cls, rows: Array) -> Self:
-        """Statistics of rows [N, …], N ≥ 1."""
+        """Compute statistics of rows [N, …], N ≥ 1."""
         values = rows.astype(np.float64)
         mean = values.mean(0)
         return cls(len(rows), mean, np.square(values - mean).sum(0), values.min(0), values.max(0))
 
     def merge(self, other: "Moments") -> "Moments":
-        """Statistics of both sets of rows together (Chan, Golub & LeVeque 1979)."""
+        """Combine the statistics of two sets of rows (Chan, Golub & LeVeque 1979)."""
         count = self.count + other.count
         delta = other.mean - self.mean
         return Moments(
@@ -46,17 +46,17 @@ class Moments:
         )
 
     def summary(self) -> dict[str, Any]:
-        """Mean, std (of the population), min and max, as lists or numbers."""
+        """Return mean, std (of the population), min and max, as lists or numbers."""
         std = np.sqrt(self.m2 / self.count)
         named = {"mean": self.mean, "std": std, "min": self.low, "max": self.high}
         return {name: np.asarray(value).tolist() for name, value in named.items()}
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values; floats keep every bit."""
+        """Convert to plain values; floats keep every bit."""
         return {name: np.asarray(value).tolist() for name, value in vars(self).items()}
 
     @classmethod
     def from_json(cls, plain: dict[str, Any]) -> Self:
-        """The inverse of `to_json`."""
+        """Invert `to_json`."""
         arrays = {key: np.asarray(plain[key], np.float64) for key in ("mean", "m2", "low", "high")}
         return cls(count=int(plain["count"]), **arrays)

@@ -1,4 +1,4 @@
-"""Facts about D4RL: ids, files, references, horizons, and which data sets of Minari were made after them."""
+"""List D4RL's data sets: ids, files, reference returns, horizons, and their counterparts in Minari."""
 
 import csv
 import re
@@ -16,7 +16,7 @@ D4RL = "d4rl/"
 
 
 @dataclass(frozen=True)
-class Entry:
+class D4RLEntry:
     """One data set of D4RL.
 
     Args:
@@ -40,11 +40,11 @@ class Entry:
 
 
 @cache
-def registry() -> Mapping[str, Entry]:
-    """All 155 ids of D4RL."""
+def registry() -> Mapping[str, D4RLEntry]:
+    """Return all 155 data sets of D4RL by id."""
     with (files("datasets_io") / "d4rl_ids.csv").open() as lines:
         entries = [
-            Entry(
+            D4RLEntry(
                 row["name"],
                 row["file"],
                 float(row["low"]) if row["low"] else None,
@@ -59,23 +59,23 @@ def registry() -> Mapping[str, Entry]:
 
 
 @cache
-def _tasks() -> Mapping[str, Entry]:
+def _tasks() -> Mapping[str, D4RLEntry]:
     return MappingProxyType({task(name): entry for name, entry in registry().items()})
 
 
 def task(name: str) -> str:
-    """An id without its version."""
+    """Return an id without its version."""
     return re.sub(r"-v\d+$", "", name)
 
 
-def find(name: str) -> Entry | None:
-    """The entry of an id, with or without its version and `d4rl/`; None for a name that is not D4RL's."""
+def find(name: str) -> D4RLEntry | None:
+    """Return the entry of an id, with or without version and `d4rl/`; None for other names."""
     name = name.removeprefix("d4rl/")
     return registry().get(name) or _tasks().get(task(name))
 
 
 def infer(name: str) -> str | None:
-    """Gymnasium id for a name that begins as a D4RL id does: `halfcheetah_mine` is HalfCheetah-v5."""
+    """Infer a Gymnasium id from the start of a name: `halfcheetah_mine` gives HalfCheetah-v5."""
     entry = find(name)
     if entry is not None:
         return entry.gymnasium
@@ -84,8 +84,8 @@ def infer(name: str) -> str | None:
     return ids.pop() if len(ids) == 1 else None
 
 
-class Twin(NamedTuple):
-    """A data set of Minari that was made after one of D4RL.
+class MinariCounterpart(NamedTuple):
+    """A data set of Minari that corresponds to one of D4RL.
 
     Attributes:
         d4rl: D4RL's id.
@@ -103,16 +103,18 @@ class Twin(NamedTuple):
 
 
 @cache
-def twins() -> tuple[Twin, ...]:
-    """All of them; D4RL's locomotion data (Hopper, …) have none."""
+def minari_counterparts() -> tuple[MinariCounterpart, ...]:
+    """Return all counterparts; D4RL's locomotion data (Hopper, …) have none."""
     with (files("datasets_io") / "d4rl_minari.csv").open() as lines:
         return tuple(
-            Twin(row["d4rl"], row["minari"], row["environment"], row["same"] == "yes", row["how"])
+            MinariCounterpart(
+                row["d4rl"], row["minari"], row["environment"], row["same"] == "yes", row["how"]
+            )
             for row in csv.DictReader(lines)
         )
 
 
-def twin(data: str) -> Twin | None:
+def minari_counterpart(data: str) -> MinariCounterpart | None:
     """The twins of which a data set is one, by its id with or without `d4rl/` or `minari/`; else None."""
     name = data.removeprefix(D4RL).removeprefix(MINARI)
-    return next((pair for pair in twins() if name in (pair.d4rl, pair.minari)), None)
+    return next((pair for pair in minari_counterparts() if name in (pair.d4rl, pair.minari)), None)

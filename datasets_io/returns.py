@@ -1,4 +1,4 @@
-"""Discounted returns to go, without a Python loop over rows or episodes."""
+"""Compute discounted returns to go, without a Python loop over rows or episodes."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from datasets_io.episode import Array
 
 
 def returns_to_go(rewards: Array, last: Array, discount: float) -> Array:
-    """Sum of this reward and, discounted, of those that follow in its episode.
+    """Return the discounted sum of each reward and of those that follow it in its episode.
 
     Doubling: after k rounds each row holds the next 2^k rewards, so an episode of a thousand steps takes ten
     rounds over all rows at once.

@@ -1,4 +1,4 @@
-"""What a score belongs to, and what 0 and 100 are: by data, environment and horizon.
+"""Normalise returns as D4RL does, and identify scores by data set, environment and horizon.
 
 D4RL's references are mean returns of a random and of an expert policy in D4RL's own environments, with their
 horizons, one pair a task, the same for every version of its data. In a successor of such an environment
@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from datasets_io.episode import Array
 from datasets_io.errors import UserError
-from datasets_io.registry import D4RL, MINARI, Entry, find, registry, task, twin
+from datasets_io.registry import D4RL, MINARI, D4RLEntry, find, minari_counterpart, registry, task
 
 Standing = Literal["measured", "convention", "refused", "unknown"]
 """Of D4RL's references: measured in this very environment, taken over into its successor, refused elsewhere;
@@ -25,7 +25,7 @@ or there are none."""
 
 @dataclass(frozen=True)
 class Key:
-    """What a score belongs to: two may stand side by side only if their keys agree, see `compare`.
+    """Identity of a score: two scores are comparable only if their keys agree, see `compare`.
 
     Args:
         data: "d4rl/hopper-medium-v2", "minari/mujoco/hopper/medium-v0", or a name of one's own.
@@ -43,8 +43,8 @@ class Key:
 
     @property
     def task(self) -> str:
-        """What a reader would take for the same task: without versions, and D4RL's name for Minari's."""
-        pair = twin(self.data)
+        """Return the task without versions; D4RL's name for its Minari counterpart."""
+        pair = minari_counterpart(self.data)
         name = pair.d4rl if pair else self.data.removeprefix(D4RL)
         if name.startswith(MINARI):
             name = "-".join(name.split("/")[-2:])
@@ -52,7 +52,7 @@ class Key:
 
 
 def key(data: str, env_id: str | None = None, horizon: int | None = None) -> Key:
-    """The key of scores on a data set.
+    """Return the key of scores on a data set.
 
     Args:
         data: Its id or name.
@@ -69,7 +69,7 @@ def key(data: str, env_id: str | None = None, horizon: int | None = None) -> Key
 
 
 def key_of(manifest: Any, env_id: str | None = None, options: Mapping[str, Any] | None = None) -> Key:
-    """The key of what is earned after learning from a data set.
+    """Return the key of scores of a policy that was trained on a data set.
 
     Args:
         manifest: Of the data set.
@@ -87,13 +87,13 @@ def key_of(manifest: Any, env_id: str | None = None, options: Mapping[str, Any] 
 
 
 def identity(manifest: Any) -> str:
-    """What a data set is, whatever it is called here: its id if it came from Minari, else its name."""
+    """Return the identity of a data set: its Minari id if it came from Minari, else its name."""
     source = manifest.source
     return f"{MINARI}{source['options']['name']}" if source["kind"] == "Minari" else str(manifest.name)
 
 
 def horizon(env_id: str | None, options: Mapping[str, Any] | None = None) -> int | None:
-    """Steps after which an environment cuts an episode off; None: never, or nobody here knows it.
+    """Return the time limit of an environment in steps; None if it has none or it is unknown.
 
     Args:
         env_id: As `environments.make` takes it.
@@ -119,9 +119,9 @@ def horizon(env_id: str | None, options: Mapping[str, Any] | None = None) -> int
 
 
 def standing(of: Key) -> tuple[Standing, str]:
-    """Whether D4RL's references hold for a key, and a sentence that says why."""
+    """Return whether D4RL's references are valid for a key, and the reason as a sentence."""
     entry, name = _entry(of.data), of.data.removeprefix(D4RL)
-    pair = twin(of.data)
+    pair = minari_counterpart(of.data)
     if entry is None and pair is not None:
         return "refused", f"{of.data} is not D4RL's {pair.d4rl} ({pair.how})"
     if entry is None or entry.low is None:
@@ -140,23 +140,23 @@ def standing(of: Key) -> tuple[Standing, str]:
     return "convention", f"a convention: D4RL's references were measured in {own}, not in {where}"
 
 
-def _entry(data: str) -> Entry | None:
-    """The entry whose references may hold for a data set."""
+def _entry(data: str) -> D4RLEntry | None:
+    """Return the entry with the references for a data set; None if there is none."""
     if not data.startswith(MINARI):
         return find(data)
-    pair = twin(data)
+    pair = minari_counterpart(data)
     return registry()[pair.d4rl] if pair and pair.same else None
 
 
 def _base(env_id: str | None) -> str:
-    """An environment's name without module, namespace and version."""
+    """Return an environment's name without module, namespace and version."""
     return task(re.split(r"[:/]", env_id or "")[-1])
 
 
 def reference(
     data: str | Key, env_id: str | None = None, horizon: int | None = None
 ) -> tuple[float, float] | None:
-    """Returns that count as 0 and 100, or None where there are none; `standing` tells why.
+    """Return the returns that score 0 and 100; None if there are none (`standing` gives the reason).
 
     Args:
         data: A data set's id or name, or a key.
@@ -171,20 +171,20 @@ def reference(
 
 
 def to_json(of: Key) -> dict[str, Any]:
-    """A key, and whether D4RL's references hold for it and why, as plain values."""
+    """Convert a key, and the result of `standing`, to plain values."""
     kind, why = standing(of)
     return {**asdict(of), "standing": kind, "why": why}
 
 
 def from_json(plain: Mapping[str, Any]) -> Key:
-    """The inverse of `to_json`."""
+    """Invert `to_json`."""
     return Key(plain["data"], plain["environment"], plain["horizon"])
 
 
 def normalised(
     data: str | Key, returns: npt.ArrayLike, env_id: str | None = None, horizon: int | None = None
 ) -> Array | None:
-    """D4RL's score: 0 is the random policy, 100 the expert.
+    """Compute D4RL's score: 0 is the random policy, 100 the expert.
 
     Args:
         data: A data set's id or name, or a key.
@@ -206,22 +206,22 @@ def normalised(
 def mean_normalised(
     data: str | Key, returns: npt.ArrayLike, env_id: str | None = None, horizon: int | None = None
 ) -> float | None:
-    """The mean of `normalised`."""
+    """Return the mean of `normalised`."""
     scores = normalised(data, returns, env_id, horizon)
     return None if scores is None else float(scores.mean())
 
 
 def compare(one: Key, other: Key) -> None:
-    """Makes sure that two scores may be put side by side.
+    """Check that two scores are comparable.
 
     Raises:
         UserError: They may not: the data, the environments or the horizons differ; says which.
     """
     reasons = []
-    pair = twin(one.data)
-    are_twins = pair is not None and pair == twin(other.data)
-    if one.data != other.data and not (are_twins and pair and pair.same):
-        why = f": {pair.how}" if are_twins and pair else ""
+    pair = minari_counterpart(one.data)
+    are_counterparts = pair is not None and pair == minari_counterpart(other.data)
+    if one.data != other.data and not (are_counterparts and pair and pair.same):
+        why = f": {pair.how}" if are_counterparts and pair else ""
         reasons.append(f"Different data: {one.data} and {other.data}{why}.")
     if one.environment != other.environment:
         places = " and ".join(place.environment or "an unknown one" for place in (one, other))

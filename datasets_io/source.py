@@ -1,4 +1,4 @@
-"""Where data come from: subclass `Source`, give it `episodes`."""
+"""Define `Source`, the base class of data sources; a subclass implements `episodes`."""
 
 import hashlib
 import inspect
@@ -39,7 +39,7 @@ class Source:
     rows_per_shard: int = 100_000
 
     def parts(self, path: Any) -> list[Any]:
-        """Splits the data into pieces that are read independently, in parallel, one shard file each.
+        """Split the data into pieces that are read independently, in parallel, one shard file each.
 
         Args:
             path: What the user named: a file, a folder, or None.
@@ -50,11 +50,11 @@ class Source:
         return [path]
 
     def episodes(self, part: Any) -> Iterator[Episode]:
-        """Reads one part, in order."""
+        """Read one part, in order."""
         raise NotImplementedError(f"{type(self).__name__} must define episodes(self, part)")
 
     def fingerprint(self, path: Any) -> str:
-        """A hash of what would be read: only finished parts of the same data are ever reused.
+        """Return a hash of the data to read: only finished parts of the same data are reused.
 
         In a bucket it is made of names, sizes and times of change, which cannot stay when the content does
         not: to read all of it would take as long as the ingest.
@@ -68,7 +68,7 @@ class Source:
         return "" if place is None else hash_path(place)
 
     def options(self) -> dict[str, Any]:
-        """What it was told, for the manifest: its public attributes as plain values."""
+        """Return the options for the manifest: public attributes as plain values."""
         elsewhere = (
             "observation_space",
             "nested_observation_space",
@@ -83,11 +83,11 @@ class Source:
         }
 
     def note(self, kind: str, column: str, detail: str, **numbers: Any) -> None:
-        """Reports an oddity of the data, to be counted in the manifest. See `Fault`."""
+        """Report a fault of the data, to be counted in the manifest. See `Fault`."""
         self.faults.append(Fault(kind, column, detail, **numbers))
 
     def quarantine(self, file: str, offset: int, reason: str) -> None:
-        """Reports a record that cannot be read and was left out.
+        """Report a record that cannot be read and was skipped.
 
         Args:
             file: Where it is.
@@ -100,25 +100,25 @@ class Source:
 
     @property
     def quarantined(self) -> list[Quarantined]:
-        """Records left out so far by this instance."""
+        """Return the records that this instance has skipped so far."""
         records: list[Quarantined] = self.__dict__.get("_quarantined", [])
         return records
 
     @property
     def faults(self) -> list[Fault]:
-        """Oddities noted so far by this instance."""
+        """Return the faults that this instance has reported so far."""
         faults: list[Fault] = self.__dict__.setdefault("_faults", [])
         return faults
 
     @property
     def description(self) -> str:
-        """First line of the class's docstring."""
+        """Return the first line of the class's docstring."""
         doc = inspect.getdoc(type(self)) if type(self).__doc__ else None
         return doc.strip().splitlines()[0] if doc else type(self).__name__
 
     @property
     def code_hash(self) -> str:
-        """A hash of the file that defines it, so that parts made by an older version are not reused."""
+        """Return a hash of the defining file, so that parts made by an older version are not reused."""
         try:
             file = inspect.getsourcefile(type(self))
         except (TypeError, OSError):  # typed into an interactive session
@@ -127,7 +127,7 @@ class Source:
 
 
 def hash_path(path: Place) -> str:
-    """SHA-256 of a file, or of all files below a folder with their names.
+    """Return the SHA-256 of a file, or of all files below a folder with their names.
 
     Raises:
         UnknownName: There is nothing at `path`.

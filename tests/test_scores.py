@@ -3,6 +3,7 @@
 import csv
 import json
 from dataclasses import replace
+from html import unescape
 from importlib.resources import files
 from itertools import product
 from pathlib import Path
@@ -39,8 +40,8 @@ def manifest(name: str, env_id: str | None = None, minari: str | None = None) ->
 
 def test_the_twins_are_those_of_the_map():
     wanted = shared("d4rl_minari_map.json")["map"]
-    assert [pair.d4rl for pair in registry.twins()] == list(wanted)
-    for pair in registry.twins():
+    assert [pair.d4rl for pair in registry.minari_counterparts()] == list(wanted)
+    for pair in registry.minari_counterparts():
         facts = wanted[pair.d4rl]
         assert (pair.minari, pair.environment, pair.how) == (
             facts["minari"],
@@ -206,9 +207,9 @@ def test_a_report_warns_of_minari_beside_d4rl_and_says_why_nothing_is_normalised
     other = key("pen-cloned-v1", "AdroitHandPen-v1", 100)
     names = ("D4RL-pen-cloned-v2", "pen-cloned-v1")
     folders = [run_folder(tmp_path / name, of, name) for name, of in zip(names, (pen, other), strict=True)]
-    page = write_report(folders).read_text()
+    page = unescape(write_report(folders).read_text())
     assert "Different horizons: 100 steps and 200 steps" in page
-    assert "No normalised scores: D4RL&#x27;s references are for episodes of 100 steps, not 200." in page
+    assert "No normalised scores: D4RL's references are for episodes of 100 steps, not 200." in page
     assert "This is a convention" in page
     unrelated = [run_folder(tmp_path / "a", key("a", "Hopper-v5", 1000), "a"), folders[1]]
     assert "cannot be compared" not in write_report(unrelated).read_text()

@@ -135,7 +135,7 @@ def test_columns_of_arrays_must_be_of_one_length(tmp_path, trips):
 
 def test_a_table_without_ends_is_refused(tmp_path, trips):
     columns = {role: names for role, names in COLUMNS.items() if role not in ("episode", "terminated")}
-    with pytest.raises(MissingColumn, match="where episodes end"):
+    with pytest.raises(MissingColumn, match="ends of episodes"):
         add(trips, tmp_path, Table(columns))
 
 

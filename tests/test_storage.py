@@ -165,7 +165,7 @@ def test_google_s_buckets_out_of_reach_are_an_error_too(monkeypatch):
 def test_a_full_disk_is_an_error_that_leaves_the_old_content(tmp_path):
     code = """
 import resource, signal, sys
-from datasets_io import buckets, storage
+from datasets_io import storage
 from datasets_io.errors import NoSpace
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))

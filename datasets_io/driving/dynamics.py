@@ -1,4 +1,4 @@
-"""How a vehicle moves under an action, and which actions follow a recorded path.
+"""Model vehicle motion under actions, and find the actions that follow a recorded path.
 
 A state is [..., 5] float64: x, y (m), heading (rad), vx, vy (m/s), all along the world's axes. The two
 models are Waymax's (Gulino et al. 2023, arXiv:2310.08710) with one difference: the bicycle's speed has a
@@ -17,8 +17,8 @@ STANDING = 0.6
 """m/s. Below it a recorded heading changes by noise alone: no curvature explains it."""
 
 
-class Axis(NamedTuple):
-    """One number of an action: it lies in [-limit, limit]."""
+class ActionComponent(NamedTuple):
+    """One component of an action, in [-limit, limit]."""
 
     name: str
     unit: str
@@ -26,10 +26,10 @@ class Axis(NamedTuple):
 
 
 class Controller(Protocol):
-    """What turns actions into motion."""
+    """Model that converts actions to motion."""
 
     @property
-    def axes(self) -> tuple[Axis, ...]:
+    def axes(self) -> tuple[ActionComponent, ...]:
         """The numbers of an action."""
 
     def root(self, states: Array) -> Array:
@@ -61,7 +61,7 @@ class Bicycle:
     x += d cos ψ, y += d sin ψ, ψ += κ d, s += a dt.
     """
 
-    axes = (Axis("acceleration", "m/s²", 6.0), Axis("curvature", "1/m", 0.3))
+    axes = (ActionComponent("acceleration", "m/s²", 6.0), ActionComponent("curvature", "1/m", 0.3))
     _SPEED, _PLACE, _HEADING, _SIDE = 4.0, 6.0, 4.0, 1.5  # 1/s, 1/s², 1/s, 1/s
     _STEADY = 3  # steps to either side, over which a recording is averaged
 
@@ -132,14 +132,18 @@ class Bicycle:
 class Delta:
     """Displacement in the vehicle's own frame (x ahead, y to the left) and turn, in one step."""
 
-    axes = (Axis("dx", "m", 6.0), Axis("dy", "m", 6.0), Axis("dyaw", "rad", float(np.pi)))
+    axes = (
+        ActionComponent("dx", "m", 6.0),
+        ActionComponent("dy", "m", 6.0),
+        ActionComponent("dyaw", "rad", float(np.pi)),
+    )
 
     def root(self, states: Array) -> Array:
         """Any state will do."""
         return np.array(states, np.float64)
 
     def forward(self, states: Array, actions: Array, dt: float) -> Array:
-        """Moves, turns; the velocity is the displacement over dt."""
+        """Move, turns; the velocity is the displacement over dt."""
         cos, sin = np.cos(states[..., 2]), np.sin(states[..., 2])
         dx = actions[..., 0] * cos - actions[..., 1] * sin
         dy = actions[..., 0] * sin + actions[..., 1] * cos
@@ -166,7 +170,7 @@ CONTROLLERS: dict[str, Controller] = {"bicycle": Bicycle(), "delta": Delta()}
 
 
 def find_controller(name: str) -> Controller:
-    """By its name.
+    """Return the controller of a name.
 
     Raises:
         UnknownName: There is none of that name.
@@ -204,7 +208,7 @@ class Tracked(NamedTuple):
 
 
 def track(controller: Controller, recorded: Array, dt: float) -> Tracked:
-    """Finds actions that reproduce recordings, in closed loop.
+    """Find actions that reproduce recordings, in closed loop.
 
     Each action is computed from the state that the actions before it have led to, as stored, rather than from
     the recorded state: what clipping, rounding and the model leave of an error is corrected afterwards.

@@ -17,7 +17,7 @@ from datasets_io.episode import Array, Episode
 
 @dataclass(frozen=True)
 class Task:
-    """What is asked of a driver.
+    """Settings of the driving task.
 
     Args:
         controller: `bicycle` or `delta`: what an action is.

@@ -32,7 +32,7 @@ def corners(xy: Array, cos: Array, sin: Array, length: float, width: float) -> A
 
 
 def overlap(first: Array, second: Array) -> Array:
-    """Whether boxes share an area, pair by pair, by the separating axis theorem.
+    """Return True if boxes share an area, pair by pair, by the separating axis theorem.
 
     Two rectangles are apart if and only if their shadows on one of the four directions of their sides are.
 
@@ -55,7 +55,7 @@ def overlap(first: Array, second: Array) -> Array:
 
 
 def subdivide(xy: Array, feature: Array, spacing: float) -> tuple[Array, Array]:
-    """Puts points between those of polylines that are further apart than a spacing.
+    """Put points between those of polylines that are further apart than a spacing.
 
     Args:
         xy: [M, 2] points; those of a feature are consecutive and in order.

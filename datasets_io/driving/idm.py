@@ -67,7 +67,7 @@ class Followers:
         )
 
     def step(self, traffic: Array, now: int) -> None:
-        """Drives on by one step.
+        """Drive on by one step.
 
         Args:
             traffic: [T, N, 13] as `World.traffic`; row `now` is read, row `now + 1` written where the
@@ -89,7 +89,7 @@ class Followers:
         self._write(traffic[now + 1])
 
     def _write(self, traffic: Array) -> None:
-        """Puts the vehicles where they are, if the recording sees them then."""
+        """Put the vehicles where they are, if the recording sees them then."""
         who = np.flatnonzero(traffic[self.indices, SEEN] > 0)
         rows, along = self.indices[who], self._along[who]
         xy, units = self._at(who, along)
@@ -125,7 +125,7 @@ class Followers:
 
     @staticmethod
     def _covers(boxes: Array, x: Array, y: Array, margin: Array) -> Array:
-        """Whether boxes [P, 13], at (x, y) from a point, cover it or a margin (m) around it."""
+        """Return True if boxes [P, 13], at (x, y) from a point, cover it or a margin (m) around it."""
         cos, sin = boxes[:, 2], boxes[:, 3]
         along, across = np.abs(x * cos + y * sin), np.abs(y * cos - x * sin)
         covered: Array = (along < 0.5 * boxes[:, 6] + margin) & (across < 0.5 * boxes[:, 7] + margin)

@@ -1,4 +1,4 @@
-"""What a driver sees: one row of fixed width, the same from a recording and from the simulator.
+"""Build a driver's observation: a row of fixed width, equal in a recording and the simulator.
 
 Everything is in the driven vehicle's own frame: x ahead, y to its left, in metres; directions as cosine and
 sine. What is not there (fewer objects than places for them, a route that ends) is zero, with `seen` zero as
@@ -52,7 +52,7 @@ class View:
             raise BadValues(f"nearest is {self.nearest}.", "A number of objects was expected.")
 
 
-class Column(NamedTuple):
+class ObservationColumn(NamedTuple):
     """One number of an observation."""
 
     name: str
@@ -64,7 +64,7 @@ _METRES = ("x", "y", "goal_x", "goal_y", "length", "width", "off_road", "lateral
 _UNITS = dict.fromkeys(_METRES, "m") | {"vx": "m/s", "vy": "m/s", "yaw_rate": "rad/s"}
 
 
-def columns(controller: Controller, view: View | None = None) -> list[Column]:
+def columns(controller: Controller, view: View | None = None) -> list[ObservationColumn]:
     """Name and unit of each of the D entries, in order: what turns with the vehicle, then the rest.
 
     Args:
@@ -93,7 +93,9 @@ def columns(controller: Controller, view: View | None = None) -> list[Column]:
         names += _named(group, count, [*tags, "seen"])
     names += [f"route{metres:g}m.seen" for metres in view.waypoints]
     units = _UNITS | {f"last_{axis.name}": axis.unit for axis in controller.axes}
-    return [Column(name, units.get(name.partition(".")[2].partition("[")[0], "1")) for name in names]
+    return [
+        ObservationColumn(name, units.get(name.partition(".")[2].partition("[")[0], "1")) for name in names
+    ]
 
 
 def _named(group: str, count: int, names: Sequence[str]) -> list[str]:
@@ -101,7 +103,7 @@ def _named(group: str, count: int, names: Sequence[str]) -> list[str]:
 
 
 def observe(car: Car, view: View, now: Situation, traffic: Array) -> Array:
-    """What the driver of a car sees at B moments.
+    """Compute the observations of a car's driver at B moments.
 
     Args:
         car: The car.

@@ -94,7 +94,7 @@ class _Canvas:
         return [(x, y) for x, y in placed.tolist()]
 
     def sees(self, xy: Array) -> bool:
-        """Whether any of the points may be in the picture."""
+        """Return True if any of the points may be in the picture."""
         reach = 0.5 * self._size / self._scale
         low, high = xy.min(0) - self._centre, xy.max(0) - self._centre
         return bool(((low < reach) & (high > -reach)).all())

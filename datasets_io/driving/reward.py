@@ -1,4 +1,4 @@
-"""What driving earns, term by term, and the metrics it is judged by."""
+"""Compute the terms of the driving reward, and Waymax's metrics."""
 
 from dataclasses import dataclass
 
@@ -26,7 +26,7 @@ class Weights:
 
 
 def terms(before: Array, after: Situation) -> dict[str, Array]:
-    """What each step earned, term by term, unweighted.
+    """Compute the unweighted reward terms of each step.
 
     Args:
         before: [B] m along the route before the steps.

@@ -1,4 +1,4 @@
-"""Where a vehicle should go: the path that it took in the recording."""
+"""Define a vehicle's route: its path in the recording."""
 
 import math
 from itertools import pairwise

@@ -81,7 +81,7 @@ class WaymoReplay(gym.Env[Array, Array]):  # type: ignore[misc]
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Array, dict[str, Any]]:
-        """Begins an episode at the end of a scene's warm-up.
+        """Begin an episode at the end of a scene's warm-up.
 
         Args:
             seed: Of the draw.
@@ -104,7 +104,7 @@ class WaymoReplay(gym.Env[Array, Array]):  # type: ignore[misc]
         return self._observe(), {"scene": scene.id, "vehicle": int(scene.ids[self.car.index])}
 
     def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
-        """Drives for 0.1 s; an action outside its box is clipped to it."""
+        """Drive for 0.1 s; an action outside its box is clipped to it."""
         before, step = self.now, int(self.now.steps[0])
         dt = self.car.world.scene.dt
         if self._followers is not None:
@@ -137,7 +137,7 @@ class WaymoReplay(gym.Env[Array, Array]):  # type: ignore[misc]
         return seen
 
     def _place_self(self) -> None:
-        """Shows the others where the driven vehicle is, instead of where it was recorded."""
+        """Show the others where the driven vehicle is, instead of where it was recorded."""
         x, y, heading, vx, vy = self.now.states[0]
         row = self.traffic[int(self.now.steps[0]), self.car.index]
         row[PLACE], row[POINTING], row[VELOCITY] = (x, y), (np.cos(heading), np.sin(heading)), (vx, vy)

@@ -137,7 +137,7 @@ class Situation:
 def situate(
     car: Car, steps: Array, states: Array, yaw_rates: Array, actions: Array, traffic: Array
 ) -> Situation:
-    """Measures a car's surroundings.
+    """Measure a car's surroundings.
 
     Args:
         car: The car.

@@ -1,4 +1,4 @@
-"""A scene made ready for questions that are asked at every step."""
+"""Precompute data of a scene that are needed at every step."""
 
 from collections.abc import Mapping
 from functools import cached_property
@@ -64,7 +64,7 @@ class MapPoints:
 
 
 class World:
-    """What does not depend on who drives.
+    """Data of a scene that do not depend on the driven vehicle.
 
     Args:
         scene: The recording.

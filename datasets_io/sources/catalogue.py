@@ -1,4 +1,4 @@
-"""Names → sources: what `off2on data add` understands."""
+"""Resolve names, as `off2on data add` takes them, to sources."""
 
 import inspect
 import sys
@@ -32,7 +32,7 @@ _SUFFIXES = {
 
 
 class Resolved(NamedTuple):
-    """What a name stands for: hand `source` and `path` to `ingest`; `name` is a good name for the result."""
+    """Result of resolving a name: `source` and `path` for `ingest`, and a `name` for the data set."""
 
     source: Source
     path: Place | None
@@ -40,7 +40,7 @@ class Resolved(NamedTuple):
 
 
 def known_names() -> list[str]:
-    """Every name that can be added without a path."""
+    """Return every name that can be added without a path."""
     return [*MADE, *registry()]
 
 
@@ -50,7 +50,7 @@ def resolve_source(
     options: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Resolved:
-    """Finds the source that a text on the command line means.
+    """Return the source for a name given on the command line.
 
     Args:
         text: `toy-pendulum`; a D4RL id, with or without `d4rl/`; `minari/` and Minari's id; a file ending in
@@ -98,7 +98,7 @@ def resolve_source(
         return Resolved(_make(_SUFFIXES[_suffix(given)], {**own, **options}), given, name)
     if given is not None:
         raise UnknownName(
-            f"{given} is of no known kind.",
+            f"{given} has no known suffix.",
             f"Known: {' '.join(_SUFFIXES)}. For anything else, write a Source:",
             f"off2on data add my_lab.trips:Trips {given}",
         )
@@ -112,7 +112,7 @@ def resolve_source(
 
 
 def _suffix(place: Place) -> str:
-    """A folder is known by its first file of a kind that comes in folders."""
+    """Return a path's suffix; for a folder that of its first file of a kind stored in folders."""
     if not storage.is_folder(place):
         return _kind(place.name)
     kinds = (_kind(file) for file in storage.list_files(place))
@@ -120,7 +120,7 @@ def _suffix(place: Place) -> str:
 
 
 def _kind(name: str) -> str:
-    """The suffix; after that of a TFRecord file there may be a number: `training.tfrecord-00007-of-01000`."""
+    """Return the suffix, without the number of a TFRecord shard (`training.tfrecord-00007-of-01000`)."""
     suffix = Path(name).suffix
     return ".tfrecord" if suffix.startswith(".tfrecord") else suffix
 
@@ -143,7 +143,7 @@ def _construct(kind: type[Source], options: dict[str, Any]) -> Source:
 
 
 def _typed(name: str, value: Any, kind: Any) -> Any:
-    """Text from a command line as the type that the constructor declares."""
+    """Convert text from a command line to the type that the constructor declares."""
     if not isinstance(value, str) or kind not in (int, float, bool):
         return value
     try:

@@ -1,4 +1,4 @@
-"""D4RL's HDF5 layout: one row a step, episodes cut by `terminals` and `timeouts`."""
+"""Read D4RL's HDF5 layout: one row per step, episodes cut by `terminals` and `timeouts`."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +19,7 @@ _REQUIRED = ("observations", "actions", "rewards", "terminals")
 _BLOCK = 32_768  # rows read at once: whole HDF5 chunks, yet a few megabytes
 
 
-class Rows(NamedTuple):
+class RowRange(NamedTuple):
     """Whole episodes of a file: rows start … stop."""
 
     path: str
@@ -40,8 +40,8 @@ class D4RL(Source):
     def __init__(self, env: str | None = None, name: str | None = None, keep_next_obs: bool = False) -> None:
         self.env, self.name, self.keep_next_obs = env, name, keep_next_obs
 
-    def parts(self, path: Any) -> list[Rows]:
-        """Ranges of whole episodes of about `rows_per_shard` rows.
+    def parts(self, path: Any) -> list[RowRange]:
+        """Return ranges of whole episodes of about `rows_per_shard` rows.
 
         Raises:
             UnknownName: There is no such file.
@@ -58,10 +58,10 @@ class D4RL(Source):
         # The first start at or after each multiple of rows_per_shard begins a part.
         marks = np.arange(0, starts[-1] + 1, self.rows_per_shard)
         firsts = np.unique(starts[np.searchsorted(starts, marks)])
-        return [Rows(str(path), int(a), int(b)) for a, b in zip(firsts, [*firsts[1:], rows], strict=True)]
+        return [RowRange(str(path), int(a), int(b)) for a, b in zip(firsts, [*firsts[1:], rows], strict=True)]
 
     def episodes(self, part: Any) -> Iterator[Episode]:
-        """Reads a part block by block, each a few whole episodes."""
+        """Read a part block by block, each a few whole episodes."""
         path, start, stop = part
         with _open(storage.locate(path)) as file:
             ends, terminal = self._ends(file, start, stop)
@@ -105,7 +105,7 @@ class D4RL(Source):
         return episodes
 
     def _compare(self, obs: Array, following: Array, block: list[tuple[int, int, bool]]) -> None:
-        """Within an episode the next row's observation should be this row's next one."""
+        """Report rows with a next observation that differs from the following row of the episode."""
         inside = np.ones(len(obs), bool)
         inside[[end - block[0][0] - 1 for _, end, _ in block]] = False
         differ = np.zeros(len(obs), bool)
@@ -123,7 +123,7 @@ class D4RL(Source):
             )
 
     def _ends(self, file: Any, start: int, stop: int, whole_file: bool = False) -> tuple[Array, Array]:
-        """Where the episodes of rows start … stop end (exclusive), and whether in a terminal."""
+        """Return the ends (exclusive) of the episodes of rows start … stop, and whether each is terminal."""
         terminal = file["terminals"][start:stop].reshape(-1).astype(bool)
         if "timeouts" in file:
             timeout = file["timeouts"][start:stop].reshape(-1).astype(bool)
@@ -148,7 +148,7 @@ class D4RL(Source):
         return ends, terminal[ends - start - 1]
 
     def _jumps(self, file: Any, start: int, stop: int) -> Array:
-        """Without timeouts, a next observation that is not the following row's marks an end [stop-start]."""
+        """Return a mask [stop-start] of rows before a jump in observations (no timeouts)."""
         jumps = np.zeros(stop - start, bool)
         if "next_observations" not in file or self.keep_next_obs:
             return jumps
@@ -159,7 +159,7 @@ class D4RL(Source):
         return jumps
 
     def _check(self, file: Any, path: Place) -> int:
-        """Number of rows, if the keys are there and agree in it."""
+        """Return the number of rows, after checking that the keys exist and have equally many."""
         there: list[str] = []
         file.visititems(lambda name, item: there.append(name) if isinstance(item, h5py.Dataset) else None)
         for key in _REQUIRED:
@@ -174,7 +174,7 @@ class D4RL(Source):
         return rows
 
     def _spaces(self, file: Any, path: Place) -> None:
-        """Fills in environment and spaces: the environment's where it can be made, else D4RL's [-1, 1]."""
+        """Set environment and spaces: the environment's if it can be made, else D4RL's [-1, 1]."""
         from gymnasium.spaces import Box
 
         widths = file["observations"].shape[1:], file["actions"].shape[1:]
@@ -188,7 +188,7 @@ class D4RL(Source):
             self.action_space = Box(-1, 1, widths[1] or (1,))
 
     def _infer(self, name: str, widths: Any) -> None:
-        """Takes the environment from the data set's name, if nothing speaks against it."""
+        """Infer the environment from the data set's name, if the shapes fit."""
         from gymnasium.spaces import Box
 
         env_id = infer(name)
@@ -217,7 +217,7 @@ def _misfit(spaces: Spaces, widths: Any) -> str | None:
 
 
 def _differ(one: Array, other: Array) -> Array:
-    """Rows [N] in which two arrays [N, …] differ; NaN, a fault of its own, is no difference."""
+    """Return a mask [N] of rows in which two arrays [N, …] differ; NaN (a fault of its own) is ignored."""
     unequal: Array = (one != other) & np.isfinite(one) & np.isfinite(other)
     rows: Array = np.logical_or.reduce(unequal, axis=tuple(range(1, unequal.ndim)))
     return rows

@@ -1,4 +1,4 @@
-"""D4RL's files by id: downloaded once, resumed where they broke off, checked whenever they are used again."""
+"""Download D4RL's files by id: cached, resumed after an interruption, verified at each use."""
 
 import fcntl
 import hashlib
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from datasets_io.errors import Corrupt, Exists, Offline, UnknownName
-from datasets_io.registry import registry, twin
+from datasets_io.registry import minari_counterpart, registry
 
 SERVER = "http://rail.eecs.berkeley.edu/datasets/offline_rl"
 _ATTEMPTS = 5
@@ -28,12 +28,12 @@ class _BrokenOffError(Exception):
 
 
 def cache_root() -> Path:
-    """Where downloads are kept: $OFF2ON_CACHE, else ~/.cache/off2on."""
+    """Return the folder of downloads: $OFF2ON_CACHE, else ~/.cache/off2on."""
     return Path(os.environ.get("OFF2ON_CACHE") or Path.home() / ".cache" / "off2on")
 
 
 def url_of(name: str) -> str:
-    """Address of a D4RL id's file; $OFF2ON_D4RL_MIRROR replaces everything up to …/offline_rl.
+    """Return the URL of a D4RL id's file; $OFF2ON_D4RL_MIRROR replaces everything up to …/offline_rl.
 
     Raises:
         UnknownName: It is not a D4RL id.
@@ -47,7 +47,7 @@ def url_of(name: str) -> str:
 
 
 def fetch(name: str, progress: Progress | None = None, timeout: float = 30.0) -> Path:
-    """The file of a D4RL id, from the cache or the network.
+    """Return the file of a D4RL id, from the cache or the network.
 
     Args:
         name: "hopper-medium-v2".
@@ -88,7 +88,7 @@ def fetch(name: str, progress: Progress | None = None, timeout: float = 30.0) ->
 def _download(
     name: str, url: str, file: BinaryIO, part: Path, progress: Progress | None, timeout: float
 ) -> None:
-    """Appends to the part file until it is whole."""
+    """Append to the partial file until it is complete."""
     failures = 0
     while True:
         before = part.stat().st_size
@@ -111,7 +111,7 @@ def _download(
 
 
 def _ways(name: str) -> str:
-    pair = twin(name)
+    pair = minari_counterpart(name)
     return (
         f"With the file at hand: off2on data add {name} PATH. "
         "From another server: OFF2ON_D4RL_MIRROR=http://…/offline_rl."
@@ -120,7 +120,7 @@ def _ways(name: str) -> str:
 
 
 def _attempt(url: str, file: BinaryIO, part: Path, progress: Progress | None, timeout: float) -> None:
-    """One connection: asks for what is missing, or for all of it if the file has changed meanwhile."""
+    """Download the missing bytes over one connection, or the whole file if it has changed."""
     have = part.stat().st_size
     before = json.loads(_validator(part).read_text()) if _validator(part).is_file() else {}
     headers = {"User-Agent": "off2on"}
@@ -164,7 +164,7 @@ def _attempt(url: str, file: BinaryIO, part: Path, progress: Progress | None, ti
 
 
 def _total(answer: Any, have: int) -> int | None:
-    """Size of the whole file, if the answer tells."""
+    """Return the size of the whole file; None if the response does not give it."""
     if answer.status == 206:
         first, _, total = answer.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
         if not first.startswith(f"{have}-"):
@@ -175,7 +175,7 @@ def _total(answer: Any, have: int) -> int | None:
 
 
 def _validator(part: Path) -> Path:
-    """Beside the part: how to tell that the server's file is still the same."""
+    """Return the path, beside the partial file, of the validator (ETag or date) of the server's file."""
     return part.with_suffix(".part.json")
 
 

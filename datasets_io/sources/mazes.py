@@ -1,4 +1,4 @@
-"""Maze data made on the spot: a scripted ball in Gymnasium-Robotics' PointMaze, as D4RL recorded its maze2d.
+"""Generate maze data: a scripted ball in Gymnasium-Robotics' PointMaze, as D4RL recorded its maze2d.
 
 There is no such collector for AntMaze: it would need a policy that walks. Its data are read (Minari,
 OGBench), and its environments run online like any other.
@@ -80,7 +80,7 @@ class PointMaze(Source):
             self.env_options["maze_map"] = _map_with_goal(MAZES[maze])
 
     def parts(self, path: Any) -> list[range]:
-        """Ranges of episodes of about `rows_per_shard` rows; how they are cut does not change the data."""
+        """Return ranges of episodes of about `rows_per_shard` rows; the cuts do not change the data."""
         _robotics()
         import gymnasium as gym
 
@@ -89,7 +89,7 @@ class PointMaze(Source):
         return [range(first, min(first + each, self.count)) for first in range(0, self.count, each)]
 
     def episodes(self, part: Any) -> Iterator[Episode]:
-        """Drives the ball, one episode after the other."""
+        """Simulate and yield the episodes in order."""
         env = environments.make(str(self.env), self.env_options)
         inner = env.unwrapped
         planner = Planner(np.array(inner.maze.maze_map, object) != 1)
@@ -114,7 +114,7 @@ class PointMaze(Source):
 
 
 class Planner:
-    """Shortest paths between all cells of a maze of square cells of 1 m whose middle is the origin.
+    """Shortest paths between all cells of a maze of square cells of 1 m, centred at the origin.
 
     Args:
         free: [rows, columns] bool, cells without a wall; those at the border are walls.
@@ -130,12 +130,12 @@ class Planner:
         self.next = _next_cells(free)
 
     def place(self, rng: np.random.Generator) -> Array:
-        """A random place to go to [2], as the environment draws its goals."""
+        """Draw a random target [2], as the environment draws its goals."""
         place: Array = rng.choice(self.places) + rng.uniform(-_SCATTER, _SCATTER, 2)
         return place
 
     def waypoint(self, position: Array, target: Array) -> Array:
-        """Where to push to [2]: the target itself in its own cell, else the middle of the next cell."""
+        """Return the next waypoint [2]: the target itself in its own cell, else the next cell's middle."""
         here, there = self._cell(position), self._cell(target)
         waypoint: Array = target if here == there else self.centres[self.next[there, here]]
         return waypoint
@@ -146,7 +146,7 @@ class Planner:
 
 
 def _next_cells(free: Array) -> Array:
-    """The neighbour through which the shortest path leads [to, from], by breadth-first search from all cells.
+    """Return the next cell on the shortest path [to, from], by breadth-first search from all cells.
 
     Cells are counted along the rows. Where there is no path it is any neighbour.
     """
@@ -172,7 +172,7 @@ def _map_with_goal(maze: Maze) -> list[list[Any]]:
 
 
 def _robotics() -> None:
-    """Registers the environments.
+    """Register the environments.
 
     Raises:
         UserError: The package is missing.

@@ -1,4 +1,4 @@
-"""Data sets of Minari, in its HDF5, Arrow and Parquet formats, with or without an environment."""
+"""Read data sets of Minari, in its HDF5, Arrow and Parquet formats, with or without an environment."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,7 +24,7 @@ _KNOWN_PACKAGES = ("gymnasium", "gymnasium_robotics")
 """Whose environments need no module before their id."""
 
 
-class Episodes(NamedTuple):
+class EpisodeRange(NamedTuple):
     """Episodes start … stop of a data set."""
 
     folder: str
@@ -50,11 +50,11 @@ class Minari(Source):
 
     @property
     def description(self) -> str:
-        """What its authors say of it."""
+        """Return the description that its authors gave it."""
         return self._about or f"{self.name}, a data set of Minari."
 
-    def parts(self, path: Any) -> list[Episodes]:
-        """Ranges of episodes of about `rows_per_shard` rows, if they are of equal length.
+    def parts(self, path: Any) -> list[EpisodeRange]:
+        """Return ranges of episodes of about `rows_per_shard` rows, if they are of equal length.
 
         Raises:
             UnknownName: There is no data set at `path`.
@@ -72,10 +72,10 @@ class Minari(Source):
         if not count or not rows:
             raise BadValues(f"{self.name} is empty.", f"{count} episodes, {rows} steps in {folder}.")
         size = max(1, round(self.rows_per_shard * count / rows))
-        return [Episodes(str(folder), first, min(first + size, count)) for first in range(0, count, size)]
+        return [EpisodeRange(str(folder), first, min(first + size, count)) for first in range(0, count, size)]
 
     def episodes(self, part: Any) -> Iterator[Episode]:
-        """Reads a part, an episode at a time."""
+        """Yield the episodes of a part."""
         folder, start, stop = Path(part[0]), part[1], part[2]
         data = _open(folder)
         space = _observation_space(data)
@@ -98,7 +98,7 @@ class Minari(Source):
                 yield from self._pieces(str(number), episode, space, names)
 
     def _pieces(self, name: str, episode: Any, space: Any, names: Iterable[str]) -> Iterator[Episode]:
-        """The episodes of one recording: it may go on behind an end."""
+        """Yield the episodes of one recording, which may continue after an end."""
         steps = len(episode.rewards)
         terminations, truncations = (
             np.asarray(flags).reshape(-1).astype(bool)
@@ -141,7 +141,7 @@ class Minari(Source):
             self.observation_space = Box(-np.inf, np.inf, obs.shape or (1,))
 
     def _environment(self, metadata: Mapping[str, Any]) -> None:
-        """Takes the environment for evaluation, else that of the recording, as id and options."""
+        """Set id and options of the environment: that for evaluation, else that of the recording."""
         if metadata.get(OURS):
             self.env, self.env_options = metadata[OURS]["env"], metadata[OURS]["env_options"]
             return
@@ -166,7 +166,7 @@ class _Environment(NamedTuple):
 
 
 def _environment(text: str | None) -> _Environment | None:
-    """A serialised EnvSpec as id and options, without making it or importing its package."""
+    """Parse a serialised EnvSpec into id and options, without making it or importing its package."""
     if not text:
         return None
     spec = json.loads(text)
@@ -192,7 +192,7 @@ def _observation_space(data: Any) -> Any:
 
 
 def _leaves(space: Any, above: str = "") -> Iterator[str]:
-    """The paths of all that is inside a nested space, in its order: "goal.xy"."""
+    """Return the paths of all leaves of a nested space, in its order: "goal.xy"."""
     parts = space.items() if hasattr(space, "items") else enumerate(space)
     for key, part in parts:
         yield from _leaves(part, f"{above}{key}.") if _is_nested(part) else [f"{above}{key}"]
@@ -205,7 +205,7 @@ def _is_nested(space: Any) -> bool:
 
 
 def _info(infos: Mapping[str, Any], name: str, steps: int) -> Array:
-    """One of the infos [T, …]; the one that belongs to the reset, if it was recorded, is left out."""
+    """Return one of the infos [T, …], without that of the reset, if it was recorded."""
     values: Any = infos
     for key in [name] if name in infos else name.split("/"):
         if not isinstance(values, Mapping) or key not in values:
@@ -219,7 +219,7 @@ def _info(infos: Mapping[str, Any], name: str, steps: int) -> Array:
 
 
 def data_folder(path: Any) -> Path:
-    """The folder `data` of the data set at a path.
+    """Return the folder `data` of the data set at a path.
 
     Raises:
         UnknownName: There is none.
@@ -237,14 +237,14 @@ def data_folder(path: Any) -> Path:
 
 
 def _open(folder: Path) -> Any:
-    """The data set, for reading."""
+    """Open the data set for reading."""
     package = minari()
     with _explained(folder):
         return package.MinariDataset(folder)
 
 
 def _must_be_plain(folder: Path, episodes: Iterable[int]) -> None:
-    """That no column of these episodes is made of Python objects; in HDF5 there are none.
+    """Check that no column of these episodes is made of Python objects; in HDF5 there are none.
 
     Raises:
         Corrupt: One is.
@@ -264,7 +264,7 @@ def _must_be_plain(folder: Path, episodes: Iterable[int]) -> None:
 
 @contextmanager
 def _explained(folder: Path) -> Iterator[None]:
-    """Whatever Minari raises about files that are not what they should be, as one error."""
+    """Convert Minari's exceptions about invalid files to `Corrupt`."""
     import gymnasium
 
     try:

@@ -1,4 +1,4 @@
-"""Finding a data set of Minari by its id: in its local folder, else from its server."""
+"""Find a data set of Minari by its id: in its local folder, else on its server."""
 
 import json
 import sys
@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from datasets_io.errors import Offline, UnknownData, UserError
-from datasets_io.registry import twins
+from datasets_io.registry import minari_counterparts
 
 METADATA = "metadata.json"
 
 
 def minari() -> Any:
-    """The package.
+    """Import and return the package.
 
     Raises:
         UserError: It is not installed.
@@ -27,7 +27,7 @@ def minari() -> Any:
 
 
 def fetch(name: str) -> Path:
-    """The folder of a data set, downloaded into Minari's own folder unless it is there.
+    """Return the folder of a data set; download it into Minari's own folder if it is missing.
 
     Args:
         name: Minari's id, "mujoco/hopper/medium-v0".
@@ -65,7 +65,7 @@ def fetch(name: str) -> Path:
 
 
 def folder_of(name: str) -> Path:
-    """Where Minari keeps a data set, or would."""
+    """Return the path at which Minari stores a data set."""
     minari()
     from minari.storage.datasets_root_dir import get_dataset_path
 
@@ -73,7 +73,7 @@ def folder_of(name: str) -> Path:
 
 
 def _unknown(name: str, error: Exception) -> UnknownData:
-    """What is said of an id that the server, having answered, does not know."""
+    """Return the error for an id that the server does not know."""
     here = _local()
     try:
         with warnings.catch_warnings():
@@ -82,7 +82,7 @@ def _unknown(name: str, error: Exception) -> UnknownData:
         asked = f"and on Minari's server ({len(there)} called so)"
     except Exception as trouble:
         there, asked = [], f"but Minari's server does not list its own ({type(trouble).__name__})"
-    known = [*here, *there, *(pair.minari for pair in twins())]
+    known = [*here, *there, *(pair.minari for pair in minari_counterparts())]
     return UnknownData(
         f"Minari has no data set {name!r}.",
         f"Looked in {_root()} ({len(here)} data sets) {asked}.\n{error}",
@@ -103,7 +103,7 @@ def _local() -> list[str]:
 
 
 def _is_whole(data: Path) -> bool:
-    """Whether a data set is all there: a download that broke off leaves its folder behind."""
+    """Return True if a data set is complete: an interrupted download leaves its folder behind."""
     if not (data / METADATA).is_file():
         return False
     try:

@@ -1,4 +1,4 @@
-"""NumPy's .npz archives as columns that are read a block of rows at a time, none of them ever held whole."""
+"""Read NumPy's .npz archives by column and block of rows, without loading a whole column."""
 
 import zipfile
 import zlib
@@ -13,7 +13,7 @@ from datasets_io.episode import Array
 from datasets_io.errors import BadValues, Corrupt
 
 
-class Column:
+class NpzColumn:
     """One array of an archive, read from its first row on.
 
     Args:
@@ -43,11 +43,11 @@ class Column:
 
     @property
     def rows(self) -> int:
-        """Rows in all."""
+        """Return the number of rows."""
         return int(self.shape[0])
 
     def read(self, rows: int) -> Array:
-        """The next rows, [rows, …].
+        """Read the next rows, [rows, …].
 
         Raises:
             Corrupt: They are not there, or not as they were written.
@@ -61,8 +61,8 @@ class Column:
 
 
 @contextmanager
-def open_npz(path: Any) -> Iterator[dict[str, Column]]:
-    """The columns of an archive by name, while the block lasts.
+def open_npz(path: Any) -> Iterator[dict[str, NpzColumn]]:
+    """Open an archive; the context is a dictionary of its columns by name.
 
     Args:
         path: A file on this machine or in a bucket.
@@ -76,14 +76,14 @@ def open_npz(path: Any) -> Iterator[dict[str, Column]]:
         with _whole(path):
             archive = zipfile.ZipFile(file)
             members = [(name.removesuffix(".npy"), archive.open(name)) for name in archive.namelist()]
-            columns = {name: Column(member, f"{path}: {name}") for name, member in members}
+            columns = {name: NpzColumn(member, f"{path}: {name}") for name, member in members}
         with archive:
             yield columns
 
 
 @contextmanager
 def _whole(name: Any) -> Iterator[None]:
-    """What zip and NumPy raise on damaged files, as `Corrupt`."""
+    """Convert exceptions of zip and NumPy on damaged files to `Corrupt`."""
     try:
         yield
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError) as error:

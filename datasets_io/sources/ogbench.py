@@ -1,4 +1,4 @@
-"""OGBench's .npz files (arXiv:2410.20092): states in order, whose `terminals` mark where trajectories end.
+"""Read OGBench's .npz files (arXiv:2410.20092): states in order; `terminals` marks ends of trajectories.
 
 Three layouts are told apart by their keys (`ogbench.utils.load_dataset` documents them):
 
@@ -52,7 +52,7 @@ class OGBench(Source):
         self.name, self.env, self.val, self.reward_free = name, env, val, reward_free
 
     def parts(self, path: Any) -> list[str]:
-        """The file, or each of a folder.
+        """Return the file, or each file of a folder.
 
         Raises:
             UnknownName: There is no such file, or no such task.
@@ -86,7 +86,7 @@ class OGBench(Source):
         return files
 
     def episodes(self, part: Any) -> Iterator[Episode]:
-        """Reads a file block by block, each a few whole trajectories."""
+        """Yield the episodes of a file, read in blocks of whole trajectories."""
         judge = self._judge()
         with open_npz(part) as columns:
             names = [*_REQUIRED, *(_STATE if self._single_task else ()), *_OPTIONAL]
@@ -110,7 +110,7 @@ class OGBench(Source):
     def _cut(
         self, held: Mapping[str, Array], ends: Array, first: int, rewards: Array, masks: Array
     ) -> Iterator[Episode]:
-        """Whole trajectories as episodes: each ends with its trajectory, or where the task is fulfilled."""
+        """Cut trajectories into episodes, which end with the trajectory or where the task is solved."""
         obs, actions = held["observations"], held["actions"]
         following = held.get("next_observations")
         for begin, end in zip([0, *ends[:-1]], ends, strict=True):
@@ -136,7 +136,7 @@ class OGBench(Source):
         return "singletask" in (self.name or "").split("-")
 
     def _judge(self) -> Callable[[Mapping[str, Array]], tuple[Array, Array]]:
-        """A function from rows to rewards and masks [N] each; a mask is 0 where the task is fulfilled."""
+        """Return a function from rows to rewards and masks [N]; the mask is 0 where the task is solved."""
         if not self._single_task:
             return _recorded
         import gymnasium as gym
@@ -146,7 +146,7 @@ class OGBench(Source):
             env = environments.make(f"ogbench:{task}")
         except gym.error.Error as error:
             raise UserError(
-                f"the rewards of {self.name} are told by ogbench's {task}: {error}.",
+                f"the rewards of {self.name} are computed by ogbench's {task}: {error}.",
                 "",
                 "pip install 'off2on[ogbench]'",
             ) from None
@@ -160,7 +160,7 @@ class OGBench(Source):
         return judge
 
     def _check(self, file: str) -> None:
-        """That the keys are there and agree in their rows."""
+        """Check that the keys exist and have equally many rows."""
         from gymnasium.spaces import Box
 
         with open_npz(file) as columns:
@@ -189,7 +189,7 @@ class OGBench(Source):
 
 
 def environment(name: str) -> str | None:
-    """OGBench's environment of a data set, `scene-v0` of `scene-play-v0`; None if that is no name of OGBench.
+    """Return OGBench's environment of a data set, `scene-v0` of `scene-play-v0`; None for other names.
 
     Args:
         name: With or without a single task: `pointmaze-medium-navigate-singletask-task2-v0`.
@@ -207,7 +207,7 @@ def _with_task(name: str) -> str:
 
 
 def _ends(held: Mapping[str, Array]) -> Array:
-    """Where trajectories end (exclusive)."""
+    """Return the ends (exclusive) of the trajectories."""
     ends: Array = np.flatnonzero(held["valids"] == 0 if "valids" in held else held["terminals"]) + 1
     return ends
 

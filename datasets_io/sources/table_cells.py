@@ -1,4 +1,4 @@
-"""Columns of a user's table as arrays of numbers, or a message that says which cell is not one."""
+"""Convert columns of a user's table to arrays of numbers; errors name the cell."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from datasets_io.storage.parquet import open_parquet
 
 
 def open_table(part: Any) -> tuple[list[str], Any]:
-    """Names of the columns, and a function that loads some of them."""
+    """Return the names of the columns, and a function that loads some of them."""
     if not isinstance(part, str | Place):
         return [str(name) for name in part], lambda names: {name: part[name] for name in names}
     path = storage.locate(part)
@@ -44,7 +44,7 @@ _READERS: dict[str, tuple[Any, Any]] = {
 
 
 def side_by_side(role: str, names: tuple[str, ...], table: Any) -> Array:
-    """[N] for one column of numbers, [N, D] for several, or for one that holds a list a row."""
+    """Stack columns: [N] for one column of numbers, [N, D] for several or for one of lists."""
     columns = [_ids(table[name]) if role == "episode" else _numbers(name, table[name]) for name in names]
     if len(columns) > 1:
         return np.stack(columns, axis=1)

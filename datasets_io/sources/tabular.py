@@ -1,4 +1,4 @@
-"""Data of one's own as a table: arrays, a pandas frame, CSV, Parquet, with columns named by the user."""
+"""Read a table (arrays, pandas frame, CSV, Parquet) with columns named by the user."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,7 +25,7 @@ Columns = Mapping[str, str | Sequence[str]]
 
 
 def parse_columns(text: str | Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Reads `obs=x,v actions=u rewards=r episode=trip terminated=crashed`.
+    """Parse `obs=x,v actions=u rewards=r episode=trip terminated=crashed`.
 
     Args:
         text: That text, or its words.
@@ -49,7 +49,7 @@ def _role(role: str, word: str = "") -> str:
     word = word or role
     raise UnknownName(
         f"{word!r} does not name columns.",
-        f"Say ROLE=COLUMN or ROLE=COLUMN,COLUMN; roles: {' '.join(ROLES)}",
+        f"Expected ROLE=COLUMN or ROLE=COLUMN,COLUMN; roles: {' '.join(ROLES)}",
         "--columns obs=x,v actions=u rewards=r episode=trip terminated=crashed",
         given=word.partition("=")[0],
         known=ROLES,
@@ -86,7 +86,7 @@ class Table(Source):
         self.env, self.licence = env, licence
 
     def parts(self, path: Any) -> list[Any]:
-        """The table itself, or each file of a folder."""
+        """Return the table itself, or each file of a folder."""
         if not isinstance(path, str | Place) or not storage.is_folder(path):
             return [path]
         files = storage.list_files(storage.absolute(path), (".csv", ".parquet"))
@@ -95,7 +95,7 @@ class Table(Source):
         return files
 
     def fingerprint(self, path: Any) -> str:
-        """Of the file's bytes, or of the arrays'."""
+        """Return a hash of the file's bytes, or of the arrays."""
         if isinstance(path, str | Place):
             return super().fingerprint(path)
         digest = hashlib.sha256()
@@ -107,7 +107,7 @@ class Table(Source):
         return digest.hexdigest()
 
     def episodes(self, part: Any) -> Iterator[Episode]:
-        """Reads the table and cuts it.
+        """Read the table and cut it into episodes.
 
         Raises:
             MissingColumn: A column is not there; says which are.
@@ -139,7 +139,7 @@ class Table(Source):
             )
 
     def _read(self, part: Any) -> dict[str, Array]:
-        """Each role's column [N, …]."""
+        """Return the column [N, …] of each role."""
         there, load = open_table(part)
         columns: dict[str, tuple[str, ...]] = dict(self.columns)
         for role, usual in ROLES.items():
@@ -160,7 +160,7 @@ class Table(Source):
                 )
         if not {"episode", "terminated", "truncated"} & set(columns):
             raise MissingColumn(
-                "nothing says where episodes end.",
+                "no column marks the ends of episodes.",
                 f"Name a column for episode, terminated or truncated. There are: {' '.join(there)}",
             )
         table = load(sorted({name for names in columns.values() for name in names}))
@@ -174,7 +174,7 @@ class Table(Source):
 
 
 def _cut(episode: Array | None, ends: Array) -> tuple[Array, Array]:
-    """Rows in the order of their episodes [N], and where in that order each episode starts [E]."""
+    """Return the order of rows by episode [N], and the start of each episode in that order [E]."""
     rows = np.arange(len(ends))
     if episode is None:
         if not len(rows):

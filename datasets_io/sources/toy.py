@@ -1,4 +1,4 @@
-"""Toy data that take seconds: real Gymnasium environments and scripted controllers of middling skill."""
+"""Generate toy data within seconds: Gymnasium environments and mediocre scripted controllers."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -23,11 +23,11 @@ class Toy(Source):
         self.count, self.seed = episodes, seed
 
     def controller(self, rng: np.random.Generator) -> Any:
-        """A function from an observation [D] to an action, made anew for each episode."""
+        """Return a function from an observation [D] to an action; called once per episode."""
         raise NotImplementedError
 
     def episodes(self, part: Any) -> Iterator[Episode]:
-        """Steps the environment, `count` episodes long."""
+        """Simulate and yield the episodes of a part."""
         import gymnasium as gym
 
         rng = np.random.default_rng(self.seed)
@@ -53,7 +53,7 @@ class ToyPendulum(Toy):
     env = "Pendulum-v1"
 
     def controller(self, rng: np.random.Generator) -> Any:
-        """Pumps energy when low, a proportional-derivative law near the top; gains drawn per episode."""
+        """Add energy when low, use a proportional-derivative law near the top; gains drawn per episode."""
         skill, noise = rng.uniform(0.1, 0.8), rng.uniform(0.4, 1.2)
         wander = 0.0
 
@@ -80,7 +80,7 @@ class ToyCartPole(Toy):
     env = "CartPole-v1"
 
     def controller(self, rng: np.random.Generator) -> Any:
-        """Pushes towards where the pole falls, at random in a share of the steps."""
+        """Push in the direction in which the pole falls, at random in a share of the steps."""
         careless = rng.uniform(0.4, 0.95)
 
         def act(obs: Array) -> Any:

@@ -1,4 +1,4 @@
-"""Buckets: where a file lies in one, and the connection to it, through `pyarrow.fs`.
+"""Define locations in buckets and connect to buckets, through `pyarrow.fs`.
 
 They are found as their own tools find them: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION,
 AWS_ENDPOINT_URL or ~/.aws; GOOGLE_APPLICATION_CREDENTIALS.
@@ -43,27 +43,27 @@ class Location:
 
     @property
     def name(self) -> str:
-        """The last part of the key."""
+        """Return the last part of the key."""
         return PurePosixPath(self.key).name
 
     @property
     def stem(self) -> str:
-        """The name without its suffix."""
+        """Return the name without its suffix."""
         return PurePosixPath(self.key).stem
 
     @property
     def suffix(self) -> str:
-        """`.parquet`, or nothing."""
+        """Return the suffix, such as `.parquet`, or an empty text."""
         return PurePosixPath(self.key).suffix
 
     @property
     def parent(self) -> "Location":
-        """The folder it lies in; a bucket's is the bucket itself."""
+        """Return the parent folder; that of a bucket is the bucket itself."""
         return Location(self.scheme, self.key.rpartition("/")[0] or self.key)
 
 
-class Object(RawIOBase):
-    """A file of a bucket, open for reading; its errors are ours whenever they come.
+class BucketFile(RawIOBase):
+    """A file of a bucket, open for reading; client errors are converted to errors of this package.
 
     Args:
         place: Where it is.
@@ -79,35 +79,35 @@ class Object(RawIOBase):
             self._file = connect(place).open_input_file(place.key)
 
     def readinto(self, buffer: Any) -> int:
-        """Fills a buffer as far as the file goes."""
+        """Fill a buffer as far as the file goes."""
         with explained(self._place):
             return int(self._file.readinto(buffer))
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """Goes to an offset; nothing is fetched yet."""
+        """Set the offset; nothing is fetched yet."""
         return int(self._file.seek(offset, whence))
 
     def tell(self) -> int:
-        """Where it is."""
+        """Return the current offset."""
         return int(self._file.tell())
 
     def readable(self) -> bool:
-        """It is."""
+        """Return True: the file is open for reading."""
         return True
 
     def seekable(self) -> bool:
-        """It is."""
+        """Return True: reads can start at any offset."""
         return True
 
     def close(self) -> None:
-        """Lets go of it."""
+        """Close the file."""
         if not self.closed and hasattr(self, "_file"):  # else it could not be opened
             self._file.close()
         super().close()
 
 
 def look(place: Location) -> Any:
-    """What pyarrow knows of a file or folder: its `FileInfo`."""
+    """Return pyarrow's `FileInfo` of a file or folder."""
     with explained(place):
         return connect(place).get_file_info(place.key)
 

@@ -1,4 +1,4 @@
-"""What a disk or a bucket answers when it does not do as asked, said so that a user can mend it."""
+"""Convert errors of disks and buckets to errors that a user can correct."""
 
 import errno
 import os
@@ -25,7 +25,7 @@ _REFUSED = (
 
 @contextmanager
 def explained(place: Any) -> Iterator[None]:
-    """Turns an `OSError` about a place into one of ours; what is none of these passes as it is.
+    """Turn an `OSError` about a place into one of ours; what is none of these passes as it is.
 
     Raises:
         UnknownName: There is no such file, folder or bucket.
@@ -43,7 +43,7 @@ def explained(place: Any) -> Iterator[None]:
 
 @contextmanager
 def writing(place: Any) -> Iterator[None]:
-    """Turns a full disk into one of our errors, whatever else goes wrong meanwhile.
+    """Turn a full disk into one of our errors, whatever else goes wrong meanwhile.
 
     Raises:
         NoSpace: The disk is full.
@@ -94,7 +94,7 @@ def _server(place: Any) -> str:
 
 
 def _credentials(place: Any) -> str:
-    """Which settings there are, never what they say."""
+    """List the names of the credentials that are set, without their values."""
     if place.scheme == "gs":
         there = "is" if os.environ.get("GOOGLE_APPLICATION_CREDENTIALS") else "is not"
         return f"GOOGLE_APPLICATION_CREDENTIALS {there} set."

@@ -1,4 +1,4 @@
-"""Parquet files that are opened only if no column of theirs is made of Python objects.
+"""Open Parquet files; refuse columns made of Python objects.
 
 A file names the types of its columns, and whatever types the process knows are taken at their word: once
 Ray Data is imported, one of them unpickles every cell that is looked at.
@@ -13,7 +13,7 @@ from datasets_io.errors import Corrupt
 
 
 def open_parquet(source: Any, name: Any, **options: Any) -> pq.ParquetFile:
-    """Opens a file.
+    """Open a file.
 
     Args:
         source: A path or an open file.
@@ -33,7 +33,7 @@ def open_parquet(source: Any, name: Any, **options: Any) -> pq.ParquetFile:
 
 
 def must_be_plain(schema: pa.Schema, name: Any) -> None:
-    """That columns hold numbers, text, lists and tensors.
+    """Check that columns hold numbers, text, lists and tensors.
 
     Raises:
         Corrupt: One holds objects, which only running code can make.
@@ -47,7 +47,7 @@ def must_be_plain(schema: pa.Schema, name: Any) -> None:
 
 
 def _is_object(kind: pa.DataType) -> bool:
-    """Whether a type, or one inside it, is defined in Python."""
+    """Return True if a type, or one inside it, is defined in Python."""
     if isinstance(kind, pa.ExtensionType):
         return True
     if pa.types.is_dictionary(kind):

@@ -1,4 +1,4 @@
-"""Files and folders wherever they lie: on this machine, or in a bucket (`s3://`, `gs://`).
+"""Read and write files and folders on this machine or in a bucket (`s3://`, `gs://`).
 
 A place on this machine is a `pathlib.Path`, one in a bucket a `Location` with the same small surface; the
 functions here take either, or text.
@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from datasets_io.errors import UnknownName, UserError
-from datasets_io.storage.buckets import SCHEMES, Location, Object, connect, look, look_inside
+from datasets_io.storage.buckets import SCHEMES, BucketFile, Location, connect, look, look_inside
 from datasets_io.storage.errors import explained, writing
 from datasets_io.storage.redaction import has_credentials, redact
 
@@ -27,7 +27,7 @@ Place = Path | Location
 
 
 def locate(where: str | Place) -> Place:
-    """A text as a place: a path, `file://…`, `s3://bucket/key` or `gs://bucket/key`.
+    """Parse a location: a path, `file://…`, `s3://bucket/key` or `gs://bucket/key`.
 
     Raises:
         UnknownName: Another scheme, or no bucket.
@@ -54,13 +54,13 @@ def locate(where: str | Place) -> Place:
 
 
 def absolute(where: str | Place) -> Place:
-    """The same place for a process with another current folder."""
+    """Return the absolute location, valid in processes with another current folder."""
     place = locate(where)
     return place.absolute() if isinstance(place, Path) else place
 
 
 def open_input(where: str | Place, buffer: int = READ_AHEAD) -> BufferedReader:
-    """Opens a file for reading; it can seek, also in a bucket, where only what is read is fetched.
+    """Open a file for reading; it can seek, also in a bucket, where only what is read is fetched.
 
     Args:
         where: The file.
@@ -72,7 +72,7 @@ def open_input(where: str | Place, buffer: int = READ_AHEAD) -> BufferedReader:
     """
     place = locate(where)
     if isinstance(place, Location):
-        return BufferedReader(Object(place), buffer)
+        return BufferedReader(BucketFile(place), buffer)
     with explained(place):
         return place.open("rb")
 
@@ -115,7 +115,7 @@ def scratch_for(place: Place) -> Path:
 
 
 def publish(scratch: Path, place: Place) -> None:
-    """Puts a finished file in its place in one step; whoever looks sees the old one, the new one or none.
+    """Put a finished file in its place in one step; whoever looks sees the old one, the new one or none.
 
     A bucket shows an object only when its upload was completed, so a process that dies in it leaves nothing.
 
@@ -139,7 +139,7 @@ def publish(scratch: Path, place: Place) -> None:
 
 
 def copy(source: Place, target: Place) -> None:
-    """Gives a file a second name: a link where the file system has them, else a copy; whole or not at all."""
+    """Give a file a second name: a link where the file system has them, else a copy; whole or not at all."""
     with explained(target):
         if isinstance(source, Location):
             connect(source).copy_file(source.key, filesystem(target)[1])
@@ -155,42 +155,42 @@ def copy(source: Place, target: Place) -> None:
 
 
 def read_bytes(where: str | Place) -> bytes:
-    """All of a file; see `open_input`."""
+    """Read a whole file; see `open_input`."""
     with open_input(where) as file:
         return file.read()
 
 
 def read_text(where: str | Place) -> str:
-    """All of a text in UTF-8; see `open_input`."""
+    """Read a whole UTF-8 text; see `open_input`."""
     return read_bytes(where).decode()
 
 
 def write_text(where: str | Place, text: str) -> None:
-    """Writes a text in UTF-8, whole or not at all; see `open_output`."""
+    """Write a text in UTF-8, whole or not at all; see `open_output`."""
     with open_output(where) as file:
         file.write(text.encode())
 
 
 def is_file(where: str | Place) -> bool:
-    """Whether there is a file."""
+    """Return True if there is a file."""
     place = locate(where)
     return place.is_file() if isinstance(place, Path) else bool(look(place).is_file)
 
 
 def is_folder(where: str | Place) -> bool:
-    """Whether there is a folder; in a bucket: whether anything lies below it."""
+    """Return True if there is a folder; in a bucket: whether anything lies below it."""
     place = locate(where)
     return place.is_dir() if isinstance(place, Path) else look(place).type.name == "Directory"
 
 
 def exists(where: str | Place) -> bool:
-    """Whether there is a file or a folder."""
+    """Return True if there is a file or a folder."""
     place = locate(where)
     return place.exists() if isinstance(place, Path) else look(place).type.name != "NotFound"
 
 
 def size(where: str | Place) -> int:
-    """Bytes of a file.
+    """Return the size of a file in bytes.
 
     Raises:
         UnknownName: There is no such file.
@@ -252,7 +252,7 @@ def versions(where: str | Place) -> list[tuple[str, int, int]]:
 
 
 def delete(where: str | Place) -> None:
-    """Deletes a file, or a folder with all that it holds; what is not there is no error."""
+    """Delete a file, or a folder with all that it holds; what is not there is no error."""
     place = locate(where)
     with explained(place):
         if isinstance(place, Path):

@@ -1,4 +1,4 @@
-"""What is written down of what was said: without passwords, keys and signatures.
+"""Remove passwords, keys and signatures from texts before they are stored or shown.
 
 Found are values of environment variables whose names say so (WANDB_API_KEY), users and passwords in
 addresses (s3://KEY:SECRET@bucket), signatures in their queries (?X-Amz-Signature=…), what is given to options
@@ -30,7 +30,7 @@ _FORMS = re.compile(r"\b(?:(?:AKIA|ASIA)[0-9A-Z]{16}|(?:hf|gh[pousr]|wandb_v\d)_
 
 
 def redact(said: Any) -> Any:
-    """The same without secrets: of a text, or of all texts in dictionaries and lists."""
+    """Remove secrets from a text, or from all texts in dictionaries and lists."""
     if isinstance(said, dict):
         return {
             name: HIDDEN if isinstance(value, str) and _NAME.fullmatch(str(name)) else redact(value)
@@ -42,7 +42,7 @@ def redact(said: Any) -> Any:
 
 
 def has_credentials(address: str) -> bool:
-    """Whether a user, a password or a signature stands in an address."""
+    """Return True if a user, a password or a signature stands in an address."""
     return bool(_USER.search(address) or _QUERY.search(address))
 
 
@@ -56,7 +56,7 @@ def _redact(text: str) -> str:
 
 
 def _values() -> list[str]:
-    """What secret variables say, the longest first; a file's name is none."""
+    """Return the values of secret environment variables, the longest first; file names are no secrets."""
     found = {
         value
         for name, value in os.environ.items()

@@ -64,7 +64,7 @@ class Lights:
 
 
 def build(scene_id: str, current: int, objects: Objects, road: Road, lights: Lights) -> Scene:
-    """Moves everything to the recording car, in float64, and puts 0 where nothing is valid.
+    """Move everything to the recording car, in float64, and puts 0 where nothing is valid.
 
     Raises:
         Corrupt: The record contradicts itself.

@@ -17,7 +17,7 @@ from datasets_io.waymo.schema import EXAMPLE
 
 
 def decode_example(data: bytes) -> Scene:
-    """Decodes one record.
+    """Decode one record.
 
     Args:
         data: A serialised `Example`.

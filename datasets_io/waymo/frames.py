@@ -11,11 +11,11 @@ HEADER = 2
 """Bytes of tag and size before each message of a run."""
 
 
-class Unusual(Exception):
-    """Bytes that are no message, or none as protobuf would write it; it may still know to read them."""
+class NonCanonicalMessage(Exception):
+    """Bytes that are no message in protobuf's canonical form; protobuf may still be able to read them."""
 
 
-class Run(NamedTuple):
+class MessageRun(NamedTuple):
     """Messages of one size, one after the other.
 
     Args:
@@ -29,8 +29,8 @@ class Run(NamedTuple):
     number: int
 
 
-def walk(data: bytes, repeated: int, runs: list[Run]) -> tuple[dict[int, int], int]:
-    """Takes a message apart.
+def walk(data: bytes, repeated: int, runs: list[MessageRun]) -> tuple[dict[int, int], int]:
+    """Take a message apart.
 
     Args:
         data: The message.
@@ -56,11 +56,11 @@ def walk(data: bytes, repeated: int, runs: list[Run]) -> tuple[dict[int, int], i
                 # Where the next message's tag would be is a tag, as long as all before it had this size.
                 tags, sizes = data[place::stride], data[place + 1 :: stride]
                 count = min(len(tags) - len(tags.lstrip(tags[:1])), len(sizes) - len(sizes.lstrip(sizes[:1])))
-                runs.append(Run(data[place : place + count * stride], value, count))
+                runs.append(MessageRun(data[place : place + count * stride], value, count))
                 place += count * stride
                 total += count
             elif tag == wanted or not 8 <= tag < 128:
-                raise Unusual
+                raise NonCanonicalMessage
             elif wire_type == _FIXED64:
                 place += 9
             elif wire_type == _FIXED32:
@@ -74,11 +74,11 @@ def walk(data: bytes, repeated: int, runs: list[Run]) -> tuple[dict[int, int], i
                 else:
                     place += value
             else:
-                raise Unusual
+                raise NonCanonicalMessage
     except IndexError:
-        raise Unusual from None
+        raise NonCanonicalMessage from None
     if place != stop:
-        raise Unusual
+        raise NonCanonicalMessage
     return integers, total
 
 
@@ -90,5 +90,5 @@ def _varint(data: bytes, place: int) -> tuple[int, int]:
         number |= (data[place] & 127) << shift
         shift += 7
         if number >> 64 or shift > 70:
-            raise Unusual
+            raise NonCanonicalMessage
     return number, place + 1

@@ -11,7 +11,7 @@ from datasets_io.waymo.tfrecord import read_records
 
 
 def decode(data: bytes) -> Scene:
-    """Decodes a record of either format.
+    """Decode a record of either format.
 
     Raises:
         Corrupt: It is of neither, or contradicts itself.

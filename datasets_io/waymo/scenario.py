@@ -8,7 +8,7 @@ from datasets_io.driving.scene import Scene
 from datasets_io.episode import Array
 from datasets_io.errors import Corrupt
 from datasets_io.waymo.building import CURRENT, Lights, Objects, Road, along, build, limit
-from datasets_io.waymo.frames import Run, Unusual, walk
+from datasets_io.waymo.frames import MessageRun, NonCanonicalMessage, walk
 from datasets_io.waymo.schema import EXAMPLE, framed, message
 from datasets_io.waymo.wire import columns
 
@@ -45,7 +45,7 @@ _LANE_STATES = 1
 
 
 def decode_scenario(data: bytes) -> Scene:
-    """Decodes one record.
+    """Decode one record.
 
     Args:
         data: A serialised `Scenario`.
@@ -58,18 +58,18 @@ def decode_scenario(data: bytes) -> Scene:
     try:
         try:
             return _decode(data)
-        except Unusual:  # rewritten by protobuf it is as usual, or it is no Scenario
+        except NonCanonicalMessage:  # rewritten by protobuf it is as usual, or it is no Scenario
             record = message("Scenario").FromString(data)
             record.DiscardUnknownFields()
             return _decode(record.SerializeToString())
-    except (DecodeError, UnicodeDecodeError, Unusual):
+    except (DecodeError, UnicodeDecodeError, NonCanonicalMessage):
         raise Corrupt("it is no Scenario.") from None
 
 
 def _decode(data: bytes) -> Scene:
     record = framed("Scenario").FromString(data)
     if record.ByteSize() != len(data):  # a part that is there twice: the framed class knows only the last
-        raise Unusual
+        raise NonCanonicalMessage
     if not record.tracks and data[:1] == EXAMPLE:
         raise Corrupt("it is no Scenario but a tf.Example.", "decode_example reads it; decode reads either.")
     for field in ("scenario_id", "sdc_track_index"):
@@ -82,7 +82,7 @@ def _decode(data: bytes) -> Scene:
 
 
 def _objects(record: Any) -> Objects:
-    runs: list[Run] = []
+    runs: list[MessageRun] = []
     tracks = [walk(track, _TRACK_STATES, runs) for track in record.tracks]
     counts = {count for _, count in tracks}
     if len(counts) != 1:
@@ -108,7 +108,7 @@ def _objects(record: Any) -> Objects:
 
 def _lights(record: Any, steps: int) -> Lights:
     """The lights of a step in the order in which it lists them."""
-    runs: list[Run] = []
+    runs: list[MessageRun] = []
     listed = [walk(step, _LANE_STATES, runs)[1] for step in record.dynamic_map_states[:steps]]
     counts = np.zeros(steps, np.int64)
     counts[: len(listed)] = listed
@@ -124,7 +124,7 @@ def _lights(record: Any, steps: int) -> Lights:
 
 
 def _road(record: Any) -> Road:
-    runs: list[Run] = []
+    runs: list[MessageRun] = []
     facts: list[tuple[int, ...]] = []
     for feature in record.map_features:
         name = feature.WhichOneof("data")
@@ -132,7 +132,7 @@ def _road(record: Any) -> Road:
             kind = _KINDS[name]
             integers, count = walk(getattr(feature, name), kind.points, runs)
             if count > 1 and name == "stop_sign":  # one position in several pieces
-                raise Unusual
+                raise NonCanonicalMessage
             own = integers.get(kind.type, 0) & 0xFFFFFFFF
             facts.append((feature.id, own, kind.code, kind.types, count, kind.closed))
     table: Array = np.array(facts, np.int64).reshape(-1, 6)

@@ -98,7 +98,7 @@ class Waymo(Source):
         return hashlib.sha256("".join(hashes).encode()).hexdigest()
 
     def episodes(self, part: str) -> Iterator[Episode]:
-        """Reads a shard record by record.
+        """Read a shard record by record.
 
         Raises:
             BadValues: It is of a test split.

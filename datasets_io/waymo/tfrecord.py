@@ -15,7 +15,7 @@ Damaged = Callable[[int, str], None]
 
 
 def read_records(path: str | storage.Place, damaged: Damaged | None = None) -> Iterator[tuple[int, bytes]]:
-    """Reads a file record by record, both CRCs checked.
+    """Read a file record by record, both CRCs checked.
 
     Args:
         path: The file, on this machine or in a bucket.

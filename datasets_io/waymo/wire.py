@@ -1,4 +1,4 @@
-"""Thousands of small protobuf messages as columns, without a Python step per message.
+"""Decode thousands of small protobuf messages to columns, without a Python step per message.
 
 Messages of one length mostly have one layout: the same fields at the same places. It is read off the first,
 every tag of the others is compared with it, and the values are taken out as columns. Which fields are there
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from datasets_io.episode import Array
-from datasets_io.waymo.frames import HEADER, Run
+from datasets_io.waymo.frames import HEADER, MessageRun
 from datasets_io.waymo.schema import fields, message
 
 _DTYPES = {"double": "<f8", "float": "<f4", "int64": "<i8", "int32": "<i4", "bool": "?"}
@@ -27,7 +27,7 @@ _TRIES = 4
 
 
 class _Layout(NamedTuple):
-    """What is where in a message.
+    """Positions of the fields in a message.
 
     Args:
         values: Column → (offset, bytes) of its value.
@@ -40,8 +40,8 @@ class _Layout(NamedTuple):
     varint: list[int]
 
 
-def columns(name: str, runs: Sequence[Run]) -> dict[str, Array]:
-    """Decodes messages.
+def columns(name: str, runs: Sequence[MessageRun]) -> dict[str, Array]:
+    """Decode messages.
 
     Args:
         name: Of their class, which has scalars, and messages of scalars.
@@ -63,7 +63,7 @@ def columns(name: str, runs: Sequence[Run]) -> dict[str, Array]:
 
 
 def _decode(name: str, table: Array, rows: Array, result: dict[str, Array]) -> None:
-    """Fills in `result[rows]` from messages of one size, `table` [n, size]."""
+    """Fill in `result[rows]` from messages of one size, `table` [n, size]."""
     for _ in range(_TRIES):
         if not len(rows):
             return
@@ -144,7 +144,7 @@ def _layout(name: str, blob: bytes) -> _Layout | None:
 
 
 def _walk(name: str, prefix: str, blob: bytes, start: int, stop: int, layout: _Layout) -> bool:
-    """Adds the fields of the message that lies in blob[start:stop]; whether that went well.
+    """Add the fields of the message that lies in blob[start:stop]; whether that went well.
 
     Tags and lengths of more than one byte, groups, and fields of another wire type than published do not.
     """
