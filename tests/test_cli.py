@@ -232,7 +232,7 @@ def test_the_help_states_the_defaults_of_the_plan(tmp_path: Path) -> None:
     from off2on.online.settings import OnlineSettings
     from off2on.training.plan import Plan
 
-    said = succeeds(tmp_path, "train", "-h").stdout
+    said = process(tmp_path, "train", "-h").stdout
     plan = Plan("iql", "toy")
     written = {
         "updates": "1M",
