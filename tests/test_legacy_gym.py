@@ -13,7 +13,7 @@ from datasets_io.environments import make
 from datasets_io.ingestion.ingest import ingest
 from datasets_io.legacy_gym import adapt, time_limit
 from off2on.algorithms.iql import IQL
-from off2on.training.evaluate import numpy_policy, evaluate
+from off2on.training.evaluate import evaluate, numpy_policy
 
 gym = pytest.importorskip("gym", reason="the legacy package gym is not installed")
 

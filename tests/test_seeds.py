@@ -136,5 +136,5 @@ def test_data_that_stream_are_refused(tmp_path: Path):
     checked = streaming[0].check()
     check(streaming, checked)
     small = [replace(plan, memory=2**20 // 16) for plan in streaming]
-    with pytest.raises(UserError, match="do not fit the memory budget"):
+    with pytest.raises(UserError, match="exceed the memory budget"):
         check(small, checked)
