@@ -18,7 +18,7 @@ from processes import runs_in, wait_for
 from off2on.commands.cells import read
 from off2on.errors import UserError
 from off2on.reports.comparison import write_comparison
-from off2on.reports.sections import LARGEST
+from off2on.reports.page import MAX_PAGE_BYTES
 from off2on.runs import statistics
 from off2on.runs.numbers import points
 from off2on.runs.record import load_run
@@ -196,7 +196,7 @@ def test_the_table_has_every_run_and_its_numbers_are_the_runs(lab: Path, compare
 def test_the_page_says_what_the_table_says(lab: Path, compared: object) -> None:
     out = lab / "runs/ways"
     page = (out / "report.html").read_text()
-    assert len(page.encode()) <= LARGEST
+    assert len(page.encode()) <= MAX_PAGE_BYTES
     assert "<script" not in page
     assert "warm &amp; &lt;start&gt;" in page
     assert "<start>" not in page

@@ -28,7 +28,7 @@ def test_who_won_is_said_only_where_the_seeds_tell() -> None:
     groups = [group("append", [70, 71, 72]), group("balanced", [90, 91, 92], 40), group("warm", [89, 91, 93])]
     told = verdict({each.name: each for each in groups})
     assert told.startswith("balanced ends highest, at 91.0; above append;")
-    assert "3 seeds do not tell it apart from warm. append ends lowest, at 71.0." in told
+    assert "3 seeds do not separate it from warm. append ends lowest, at 71.0." in told
     assert told.endswith("balanced drops most, by 26.0, append least, by 6.00.")
 
 
@@ -37,10 +37,10 @@ def test_drops_that_overlap_are_said_to() -> None:
     deep.runs[0] = group("balanced", [70], 65).runs[0]  # one of three falls less than all of the other way
     told = verdict({"append": shallow, "balanced": deep})
     assert told.endswith(
-        "append drops most, by 6.00, balanced least, by 5.00, which these seeds do not tell apart."
+        "append drops most, by 6.00, balanced least, by 5.00, which these seeds do not separate."
     )
 
 
 def test_two_seeds_beat_nobody() -> None:
     told = verdict({each.name: each for each in (group("append", [1, 2]), group("balanced", [90, 91]))})
-    assert "2 seeds do not tell it apart from append" in told
+    assert "2 seeds do not separate it from append" in told

@@ -17,10 +17,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from off2on.errors import UserError
-from off2on.reports.search import write_findings
+from off2on.reports.page import MAX_PAGE_BYTES
+from off2on.reports.search import write_search_report
 from off2on.reports.search.best import best_yaml
-from off2on.reports.search.record import Search, Trial, load_search
-from off2on.reports.sections import LARGEST
+from off2on.reports.search.record import SearchRecord, TrialRecord, load_search
 from off2on.training.command_line import split
 
 OFF2ON = Path(sys.executable).with_name("off2on")
@@ -30,13 +30,13 @@ OFF2ON = Path(sys.executable).with_name("off2on")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A made search with its page."""
     folder = made(tmp_path_factory.mktemp("search") / "runs" / "tune" / "iql-made")
-    write_findings(folder)
+    write_search_report(folder)
     return folder
 
 
 def test_the_page_says_what_was_found_and_what_it_cost(whole: Path) -> None:
     page = Page(whole / "report.html")
-    assert (whole / "report.html").stat().st_size <= LARGEST
+    assert (whole / "report.html").stat().st_size <= MAX_PAGE_BYTES
     assert not page.tags & {"script", "link", "iframe", "object"}
     assert all(lead.startswith("data:image/png;base64,") for lead in page.leads)
     assert len(page.leads) == 4
@@ -48,11 +48,11 @@ def test_the_page_says_what_was_found_and_what_it_cost(whole: Path) -> None:
         "25 trials (18 finished, 6 stopped, 1 failed) · maximised: final_score",
         f"trial {best.name}",
         f"the second best, trial {second.name}",
-        "these seeds do not tell the two apart",
+        "these seeds do not separate the two",
         "Pre-deployment policy selection with an online budget (2a)",
         "8 of 54 policies (the seeds of the finished trials) are drawn",
         "The defaults return −",
-        "The true mean of a policy is here that of few episodes (10)",
+        "The true mean of a policy is estimated here from 10 episodes",
     ):
         assert words in page.words, words
     assert {path.name for path in (whole / "figures").iterdir()} == {
@@ -73,15 +73,15 @@ def test_the_cost_is_the_sum_over_all_trials(whole: Path) -> None:
 def test_a_trial_that_does_not_say_what_it_took_is_named(tmp_path: Path) -> None:
     silent = dict.fromkeys(("updates", "env_steps", "episodes", "seconds"), "")
     rows = [{"score": 1, "beta": 1}, {"status": "failed", "score": "", "beta": 2, **silent}]
-    told = Page(write_findings(make_search(tmp_path / "search", rows))[0]).words
-    assert "Not counted, as it is not known: trial 0001" in told
+    told = Page(write_search_report(make_search(tmp_path / "search", rows))[0]).words
+    assert "Not counted, because it is not known: trial 0001" in told
 
 
 def test_the_folder_alone_is_enough_anywhere_and_again(whole: Path, tmp_path: Path) -> None:
     there = whole.rename(tmp_path / "elsewhere")
     try:
         before = (there / "report.html").read_bytes().replace(str(whole).encode(), str(there).encode())
-        page, best = write_findings(there)
+        page, best = write_search_report(there)
         assert page.read_bytes() == before
         assert best.read_text().splitlines()[-4:] == (there / "best.yaml").read_text().splitlines()[-4:]
         assert not list(there.rglob(".*"))
@@ -108,7 +108,7 @@ def test_the_best_can_be_trained_as_its_header_says(
         {"score": 99, "status": "failed", **values, "expectile": "0.6"},
     ]
     make_search(folder, rows)
-    _, best = write_findings(folder)
+    _, best = write_search_report(folder)
     (line,) = re.findall(r"^#   off2on (.*)", best.read_text(), re.MULTILINE)
     command = [OFF2ON, *shlex.split(line), "--dry-run", "--threads", "1"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
@@ -133,7 +133,7 @@ SECONDS = {
 def test_whether_the_second_is_worse_is_said_in_the_header_and_on_the_page(tmp_path: Path, case: str) -> None:
     ends, words = SECONDS[case]
     rows = [{"score": 9, "beta": 1, **ends}, {"score": 11, "low": 10, "high": 12, "beta": 2}]
-    page, best = write_findings(make_search(tmp_path / "search", rows))
+    page, best = write_search_report(make_search(tmp_path / "search", rows))
     assert words in best.read_text()
     assert "trial 0001, final_score 11.0 [10.0, 12.0], seeds: 3" in best.read_text()
     assert words in Page(page).words
@@ -143,10 +143,10 @@ def test_whether_the_second_is_worse_is_said_in_the_header_and_on_the_page(tmp_p
 def test_whatever_a_value_is_training_reads_it_from_best_yaml(
     tmp_path_factory: pytest.TempPathFactory, text: str
 ) -> None:
-    trial = Trial("0\n0", "finished", 1.0, None, "1", {"beta": text}, {}, Path("nowhere"))
+    trial = TrialRecord("0\n0", "finished", 1.0, None, "1", {"beta": text}, {}, Path("nowhere"))
     folder = tmp_path_factory.getbasetemp()
     path = folder / "best.yaml"
-    path.write_text(best_yaml(Search(folder, {"algorithm": text, "data": "toy"}, ["beta"], [trial])))
+    path.write_text(best_yaml(SearchRecord(folder, {"algorithm": text, "data": "toy"}, ["beta"], [trial])))
     assert split([f"@{path}"]).values == ({"beta": text} if text else {})
 
 
@@ -164,7 +164,7 @@ def test_what_is_no_hyperparameter_is_in_the_command(tmp_path: Path) -> None:
         "alpha": 2.5,
         "beta": "",
     }
-    _, best = write_findings(make_search(tmp_path / "search", [row], about))
+    _, best = write_search_report(make_search(tmp_path / "search", [row], about))
     told = best.read_text()
     assert "off2on train td3_bc toy-pendulum --online 20k --strategy balanced --threads 1 @" in told
     lines = [line for line in told.splitlines() if not line.startswith("#")]
@@ -179,7 +179,7 @@ def test_what_the_best_trials_algorithm_does_not_know_is_left_out(tmp_path: Path
     path = next(folder.rglob("run.yaml"))
     command = "off2on train bc toy-pendulum hidden=16,16 actor_lr=0.001 --updates 300"
     path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"command": command}))
-    lines = write_findings(folder)[1].read_text().splitlines()
+    lines = write_search_report(folder)[1].read_text().splitlines()
     assert [line for line in lines if not line.startswith("#")] == ["hidden: 16,16", "actor_lr: 0.001"]
 
 
@@ -212,13 +212,13 @@ def test_any_table_of_trials_gives_a_page_or_says_why_not(
     ]
     if not scores:
         with pytest.raises(UserError, match=r"no trial of .* has finished with a score"):
-            write_findings(folder)
+            write_search_report(folder)
         assert not (folder / "best.yaml").exists()
         return
-    page, _ = write_findings(folder)
+    page, _ = write_search_report(folder)
     assert load_search(folder).finished[0].score == max(scores)
     assert "<b>raw" not in page.read_text()
-    assert "No episodes of its policies are kept" in Page(page).words
+    assert "No episodes of the policies are kept" in Page(page).words
 
 
 MISTAKES: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -241,7 +241,7 @@ def test_a_folder_that_is_no_search_is_refused(tmp_path: Path, mistake: str) -> 
     spoil, words = MISTAKES[mistake]
     spoil(folder)
     with pytest.raises(UserError) as caught:
-        write_findings(folder)
+        write_search_report(folder)
     assert words in caught.value.what
 
 
@@ -255,7 +255,7 @@ def test_a_line_that_is_being_written_is_not_yet_a_trial(tmp_path: Path) -> None
 VARIANTS = {
     "final_score": ({}, "Pre-deployment policy selection with an online budget (2a)"),
     "area": ({"online": "20k"}, "Unrestricted policy updates (3)"),
-    "fqe": ({}, "Zero-shot offline (1): the best was chosen by an estimate from the data"),
+    "fqe": ({}, "Zero-shot offline (1): the best trial was chosen by an estimate from the data"),
 }
 
 
@@ -265,7 +265,7 @@ def test_the_problem_has_the_name_of_the_paper(tmp_path: Path, objective: str) -
     folder = make_search(
         tmp_path / "search", [{"score": 1, "beta": 2}], {**SEARCH, **about, "maximise": objective}
     )
-    told = Page(write_findings(folder)[0]).words
+    told = Page(write_search_report(folder)[0]).words
     assert words in re.sub(r" :", ":", told)
     assert "It is the only trial that finished" in told
     assert "1 finished trials are too few" in told
@@ -279,8 +279,8 @@ def test_many_trials_and_names_stay_small_and_harmless(tmp_path: Path) -> None:
         | {"<script>alert(1)</script>": "<img src=x onerror=alert(1)>"}
         for _ in range(150)
     ]
-    page, _ = write_findings(make_search(tmp_path / "search", rows))
-    assert page.stat().st_size <= LARGEST
+    page, _ = write_search_report(make_search(tmp_path / "search", rows))
+    assert page.stat().st_size <= MAX_PAGE_BYTES
     found = Page(page)
     assert "script" not in found.tags
     assert all(lead.startswith("data:") for lead in found.leads)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from found import SEARCH, Page, make_search, make_seeds
 
-from off2on.reports.search import write_findings
+from off2on.reports.search import write_search_report
 from off2on.reports.search.importance import importance
 from off2on.reports.search.policies import policies
-from off2on.reports.search.record import Search, load_search
+from off2on.reports.search.record import SearchRecord, load_search
 
 
 def test_axes_are_logarithmic_where_the_search_or_the_values_are(tmp_path: Path) -> None:
@@ -28,7 +28,7 @@ def test_axes_are_logarithmic_where_the_search_or_the_values_are(tmp_path: Path)
     assert axes["other"].words == ["3", "none"]
 
 
-def seeds_of(search: Path, **about: Any) -> Search:
+def seeds_of(search: Path, **about: Any) -> SearchRecord:
     """Two finished trials, the second with the defaults, and one that was stopped."""
     rows = [{"score": 5, "beta": 1}, {"score": 4, "beta": 3.0}, {"score": 9, "status": "stopped", "beta": 2}]
     make_search(search, rows, SEARCH | about)
@@ -61,8 +61,8 @@ def test_policies_on_different_data_are_not_chosen_among_together(tmp_path: Path
     )
     make_seeds(folder, "0000", [[4, 6], [5, 7]])
     make_seeds(folder, "0000", [[400, 600]], data="<other>")
-    told = Page(write_findings(folder)[0]).words
-    assert "Choosing a policy on toy-pendulum by playing" in told
+    told = Page(write_search_report(folder)[0]).words
+    assert "Choosing a policy on toy-pendulum by evaluation" in told
     assert "All 2 policies" in told
     assert "There is one policy on <other>: nothing to choose" in told
     assert "normalised, mean over the data sets" in told

@@ -183,8 +183,8 @@ def test_curves_meet_on_the_places_all_of_them_reach() -> None:
 
 def test_recovery_is_that_of_the_middle_seed_and_counts_the_lost_ones() -> None:
     back, never = curve(), curve(ONLINE[:5])
-    assert recovery([back, back, never]) == "made good after 40 k steps"
-    assert recovery([back, never, never]) == "not made good in 50 k steps"
+    assert recovery([back, back, never]) == "recovered after 40 k steps"
+    assert recovery([back, never, never]) == "not recovered in 50 k steps"
 
 
 @pytest.mark.parametrize(

@@ -96,9 +96,9 @@ def tune(
 
 def _report(search: "Search") -> None:
     """Write the report of a search and print its paths."""
-    from off2on.reports.search import write_findings
+    from off2on.reports.search import write_search_report
 
-    page, best = write_findings(search.place)
+    page, best = write_search_report(search.place)
     print_line("best", str(best))
     if search.by == "pbt":
         click.echo("these are the final values; `taken_over` in run.yaml has their history", err=True)

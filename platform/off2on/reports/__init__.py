@@ -1,6 +1,8 @@
-"""Pages of one HTML file each, with their figures.
+"""Reports: HTML pages with figures, from run folders alone.
 
-run.py         of one run, or several beside each other      groups.py    the seeds of an algorithm, in words
-comparison.py  of ways across from the same handovers        sections.py  the parts of a page
-data.py        of a data set                                 figures.py   colours, habits, and a run's figures
+run.py         one run, or several             groups.py     the seeds of one algorithm and strategy
+comparison.py  fine-tuning strategies          sections.py   the data of the sections of run.py
+data.py        a data set                      figures.py    colours, and the figures of runs
+search/        a search                        page.py       templates, tables, figures within a size limit
+templates/     the layout of the pages
 """

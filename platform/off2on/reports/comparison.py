@@ -1,16 +1,15 @@
-"""Ways across from the same handovers: run folders in, one page and one table out.
+"""The comparison of fine-tuning strategies from the same handovers: one page and one table.
 
-The table, scores.csv, has a row per run, and every number of the page can be computed from those that are
-finished: where a run is on its way says nothing about where it ends. Scores of different tasks are put
-together only where their scale does not matter: in the probability of improvement, and in the performance
-profile of gains over the data's own return.
+The table, scores.csv, has a row per run. The page uses finished runs only, because the score of an
+unfinished run says nothing about its final one. Scores of different tasks are combined only where their
+scale does not matter: in the probability of improvement, and in the performance profile of gains over the
+return of the data.
 """
 
 import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,9 @@ import numpy as np
 
 from off2on.errors import UserError
 from off2on.reports import comparison_figures as figures
-from off2on.reports import sections
 from off2on.reports.groups import Group
-from off2on.reports.run import CROSSING, METHOD, PAGE
-from off2on.reports.sections import Sheet
+from off2on.reports.page import FigureSheet, Table, Value, render
+from off2on.reports.run import method
 from off2on.runs import statistics
 from off2on.runs.folder import write
 from off2on.runs.numbers import points, short
@@ -29,7 +27,7 @@ from off2on.runs.record import NoEvaluationError, RunRecord, load_run
 from off2on.runs.statistics import Estimate
 
 Cells = Mapping[tuple[str, str], Sequence[Path]]
-"""(handover, way) to the folders of its seeds."""
+"""(handover, strategy) to the folders of its seeds."""
 
 MEASURES = ("after", "lowest", "drop", "made_good", "area", "regret", "final")
 COLUMNS = (
@@ -40,15 +38,12 @@ COLUMNS = (
 
 
 def write_comparison(out: Path, cells: Cells, left_out: Mapping[tuple[str, str], str]) -> tuple[Path, Path]:
-    """Writes report.html, its figures and scores.csv.
+    """Write report.html, its figures and scores.csv, and return the paths of the page and the table.
 
     Args:
         out: Their folder.
         cells: The runs.
-        left_out: The pairs that were not run, and why.
-
-    Returns:
-        Where the page and the table are.
+        left_out: The pairs that were not run, with the reasons.
 
     Raises:
         UserError: No run is finished yet.
@@ -72,8 +67,9 @@ def write_comparison(out: Path, cells: Cells, left_out: Mapping[tuple[str, str],
         raise UserError(f"no run below {out} is finished yet.", "", "leave out --report-only")
     table = out / "scores.csv"
     write(table, _csv([_row(*pair, run) for pair, runs in found.items() for run in runs]))
-    sheet = Sheet(out / "figures")
-    write(out / "report.html", sheet.fill(_page(finished, notes, sheet)))
+    sheet = FigureSheet(out / "figures")
+    data = page_data(finished, notes, sheet)
+    write(out / "report.html", sheet.fill(render("comparison.html", **data)))
     return out / "report.html", table
 
 
@@ -112,7 +108,16 @@ def _csv(rows: list[dict[str, Any]]) -> str:
     return text.getvalue()
 
 
-def _page(found: Mapping[tuple[str, str], list[RunRecord]], notes: list[str], sheet: Sheet) -> str:
+def page_data(
+    found: Mapping[tuple[str, str], list[RunRecord]], notes: list[str], sheet: FigureSheet
+) -> dict[str, Any]:
+    """Return the data of the page.
+
+    Args:
+        found: (handover, strategy) to its finished runs.
+        notes: Runs that are left out, with the reasons.
+        sheet: Takes the figures.
+    """
     ways = list(dict.fromkeys(way for _, way in found))
     tasks = {
         handover: {
@@ -120,99 +125,112 @@ def _page(found: Mapping[tuple[str, str], list[RunRecord]], notes: list[str], sh
         }
         for handover in dict.fromkeys(handover for handover, _ in found)
     }
-    # Means over different handovers are no comparison; a gain is counted in sizes of the data's own return.
-    shared, apart = {}, []
+    # A mean over different handovers is no comparison; a gain is counted in units of the data's return.
+    shared, excluded = {}, []
     for name, groups in tasks.items():
         if len(groups) < len(ways):
-            apart.append(f"{name} × {_list([way for way in ways if way not in groups])} is missing")
+            excluded.append(f"{name} × {_list([way for way in ways if way not in groups])} is missing")
         elif not all(run.data_return for group in groups.values() for run in group.runs):
-            apart.append(f"the data of {name} have no return of their own")
+            excluded.append(f"the data of {name} have no return")
         else:
             shared[name] = groups
-    notes = notes + [f"{why}: its runs count nothing where handovers are put together" for why in apart]
     seeds = max(len(runs) for runs in found.values())
-    title = f"{len(ways)} ways across from {len(tasks)} handovers"
-    parts = [f"<header><h1>{title}</h1><p class=quiet>seeds of each: {seeds}</p></header><main>"]
-    parts += [_together(shared, ways, sheet)] if len(shared) > 1 else []
-    parts += [_task(name, groups, sheet) for name, groups in tasks.items()]
-    left = "".join(f"<li>{escape(note)}</li>" for note in notes)
-    parts += [f"<section><h2>Left out</h2><ul class=quiet>{left}</ul></section>"] if notes else []
-    made = f"""All runs with their numbers and commands are in scores.csv. <b>P(above)</b>: the probability
-that a seed ends above one of the other way. That all of {seeds} seeds end above all of {seeds} others happens
-once in {math.comb(2 * seeds, seeds)} pairs of ways that are equally good."""
-    body = "\n".join([*parts, f"</main><footer><p>{made} {METHOD} {CROSSING}</p></footer>"])
-    return PAGE.substitute(title=title, body=body)
+    return {
+        "title": f"{len(ways)} strategies from {len(tasks)} handovers",
+        "subtitle": f"seeds of each: {seeds}",
+        "together": _together(shared, ways, sheet) if len(shared) > 1 else None,
+        "tasks": [_task(name, groups, sheet) for name, groups in tasks.items()],
+        "notes": notes
+        + [f"{why}: its runs are left out of the comparison over handovers" for why in excluded],
+        "seeds": seeds,
+        "orders": math.comb(2 * seeds, seeds),
+        **method(),
+    }
 
 
 def verdict(groups: Mapping[str, Group]) -> str:
-    """Who won and who lost, in words, and what these seeds cannot tell apart."""
+    """Return which strategies end highest and drop most, and which ones these seeds do not separate."""
     if len(groups) < 2:
-        return "There is only one way to speak of."
+        return "There is only one strategy."
     first, *others = sorted(groups.values(), key=lambda group: -group.final.value)
-    told = [f"{first.name} ends highest, at {points(first.final.value)}"]
+    parts = [f"{first.name} ends highest, at {points(first.final.value)}"]
     beaten: list[str] = []
     level: list[str] = []
     for other in others:
         low = _chance(first, other).interval
         (beaten if low is not None and low[0] > 0.5 else level).append(other.name)
-    told += [f"above {_list(beaten)}"] if beaten else []
+    parts += [f"above {_list(beaten)}"] if beaten else []
     count = "one seed does" if len(first.runs) == 1 else f"{len(first.runs)} seeds do"
-    told += [f"{count} not tell it apart from {_list(level)}"] if level else []
-    words = "; ".join(told) + f". {others[-1].name} ends lowest, at {points(others[-1].final.value)}."
+    parts += [f"{count} not separate it from {_list(level)}"] if level else []
+    words = "; ".join(parts) + f". {others[-1].name} ends lowest, at {points(others[-1].final.value)}."
     least, *_, most = sorted(groups.values(), key=lambda group: group.drop.value if group.drop else 0.0)
     if least.drop is None or most.drop is None or most.drop.value == least.drop.value:
         return words
     deeper = statistics.probability_of_improvement(
         *([curve.drop or 0.0 for curve in each.curves] for each in (most, least))
     ).interval
-    sure = "" if deeper is not None and deeper[0] > 0.5 else ", which these seeds do not tell apart"
+    sure = "" if deeper is not None and deeper[0] > 0.5 else ", which these seeds do not separate"
     words += f" {most.name} drops most, by {points(most.drop.value)}, {least.name} least, by "
     return f"{words}{points(least.drop.value)}{sure}."
 
 
-def _task(name: str, groups: Mapping[str, Group], sheet: Sheet) -> str:
-    """One handover: its words, its table, its figures."""
+def _task(name: str, groups: Mapping[str, Group], sheet: FigureSheet) -> dict[str, Any]:
+    """Return the section of one handover: facts, verdict, table, figures."""
     one = next(iter(groups.values()))
     base, run = next(iter(groups)), one.runs[0]
-    rows = []
+    rows: list[list[str | Value]] = []
     for way, group in groups.items():
         better = None if way == base else _chance(group, groups[base])
-        back = sum(curve.recovered is not None for curve in group.curves)
-        numbers = [group.final, group.drop, *(_measured(group, what) for what in ("area", "regret"))]
+        recovered = sum(curve.recovered is not None for curve in group.curves)
+        numbers = [group.final, group.drop, *(_measured(group, name) for name in ("area", "regret"))]
         chance = _amount(better, "{:.0%}".format)
-        rows.append([escape(way), *map(_amount, numbers), f"{back} of {len(group.runs)}", chance])
-    heads = ["way", "final", "drop", "mean score online", "regret per step", "made good", f"P(above {base})"]
+        rows.append([way, *map(_amount, numbers), f"{recovered} of {len(group.runs)}", chance])
+    heads = [
+        "strategy",
+        "final",
+        "drop",
+        "mean score online",
+        "regret per step",
+        "recovered",
+        f"P(above {base})",
+    ]
     steps = short(max(float(curve.steps[-1]) for curve in one.curves))
     before = statistics.estimate([curve.handover for curve in one.curves])
-    told = f"{run.algorithm} on {run.data}, {steps} environment steps from {points(before.value)}"
-    told += "" if run.data_return is None else f"; the data's own return is {points(run.data_return)}"
-    bars = figures.bars(list(groups.values()))
-    courses = figures.courses(list(groups.values()), run.data_return)
-    marks = sheet.put(0, f"{name}-bars", bars, f"Final scores and drops of {_list(list(groups))}.")
-    marks += sheet.put(1, f"{name}-courses", courses, f"Scores online of {_list(list(groups))}.")
-    table = sections.table([escape(head) for head in heads], rows)
-    words = f"<p class=quiet>{escape(told)}.</p><p>{escape(verdict(groups))}</p>"
-    return f"<section><h2>{escape(name)}</h2>{words}{table}{marks}</section>"
+    facts = f"{run.algorithm} on {run.data}, {steps} environment steps from {points(before.value)}"
+    facts += "" if run.data_return is None else f"; the return of the data is {points(run.data_return)}"
+    members, names = list(groups.values()), _list(list(groups))
+    bars = sheet.add(0, f"{name}-bars", figures.bars(members), f"Final scores and drops of {names}.")
+    courses = figures.courses(members, run.data_return)
+    return {
+        "name": name,
+        "facts": facts,
+        "verdict": verdict(groups),
+        "table": Table(heads, rows),
+        "figures": [bars, sheet.add(1, f"{name}-courses", courses, f"Scores online of {names}.")],
+    }
 
 
-def _together(tasks: Mapping[str, Mapping[str, Group]], ways: list[str], sheet: Sheet) -> str:
-    """Handovers that every way set out from: how often each is above the first, and the profile of gains."""
-    base, rows = ways[0], []
+def _together(
+    tasks: Mapping[str, Mapping[str, Group]], ways: list[str], sheet: FigureSheet
+) -> dict[str, Any]:
+    """Return the section of the handovers that have runs of every strategy: gains and their profile."""
+    base = ways[0]
+    rows: list[list[str | Value]] = []
     gains = {way: [_gains(groups[way]) for groups in tasks.values()] for way in ways}
     for way in ways:
         chances = [_chance(groups[way], groups[base]).value for groups in tasks.values()]
         mean = "–" if way == base else f"{np.mean(chances):.0%}"
-        rows.append([escape(way), _amount(statistics.estimate(*gains[way])), mean])
-    heads = ["way", "gain over the data", escape(f"P(above {base}), mean over handovers")]
+        rows.append([way, _amount(statistics.estimate(*gains[way])), mean])
     figure = figures.profiles({way: np.concatenate(each) for way, each in gains.items()})
-    mark = sheet.put(2, "profile", figure, "Performance profiles of the gains.")
-    what = "<b>Gain</b>: 1 + (final − data's own return) / |data's own return|, of all runs of a way."
-    parts = f"{sections.table(heads, rows)}{mark}<p class=quiet>{what}</p>"
-    return f"<section><h2>{escape(_list(list(tasks)))} together</h2>{parts}</section>"
+    return {
+        "title": f"{_list(list(tasks))} together",
+        "table": Table(["strategy", "gain over the data", f"P(above {base}), mean over handovers"], rows),
+        "figure": sheet.add(2, "profile", figure, "Performance profiles of the gains."),
+    }
 
 
 def _gains(group: Group) -> statistics.FloatArray:
-    """Final scores in sizes of the data's own return, which is 1 [seeds]."""
+    """Return final scores [seeds] relative to the return of the data, which counts as 1."""
     finals = np.array([curve.scores[-1] for curve in group.curves])
     own = np.array([run.data_return or np.nan for run in group.runs])
     return np.asarray(1 + (finals - own) / np.abs(own))
@@ -229,13 +247,12 @@ def _chance(one: Group, other: Group) -> Estimate:
     )
 
 
-def _amount(amount: Estimate | None, form: Any = points) -> str:
-    """A number above its interval."""
+def _amount(amount: Estimate | None, form: Any = points) -> str | Value:
+    """Return a number with its interval below it."""
     if amount is None:
         return "–"
-    low_high = amount.interval
-    below = "" if low_high is None else f"<small>[{form(low_high[0])}, {form(low_high[1])}]</small>"
-    return f"{form(amount.value)}{below}"
+    bounds = amount.interval
+    return Value(form(amount.value), [] if bounds is None else [f"[{form(bounds[0])}, {form(bounds[1])}]"])
 
 
 def _list(names: list[str]) -> str:

@@ -1,52 +1,37 @@
-"""What the doctor found, as one HTML page with pictures: no script, no network, nothing beside it.
+"""The report of `off2on data check`: findings, numbers and figures of a data set on one HTML page."""
 
-`write_data_report` writes it.
-"""
-
-import base64
 from collections.abc import Iterator
-from html import escape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from datasets_io.diagnosis import Diagnosis, Finding
+from datasets_io.diagnosis import Diagnosis
 from datasets_io.diagnosis.finding import SEVERITIES
 from datasets_io.diagnosis.neighbours import Projection
 from datasets_io.diagnosis.sample import CAPACITY, MAX_COLUMNS, Windows, spread_columns
 from datasets_io.diagnosis.summary import DataSummary
 from off2on.reports import data_figures, figures
-from off2on.reports.run import PAGE
+from off2on.reports.page import Table, Value, image_of, render
 from off2on.runs.folder import write
 from off2on.runs.numbers import points, short
 
 DOTS = 4000
-"""States on the picture of coverage at most."""
+"""Most states in the figure of coverage."""
 DPI = 120
 
-STYLE = """<style>
-dl { gap: .3em 1.6em; justify-content: space-between } dl div { min-width: 0 }
-.finding { border-left: 4px solid #959da6; padding: .1em 0 .1em .8em; margin: .9em 0 }
-.finding.error { border-color: #d55e00; border-left-width: 9px } .finding.warning { border-color: #1b1f24 }
-.finding h3 { margin: 0 } .tag { font-size: .8em; font-weight: 600; color: #5c6570; margin-right: .5em }
-.error .tag { color: #d55e00 } .warning .tag { color: #1b1f24 }
-.facts td { white-space: normal; text-align: left; padding-right: 1.2em }
-.facts td:first-child { font-weight: 600; white-space: nowrap }
-.facts small { max-width: 60em }
-</style>"""
+Part = dict[str, Any]
+"""A section with a figure: title, caption, alt, image, width."""
 
 
 def write_data_report(diagnosis: Diagnosis, where: str, page: Path) -> Path:
-    """Writes the page, whole or not at all.
+    """Write the page in one step and return its path.
 
     Args:
-        diagnosis: What was found.
-        where: The data's folder or file, for the heading.
-        page: Where it goes.
-
-    Returns:
-        The same path.
+        diagnosis: The findings.
+        where: Folder or file of the data, for the heading.
+        page: Path of the page.
     """
     page.parent.mkdir(parents=True, exist_ok=True)
     write(page, data_report(diagnosis, where))
@@ -54,73 +39,48 @@ def write_data_report(diagnosis: Diagnosis, where: str, page: Path) -> Path:
 
 
 def data_report(diagnosis: Diagnosis, where: str) -> str:
-    """The page as text; see `write_data_report`."""
-    title = escape(f"The data {diagnosis.name}")
-    parts = [f"{STYLE}<header><h1>{title}</h1><p class=quiet>{escape(where)}</p></header><main>"]
-    parts += [_verdict(diagnosis), _findings(diagnosis.findings)]
-    if diagnosis.summary is not None:
-        parts += _pictures(diagnosis.summary)
-    parts += [_facts(diagnosis), "</main>", f"<footer><p>{_METHOD}</p></footer>"]
-    return PAGE.substitute(title=title, body="\n".join(parts))
+    """Return the page as text; see `write_data_report`."""
+    return render("data.html", **page_data(diagnosis, where))
 
 
-_METHOD = f"""Every row was read once. Counts, ranges and returns are of all rows; distances, fits and
-pictures are of a uniform random sample of at most {CAPACITY:,} rows, the same in every run, and of at most
-{MAX_COLUMNS} columns of the observations, evenly spread, where there are more. <b>Error</b>: learning from data
-as they are would go wrong. <b>Warning</b>: it may. <b>Note</b>: worth knowing. A check that is silent has not
-proved that all is well."""
+def page_data(diagnosis: Diagnosis, where: str) -> dict[str, Any]:
+    """Return the data of the page."""
+    facts: list[list[str | Value]] = [
+        [fact.name, Value(fact.text, [fact.caution])] for fact in diagnosis.facts
+    ]
+    return {
+        "title": f"The data {diagnosis.name}",
+        "subtitle": where,
+        "verdict": _verdict(diagnosis),
+        "findings": diagnosis.findings,
+        "figures": [] if diagnosis.summary is None else list(_figures(diagnosis.summary)),
+        "facts": Table([], facts, "facts text"),
+        "sample_rows": f"{CAPACITY:,}",
+        "sample_columns": MAX_COLUMNS,
+    }
 
 
-def _verdict(diagnosis: Diagnosis) -> str:
+def _verdict(diagnosis: Diagnosis) -> list[tuple[str, Value]]:
+    """Return the main numbers with their titles."""
     summary = diagnosis.summary
     cells = []
     for severity in SEVERITIES:
         count = diagnosis.count(severity)
         kind = "loss" if severity == "error" and count else ""
-        cells.append((f"{severity}s", f"<b class='{kind}'>{count}</b>", ""))
+        cells.append((f"{severity}s", Value(str(count), [], "strong", kind)))
     if summary is not None:
         returns = summary.episodes.returns
-        cells.append(("rows", f"<b>{short(summary.rows)}</b>", f"{len(summary.episodes):,} episodes"))
+        rows = Value(short(summary.rows), [f"{len(summary.episodes):,} episodes"], "strong")
         spread = f"{points(float(returns.min()))} to {points(float(returns.max()))}"
-        cells.append(("mean return", f"<b class=score>{points(float(returns.mean()))}</b>", spread))
+        mean = Value(points(float(returns.mean())), [spread], "strong", "score")
+        cells += [("rows", rows), ("mean return", mean)]
     effective = [fact.values["rows"] for fact in diagnosis.facts if fact.name == "effective"]
-    cells += [("independent rows", f"<b>{short(rows)}</b>", "by autocorrelation") for rows in effective]
-    inner = "".join(
-        f"<div><dt>{name}</dt><dd>{big}<small>{small}</small></dd></div>" for name, big, small in cells
-    )
-    return f"<dl>{inner}</dl>"
+    below = ["by autocorrelation"]
+    return cells + [("independent rows", Value(short(rows), below, "strong")) for rows in effective]
 
 
-def _findings(findings: list[Finding]) -> str:
-    if not findings:
-        return "<section><h2>Findings</h2><p>Nothing to report.</p></section>"
-    return f"<section><h2>Findings</h2>{''.join(map(_finding, findings))}</section>"
-
-
-def _finding(finding: Finding) -> str:
-    rows = f"<span class=quiet> · {escape(finding.where)}</span>" if finding.rows else ""
-    do = ""
-    if finding.do:
-        do = f"<pre>{escape(finding.do)}</pre>" if finding.is_command else f"<p>→ {escape(finding.do)}</p>"
-    return (
-        f"<div class='finding {finding.severity}'><h3><span class=tag>{finding.severity} · "
-        f"{escape(finding.check)}</span></h3><p>{escape(finding.what)}{rows}</p><p "
-        f"class=quiet>{escape(finding.means)}</p>{do}</div>"
-    )
-
-
-def _facts(diagnosis: Diagnosis) -> str:
-    if not diagnosis.facts:
-        return ""
-    rows = "".join(
-        f"<tr><td>{escape(fact.name)}</td><td>{escape(fact.text)}<small>{escape(fact.caution)}</small></td></tr>"
-        for fact in diagnosis.facts
-    )
-    return f"<section><h2>Numbers</h2><table class='facts text'><tbody>{rows}</tbody></table></section>"
-
-
-def _pictures(summary: DataSummary) -> Iterator[str]:
-    """All sections with figures, the most telling first."""
+def _figures(summary: DataSummary) -> Iterator[list[Part]]:
+    """Yield the sections with figures, one or two beside each other."""
     episodes, windows = summary.episodes, summary.windows
     done = episodes.terminated.astype(bool)
     lengths, returns = episodes.lengths.astype(np.float64), episodes.returns
@@ -143,19 +103,19 @@ def _pictures(summary: DataSummary) -> Iterator[str]:
         )
     yield _pair(
         (
-            "Lengths of episodes, and their ends",
+            "Lengths and ends of episodes",
             data_figures.lengths(lengths, done, summary.time_limit),
             f"Lengths; {int(done.sum()):,} episodes ended by the task, {int((~done).sum()):,} cut off.",
         ),
         rewards,
     )
     if windows is not None:
-        yield _actions(summary, windows)
-        yield _coverage(summary, windows)
-        yield _columns(windows)
+        yield [_actions(summary, windows)]
+        yield from ([part] for part in _coverage(summary, windows))
+        yield [_columns(windows)]
 
 
-def _actions(summary: DataSummary, windows: Windows) -> str:
+def _actions(summary: DataSummary, windows: Windows) -> Part:
     acts = windows.actions[:, 1].astype(np.float64)
     if summary.discrete:
         counts = np.bincount(acts[:, 0].astype(int), minlength=summary.actions.choices or 1).astype(
@@ -168,45 +128,41 @@ def _actions(summary: DataSummary, windows: Windows) -> str:
     names = [f"action {column}" for column in kept]
     box = (low[kept], high[kept]) if fits and low is not None and high is not None else (None, None)
     figure = data_figures.histograms(acts, names, *box)
-    words = "Dashed lines: the box; orange and hatched: outside it." if fits else "No box is declared."
-    return _section("Actions against their box", figure, f"Histograms of the actions. {words}", words)
+    words = (
+        "Dashed lines: the bounds; orange and hatched: outside them." if fits else "No bounds are declared."
+    )
+    return _section("Actions and their bounds", figure, f"Histograms of the actions. {words}", words)
 
 
-def _coverage(summary: DataSummary, windows: Windows) -> str:
+def _coverage(summary: DataSummary, windows: Windows) -> list[Part]:
     project = Projection.of(windows.obs[:, 1])
     if project is None or project.axes.shape[1] < 2:
-        return ""
+        return []
     chosen = np.random.default_rng(0).permutation(len(windows))[:DOTS]
     dots, other = project(windows.obs[chosen, 1])[:, :2], None
-    words = "Each dot is a state, dark early in the data, light late. Where there are none, a critic guesses."
+    words = "Each dot is a state; early ones are dark. Where there are none, a critic extrapolates."
     if summary.against is not None:
         name, beside = summary.against
         other = project(beside.obs[:DOTS:2, 1])[:, :2]
         words += f" Grey rings: states of {name}."
     figure = data_figures.coverage(dots, chosen / len(windows), project.explained[:2].tolist(), other)
-    return _section("States that were visited", figure, words, words)
+    return [_section("Visited states", figure, words, words)]
 
 
-def _columns(windows: Windows) -> str:
+def _columns(windows: Windows) -> Part:
     values = windows.obs[:, 1].astype(np.float64)
     chosen = spread_columns(values.shape[1], data_figures.COLUMNS)
     figure = data_figures.histograms(values[:, chosen], [f"obs {column}" for column in chosen])
-    words = "Each on its own scale; the outermost 0.1 % on either side are left out."
+    words = "Each has its own scale; the outermost 0.1 % at each end are left out."
     if len(chosen) < values.shape[1]:
         words += f" {len(chosen)} of {values.shape[1]} columns, evenly spread."
-    return _section(
-        "Observations, column by column", figure, f"Histograms of the observations. {words}", words
-    )
+    return _section("Observations by column", figure, f"Histograms of the observations. {words}", words)
 
 
-def _pair(*items: tuple[str, Figure | None, str]) -> str:
-    inner = "".join(_section(title, figure, alt) for title, figure, alt in items if figure is not None)
-    return f"<div class=pair>{inner}</div>"
+def _pair(*items: tuple[str, Figure | None, str]) -> list[Part]:
+    return [_section(title, figure, alt) for title, figure, alt in items if figure is not None]
 
 
-def _section(title: str, figure: Figure, alt: str, words: str = "") -> str:
-    source = base64.b64encode(figures.png(figure, dpi=DPI)).decode()
-    width = round(figure.get_figwidth() * 100)
-    image = f'<img width="{width}" alt="{escape(alt)}" src="data:image/png;base64,{source}">'
-    quiet = f"<p class=quiet>{escape(words)}</p>" if words else ""
-    return f"<section><h2>{escape(title)}</h2>{quiet}{image}</section>"
+def _section(title: str, figure: Figure, alt: str, caption: str = "") -> Part:
+    image = image_of(figure, figures.png(figure, dpi=DPI))
+    return {"title": title, "caption": caption, "alt": alt, **image}

@@ -1,4 +1,4 @@
-"""The report's figures, each a function from plain arrays to a matplotlib `Figure`.
+"""The figures of the report, each a function from arrays to a matplotlib `Figure`.
 
 Colours are Okabe and Ito's. Blue is kept for scores and orange for what was lost, so that a colour always
 means the same; words, widths and dashes say it all again for paper and grey screens. Figures are made without
@@ -41,11 +41,11 @@ class Bars:
 def handover(
     curves: Sequence[Curve], data_return: float | None = None, reference: tuple[float, float] | None = None
 ) -> Figure:
-    """The scores of one group on both sides of the handover: thin seeds, their IQM, the drop as an arrow.
+    """Draw the scores of one group before and after the handover: seeds, their IQM, the drop as an arrow.
 
     Args:
-        curves: One per seed; all of them are online, or none.
-        data_return: The data's own mean return, drawn as a dashed line: the honest zero.
+        curves: One per seed; all went online, or none.
+        data_return: Mean return of the data, drawn as a dashed line.
         reference: Returns that count as 0 and 100; adds an axis of normalised scores.
     """
     figure = Figure(figsize=WIDE)
@@ -56,14 +56,14 @@ def handover(
             axes.axhline(data_return, color=GREY, linewidth=1, dashes=(4, 3), zorder=1)
     (first, _), (last, went_online) = panels[0], panels[-1]
     low, high = first.get_ylim()
-    lowest = statistics.iqm([c.handover - (c.drop or 0.0) for c in curves])  # two lines of words go below it
+    lowest = statistics.iqm([c.handover - (c.drop or 0.0) for c in curves])  # two lines of text go below it
     lowest = lowest if data_return is None else min(lowest, data_return)
     first.set_ylim(min(low, lowest - 0.2 * (high - low)), high + 0.06 * (high - low))
     first.set_ylabel("return")
     if data_return is not None:
-        above = curves[0].handover < data_return  # the curve ends below the line: the words go above it
+        above = curves[0].handover < data_return  # the curve ends below the line: the text goes above it
         place = {"ha": "right", "va": "bottom" if above else "top"}
-        words = f"the data's own return, {points(data_return)}"
+        words = f"return of the data, {points(data_return)}"
         _label(first, words, (0.98, data_return), (0, 3 if above else -4), **place)
     final = statistics.iqm([curve.scores[-1] for curve in curves])
     style = {"color": BLUE, "fontsize": 10, "fontweight": "bold"}
@@ -81,7 +81,7 @@ def handover(
 
 
 def drop_by_seed(curves: Sequence[Curve]) -> Figure:
-    """The window in which a drop is looked for, each seed relative to its own handover, and their IQM."""
+    """Draw the window in which a drop is looked for: each seed relative to its handover, and their IQM."""
     figure, axes = half()
     early = [curve.steps <= curve.window for curve in curves]
     traces = [(c.steps[e], c.online[e] - c.handover) for c, e in zip(curves, early, strict=True)]
@@ -94,7 +94,7 @@ def drop_by_seed(curves: Sequence[Curve]) -> Figure:
 
 
 def batch_mix(traces: Traces) -> Figure:
-    """What the learner was fed online: the share of offline rows in its batches, mean over seeds, as areas.
+    """Draw the share of offline rows in the online batches, the mean over seeds, as areas.
 
     Args:
         traces: Of each seed the environment steps of its online evaluations [n], and the share of offline
@@ -122,7 +122,7 @@ def q_health(
     mean: float | None = None,
     largest: float | None = None,
 ) -> Figure:
-    """The critic's mean Q on both sides against the discounted return to go that the data really had.
+    """Draw the mean Q of the critics before and after the handover beside the return to go of the data.
 
     Args:
         curves: One per seed, for the axes.
@@ -153,7 +153,7 @@ def q_health(
 
 
 def comparison(rows: Sequence[Bars]) -> Figure:
-    """Final scores with their intervals beside the drops, one line per group, the best at the top."""
+    """Draw final scores with their intervals beside the drops, a line per group, the best at the top."""
     rows = sorted(rows, key=lambda row: row.final.value)
     height = 0.75 + 0.27 * len(rows)
     figure = Figure(figsize=(WIDE[0], height))
@@ -183,7 +183,7 @@ def comparison(rows: Sequence[Bars]) -> Figure:
 
 
 def png(figure: Figure, dpi: int = 144) -> bytes:
-    """The figure as a PNG of its 96 commonest colours: a third of one in true colour, the same to the eye."""
+    """Return the figure as a PNG with 96 colours: it looks the same as true colour at a third of the size."""
     canvas = FigureCanvasAgg(figure)
     figure.set(dpi=dpi, facecolor="white")
     canvas.draw()
@@ -200,7 +200,7 @@ def png(figure: Figure, dpi: int = 144) -> bytes:
 
 
 def _panels(figure: Figure, curves: Sequence[Curve]) -> list[tuple[Axes, bool]]:
-    """A grey offline panel and a white online one that touch at a black line; or the only one there is."""
+    """Make a grey offline and a white online panel that touch at a black line, or the only one of them."""
     updates = max((float(c.updates[-1]) for c in curves if len(c.updates)), default=0.0)
     steps = max((max(float(c.planned), float(c.steps[-1])) for c in curves if c.went_online), default=0.0)
     left, width = 0.08, 0.85
@@ -230,7 +230,7 @@ def _panels(figure: Figure, curves: Sequence[Curve]) -> list[tuple[Axes, bool]]:
 
 
 def half() -> tuple[Figure, Axes]:
-    """A figure of half the page's width."""
+    """Make a figure of half the width of the page."""
     figure = Figure(figsize=HALF)
     axes = figure.add_axes((0.17, 0.2, 0.79, 0.69))
     clean(axes)
@@ -238,7 +238,7 @@ def half() -> tuple[Figure, Axes]:
 
 
 def _seeds(axes: Axes, traces: Traces, colour: str) -> None:
-    """Thin lines for the seeds and a thick one for their IQM; points where a line would be invisible."""
+    """Draw thin lines for the seeds and a thick one for their IQM; points where a line would be invisible."""
     traces = [(x, y) for x, y in traces if len(x)]
     if not traces:
         return
@@ -251,7 +251,7 @@ def _seeds(axes: Axes, traces: Traces, colour: str) -> None:
 
 
 def _drop_arrow(axes: Axes, curves: Sequence[Curve]) -> None:
-    """The drop as an arrow from the handover's level down, where the IQM is lowest, its size in words."""
+    """Draw the drop as an arrow from the level of the handover down to the lowest IQM, with its size."""
     loss = statistics.iqm([curve.drop or 0.0 for curve in curves])
     level = statistics.iqm([curve.handover for curve in curves])
     window = max(curve.window for curve in curves)
@@ -272,7 +272,7 @@ def _drop_arrow(axes: Axes, curves: Sequence[Curve]) -> None:
 def _label(
     axes: Axes, text: str, at: tuple[float, float], offset: tuple[float, float] = (0, 0), **style: Any
 ) -> None:
-    """Text on a patch of the panel's colour, `offset` points from x, a share of the panel, and y, data."""
+    """Write text on a patch of the panel's colour, `offset` points from x (share of it) and y (data)."""
     usual: dict[str, Any] = {
         "xycoords": axes.get_yaxis_transform(), "color": GREY, "fontsize": TEXT, "va": "bottom",
         "bbox": {"facecolor": axes.get_facecolor(), "edgecolor": "none", "alpha": 0.8, "pad": 1},
@@ -281,7 +281,7 @@ def _label(
 
 
 def clean(axes: Any, grid: Literal["x", "y"] = "y") -> None:
-    """Takes away what tells nothing, and leaves a pale grid along one axis."""
+    """Remove frame and ticks, and leave a pale grid along one axis."""
     axes.grid(axis=grid, color=PALE, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
@@ -293,7 +293,7 @@ def clean(axes: Any, grid: Literal["x", "y"] = "y") -> None:
 
 
 def count_axis(axes: Axes, most: float, label: str) -> None:
-    """An x axis from zero to `most` in ones, thousands or millions, whichever reads best."""
+    """Set an x axis from zero to `most` in ones, thousands or millions."""
     units = ((1e6, "million "), (1e3, "thousand "), (1.0, ""))
     size, word = next((size, word) for size, word in units if most >= 2 * size or size == 1)
     axes.set_xlim(0, most or 1)

@@ -1,7 +1,4 @@
-"""The seeds of one algorithm on one data set, and what their numbers say in words.
-
-Everything here is text, not HTML: what comes from a run is escaped where it is put into the page.
-"""
+"""Groups of runs: the seeds of one algorithm and strategy on one data set, their numbers and cautions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,34 +8,25 @@ import numpy as np
 
 from datasets_io.scores import compare
 from off2on.errors import UserError
+from off2on.reports.page import Value
 from off2on.runs import statistics
 from off2on.runs.curve import Curve, recovery
 from off2on.runs.numbers import duration, points, short
 from off2on.runs.record import RunRecord
 from off2on.runs.statistics import Estimate
 
-ALIKE = ("env", "new_data", "online", "eval_episodes")
-"""The options besides the hyperparameters that seeds of one another share."""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One number of the verdict: its title, its kind (loss, score or neither), and the lines below it."""
-
-    title: str
-    number: str
-    kind: str
-    below: list[str]
+SHARED_OPTIONS = ("env", "new_data", "online", "eval_episodes")
+"""Options that the seeds of a group share, besides the hyperparameters."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """The seeds of one algorithm and strategy on one data set: all of them are online, or none.
+    """The seeds of one algorithm and strategy on one data set; all went online, or none.
 
     Attributes:
-        data: The data set; where others of its name were scored otherwise, what these scores belong to.
-        name: Algorithm and strategy, in words.
-        runs: One a seed.
+        data: The data set; the score key, if other runs on it have another one.
+        name: Algorithm and strategy.
+        runs: A run per seed.
     """
 
     data: str
@@ -47,37 +35,37 @@ class Group:
 
     @property
     def curves(self) -> list[Curve]:
-        """One per seed."""
+        """The curves, one per seed."""
         return [run.curve for run in self.runs]
 
     @property
     def went_online(self) -> bool:
-        """Whether the group is online."""
+        """True if the runs have an online phase."""
         return self.runs[0].strategy is not None
 
     @property
     def handover(self) -> Estimate:
-        """The scores just before the switch."""
+        """The scores at the end of the offline phase."""
         return statistics.estimate([curve.handover for curve in self.curves])
 
     @property
     def drop(self) -> Estimate | None:
-        """The drops, None if the group is not online."""
+        """The drops; None without an online phase."""
         return statistics.estimate([curve.drop or 0.0 for curve in self.curves]) if self.went_online else None
 
     @property
     def final(self) -> Estimate:
-        """The last evaluations."""
+        """The scores of the last evaluations."""
         return statistics.estimate([curve.scores[-1] for curve in self.curves])
 
     @property
     def seeds(self) -> str:
-        """How many they are, or which one it is."""
+        """The number of seeds, or the only seed."""
         return f"{len(self.runs)} seeds" if len(self.runs) > 1 else f"one seed ({self.runs[0].seed})"
 
     @property
     def subtitle(self) -> str:
-        """How long it ran on each side, and where."""
+        """Updates, environment steps, environment and duration, in one line."""
         own = [curve.updates[-1] if len(curve.updates) else 0.0 for curve in self.curves]
         updates = max(*own, *(float(run.about.get("updates") or 0) for run in self.runs))  # or another run's
         words = [f"Offline {short(updates)} updates", self.seeds]
@@ -86,74 +74,80 @@ class Group:
             words[0] += f", then online {short(steps)} environment steps"
         words += [str(env)] if (env := self.runs[0].about.get("env")) else []
         wall = [float(run.about["wall_s"]) for run in self.runs if run.about.get("wall_s")]
-        words += [f"{duration(float(np.median(wall)))}{' a seed' if len(wall) > 1 else ''}"] if wall else []
+        words += [f"{duration(float(np.median(wall)))}{' per seed' if len(wall) > 1 else ''}"] if wall else []
         return " · ".join(words)
 
-    def verdict(self) -> list[Cell]:
-        """The numbers that count: at the handover, initial drop, final, over the data; those there are."""
+    def verdict(self) -> list[tuple[str, Value]]:
+        """Return the main numbers with their titles: at the handover, initial drop, final, over the data."""
         first, curves = self.runs[0], self.curves
 
         def below(amount: Estimate) -> list[str]:
-            told = [_interval(amount, len(curves))]
+            lines = [_interval(amount, len(curves))]
             if first.reference is not None:
                 low, high = first.reference
-                told.append(f"normalised {points(100 * (amount.value - low) / (high - low))}")
-            return told
+                lines.append(f"normalised {points(100 * (amount.value - low) / (high - low))}")
+            return lines
 
         final, drop = self.final, self.drop
-        cells = [Cell("final", points(final.value), "score", below(final))]
+        cells: list[tuple[str, Value]] = []
+        final_lines = below(final)
         if drop is not None:
             last = min(10, *(len(c.online) - 1 for c in curves))  # the first is the handover's
             if last > 1:
                 mean = statistics.iqm([c.online[-last:].mean() for c in curves])
-                cells[0].below.append(f"mean of the last {last} {points(mean)}")
-            switch = f"{points(statistics.iqm([c.online[0] for c in curves]))} just after the switch"
-            before = Cell("at the handover", points(self.handover.value), "", [*below(self.handover), switch])
-            back = recovery(curves) if drop.value > 0 else "nothing to make good"
+                final_lines.append(f"mean of the last {last} {points(mean)}")
+            after = f"{points(statistics.iqm([c.online[0] for c in curves]))} right after it"
+            before = [*below(self.handover), after]
+            cells.append(("at the handover", Value(points(self.handover.value), before, "strong")))
+            back = recovery(curves) if drop.value > 0 else "no drop"
             size, kind = (points(-drop.value), "loss") if drop.value > 0 else ("none", "")
-            cells = [before, Cell("initial drop", size, kind, [_interval(drop, len(curves)), back]), *cells]
+            lines = [_interval(drop, len(curves)), back]
+            cells.append(("initial drop", Value(size, lines, "strong", kind)))
+        cells.append(("final", Value(points(final.value), final_lines, "strong", "score")))
         base = first.data_return
         if base is not None:
-            # A ratio of returns means nothing when they are negative, so then it is a difference.
+            # A ratio of negative returns has no meaning: then it is a difference.
             gain = final.through(lambda score: score / base if base > 0 else score - base)
 
             def form(value: float) -> str:
                 return f"×{value:.2f}" if base > 0 else "+" * (value > 0) + points(value)
 
             span = [] if gain.interval is None else [f"[{form(gain.interval[0])}, {form(gain.interval[1])}]"]
-            own = f"data's own return {points(base)}"
-            cells.append(Cell("over the data", form(gain.value), "", [*span, own]))
+            own = f"return of the data {points(base)}"
+            cells.append(("over the data", Value(form(gain.value), [*span, own], "strong")))
         return cells
 
     def cautions(self) -> list[str]:
-        """What a reader must know before believing the numbers."""
-        told = []
+        """Return what limits the meaning of the numbers."""
+        cautions = []
         for run in self.runs:
             name = run.folder.name
             if run.status != "finished":
-                told.append(f"{name} is {run.status}: its last evaluation stands for its final score.")
+                cautions.append(f"{name} is {run.status}: its last evaluation is used as its final score.")
             if lost := int((~np.isfinite(run.metrics["score"])).sum()):
-                told.append(f"{name} has {lost} evaluations without a score; they are left out.")
+                cautions.append(f"{name} has {lost} evaluations without a score; they are left out.")
         score = self.runs[0].about.get("score") or {}
         if score.get("standing") == "refused":
-            told.append(f"No normalised scores: {score['why']}.")
+            cautions.append(f"No normalised scores: {score['why']}.")
         if len({run.seed for run in self.runs}) < len(self.runs):
-            told.append("Some of these runs have the same seed: the interval is narrower than it should be.")
+            cautions.append(
+                "Some of these runs have the same seed: the interval is narrower than it should be."
+            )
         if len({run.about["data"].get("content_hash") for run in self.runs}) > 1:
-            told.append("These runs did not learn from the same rows: the hash of their data differs.")
+            cautions.append("These runs were not trained on the same rows: the hash of their data differs.")
         values: dict[str, set[str]] = {}
         for run in self.runs:
-            said = {name: run.about.get("plan", {}).get(name, {}) for name in ALIKE}
-            for name, hp in {**said, **run.hyperparameters}.items():
+            options = {name: run.about.get("plan", {}).get(name, {}) for name in SHARED_OPTIONS}
+            for name, hp in {**options, **run.hyperparameters}.items():
                 values.setdefault(name, set()).add(str(hp.get("value")))
         mixed = [f"{name} ({', '.join(sorted(seen))})" for name, seen in values.items() if len(seen) > 1]
         if mixed:
-            told.append(f"These runs are not seeds of one another: they differ in {', '.join(mixed)}.")
-        return told
+            cautions.append(f"These runs differ in more than their seeds: {', '.join(mixed)}.")
+        return cautions
 
 
-def gather(runs: Sequence[RunRecord]) -> list[Group]:
-    """Groups the runs; scores that must not be compared are kept apart as if on other data."""
+def group_runs(runs: Sequence[RunRecord]) -> list[Group]:
+    """Group the runs; scores with different keys are kept apart like different data sets."""
 
     def data(run: RunRecord) -> str:
         keys = {other.key for other in runs if other.data == run.data}
@@ -166,15 +160,15 @@ def gather(runs: Sequence[RunRecord]) -> list[Group]:
 
 
 def clashes(runs: Sequence[RunRecord]) -> list[str]:
-    """Why runs that a reader would put side by side must not be: what differs, for each two kinds of them."""
-    told = []
+    """Return the reasons why runs on this page cannot be compared, one for each pair of score keys."""
+    reasons = []
     for one, other in combinations(sorted({run.key for run in runs}, key=str), 2):
         try:
             if one.task == other.task:
                 compare(one, other)
         except UserError as error:
-            told.append(f"These {error.what} {error.hint}")
-    return told
+            reasons.append(f"These {error.what} {error.hint}")
+    return reasons
 
 
 def _interval(amount: Estimate, seeds: int) -> str:
@@ -183,25 +177,28 @@ def _interval(amount: Estimate, seeds: int) -> str:
     return f"[{points(amount.interval[0])}, {points(amount.interval[1])}]"
 
 
-EXTRAPOLATES = """No data supports such a value: the critic is extrapolating. Usual cures: a stronger pull
-towards the data, or a more pessimistic critic."""
-HOPES = """Either the policy now does better than the data ever did, or the critic is too hopeful: the scores
-tell which."""
+EXTRAPOLATES = (
+    "No data supports such a value: the critic extrapolates. Usual remedies: stronger regularisation towards "
+    "the data, or a more pessimistic critic."
+)
+OVERESTIMATES = (
+    "Either the policy is now better than the data, or the critic overestimates: the scores show which."
+)
 
 
 def q_warning(run: RunRecord) -> str | None:
-    """Says where Q passed the largest return to go in the data, offline or else online; None if nowhere."""
+    """Return a warning if Q exceeded the largest return to go of the data, offline or online; else None."""
     largest = run.about["data"].get("return_to_go_max")
     if largest is None:
         return None
     for sides, unit, meaning in (
         (("offline",), "update", EXTRAPOLATES),
-        (("handover", "online"), "environment step", HOPES),
+        (("handover", "online"), "environment step", OVERESTIMATES),
     ):
         where, q = run.trace("q", *sides)
         above = np.flatnonzero(q > largest)
         if len(above):
             value, at = points(float(q[above[0]])), f"{unit} {where[above[0]]:,.0f}"
-            passed = f"Q passed the largest return to go in the data ({value} > {points(largest)}) at {at}."
-            return f"Seed {run.seed}: {passed} {meaning}"
+            text = f"Q exceeded the largest return to go of the data ({value} > {points(largest)}) at {at}."
+            return f"Seed {run.seed}: {text} {meaning}"
     return None

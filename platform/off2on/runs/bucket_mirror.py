@@ -1,8 +1,8 @@
-"""Runs in a bucket: a run works in a folder of this machine, and what is whole in it is copied to its place.
+"""Runs in a bucket: a run works in a local folder, and complete files are copied to the bucket.
 
-A checkpoint counts once the list of its files is there, which is written after them; `checkpoints/last`,
-written after that, names the newest. So whoever takes the run up, on whatever machine and whenever it was
-killed, finds it as it was after one of its checkpoints.
+A checkpoint is valid once the list of its files is there, which is written after them; `checkpoints/last`,
+written after that, names the newest. A run that was killed at any time can therefore be continued on any
+machine from one of its checkpoints.
 """
 
 import json
@@ -22,7 +22,7 @@ CHECKPOINTS, LAST, ABOUT = "checkpoints", "last", "run.yaml"
 
 
 def working_folder(place: storage.Place) -> Path:
-    """Where on this machine a run works: at its place, or, if that is in a bucket, in a cache."""
+    """Return the local folder of a run: its location, or a cache folder if that is in a bucket."""
     if isinstance(place, Path):
         return place
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -30,10 +30,10 @@ def working_folder(place: storage.Place) -> Path:
 
 
 def fetch(place: Location) -> Path:
-    """The run at this place as it was after its newest checkpoint, in its working folder.
+    """Fetch a run, as it was after its newest checkpoint, into its working folder and return that.
 
-    What is in that folder stays only if it is the same run at the same checkpoint; where the bucket has no
-    run, the folder has none either.
+    Files in that folder stay only if it is the same run at the same checkpoint; if the bucket has no run,
+    the folder is removed.
 
     Raises:
         Corrupt: Files of the newest checkpoint are missing.
@@ -48,15 +48,15 @@ def fetch(place: Location) -> Path:
     same = (folder / ABOUT).is_file() and (folder / ABOUT).read_bytes() == storage.read_bytes(place / ABOUT)
     if same and (link.resolve().name if link.exists() else "") == last:
         return folder
-    whole = _whole(place)
-    if last and last not in whole:
+    complete = _complete(place)
+    if last and last not in complete:
         raise Corrupt(f"the newest checkpoint of {place} is {last}, and files of it are missing.")
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     (partial / CHECKPOINTS).mkdir(parents=True)
     for name in storage.sizes(place):
         copy(place / name, partial / name)
-    for name in whole:
+    for name in complete:
         copy(place / CHECKPOINTS / name, partial / CHECKPOINTS / name)
     if last:
         (partial / CHECKPOINTS / LAST).symlink_to(last, target_is_directory=True)
@@ -66,7 +66,7 @@ def fetch(place: Location) -> Path:
 
 
 def runs_in(place: Location) -> list[Path]:
-    """The working folders of the run at this place, or of all runs below it, fetched."""
+    """Fetch the run at this location, or all runs below it, and return their working folders."""
     if storage.is_file(place / ABOUT):
         return [fetch(place)]
     suffix = f"/{ABOUT}"
@@ -75,8 +75,8 @@ def runs_in(place: Location) -> list[Path]:
     return [fetch(each) for each in places if isinstance(each, Location)]
 
 
-def gather(place: storage.Place) -> Path:
-    """What lies at this place, on this machine: its own files, and all runs below it, fetched."""
+def fetch_all(place: storage.Place) -> Path:
+    """Fetch the files at this location and all runs below it, and return the local folder."""
     folder = working_folder(place)
     if isinstance(place, Location):
         runs_in(place)
@@ -86,30 +86,30 @@ def gather(place: storage.Place) -> Path:
 
 
 class Mirror:
-    """Copies a run's folder to its place.
+    """Copies the folder of a run to a bucket.
 
     Args:
-        folder: The run's folder on this machine.
-        place: Where it goes.
+        folder: The local folder.
+        place: The location in the bucket.
     """
 
     def __init__(self, folder: Path, place: Location) -> None:
         self.folder, self.place = folder, place
         self._sent: dict[str, int] = {}
-        """Names of checkpoints and files to when they were changed last."""
+        """Names of checkpoints and files to their modification times when they were sent."""
 
-    def send_about(self) -> None:
-        """Send what the run says of itself, so that nobody else takes its name."""
+    def send_metadata(self) -> None:
+        """Send run.yaml, which reserves the name of the run."""
         self._try(lambda: self._send(ABOUT))
 
     def send(self, must: bool = False) -> None:
-        """Send all that is new.
+        """Send everything that changed.
 
         Args:
-            must: It is the last time; otherwise a bucket out of reach is not the end of a run that was there.
+            must: Raise if the bucket cannot be reached; otherwise the next call tries again.
 
         Raises:
-            Unreachable: The bucket does not answer, or does not let us in.
+            Unreachable: The bucket does not answer, or refuses access.
         """
         self._try(self._send_all, must)
 
@@ -150,8 +150,8 @@ class Mirror:
             self._sent[name] = changed
 
 
-def _whole(place: Location) -> list[str]:
-    """The checkpoints of a run all of whose files are there."""
+def _complete(place: Location) -> list[str]:
+    """Return the names of the complete checkpoints of a run."""
     found = []
     for folder in storage.list_folders(place / CHECKPOINTS):
         listed = _list(place, folder.name)
@@ -169,7 +169,7 @@ def _sizes(folder: storage.Place) -> dict[str, int]:
 
 
 def copy(source: storage.Place, target: storage.Place) -> None:
-    """A file or a folder from here to a bucket or from there."""
+    """Copy a file or a folder to a bucket or from one."""
     from pyarrow import fs
 
     (ours, path), (theirs, key) = storage.filesystem(source), storage.filesystem(target)

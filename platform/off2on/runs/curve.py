@@ -17,15 +17,15 @@ RUNNING = 3
 
 
 def drop(handover: float, steps: FloatArray, scores: FloatArray, window: float) -> float:
-    """The handover's score less the lowest in the steps of a window, never negative."""
+    """Return the score at the handover minus the lowest score in a window of steps; at least 0."""
     return max(0.0, handover - float(scores[steps <= window].min(initial=np.inf)))
 
 
 def recovered(handover: float, steps: FloatArray, scores: FloatArray, window: float) -> int | None:
-    """The first step at which the mean of three evaluations in a row is back at the handover's score.
+    """Return the first step at which the mean of three consecutive evaluations reaches the handover's score.
 
-    The three begin at the lowest evaluation of the drop or later, and the step is that of the last of them,
-    when it can be known. 0 if there was no drop, None if it is not made good by the last evaluation.
+    The three begin at the lowest evaluation of the drop or later; the step is that of the last of them. 0 if
+    there was no drop, None if it has not recovered by the last evaluation.
     """
     if drop(handover, steps, scores, window) == 0:
         return 0
@@ -38,12 +38,12 @@ def recovered(handover: float, steps: FloatArray, scores: FloatArray, window: fl
 
 
 def regret(handover: float, steps: FloatArray, scores: FloatArray) -> float:
-    """Score lost per online step: the area below the handover's level and above the curve, by its length."""
+    """Return the score lost per online step: the mean gap below the level of the handover."""
     if len(steps) < 2:
         return 0.0
     left, right = handover - scores[:-1], handover - scores[1:]
     most, least = np.maximum(left, right), np.minimum(left, right)
-    # A segment that crosses the level only counts with the triangle below it.
+    # Of a segment that crosses the level only the triangle below it counts.
     below = np.where(least >= 0, (left + right) / 2, 0.0)
     crossing = (most > 0) & (least < 0)
     below[crossing] = most[crossing] ** 2 / (2 * (most - least)[crossing])
@@ -52,15 +52,15 @@ def regret(handover: float, steps: FloatArray, scores: FloatArray) -> float:
 
 @dataclass(frozen=True)
 class Curve:
-    """One run's scores on both sides of the handover.
+    """The scores of one run before and after the handover.
 
     Attributes:
         updates: Gradient updates at each offline evaluation [N].
-        offline: Scores there [N]; the last is the score just before the switch.
-        steps: Environment steps at each evaluation from the switch on [M]; the first is 0, just after it.
-        online: Scores there [M]; none if the run stays offline.
-        planned: The online steps that were asked for.
-        warm_up: Those of them before the first online update.
+        offline: Scores there [N]; the last one is the score at the end of the offline phase.
+        steps: Environment steps at each evaluation from the handover on [M]; the first is 0.
+        online: Scores there [M]; empty without an online phase.
+        planned: Online steps that were requested.
+        warm_up: Online steps before the first online update.
     """
 
     updates: FloatArray
@@ -76,46 +76,46 @@ class Curve:
 
     @property
     def went_online(self) -> bool:
-        """Whether there is an online side."""
+        """True if there is an online phase."""
         return len(self.online) > 0
 
     @property
     def after(self) -> float | None:
-        """The score just after the switch, before any online step."""
+        """The score right after the handover, before any online step."""
         return float(self.online[0]) if self.went_online else None
 
     @property
     def handover(self) -> float:
-        """The score of the policy that is handed over: just before the switch.
+        """The score at the end of the offline phase.
 
-        So whatever the switch itself costs belongs to the drop. A run that starts from another's handover may
-        know only the score just after it.
+        A change of the score by the handover itself therefore belongs to the drop. A run that starts from
+        the handover of another one may only have the score right after it.
         """
         return float(self.offline[-1] if len(self.offline) else self.online[0])
 
     @property
     def scores(self) -> FloatArray:
-        """The scores of the last side reached."""
+        """The scores of the last phase."""
         return self.online if self.went_online else self.offline
 
     @property
     def window(self) -> float:
-        """The steps in which a drop is looked for: 20 % of those planned, after the warm-up."""
+        """Number of steps in which a drop is looked for: the warm-up and 20 % of the planned steps."""
         return self.warm_up + EARLY * self.planned
 
     @cached_property
     def drop(self) -> float | None:
-        """See `drop`; None if the run stays offline."""
+        """The drop, see `drop`; None without an online phase."""
         return drop(self.handover, self.steps, self.online, self.window) if self.went_online else None
 
     @cached_property
     def recovered(self) -> int | None:
-        """See `recovered`."""
+        """The recovery step, see `recovered`."""
         return recovered(self.handover, self.steps, self.online, self.window) if self.went_online else None
 
     @cached_property
     def area(self) -> float | None:
-        """The mean score over the online steps, by trapezoids; None if the run stays offline."""
+        """The mean score over the online steps, by trapezoids; None without an online phase."""
         if not self.went_online:
             return None
         if len(self.steps) < 2:
@@ -124,15 +124,15 @@ class Curve:
 
     @cached_property
     def regret(self) -> float | None:
-        """See `regret`; None if the run stays offline."""
+        """The regret, see `regret`; None without an online phase."""
         return regret(self.handover, self.steps, self.online) if self.went_online else None
 
 
 def recovery(curves: Sequence[Curve]) -> str:
-    """When the drop was made good, in words: the median over the seeds, where not yet is later than any."""
+    """Return in words when the drop was recovered: the median over the seeds, not yet counting as latest."""
     back = sorted(np.inf if curve.recovered is None else curve.recovered for curve in curves)
     middle = float(back[len(back) // 2])
     if middle == np.inf:
         reached = short(max(float(curve.steps[-1]) for curve in curves))
-        return f"not made good in {reached} steps"
-    return f"made good after {short(middle)} steps"
+        return f"not recovered in {reached} steps"
+    return f"recovered after {short(middle)} steps"

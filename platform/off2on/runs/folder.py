@@ -1,12 +1,12 @@
-"""A run is a folder, and this is the only place that knows what lies where in it.
+"""The folder of a run; only this module knows the layout.
 
-    run.yaml        the resolved plan, versions, status        metrics.csv    one row per evaluation
+    run.yaml        options, settings, versions, status        metrics.csv    one row per evaluation
     checkpoints/    handover, the newest, last -> the newest   episodes.csv   one row per episode
-    policy.pt       the policy alone                           exploring.pt   the same, drawing its actions
-    handover.yaml   what changed there, and what was checked   guard.yaml     what the guard decided
-    log.txt         all that was said
+    policy.pt       the deterministic policy                   exploring.pt   the policy that draws actions
+    handover.yaml   changes and checks at the handover         guard.yaml     decisions of the guard
+    log.txt         all output
 
-Every file is written under another name first and then renamed, so that none is ever half there.
+Every file is written under another name and then renamed, so that none is ever incomplete.
 """
 
 import csv
@@ -36,8 +36,8 @@ class Run:
     """The folder of one run.
 
     Args:
-        folder: Where it is; use `create` or `resume`.
-        place: Where it belongs, which may be in a bucket; None: there.
+        folder: The folder; use `create` or `resume`.
+        place: Location to publish it to, which may be in a bucket; None: the folder itself.
     """
 
     def __init__(self, folder: Path, place: Place | None = None) -> None:
@@ -53,7 +53,7 @@ class Run:
 
     @classmethod
     def create(cls, folder: Path, place: Place | None = None) -> Self:
-        """A new folder.
+        """Make a new folder.
 
         Raises:
             Exists: There is a run of this name.
@@ -64,7 +64,11 @@ class Run:
 
     @classmethod
     def resume(cls, folder: Path, place: Place | None = None) -> Self:
-        """The folder of a run that stopped, with its records."""
+        """Open the folder of a run that stopped, with its records.
+
+        Raises:
+            UnknownName: There is no run.
+        """
         if not (folder / "run.yaml").is_file():
             others = [path.parent.name for path in folder.parent.glob("*/run.yaml")]
             raise UnknownName(
@@ -87,23 +91,23 @@ class Run:
             self.folder / "run.yaml", yaml.safe_dump(redact(self.about), sort_keys=False, allow_unicode=True)
         )
         if self.mirror is not None:
-            self.mirror.send_about()
+            self.mirror.send_metadata()
 
     def record(self, row: Row, episodes: list[Row]) -> None:
-        """Add an evaluation."""
+        """Add an evaluation and its episodes."""
         self.metrics.append(row)
         self.episodes += episodes
         self._write_records()
 
     def forget_after(self, updates: int, env_steps: int, went_online: bool) -> None:
-        """Drop the records that a checkpoint with these counters does not know of."""
+        """Drop the records that are later than a checkpoint with these counters."""
 
-        def known(row: Row) -> bool:
+        def is_covered(row: Row) -> bool:
             done = int(row["updates"]) <= updates and int(row["env_steps"]) <= env_steps
             return done and (went_online or row["side"] == "offline")
 
-        self.metrics = [row for row in self.metrics if known(row)]
-        self.episodes = [row for row in self.episodes if known(row)]
+        self.metrics = [row for row in self.metrics if is_covered(row)]
+        self.episodes = [row for row in self.episodes if is_covered(row)]
         self._write_records()
 
     def _write_records(self) -> None:
@@ -114,7 +118,7 @@ class Run:
                 (self.folder / name).unlink(missing_ok=True)
 
     def checkpoint(self, name: str, save: Callable[[str], object]) -> Path:
-        """Keep a checkpoint; of those not protected, only the newest stays.
+        """Keep a checkpoint; of the unprotected ones only the newest stays.
 
         Args:
             name: The folder's name; the same name is the same state.
@@ -123,7 +127,7 @@ class Run:
         target, partial = self.checkpoints / name, self.checkpoints / f"{name}.partial"
         newest = self.last_checkpoint
         if newest is not None and newest.name == name:
-            return target  # to replace it by itself would be a moment without any
+            return target  # replacing it by itself would leave a moment without a checkpoint
         shutil.rmtree(partial, ignore_errors=True)
         save(str(partial))
         shutil.rmtree(target, ignore_errors=True)
@@ -140,38 +144,38 @@ class Run:
         return target
 
     def publish(self) -> None:
-        """Send the rest of a run that belongs in a bucket there."""
+        """Send what is not yet in the bucket, if the run belongs into one."""
         if self.mirror is not None:
             self.mirror.send(must=True)
 
     @property
     def last_checkpoint(self) -> Path | None:
-        """The newest, if there is one."""
+        """The newest checkpoint; None without one."""
         last = self.checkpoints / "last"
         return last.resolve() if last.exists() else None
 
     def save_policy(self, policy: Any) -> None:
-        """The policy as it is now."""
+        """Write the policy as it is now."""
         write_policy(self.folder, policy)
 
 
 def write_policy(folder: Path, policy: Any) -> None:
-    """What acts, and, if that has a density, what explores."""
+    """Write the deterministic policy and, if its actions have a density, the exploring one."""
     if policy.has_density:
         write(folder / EXPLORING, policy.export(explore=True))
     write(folder / POLICY, policy.export())
 
 
 def policy_file(folder: Path, which: str = "last", explore: bool = False) -> Path:
-    """Where the policy of the end (``last``) or of the ``handover`` lies.
+    """Return the path of a policy file.
 
     Args:
-        folder: The run's.
-        which: Of the two.
-        explore: The one that draws its actions, and says how likely they were.
+        folder: The run.
+        which: ``last`` or ``handover``.
+        explore: Return the policy that draws its actions and gives their log probabilities.
 
     Raises:
-        UnknownName: It was not kept.
+        UnknownName: The run does not have it.
     """
     path = (folder if which == "last" else folder / "checkpoints" / which) / POLICY
     if not path.is_file():
@@ -183,7 +187,7 @@ def policy_file(folder: Path, which: str = "last", explore: bool = False) -> Pat
         )
     if explore and not path.with_name(EXPLORING).is_file():
         raise UnknownName(
-            f"what the run {folder} explores with has no density.",
+            f"the exploring policy of the run {folder} has no density.",
             f"Looked for {path.relative_to(folder).with_name(EXPLORING)}; policies whose actions are drawn "
             "from a distribution have one.",
         )
@@ -205,7 +209,7 @@ def refuse_existing(folder: Path) -> None:
 
 
 def write(place: Place, content: str | bytes) -> None:
-    """Replace a file in one step; no text has secrets in it."""
+    """Replace a file in one step; secrets in text are hidden."""
     with storage.open_output(place) as file:
         file.write(redact(content).encode() if isinstance(content, str) else content)
 

@@ -2,14 +2,14 @@
 
 
 def points(value: float) -> str:
-    """A score as it is written: 66.6, 3,664, −0.52."""
+    """Return a score as text: 66.6, 3,664, −0.52."""
     digits = 0 if abs(value) >= 1000 else 1 if abs(value) >= 10 else 2
     text = f"{value:,.{digits}f}"
     return text.replace("-", "−") if text.strip("-0.") else "0"
 
 
 def short(amount: float) -> str:
-    """A number of updates, steps or rows as it is written: 512, 61.2 k, 1 M."""
+    """Return a number of updates, steps or rows as text: 512, 61.2 k, 1 M."""
     for size, letter in ((1e6, " M"), (1e3, " k")):
         if amount >= size * 0.99995:
             return f"{amount / size:.1f}".removesuffix(".0") + letter
@@ -17,7 +17,7 @@ def short(amount: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time as it is written, in its two largest units: 12 s, 3 min 5 s, 2 h 40 min."""
+    """Return a duration as text, in its two largest units: 12 s, 3 min 5 s, 2 h 40 min."""
     total = round(seconds)
     for size, small, names in ((86_400, 3_600, ("d", "h")), (3_600, 60, ("h", "min")), (60, 1, ("min", "s"))):
         if total >= size:

@@ -1,9 +1,9 @@
-"""Run folders in, `RunRecord`s out: what a run's run.yaml and metrics.csv say.
+"""Records of runs, read from run.yaml and metrics.csv of their folders.
 
     find_runs(["runs/hopper-medium-v2/*"])  ->  folders
     load_run(folder)                        ->  RunRecord
 
-A folder is all that is needed: it can be read elsewhere, years later, without importing what trained it.
+Only the folder is needed: it can be read on another machine without the code that trained it.
 """
 
 import csv
@@ -27,26 +27,26 @@ from off2on.runs.statistics import FloatArray
 
 
 class NoEvaluationError(UserError):
-    """A run that has nothing to show yet."""
+    """The run has no evaluation yet."""
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a run folder says.
+    """The record of a run.
 
     Attributes:
-        folder: Where it is.
-        algorithm, data: What was run on what.
-        strategy: How it crossed; None if it is not online, or not yet.
-        seed: Of the run.
+        folder: Its folder.
+        algorithm, data: Their names.
+        strategy: The fine-tuning strategy; None without an online phase, or before it.
+        seed: Seed of the run.
         status: running, finished, interrupted or failed.
-        data_return: The data's own mean return.
-        reference: The returns that count as 0 and 100, if there are any for its data in its environment.
-        curve: Its scores on both sides of the handover.
+        data_return: Mean return of the data.
+        reference: Returns that count as 0 and 100, if they are known for the data in the environment.
+        curve: Scores before and after the handover.
         sides: offline, handover or online for each row of `metrics`.
         metrics: The numeric columns of metrics.csv [rows], NaN where a cell is empty.
-        about: The whole of run.yaml.
-        handover: The whole of handover.yaml: ``changes`` and ``checks``; empty if there is none.
+        about: Content of run.yaml.
+        handover: Content of handover.yaml: ``changes`` and ``checks``; empty without the file.
     """
 
     folder: Path
@@ -65,34 +65,34 @@ class RunRecord:
 
     @property
     def name(self) -> str:
-        """Algorithm and strategy, in words."""
+        """Algorithm and strategy."""
         return f"{self.algorithm} × {self.strategy}" if self.strategy else self.algorithm
 
     @property
     def key(self) -> Key:
-        """What its scores belong to."""
-        told = self.about.get("score")
-        return from_json(told) if told else Key(self.data, self.about.get("env"))
+        """The key of its scores."""
+        stored = self.about.get("score")
+        return from_json(stored) if stored else Key(self.data, self.about.get("env"))
 
     @property
     def hyperparameters(self) -> Mapping[str, Mapping[str, Any]]:
-        """Value, default and origin of each, and of what may be otherwise online."""
+        """Value, default and origin of each hyperparameter, and of the online settings."""
         online = self.about.get("online_side") if self.strategy else None
         return {**(self.about.get("hyperparameters") or {}), **(online or {})}
 
     def trace(self, name: str, *sides: str) -> tuple[FloatArray, FloatArray]:
-        """Where a column has values on these sides, in updates or, online, environment steps; and those."""
+        """Return the updates or, online, environment steps with a value of a column, and the values."""
         values = self.metrics.get(name, np.full(len(self.sides), np.nan))
         known = np.isin(self.sides, sides) & np.isfinite(values)
         return self.metrics["updates" if sides == ("offline",) else "env_steps"][known], values[known]
 
 
 def load_run(folder: Path) -> RunRecord:
-    """Reads a run folder.
+    """Read a run folder.
 
     Raises:
-        NoEvaluationError: Nothing was evaluated yet.
-        UserError: It is not a run, or its files are not what a run's files are.
+        NoEvaluationError: There is no evaluation yet.
+        UserError: It is not a run, or its files are not valid.
     """
     about = read_metadata(folder)
     sides, metrics = _metrics(folder / "metrics.csv")
@@ -133,12 +133,12 @@ def _handover(path: Path) -> dict[str, Any]:
 
 
 def find_runs(patterns: Iterable[str], root: Path = Path("runs")) -> list[Path]:
-    """The run folders meant by folders, globs, folders of runs, or names with only one match below `root`.
+    """Return the run folders of folders, globs, folders of runs, or names with only one match below `root`.
 
-    Folders in a bucket are fetched, see `mirror`.
+    Folders in a bucket are fetched, see `bucket_mirror`.
 
     Raises:
-        UnknownName: Nothing matches; names the nearest and the places looked in.
+        UnknownName: Nothing matches.
         UserError: A name matches several runs.
     """
     found: dict[Path, None] = {}
@@ -155,14 +155,14 @@ def find_runs(patterns: Iterable[str], root: Path = Path("runs")) -> list[Path]:
 
 
 def find_run(name: str) -> tuple[Path, dict[str, Any]]:
-    """The one run that is meant by a folder, a glob, or a name with only one match below ./runs.
+    """Find the run of a folder, a glob, or a name with only one match below ./runs.
 
     Returns:
-        Its folder, and what its run.yaml says.
+        Its folder, and the content of its run.yaml.
 
     Raises:
-        UnknownName: There is none of this name; says what is near.
-        UserError: There are several, or it is no run.
+        UnknownName: There is no such run.
+        UserError: There are several, or it is not a run.
     """
     found = find_runs([name])
     if len(found) > 1:
@@ -171,7 +171,7 @@ def find_run(name: str) -> tuple[Path, dict[str, Any]]:
 
 
 def runs_below(place: Path) -> list[Path]:
-    """The place itself if it is a run, otherwise every run inside it."""
+    """Return the folder itself if it is a run, otherwise every run inside it."""
     inside = (path.parent for path in place.rglob("run.yaml"))
     return [place] if (place / "run.yaml").is_file() else sorted(inside)
 
@@ -200,10 +200,10 @@ def _several(name: str, matches: list[Path], attempt: str = "") -> UserError:
 
 
 def read_metadata(folder: Path) -> dict[str, Any]:
-    """What a run's run.yaml says.
+    """Read run.yaml of a run.
 
     Raises:
-        UserError: There is none, or it describes no run.
+        UserError: There is none, or it does not describe a run.
     """
     path = folder / "run.yaml"
     if not path.is_file():
@@ -231,7 +231,7 @@ def _metrics(path: Path) -> tuple[list[str], dict[str, FloatArray]]:
     missing = [name for name in ("side", "updates", "env_steps", "score") if name not in header]
     if missing:
         raise UserError(f"{path} lacks {', '.join(missing)}", f"It has {', '.join(header) or 'no columns'}.")
-    whole = [row for row in rows if len(row) == len(header)]  # a line that is being written is not yet a row
+    whole = [row for row in rows if len(row) == len(header)]  # without a line that is still being written
     columns = {name: [row[i] for row in whole] for i, name in enumerate(header)}
     sides = columns.pop("side")
     try:

@@ -1,9 +1,9 @@
-"""Statistics of a handful of seeds, and what a run's curve says about its handover.
+"""Statistics of a few seeds.
 
 The aggregate is the interquartile mean with a stratified bootstrap interval, as in Agarwal et al., "Deep
 Reinforcement Learning at the Edge of the Statistical Precipice", NeurIPS 2021, arXiv:2108.13264. Seeds are
-resampled within their task, never across tasks. With fewer than three seeds there is no interval: resampling
-one or two values says nothing about the third.
+resampled within their task, never across tasks. With fewer than three seeds there is no interval, because
+resampling one or two values says nothing about another.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import bootstrap
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -20,7 +21,7 @@ FEWEST_SEEDS = 3
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number and how sure of it the seeds are.
+    """A number with its interval.
 
     Attributes:
         value: The point estimate.
@@ -31,37 +32,59 @@ class Estimate:
     interval: tuple[float, float] | None = None
 
     def through(self, change: Callable[[float], float]) -> "Estimate":
-        """The estimate in other units; `change` must be increasing, so that the interval keeps its order."""
+        """Return the estimate in other units; `change` must increase, so that the interval keeps its order."""
         low_high = None if self.interval is None else (change(self.interval[0]), change(self.interval[1]))
         return Estimate(change(self.value), low_high)
 
 
 def iqm(scores: npt.ArrayLike) -> float:
-    """Interquartile mean: the mean without the lowest and the highest quarter, each rounded down."""
+    """Return the interquartile mean: without the lowest and the highest quarter, each rounded down."""
     return float(_iqm_rows(np.asarray(scores, np.float64).ravel()))
 
 
 def estimate(*tasks: npt.ArrayLike, seed: int = 0) -> Estimate:
-    """IQM over seeds × tasks with its stratified bootstrap interval.
+    """Return the IQM over seeds × tasks with its stratified bootstrap interval.
 
     Args:
         *tasks: The scores [seeds] of each task; tasks may have different numbers of seeds.
-        seed: Of the resampling, so that the same runs give the same report.
+        seed: Seed of the resampling, so that the same runs give the same report.
     """
     strata = _strata(tasks)
     value = iqm(np.concatenate(strata))
     if min(map(len, strata)) < FEWEST_SEEDS:
         return Estimate(value)
-    rng = np.random.default_rng(seed)
-    return Estimate(
-        value, _percentiles(_iqm_rows(np.concatenate([_resample(s, rng) for s in strata], axis=1)))
-    )
+    return Estimate(value, interval(strata, lambda *each: _iqm_rows(np.concatenate(each, axis=-1)), seed))
+
+
+def interval(
+    samples: Sequence[FloatArray],
+    statistic: Callable[..., FloatArray],
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> tuple[float, float]:
+    """Return the 95 % percentile interval of a statistic, by scipy's bootstrap.
+
+    Args:
+        samples: Independent samples [n_i], each resampled by itself.
+        statistic: From resamples [..., n_i] of each to values [...].
+        seed: Seed of the resampling.
+        resamples: Number of resamples.
+    """
+    found = bootstrap(
+        samples,
+        lambda *each, axis: statistic(*each),
+        n_resamples=resamples,
+        vectorized=True,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return float(found.low), float(found.high)
 
 
 def probability_of_improvement(x: npt.ArrayLike, y: npt.ArrayLike, *, seed: int = 0) -> Estimate:
-    """P(X > Y) + ½ P(X = Y), the Mann-Whitney statistic, for scores x [n] and y [m] on one task.
+    """Return P(X > Y) + ½ P(X = Y), the Mann-Whitney statistic, for scores x [n] and y [m] on one task.
 
-    Above one half means that x is better where a higher score is better.
+    Above one half, x is better where a higher score is better.
     """
     xs, ys = _strata((x, y))
 
@@ -72,12 +95,11 @@ def probability_of_improvement(x: npt.ArrayLike, y: npt.ArrayLike, *, seed: int 
     value = float(wins(xs, ys))
     if min(len(xs), len(ys)) < FEWEST_SEEDS:
         return Estimate(value)
-    rng = np.random.default_rng(seed)
-    return Estimate(value, _percentiles(wins(_resample(xs, rng), _resample(ys, rng))))
+    return Estimate(value, interval([xs, ys], wins, seed))
 
 
 def profile(scores: npt.ArrayLike, levels: npt.ArrayLike) -> FloatArray:
-    """The performance profile: the share of runs [N] that score above each level [L], [L].
+    """Return the performance profile: the share of runs [N] that score above each level [L], [L].
 
     Agarwal et al., arXiv:2108.13264, section 4.2, with runs of all tasks together.
     """
@@ -85,15 +107,15 @@ def profile(scores: npt.ArrayLike, levels: npt.ArrayLike) -> FloatArray:
 
 
 def together(xs: Sequence[FloatArray], ys: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray]:
-    """Curves on one grid.
+    """Interpolate curves on one grid.
 
     Args:
         xs: Where each curve was measured, increasing, [n_i].
         ys: What was measured, [n_i].
 
     Returns:
-        Every place that any curve was measured at and that all of them reach [N], and the curves there,
-        between measurements on a straight line, [curves, N].
+        All places at which a curve was measured and that all curves reach [N], and the curves there
+        [curves, N], linear between measurements.
     """
     grid = np.unique(np.concatenate(xs))
     grid = grid[(grid >= max(x[0] for x in xs)) & (grid <= min(x[-1] for x in xs))]
@@ -101,7 +123,7 @@ def together(xs: Sequence[FloatArray], ys: Sequence[FloatArray]) -> tuple[FloatA
 
 
 def iqm_curve(values: FloatArray) -> FloatArray:
-    """IQM over the curves [curves, N] at each place, [N]."""
+    """Return the IQM over the curves [curves, N] at each place, [N]."""
     return _iqm_rows(values.T)
 
 
@@ -119,12 +141,3 @@ def _strata(tasks: Sequence[npt.ArrayLike]) -> list[FloatArray]:
 def _iqm_rows(scores: FloatArray) -> FloatArray:  # [..., N] -> [...]
     cut = scores.shape[-1] // 4
     return np.asarray(np.sort(scores, axis=-1)[..., cut : scores.shape[-1] - cut].mean(-1))
-
-
-def _resample(scores: FloatArray, rng: np.random.Generator) -> FloatArray:  # [n] -> [RESAMPLES, n]
-    return scores[rng.integers(len(scores), size=(RESAMPLES, len(scores)))]
-
-
-def _percentiles(values: FloatArray) -> tuple[float, float]:
-    low, high = np.percentile(values, (2.5, 97.5))
-    return float(low), float(high)

@@ -1,8 +1,8 @@
-"""What came of a search: its folder in, report.html with its figures and best.yaml out.
+"""The report of a search: from its folder to report.html, figures and best.yaml.
 
-search.yaml   what was searched      trials.csv   one row a trial      trials/   their runs, one a seed
+search.yaml   the search      trials.csv   a row per trial      trials/   the runs of the trials, one per seed
 """
 
-from off2on.reports.search.page import write_findings
+from off2on.reports.search.page import write_search_report
 
-__all__ = ["write_findings"]
+__all__ = ["write_search_report"]

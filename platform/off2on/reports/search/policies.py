@@ -1,4 +1,4 @@
-"""The policies that a search could deploy, and what their last evaluations returned."""
+"""The policies that a search could deploy, and the returns of their last evaluations."""
 
 import csv
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from off2on.reports.search.record import Search, Trial
+from off2on.reports.search.record import SearchRecord, TrialRecord
 from off2on.runs.record import RunRecord
 from off2on.runs.statistics import FloatArray
 
@@ -16,10 +16,10 @@ class Policies:
     """Policies of finished runs on one data set, scored in the same environment.
 
     Attributes:
-        data: Its name.
-        returns: Of each policy those of its last evaluation [episodes].
-        default: Mean return of those whose trial has every default; None if there are none.
-        data_return: The data's own.
+        data: Name of the data set.
+        returns: Returns of the last evaluation of each policy [episodes].
+        default: Mean return of the policies with all defaults; None if there are none.
+        data_return: Mean return of the data.
     """
 
     data: str
@@ -28,10 +28,10 @@ class Policies:
     data_return: float | None
 
 
-def policies(search: Search) -> list[Policies]:
-    """The policies that a search could deploy, by data set: one for each seed of a finished trial."""
+def policies(search: SearchRecord) -> list[Policies]:
+    """Return the policies that a search could deploy, by data set: one for each seed of a finished trial."""
     offline = str(search.about.get("maximise", "")).startswith("handover")
-    found: dict[str, list[tuple[Trial, RunRecord, FloatArray]]] = {}
+    found: dict[str, list[tuple[TrialRecord, RunRecord, FloatArray]]] = {}
     for trial in search.finished:
         for run in trial.runs:
             returns = _last_returns(run.folder / "episodes.csv", offline)
@@ -53,7 +53,7 @@ def _mean(values: list[float]) -> float | None:
 
 
 def episodes(path: Path) -> list[dict[str, str]]:
-    """The rows of a run's episodes.csv; none if nothing was evaluated."""
+    """Read the rows of a run's episodes.csv; none without an evaluation."""
     if not path.is_file():
         return []
     with path.open(newline="", encoding="utf-8") as file:
@@ -61,7 +61,7 @@ def episodes(path: Path) -> list[dict[str, str]]:
 
 
 def _last_returns(path: Path, offline: bool) -> FloatArray:
-    """Returns of the last evaluation; `offline`: of the last before the switch."""
+    """Return the returns of the last evaluation; `offline`: of the last one before the handover."""
     rows = [row for row in episodes(path) if not offline or row["side"] == "offline"]
     where = [(row["side"], row["updates"], row["env_steps"]) for row in rows]
     return np.array([float(row["return"]) for row, at in zip(rows, where, strict=True) if at == where[-1]])

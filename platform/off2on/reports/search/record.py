@@ -1,4 +1,4 @@
-"""The folder of a search in, a `Search` out: what search.yaml, trials.csv and the trials' runs say.
+"""The folder of a search in, a `SearchRecord` out: what search.yaml, trials.csv and the trials' runs say.
 
 The folder is all that is needed: it can be read elsewhere, without what searched.
 """
@@ -28,7 +28,7 @@ WIDE_RANGE = 10  # largest by smallest, from which values that were listed are d
 
 
 @dataclass(frozen=True)
-class Trial:
+class TrialRecord:
     """One setting of what is searched, with its seeds.
 
     Attributes:
@@ -97,7 +97,7 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Search:
+class SearchRecord:
     """What a search was, and what came of it.
 
     Attributes:
@@ -110,10 +110,10 @@ class Search:
     folder: Path
     about: Mapping[str, Any]
     names: list[str]
-    trials: list[Trial]
+    trials: list[TrialRecord]
 
     @property
-    def finished(self) -> list[Trial]:
+    def finished(self) -> list[TrialRecord]:
         """Those that can win."""
         return [trial for trial in self.trials if trial.status == "finished" and math.isfinite(trial.score)]
 
@@ -133,11 +133,11 @@ class Search:
         """What was maximised."""
         return str(self.about.get("maximise") or "score")
 
-    def axes(self, trials: list[Trial]) -> list[Axis]:
+    def axes(self, trials: list[TrialRecord]) -> list[Axis]:
         """What is searched of these trials, without what none of them has."""
         return [self._axis(name, trials) for name in self.names if any(t.values.get(name) for t in trials)]
 
-    def _axis(self, name: str, trials: list[Trial]) -> Axis:
+    def _axis(self, name: str, trials: list[TrialRecord]) -> Axis:
         cells = [trial.values.get(name, "") for trial in trials]
         numbers = [_number(cell) if cell else math.nan for cell in cells]
         if all(math.isfinite(number) for number, cell in zip(numbers, cells, strict=True) if cell):
@@ -153,7 +153,7 @@ class Search:
         return Axis(name, np.array([words.index(cell) if cell else math.nan for cell in cells]), words)
 
 
-def load_search(folder: Path) -> Search:
+def load_search(folder: Path) -> SearchRecord:
     """Reads the folder of a search.
 
     Raises:
@@ -165,10 +165,10 @@ def load_search(folder: Path) -> Search:
     trials = [_trial(folder, names, row, origin) for row, origin in rows]
     order = {"finished": 0, "stopped": 1}
 
-    def rank(trial: Trial) -> tuple[int, float]:
+    def rank(trial: TrialRecord) -> tuple[int, float]:
         return order.get(trial.status, 2), -trial.score if math.isfinite(trial.score) else math.inf
 
-    return Search(folder, about, names, sorted(trials, key=rank))
+    return SearchRecord(folder, about, names, sorted(trials, key=rank))
 
 
 def _about(path: Path) -> dict[str, Any]:
@@ -210,7 +210,7 @@ def _bare(told: Any) -> Any:
     return {name: _bare(value) for name, value in told.items()}
 
 
-def _trial(folder: Path, names: list[str], row: Mapping[str, str], origin: str) -> Trial:
+def _trial(folder: Path, names: list[str], row: Mapping[str, str], origin: str) -> TrialRecord:
     def cell(name: str) -> float:
         text = (row.get(name) or "").strip()
         number = _number(text)
@@ -223,7 +223,7 @@ def _trial(folder: Path, names: list[str], row: Mapping[str, str], origin: str) 
     place = folder / "trials" / name
     if not place.is_dir() and row.get("folder"):
         place = folder / row["folder"]
-    return Trial(
+    return TrialRecord(
         name=name,
         status=row["status"].strip(),
         score=cell("score"),
