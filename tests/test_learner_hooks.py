@@ -12,7 +12,7 @@ from torch import Tensor
 
 from datasets_io import Shards
 from datasets_io.ingestion.ingest import ingest
-from datasets_io.returns import returns_to_go
+from datasets_io.shards.returns import returns_to_go
 from datasets_io.sources.toy import ToyCartPole
 from off2on.algorithms.bc import BC
 from off2on.algorithms.iql import IQL

@@ -12,7 +12,7 @@ from gradients import gradient
 from torch import Tensor, nn
 
 from datasets_io import Shards
-from datasets_io.returns import returns_to_go
+from datasets_io.shards.returns import returns_to_go
 from off2on.algorithms.awac import AWAC
 from off2on.algorithms.awr import AWR
 from off2on.algorithms.bc import BC

@@ -14,9 +14,9 @@ from hypothesis.extra import numpy as hnp
 from datasets_io import Episode, Source, open_shards
 from datasets_io.errors import BadValues, Corrupt, MissingColumn, UnknownName
 from datasets_io.ingestion.ingest import ingest
-from datasets_io.moments import Moments
-from datasets_io.returns import returns_to_go
 from datasets_io.shards.manifest import Manifest, space_from_json, space_to_json
+from datasets_io.shards.moments import Moments
+from datasets_io.shards.returns import returns_to_go
 
 DISCOUNT = 0.9
 

@@ -8,7 +8,7 @@ from datasets_io.diagnosis.blocks import Block
 from datasets_io.diagnosis.finding import Fact, Finding, share
 from datasets_io.diagnosis.summary import DataSummary
 from datasets_io.episode import Array
-from datasets_io.returns import returns_to_go
+from datasets_io.shards.returns import returns_to_go
 
 DISCOUNT = 0.99
 """Discount of the returns-to-go; the default of most algorithms."""

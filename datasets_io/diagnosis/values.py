@@ -9,7 +9,7 @@ from datasets_io.diagnosis.finding import Fact, Finding, listed
 from datasets_io.diagnosis.sample import spread_columns
 from datasets_io.diagnosis.summary import DataSummary
 from datasets_io.episode import Array
-from datasets_io.moments import Moments
+from datasets_io.shards.moments import Moments
 
 MAX_VALUE = 1e6
 """Absolute value from which values are reported: losses grow with their square."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from datasets_io.errors import BadValues
 from datasets_io.faults import Fault, Quarantined, merge
-from datasets_io.moments import Moments
+from datasets_io.shards.moments import Moments
 
 MEASURED_COLUMNS = ("obs", "actions", "rewards")
 """Columns with stored statistics."""

@@ -16,9 +16,9 @@ from datasets_io.errors import BadValues
 from datasets_io.faults import Fault, merge
 from datasets_io.ingestion.inspection import IngestOptions, check_rows
 from datasets_io.ingestion.part_report import MEASURED_COLUMNS, PartReport
-from datasets_io.moments import Moments
-from datasets_io.returns import returns_to_go
 from datasets_io.shards.columns import describe_columns, pack, to_table
+from datasets_io.shards.moments import Moments
+from datasets_io.shards.returns import returns_to_go
 from datasets_io.shards.scenes import SCENES_FOLDER as SCENES
 from datasets_io.shards.scenes import SceneWriter
 from datasets_io.source import hash_path

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from datasets_io.errors import UnknownName
 from datasets_io.faults import merge
-from datasets_io.moments import Moments
 from datasets_io.shards.manifest import Generation, Manifest, content_hash
+from datasets_io.shards.moments import Moments
 
 
 class GenerationRange(NamedTuple):

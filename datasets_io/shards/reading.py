@@ -13,11 +13,11 @@ from datasets_io import storage
 from datasets_io.episode import Array
 from datasets_io.errors import Corrupt, MissingColumn, UnknownName
 from datasets_io.flatten import nested_from_json
-from datasets_io.returns import returns_to_go
 from datasets_io.shards.columns import episode_ends, to_numpy
 from datasets_io.shards.generations import GenerationRange, parse_generations, restrict
 from datasets_io.shards.manifest import MANIFEST_FILE, Manifest, space_from_json
 from datasets_io.shards.pieces import Piece, list_pieces
+from datasets_io.shards.returns import returns_to_go
 from datasets_io.shards.scenes import SCENES_FOLDER as SCENES
 from datasets_io.source import hash_path
 from datasets_io.storage import Place, locate

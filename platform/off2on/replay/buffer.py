@@ -13,8 +13,8 @@ from torch import Tensor
 
 from datasets_io import Shards
 from datasets_io.column_names import SHARD_COLUMNS
-from datasets_io.returns import returns_to_go
 from datasets_io.shards.pieces import Piece
+from datasets_io.shards.returns import returns_to_go
 from datasets_io.storage import Place
 from off2on.recipe.batch import Batch
 from off2on.replay.transforms import Array, Transforms

@@ -15,7 +15,7 @@ import torch
 import yaml
 
 from datasets_io.column_names import STEP_COLUMNS
-from datasets_io.returns import returns_to_go
+from datasets_io.shards.returns import returns_to_go
 from off2on.recipe.batch import Batch
 from off2on.replay.buffer import to_learner_columns
 from off2on.replay.transforms import Array

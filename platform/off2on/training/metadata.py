@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from datasets_io import Shards
-from datasets_io.returns import returns_to_go
 from datasets_io.scores import key_of, mean_normalised, reference, to_json
+from datasets_io.shards.returns import returns_to_go
 from off2on.algorithms import CATALOGUE
 from off2on.replay.transforms import Transforms
 from off2on.training.guard import GuardOptions
