@@ -26,7 +26,7 @@ import torch
 from scipy.special import stdtrit
 from torch import Tensor
 
-from datasets_io.returns import returns_to_go
+from datasets_io.shards.returns import returns_to_go
 from off2on.ope.candidates import Candidate, choices, scaled
 from off2on.ope.fitting import Fitting
 from off2on.ope.recorded import Array, Recorded
