@@ -1,4 +1,4 @@
-"""All estimators at once: on a hospital's world, on a pendulum, and what must not be believed."""
+"""All estimators together: on a clinical MDP, on a pendulum, and their warnings."""
 
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from worlds import SMALL, TabularPolicy, TabularMDP, bandit, one_step, deterministic
+from tabular_mdp import SMALL_FQE, TabularMDP, TabularPolicy, bandit, deterministic, one_step
 
 from datasets_io import Shards
 from datasets_io.sources.toy import ToyPendulum
@@ -17,31 +17,31 @@ from off2on.ope import METHODS, diagnostics, dice, estimate, fqe, rank
 from off2on.ope.recorded_data import Array, RecordedData
 from off2on.training import evaluate as play
 
-# All at once, on a world from a hospital.
+# All together, on a clinical MDP.
 
 
 @pytest.fixture(scope="module")
 def sepsis() -> TabularMDP:
     """ICU-Sepsis (Choudhary et al. 2024): 716 states, 25 actions; only death and survival end an episode."""
-    place = find_spec("icu_sepsis")
-    if place is None:
+    spec = find_spec("icu_sepsis")
+    if spec is None:
         pytest.skip("icu-sepsis is not installed: pip install icu-sepsis==2.0.1")
-    path = Path(place.submodule_search_locations[0]) / "envs/assets/dynamics.npz"
+    path = Path(spec.submodule_search_locations[0]) / "envs/assets/dynamics.npz"
     with np.load(path) as file:
         moves, reward, start = file["tx_mat"], file["r_mat"], file["d_0"]
         TabularMDP.clinician = file["expert_policy"][:713]
     end = moves[:713, :, 713:].sum(2)
     earned = (moves * reward).sum(2)[:713]
-    onward = moves[:713, :, :713] / np.maximum(1 - end, 1e-12)[..., None]
-    onward[end > 1 - 1e-9] = 1 / 713
-    return TabularMDP(onward, earned, end, start[:713])
+    going_on = moves[:713, :, :713] / np.maximum(1 - end, 1e-12)[..., None]
+    going_on[end > 1 - 1e-9] = 1 / 713
+    return TabularMDP(going_on, earned, end, start[:713])
 
 
-def optimal(world: TabularMDP) -> Array:
-    """Of what clinicians do at all: without any data nothing can be said of the rest."""
-    value, never = np.zeros(len(world.start)), np.where(TabularMDP.clinician > 0, 0.0, -np.inf)
+def optimal(mdp: TabularMDP) -> Array:
+    """Return the optimal policy among the actions of clinicians; the data have no others."""
+    value, never = np.zeros(len(mdp.start)), np.where(TabularMDP.clinician > 0, 0.0, -np.inf)
     for _ in range(1000):
-        q = world.reward + (1 - world.end) * (world.moves @ value) + never
+        q = mdp.reward + (1 - mdp.end) * (mdp.moves @ value) + never
         if np.abs(q.max(1) - value).max() < 1e-9:
             break
         value = q.max(1)
@@ -49,7 +49,7 @@ def optimal(world: TabularMDP) -> Array:
 
 
 def test_the_published_values_of_sepsis(sepsis: TabularMDP):
-    # The package's own table says 0.78 and 0.88.
+    # The package's own table has 0.78 and 0.88.
     assert float(sepsis.start @ sepsis.values(TabularMDP.clinician, 1.0)) == pytest.approx(0.782, abs=5e-4)
     assert float(sepsis.start @ sepsis.values(optimal(sepsis), 1.0)) == pytest.approx(0.875, abs=5e-4)
 
@@ -65,48 +65,50 @@ def test_the_estimators_agree_with_the_exact_value_of_sepsis(sepsis: TabularMDP)
     for one in report.estimates:
         assert one.value == pytest.approx(truth, abs=0.1), one
         if one.method != "fqe":
-            # Few of the patients were treated so, and some of them count for twenty.
+            # Few patients were treated like this, and some of them have a weight of twenty.
             assert abs(one.value - truth) <= one.high - one.low, one
             assert 20 < one.diagnostics["effective_episodes"] < 2000
 
 
-def test_all_estimators_agree_with_the_exact_value_of_a_world():
-    world, discount = TabularMDP.random(0, ends=0.25), 0.9
+def test_all_estimators_agree_with_the_exact_value_of_a_small_mdp():
+    mdp, discount = TabularMDP.random(0, ends=0.25), 0.9
     policy, behaviour = np.tile([0.2, 0.8], (4, 1)), np.tile([0.6, 0.4], (4, 1))
-    data = world.play(behaviour, 4000, 60, seed=1)
-    truth = float(world.start @ world.values(policy, discount))
-    error = abs(truth - world.start @ world.values(behaviour, discount)) / 3
+    data = mdp.play(behaviour, 4000, 60, seed=1)
+    truth = float(mdp.start @ mdp.values(policy, discount))
+    error = abs(truth - mdp.start @ mdp.values(behaviour, discount)) / 3
     visits = dice.DICESettings(updates=1200, members=2, hidden=(32,), batch_size=256, lr=1e-3)
-    report = estimate(TabularPolicy(policy), data, discount=discount, fqe_settings=SMALL, dice_settings=visits)
+    report = estimate(
+        TabularPolicy(policy), data, discount=discount, fqe_settings=SMALL_FQE, dice_settings=visits
+    )
     assert len(report.estimates) == 7
     for one in report.estimates:
         assert one.value == pytest.approx(truth, abs=error), one
 
 
-# A world of continuous actions: which of two controllers is better.
+# Continuous actions: the better of two controllers.
 
 
-def swings(skill: float):
-    """The toy data's controller without its noise; a negative skill pushes the wrong way."""
+def controller(skill: float):
+    """Return the toy data's controller without noise; a negative skill pushes the wrong way."""
 
-    class Still(np.random.Generator):
+    class NoNoise(np.random.Generator):
         def uniform(self, low: float, high: float) -> float:  # type: ignore[override]
             return abs(skill) if low == 0.1 else 0.0
 
         def normal(self) -> float:  # type: ignore[override]
             return 0.0
 
-    act = ToyPendulum().controller(Still(np.random.PCG64(0)))
+    act = ToyPendulum().controller(NoNoise(np.random.PCG64(0)))
     sign = np.sign(skill)
     return lambda obs: np.stack([sign * act(row) for row in obs]).astype(np.float32)
 
 
-def test_fitted_values_tell_a_good_controller_of_the_pendulum_from_a_bad_one(toy: Shards):
-    budget = fqe.FQESettings(updates=1200, members=2, hidden=(64, 64), batch_size=128, lr=2e-3, sync=5)
+def test_fqe_ranks_two_controllers_of_the_pendulum(toy: Shards):
+    settings = fqe.FQESettings(updates=1200, members=2, hidden=(64, 64), batch_size=128, lr=2e-3, sync=5)
     scored, earned = {}, {}
     for skill in (0.8, -0.5):
-        act = swings(skill)
-        report = estimate(act, toy, methods=("fqe",), discount=0.95, fqe_settings=budget)
+        act = controller(skill)
+        report = estimate(act, toy, methods=("fqe",), discount=0.95, fqe_settings=settings)
         scored[skill] = report.estimates[0].value
         episodes = play.evaluate(act, "Pendulum-v1", episodes=5, seed=100)
         earned[skill] = np.mean([episode.ret for episode in episodes])
@@ -114,29 +116,29 @@ def test_fitted_values_tell_a_good_controller_of_the_pendulum_from_a_bad_one(toy
     assert scored[0.8] > scored[-0.5]
 
 
-# What must not be believed.
+# Warnings.
 
 
-def words(report) -> Iterator[str]:
+def messages(report) -> Iterator[str]:
     for one in report.estimates:
-        yield from (doubt.words for doubt in one.doubts)
+        yield from (warning.message for warning in one.warnings)
 
 
 def test_a_policy_unlike_the_behaviour_is_not_trusted():
-    world, behaviour = TabularMDP.random(0, ends=0.0), np.tile([0.9, 0.1], (4, 1))
-    data = world.play(behaviour, 100, 30, seed=0)
+    mdp, behaviour = TabularMDP.random(0, ends=0.0), np.tile([0.9, 0.1], (4, 1))
+    data = mdp.play(behaviour, 100, 30, seed=0)
     report = estimate(TabularPolicy(1 - behaviour), data, methods=("is", "wis"), discount=0.9)
-    assert [one.trust for one in report.estimates] == ["do not trust"] * 2
-    said = " ".join(words(report))
-    assert "effective episodes of 100" in said
-    assert "the weights' mean" in said
-    assert "only recorded steps count: 100% of the episodes were cut off" not in said  # 0.9^30 is little
+    assert [one.trust for one in report.estimates] == ["do not use"] * 2
+    text = " ".join(messages(report))
+    assert "effective episodes of 100" in text
+    assert "the mean weight is" in text
+    assert "only recorded steps count" not in text  # 0.9^30 is small
     near = estimate(TabularPolicy(behaviour), data, methods=("wis",), discount=0.9).estimates[0]
-    assert near.trust == "no objection"
+    assert near.trust == "no warnings"
     assert near.diagnostics["effective_episodes"] == pytest.approx(100)
 
 
-def test_actions_that_nobody_took_nearby_are_seen(toy: Shards):
+def test_actions_without_support_are_found(toy: Shards):
     data = RecordedData.from_shards(toy)
     assert diagnostics.support_share(data, deterministic(lambda obs: data.action[: len(obs)])) < 1
     outside = diagnostics.support_share(data, deterministic(lambda obs: np.full((len(obs), 1), 9.0)))
@@ -144,28 +146,36 @@ def test_actions_that_nobody_took_nearby_are_seen(toy: Shards):
     recorded = diagnostics.support_share(data, deterministic(lambda obs: data.action[order]))
     assert outside == 0
     assert recorded == 1
-    assert diagnostics.EstimateWarning in {type(doubt) for doubt in diagnostics.check_support(outside)}
+    assert diagnostics.EstimateWarning in {type(warning) for warning in diagnostics.check_support(outside)}
 
 
-def test_a_fit_that_still_moves_and_a_value_that_cannot_be_are_told():
+def test_a_fit_that_has_not_converged_and_an_impossible_value_cause_warnings():
     moving = list(diagnostics.check_convergence(np.arange(10.0), 8.9, 9.1, spread=1.0))
     assert moving
     assert moving[0].severe
     assert not list(diagnostics.check_convergence(np.full(10, 3.0), 2.9, 3.1, spread=1.0))
-    assert [doubt.severe for doubt in diagnostics.check_target_updates(99, 0.99)] == [True]
+    assert [warning.severe for warning in diagnostics.check_target_updates(99, 0.99)] == [True]
     assert not [*diagnostics.check_target_updates(100, 0.99), *diagnostics.check_target_updates(1, 1.0)]
     data, _ = bandit()
-    assert "adds up" in next(diagnostics.check_value(41.0, 40, 42, data, 0.9)).words  # 4 / (1 - 0.9) is the most
+    assert (
+        "adds up" in next(diagnostics.check_value(41.0, 40, 42, data, 0.9)).message
+    )  # 4 / (1 - 0.9) is the most
     assert not list(diagnostics.check_value(3.0, 2.9, 3.1, data, 0.9))
 
 
-def test_what_cannot_be_asked_is_named_with_its_reason(toy: Shards):
-    budget = fqe.FQESettings(updates=20, members=2, hidden=(8,))
-    report = estimate(swings(0.5), toy, discount=0.9, fqe_settings=budget, dice_settings=dice.DICESettings(20, 2, (8,)))
+def test_a_method_without_its_requirements_is_skipped_with_the_reason(toy: Shards):
+    settings = fqe.FQESettings(updates=20, members=2, hidden=(8,))
+    report = estimate(
+        controller(0.5),
+        toy,
+        discount=0.9,
+        fqe_settings=settings,
+        dice_settings=dice.DICESettings(20, 2, (8,)),
+    )
     assert [one.method for one in report.estimates] == ["fqe", "dice"]
     assert set(report.skipped) == {"is", "pdis", "wis", "wpdis", "dr"}
     assert "action_logp" in report.skipped["is"]
-    undiscounted = estimate(swings(0.5), toy, methods=("fqe", "dice"), discount=1.0)
+    undiscounted = estimate(controller(0.5), toy, methods=("fqe", "dice"), discount=1.0)
     assert set(undiscounted.skipped) == {"fqe", "dice"}
     with_column = one_step(30)
     known = RecordedData(**{**vars(with_column), "log_prob": np.zeros(30)})
@@ -173,15 +183,15 @@ def test_what_cannot_be_asked_is_named_with_its_reason(toy: Shards):
 
 
 def test_data_that_allow_no_estimate_are_refused():
-    world = TabularMDP.random(0, ends=0.0)
-    one = world.play(np.full((4, 2), 0.5), 1, 5, seed=0)
-    with pytest.raises(UserError, match="one episode"):
+    mdp = TabularMDP.random(0, ends=0.0)
+    one = mdp.play(np.full((4, 2), 0.5), 1, 5, seed=0)
+    with pytest.raises(UserError, match="only one episode"):
         estimate(TabularPolicy(np.full((4, 2), 0.5)), one)
-    two = world.play(np.full((4, 2), 0.5), 2, 5, seed=0)
+    two = mdp.play(np.full((4, 2), 0.5), 2, 5, seed=0)
     two.log_prob[3] = -np.inf
     with pytest.raises(UserError, match="not finite in 1 rows"):
         estimate(TabularPolicy(np.full((4, 2), 0.5)), two)
-    with pytest.raises(UserError, match="discount must lie"):
+    with pytest.raises(UserError, match="out of range"):
         estimate(TabularPolicy(np.full((4, 2), 0.5)), two, discount=1.5)
     with pytest.raises(UnknownName, match="no method 'fqee'") as caught:
         estimate(TabularPolicy(np.full((4, 2), 0.5)), two, methods=["fqee"])
@@ -189,11 +199,11 @@ def test_data_that_allow_no_estimate_are_refused():
 
 
 def test_actions_of_another_shape_are_refused(toy: Shards):
-    with pytest.raises(UserError, match=r"actions have shape \(2,\), recorded ones \(2, 1\)"):
+    with pytest.raises(UserError, match=r"shape \(2,\)(.|\n)*shape \(2, 1\)"):
         estimate(lambda obs: obs[:, 0], toy, methods=("fqe",))
 
 
-def test_the_command_knows_the_same_methods():
+def test_the_command_has_the_same_methods():
     assert NAMES == METHODS
 
 
@@ -210,12 +220,12 @@ def test_a_ranking_by_hand():
         rank([1, 2], [1, 2])
 
 
-def test_the_same_seed_gives_the_same_estimate_and_leaves_the_random_numbers_alone():
+def test_the_same_seed_gives_the_same_estimate_and_keeps_the_random_state():
     data = TabularMDP.random(0).play(np.full((4, 2), 0.5), 30, 5, seed=0)
-    budget = fqe.FQESettings(updates=30, members=2, hidden=(8,))
+    settings = fqe.FQESettings(updates=30, members=2, hidden=(8,))
     before = torch.get_rng_state()
     first, again, other = (
-        fqe.fit(data, TabularPolicy(np.full((4, 2), 0.5)), 0.9, budget, seed).members for seed in (0, 0, 1)
+        fqe.fit(data, TabularPolicy(np.full((4, 2), 0.5)), 0.9, settings, seed).members for seed in (0, 0, 1)
     )
     assert (first == again).all()
     assert (first != other).any()

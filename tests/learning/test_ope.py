@@ -1,6 +1,6 @@
-"""How well estimates from recorded data rank policies, some of them hardly trained, against true returns.
+"""Ranking of policies, some of them barely trained, by estimates from recorded data.
 
-True is the mean return of 20 episodes, undiscounted, as a run's own evaluations are.
+The true return is the mean undiscounted return of 20 episodes, as in a run's own evaluations.
 """
 
 from copy import deepcopy
@@ -14,7 +14,7 @@ from datasets_io.shards.reading import open_shards
 from datasets_io.sources.toy import ToyCartPole, ToyPendulum
 from off2on.algorithms import find_algorithm
 from off2on.ope import dice, estimate, rank
-from off2on.ope.quick import CHEAP
+from off2on.ope.quick import QUICK_FQE
 from off2on.training.evaluate import acting, evaluate
 
 pytestmark = [pytest.mark.learning, pytest.mark.timeout(7200)]
@@ -24,7 +24,7 @@ POLICIES = {
     "toy-cartpole": {"discrete_bc": (30, 500), "dqn": (100, 500, 1500), "discrete_cql": (30, 300, 1500)},
 }
 SOURCES = {"toy-pendulum": ToyPendulum(), "toy-cartpole": ToyCartPole()}
-VISITS = dice.Budget(updates=4_000, members=3, batch_size=256, lr=1e-3)
+SHORT_DICE = dice.DICESettings(updates=4_000, members=3, batch_size=256, lr=1e-3)
 
 
 @pytest.mark.parametrize("name", POLICIES)
@@ -45,11 +45,13 @@ def test_fitted_values_rank_policies(
             act = acting(deepcopy(learner.module["default_policy"].policy).eval())
             episodes = evaluate(act, str(shards.env_id), episodes=20, seed=1000)
             scores.append(float(np.mean([episode.ret for episode in episodes])))
-            report = estimate(act, shards, methods=tuple(estimates), values=CHEAP, visits=VISITS)
-            for one in report.judgements:
+            report = estimate(
+                act, shards, methods=tuple(estimates), fqe_settings=QUICK_FQE, dice_settings=SHORT_DICE
+            )
+            for one in report.estimates:
                 estimates[one.method].append(one.value)
-            said = " · ".join(f"{one.method} {one.value:.1f} ({one.trust})" for one in report.judgements)
-            print(f"{algorithm} after {stop}: {scores[-1]:.1f} · {said}", flush=True)  # noqa: T201
+            line = " · ".join(f"{one.method} {one.value:.1f} ({one.trust})" for one in report.estimates)
+            print(f"{algorithm} after {stop}: {scores[-1]:.1f} · {line}", flush=True)  # noqa: T201
     found = {method: rank(values, scores) for method, values in estimates.items()}
     print(f"{name}: {found}", flush=True)  # noqa: T201
     assert found["fqe"].correlation > 0.5

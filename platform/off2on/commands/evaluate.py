@@ -1,4 +1,4 @@
-"""``off2on eval``: what a run's policy earns in its environment."""
+"""``off2on eval``: evaluate a run's policy in its environment."""
 
 from contextlib import suppress
 from typing import Any
@@ -11,18 +11,30 @@ from off2on.errors import SimulatorError, UnknownName
 
 @click.command("eval")
 @click.argument("run")
-@click.option("--episodes", type=click.IntRange(min=1), default=20, show_default=True)
-@click.option("--checkpoint", type=click.Choice(["handover", "last"]), default="last", show_default=True)
 @click.option(
-    "--seed", type=int, default=0, show_default=True, help="Of the first episode; each has its own."
+    "--episodes", type=click.IntRange(min=1), default=20, show_default=True, help="Number of episodes."
 )
-@click.option("--env", metavar="ID", help="Another environment than the run's.")
-@click.option("--json", "json_", is_flag=True)
+@click.option(
+    "--checkpoint",
+    type=click.Choice(["handover", "last"]),
+    default="last",
+    show_default=True,
+    help="Checkpoint of the run.",
+)
+@click.option(
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Seed of the first episode; each further episode adds 1.",
+)
+@click.option("--env", metavar="ID", help="Environment.  [default: the run's]")
+@click.option("--json", "json_", is_flag=True, help="Print JSON.")
 def evaluate(run: str, episodes: int, checkpoint: str, seed: int, env: str | None, json_: bool) -> None:
-    """Play episodes with a run's deterministic policy.
+    """Evaluate a run's deterministic policy in its environment.
 
-    RUN is a folder, or a name with only one match below ./runs. One line per episode goes to stdout,
-    so that `off2on eval RUN | cut -f2` are the returns.
+    RUN is a folder, or a name with only one match in ./runs. Prints one line per episode on stdout, so that
+    `off2on eval RUN | cut -f2` prints the returns.
     """
     import numpy as np
 
@@ -30,27 +42,29 @@ def evaluate(run: str, episodes: int, checkpoint: str, seed: int, env: str | Non
     from datasets_io.environments import options_for
     from off2on.runs.record import find_run
 
-    folder, about = find_run(run)
-    env = env or about.get("env")
+    folder, metadata = find_run(run)
+    env = env or metadata.get("env")
     if env is None:
         raise SimulatorError(
-            f"{folder} has no simulator to play in.", "Name one.", "--env my_lab.sim:Forklift-v0"
+            f"{folder} has no simulator.", "Expected one with --env.", "--env my_lab.sim:Forklift-v0"
         )
-    # Only now: a mistyped run should be told at once.
+    # Imported late, so that a mistyped run is reported at once.
     from off2on.policy import load_policy
     from off2on.runs.folder import policy_file
-    from off2on.training import evaluate as play
+    from off2on.training import evaluate as evaluation
 
-    policy = play.numpy_policy(load_policy(policy_file(folder, checkpoint)))
-    options = options_for(env, about.get("env"), about.get("env_options") or {})
-    if env != about.get("env"):
-        with suppress(UnknownName):  # what it learned from may be elsewhere
-            shards = open_shards(about["data"]["pinned"])
-            play.check_simulator(env, shards.observation_space, shards.action_space, shards.name, options)
-    played = play.evaluate(policy, env, episodes=episodes, seed=seed, options=options)
-    returns = np.array([episode.ret for episode in played])
-    # Of another environment the references say nothing.
-    reference = about["data"].get("reference") if env == about.get("env") else None
+    policy = evaluation.numpy_policy(load_policy(policy_file(folder, checkpoint)))
+    options = options_for(env, metadata.get("env"), metadata.get("env_options") or {})
+    if env != metadata.get("env"):
+        with suppress(UnknownName):  # the training data may be on another machine
+            shards = open_shards(metadata["data"]["pinned"])
+            evaluation.check_simulator(
+                env, shards.observation_space, shards.action_space, shards.name, options
+            )
+    results = evaluation.evaluate(policy, env, episodes=episodes, seed=seed, options=options)
+    returns = np.array([episode.ret for episode in results])
+    # The reference scores hold for the run's environment only.
+    reference = metadata["data"].get("reference") if env == metadata.get("env") else None
     normalised = None
     if reference is not None:
         low, high = reference
@@ -64,10 +78,10 @@ def evaluate(run: str, episodes: int, checkpoint: str, seed: int, env: str | Non
         "normalised": normalised,
     }
     if json_:
-        print_json(summary | {"episodes": [vars(episode) for episode in played]})
+        print_json(summary | {"episodes": [vars(episode) for episode in results]})
         return
     click.echo("episode\treturn\tlength\tseed")
-    for number, episode in enumerate(played):
+    for number, episode in enumerate(results):
         click.echo(f"{number}\t{episode.ret:.6g}\t{episode.length}\t{episode.seed}")
     scored = "" if normalised is None else f" · {normalised:.1f} normalised"
-    click.echo(f"{summary['mean']:.1f} ± {summary['std']:.1f} over {len(played)} episodes{scored}", err=True)
+    click.echo(f"{summary['mean']:.1f} ± {summary['std']:.1f} over {len(results)} episodes{scored}", err=True)

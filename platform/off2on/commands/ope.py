@@ -1,4 +1,4 @@
-"""``off2on ope``: what a run's policy would earn, from recorded data alone."""
+"""``off2on ope``: estimate the return of a run's policy from recorded data alone."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -11,22 +11,48 @@ from off2on.commands.output import ProgressLine, print_json, print_line, print_t
 from off2on.errors import UnknownName, UserError
 
 METHODS = ("fqe", "is", "pdis", "wis", "wpdis", "dr", "dice")
-QUICK = 4_000
+QUICK_UPDATES = 4_000
 
 
-@click.command(short_help="What a policy would earn, from recorded data alone.")
+@click.command(short_help="Estimate the return of a policy from recorded data alone.")
 @click.argument("runs", nargs=-1, required=True, metavar="RUN …")
 @click.argument("data")
-@click.option("--method", "methods", multiple=True, metavar="NAME", help=f"Of {' '.join(METHODS)}.  [all]")
-@click.option("--checkpoint", type=click.Choice(["handover", "last"]), default="last", show_default=True)
-@click.option("--checkpoints", is_flag=True, help="Both of each run, and how well estimates rank them all.")
-@click.option("--explore", is_flag=True, help="Judge the policy that draws its actions, as when collecting.")
-@click.option("--discount", type=click.FloatRange(0, 1, min_open=True), default=0.99, show_default=True)
-@click.option("--clip", type=click.FloatRange(1), help="The largest weight of importance sampling.")
-@click.option("--updates", type=click.IntRange(100), help="Of the networks of fqe, dr and dice.  [20,000]")
-@click.option("--quick", is_flag=True, help=f"Small networks, {QUICK:,} updates with a larger step.")
-@click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--json", "json_", is_flag=True)
+@click.option(
+    "--method",
+    "methods",
+    multiple=True,
+    metavar="NAME",
+    help=f"Estimator, may be repeated: {' '.join(METHODS)}.  [default: all]",
+)
+@click.option(
+    "--checkpoint",
+    type=click.Choice(["handover", "last"]),
+    default="last",
+    show_default=True,
+    help="Checkpoint of the run.",
+)
+@click.option(
+    "--checkpoints", is_flag=True, help="Evaluate both checkpoints of each run, and rank all policies."
+)
+@click.option("--explore", is_flag=True, help="Evaluate the stochastic policy that collects data.")
+@click.option(
+    "--discount",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.99,
+    show_default=True,
+    help="Discount factor of the return.",
+)
+@click.option("--clip", type=click.FloatRange(1), help="Largest weight of importance sampling.")
+@click.option(
+    "--updates",
+    type=click.IntRange(100),
+    help="Updates of the networks of fqe, dr and dice.  [default: 20,000]",
+)
+@click.option(
+    "--quick", is_flag=True, help=f"Use small networks, {QUICK_UPDATES:,} updates and a larger learning rate."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of all random draws.")
+@click.option("--json", "json_", is_flag=True, help="Print JSON.")
 def ope(
     runs: Sequence[str],
     data: str,
@@ -41,11 +67,12 @@ def ope(
     seed: int,
     json_: bool,
 ) -> None:
-    """Estimate what RUN's policy earns an episode, from the episodes of DATA, and say what to doubt.
+    """Estimate the return per episode of RUN's policy from the episodes of DATA, with warnings.
 
-    The deterministic policy is meant, unless it is to --explore. Rewards are the world's, discounted;
-    is, pdis, wis and wpdis count them as far as they are recorded, fqe, dr and dice without an end.
-    Of three policies or more it says how well each method ranks them, if their runs have true scores.
+    Evaluates the deterministic policy, or the stochastic one with --explore. Returns are discounted sums of
+    the rewards in raw units: is, pdis, wis and wpdis count recorded steps only, fqe, dr and dice estimate
+    the return without a time limit. With three policies or more, and true scores of their runs, it also
+    prints how well each method ranks the policies.
     """
     for method in methods:
         if method not in METHODS:
@@ -56,169 +83,171 @@ def ope(
 
     shards = open_shards(data)
     policies = [policy for run in find_runs(runs) for policy in _policies(run, checkpoint, checkpoints)]
-    for folder, which in policies:
-        _check(folder, which, explore, shards)
+    for folder, stage in policies:
+        _check_policy(folder, stage, explore, shards)
     import torch
 
+    from datasets_io.ray_internals import silence_deprecations
     from off2on import ope as estimators
-    from off2on.ope.recorded import Recorded
+    from off2on.ope.evaluated_policy import load_evaluated_policy
+    from off2on.ope.recorded_data import RecordedData
 
+    silence_deprecations()
     torch.set_num_threads(1)  # the networks are small
-    recorded, budgets = Recorded.of(shards), _budgets(quick, updates)
-    found: list[dict[str, Any]] = []
+    recorded, settings = RecordedData.from_shards(shards), _fit_settings(quick, updates)
+    results: list[dict[str, Any]] = []
     with ProgressLine() as ticker:
-        for folder, which in policies:
-            ticker.show(f"judging {folder} ({which}), {len(found) + 1} of {len(policies)} …")
+        for folder, stage in policies:
+            ticker.show(f"evaluating {folder} ({stage}), {len(results) + 1} of {len(policies)} …")
             report = estimators.estimate(
-                _candidate(folder, which, explore),
+                load_evaluated_policy(folder, stage, explore),
                 recorded,
                 methods=methods or METHODS,
                 discount=discount,
                 clip=clip,
                 seed=seed,
-                **budgets,
+                **settings,
             )
-            found.append(
-                {"run": str(folder), "checkpoint": which, "true": _true(folder, which)} | _plain(report)
+            results.append(
+                {"run": str(folder), "checkpoint": stage, "true": _true_score(folder, stage)}
+                | _as_dict(report)
             )
-    ranks = _ranks(found) if len(found) > 1 else {}
+    ranks = _rankings(results) if len(results) > 1 else {}
     if json_:
-        about = {"data": shards.pinned, "explore": explore, "discount": discount, "seed": seed}
-        print_json(about | {"policies": found, "ranks": ranks})
+        arguments = {"data": shards.pinned, "explore": explore, "discount": discount, "seed": seed}
+        print_json(arguments | {"policies": results, "ranks": ranks})
     else:
         print_line("data", f"{shards.name} · {shards.episodes:,} episodes · {shards.rows:,} steps")
-        print_line("return", f"discounted by {discount:g}, in the units of the rewards; with 95 % intervals")
-        for one in found:
-            _print(one, explore)
+        print_line("return", f"discounted by {discount:g}, in raw units of the reward; 95 % intervals")
+        for result in results:
+            _print_policy(result, explore)
         for row in _ranking_lines(ranks):
             print_line(*row)
-    if not any(one["estimates"] for one in found):
-        click.echo("nothing could be estimated", err=True)
+    if not any(result["estimates"] for result in results):
+        click.echo("no estimate: all methods were skipped", err=True)
         raise click.exceptions.Exit(1)
 
 
-def _policies(folder: Path, checkpoint: str, every: bool) -> Iterator[tuple[Path, str]]:
-    """The policies of a run that are meant: `handover`, `last` or both, once if they are the same."""
+def _policies(folder: Path, checkpoint: str, both: bool) -> Iterator[tuple[Path, str]]:
+    """Yield the requested policies of a run; a run without an online phase has only `last`."""
     from off2on.runs.record import NoEvaluationError, load_run
 
-    if not every:
+    if not both:
         yield folder, checkpoint
         return
     try:
         went_online = load_run(folder).curve.went_online
     except NoEvaluationError:
         went_online = False
-    yield from ((folder, which) for which in (("handover", "last") if went_online else ("last",)))
+    yield from ((folder, stage) for stage in (("handover", "last") if went_online else ("last",)))
 
 
-def _check(folder: Path, which: str, explore: bool, shards: Any) -> None:
-    """That the policy was kept, and takes the data's observations to their actions."""
+def _check_policy(folder: Path, stage: str, explore: bool, shards: Any) -> None:
+    """Check that the policy's file exists and that its observations and actions are those of the data."""
     from datasets_io.shards.reading import open_shards
     from off2on.runs.folder import policy_file
     from off2on.runs.record import read_metadata
 
-    policy_file(folder, which, explore)
-    theirs = open_shards(read_metadata(folder)["data"]["pinned"])
-    for what in ("observation_space", "action_space"):
-        ours, its = getattr(shards, what), getattr(theirs, what)
-        same = ours.shape == its.shape if what == "observation_space" else ours == its
+    policy_file(folder, stage, explore)
+    training_data = open_shards(read_metadata(folder)["data"]["pinned"])
+    for name in ("observation_space", "action_space"):
+        space, expected = getattr(shards, name), getattr(training_data, name)
+        same = space.shape == expected.shape if name == "observation_space" else space == expected
         if not same:
             raise UserError(
-                f"the {what.replace('_', ' ')} of {shards.name} is {ours}, that of {folder} {its}.",
-                "The data must be of the world that the policy acts in.",
+                f"the {name.replace('_', ' ')} of {shards.name} is {space}.",
+                f"The policy of {folder} has {expected}: the data must be from the policy's environment.",
             )
 
 
-def _budgets(quick: bool, updates: int | None) -> dict[str, Any]:
-    """How long FQE and DICE are fitted."""
+def _fit_settings(quick: bool, updates: int | None) -> dict[str, Any]:
+    """Return the settings of FQE and DICE for the options."""
     from dataclasses import replace
 
-    from off2on.ope import dice, fqe
-    from off2on.ope.quick import CHEAP
+    from off2on.ope.dice import DICESettings
+    from off2on.ope.fqe import FQESettings
+    from off2on.ope.quick import QUICK_FQE
 
-    values, visits = fqe.Budget(), dice.Budget()
+    fqe, dice = FQESettings(), DICESettings()
     if quick:
-        values, visits = (
-            CHEAP,
-            dice.Budget(updates=QUICK, members=3, hidden=(64, 64), batch_size=256, lr=1e-3),
-        )
+        fqe = QUICK_FQE
+        dice = DICESettings(updates=QUICK_UPDATES, members=3, hidden=(64, 64), batch_size=256, lr=1e-3)
     if updates is not None:
-        values, visits = replace(values, updates=updates), replace(visits, updates=updates)
-    return {"values": values, "visits": visits}
+        fqe, dice = replace(fqe, updates=updates), replace(dice, updates=updates)
+    return {"fqe_settings": fqe, "dice_settings": dice}
 
 
-def _candidate(folder: Path, which: str, explore: bool) -> Any:
-    from datasets_io.ray_internals import silence_deprecations
-    from off2on.ope.candidates import candidate_of
-
-    silence_deprecations()
-    return candidate_of(folder, which, explore)
-
-
-def _true(folder: Path, which: str) -> float | None:
-    """The mean return, undiscounted, of the run's own evaluation of a policy; None if it had no simulator."""
+def _true_score(folder: Path, stage: str) -> float | None:
+    """Return the mean undiscounted return in the run's own evaluation; None if it had no simulator."""
     from off2on.runs.record import NoEvaluationError, load_run
 
     try:
         curve = load_run(folder).curve
     except NoEvaluationError:
         return None
-    return curve.handover if which == "handover" else float(curve.scores[-1])
+    return curve.handover if stage == "handover" else float(curve.scores[-1])
 
 
-def _plain(report: Any) -> dict[str, Any]:
-    judgements = [asdict(one) | {"trust": one.trust} for one in report.judgements]
-    return {"recorded": report.recorded, "estimates": judgements, "left_out": report.left_out}
+def _as_dict(report: Any) -> dict[str, Any]:
+    estimates = [asdict(estimate) | {"trust": estimate.trust} for estimate in report.estimates]
+    return {"recorded": report.recorded, "estimates": estimates, "skipped": report.skipped}
 
 
-def _ranks(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """How well each method that judged all policies ranks them."""
-    from off2on.ope.ranking import FEWEST, rank
+def _rankings(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Rank the policies by each method that has an estimate of all of them."""
+    from off2on.ope.ranking import MIN_POLICIES, rank
 
-    if len(found) < FEWEST:
-        return {"why_not": f"{len(found)} policies are too few to rank: at least {FEWEST}"}
-    if unknown := [one["run"] for one in found if one["true"] is None]:
-        return {"why_not": f"no true score is known of {unknown[0]}"}
-    scores = [one["true"] for one in found]
+    if len(results) < MIN_POLICIES:
+        return {"reason": f"{len(results)} policies are too few to rank, expected at least {MIN_POLICIES}"}
+    if unknown := [result["run"] for result in results if result["true"] is None]:
+        return {"reason": f"{unknown[0]} has no true score"}
+    scores = [result["true"] for result in results]
     return {
-        first["method"]: asdict(rank([one["estimates"][index]["value"] for one in found], scores))
-        for index, first in enumerate(found[0]["estimates"])
-        if all(len(one["estimates"]) == len(found[0]["estimates"]) for one in found)
+        first["method"]: asdict(rank([result["estimates"][index]["value"] for result in results], scores))
+        for index, first in enumerate(results[0]["estimates"])
+        if all(len(result["estimates"]) == len(results[0]["estimates"]) for result in results)
     }
 
 
-def _print(one: dict[str, Any], explore: bool) -> None:
+def _print_policy(result: dict[str, Any], explore: bool) -> None:
     from off2on.runs.numbers import points
 
     click.echo()
-    played = "of the deterministic policy, undiscounted" if explore else "undiscounted"
-    true = "" if one["true"] is None else f" · its run's own score {points(one['true'])}, {played}"
-    print_line("policy", f"{one['run']} ({one['checkpoint']}{', exploring' if explore else ''}){true}")
-    rows: list[tuple[str, ...]] = [("method", "estimate", "interval", "counts", "trust")]
-    rows.append(("(data)", *_numbers(one["recorded"]), "as far as recorded", ""))
-    for made in one["estimates"]:
-        numbers = _numbers((made["value"], made["low"], made["high"]))
-        rows.append((made["method"], *numbers, made["counts"], made["trust"]))
+    kind = "deterministic policy, undiscounted" if explore else "undiscounted"
+    true = (
+        "" if result["true"] is None else f" · score in the run's evaluation {points(result['true'])}, {kind}"
+    )
+    stage = f"{result['checkpoint']}{', stochastic' if explore else ''}"
+    print_line("policy", f"{result['run']} ({stage}){true}")
+    rows: list[tuple[str, ...]] = [("method", "estimate", "interval", "return over", "trust")]
+    rows.append(("(data)", *_numbers(result["recorded"]), "recorded steps", ""))
+    for estimate in result["estimates"]:
+        numbers = _numbers((estimate["value"], estimate["low"], estimate["high"]))
+        rows.append((estimate["method"], *numbers, estimate["horizon"], estimate["trust"]))
     print_table(rows, right=(1, 2))
-    said = [(made["method"], doubt["words"]) for made in one["estimates"] for doubt in made["doubts"]]
-    for why in dict.fromkeys(one["left_out"].values()):
-        without = [method for method, reason in one["left_out"].items() if reason == why]
-        said.append((" ".join(without), f"left out: {why}"))
-    if said:
-        print_wrapped_table([(f"{method}:", f"{words}.") for method, words in said])
+    notes = [
+        (estimate["method"], warning["message"])
+        for estimate in result["estimates"]
+        for warning in estimate["warnings"]
+    ]
+    for reason in dict.fromkeys(result["skipped"].values()):
+        methods = [method for method, other in result["skipped"].items() if other == reason]
+        notes.append((" ".join(methods), f"skipped: {reason}"))
+    if notes:
+        print_wrapped_table([(f"{method}:", f"{message}.") for method, message in notes])
 
 
-def _numbers(estimate: Sequence[float]) -> tuple[str, str]:
+def _numbers(value_interval: Sequence[float]) -> tuple[str, str]:
     from off2on.runs.numbers import points
 
-    value, low, high = estimate
+    value, low, high = value_interval
     return points(value), f"[{points(low)}, {points(high)}]"
 
 
 def _ranking_lines(ranks: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    if "why_not" in ranks:
-        yield "ranking", ranks["why_not"]
+    if "reason" in ranks:
+        yield "ranking", ranks["reason"]
         return
-    for method, one in ranks.items():
-        regret = " · ".join(f"regret@{k} {value:.2f}" for k, value in one["regret"].items())
-        yield "ranking", f"{method}: rank correlation {one['correlation']:+.2f} · {regret}"
+    for method, ranking in ranks.items():
+        regret = " · ".join(f"regret@{k} {value:.2f}" for k, value in ranking["regret"].items())
+        yield "ranking", f"{method}: rank correlation {ranking['correlation']:+.2f} · {regret}"

@@ -1,17 +1,19 @@
-"""Importance sampling: recorded returns, each weighed by how much likelier the policy makes its actions.
+"""Importance sampling: recorded returns, weighted by the probability ratio of the policy and the behaviour.
 
 Paper: Precup, Sutton & Singh, "Eligibility Traces for Off-Policy Policy Evaluation", ICML 2000; the weighted
-one of single steps as in Thomas, "Safe Reinforcement Learning", 2015, section 3. With the ratio of an action
-rho_t = pi(a_t|s_t) / b(a_t|s_t), its product w_t = rho_0 … rho_t, and n episodes:
+estimator of single steps as in Thomas, "Safe Reinforcement Learning", 2015, section 3. With the ratio of an
+action rho_t = pi(a_t|s_t) / b(a_t|s_t), its product w_t = rho_0 … rho_t, and n episodes:
 
     IS     J = 1/n sum_i w_T^i sum_t gamma^t r_t^i            unbiased
-    PDIS   J = 1/n sum_i sum_t gamma^t w_t^i r_t^i            unbiased, varies less
-    WIS    J = sum_i w_T^i sum_t gamma^t r_t^i / sum_i w_T^i  biased, consistent; never beyond the returns
+    PDIS   J = 1/n sum_i sum_t gamma^t w_t^i r_t^i            unbiased, lower variance
+    WIS    J = sum_i w_T^i sum_t gamma^t r_t^i / sum_i w_T^i  biased, consistent; within the range of returns
     WPDIS  J = sum_t gamma^t sum_i w_t^i r_t^i / sum_i w_t^i  the same, of single steps
 
-After its end an episode keeps its weight and earns nothing. `clip` bounds every w_t from above, which lowers
-the variance and, where rewards are positive, the estimate. J is the discounted return as far as it is
-recorded.
+After its end an episode keeps its weight and has no reward. `clip` bounds every w_t from above, which lowers
+the variance and, where rewards are positive, the estimate. J is the discounted return over recorded steps.
+
+Intervals are percentiles of a bootstrap over episodes. A resample is a row of counts, so that an estimate of
+all resamples is one matrix product; `scipy.stats.bootstrap` would copy the [E, T] weights for each resample.
 
 Shapes: ``E`` episodes, ``T`` steps of the longest, ``R`` resamples; everything float64.
 """
@@ -20,44 +22,44 @@ from typing import Literal
 
 import numpy as np
 
-from off2on.ope.recorded import Array, Recorded
+from off2on.ope.recorded_data import Array, RecordedData
 
 Kind = Literal["is", "pdis", "wis", "wpdis"]
 KINDS: tuple[Kind, ...] = ("is", "pdis", "wis", "wpdis")
-LARGEST = 600.0
-"""Of the logarithm of a weight: more cannot be summed."""
+MAX_LOG_WEIGHT = 600.0
+"""Largest logarithm of a weight; the sum of larger weights overflows."""
 
 
-def weights(log_ratio: Array, data: Recorded, clip: float | None = None) -> Array:
-    """The products w_t of every episode [E, T]; after an episode's end its last one.
+def weights(log_ratio: Array, data: RecordedData, clip: float | None = None) -> Array:
+    """Compute the products w_t of every episode [E, T]; the last one repeats after the end of an episode.
 
     Args:
         log_ratio: log rho of every recorded action [N].
-        data: What was recorded.
-        clip: The largest w_t; None: no bound.
+        data: Recorded data.
+        clip: Largest w_t; None: no bound.
     """
-    most = LARGEST if clip is None else np.log(clip)
-    with np.errstate(invalid="ignore"):  # minus infinity stays so, whatever follows
+    max_log = MAX_LOG_WEIGHT if clip is None else np.log(clip)
+    with np.errstate(invalid="ignore"):  # a sum with minus infinity stays minus infinity
         log_weight = np.cumsum(data.padded(log_ratio), axis=1)
-    return np.asarray(np.exp(np.minimum(log_weight, most)))
+    return np.asarray(np.exp(np.minimum(log_weight, max_log)))
 
 
-def rewards(data: Recorded, discount: float) -> Array:
-    """gamma^t r_t [E, T], nothing after an episode's end."""
+def rewards(data: RecordedData, discount: float) -> Array:
+    """Compute gamma^t r_t [E, T], 0 after the end of an episode."""
     return data.padded(discount ** data.step.astype(np.float64) * data.reward)
 
 
 def estimate(kind: Kind, weight: Array, reward: Array, counts: Array | None = None) -> Array:
-    """One estimate for each way in which the episodes are counted.
+    """Compute one estimate for each resample of the episodes.
 
     Args:
-        kind: Which estimator.
+        kind: Kind of estimator.
         weight: w_t [E, T].
         reward: gamma^t r_t [E, T].
-        counts: How often each episode counts [R, E]; None: once.
+        counts: Number of times that each episode is in each resample [R, E]; None: each episode once.
 
     Returns:
-        [R], or [1]; not a number where no counted episode has a weight.
+        Estimates [R], or [1]; NaN where the weights of a resample add up to 0.
     """
     counts = np.ones((1, len(weight))) if counts is None else counts
     total = counts.sum(1)
@@ -73,22 +75,22 @@ def estimate(kind: Kind, weight: Array, reward: Array, counts: Array | None = No
                 return np.asarray(((counts @ (weight * reward)) / (counts @ weight)).sum(1))
 
 
-def resampled(episodes: int, resamples: int, seed: int) -> Array:
-    """How often each of the episodes was drawn, with replacement, in each resample [R, E]."""
+def resample_counts(episodes: int, resamples: int, seed: int) -> Array:
+    """Draw episodes with replacement; return how often each episode is in each resample [R, E]."""
     rng = np.random.default_rng(seed)
     return rng.multinomial(episodes, np.full(episodes, 1 / episodes), size=resamples).astype(np.float64)
 
 
-def percentiles(values: Array) -> tuple[float, float]:
-    """The ends of a 95 % bootstrap interval from the estimates of the resamples [R]."""
-    known = values[np.isfinite(values)]
-    if not len(known):
+def percentile_interval(values: Array) -> tuple[float, float]:
+    """Return the ends of the 95 % bootstrap interval from the estimates of the resamples [R]."""
+    finite = values[np.isfinite(values)]
+    if not len(finite):
         return float("nan"), float("nan")
-    low, high = np.percentile(known, (2.5, 97.5))
+    low, high = np.percentile(finite, (2.5, 97.5))
     return float(low), float(high)
 
 
-def effective(weight: Array) -> float:
-    """The effective sample size of weights [E]: (sum w)^2 / sum w^2, from 1 to E; 0 if all are 0."""
+def effective_sample_size(weight: Array) -> float:
+    """Compute the effective sample size of weights [E]: (sum w)^2 / sum w^2, from 1 to E; 0 if all are 0."""
     largest = weight.max()
     return float((weight / largest).sum() ** 2 / np.square(weight / largest).sum()) if largest > 0 else 0.0

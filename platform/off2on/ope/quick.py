@@ -1,40 +1,40 @@
-"""A cheap estimate with one call, for a search that has no simulator to score its policies in."""
+"""A quick estimate with one call, for a search that has no simulator to score policies in."""
 
 from pathlib import Path
 
 from datasets_io import Shards, open_shards
 from off2on.ope import fqe
-from off2on.ope.candidates import Candidate, candidate_of
-from off2on.ope.recorded import Recorded
+from off2on.ope.evaluated_policy import EvaluatedPolicy, load_evaluated_policy
+from off2on.ope.recorded_data import RecordedData
 
-CHEAP = fqe.Budget(updates=4_000, members=3, hidden=(64, 64), lr=1e-3, sync=10)
-"""Some ten seconds of one core: a larger step and a target that follows sooner than those of the papers."""
+QUICK_FQE = fqe.FQESettings(updates=4_000, members=3, hidden=(64, 64), lr=1e-3, sync=10)
+"""About ten seconds on one core: a larger learning rate and more frequent target updates than the papers'."""
 
 
 def fqe_score(
-    policy: Candidate | Path | str,
+    policy: EvaluatedPolicy | Path | str,
     shards: Shards | str,
     *,
     checkpoint: str = "last",
     discount: float = 0.99,
-    budget: fqe.Budget = CHEAP,
+    settings: fqe.FQESettings = QUICK_FQE,
     seed: int = 0,
 ) -> tuple[float, float, float]:
-    """What a policy earns, from the data alone, by FQE.
+    """Estimate the return of a policy by FQE, from the data alone.
 
     Args:
-        policy: A run's folder, whose deterministic policy is meant, or anything that acts.
-        shards: The data, or their name.
-        checkpoint: Of a run: `handover` or `last`.
-        discount: Gamma, the same for all that are compared, whatever they were trained with.
-        budget: Of the fit.
-        seed: Of all draws.
+        policy: Folder of a run, for its deterministic policy, or an `EvaluatedPolicy`.
+        shards: The data set, or its name.
+        checkpoint: Checkpoint of a run: `handover` or `last`.
+        discount: Gamma, the same for all policies that are compared, whatever they were trained with.
+        settings: Settings of the fit.
+        seed: Seed of all random draws.
 
     Returns:
-        The expected discounted return from the start of an episode, without an end by a time limit, in the
-        world's units; and its 95 % interval.
+        The expected discounted return from the start of an episode, in raw units of the reward, without an
+        end by a time limit; then the ends of its 95 % interval.
     """
-    data = Recorded.of(open_shards(shards) if isinstance(shards, str) else shards)
-    judged = candidate_of(Path(policy), checkpoint) if isinstance(policy, str | Path) else policy
-    fitted = fqe.fit(data, judged, discount, budget, seed)
+    data = RecordedData.from_shards(open_shards(shards) if isinstance(shards, str) else shards)
+    evaluated = load_evaluated_policy(Path(policy), checkpoint) if isinstance(policy, str | Path) else policy
+    fitted = fqe.fit(data, evaluated, discount, settings, seed)
     return fqe.interval(fitted.members)

@@ -1,4 +1,4 @@
-"""How well estimates choose among policies: rank correlation with true scores, and the regret of the choice.
+"""Measures of how well estimates rank policies: rank correlation with true scores, and regret.
 
 Paper: Fu et al., "Benchmarks for Deep Off-Policy Evaluation", ICLR 2021, arXiv:2103.16596, section 3. With
 true scores V_i and the k policies of the highest estimates:
@@ -16,19 +16,19 @@ from scipy.stats import spearmanr
 
 from off2on.errors import UserError
 
-KS = (1, 3, 5)
-FEWEST = 3
-"""Policies of which a correlation says anything."""
+TOP_K = (1, 3, 5)
+MIN_POLICIES = 3
+"""Smallest number of policies for which a rank correlation is meaningful."""
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """How well the estimates of some policies rank them.
+    """Agreement between estimates and true scores of some policies.
 
     Attributes:
-        policies: Their number.
-        correlation: From -1 to 1; not a number if all estimates or all scores are the same.
-        regret: At each k below the number of policies.
+        policies: Number of policies.
+        correlation: Spearman's, from -1 to 1; NaN if all estimates or all scores are equal.
+        regret: Normalised regret at each k below the number of policies.
     """
 
     policies: int
@@ -36,23 +36,25 @@ class Ranking:
     regret: dict[int, float]
 
 
-def rank(estimates: npt.ArrayLike, scores: npt.ArrayLike, ks: Sequence[int] = KS) -> Ranking:
+def rank(estimates: npt.ArrayLike, scores: npt.ArrayLike, ks: Sequence[int] = TOP_K) -> Ranking:
     """Compare estimates with true scores.
 
     Args:
-        estimates: Of each policy [n].
-        scores: What it really earns [n].
-        ks: How many of the highest estimates may be tried.
+        estimates: Estimate for each policy [n].
+        scores: True score of each policy [n].
+        ks: Numbers of policies with the highest estimates that are tried.
 
     Raises:
         UserError: There are fewer than three policies.
     """
-    said, true = np.asarray(estimates, np.float64), np.asarray(scores, np.float64)
-    if len(said) < FEWEST:
-        raise UserError(f"{len(said)} policies cannot be ranked.", f"At least {FEWEST}.")
-    varies = np.ptp(said) > 0 and np.ptp(true) > 0
-    correlation = float(spearmanr(said, true).statistic) if varies else float("nan")
-    best = np.argsort(-said, kind="stable")
+    estimated, true = np.asarray(estimates, np.float64), np.asarray(scores, np.float64)
+    if len(estimated) < MIN_POLICIES:
+        raise UserError(
+            f"{len(estimated)} policies are too few for a ranking.", f"Expected at least {MIN_POLICIES}."
+        )
+    varies = np.ptp(estimated) > 0 and np.ptp(true) > 0
+    correlation = float(spearmanr(estimated, true).statistic) if varies else float("nan")
+    best = np.argsort(-estimated, kind="stable")
     spread = float(np.ptp(true)) or 1.0
-    regret = {k: float(true.max() - true[best[:k]].max()) / spread for k in ks if k < len(said)}
-    return Ranking(len(said), correlation, regret)
+    regret = {k: float(true.max() - true[best[:k]].max()) / spread for k in ks if k < len(estimated)}
+    return Ranking(len(estimated), correlation, regret)
