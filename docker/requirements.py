@@ -1,7 +1,7 @@
-"""What a project depends on, without the project: ``requirements.py pyproject.toml EXTRA,EXTRA``.
+"""Print the dependencies of a project: ``requirements.py pyproject.toml EXTRA,EXTRA``.
 
 pip can install dependencies only together with the project, whose code changes with every commit.
-Prints one requirement a line: to build it, to run it, and for the extras.
+The output has one requirement per line: those of the build, of the package, and of the extras.
 """
 
 import sys
@@ -10,13 +10,13 @@ from pathlib import Path
 
 
 def main(file: str, extras: str) -> None:
-    """Print them."""
-    stated = tomllib.loads(Path(file).read_text())
-    project = stated["project"]
-    wanted = [*stated["build-system"]["requires"], *project["dependencies"]]
+    """Print the requirements of a pyproject file and some of its extras, separated by commas."""
+    document = tomllib.loads(Path(file).read_text())
+    project = document["project"]
+    requirements = [*document["build-system"]["requires"], *project["dependencies"]]
     for extra in filter(None, extras.split(",")):
-        wanted += project["optional-dependencies"][extra]
-    sys.stdout.write("\n".join(wanted) + "\n")
+        requirements += project["optional-dependencies"][extra]
+    sys.stdout.write("\n".join(requirements) + "\n")
 
 
 main(*sys.argv[1:])
