@@ -43,7 +43,7 @@ class Verbs(click.Group):
 )
 @click.version_option(__version__, message="off2on %(version)s")
 def off2on() -> None:
-    """Learn policies from recorded data, then improve them online in the environment."""
+    """Train policies on recorded data, then improve them in the environment."""
 
 
 for verb in (data, algos, strategies, plan, train, tune, evaluate, ope, compare, report, serve, doctor):
@@ -113,7 +113,7 @@ def _help_page(error: UserError, arguments: Sequence[str]) -> str:
         is_algorithm = rest[0] in CATALOGUE or ":" in rest[0]  # or it is the run of --from
         return _line(["algos", *rest[:1]] if is_algorithm else ["algos"])
     if isinstance(error, RecipeError):
-        return _line(["algos", "iql"])  # one whose names agree, and its file
+        return _line(["algos", "iql"])  # an example whose objectives and losses have matching names
     if verb == "data" and rest and rest[0] in data.commands:
         return _line([verb, rest[0], "-h"])
     return _line([verb, "-h"] if verb in off2on.commands else ["-h"])

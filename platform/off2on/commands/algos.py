@@ -130,9 +130,9 @@ def _fidelity(name: str) -> list[dict[str, str]]:
 
 def _augmentations(kind: Any) -> list[dict[str, Any]]:
     """Return the augmentations that fit an algorithm."""
-    from off2on.replay.augmentation.catalogue import CATALOGUE, find_augmentation, incompatibility
+    from off2on.replay.augmentation.catalogue import CATALOGUE, incompatibility, parse_entry
 
-    found = [(name, summary, find_augmentation(name)[0]) for name, (_, summary) in CATALOGUE.items()]
+    found = [(name, summary, parse_entry(name)[0]) for name, (_, summary) in CATALOGUE.items()]
     return [
         {
             "name": name,

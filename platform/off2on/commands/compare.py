@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from off2on.commands.cells import Comparison, read
+from off2on.commands.comparison_file import Comparison, read
 from off2on.commands.output import ProgressLine, print_line
 from off2on.errors import LearnerDied, UserError
 
@@ -112,10 +112,10 @@ def _runs(comparison: Comparison, refused: dict[tuple[str, str], str], queue: in
                 None,
                 *(variant for variant in comparison.variants if (handover, variant) not in refused),
             ):
-                told = _run(comparison, handover, variant, seed)
-                failed += told.startswith("failed")
-                if told:
-                    click.echo(told + left(), terminal)
+                message = _run(comparison, handover, variant, seed)
+                failed += message.startswith("failed")
+                if message:
+                    click.echo(message + left(), terminal)
     return failed
 
 

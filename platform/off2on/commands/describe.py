@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from datasets_io.scores import key_of, mean_normalised, reference, standing
+from datasets_io.scores import key_of, mean_normalised, reference, reference_status
 from off2on.commands.output import format_size, plural, print_json, print_line, print_table
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def stored(manifest: "Manifest") -> str:
 def scale(manifest: "Manifest") -> str:
     """Describe the reference returns of scores 0 and 100, or the reason why there are none."""
     key = key_of(manifest)
-    pair, (kind, why) = reference(key), standing(key)
+    pair, (kind, why) = reference(key), reference_status(key)
     if pair is None:
         return f"none: {why}"
     note = f"; {why}" if kind == "convention" else ""

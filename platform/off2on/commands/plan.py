@@ -17,7 +17,7 @@ OPTIONS = (
 )
 
 
-@click.command(short_help="Estimate memory, transfers, machines and time of a run; starts no run.")
+@click.command(short_help="Estimate memory, transfers, machines and time of a run.")
 @click.argument("words", nargs=-1, metavar="ALGO DATA [NAME=VALUE …]")
 @run_options(*OPTIONS)
 @click.option("--json", "json_", is_flag=True, help="Print the estimate as JSON, in bytes and seconds.")

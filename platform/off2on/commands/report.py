@@ -1,4 +1,4 @@
-"""``off2on report``: run folders in, one HTML page out."""
+"""``off2on report``: write the report of runs as one HTML page."""
 
 from pathlib import Path
 
@@ -10,10 +10,10 @@ from off2on.commands.output import plural
 @click.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN…")
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="The page, or a folder for it.  [beside the runs]"
+    "--out", type=click.Path(path_type=Path), help="Path of the page, or a folder for it.  [beside the runs]"
 )
 def report(runs: tuple[str, ...], out: Path | None) -> None:
-    """One HTML file and its figures, from one run or several.
+    """Write one HTML file with figures, from one run or several.
 
     RUN is a folder, a glob, a folder of runs, or a name with only one match below ./runs.
     """

@@ -13,7 +13,7 @@ from off2on.commands.output import print_json, print_table, print_wrapped_table
 HEAD = ("default", "range", "search", "meaning")
 
 
-@click.command(short_help="List fine-tuning strategies and online settings, or describe one strategy.")
+@click.command(short_help="List fine-tuning strategies and online settings.")
 @click.argument("name", required=False)
 @click.option("--json", "json_", is_flag=True)
 def strategies(name: str | None, json_: bool) -> None:

@@ -52,8 +52,11 @@ def tune(
     from off2on.search.reading import read
     from off2on.training.process import cluster_address
 
-    said = split(words)
-    given = {name: LocatedValue(str(v), said.origins[name], f"{name}={v}") for name, v in said.values.items()}
+    arguments = split(words)
+    given = {
+        name: LocatedValue(str(v), arguments.origins[name], f"{name}={v}")
+        for name, v in arguments.values.items()
+    }
     if track:
         given["track"] = LocatedValue(",".join(track), COMMAND_LINE, f"--track {track[0]}")
     with ProgressLine() as ticker:
@@ -76,8 +79,8 @@ def tune(
 
     with joined_cluster(search, jobs, lambda text: click.echo(text, err=not dry_run), 60.0 * wait):
         if dry_run:
-            told = f"the checks passed; nothing was started. The search has {runs} runs in {search.place}"
-            click.echo(told, err=True)
+            message = f"the checks passed; nothing was started. The search has {runs} runs in {search.place}"
+            click.echo(message, err=True)
             return
         from off2on.search.run import run
 
@@ -105,10 +108,10 @@ def _report(search: "Search") -> None:
     print_line("report", str(page))
 
 
-def _rows(told: dict[str, Any]) -> list[tuple[str, str, str]]:
+def _rows(message: dict[str, Any]) -> list[tuple[str, str, str]]:
     """Return a table of the keys of a search with values and origins."""
     rows = [("key", "value", "origin")]
-    for name, each in told.items():
+    for name, each in message.items():
         if name in ("with", "search"):
             rows += [(f"{name}.{key}", _words(one["value"]), one["origin"]) for key, one in each.items()]
         elif name != "file":

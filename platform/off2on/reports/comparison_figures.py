@@ -1,4 +1,4 @@
-"""The figures of a comparison; colours and habits are those of `figures`."""
+"""The figures of a comparison, in the style of `figures`."""
 
 from collections.abc import Mapping, Sequence
 
@@ -19,16 +19,16 @@ STYLES = (
     (0, (9, 3)),
     (0, (4, 1, 1, 1, 1, 1)),
 )
-"""Dashes that tell lines apart without colours."""
+"""Dashes that distinguish lines without colours."""
 
 
 def bars(groups: Sequence[Group]) -> Figure:
-    """Final scores with their intervals beside the drops."""
+    """Draw final scores with their intervals beside the drops."""
     return comparison([Bars(group.name, group.final, group.drop) for group in groups])
 
 
 def courses(groups: Sequence[Group], data_return: float | None) -> Figure:
-    """The interquartile mean over the seeds of each group, against environment steps."""
+    """Draw the IQM over the seeds of each group against environment steps."""
     figure = Figure(figsize=(WIDE[0], WIDE[1] + 0.4))
     axes = figure.add_axes((0.09, 0.16, 0.66, 0.8))
     clean(axes)
@@ -52,7 +52,7 @@ def courses(groups: Sequence[Group], data_return: float | None) -> Figure:
 
 
 def profiles(gains: Mapping[str, FloatArray]) -> Figure:
-    """For each way, the share of its runs whose gain is above a level."""
+    """Draw for each strategy the share of its runs with a gain above each level."""
     figure = Figure(figsize=WIDE)
     axes = figure.add_axes((0.09, 0.18, 0.66, 0.78))
     clean(axes)

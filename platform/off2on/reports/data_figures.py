@@ -1,4 +1,4 @@
-"""Pictures of a data set, each a function from plain arrays to a matplotlib `Figure`.
+"""The figures of a data set, each a function from arrays to a matplotlib `Figure`.
 
 Colours as in `figures`: blue is what is there, orange what should not be, and time runs from dark to light,
 which a grey screen shows as well.
@@ -18,13 +18,13 @@ from off2on.reports.figures import BLUE, GREY, INK, ORANGE, TEXT, WIDE, clean, c
 from off2on.runs.numbers import points
 
 COLUMNS = 24
-"""Small histograms on one figure at most."""
+"""Most histograms in one figure."""
 TIME = "cividis"
-"""Colours of time, from dark to light, of equal steps for colour-blind eyes and in grey."""
+"""Colours of time from dark to light, with equal steps also in grey and for colour-blind readers."""
 
 
 def returns(values: Array) -> Figure:
-    """How returns are spread: a histogram, with median and quartiles as lines.
+    """Draw a histogram of the returns, with median and quartiles as lines.
 
     Args:
         values: Return of each episode [E].
@@ -39,7 +39,7 @@ def returns(values: Array) -> Figure:
 
 
 def returns_over_time(values: Array, terminated: Array) -> Figure:
-    """Return of each episode in the order of the data, and their running mean.
+    """Draw the return of each episode in the order of the data, and their running mean.
 
     Args:
         values: [E].
@@ -61,7 +61,7 @@ def returns_over_time(values: Array, terminated: Array) -> Figure:
 
 
 def lengths(values: Array, terminated: Array, limit: int | None = None) -> Figure:
-    """How long episodes are, and how they end: by the task (full) or cut off (hatched).
+    """Draw the lengths of episodes by their ends: terminated (full) or truncated (hatched).
 
     Args:
         values: Steps of each episode [E].
@@ -89,7 +89,7 @@ def lengths(values: Array, terminated: Array, limit: int | None = None) -> Figur
 
 
 def rewards_over_time(row: Array, rewards: Array, rows: int) -> Figure:
-    """Rewards of a sample of the rows in the order of the data, and their mean.
+    """Draw rewards of sampled rows in the order of the data, and their running mean.
 
     Args:
         row: Where in the data [n].
@@ -107,7 +107,7 @@ def rewards_over_time(row: Array, rewards: Array, rows: int) -> Figure:
 
 
 def coverage(points_2d: Array, time: Array, explained: Sequence[float], other: Array | None = None) -> Figure:
-    """States in their first two principal components, from the first rows (dark) to the last (light).
+    """Draw states in their first two principal components, from the first rows (dark) to the last (light).
 
     Args:
         points_2d: [n, 2].
@@ -139,7 +139,7 @@ def histograms(
     low: Array | None = None,
     high: Array | None = None,
 ) -> Figure:
-    """Small histograms of columns, each on its own scale; against their box where there is one.
+    """Draw histograms of columns, each with its own scale, and the bounds if there are any.
 
     Args:
         values: Sampled rows [n, c]; the first `COLUMNS` columns are drawn.
@@ -184,7 +184,7 @@ def _small(axes: Axes, column: Array, bounds: tuple[float, float] | None) -> Non
 
 
 def _against_box(axes: Axes, column: Array, low: float, high: float) -> Array:
-    """Draws the bars, those outside in orange, and the bounds; returns the edges of the bins."""
+    """Draw the bars, orange outside the bounds, and the bounds; return the edges of the bins."""
     step = max(high - low, 1e-9) / 24
     # The bounds are edges of bins, so that no bar is half outside; far outliers are gathered at the end.
     beyond = np.ceil(np.maximum((low - column.min(), column.max() - high), 0) / step).clip(0, 48).astype(int)
@@ -200,14 +200,14 @@ def _against_box(axes: Axes, column: Array, low: float, high: float) -> Array:
 
 
 def _bars(axes: Axes, values: Array, edges: Array, bottom: Array | float = 0.0, **style: Any) -> Array:
-    """A histogram as bars; returns their heights."""
+    """Draw a histogram as bars and return their heights."""
     heights = np.histogram(values, edges)[0].astype(np.float64)
     axes.bar(edges[:-1], heights, np.diff(edges), bottom, align="edge", linewidth=0, **style)
     return heights
 
 
 def choices(counts: Array) -> Figure:
-    """How often each discrete action was taken.
+    """Draw the frequency of each discrete action.
 
     Args:
         counts: [choices].
@@ -222,7 +222,7 @@ def choices(counts: Array) -> Figure:
 
 
 def _edges(values: Array, most: int) -> Array:
-    """Edges of bins: one a whole number where there are few of them, otherwise `most` equal ones."""
+    """Return the edges of bins: one per whole number if there are few, otherwise `most` equal ones."""
     low, high = float(values.min()), float(values.max())
     whole = bool((values == np.round(values)).all())
     if whole and high - low < most:
@@ -233,6 +233,6 @@ def _edges(values: Array, most: int) -> Array:
 
 
 def _running(place: Array, values: Array, bins: int) -> tuple[Array, Array]:
-    """Middles of equally full stretches, and the mean of the values in each."""
+    """Return the centres of equally full intervals, and the mean of the values in each."""
     pieces = [piece for piece in np.array_split(np.arange(len(values)), bins) if len(piece)]
     return np.array([place[p].mean() for p in pieces]), np.array([values[p].mean() for p in pieces])

@@ -15,7 +15,7 @@ from pathlib import Path
 from datasets_io import storage
 from datasets_io.errors import Corrupt, Unreachable
 from datasets_io.storage.buckets import Location, connect
-from datasets_io.storage.errors import explained
+from datasets_io.storage.errors import convert_errors
 
 logger = logging.getLogger(__name__)
 CHECKPOINTS, LAST, ABOUT = "checkpoints", "last", "run.yaml"
@@ -173,7 +173,7 @@ def copy(source: storage.Place, target: storage.Place) -> None:
     from pyarrow import fs
 
     (ours, path), (theirs, key) = storage.filesystem(source), storage.filesystem(target)
-    with explained(target if isinstance(target, Location) else source):
+    with convert_errors(target if isinstance(target, Location) else source):
         if isinstance(source, Location) and connect(source).get_file_info(path).type.name == "Directory":
             Path(key).mkdir(parents=True, exist_ok=True)
         fs.copy_files(path, key, ours, theirs)

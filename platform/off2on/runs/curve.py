@@ -1,4 +1,4 @@
-"""One run's scores on both sides of the handover, and what they say about it."""
+"""The scores of a run before and after the handover: drop, recovery, regret."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """Hyperparameter searches: a YAML file defines the search space, Ray Tune runs trials of several seeds.
 
 reading.py  from a file to a search        ranges.py   what varies, and in which range
-spec.py     what a search is               names.py    whose a name is
+spec.py     the search and its runs        names.py    owners of the names of settings
 checks.py   that every value can be        book.py     what is known of the trials, on disk
 asking.py   which values a trial gets      trial.py    a trial: its seeds together
 scoring.py  what a trial is worth          room.py     what a trial takes of a cluster

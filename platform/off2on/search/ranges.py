@@ -70,10 +70,10 @@ def _own_range(
     rules = {pair[0]: rule_of(name, *pair) for pair in owners}
     found = {rule.search for rule in rules.values()}
     if len(found) > 1:
-        told = "; ".join(
+        ranges = "; ".join(
             f"{owner}: {' '.join(map(str, rule.search)) or 'none'}" for owner, rule in rules.items()
         )
-        raise located.wrong(f"search.{name}: the search ranges of these algorithms differ.", told)
+        raise located.wrong(f"search.{name}: the search ranges of these algorithms differ.", ranges)
     ((kind, *values),) = found if found != {()} else {("", "")}
     if not kind:
         rule = next(iter(rules.values()))

@@ -8,14 +8,12 @@ from typing import Any
 from datasets_io.storage import Place, locate
 from off2on.errors import UserError
 from off2on.search.ranges import read_dimension
-from off2on.search.spec import KEYS, LISTED, NUMBERS, OBJECTIVES, SEARCHERS, STOP_RULES, Dimension, Search
+from off2on.search.spec import KEYS, LISTED, OBJECTIVES, OPTIONS, SEARCHERS, STOP_RULES, Dimension, Search
 from off2on.training.located_yaml import LocatedValue
 from off2on.training.located_yaml import read as read_file
+from off2on.training.options import OPTIONS as RUN_OPTIONS
 
 WORDS = {"maximise": OBJECTIVES, "by": SEARCHERS, "stop_early": STOP_RULES}
-LEAST = {"seeds": 1, "trials": 1, "envs": 1, "eval_every": 1, "eval_episodes": 1, "threads": 1}
-"""Smallest allowed values of numbers; 0 for the others."""
-
 EXAMPLE = {"algorithm": "iql", "data": "toy-pendulum"}
 
 
@@ -62,8 +60,8 @@ def read(path: Path, given: Mapping[str, LocatedValue] | None = None, address: s
         options={"threads": 1, **_options(located)},
         fixed={name: each.as_words for name, each in _items(located, "with").items()},
         dimensions=tuple(dimensions),
-        seeds=_whole(located, "seeds", 3),
-        trials=_whole(located, "trials", 16),
+        seeds=_count(located, "seeds", 3),
+        trials=_count(located, "trials", 16),
         maximise=_word(located, "maximise"),
         by=_word(located, "by"),
         stop_early=_word(located, "stop_early"),
@@ -124,18 +122,21 @@ def _strategies(located: LocatedValue | None) -> tuple[str, ...]:
 
 
 def _options(located: Mapping[str, LocatedValue]) -> dict[str, Any]:
-    options: dict[str, Any] = {key: _whole(located, key) for key in NUMBERS if key in located}
-    if "env" in located:
-        options["env"] = located["env"].text
-    if "memory" in located:
-        options["memory"] = located["memory"].size("memory")
-    if "track" in located:
-        options["track"] = tuple(located["track"].texts)
-    return options
+    return {name: _option(name, located[name]) for name in OPTIONS if name in located}
 
 
-def _whole(located: Mapping[str, LocatedValue], key: str, default: int = 0) -> int:
-    return located[key].whole(key, LEAST.get(key, 0)) if key in located else default
+def _option(name: str, located: LocatedValue) -> Any:
+    """Return the value of an option of `off2on train`."""
+    known = RUN_OPTIONS[name]
+    if known.kind == "count":
+        return located.whole(name, known.least or 0)
+    if known.kind == "size":
+        return located.size(name)
+    return tuple(located.texts) if known.kind == "texts" else located.text
+
+
+def _count(located: Mapping[str, LocatedValue], key: str, default: int) -> int:
+    return located[key].whole(key, 1) if key in located else default
 
 
 def _place(located: LocatedValue) -> Place:

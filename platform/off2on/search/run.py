@@ -135,10 +135,10 @@ def _scheduler(search: Search, known: list[Trial]) -> TrialScheduler:
         reduction_factor=3,
     )
     for trial in known:
-        told: Any = SimpleNamespace(trial_id=trial.name)
-        asha.on_trial_add(None, told)
+        text: Any = SimpleNamespace(trial_id=trial.name)
+        asha.on_trial_add(None, text)
         for mark, value in trial.scores:
-            asha.on_trial_result(None, told, {MARK: mark, SCORE: value})
+            asha.on_trial_result(None, text, {MARK: mark, SCORE: value})
     return asha
 
 
@@ -184,7 +184,9 @@ class ProgressCallback(tune.Callback):
             self.begun[ours.name] = result[RUNS] / runs
             self._on_the_way(f"{ours.name}  {result[RUNS]} of {runs} runs")
         elif "failed" not in result:
-            before = [kept for kept in ours.scores if kept[0] < result[MARK]]  # one may be told twice
+            before = [
+                kept for kept in ours.scores if kept[0] < result[MARK]
+            ]  # a result may be reported twice
             ours.scores = [*before, [result[MARK], result[SCORE]]]
             ours.drawn = dict(trial.config["drawn"])
             ours.values = self.search.as_text(ours.drawn)
@@ -202,24 +204,24 @@ class ProgressCallback(tune.Callback):
             return
         status = FINISHED if last.get("finished") else STOPPED
         measured = {name: last[name] for name in (SCORE, "low", "high")}
-        self._end(ours, {"status": status, **measured, **counted}, f"score {_told(measured)}")
+        self._end(ours, {"status": status, **measured, **counted}, f"score {_score_text(measured)}")
 
     def on_trial_error(self, *, trial: Any, **_: Any) -> None:
         """Record a failed trial: its process failed too often."""
         outcome = {"status": FAILED, SCORE: "", "seeds": self.search.seeds}
         self._end(self.store[trial.trial_id], outcome, "its process died")
 
-    def _end(self, trial: Trial, outcome: dict[str, Any], told: str) -> None:
+    def _end(self, trial: Trial, outcome: dict[str, Any], text: str) -> None:
         self.store.end(trial, outcome)
         values = " ".join(f"{name}={value}" for name, value in trial.values.items())
-        self._say(f"{outcome['status']:<8}  {trial.name}  {told}  {values}{self._left()}")
+        self._print(f"{outcome['status']:<8}  {trial.name}  {text}  {values}{self._left()}")
 
     def _on_the_way(self, text: str) -> None:
         """Print the progress of a trial if nothing was printed for a while."""
         if time.monotonic() - self.spoke > SILENCE:
-            self._say(f"running   {text}")
+            self._print(f"running   {text}")
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         self.spoke = time.monotonic()
         self.terminal.write(f"{text}\n")
 
@@ -231,7 +233,7 @@ class ProgressCallback(tune.Callback):
         return f"  about {duration(seconds)} left" if seconds > 0 else ""
 
 
-def _told(measured: Mapping[str, Any]) -> str:
+def _score_text(measured: Mapping[str, Any]) -> str:
     """Format a score with its interval."""
     within = f" [{points(measured['low'])}, {points(measured['high'])}]" if measured["low"] != "" else ""
     return f"{points(measured[SCORE])}{within}"
@@ -259,8 +261,8 @@ def _check_folder(search: Search, resume: bool) -> None:
             )
 
 
-def _value(told: Any) -> Any:
+def _value(text: Any) -> Any:
     """Return a value without its origin."""
-    if isinstance(told, dict):
-        return _value(told["value"]) if "value" in told else {name: _value(told[name]) for name in told}
-    return told
+    if isinstance(text, dict):
+        return _value(text["value"]) if "value" in text else {name: _value(text[name]) for name in text}
+    return text

@@ -58,7 +58,7 @@ def _measured(measure: str, run: RunRecord, normalised: bool) -> float:
     if measure == "smallest_drop":
         return -100 * (curve.drop or 0.0) / (high - low)
     found = {"handover_score": curve.handover, "area": curve.area}.get(measure, float(curve.scores[-1]))
-    assert found is not None, "the online side has begun"
+    assert found is not None, "the online phase has begun"
     return 100 * (found - low) / (high - low)
 
 

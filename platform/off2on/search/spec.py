@@ -24,13 +24,14 @@ from datasets_io.storage import Place
 from off2on.runs.bucket_mirror import working_folder
 from off2on.search.names import OF_ONLINE, OF_STRATEGY, has_setting
 from off2on.training.located_yaml import LocatedValue
+from off2on.training.options import OPTIONS as RUN_OPTIONS
+from off2on.training.options import flag
 
 if TYPE_CHECKING:
     from off2on.training.plan import Plan
 
-NUMBERS = ("updates", "online", "learners", "workers", "envs", "eval_every", "eval_episodes", "threads")
-OPTIONS = (*NUMBERS, "memory", "env", "track")
-"""The options of `off2on train` that a file may set."""
+OPTIONS = tuple(name for name, option in RUN_OPTIONS.items() if option.in_search)
+"""Options of `off2on train` that a file may set."""
 
 KEYS = (
     *("algorithm", "data", "strategy", "search", "with", "maximise", "seeds", "trials", "by", "stop_early"),
@@ -214,7 +215,7 @@ class Search:
 
     def as_dict(self) -> dict[str, Any]:
         """Return all values with their origins, for search.yaml."""
-        told = {
+        values = {
             "algorithm": _one_or_all(self.algorithms),
             "data": _one_or_all(self.data),
             "strategy": _one_or_all(self.strategies),
@@ -229,7 +230,7 @@ class Search:
         def with_origin(value: Any, located: LocatedValue | None) -> dict[str, Any]:
             return {"value": value, "origin": "default" if located is None else located.origin}
 
-        found = {key: with_origin(value, self.located.get(key)) for key, value in told.items()}
+        found = {key: with_origin(value, self.located.get(key)) for key, value in values.items()}
         fixed = {name: with_origin(self.fixed[name], self.located["with"].items[name]) for name in self.fixed}
         ranges = {d.name: with_origin({d.kind: list(d.values)}, d.located) for d in self.dimensions}
         return {"file": str(self.path), **found, "with": fixed, "search": ranges}
@@ -250,7 +251,7 @@ def _command(plan: "Plan", given: Values, options: Mapping[str, Any]) -> str:
     ]
     for name, value in options.items():
         for each in value if name == "track" else (value,):
-            words += [f"--{name.replace('_', '-')}", str(each)]
+            words += [flag(name), str(each)]
     words += ["--strategy", plan.strategy] if online else []
     words += ["--seed", str(plan.seed), "--out", plan.out]
     return shlex.join(words)

@@ -53,7 +53,7 @@ class TrialTrainable(tune.Trainable):
         Args:
             config: What was drawn.
             search: The search.
-            home: Where the command was given, from which paths are told.
+            home: Working directory of the command; messages show paths relative to it.
         """
         if os.path.isdir(home):  # not on every machine, if what a trial needs is in buckets
             os.chdir(home)
@@ -82,10 +82,10 @@ class TrialTrainable(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """Advance the runs and return the result so far."""
-        told = self._step()
+        result = self._step()
         if isinstance(self.search.place, Location):
             copy(self.log, self.search.place / TRIALS / self.name / LOG)
-        return told
+        return result
 
     def _step(self) -> dict[str, Any]:
         try:
@@ -100,8 +100,8 @@ class TrialTrainable(tune.Trainable):
             why = f"{type(error).__name__}: {error}"
             return {SCORE: math.nan, MARK: 0, "done": True, "failed": why, **self._spent()}
         low, high = found.interval or ("", "")
-        told = {SCORE: found.value, "low": low, "high": high, MARK: self._mark - self.unscored}
-        return {**told, "done": done, "finished": done, **self._spent()}
+        result = {SCORE: found.value, "low": low, "high": high, MARK: self._mark - self.unscored}
+        return {**result, "done": done, "finished": done, **self._spent()}
 
     def _all_further(self) -> bool:
         """Advance all runs to their next evaluation with a score; return True if it is the last."""

@@ -1,4 +1,4 @@
-"""What choosing a policy costs: the score of the one that is chosen against the episodes spent on choosing.
+"""The cost of choosing a policy: the score of the chosen one against the episodes spent on the choice.
 
 The protocol of Jackson et al., "A Clean Slate for Offline Reinforcement Learning", NeurIPS 2025,
 arXiv:2504.11453: of the policies that a search trained some are drawn, UCB1 (Auer et al. 2002) plays one
@@ -22,7 +22,7 @@ ARMS, PULLS, REPEATS, ALPHA, RESAMPLES = 8, 200, 1000, 2.0, 1000
 
 @dataclass(frozen=True)
 class Selection:
-    """What came of choosing, after each episode played; means over the repeats, in units of the return.
+    """The result of the choice after each episode; means over the repetitions, in units of the return.
 
     Attributes:
         arms: Policies that were chosen among at a time.
@@ -49,7 +49,7 @@ def select(
     alpha: float = ALPHA,
     seed: int = 0,
 ) -> Selection:
-    """Choose among policies, again and again.
+    """Simulate the choice among policies, with repetitions.
 
     Args:
         returns: Of each policy the returns of its episodes [episodes]. An episode played is one of these,

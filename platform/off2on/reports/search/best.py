@@ -34,7 +34,7 @@ def verdict(search: SearchRecord) -> str:
     best, *others = search.finished
     if not others:
         return "It is the only trial that finished."
-    name = f"the second best, trial {others[0].name} ({others[0].told})"
+    name = f"the second best, trial {others[0].name} ({others[0].score_text})"
     if best.interval is None or others[0].interval is None:
         return f"It cannot be separated from {name}: with fewer than three seeds there is no interval."
     if best.interval[0] <= others[0].interval[1]:
@@ -59,7 +59,7 @@ def best_yaml(search: SearchRecord) -> str:
     _, data = named(search)
     comments = [
         f"The best of {len(search.finished)} finished trials of {search.folder}: trial {best.name}, "
-        f"{search.objective} {best.told}, seeds: {best.seeds or '?'}.",
+        f"{search.objective} {best.score_text}, seeds: {best.seeds or '?'}.",
         verdict(search),
         OPTIMISTIC.format(len(search.finished)),
         f"Searched: {', '.join(search.names) or 'nothing'}, of {searched(search)} on {', '.join(data)}.",

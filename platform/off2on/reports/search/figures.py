@@ -1,4 +1,4 @@
-"""The figures of a search; colours and habits are those of `reports.figures`."""
+"""The figures of a search, in the style of `reports.figures`."""
 
 import math
 from collections.abc import Sequence
@@ -19,11 +19,11 @@ BEST = 0.25
 """Share of the trials that are coloured."""
 
 MOST_TICKS = 5
-"""Values to choose from that are all written at an axis."""
+"""Most choices that are all labelled at an axis."""
 
 
 def parallel(axes: Sequence[Axis], scores: FloatArray) -> Figure:
-    """One line a trial through its values to its score: the best quarter blue, the very best thick.
+    """Draw a line per trial through its values to its score: the best quarter blue, the very best thick.
 
     Args:
         axes: What is searched.
@@ -69,7 +69,7 @@ def _range(axis: Axis) -> tuple[float, float]:
 
 
 def _height(axis: Axis) -> FloatArray:
-    """Where each value lies between the least, 0, and the largest, 1."""
+    """Scale values to 0 … 1, from the smallest to the largest."""
     low, high = _range(axis)
     values = np.log10(axis.values) if axis.log else axis.values
     return np.asarray(
@@ -78,12 +78,12 @@ def _height(axis: Axis) -> FloatArray:
 
 
 def _apart(count: int) -> FloatArray:
-    """Small distances in [-0.5, 0.5) that keep trials with the same word apart, in no order [count]."""
+    """Return small offsets [count] in [-0.5, 0.5) that separate trials with the same word."""
     return np.asarray(np.arange(count) * 0.618 % 1 - 0.5)
 
 
 def _ticks(axis: Axis) -> list[tuple[float, str]]:
-    """Heights and texts: every word, or the least, the largest and what lies between."""
+    """Return heights and texts of ticks: every word, or the smallest, the largest and values between."""
     if axis.words:
         last = max(1, len(axis.words) - 1)
         return [
@@ -101,7 +101,7 @@ def _ticks(axis: Axis) -> list[tuple[float, str]]:
 
 
 def importances(names: Sequence[str], shares: FloatArray) -> Figure:
-    """Shares of the scores' variance, the largest at the top."""
+    """Draw shares of the variance of the scores, the largest at the top."""
     order = np.argsort(shares)
     height = 0.65 + 0.27 * len(names)
     figure = Figure(figsize=(WIDE[0], height))
@@ -127,7 +127,7 @@ def importances(names: Sequence[str], shares: FloatArray) -> Figure:
 
 
 def against_score(axes: Sequence[Axis], scores: FloatArray, low: FloatArray, high: FloatArray) -> Figure:
-    """The score against each hyperparameter, one panel each.
+    """Draw the score against each hyperparameter, a panel for each.
 
     Args:
         axes: What is searched.
@@ -178,7 +178,7 @@ def _scatter(panel: Axes, axis: Axis, scores: FloatArray, low: FloatArray, high:
 
 
 def budget(found: Selection, default: float | None, data_return: float | None) -> Figure:
-    """What is deployed after so many evaluation episodes, and what they earn themselves."""
+    """Draw the return of the deployed policy against evaluation episodes, and the mean return of those episodes."""
     figure = Figure(figsize=WIDE)
     axes = figure.add_axes((0.09, 0.18, 0.6, 0.78))
     clean(axes)

@@ -1,4 +1,4 @@
-"""What the score depends on: a forest of trees, asked about trials that it has not seen.
+"""Importance of hyperparameters for the score, from a random forest and held-out trials.
 
 The forest is fitted to four fifths of the trials, then each hyperparameter of the others is shuffled in turn
 (Breiman 2001). The squared error that this adds, by twice the variance of the scores, estimates the share of
@@ -20,18 +20,18 @@ from off2on.runs.statistics import FloatArray
 FEWEST_TRIALS = 12
 FOLDS, TREES, SHUFFLES = 5, 50, 5
 LEAST_EXPLAINED = 0.1
-"""Share of the variance that a forest must predict of trials it has not seen. Of 72 made searches with 12 to
-24 trials over four hyperparameters that do nothing, five get there."""
+"""Share of the variance of held-out trials that a forest must explain. Of 72 simulated searches with 12 to
+24 trials over four hyperparameters without effect, five reach it."""
 
 
 @dataclass(frozen=True)
 class Importance:
-    """What the forest found.
+    """The result of the forest.
 
     Attributes:
-        shares: Of the scores' variance, one a hyperparameter [P]; empty if nothing can be said.
+        shares: Shares of the variance of the scores, one per hyperparameter [P]; empty if unknown.
         explained: Share of the variance that it predicts of trials it has not seen; None without a forest.
-        why: Why nothing can be said; empty otherwise.
+        why: Reason why it is unknown; empty otherwise.
     """
 
     shares: FloatArray
@@ -40,7 +40,7 @@ class Importance:
 
 
 def importance(values: FloatArray, scores: FloatArray) -> Importance:
-    """How much the score depends on each hyperparameter.
+    """Estimate how much the score depends on each hyperparameter.
 
     Args:
         values: Of finished trials [N, P]; words as whole numbers, NaN where a trial has none.

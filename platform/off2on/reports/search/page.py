@@ -95,7 +95,7 @@ def _numbers(search: SearchRecord) -> list[tuple[str, Value]]:
     cells = [("best", Value(points(best.score), lines, "strong", "score"))]
     if others:
         ahead = f"+{points(best.score - others[0].score)}"
-        lines = [others[0].told, f"trial {others[0].name}"]
+        lines = [others[0].score_text, f"trial {others[0].name}"]
         cells.append(("over the second best", Value(ahead, lines, "strong")))
     default = next((trial for trial in search.finished if trial.is_default), None)
     if default is not None:

@@ -1,4 +1,4 @@
-"""The folder of a search in, a `SearchRecord` out: what search.yaml, trials.csv and the trials' runs say.
+"""The record of a search, read from search.yaml, trials.csv and the runs of the trials.
 
 The folder is all that is needed: it can be read elsewhere, without what searched.
 """
@@ -22,14 +22,14 @@ from off2on.runs.statistics import FloatArray
 SPENT = ("updates", "env_steps", "episodes", "seconds")
 KNOWN = ("trial", "status", "score", "low", "high", "seeds", *SPENT, "folder")
 LISTED = ("algorithm", "strategy")
-"""What can be searched and is no hyperparameter."""
+"""Names that can be searched and are not hyperparameters."""
 
 WIDE_RANGE = 10  # largest by smallest, from which values that were listed are drawn on a logarithmic axis
 
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """One setting of what is searched, with its seeds.
+    """One trial: the values of the searched names, with the score over its seeds.
 
     Attributes:
         name: Its number.
@@ -53,7 +53,7 @@ class TrialRecord:
 
     @cached_property
     def runs(self) -> list[RunRecord]:
-        """Those that were evaluated."""
+        """Runs of the trial that have an evaluation."""
         found = []
         for folder in runs_below(self.folder):
             try:
@@ -63,14 +63,14 @@ class TrialRecord:
         return found
 
     @property
-    def told(self) -> str:
-        """The score with its interval, in words."""
+    def score_text(self) -> str:
+        """The score with its interval, as text."""
         low_high = self.interval
         return points(self.score) + (f" [{points(low_high[0])}, {points(low_high[1])}]" if low_high else "")
 
     @property
     def is_default(self) -> bool:
-        """Whether all that is searched has its default, as far as its runs say."""
+        """True if all searched hyperparameters have their defaults, according to its runs."""
         if not self.runs or not self.values:
             return False
         known = self.runs[0].hyperparameters
@@ -79,7 +79,7 @@ class TrialRecord:
 
 @dataclass(frozen=True)
 class Axis:
-    """What is searched as numbers.
+    """A searched name with its values as numbers.
 
     Attributes:
         name: Of the hyperparameter.
@@ -98,7 +98,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class SearchRecord:
-    """What a search was, and what came of it.
+    """A search and its trials.
 
     Attributes:
         folder: Where it is.
@@ -114,27 +114,27 @@ class SearchRecord:
 
     @property
     def finished(self) -> list[TrialRecord]:
-        """Those that can win."""
+        """Finished trials with a score, the best first."""
         return [trial for trial in self.trials if trial.status == "finished" and math.isfinite(trial.score)]
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many there are of each status."""
+        """Number of trials by status."""
         statuses = [trial.status for trial in self.trials]
         return {status: statuses.count(status) for status in dict.fromkeys(statuses)}
 
     @property
     def is_online(self) -> bool:
-        """Whether its runs cross the handover."""
+        """True if its runs have an online phase."""
         return str(self.about.get("online") or "0") != "0"
 
     @property
     def objective(self) -> str:
-        """What was maximised."""
+        """Name of the maximised measure."""
         return str(self.about.get("maximise") or "score")
 
     def axes(self, trials: list[TrialRecord]) -> list[Axis]:
-        """What is searched of these trials, without what none of them has."""
+        """Return the axes of these trials, without hyperparameters that none of them has."""
         return [self._axis(name, trials) for name in self.names if any(t.values.get(name) for t in trials)]
 
     def _axis(self, name: str, trials: list[TrialRecord]) -> Axis:
@@ -144,17 +144,17 @@ class SearchRecord:
             values = np.array(numbers)
             least, most = float(np.nanmin(values)), float(np.nanmax(values))
             rule = (self.about.get("search") or {}).get(name)
-            told = [str(key) for key in rule] if isinstance(rule, Mapping) else []
-            far = "between" not in told and most >= WIDE_RANGE * least
-            log = least > 0 and (far or "log_between" in told)
-            listed = np.unique(values[np.isfinite(values)]) if "one_of" in told else None
+            kinds = [str(key) for key in rule] if isinstance(rule, Mapping) else []
+            far = "between" not in kinds and most >= WIDE_RANGE * least
+            log = least > 0 and (far or "log_between" in kinds)
+            listed = np.unique(values[np.isfinite(values)]) if "one_of" in kinds else None
             return Axis(name, values, log=log, listed=listed)
         words = sorted({cell for cell in cells if cell})
         return Axis(name, np.array([words.index(cell) if cell else math.nan for cell in cells]), words)
 
 
 def load_search(folder: Path) -> SearchRecord:
-    """Reads the folder of a search.
+    """Read the folder of a search.
 
     Raises:
         UserError: It is none, or its files are not what a search's files are.
@@ -184,7 +184,7 @@ def _about(path: Path) -> dict[str, Any]:
 
 
 def _rows(path: Path) -> tuple[list[str], list[tuple[dict[str, str], str]]]:
-    """The names of the columns, and the rows with where each is."""
+    """Return the names of the columns, and the rows with their locations."""
     if not path.is_file():
         raise UserError(f"the search {path.parent} has no trials yet", f"Looked for {path}.")
     try:
@@ -201,13 +201,13 @@ def _rows(path: Path) -> tuple[list[str], list[tuple[dict[str, str], str]]]:
     return header, [(row, origin) for row, origin in rows if None not in row and None not in row.values()]
 
 
-def _bare(told: Any) -> Any:
-    """Without origins: what is written as value and origin is the value."""
-    if not isinstance(told, dict):
-        return told
-    if set(told) == {"value", "origin"}:
-        return _bare(told["value"])
-    return {name: _bare(value) for name, value in told.items()}
+def _bare(stored: Any) -> Any:
+    """Return stored values without their origins."""
+    if not isinstance(stored, dict):
+        return stored
+    if set(stored) == {"value", "origin"}:
+        return _bare(stored["value"])
+    return {name: _bare(value) for name, value in stored.items()}
 
 
 def _trial(folder: Path, names: list[str], row: Mapping[str, str], origin: str) -> TrialRecord:
@@ -236,7 +236,7 @@ def _trial(folder: Path, names: list[str], row: Mapping[str, str], origin: str) 
 
 
 def _number(text: str) -> float:
-    """NaN if it is none."""
+    """Return text as a number, NaN if it is not one."""
     try:
         return float(text)
     except ValueError:

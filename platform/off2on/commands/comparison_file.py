@@ -73,9 +73,11 @@ class Comparison:
         for handover, start in self.handovers.items():
             if self._plan(start, "", self._place(handover, "offline", 0)).online:
                 raise start.wrong("a handover is an offline run, and this line has --online.")
-            for variant, across in self.variants.items():
+            for variant, variant_arguments in self.variants.items():
                 try:
-                    self._plan(across, f"{start.text} {self.online}", self._place(handover, variant, 0))
+                    self._plan(
+                        variant_arguments, f"{start.text} {self.online}", self._place(handover, variant, 0)
+                    )
                 except OnlineSettingsError as error:
                     refused[handover, variant] = error.what
         return refused
@@ -104,30 +106,30 @@ def read(path: Path) -> Comparison:
     Raises:
         UserError: The file does not exist, is not YAML, or has an unknown key.
     """
-    told = read_file(path).items
-    for key, each in told.items():
+    entries = read_file(path).items
+    for key, each in entries.items():
         if key not in KEYS:
             with each.located():
                 raise UserError(
                     f"a comparison has no '{key}'.", f"All: {' '.join(KEYS)}", given=key, known=KEYS
                 )
     for key in ("handovers", "ways"):
-        if key not in told:
+        if key not in entries:
             raise UserError(f"{path} has no {key}.", "Expected lines NAME: ARGUMENTS of `off2on train`.")
-    out = told["out"].text if "out" in told else str(Path("runs") / path.stem)
+    out = entries["out"].text if "out" in entries else str(Path("runs") / path.stem)
     if "://" in out:
-        raise told["out"].wrong(
+        raise entries["out"].wrong(
             f"a comparison runs on this machine, and {out} is in a bucket.", "Expected a folder."
         )
-    online, variants = told["online"].text if "online" in told else "", _lines(told["ways"])
+    online, variants = entries["online"].text if "online" in entries else "", _lines(entries["ways"])
     for variant in variants.values():
         if not {"--online", "--new-data"} & _options(f"{online} {variant.text}"):
             raise variant.wrong("this variant has no online phase.", "", "online: --online 5k")
     return Comparison(
         path=path,
         out=Path(out),
-        seeds=told["seeds"].whole("seeds", least=1) if "seeds" in told else 3,
-        handovers=_lines(told["handovers"]),
+        seeds=entries["seeds"].whole("seeds", least=1) if "seeds" in entries else 3,
+        handovers=_lines(entries["handovers"]),
         variants=variants,
         online=online,
     )
