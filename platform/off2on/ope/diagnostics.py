@@ -1,4 +1,4 @@
-"""Checks of an estimate: does it have what the estimator needs; each failed check yields a warning.
+"""Checks of an estimate and of the data that it rests on; each failed check yields a warning.
 
 The effective sample size is Kong's, "A Note on Importance Sampling", 1992: the number of episodes of the
 evaluated policy itself that would give the same variance. The share of states at which the policy acts as
