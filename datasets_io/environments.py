@@ -12,7 +12,7 @@ LEGACY = "gym:"
 OBSERVE = "observe"
 """The option that names the parts of a dictionary of observations to keep."""
 
-_HOMES = {
+_REGISTERING_MODULES = {
     "gymnasium_robotics": ("AdroitHand", "AntMaze_", "Fetch", "FrankaKitchen", "Hand", "PointMaze_"),
     "off2on.simulators": ("off2on/",),
 }
@@ -66,7 +66,9 @@ def registered(env_id: str) -> str:
 
     module, _, name = env_id.rpartition(":")
     if not module and name not in gym.registry:
-        module = next((home for home, begins in _HOMES.items() if name.startswith(begins)), "")
+        module = next(
+            (module for module, begins in _REGISTERING_MODULES.items() if name.startswith(begins)), ""
+        )
     if module:
         try:
             importlib.import_module(module)
@@ -87,7 +89,7 @@ class Spaces(NamedTuple):
 
     observation: Any
     action: Any
-    trouble: str
+    error: str
     nested: Any = None
     """The observations' before they were flattened; None: they are flat by themselves."""
 

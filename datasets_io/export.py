@@ -16,9 +16,9 @@ from datasets_io.flatten import unflatten_rows
 from datasets_io.scores import horizon
 from datasets_io.shards.columns import FIXED_COLUMNS
 from datasets_io.shards.reading import Shards
-from datasets_io.sources.minari import OURS
+from datasets_io.sources.minari import OFF2ON_KEY
 from datasets_io.sources.minari_server import folder_of, minari
-from datasets_io.storage.errors import writing
+from datasets_io.storage.errors import convert_full_disk
 
 _DERIVED = ("new_obs", "ret")  # made again when the data are read
 
@@ -54,7 +54,7 @@ def export_minari(
     extras = [name for name, _, _ in shards.manifest.columns if name not in (*FIXED_COLUMNS, *_DERIVED)]
     scratch = folder_of("") / f".{uuid.uuid4().hex}.partial"
     try:
-        with writing(final):
+        with convert_full_disk(final):
             scratch.mkdir(parents=True)
             storage = _storage(scratch / "data", shards, data_format)
             rows = 0
@@ -75,7 +75,7 @@ def export_minari(
                     "dataset_id": dataset_id,
                     "minari_version": package.__version__,
                     "description": shards.manifest.description,
-                    OURS: ours,
+                    OFF2ON_KEY: ours,
                 }
             )
             final.parent.mkdir(parents=True, exist_ok=True)

@@ -118,7 +118,7 @@ def nested_to_json(space: Any) -> dict[str, Any]:
         case Box():
             kind |= {"shape": list(space.shape), "low": _bound(space.low), "high": _bound(space.high)}
         case _:
-            raise _no_vector(space)
+            raise _unsupported_space(space)
     return {**kind, "dtype": str(space.dtype)}
 
 
@@ -158,7 +158,7 @@ def _width(space: Any) -> int:
             return int(space.n)
         case MultiDiscrete():
             return int(space.nvec.sum())
-    raise _no_vector(space)
+    raise _unsupported_space(space)
 
 
 def _parts(nest: Any) -> list[Any]:
@@ -246,7 +246,7 @@ def _follow(tree: Any, path: str, whole: str) -> Any:
     return _follow(parts[head], rest, whole) if dot else parts[head]
 
 
-def _no_vector(space: Any) -> BadValues:
+def _unsupported_space(space: Any) -> BadValues:
     return BadValues(f"{space} has no vector of fixed width.", f"Those that have: {_KINDS}.")
 
 

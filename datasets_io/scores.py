@@ -18,7 +18,7 @@ from datasets_io.episode import Array
 from datasets_io.errors import UserError
 from datasets_io.registry import D4RL, MINARI, D4RLEntry, find, minari_counterpart, registry, task
 
-Standing = Literal["measured", "convention", "refused", "unknown"]
+ReferenceStatus = Literal["measured", "convention", "refused", "unknown"]
 """Of D4RL's references: measured in this very environment, taken over into its successor, refused elsewhere;
 or there are none."""
 
@@ -118,7 +118,7 @@ def horizon(env_id: str | None, options: Mapping[str, Any] | None = None) -> int
     return steps if steps is not None and steps > 0 else None  # -1 asks Gymnasium for none
 
 
-def standing(of: Key) -> tuple[Standing, str]:
+def reference_status(of: Key) -> tuple[ReferenceStatus, str]:
     """Return whether D4RL's references are valid for a key, and the reason as a sentence."""
     entry, name = _entry(of.data), of.data.removeprefix(D4RL)
     pair = minari_counterpart(of.data)
@@ -156,7 +156,7 @@ def _base(env_id: str | None) -> str:
 def reference(
     data: str | Key, env_id: str | None = None, horizon: int | None = None
 ) -> tuple[float, float] | None:
-    """Return the returns that score 0 and 100; None if there are none (`standing` gives the reason).
+    """Return the returns that score 0 and 100; None if there are none (`reference_status` gives the reason).
 
     Args:
         data: A data set's id or name, or a key.
@@ -165,14 +165,14 @@ def reference(
     """
     of = data if isinstance(data, Key) else key(data, env_id, horizon)
     entry = _entry(of.data)
-    if standing(of)[0] not in ("measured", "convention"):
+    if reference_status(of)[0] not in ("measured", "convention"):
         return None
     return None if entry is None or entry.low is None or entry.high is None else (entry.low, entry.high)
 
 
 def to_json(of: Key) -> dict[str, Any]:
-    """Convert a key, and the result of `standing`, to plain values."""
-    kind, why = standing(of)
+    """Convert a key, and the result of `reference_status`, to plain values."""
+    kind, why = reference_status(of)
     return {**asdict(of), "standing": kind, "why": why}
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datasets_io.driving.dynamics import CONTROLLERS, STANDING, find_controller, limits, track
+from datasets_io.driving.dynamics import CONTROLLERS, MIN_TURNING_SPEED, find_controller, limits, track
 from datasets_io.errors import UnknownName
 
 BICYCLE, DELTA = CONTROLLERS["bicycle"], CONTROLLERS["delta"]
@@ -63,9 +63,9 @@ def test_the_bicycles_inverse_finds_the_action(x, y, heading, speed, acceleratio
     after = BICYCLE.forward(before, action, DT)
     found = BICYCLE.inverse(before, after, DT)
     np.testing.assert_allclose(found[:, 0], action[:, 0], atol=1e-9)
-    if min(abs(speed), abs(speed + acceleration * DT)) >= STANDING + 1e-9:
+    if min(abs(speed), abs(speed + acceleration * DT)) >= MIN_TURNING_SPEED + 1e-9:
         np.testing.assert_allclose(found[:, 1], action[:, 1], atol=1e-6)
-    elif min(abs(speed), abs(speed + acceleration * DT)) < STANDING - 1e-9:
+    elif min(abs(speed), abs(speed + acceleration * DT)) < MIN_TURNING_SPEED - 1e-9:
         assert found[0, 1] == 0
 
 

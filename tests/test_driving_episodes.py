@@ -13,7 +13,7 @@ from datasets_io.driving.observation import columns
 from datasets_io.driving.reward import Weights, combine
 from datasets_io.driving.scene import Scene
 from datasets_io.driving.toy import CURRENT, toy_scene
-from datasets_io.driving.world import PLACE, SEEN, VELOCITY, World
+from datasets_io.driving.world import POSITION, SEEN, VELOCITY, World
 from datasets_io.errors import BadValues, UnknownName
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -121,7 +121,7 @@ def test_a_recording_that_ends_with_its_warm_up_is_refused():
 
 
 def test_wrong_words_are_refused():
-    with pytest.raises(BadValues, match="One of: ego moving all"):
+    with pytest.raises(BadValues, match="one of: ego moving all"):
         list(episodes(toy_scene(), vehicles="every"))
     with pytest.raises(UnknownName, match="nearest: delta"):
         list(episodes(toy_scene(), controller="delt"))
@@ -167,7 +167,7 @@ def test_a_follower_that_stood_at_the_end_stops_there():
     xy[1, 50:], velocity[1, 50:] = xy[1, 50], 0
     _, played, _ = followed(replace(scene, xy=xy, velocity=velocity))
     assert abs(played[-1, 1, 0] - xy[1, 50, 0]) < 2.5
-    assert np.isfinite(played[..., PLACE]).all()
+    assert np.isfinite(played[..., POSITION]).all()
 
 
 @pytest.fixture(scope="module", params=["scenario", "example"])

@@ -52,10 +52,10 @@ def test_a_square_and_one_standing_on_its_corner(gap, expected):
     assert overlap(box(0, 0, 0, 2, 2), box(DIAGONAL + gap, 0, np.pi / 4, 2, 2)) == [expected]
 
 
-PLACE, ANGLE, SIDE = st.floats(-4, 4), st.floats(-3.1, 3.1), st.floats(0.5, 5)
+POSITION, ANGLE, SIDE = st.floats(-4, 4), st.floats(-3.1, 3.1), st.floats(0.5, 5)
 
 
-@given(PLACE, PLACE, ANGLE, SIDE, SIDE, ANGLE, SIDE, SIDE)
+@given(POSITION, POSITION, ANGLE, SIDE, SIDE, ANGLE, SIDE, SIDE)
 def test_overlap_is_what_sampled_points_say(x, y, turn, length, width, other, l2, w2):
     first, second = box(0, 0, turn, length, width), box(x, y, other, l2, w2)
     grid = np.stack(np.meshgrid(*[np.linspace(-0.5, 0.5, 41)] * 2), -1).reshape(-1, 2) * [length, width]

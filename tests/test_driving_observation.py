@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from datasets_io.driving.dynamics import CONTROLLERS
 from datasets_io.driving.observation import View, columns, observe
-from datasets_io.driving.situation import Car, situate
+from datasets_io.driving.situation import Car, measure_situation
 from datasets_io.driving.toy import CURRENT, toy_scene
 from datasets_io.driving.world import World
 from datasets_io.errors import BadValues
@@ -25,7 +25,7 @@ def seen(scene, steps, vehicle=None, view=None, names=NAMES):
     steps = np.atleast_1d(steps)
     states = world.states(car.index)[steps]
     actions = np.tile(np.array([0.5, 0.01], np.float32), (len(steps), 1))
-    now = situate(car, steps, states, np.full(len(steps), 0.2), actions, world.traffic)
+    now = measure_situation(car, steps, states, np.full(len(steps), 0.2), actions, world.traffic)
     rows = observe(car, view or View(), now, world.traffic)
     return dict(zip(names, rows.T, strict=True))
 

@@ -49,15 +49,15 @@ def test_parts_of_a_dictionary_can_be_chosen():
 
 def test_spaces_tell_what_was_flattened():
     spaces = spaces_of("Room-v0", {"observe": ["where", "door"]})
-    assert (spaces.observation.shape, spaces.trouble) == ((5,), "")
+    assert (spaces.observation.shape, spaces.error) == ((5,), "")
     assert set(spaces.nested) == {"where", "door"}
     flat = spaces_of("Pendulum-v1", {"g": 9.0})
     assert flat.nested is None
 
 
 def test_what_cannot_be_made_says_why():
-    assert "NoSuchThing" in spaces_of("NoSuchThing-v0").trouble
-    assert "size_of_it" in spaces_of("Room-v0", {"size_of_it": 1}).trouble
+    assert "NoSuchThing" in spaces_of("NoSuchThing-v0").error
+    assert "size_of_it" in spaces_of("Room-v0", {"size_of_it": 1}).error
 
 
 def test_another_environment_takes_over_only_how_it_is_observed():

@@ -22,7 +22,7 @@ from datasets_io.export import export_minari
 from datasets_io.flatten import unflatten_rows
 from datasets_io.ingestion.ingest import ingest
 from datasets_io.sources.catalogue import resolve_source
-from datasets_io.sources.minari import OURS
+from datasets_io.sources.minari import OFF2ON_KEY
 from off2on.cli import main
 
 minari = pytest.importorskip("minari", reason="minari is not installed")
@@ -75,8 +75,8 @@ def create(name: str, buffers: list[EpisodeBuffer], **facts: Any) -> Any:
 def tell(data: Any, **specs: EnvSpec) -> None:
     """Writes environments into a data set's metadata."""
     file = Path(data.storage.data_path) / "metadata.json"
-    told = {name: spec.to_json() for name, spec in specs.items()}
-    file.write_text(json.dumps(json.loads(file.read_text()) | told))
+    serialised = {name: spec.to_json() for name, spec in specs.items()}
+    file.write_text(json.dumps(json.loads(file.read_text()) | serialised))
 
 
 def add(name: str, tmp_path: Path, rows_per_shard: int = 100_000, **options: Any) -> Shards:
@@ -181,12 +181,15 @@ def nested(episodes: int = 5, infos: bool = False) -> list[EpisodeBuffer]:
             "goal": {"xy": rng.uniform(-1, 1, (steps + 1, 2))},
         }
         ends = np.arange(1, steps + 1) == steps
-        told = {"success": list(rng.uniform(size=steps + 1)), "pose": {"q": rng.normal(size=(steps + 1, 2))}}
+        recorded = {
+            "success": list(rng.uniform(size=steps + 1)),
+            "pose": {"q": rng.normal(size=(steps + 1, 2))},
+        }
         actions = rng.uniform(-1, 1, (steps, 2)).astype(np.float32)
         flags = ends & (number % 2 == 0), ends & (number % 2 == 1)
         rewards = rng.normal(size=steps)
         buffers.append(
-            EpisodeBuffer(None, None, None, obs, actions, rewards, *flags, told if infos else None)
+            EpisodeBuffer(None, None, None, obs, actions, rewards, *flags, recorded if infos else None)
         )
     return buffers
 
@@ -400,4 +403,4 @@ def test_the_command_exports(root: Path, data_root: Path, monkeypatch: Any, caps
     monkeypatch.setattr(sys, "argv", ["off2on", *words])
     assert main() == 0
     assert "12 episodes" in capsys.readouterr().out
-    assert json.loads((root / "my-lab/wide-v0/data/metadata.json").read_text())[OURS]["env"] is None
+    assert json.loads((root / "my-lab/wide-v0/data/metadata.json").read_text())[OFF2ON_KEY]["env"] is None

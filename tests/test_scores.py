@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from datasets_io import registry, scores
 from datasets_io.errors import UserError
-from datasets_io.scores import Key, compare, key, key_of, reference, standing
+from datasets_io.scores import Key, compare, key, key_of, reference, reference_status
 from off2on.reports.run import write_report
 
 HOPPER = (-20.272305, 3234.3)
@@ -57,7 +57,7 @@ def test_d4rls_own_scores_are_measured():
     ours = key("hopper-medium-v2")
     assert ours == Key("d4rl/hopper-medium-v2", "d4rl/gym_mujoco/hopper", 1000)
     assert ours == key("d4rl/hopper-medium-v2") == key("hopper-medium-v2", "gym:hopper-medium-v2", 1000)
-    assert standing(ours)[0] == "measured"
+    assert reference_status(ours)[0] == "measured"
     assert reference(ours) == reference("hopper-medium-v2") == HOPPER
     np.testing.assert_allclose(scores.normalised("hopper-medium-v2", HOPPER), [0, 100])
     assert scores.mean_normalised(ours, HOPPER) == pytest.approx(50)
@@ -65,22 +65,22 @@ def test_d4rls_own_scores_are_measured():
 
 def test_in_a_successor_they_are_a_convention_and_only_with_its_horizon():
     for env_id in ("Hopper-v5", "Hopper-v4", "my_lab:Hopper-v5"):
-        assert standing(key("hopper-medium-v2", env_id, 1000))[0] == "convention"
+        assert reference_status(key("hopper-medium-v2", env_id, 1000))[0] == "convention"
         assert reference("hopper-medium-v2", env_id, 1000) == HOPPER
-    assert "not in Hopper-v5" in standing(key("hopper-medium-v2", "Hopper-v5", 1000))[1]
+    assert "not in Hopper-v5" in reference_status(key("hopper-medium-v2", "Hopper-v5", 1000))[1]
     for env_id, steps in (("Hopper-v5", 500), ("Hopper-v5", None), ("Walker2d-v5", 1000), ("Hop-v5", 1000)):
-        assert standing(key("hopper-medium-v2", env_id, steps))[0] == "refused"
+        assert reference_status(key("hopper-medium-v2", env_id, steps))[0] == "refused"
         assert reference("hopper-medium-v2", env_id, steps) is None
         assert scores.normalised("hopper-medium-v2", [1.0], env_id, steps) is None
-    assert standing(key("carla-town-full-v0"))[0] == "unknown"
-    assert standing(key("toy-pendulum", "Pendulum-v1", 200))[0] == "unknown"
+    assert reference_status(key("carla-town-full-v0"))[0] == "unknown"
+    assert reference_status(key("toy-pendulum", "Pendulum-v1", 200))[0] == "unknown"
 
 
 def test_the_pens_of_minari_have_another_horizon():
     name = "minari/D4RL/pen/cloned-v2"
     assert reference(name, "AdroitHandPen-v1", 100) == PEN
     assert reference(name, "AdroitHandPen-v1", 200) is None
-    assert standing(key(name, "AdroitHandPen-v1", 200)) == (
+    assert reference_status(key(name, "AdroitHandPen-v1", 200)) == (
         "refused",
         "D4RL's references are for episodes of 100 steps, not 200",
     )
@@ -91,8 +91,8 @@ def test_the_pens_of_minari_have_another_horizon():
 
 def test_data_that_were_recorded_anew_are_other_data():
     maze = key("minari/D4RL/pointmaze/umaze-v2", "PointMaze_UMaze-v3", 300)
-    assert standing(maze)[0] == "refused"
-    assert "re-collected" in standing(maze)[1]
+    assert reference_status(maze)[0] == "refused"
+    assert "re-collected" in reference_status(maze)[1]
     with pytest.raises(UserError) as caught:
         compare(key("maze2d-umaze-v1"), maze)
     assert "Different data: d4rl/maze2d-umaze-v1 and minari/D4RL/pointmaze/umaze-v2: re-coll" in str(
@@ -101,7 +101,7 @@ def test_data_that_were_recorded_anew_are_other_data():
     assert "Different environments: d4rl/maze2d and PointMaze_UMaze-v3" in str(caught.value)
     assert "horizon" not in str(caught.value)
     assert maze.task == key("maze2d-umaze-v1").task == "maze2d-umaze"
-    assert standing(key("minari/mujoco/hopper/medium-v0", "Hopper-v5", 1000))[0] == "unknown"
+    assert reference_status(key("minari/mujoco/hopper/medium-v0", "Hopper-v5", 1000))[0] == "unknown"
     assert key("minari/mujoco/hopper/medium-v0").task == key("hopper-medium-v2").task
 
 
@@ -147,7 +147,7 @@ def test_a_data_set_is_known_by_where_it_came_from():
     assert reference(key_of(renamed)) is None
     # A name without a version is a task of D4RL's, not its data: by convention.
     assert key_of(manifest("hopper-medium", "Hopper-v5")) == Key("hopper-medium", "Hopper-v5", 1000)
-    assert standing(key_of(manifest("hopper-medium", "Hopper-v5")))[0] == "convention"
+    assert reference_status(key_of(manifest("hopper-medium", "Hopper-v5")))[0] == "convention"
     assert key_of(manifest("x"), "Pendulum-v1", {}) == Key("x", "Pendulum-v1", 200)
 
 
@@ -177,7 +177,7 @@ def run_folder(folder: Path, of: Key, name: str = "mine", seed: int = 0) -> Path
     rows = "".join(f"offline,{100 * n},0,{n + seed}\n" for n in (1, 2, 3))
     (folder / "metrics.csv").write_text(f"side,updates,env_steps,score\n{rows}")
     pair = reference(of)
-    about = {
+    metadata = {
         "algorithm": "iql",
         "seed": seed,
         "status": "finished",
@@ -185,7 +185,7 @@ def run_folder(folder: Path, of: Key, name: str = "mine", seed: int = 0) -> Path
         "score": scores.to_json(of),
         "data": {"name": name, "reference": None if pair is None else list(pair)},
     }
-    (folder / "run.yaml").write_text(yaml.safe_dump(about))
+    (folder / "run.yaml").write_text(yaml.safe_dump(metadata))
     return folder
 
 

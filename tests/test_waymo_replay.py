@@ -211,7 +211,7 @@ def test_wrong_options_are_refused(tmp_path):
     scenes = [toy_scene()]
     with pytest.raises(BadValues, match="others is 'robots'"):
         WaymoReplay(scenes, others="robots")
-    with pytest.raises(BadValues, match="One of: ego moving all"):
+    with pytest.raises(BadValues, match="one of: ego moving all"):
         WaymoReplay(scenes, vehicles="cars")
     with pytest.raises(BadValues, match="nearest is -2"):
         WaymoReplay(scenes, nearest=-2)

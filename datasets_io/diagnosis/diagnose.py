@@ -112,11 +112,11 @@ def diagnose_source(
     blocks = SourceBlocks(source, path, progress)
     stream = iter(blocks)
     first = next(stream, None)  # some sources set their spaces while they read their files
-    space, trouble = _action_space(blocks.source)
+    space, error = _action_space(blocks.source)
     first_blocks = [] if first is None else [first]
     limit = horizon(blocks.source.env, blocks.source.env_options)
     checks, summary = _examine(_with_first(first_blocks, stream), space, limit, ingest_command, against)
-    return _collect_results(name, checks, summary, blocks.source.faults, [*blocks.refusals, *trouble])
+    return _collect_results(name, checks, summary, blocks.source.faults, [*blocks.refusals, *error])
 
 
 def _ingest_command(shards: Shards) -> str:
@@ -222,8 +222,8 @@ def _action_space(source: Source) -> tuple[ActionSpace, list[Finding]]:
     from datasets_io.environments import spaces_of
 
     spaces = spaces_of(source.env, source.env_options)
-    if not spaces.trouble:
+    if not spaces.error:
         return ActionSpace.of(spaces.action), []
-    what = f"{source.env} cannot be created here ({spaces.trouble})"
+    what = f"{source.env} cannot be created here ({spaces.error})"
     means = "its action space is unknown; evaluation and online training are impossible on this machine"
     return ActionSpace(), [Finding("note", "env", what, means, "install the package of the environment")]

@@ -1,4 +1,4 @@
-"""Recorded traffic: scenes, and what a driver makes of them."""
+"""Recorded traffic scenes, and driving episodes derived from them."""
 
 from datasets_io.driving.scene import Scene
 

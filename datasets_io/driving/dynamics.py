@@ -1,8 +1,8 @@
 """Model vehicle motion under actions, and find the actions that follow a recorded path.
 
 A state is [..., 5] float64: x, y (m), heading (rad), vx, vy (m/s), all along the world's axes. The two
-models are Waymax's (Gulino et al. 2023, arXiv:2310.08710) with one difference: the bicycle's speed has a
-sign, so that a vehicle reverses instead of turning round.
+models are those of Waymax (Gulino et al. 2023, arXiv:2310.08710) with one difference: the speed of the
+bicycle model has a sign, so that a vehicle reverses instead of turning round.
 """
 
 from typing import NamedTuple, Protocol
@@ -13,8 +13,8 @@ from datasets_io.driving.geometry import wrap_angle
 from datasets_io.episode import Array
 from datasets_io.errors import UnknownName
 
-STANDING = 0.6
-"""m/s. Below it a recorded heading changes by noise alone: no curvature explains it."""
+MIN_TURNING_SPEED = 0.6
+"""Speed in m/s below which changes of the recorded heading are noise: the curvature is set to 0."""
 
 
 class ActionComponent(NamedTuple):
@@ -30,47 +30,47 @@ class Controller(Protocol):
 
     @property
     def axes(self) -> tuple[ActionComponent, ...]:
-        """The numbers of an action."""
+        """Components of an action."""
 
     def root(self, states: Array) -> Array:
-        """The nearest states that the model can be in."""
+        """Project states to the nearest states that the model can represent."""
 
     def forward(self, states: Array, actions: Array, dt: float) -> Array:
-        """The states after `actions` [..., A], which lie in their box."""
+        """Compute the states after `actions` [..., A], which lie in the action box."""
 
     def inverse(self, states: Array, following: Array, dt: float) -> Array:
-        """The actions [..., A], whatever their size, under which `states` become `following`."""
+        """Compute the actions [..., A], not clipped, that lead from `states` to `following`."""
 
     def plan(self, recorded: Array, dt: float) -> Array:
-        """What `follow` needs to know of recordings [V, T, 5] at each of their steps: [V, T, …]."""
+        """Compute the input of `follow` for each step of recordings [V, T, 5]: [V, T, …]."""
 
     def follow(self, states: Array, planned: Array, dt: float) -> Array:
-        """The actions [V, A], whatever their size, that keep to recordings.
+        """Compute the actions [V, A], not clipped, that follow recordings.
 
         Args:
-            states: [V, 5], where the vehicles are.
-            planned: [V, …], their `plan` at this step.
+            states: [V, 5], current states of the vehicles.
+            planned: [V, …], result of `plan` at this step.
             dt: Seconds per step.
         """
 
 
 class Bicycle:
-    """Acceleration and curvature of the path.
+    """Bicycle model; an action is acceleration and curvature of the path.
 
     With s the speed along the heading ψ and d = s dt + ½ a dt²:
     x += d cos ψ, y += d sin ψ, ψ += κ d, s += a dt.
     """
 
     axes = (ActionComponent("acceleration", "m/s²", 6.0), ActionComponent("curvature", "1/m", 0.3))
-    _SPEED, _PLACE, _HEADING, _SIDE = 4.0, 6.0, 4.0, 1.5  # 1/s, 1/s², 1/s, 1/s
-    _STEADY = 3  # steps to either side, over which a recording is averaged
+    _SPEED_GAIN, _POSITION_GAIN, _HEADING_GAIN, _LATERAL_GAIN = 4.0, 6.0, 4.0, 1.5  # 1/s, 1/s², 1/s, 1/s
+    _HALF_WINDOW = 3  # steps before and after, over which a recording is averaged
 
     def root(self, states: Array) -> Array:
-        """Without the part of the velocity across the heading."""
+        """Remove the component of the velocity across the heading."""
         return _state(states[..., 0], states[..., 1], states[..., 2], _forward_speed(states))
 
     def forward(self, states: Array, actions: Array, dt: float) -> Array:
-        """See the class."""
+        """Compute the next states; the equations are those of the class."""
         acceleration, curvature = actions[..., 0], actions[..., 1]
         heading = states[..., 2]
         cos, sin = np.cos(heading), np.sin(heading)
@@ -84,53 +84,57 @@ class Bicycle:
         )
 
     def inverse(self, states: Array, following: Array, dt: float) -> Array:
-        """From the next s' and ψ': a = (s' - s)/dt, κ = (ψ' - ψ)/d, or 0 if |s| or |s'| < `STANDING`."""
+        """Compute a = (s' - s)/dt and κ = (ψ' - ψ)/d, with s' and ψ' of the next state.
+
+        κ is 0 if |s| or |s'| is below `MIN_TURNING_SPEED`.
+        """
         speed = _forward_speed(states)
         acceleration = (_forward_speed(following) - speed) / dt
         turn = wrap_angle(following[..., 2] - states[..., 2])
         return np.stack([acceleration, _curvature(speed, acceleration, turn, dt)], -1)
 
     def plan(self, recorded: Array, dt: float) -> Array:
-        """[V, T, 6]: x, y, course, speed, acceleration and turn per step, the last four averaged over 0.7 s.
+        """Return [V, T, 6]: x, y, course, speed, acceleration, turn per step; the last four averaged over 0.7 s.
 
-        The course is where the velocity points: in a bend the middle of a car does not move where it looks.
+        The course is the direction of the velocity: in a bend it differs from the heading at the centre of a
+        car.
         """
         heading = recorded[..., 2]
-        speed = _average(_forward_speed(recorded), self._STEADY)
-        velocity = _average(recorded[..., 3:5], self._STEADY) * np.sign(speed)[..., None]
+        speed = _average(_forward_speed(recorded), self._HALF_WINDOW)
+        velocity = _average(recorded[..., 3:5], self._HALF_WINDOW) * np.sign(speed)[..., None]
         course = np.arctan2(velocity[..., 1], velocity[..., 0])
         trusted = (np.abs(speed) > 1.0) & (np.abs(wrap_angle(course - heading)) < 0.5)
         course = np.where(trusted, course, heading)
-        turn = _average(wrap_angle(np.diff(course, axis=1, append=course[:, -1:])), self._STEADY)
+        turn = _average(wrap_angle(np.diff(course, axis=1, append=course[:, -1:])), self._HALF_WINDOW)
         acceleration = np.gradient(speed, dt, axis=1)
         return np.stack([recorded[..., 0], recorded[..., 1], course, speed, acceleration, turn], -1)
 
     def follow(self, states: Array, planned: Array, dt: float) -> Array:
-        """What the recording does, corrected in proportion to the errors that the model has made so far.
+        """Return the recorded actions, corrected in proportion to the errors of the model so far.
 
-        With e the recorded place as seen along and across the course:
+        With e the offset to the recorded position, along and across the course:
         a = a* + 4 (s* - s) + 6 e_along, and κ d = turn* + 4 dt (course* + 1.5 e_across / s - ψ).
 
-        Recorded speeds are noisy. Taken at their word, step by step, they ask for accelerations that jump
-        by 3 m/s² from one step to the next and, in one of ten steps, for more than the box allows; these
-        jump by 0.3 m/s², and one in four hundred is clipped. Of 59 vehicles seen to the end of 7 windows of
-        4 recordings the median is 0.02 m away on average, and 0.08 m the other way. The numbers above were
-        chosen with these vehicles in view, so others may fare a little worse.
+        Recorded speeds are noisy. The step-by-step inverse gives accelerations that change by 3 m/s² from
+        one step to the next and exceed the action box in one of ten steps; here they change by 0.3 m/s², and
+        one in four hundred is clipped. Measured on 59 vehicles seen to the end of 7 windows of 4 recordings:
+        the median over vehicles of the mean position error is 0.02 m, and 0.08 m with the step-by-step
+        inverse. The gains were chosen on these vehicles, so the error may be slightly larger on others.
         """
         x, y, course, wanted, acceleration, turn = np.moveaxis(planned, -1, 0)
         cos, sin, heading = np.cos(course), np.sin(course), states[..., 2]
         speed = _forward_speed(states)
         dx, dy = x - states[..., 0], y - states[..., 1]
         along, across = dx * cos + dy * sin, dy * cos - dx * sin
-        acceleration = acceleration + self._SPEED * (wanted - speed) + self._PLACE * along
-        lean = clip(self._SIDE * across / np.maximum(np.abs(speed), 1.0), 0.5) * np.sign(speed)
-        turn = turn + self._HEADING * dt * wrap_angle(course + lean - heading)
+        acceleration = acceleration + self._SPEED_GAIN * (wanted - speed) + self._POSITION_GAIN * along
+        lean = clip(self._LATERAL_GAIN * across / np.maximum(np.abs(speed), 1.0), 0.5) * np.sign(speed)
+        turn = turn + self._HEADING_GAIN * dt * wrap_angle(course + lean - heading)
         possible = clip(acceleration, self.axes[0].limit)
         return np.stack([acceleration, _curvature(speed, possible, turn, dt)], -1)
 
 
 class Delta:
-    """Displacement in the vehicle's own frame (x ahead, y to the left) and turn, in one step."""
+    """Displacement model; an action is displacement (x ahead, y to the left) and turn in one step."""
 
     axes = (
         ActionComponent("dx", "m", 6.0),
@@ -139,11 +143,11 @@ class Delta:
     )
 
     def root(self, states: Array) -> Array:
-        """Any state will do."""
+        """Return a copy: the model can represent every state."""
         return np.array(states, np.float64)
 
     def forward(self, states: Array, actions: Array, dt: float) -> Array:
-        """Move, turns; the velocity is the displacement over dt."""
+        """Move and turn the vehicles; the velocity is the displacement divided by dt."""
         cos, sin = np.cos(states[..., 2]), np.sin(states[..., 2])
         dx = actions[..., 0] * cos - actions[..., 1] * sin
         dy = actions[..., 0] * sin + actions[..., 1] * cos
@@ -151,18 +155,18 @@ class Delta:
         return np.stack([states[..., 0] + dx, states[..., 1] + dy, heading, dx / dt, dy / dt], -1)
 
     def inverse(self, states: Array, following: Array, dt: float) -> Array:
-        """The displacement, seen from the vehicle."""
+        """Compute the displacement in the vehicle's frame, and the turn."""
         cos, sin = np.cos(states[..., 2]), np.sin(states[..., 2])
         dx, dy = following[..., 0] - states[..., 0], following[..., 1] - states[..., 1]
         turn = wrap_angle(following[..., 2] - states[..., 2])
         return np.stack([dx * cos + dy * sin, dy * cos - dx * sin, turn], -1)
 
     def plan(self, recorded: Array, dt: float) -> Array:
-        """[V, T, 5]: the states one step later."""
+        """Return the states one step later, [V, T, 5]."""
         return np.concatenate([recorded[:, 1:], recorded[:, -1:]], 1)
 
     def follow(self, states: Array, planned: Array, dt: float) -> Array:
-        """The inverse: one step is enough to be where the recording is."""
+        """Return the inverse, which reaches the recorded state in one step."""
         return self.inverse(states, planned, dt)
 
 
@@ -170,36 +174,36 @@ CONTROLLERS: dict[str, Controller] = {"bicycle": Bicycle(), "delta": Delta()}
 
 
 def find_controller(name: str) -> Controller:
-    """Return the controller of a name.
+    """Return the controller with a name.
 
     Raises:
-        UnknownName: There is none of that name.
+        UnknownName: No controller has that name.
     """
     if name not in CONTROLLERS:
         known = " ".join(CONTROLLERS)
         raise UnknownName(
-            f"no controller is called {name!r}.", f"There are: {known}", given=name, known=CONTROLLERS
+            f"there is no controller {name!r}.", f"Known: {known}", given=name, known=CONTROLLERS
         )
     return CONTROLLERS[name]
 
 
 def clip(values: Array, limit: Array | float) -> Array:
-    """Values in [-limit, limit]. On small arrays np.clip takes four times as long."""
+    """Clip values to [-limit, limit]. On small arrays np.clip takes four times as long."""
     return np.minimum(np.maximum(values, -limit), limit)
 
 
 def limits(controller: Controller) -> Array:
-    """[A] float32: an action lies between their negative and them."""
+    """Return the bounds [A] float32 of an action, which lies in [-bound, bound]."""
     return np.array([axis.limit for axis in controller.axes], np.float32)
 
 
 class Tracked(NamedTuple):
-    """A recording as a controller drives it.
+    """Result of reproducing a recording with a controller.
 
     Attributes:
-        actions: [V, T-1, A] float32, inside their box.
-        states: [V, T, 5] float64: what `actions` lead to from the first state, which is the recording's.
-        clipped: [V, T-1] bool: the recording asked for more than the box allows.
+        actions: [V, T-1, A] float32, inside the action box.
+        states: [V, T, 5] float64: states reached with `actions`, from the first recorded state on.
+        clipped: [V, T-1] bool: True where the action was clipped to the box.
     """
 
     actions: Array
@@ -210,11 +214,11 @@ class Tracked(NamedTuple):
 def track(controller: Controller, recorded: Array, dt: float) -> Tracked:
     """Find actions that reproduce recordings, in closed loop.
 
-    Each action is computed from the state that the actions before it have led to, as stored, rather than from
-    the recorded state: what clipping, rounding and the model leave of an error is corrected afterwards.
+    Each action is computed from the state reached with the stored actions before it, not from the recorded
+    state, so errors of clipping, of rounding and of the model are corrected in later steps.
 
     Args:
-        controller: Of the vehicles.
+        controller: Controller of the vehicles.
         recorded: [V, T, 5] states of V vehicles.
         dt: Seconds per step.
     """
@@ -239,13 +243,13 @@ def track(controller: Controller, recorded: Array, dt: float) -> Tracked:
 
 
 def _forward_speed(states: Array) -> Array:
-    """m/s along the heading; negative in reverse."""
+    """Return the speed along the heading in m/s; negative in reverse."""
     speed: Array = states[..., 3] * np.cos(states[..., 2]) + states[..., 4] * np.sin(states[..., 2])
     return speed
 
 
 def _average(values: Array, reach: int) -> Array:
-    """The mean [V, T, …] over so many steps to either side, or as many as there are."""
+    """Return the moving average [V, T, …] over `reach` steps before and after, fewer at the ends."""
     steps = np.arange(values.shape[1])
     low, high = np.maximum(steps - reach, 0), np.minimum(steps + reach + 1, len(steps))
     total = np.concatenate([np.zeros_like(values[:, :1]), np.cumsum(values, axis=1)], 1)
@@ -254,10 +258,10 @@ def _average(values: Array, reach: int) -> Array:
 
 
 def _curvature(speed: Array, acceleration: Array, turn: Array, dt: float) -> Array:
-    """1/m over one step, with which the heading changes by `turn`."""
+    """Return the curvature in 1/m with which the heading changes by `turn` in one step."""
     after, distance = speed + acceleration * dt, speed * dt + 0.5 * acceleration * dt**2
-    # A vehicle whose speed changes its sign has stopped between: no curvature explains its turn either.
-    moving = (np.minimum(np.abs(speed), np.abs(after)) >= STANDING) & (distance != 0)
+    # A vehicle that reverses its direction has stopped in between: curvature is undefined there too.
+    moving = (np.minimum(np.abs(speed), np.abs(after)) >= MIN_TURNING_SPEED) & (distance != 0)
     return np.divide(turn, distance, out=np.zeros_like(turn), where=moving)
 
 

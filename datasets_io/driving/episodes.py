@@ -1,4 +1,4 @@
-"""Scenes → episodes of driving, as the simulator would play them."""
+"""Convert scenes to episodes of driving that the simulator reproduces exactly."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from datasets_io.driving.geometry import wrap_angle
 from datasets_io.driving.observation import View, observe
 from datasets_io.driving.reward import Weights, combine, log_divergence, terms
 from datasets_io.driving.scene import Scene
-from datasets_io.driving.situation import Car, last_seen, situate, vehicles_of
+from datasets_io.driving.situation import Car, last_seen, measure_situation, vehicles_of
 from datasets_io.driving.world import World
 from datasets_io.episode import Array, Episode
 
@@ -20,10 +20,10 @@ class Task:
     """Settings of the driving task.
 
     Args:
-        controller: `bicycle` or `delta`: what an action is.
-        view: How much is seen.
-        weights: Of the reward's terms.
-        end_on_collision: The first overlap ends the episode (terminated). Waymax goes on.
+        controller: `bicycle` or `delta`; defines the actions.
+        view: Contents of an observation.
+        weights: Weights of the reward terms.
+        end_on_collision: End the episode (terminated) at the first overlap. Waymax continues.
     """
 
     controller: Controller
@@ -40,34 +40,34 @@ def episodes(
     nearest: int = 8,
     end_on_collision: bool = False,
 ) -> Iterator[Episode]:
-    """One episode per vehicle: what its driver saw, did and earned.
+    """Yield one episode per vehicle.
 
     After the warm-up (11 steps of a window of 91) every step is a decision (80, at 10 Hz). Actions are
-    those with which the controller reproduces the recording (`track`), and the observations are of the
-    states that they lead to, so that the simulator, given these actions, repeats the episode exactly.
-    Everyone else does what was recorded. An episode ends where the recording of the vehicle does: that is a
-    time limit (truncated), and nothing that a driver could bring about.
+    those with which the controller reproduces the recording (`track`), and observations are computed from the
+    states reached with them, so that the simulator, given these actions, repeats the episode exactly. All
+    other objects move as recorded. An episode ends where the recording of the vehicle ends; this is a time
+    limit (truncated), as it does not depend on the actions.
 
     Args:
         scene: The recording.
-        vehicles: `ego`, `moving` or `all`: see `vehicles_of`.
+        vehicles: `ego`, `moving` or `all`, see `vehicles_of`.
         controller: `bicycle` or `delta`.
-        nearest: Objects that are seen.
-        end_on_collision: The first overlap with another's box ends an episode (terminated).
+        nearest: Number of objects in an observation.
+        end_on_collision: End an episode (terminated) at the first overlap with the box of another object.
 
     Yields:
         Episodes named SCENE/OBJECT with the scene attached. Extras, [T] float32 each: `reward_progress`,
         `reward_collision`, `reward_offroad` (see `reward.terms`), `log_divergence` (m, from the recording),
-        and `action_clipped` (1 where the recording asked for more than the action's box allows).
+        and `action_clipped` (1 where the action was clipped to its box).
 
     Raises:
-        BadValues: The recording ends with its warm-up, or `vehicles` is another word.
-        UnknownName: There is no such controller.
+        BadValues: The recording ends with its warm-up, or `vehicles` is not a known choice.
+        UnknownName: The controller does not exist.
     """
     task = Task(find_controller(controller), View(nearest=nearest), end_on_collision=end_on_collision)
     world = World(scene)
     chosen = vehicles_of(world, vehicles)
-    # After a vehicle's last step its last state stands for those that were not recorded.
+    # After the last recorded step of a vehicle its last state is repeated.
     steps = np.minimum(np.arange(scene.current, scene.steps), last_seen(world)[chosen, None])
     recorded = np.take_along_axis(world.states(np.array(chosen, np.int64)), steps[..., None], 1)
     tracked = track(task.controller, recorded, scene.dt)
@@ -76,8 +76,8 @@ def episodes(
         yield _episode(task, Car(world, index), Tracked(*(part[row] for part in tracked)), attached)
 
 
-def opening(task: Task, car: Car) -> tuple[Array, Array, Array]:
-    """State [1, 5], yaw rate [1] and last action [1, A] with which decisions begin, from the warm-up."""
+def initial_state(task: Task, car: Car) -> tuple[Array, Array, Array]:
+    """Return state [1, 5], yaw rate [1] and last action [1, A] at the end of the warm-up."""
     scene, first = car.world.scene, car.first
     begun = first - int(np.argmin(np.append(scene.valid[car.index, first::-1], False))) + 1
     warm_up = car.world.states(car.index)[None, begun : first + 1]
@@ -92,11 +92,11 @@ def opening(task: Task, car: Car) -> tuple[Array, Array, Array]:
 def _episode(task: Task, car: Car, tracked: Tracked, attached: tuple[str, dict[str, Array]]) -> Episode:
     decisions = car.last - car.first
     states, actions = tracked.states[: decisions + 1], tracked.actions[:decisions]
-    _, yaw_rate, action = opening(task, car)
+    _, yaw_rate, action = initial_state(task, car)
     yaw_rates = np.concatenate([yaw_rate, wrap_angle(np.diff(states[:, 2])) / car.world.scene.dt])
     steps = np.arange(car.first, car.last + 1)
     traffic = car.world.traffic
-    now = situate(car, steps, states, yaw_rates, np.concatenate([action, actions]), traffic)
+    now = measure_situation(car, steps, states, yaw_rates, np.concatenate([action, actions]), traffic)
     obs = observe(car, task.view, now, traffic)
     collided = task.end_on_collision and now.overlap[1:].any()
     end = int(np.argmax(now.overlap[1:])) + 1 if collided else decisions

@@ -6,18 +6,18 @@ from scipy.spatial import cKDTree
 from datasets_io.episode import Array
 
 EDGE_RANGE = 20.0
-"""m. Distances to the edge of the road are cut off here."""
+"""Largest distance to the edge of the road in m; larger ones are clipped."""
 _EDGE_SPACING = 0.5
 
 
 def wrap_angle(angle: Array) -> Array:
-    """The same angle (rad) in [-π, π)."""
+    """Wrap an angle (rad) to [-π, π)."""
     wrapped: Array = (angle + np.pi) % (2 * np.pi) - np.pi
     return wrapped
 
 
 def to_frame(vectors: Array, cos: Array, sin: Array) -> Array:
-    """Vectors [B or 1, P, 2] as seen from B frames, turned by angles of which cos and sin [B] are given."""
+    """Rotate vectors [B or 1, P, 2] into B frames, given cosine and sine [B] of their headings."""
     x, y, cos, sin = vectors[..., 0], vectors[..., 1], cos[:, None], sin[:, None]
     turned = np.empty((len(cos), *vectors.shape[1:]))
     turned[..., 0] = x * cos + y * sin
@@ -26,7 +26,7 @@ def to_frame(vectors: Array, cos: Array, sin: Array) -> Array:
 
 
 def corners(xy: Array, cos: Array, sin: Array, length: float, width: float) -> Array:
-    """The corners [B, 4, 2] of boxes of one size, at [B, 2], turned by angles with these cos and sin."""
+    """Compute the corners [B, 4, 2] of boxes of one size at [B, 2], given cosine and sine of the heading."""
     offsets = 0.5 * np.array([[length, width], [-length, width], [-length, -width], [length, -width]])
     return to_frame(offsets[None], cos, -sin) + xy[:, None]
 
@@ -34,11 +34,11 @@ def corners(xy: Array, cos: Array, sin: Array, length: float, width: float) -> A
 def overlap(first: Array, second: Array) -> Array:
     """Return True if boxes share an area, pair by pair, by the separating axis theorem.
 
-    Two rectangles are apart if and only if their shadows on one of the four directions of their sides are.
+    Two rectangles are apart if and only if their projections on one of the four side directions are apart.
 
     Args:
         first: [P, 6] boxes: x, y, cosine and sine of the heading, length, width.
-        second: [P, 6]
+        second: [P, 6] boxes.
 
     Returns:
         [P] bool. Boxes that only touch do not overlap.
@@ -55,12 +55,12 @@ def overlap(first: Array, second: Array) -> Array:
 
 
 def subdivide(xy: Array, feature: Array, spacing: float) -> tuple[Array, Array]:
-    """Put points between those of polylines that are further apart than a spacing.
+    """Insert points into polylines where neighbours are further apart than a spacing.
 
     Args:
         xy: [M, 2] points; those of a feature are consecutive and in order.
-        feature: [M] which feature each belongs to.
-        spacing: m, the largest distance between neighbours.
+        feature: [M] ids of the features of the points.
+        spacing: Largest distance between neighbours in m.
 
     Returns:
         The points [K, 2] float64, and [K] the index of the given point at which each piece begins.
@@ -80,33 +80,33 @@ def subdivide(xy: Array, feature: Array, spacing: float) -> tuple[Array, Array]:
 
 
 def thin(xy: Array, feature: Array, spacing: float) -> Array:
-    """Indices of points to keep so that those of a feature are about a spacing (m) apart; its first is kept.
+    """Select points that are about a spacing apart within a feature; return the indices. The first is kept.
 
     Args:
         xy: [M, 2] points; those of a feature are consecutive and in order.
-        feature: [M] which feature each belongs to.
-        spacing: m.
+        feature: [M] ids of the features of the points.
+        spacing: Distance in m.
     """
     if len(xy) == 0:
         return np.zeros(0, np.int64)
     first = np.concatenate([[True], feature[1:] != feature[:-1]])
     travelled = np.concatenate([[0.0], np.cumsum(np.where(first[1:], 0.0, _norm(np.diff(xy, axis=0))))])
     begun = np.maximum.accumulate(np.where(first, np.arange(len(xy)), 0))
-    # Steps are a little shorter than a map claims: without the margin the next point would be kept.
+    # Steps are slightly shorter than the nominal spacing of a map: without the margin the next point is kept.
     bucket = np.floor((travelled - travelled[begun]) / spacing + 0.1)
     return np.flatnonzero(first | np.concatenate([[True], bucket[1:] != bucket[:-1]]))
 
 
 class RoadEdges:
-    """The edges of the road: how far off it a point is.
+    """Edges of the road, for the distance of points from the road.
 
-    As in Waymax: edges are drawn with the road on their left, so the side of the nearest edge tells. Where
-    two segments meet next to a point, it is on the road if it is to the left of either. Edges are those of
-    one level: a bridge's and those below it are not told apart.
+    As in Waymax: edges are drawn with the road on their left, so the side of the nearest edge decides. Where
+    two segments meet next to a point, it is on the road if it is to the left of either. Heights are ignored:
+    the edges of a bridge and of a road below it are not distinguished.
 
     Args:
         xy: [M, 2] points of road edges; those of a feature are consecutive and in order.
-        feature: [M] which feature each belongs to.
+        feature: [M] ids of the features of the points.
     """
 
     def __init__(self, xy: Array, feature: Array) -> None:
@@ -116,8 +116,8 @@ class RoadEdges:
         length = _norm(step)
         joined = (feature[1:] == feature[:-1]) & (length > 0)
         unit = np.divide(step, length[:, None], out=np.zeros_like(step), where=joined[:, None])
-        # Of each point, the segment that begins and the one that ends there: x and y of its unit vector, and
-        # from where to where it reaches, in metres from the point. At the end of a feature both are the same.
+        # For each point, the segment that begins and the one that ends there: x and y of its unit vector, and
+        # its start and end in metres from the point. At the end of a feature both are the same.
         after, before = np.zeros((2, len(self._xy), 4))
         after[:-1, :2], after[:-1, 3] = unit, np.where(joined, length, 0)
         before[1:, :2], before[1:, 2] = unit, -after[:-1, 3]
@@ -128,10 +128,10 @@ class RoadEdges:
         self._tree = cKDTree(self._xy, balanced_tree=False, compact_nodes=False)
 
     def signed_distance(self, points: Array) -> Array:
-        """Metres from [..., 2] points to the nearest edge, cut off at `EDGE_RANGE`.
+        """Return the distance in m of points [..., 2] from the nearest edge, clipped at `EDGE_RANGE`.
 
         Returns:
-            [...] float64, negative on the road. Without an edge in range all is road.
+            [...] float64, negative on the road. Points without an edge in range count as on the road.
         """
         if len(self._xy) == 0:
             return np.full(points.shape[:-1], -EDGE_RANGE)
@@ -150,6 +150,6 @@ class RoadEdges:
 
 
 def _norm(vectors: Array) -> Array:
-    # Three times as fast as np.hypot, whose care about overflow is not needed here.
+    # Three times as fast as np.hypot, which guards against overflow.
     norm: Array = np.sqrt(vectors[..., 0] ** 2 + vectors[..., 1] ** 2)
     return norm

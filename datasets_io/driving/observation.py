@@ -1,11 +1,11 @@
-"""Build a driver's observation: a row of fixed width, equal in a recording and the simulator.
+"""Compute the observation of a driver: a row of fixed width, equal in a recording and in the simulator.
 
-Everything is in the driven vehicle's own frame: x ahead, y to its left, in metres; directions as cosine and
-sine. What is not there (fewer objects than places for them, a route that ends) is zero, with `seen` zero as
-well. Values are physical and as they are; `columns` lists them.
+Positions are in the frame of the driven vehicle: x ahead, y to its left, in metres; directions are cosine and
+sine. Missing entries (fewer objects than slots, a route that ends) are zero, with `seen` zero as well. Values
+are in physical units, not normalised; `columns` lists them.
 
-Privileged are the columns `route…`, `own.route…`, `own.goal…`, `own.lateral` and `own.remaining`: they come
-from the vehicle's recorded future (see `Route`).
+The columns `route…`, `own.route…`, `own.goal…`, `own.lateral` and `own.remaining` are privileged: they come
+from the recorded future of the vehicle (see `Route`).
 """
 
 from collections.abc import Sequence
@@ -24,16 +24,16 @@ from datasets_io.errors import BadValues
 
 @dataclass(frozen=True)
 class View:
-    """How much a driver sees.
+    """Contents of an observation.
 
     Args:
-        nearest: Objects, nearest first.
-        lanes: Points of lane centres, nearest first to a place ahead, one every four metres.
-        roads: Points of lines, edges, crosswalks, stop signs, speed bumps and driveways, likewise.
-        lights: Traffic lights, nearest first.
-        history: Steps back at which objects are seen; the first is 0.
-        waypoints: m ahead on the route.
-        ahead: m: the place ahead.
+        nearest: Number of objects, sorted by distance.
+        lanes: Number of points of lane centres, one every four metres, sorted by distance from a point ahead.
+        roads: Number of points of lines, edges, crosswalks, stop signs, speed bumps and driveways, likewise.
+        lights: Number of traffic lights, sorted by distance.
+        history: Steps back at which objects are given; the first is 0.
+        waypoints: Distances of the waypoints along the route, in m.
+        ahead: Distance of the point ahead of the vehicle, in m.
 
     Raises:
         BadValues: `nearest` is negative.
@@ -49,11 +49,11 @@ class View:
 
     def __post_init__(self) -> None:
         if self.nearest < 0:
-            raise BadValues(f"nearest is {self.nearest}.", "A number of objects was expected.")
+            raise BadValues(f"nearest is {self.nearest}.", "Expected: a number of objects, at least 0.")
 
 
 class ObservationColumn(NamedTuple):
-    """One number of an observation."""
+    """Name and unit of one number of an observation."""
 
     name: str
     unit: str
@@ -65,11 +65,11 @@ _UNITS = dict.fromkeys(_METRES, "m") | {"vx": "m/s", "vy": "m/s", "yaw_rate": "r
 
 
 def columns(controller: Controller, view: View | None = None) -> list[ObservationColumn]:
-    """Name and unit of each of the D entries, in order: what turns with the vehicle, then the rest.
+    """Return name and unit of the D entries, in order: those that rotate with the vehicle, then the rest.
 
     Args:
-        controller: Whose last action is seen.
-        view: How much is seen.
+        controller: Controller; its last action is part of the observation.
+        view: Contents of the observation.
     """
     view = view or View()
     steps = [f"[{-back}]" for back in view.history]
@@ -107,9 +107,9 @@ def observe(car: Car, view: View, now: Situation, traffic: Array) -> Array:
 
     Args:
         car: The car.
-        view: How much is seen.
-        now: Where it stands.
-        traffic: [T, N, 13] everyone else, as `World.traffic`.
+        view: Contents of the observation.
+        now: Situation of the car.
+        traffic: [T, N, 13] all other objects, as `World.traffic`.
 
     Returns:
         [B, D] float32, as `columns` lists them.
@@ -125,14 +125,14 @@ def observe(car: Car, view: View, now: Situation, traffic: Array) -> Array:
         _lights(world.lights, view.lights, now),
         _waypoints(car, view, now),
     ]
-    # Turning everything at once takes a fifth of the time that group by group takes.
+    # One rotation of all vectors takes a fifth of the time of one per group.
     turned = to_frame(np.concatenate([vectors for vectors, _ in groups], 1), now.cos, now.sin)
     rest = [values.reshape(count, -1) for _, parts in groups for values in parts]
     return np.concatenate([turned.reshape(count, -1), *rest], 1, dtype=np.float32)
 
 
 Group = tuple[Array, Sequence[Array]]
-"""Vectors [B, P, 2] along the world's axes, places from the vehicle on; columns [B, …] that do not turn."""
+"""Vectors [B, P, 2] along the world's axes, relative to the vehicle; columns [B, …] without rotation."""
 
 
 def _own(car: Car, now: Situation) -> Group:
@@ -147,7 +147,7 @@ def _own(car: Car, now: Situation) -> Group:
 
 
 def _objects(view: View, now: Situation, traffic: Array) -> Group:
-    """The nearest that are seen now, and where each was before."""
+    """Return the nearest objects seen now, with their past positions."""
     chosen, there = _closest(now.distance2, view.nearest)
     then = now.steps[:, None] - np.array(view.history)
     there = there[..., None] & (then >= 0)[:, None]
@@ -159,7 +159,7 @@ def _objects(view: View, now: Situation, traffic: Array) -> Group:
 
 
 def _closest(distance2: Array, count: int) -> tuple[Array, Array]:
-    """Indices [B, count] of the smallest distances, in order, and whether each is finite; 0 where not."""
+    """Return indices [B, count] of the smallest distances, in order (0 if infinite), and the finite mask."""
     missing = count - distance2.shape[1]
     if missing > 0:
         distance2 = np.concatenate([distance2, np.full((len(distance2), missing), np.inf)], 1)

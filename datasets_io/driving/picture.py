@@ -1,4 +1,4 @@
-"""A moment of a drive from above, as a picture."""
+"""Draw one moment of a drive from above."""
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -10,8 +10,8 @@ from datasets_io.episode import Array
 
 WIDTH, HEIGHT = 960, 640
 METRES = 84.0
-"""Of the world across the picture's width."""
-_FINE = 2  # drawn so many times larger, then made smaller: smooth edges
+"""Width of the picture in metres of the world."""
+_FINE = 2  # drawing scale; the picture is then reduced, for smooth edges
 
 _GROUND, _LANE, _EDGE, _CROSSING = "#f4f3ef", "#dddad2", "#6f7680", "#cfd6dd"
 _LINES = {"white": "#b3b8be", "yellow": "#d9b44a"}
@@ -22,15 +22,15 @@ _SIGNALS = ("#9a9a9a", "#d63a2f", "#e0a526", "#35a35a")  # unknown, stop, cautio
 
 
 def draw(car: Car, now: Situation, traffic: Array) -> Array:
-    """Roads, boxes, the route and its end; the driven vehicle in blue, red where it hits or is off the road.
+    """Draw roads, boxes, the route and its end; the driven vehicle is blue, red on collision or off the road.
 
     Args:
-        car: The driven vehicle, in the middle of the picture; the world's north is up.
-        now: One moment of it.
-        traffic: [N, 13] everyone else, a row of `World.traffic`.
+        car: Driven vehicle, at the centre of the picture; north is up.
+        now: Situation of the vehicle at one step.
+        traffic: [N, 13] all other objects, a row of `World.traffic`.
 
     Returns:
-        [HEIGHT, WIDTH, 3] bytes.
+        [HEIGHT, WIDTH, 3] uint8.
     """
     canvas = _Canvas(now.states[0, :2])
     _roads(canvas, car)
@@ -80,7 +80,7 @@ def _lights(canvas: "_Canvas", car: Car, step: int) -> None:
 
 
 class _Canvas:
-    """Draws what is given in metres."""
+    """Image with drawing functions in metres."""
 
     def __init__(self, centre: Array) -> None:
         self._size = np.array([WIDTH, HEIGHT]) * _FINE
@@ -94,29 +94,29 @@ class _Canvas:
         return [(x, y) for x, y in placed.tolist()]
 
     def sees(self, xy: Array) -> bool:
-        """Return True if any of the points may be in the picture."""
+        """Return True if the bounding box of the points overlaps the picture."""
         reach = 0.5 * self._size / self._scale
         low, high = xy.min(0) - self._centre, xy.max(0) - self._centre
         return bool(((low < reach) & (high > -reach)).all())
 
     def line(self, xy: Array, colour: str, metres: float) -> None:
-        """A polyline of some width."""
+        """Draw a polyline with a width in metres."""
         if len(xy) > 1:
             self._draw.line(self._pixels(xy), colour, max(1, round(metres * self._scale)), joint="curve")
 
     def area(self, xy: Array, colour: str) -> None:
-        """A filled polygon."""
+        """Draw a filled polygon."""
         if len(xy) > 2:
             self._draw.polygon(self._pixels(xy), colour)
 
     def dot(self, xy: Array, colour: str, metres: float) -> None:
-        """A disc of some radius."""
+        """Draw a disc with a radius in metres."""
         ((x, y),) = self._pixels(np.asarray(xy)[None])
         radius = metres * self._scale
         self._draw.ellipse((x - radius, y - radius, x + radius, y + radius), colour)
 
     def box(self, xy: Array, cos: float, sin: float, size: tuple[float, float], colour: str) -> None:
-        """A vehicle, with a bar where it looks."""
+        """Draw a vehicle, with a bar at its front."""
         turn = (np.array([cos]), np.array([sin]))
         place = np.asarray(xy, np.float64)[None]
         self._draw.polygon(
@@ -126,6 +126,6 @@ class _Canvas:
         self._draw.polygon(self._pixels(corners(ahead, *turn, 0.12 * size[0], 0.72 * size[1])[0]), "#ffffff")
 
     def pixels(self) -> Array:
-        """The picture, at its size."""
+        """Return the picture, reduced to its final size."""
         small = self._image.resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS)
         return np.asarray(small)

@@ -1,4 +1,4 @@
-"""Compute the terms of the driving reward, and Waymax's metrics."""
+"""Compute the terms of the driving reward, and the metrics of Waymax."""
 
 from dataclasses import dataclass
 
@@ -14,10 +14,10 @@ _INFEASIBLE_MARGIN = 1e-3
 
 @dataclass(frozen=True)
 class Weights:
-    """reward = progress · metres along the route - collision · [overlap] - offroad · [off the road].
+    """Weights of the reward terms.
 
-    The last two are Waymax's default; without the first, standing still would be the best of drives. Each
-    step counts for itself.
+    reward = progress · metres along the route - collision · [overlap] - offroad · [off the road], per step.
+    The last two are the default of Waymax; without the first, standing still would be optimal.
     """
 
     progress: float = 0.1
@@ -29,36 +29,36 @@ def terms(before: Array, after: Situation) -> dict[str, Array]:
     """Compute the unweighted reward terms of each step.
 
     Args:
-        before: [B] m along the route before the steps.
-        after: The situation after them.
+        before: [B] position along the route before the steps, in m.
+        after: Situation after the steps.
 
     Returns:
         [B] float32 each: `reward_progress` in metres (negative backwards), `reward_collision` and
-        `reward_offroad` -1 where a box overlaps with another's, or has a corner off the road, else 0.
+        `reward_offroad` -1 where the box overlaps with another box, or has a corner off the road, else 0.
     """
     earned = (after.along - before, 0.0 - after.overlap, 0.0 - (after.edge > 0))
     return {f"reward_{name}": values.astype(np.float32) for name, values in zip(TERMS, earned, strict=True)}
 
 
 def combine(parts: dict[str, Array], weights: Weights) -> Array:
-    """The reward [B] float32 of `terms`, so weighted."""
+    """Compute the reward [B] float32, the weighted sum of `terms`."""
     weighted = [np.float32(getattr(weights, name)) * parts[f"reward_{name}"] for name in TERMS]
     total: Array = weighted[0] + weighted[1] + weighted[2]
     return total
 
 
 def metrics(car: Car, before: Array, after: Situation, dt: float) -> dict[str, Array]:
-    """Waymax's metrics, [B] float64 each.
+    """Compute the metrics of Waymax, [B] float64 each.
 
-    `overlap` and `offroad`: 1 or 0. `kinematic_infeasibility`: 1 where no bicycle could have made the step
-    (|a| > 6 m/s² or |κ| > 0.3 1/m, as in Waymax's paper; its code says 10.4 m/s²). `log_divergence`: m
-    between the simulated and the recorded place. `progress_ratio`: the share of the recorded route; at most
-    1, as the route ends where the recording does.
+    `overlap` and `offroad`: 1 or 0. `kinematic_infeasibility`: 1 where the bicycle model cannot make the
+    step (|a| > 6 m/s² or |κ| > 0.3 1/m, as in the paper of Waymax; its code has 10.4 m/s²). `log_divergence`:
+    distance in m between the simulated and the recorded position. `progress_ratio`: share of the recorded
+    route; at most 1, as the route ends with the recording.
 
     Args:
         car: The car.
         before: [B, 5] states before the steps.
-        after: The situation after them.
+        after: Situation after the steps.
         dt: Seconds per step.
     """
     bicycle = Bicycle()
@@ -75,7 +75,7 @@ def metrics(car: Car, before: Array, after: Situation, dt: float) -> dict[str, A
 
 
 def log_divergence(car: Car, now: Situation) -> Array:
-    """[B] metres from where the recording has the car."""
+    """Compute the distances [B] in m from the recorded positions of the car."""
     away = now.states[:, :2] - car.world.scene.xy[car.index, now.steps]
     distance: Array = np.hypot(away[:, 0], away[:, 1])
     return distance

@@ -1,4 +1,4 @@
-"""Define a vehicle's route: its path in the recording."""
+"""Define the route of a vehicle: its path in the recording."""
 
 import math
 from itertools import pairwise
@@ -8,26 +8,27 @@ import numpy as np
 from datasets_io.episode import Array
 
 SPACING = 1.0
-"""m between the points of a route."""
-_STIR = 0.5
+"""Distance between the points of a route in m."""
+_MIN_STEP = 0.5
 
 
 class Route:
-    """A path as points a metre apart.
+    """Path as points a metre apart.
 
-    This is privileged: it is the recorded future, where Waymax's routes are all that the vehicle could have
-    taken. It tells a driver where to go and, by its length, how far the recorded driver got.
+    A route is privileged information: it is the recorded future, whereas Waymax gives all routes that the
+    vehicle could have taken. It contains the target and, through its length, the recorded progress.
 
     Args:
-        xy: [T, 2] m, recorded positions in order. Those within half a metre of the one kept before are noise.
-        heading: rad, its direction if the vehicle never moves.
+        xy: [T, 2] m, recorded positions in order. Positions within 0.5 m of the last one kept are dropped as
+            noise.
+        heading: Direction in rad if the vehicle never moves.
     """
 
     def __init__(self, xy: Array, heading: float) -> None:
         points = xy.tolist()
         corner = [points[0]]
         for point in points[1:]:
-            if math.dist(point, corner[-1]) >= _STIR:
+            if math.dist(point, corner[-1]) >= _MIN_STEP:
                 corner.append(point)
         if len(corner) > 1:
             corner[-1] = points[-1]
@@ -39,18 +40,19 @@ class Route:
         step = np.diff(self.points, axis=0)
         self._reach = np.hypot(step[:, 0], step[:, 1])
         self._units = step / self._reach[:, None]
-        if self.length == 0:  # a standing vehicle: its place, looking where it looks
+        if self.length == 0:  # a standing vehicle: its position and heading
             self._reach, self._units = np.zeros(1), np.array([[np.cos(heading), np.sin(heading)]])
         self._starts = self.points[: len(self._reach)].T
 
     def locate(self, xy: Array) -> tuple[Array, Array]:
-        """The nearest point of the route.
+        """Project points onto the route.
 
         Args:
             xy: [B, 2] m.
 
         Returns:
-            [B] m along the route, between 0 and its length, and [B] m from it, positive to its left.
+            Distance along the route [B] in m, from 0 to its length, and distance from it [B] in m, positive
+            to its left.
         """
         x = xy[:, :1] - self._starts[0]
         y = xy[:, 1:] - self._starts[1]
@@ -63,7 +65,7 @@ class Route:
         return best * SPACING + along[rows, best], np.copysign(np.sqrt(distance2[rows, best]), side)
 
     def at(self, along: Array) -> tuple[Array, Array]:
-        """Points [..., 2] and unit directions [..., 2] so many metres along, cut off at its ends."""
+        """Return points and unit directions [..., 2] at `along` metres, clipped to the ends of the route."""
         along = np.maximum(np.minimum(along, self.length), 0.0)
         piece = np.minimum((along / SPACING).astype(np.int64), len(self._reach) - 1)
         units = self._units[piece]

@@ -1,4 +1,4 @@
-"""`off2on/WaymoReplay-v0`: driving one vehicle through recorded traffic."""
+"""Simulate one vehicle in recorded traffic: the environment `off2on/WaymoReplay-v0`."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -9,13 +9,13 @@ import numpy as np
 
 from datasets_io.driving import Scene
 from datasets_io.driving.dynamics import clip, find_controller, limits
-from datasets_io.driving.episodes import Task, opening
+from datasets_io.driving.episodes import Task, initial_state
 from datasets_io.driving.geometry import wrap_angle
 from datasets_io.driving.idm import Followers
 from datasets_io.driving.observation import View, columns, observe
 from datasets_io.driving.reward import Weights, combine, metrics, terms
-from datasets_io.driving.situation import WHICH, Car, Situation, situate, vehicles_of
-from datasets_io.driving.world import PLACE, POINTING, VELOCITY, World
+from datasets_io.driving.situation import VEHICLE_CHOICES, Car, Situation, measure_situation, vehicles_of
+from datasets_io.driving.world import DIRECTION, POSITION, VELOCITY, World
 from datasets_io.episode import Array
 from datasets_io.errors import BadValues, UnknownName
 from datasets_io.shards.scenes import Scenes
@@ -25,32 +25,33 @@ _CACHED = 64
 
 
 class WaymoReplay(gym.Env[Array, Array]):  # type: ignore[misc]
-    """One vehicle under control, everyone else as recorded or by the intelligent driver model.
+    """One vehicle under control; all others replay the recording or follow the intelligent driver model.
 
     Observations, rewards and lengths are those of `datasets_io.driving.episodes`: the stored actions of an
-    episode bring back its observations and rewards exactly (others = "log"). A step is 0.1 s. An episode
-    ends, truncated, where the recording of the vehicle does (after 80 steps of a window of 91).
+    episode reproduce its observations and rewards exactly (others = "log"). A step is 0.1 s. An episode
+    is truncated where the recording of the vehicle ends (after 80 steps of a window of 91).
 
-    `info` of a step: the reward's terms (`reward_progress`, …) and Waymax's metrics; see
+    `info` of a step: the reward terms (`reward_progress`, …) and the metrics of Waymax; see
     `datasets_io.driving.reward`. `info` of a reset: `scene` and `vehicle`, the ids.
-    `reset(options={"scene": id, "vehicle": id})` chooses; otherwise both are drawn.
+    `reset(options={"scene": id, "vehicle": id})` selects both; otherwise they are drawn at random.
 
     Args:
-        scenes: Folder of a data set's scenes, or the scenes themselves.
-        controller: `bicycle` or `delta`: see `datasets_io.driving.dynamics`.
+        scenes: Folder with the scenes of a data set, or the scenes themselves.
+        controller: `bicycle` or `delta`, see `datasets_io.driving.dynamics`.
         others: `log` or `idm`.
-        nearest: Objects that are seen.
-        vehicles: Who may be driven: `ego`, `moving` or `all`.
-        end_on_collision: The first overlap ends the episode (terminated).
-        weights: Of the reward's terms, by name; the rest as `datasets_io.driving.reward.Weights`.
+        nearest: Number of objects in an observation.
+        vehicles: Vehicles that can be driven: `ego`, `moving` or `all`.
+        end_on_collision: End the episode (terminated) at the first overlap.
+        weights: Weights of the reward terms by name; the others are those of
+            `datasets_io.driving.reward.Weights`.
         render_mode: None or `rgb_array`.
 
     Raises:
-        UnknownName: The folder holds no scenes, or there is no such controller.
-        BadValues: Another option has a value that it cannot have.
+        UnknownName: The folder holds no scenes, or the controller does not exist.
+        BadValues: An option has an invalid value.
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 (Gymnasium's own way)
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 (as in Gymnasium)
 
     def __init__(
         self,
@@ -63,14 +64,14 @@ class WaymoReplay(gym.Env[Array, Array]):  # type: ignore[misc]
         weights: dict[str, float] | None = None,
         render_mode: str | None = None,
     ) -> None:
-        for name, value, known in (("others", others, OTHERS), ("vehicles", vehicles, WHICH)):
+        for name, value, known in (("others", others, OTHERS), ("vehicles", vehicles, VEHICLE_CHOICES)):
             if value not in known:
-                raise BadValues(f"{name} is {value!r}.", f"One of: {' '.join(known)}")
+                raise BadValues(f"{name} is {value!r}.", f"Expected one of: {' '.join(known)}")
         self.task = Task(
             find_controller(controller), View(nearest=nearest), _weights(weights), end_on_collision
         )
         self.others, self.vehicles, self.render_mode = others, vehicles, render_mode
-        self._library = _Library(scenes)
+        self._store = _SceneStore(scenes)
         limit = limits(self.task.controller)
         self.action_space = gym.spaces.Box(-limit, limit, dtype=np.float32)
         width = len(columns(self.task.controller, self.task.view))
@@ -84,11 +85,11 @@ class WaymoReplay(gym.Env[Array, Array]):  # type: ignore[misc]
         """Begin an episode at the end of a scene's warm-up.
 
         Args:
-            seed: Of the draw.
-            options: `scene` and `vehicle`, ids, where they are not to be drawn.
+            seed: Seed of the draw.
+            options: Ids `scene` and `vehicle`; those not given are drawn.
 
         Raises:
-            UnknownName: There is no such scene, or no such vehicle that may be driven.
+            UnknownName: The scene does not exist, or the vehicle cannot be driven.
         """
         super().reset(seed=seed)
         self.car = self._choose(options or {})
@@ -98,22 +99,22 @@ class WaymoReplay(gym.Env[Array, Array]):  # type: ignore[misc]
         if self.others == "idm":
             self.traffic = world.traffic.copy()
             self._followers = Followers(world, self.car.index)
-        state, yaw_rate, action = opening(self.task, self.car)
-        self.now = self._look(self.car.first, state, yaw_rate, action)
+        state, yaw_rate, action = initial_state(self.task, self.car)
+        self.now = self._measure(self.car.first, state, yaw_rate, action)
         scene = world.scene
         return self._observe(), {"scene": scene.id, "vehicle": int(scene.ids[self.car.index])}
 
     def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
-        """Drive for 0.1 s; an action outside its box is clipped to it."""
+        """Simulate 0.1 s; an action outside the action box is clipped."""
         before, step = self.now, int(self.now.steps[0])
         dt = self.car.world.scene.dt
         if self._followers is not None:
-            self._place_self()
+            self._write_own_pose()
             self._followers.step(self.traffic, step)
         taken = clip(np.asarray(action, np.float32), self._limit)[None]
         state = self.task.controller.forward(before.states, taken.astype(np.float64), dt)
         yaw_rate = wrap_angle(state[:, 2] - before.states[:, 2]) / dt
-        self.now = self._look(step + 1, state, yaw_rate, taken)
+        self.now = self._measure(step + 1, state, yaw_rate, taken)
         parts = terms(before.along, self.now)
         reward = float(combine(parts, self.task.weights)[0])
         info = {**parts, **metrics(self.car, before.states, self.now, dt)}
@@ -122,36 +123,38 @@ class WaymoReplay(gym.Env[Array, Array]):  # type: ignore[misc]
         return self._observe(), reward, terminated, truncated, {name: float(v[0]) for name, v in info.items()}
 
     def render(self) -> Array | None:
-        """Everything from above: [H, W, 3] bytes, or None without a render mode."""
+        """Draw the scene from above, [H, W, 3] uint8; None without a render mode."""
         if self.render_mode is None:
             return None
         from datasets_io.driving.picture import draw
 
         return draw(self.car, self.now, self.traffic[int(self.now.steps[0])])
 
-    def _look(self, step: int, state: Array, yaw_rate: Array, action: Array) -> Situation:
-        return situate(self.car, np.array([step]), state, yaw_rate, action, self.traffic)
+    def _measure(self, step: int, state: Array, yaw_rate: Array, action: Array) -> Situation:
+        return measure_situation(self.car, np.array([step]), state, yaw_rate, action, self.traffic)
 
     def _observe(self) -> Array:
         seen: Array = observe(self.car, self.task.view, self.now, self.traffic)[0]
         return seen
 
-    def _place_self(self) -> None:
-        """Show the others where the driven vehicle is, instead of where it was recorded."""
+    def _write_own_pose(self) -> None:
+        """Replace the recorded pose of the driven vehicle in the traffic by its current pose."""
         x, y, heading, vx, vy = self.now.states[0]
         row = self.traffic[int(self.now.steps[0]), self.car.index]
-        row[PLACE], row[POINTING], row[VELOCITY] = (x, y), (np.cos(heading), np.sin(heading)), (vx, vy)
+        row[POSITION], row[DIRECTION], row[VELOCITY] = (x, y), (np.cos(heading), np.sin(heading)), (vx, vy)
 
     def _choose(self, options: dict[str, Any]) -> Car:
         wanted = options.get("scene")
-        names = [wanted] if wanted is not None else self._library.names
+        names = [wanted] if wanted is not None else self._store.names
         start = int(self.np_random.integers(len(names)))
         for turn in range(len(names)):
-            world = self._library.world(names[(start + turn) % len(names)])
+            world = self._store.world(names[(start + turn) % len(names)])
             drivable = vehicles_of(world, self.vehicles)
             if drivable:
                 return Car(world, self._pick(world, drivable, options.get("vehicle")))
-        raise BadValues(f"no scene has a vehicle to drive: vehicles is {self.vehicles!r}.", "Try: all")
+        raise BadValues(
+            f"no scene has a vehicle to drive with vehicles={self.vehicles!r}.", "", "vehicles=all"
+        )
 
     def _pick(self, world: World, drivable: list[int], wanted: int | None) -> int:
         if wanted is None:
@@ -159,14 +162,14 @@ class WaymoReplay(gym.Env[Array, Array]):  # type: ignore[misc]
         known = {int(world.scene.ids[index]): index for index in drivable}
         if wanted not in known:
             raise UnknownName(
-                f"scene {world.scene.id} has no vehicle {wanted} that may be driven.",
-                f"With vehicles={self.vehicles!r}: {' '.join(map(str, known))}",
+                f"scene {world.scene.id} has no vehicle {wanted} that can be driven.",
+                f"With vehicles={self.vehicles!r} there are: {' '.join(map(str, known))}",
             )
         return known[wanted]
 
 
-class _Library:
-    """Scenes by name, those last used kept ready."""
+class _SceneStore:
+    """Scenes by name, with a cache of those used last."""
 
     def __init__(self, scenes: str | Sequence[Scene]) -> None:
         self.world = lru_cache(_CACHED)(self._open)
@@ -190,5 +193,5 @@ def _weights(given: dict[str, float] | None) -> Weights:
     known = vars(Weights())
     for name in given or {}:
         if name not in known:
-            raise BadValues(f"the reward has no term {name!r}.", f"It has: {' '.join(known)}")
+            raise BadValues(f"the reward has no term {name!r}.", f"Known: {' '.join(known)}")
     return Weights(**(given or {}))

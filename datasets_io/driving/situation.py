@@ -1,4 +1,4 @@
-"""A vehicle under control, and where it stands: what observation, reward and metrics are computed from."""
+"""Define the vehicle under control and its situation, the input of observation, reward and metrics."""
 
 import math
 from dataclasses import dataclass, fields
@@ -12,25 +12,25 @@ from datasets_io.driving.world import BOX, SEEN, World
 from datasets_io.episode import Array
 from datasets_io.errors import BadValues
 
-SHORTEST = 10
-"""Decisions that a vehicle other than the recording car must at least be seen for."""
-_MOVED = 1.0
-WHICH = ("ego", "moving", "all")
+MIN_DECISIONS = 10
+"""Least number of decisions of a drivable vehicle other than the recording car."""
+_MIN_DISPLACEMENT = 1.0
+VEHICLE_CHOICES = ("ego", "moving", "all")
 
 
 class Car:
-    """A vehicle that is driven from the end of the warm-up for as long as the recording sees it.
+    """Vehicle that is driven from the end of the warm-up for as long as the recording sees it.
 
     Args:
-        world: Its scene.
-        index: Of the vehicle among the scene's objects.
+        world: Scene of the vehicle.
+        index: Index of the vehicle among the objects of the scene.
 
     Attributes:
-        length, width: m, of its box.
-        reach: m, from its centre to a corner.
-        first: The step at which decisions begin.
-        last: The step at which the recording loses it; it is seen at every step between.
-        route: Its recorded path between them.
+        length, width: Size of the box in m.
+        reach: Distance from the centre to a corner in m.
+        first: Step at which decisions begin.
+        last: Last step at which the vehicle is seen without a break from `first` on.
+        route: Recorded path between `first` and `last`.
     """
 
     def __init__(self, world: World, index: int) -> None:
@@ -44,38 +44,38 @@ class Car:
 
     @property
     def id(self) -> str:
-        """The scene's id and the object's."""
+        """Id as SCENE/OBJECT."""
         return f"{self.world.scene.id}/{self.world.scene.ids[self.index]}"
 
 
 def vehicles_of(world: World, which: str) -> list[int]:
-    """Vehicles of a scene that can be driven.
+    """Return the vehicles of a scene that can be driven.
 
     Args:
         world: The scene.
         which: `ego`: the recording car. `all`: every vehicle that is seen at the end of the warm-up and for
-            `SHORTEST` steps after it. `moving`: those of them that get a metre away from where they begin;
-            parked cars are most of a city.
+            `MIN_DECISIONS` steps after it. `moving`: those of them that move at least a metre from their
+            start; most vehicles of a city are parked.
 
     Returns:
         Indices of objects; the recording car first if it is among them.
 
     Raises:
-        BadValues: Another word, or a recording that ends with the warm-up.
+        BadValues: `which` is not a known choice, or the recording ends with the warm-up.
     """
     scene = world.scene
-    if which not in WHICH:
-        raise BadValues(f"vehicles is {which!r}.", f"One of: {' '.join(WHICH)}")
+    if which not in VEHICLE_CHOICES:
+        raise BadValues(f"vehicles is {which!r}.", f"Expected one of: {' '.join(VEHICLE_CHOICES)}")
     last = last_seen(world)
     if last[scene.ego] <= scene.current:
         raise BadValues(
             f"scene {scene.id} ends with its warm-up: it has {scene.steps} steps, and decisions begin after "
             f"step {scene.current}.",
-            "Its future is hidden, as in the testing split. Use the training or the validation split.",
+            "The testing splits have no future steps. Use the training or the validation split.",
         )
     if which == "ego":
         return [scene.ego]
-    drivable = (scene.kinds == 1) & (last >= scene.current + SHORTEST)
+    drivable = (scene.kinds == 1) & (last >= scene.current + MIN_DECISIONS)
     drivable[scene.ego] = True
     if which == "moving":
         drivable &= moving(world, last)
@@ -84,16 +84,16 @@ def vehicles_of(world: World, which: str) -> list[int]:
 
 
 def moving(world: World, last: Array) -> Array:
-    """[N] bool: objects that get at least a metre away from where they begin, until their `last` step [N]."""
+    """Return a mask [N] of objects that move at least a metre from their start until their `last` step."""
     scene = world.scene
     offset = scene.xy[:, scene.current :] - scene.xy[:, scene.current, None]
     until = np.arange(scene.current, scene.steps) <= last[:, None]
-    away: Array = (np.square(offset).sum(-1) * until).max(1) >= _MOVED**2
+    away: Array = (np.square(offset).sum(-1) * until).max(1) >= _MIN_DISPLACEMENT**2
     return away
 
 
 def last_seen(world: World) -> Array:
-    """[N] the last step until which each object is seen without a break from `current` on; or one before."""
+    """Return the last step [N] of unbroken visibility of each object from `current` on, or `current` - 1."""
     seen = world.scene.valid[:, world.scene.current :]
     lost = np.where(seen.all(1), seen.shape[1], np.argmin(seen, axis=1))
     last: Array = world.scene.current + lost - 1
@@ -102,20 +102,21 @@ def last_seen(world: World) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class Situation:
-    """A car at B moments.
+    """Situation of a car at B steps.
 
     Attributes:
-        steps: [B] of the scene.
-        states: [B, 5] as `dynamics` has them.
+        steps: [B] steps of the scene.
+        states: [B, 5] states, as in `dynamics`.
         cos: [B] cosine of the heading.
         sin: [B] sine of the heading.
-        yaw_rates: [B] rad/s, over the step before.
-        actions: [B, A] the last ones.
-        along: [B] m along the route.
-        lateral: [B] m from the route, positive to its left.
-        edge: [B] m off the road, of the corner that is furthest off; negative: on the road.
-        overlap: [B] bool: its box overlaps with another object's.
-        distance2: [B, N] m², to the centres of all objects; infinite to itself and to those not seen.
+        yaw_rates: [B] yaw rate over the step before, in rad/s.
+        actions: [B, A] last actions.
+        along: [B] distance along the route in m.
+        lateral: [B] distance from the route in m, positive to its left.
+        edge: [B] distance from the road in m, of the corner that is furthest off; negative on the road.
+        overlap: [B] bool: True if the box overlaps with the box of another object.
+        distance2: [B, N] squared distance in m² to the centres of all objects; infinite to the car itself
+            and to objects that are not seen.
     """
 
     steps: Array
@@ -134,18 +135,18 @@ class Situation:
         return type(self)(*(getattr(self, field.name)[rows] for field in fields(self)))
 
 
-def situate(
+def measure_situation(
     car: Car, steps: Array, states: Array, yaw_rates: Array, actions: Array, traffic: Array
 ) -> Situation:
-    """Measure a car's surroundings.
+    """Measure the situation of a car.
 
     Args:
         car: The car.
-        steps: [B]
-        states: [B, 5]
-        yaw_rates: [B]
-        actions: [B, A]
-        traffic: [T, N, 13] everyone else, as `World.traffic`, of which rows up to `steps` are read.
+        steps: [B] steps of the scene.
+        states: [B, 5] states.
+        yaw_rates: [B] yaw rates in rad/s.
+        actions: [B, A] last actions.
+        traffic: [T, N, 13] all other objects, as `World.traffic`; rows up to `steps` are read.
     """
     xy, cos, sin = states[:, :2], np.cos(states[:, 2]), np.sin(states[:, 2])
     along, lateral = car.route.locate(xy)
@@ -159,7 +160,7 @@ def situate(
 
 
 def _collisions(car: Car, steps: Array, poses: Array, others: Array, distance2: Array) -> Array:
-    """[B] whether the box overlaps with any; only boxes whose circles meet are looked at."""
+    """Return a mask [B] of overlaps with any box; only boxes with overlapping circumcircles are compared."""
     row, column = np.nonzero(distance2 < (car.reach + car.world.reach[steps]) ** 2)
     hit = np.zeros(len(poses), bool)
     if len(row):

@@ -1,4 +1,4 @@
-"""A made scene: to try the simulator, and test everything, without anybody's recordings."""
+"""Generate a synthetic scene, to try the simulator without recordings and for tests."""
 
 import numpy as np
 
@@ -12,14 +12,14 @@ _CAR, _PERSON = (4.8, 2.0, 1.6), (0.8, 0.8, 1.8)
 
 
 def toy_scene(seed: int = 0) -> Scene:
-    """Two lanes to the east, 7 m wide from y = -1.75 to 5.25, for nine seconds.
+    """Generate a scene of nine seconds: two lanes to the east, 7 m wide, from y = -1.75 to 5.25.
 
     Object 0, the recording car, drives in the right lane at changing speed; 1 is ahead of it, 2 overtakes
-    on the left, 3 is parked off the road, 4 walks across it far ahead, and 5, a car as well, comes into
-    sight after four seconds.
+    on the left, 3 is parked off the road, 4 is a pedestrian who crosses far ahead, and 5 is a car that is
+    first seen after four seconds.
 
     Args:
-        seed: Of speeds and of how the recording car pushes its pedals.
+        seed: Seed of the speeds and of the acceleration of the recording car.
     """
     rng = np.random.default_rng(seed)
     speed = rng.uniform(7, 9)
@@ -69,7 +69,7 @@ def toy_scene(seed: int = 0) -> Scene:
 
 
 def _driven(state: Array, actions: Array) -> Array:
-    """States [T, 5] of a bicycle under actions [T, 2], the last of which is not taken."""
+    """Return the states [T, 5] of a bicycle model under actions [T, 2]; the last action is not used."""
     states = [state]
     for action in actions[:-1]:
         states.append(CONTROLLERS["bicycle"].forward(states[-1], action, DT))
@@ -84,7 +84,7 @@ def _straight(start: tuple[float, float], velocity: tuple[float, float]) -> Arra
 
 
 def _road(centre: Array) -> tuple[Array, Array, Array, Array]:
-    """Points, directions, kinds and features of lanes, the line between them, edges and a crosswalk."""
+    """Return points, directions, kinds and features of two lanes, a line, edges and a crosswalk."""
     west, east = -80.0, 240.0
     lines: list[tuple[int, list[tuple[float, float]]]] = [
         (2, [(west, 0), (east, 0)]),

@@ -1,4 +1,4 @@
-"""Precompute data of a scene that are needed at every step."""
+"""Precompute the data of a scene that every step needs."""
 
 from collections.abc import Mapping
 from functools import cached_property
@@ -12,10 +12,10 @@ from datasets_io.episode import Array
 
 KINDS = ("vehicle", "pedestrian", "cyclist", "other")
 Codes = Mapping[str, tuple[int, ...]]
-"""What is told apart: name → codes of the scene."""
+"""Categories of an observation: name → codes of the scene."""
 
 LANES = {"freeway": (1,), "surface_street": (2,), "bike_lane": (3,)}
-"""What the observation tells apart among centres of lanes, as the scene's codes."""
+"""Categories of lane centres in an observation, with their codes."""
 ROADS = {
     "broken_line": (6, 9, 10),
     "solid_line": (5, 7, 8, 11, 12, 13),
@@ -26,22 +26,22 @@ ROADS = {
 }
 LIGHTS = {"unknown": (0,), "stop": (1, 4, 7), "caution": (2, 5, 8), "go": (3, 6)}
 SPACING = 4.0
-"""m between the points of a lane or a line that an observation can see."""
+"""Distance in m between the points of a lane or a line in an observation."""
 
 # Columns of `World.traffic`.
-PLACE, POINTING, VELOCITY, STATIC, SEEN = slice(0, 2), slice(2, 4), slice(4, 6), slice(6, 12), 12
+POSITION, DIRECTION, VELOCITY, STATIC, SEEN = slice(0, 2), slice(2, 4), slice(4, 6), slice(6, 12), 12
 BOX = [0, 1, 2, 3, 6, 7]
-"""Columns of `World.traffic` that make up a box as `geometry.overlap` takes it."""
+"""Columns of `World.traffic` that form a box for `geometry.overlap`."""
 
 
 class MapPoints:
-    """Points of the map that can be found by place.
+    """Points of the map with a nearest-neighbour search.
 
     Args:
-        scene: Their scene.
-        names: What is told apart: name → codes of `Scene.road_kind`.
-        lowest: The smallest code that belongs to them.
-        highest: The largest.
+        scene: Scene of the points.
+        names: Categories: name → codes of `Scene.road_kind`.
+        lowest: Smallest code of the points.
+        highest: Largest code of the points.
     """
 
     def __init__(self, scene: Scene, names: Codes, lowest: int, highest: int) -> None:
@@ -51,14 +51,14 @@ class MapPoints:
         xy, source = subdivide(scene.road_xy[kept], scene.road_id[kept], 1.5 * SPACING)
         source = kept[source]
         self._tree = cKDTree(xy, balanced_tree=False, compact_nodes=False)
-        # The row after the last stands for a point that is not there.
+        # The row after the last represents a missing point.
         self.vectors = np.zeros((len(xy) + 1, 2, 2))
         self.vectors[:-1] = np.stack([xy, scene.road_dir[source]], 1)
         self.tags = np.zeros((len(xy) + 1, len(names) + 1))
         self.tags[:-1] = one_hot(scene.road_kind[source], names)
 
     def nearest(self, xy: Array, count: int) -> Array:
-        """Rows [B, count] of `vectors` and `tags`, nearest to [B, 2] first."""
+        """Return rows [B, count] of `vectors` and `tags`, sorted by distance from `xy` [B, 2]."""
         index: Array = self._tree.query(xy, k=count)[1]
         return index.reshape(len(xy), count)
 
@@ -70,11 +70,11 @@ class World:
         scene: The recording.
 
     Attributes:
-        traffic: [T, N, 13] float32: x, y (m), cosine and sine of the heading, vx, vy (m/s), length, width
-        (m),
-            the kind one-hot (`KINDS`), 1 where seen; all 0 where not.
-        reach: [T, N] float32, m: from the centre of each box to a corner.
-        lights: [T, L, 7] float64: x, y (m), the state one-hot (`LIGHTS`), 1 where seen; all 0 where not.
+        traffic: [T, N, 13] float32: x, y (m), cosine and sine of the heading, vx, vy (m/s), length,
+            width (m), the kind one-hot (`KINDS`), 1 where seen; all 0 elsewhere.
+        reach: [T, N] float32, distance in m from the centre of each box to a corner.
+        lights: [T, L, 7] float64: x, y (m), the state one-hot (`LIGHTS`), 1 where seen; all 0
+            elsewhere.
     """
 
     def __init__(self, scene: Scene) -> None:
@@ -104,7 +104,7 @@ class World:
 
     @cached_property
     def roads(self) -> MapPoints:
-        """Everything else on the map."""
+        """All other points of the map."""
         return MapPoints(self.scene, ROADS, 5, 20)
 
     @cached_property
@@ -114,14 +114,14 @@ class World:
         return RoadEdges(self.scene.road_xy[mine], self.scene.road_id[mine])
 
     def states(self, vehicle: int | Array) -> Array:
-        """Recorded states [..., T, 5] of one or several objects, as `dynamics` has them."""
+        """Return the recorded states [..., T, 5] of one or several objects, as in `dynamics`."""
         scene = self.scene
         parts = [scene.xy[vehicle], scene.heading[vehicle][..., None], scene.velocity[vehicle]]
         return np.concatenate(parts, -1, dtype=np.float64)
 
 
 def one_hot(codes: Array, names: Codes) -> Array:
-    """[..., len(names) + 1]: one column per name, and a last one of ones that says that it is there."""
+    """Encode codes as [..., len(names) + 1]: one column per name, and a last column of ones for `seen`."""
     table = np.zeros((21, len(names) + 1))
     table[:, -1] = 1
     for column, members in enumerate(names.values()):

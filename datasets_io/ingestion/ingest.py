@@ -136,10 +136,8 @@ def _spaces(source: Source) -> tuple[Any, Any]:
     observation_space, action_space = source.observation_space, source.action_space
     if source.env and (observation_space is None or action_space is None):
         spaces = spaces_of(source.env, source.env_options)
-        if spaces.trouble:
-            detail = (
-                f"{source.env} cannot be created here; spaces are derived from the data ({spaces.trouble})"
-            )
+        if spaces.error:
+            detail = f"{source.env} cannot be created here; spaces are derived from the data ({spaces.error})"
             source.note("env", "", detail)
         if observation_space is None:
             observation_space, source.nested_observation_space = spaces.observation, spaces.nested

@@ -23,7 +23,7 @@ from datasets_io.shards.manifest import MANIFEST_FILE
 from datasets_io.shards.scenes import SCENES_FOLDER as SCENES
 from datasets_io.storage import Place
 from datasets_io.storage.buckets import Location
-from datasets_io.storage.errors import explained
+from datasets_io.storage.errors import convert_errors
 
 SHARDS = "shards"
 ABANDONED_S = 24 * 3600
@@ -115,7 +115,7 @@ class _DiskWorkspace(Workspace):
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
-        with explained(self.folder):
+        with convert_errors(self.folder):
             (self.folder / SHARDS).mkdir(parents=True, exist_ok=True)
         with exclusive_lock(self.folder / "lock"):
             yield
@@ -125,7 +125,7 @@ class _DiskWorkspace(Workspace):
             for old in (SHARDS, SCENES, self.reports.name):
                 shutil.rmtree(self.folder / old, ignore_errors=True)
         for fresh in (self.folder / SHARDS, self.reports):
-            with explained(fresh):
+            with convert_errors(fresh):
                 fresh.mkdir(exist_ok=True)
         self._remove_temporary_files()
         storage.write_text(self._plan, plan)

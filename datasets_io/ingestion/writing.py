@@ -23,7 +23,7 @@ from datasets_io.shards.scenes import SCENES_FOLDER as SCENES
 from datasets_io.shards.scenes import SceneWriter
 from datasets_io.source import hash_path
 from datasets_io.storage import Place
-from datasets_io.storage.errors import writing
+from datasets_io.storage.errors import convert_full_disk
 
 # A streaming reader reads whole row groups and keeps a few of them in memory. A group is large enough for one
 # read per column, and small enough that a few groups take tens of MB. 32k rows of HalfCheetah are 3.5 MB.
@@ -66,8 +66,8 @@ class PartWriter:
         self._buffered = self._buffered_bytes = self._row = self._number = 0
         self._file: pq.ParquetWriter | None = None
         self._groups: list[int] = []
-        self._temporary = storage.scratch_for(self._shard(0))
-        self._scenes = SceneWriter(storage.scratch_for(self._scene_file))
+        self._temporary = storage.temporary_path_for(self._shard(0))
+        self._scenes = SceneWriter(storage.temporary_path_for(self._scene_file))
         self.report = PartReport()
 
     def write(self, episodes: Iterable[Episode], source_faults: list[Fault]) -> PartReport:
@@ -82,7 +82,7 @@ class PartWriter:
             NoSpace: The disk is full.
         """
         try:
-            with writing(self._temporary.parent):
+            with convert_full_disk(self._temporary.parent):
                 for episode in episodes:
                     self._add_episode(episode)
                 self._flush()

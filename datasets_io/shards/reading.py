@@ -22,7 +22,7 @@ from datasets_io.shards.scenes import SCENES_FOLDER as SCENES
 from datasets_io.source import hash_path
 from datasets_io.storage import Place, locate
 from datasets_io.storage.buckets import Location
-from datasets_io.storage.errors import explained
+from datasets_io.storage.errors import convert_errors
 from datasets_io.storage.parquet import open_parquet
 
 DERIVED = ("new_obs", "last", "ret", "new_actions")
@@ -225,7 +225,7 @@ def _table(file: Place, group: int | None, columns: list[str]) -> pa.Table:
     try:
         # A bucket is read in a few large requests for all columns; a disk column by column, in less memory.
         with (
-            explained(file),
+            convert_errors(file),
             open_parquet(path, file, filesystem=system, pre_buffer=isinstance(file, Location)) as parquet,
         ):
             return parquet.read(columns) if group is None else parquet.read_row_group(group, columns)

@@ -13,7 +13,7 @@ from datasets_io.registry import MINARI, find, registry
 from datasets_io.source import Source
 from datasets_io.storage import Place
 
-MADE: Mapping[str, tuple[str, dict[str, Any]]] = {
+GENERATED: Mapping[str, tuple[str, dict[str, Any]]] = {
     "toy-pendulum": ("datasets_io.sources.toy:ToyPendulum", {}),
     "toy-cartpole": ("datasets_io.sources.toy:ToyCartPole", {}),
     "maze-umaze": ("datasets_io.sources.mazes:PointMaze", {"maze": "umaze"}),
@@ -41,7 +41,7 @@ class Resolved(NamedTuple):
 
 def known_names() -> list[str]:
     """Return every name that can be added without a path."""
-    return [*MADE, *registry()]
+    return [*GENERATED, *registry()]
 
 
 def resolve_source(
@@ -67,8 +67,8 @@ def resolve_source(
     """
     options, given = dict(options or {}), None if path is None else storage.locate(path)
     name = text.removeprefix("d4rl/")
-    if text in MADE:
-        where, own = MADE[text]
+    if text in GENERATED:
+        where, own = GENERATED[text]
         return Resolved(_make(where, {**own, **options}), given, text)
     if text.startswith(MINARI):
         name = text.removeprefix(MINARI)

@@ -180,10 +180,10 @@ class D4RL(Source):
         widths = file["observations"].shape[1:], file["actions"].shape[1:]
         if self.env is None:
             self._infer(self.name or path.stem, widths)
-        elif not (spaces := spaces_of(self.env)).trouble:
+        elif not (spaces := spaces_of(self.env)).error:
             self.observation_space, self.action_space = spaces.observation, spaces.action
-            if (misfit := _misfit(spaces, widths)) is not None:
-                raise BadValues(f"{self.env} is not the environment of these data.", f"{misfit}.")
+            if (mismatch := _mismatch(spaces, widths)) is not None:
+                raise BadValues(f"{self.env} is not the environment of these data.", f"{mismatch}.")
         if self.action_space is None and file["actions"].dtype.kind == "f":
             self.action_space = Box(-1, 1, widths[1] or (1,))
 
@@ -195,21 +195,21 @@ class D4RL(Source):
         if env_id is None:
             return
         spaces = spaces_of(env_id)
-        misfit = None if spaces.trouble else _misfit(spaces, widths)
-        if misfit is not None:
-            self.note("env", "", f"{env_id}, which the name {name!r} suggests, was not taken: {misfit}")
+        mismatch = None if spaces.error else _mismatch(spaces, widths)
+        if mismatch is not None:
+            self.note("env", "", f"{env_id}, which the name {name!r} suggests, was not taken: {mismatch}")
             return
         self.env = env_id
-        if spaces.trouble:
+        if spaces.error:
             self.observation_space = Box(-np.inf, np.inf, widths[0])
-            checked = f"not compared with it, as it cannot be made here ({spaces.trouble})"
+            checked = f"not compared with it, as it cannot be made here ({spaces.error})"
         else:
             self.observation_space, self.action_space = spaces.observation, spaces.action
             checked = "observations and actions fit"
         self.note("env", "", f"{env_id} was taken from the name {name!r}; {checked}")
 
 
-def _misfit(spaces: Spaces, widths: Any) -> str | None:
+def _mismatch(spaces: Spaces, widths: Any) -> str | None:
     shapes = spaces.observation.shape, spaces.action.shape
     if shapes == widths:
         return None

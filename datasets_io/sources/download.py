@@ -23,7 +23,7 @@ Progress = Callable[[int, int], None]
 """Called with (bytes there, bytes in all)."""
 
 
-class _BrokenOffError(Exception):
+class _ConnectionLostError(Exception):
     """The connection ended before the file did."""
 
 
@@ -96,8 +96,8 @@ def _download(
             return _attempt(url, file, part, progress, timeout)
         except urllib.error.HTTPError as error:
             error.close()
-            raise Offline(f"{url} answers {error.code} {error.reason}.", _ways(name)) from None
-        except (_BrokenOffError, urllib.error.URLError, http.client.HTTPException, OSError) as error:
+            raise Offline(f"{url} answers {error.code} {error.reason}.", _alternatives(name)) from None
+        except (_ConnectionLostError, urllib.error.URLError, http.client.HTTPException, OSError) as error:
             file.flush()
             got = part.stat().st_size
             # A server that breaks off is tried again for as long as each attempt brings something new.
@@ -106,11 +106,13 @@ def _download(
             if failures >= _ATTEMPTS or (never_reached and failures):
                 reason = getattr(error, "reason", error)
                 kept = f" {got:,} bytes are kept, and the next run goes on from there." if got else ""
-                raise Offline(f"{url} cannot be downloaded: {reason}.", f"{_ways(name)}{kept}") from None
+                raise Offline(
+                    f"{url} cannot be downloaded: {reason}.", f"{_alternatives(name)}{kept}"
+                ) from None
             time.sleep(0.1 * failures)
 
 
-def _ways(name: str) -> str:
+def _alternatives(name: str) -> str:
     pair = minari_counterpart(name)
     return (
         f"With the file at hand: off2on data add {name} PATH. "
@@ -140,12 +142,12 @@ def _attempt(url: str, file: BinaryIO, part: Path, progress: Progress | None, ti
         if have == before.get("bytes"):
             return
         file.truncate(0)
-        raise _BrokenOffError("the server's file has changed") from None
+        raise _ConnectionLostError("the server's file has changed") from None
     with answer:
         total = _total(answer, have)
         if answer.status == 206 and total not in (before.get("bytes"), None):
             file.truncate(0)
-            raise _BrokenOffError("the server's file has changed")
+            raise _ConnectionLostError("the server's file has changed")
         if answer.status != 206:
             file.truncate(0)
             have = 0
@@ -160,7 +162,7 @@ def _attempt(url: str, file: BinaryIO, part: Path, progress: Progress | None, ti
                 progress(have, total or have)
         file.flush()
     if total is not None and have < total:
-        raise _BrokenOffError(f"the server broke off at {have:,} of {total:,} bytes")
+        raise _ConnectionLostError(f"the server broke off at {have:,} of {total:,} bytes")
 
 
 def _total(answer: Any, have: int) -> int | None:
@@ -168,7 +170,7 @@ def _total(answer: Any, have: int) -> int | None:
     if answer.status == 206:
         first, _, total = answer.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
         if not first.startswith(f"{have}-"):
-            raise _BrokenOffError(f"the server sent bytes {first}, not those from {have}")
+            raise _ConnectionLostError(f"the server sent bytes {first}, not those from {have}")
         return int(total) if total.isdigit() else None
     length = answer.headers.get("Content-Length")
     return int(length) if length else None

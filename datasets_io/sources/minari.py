@@ -17,7 +17,7 @@ from datasets_io.scores import horizon
 from datasets_io.source import Source
 from datasets_io.sources.minari_server import METADATA, minari
 
-OURS = "off2on"
+OFF2ON_KEY = "off2on"
 """In the metadata of a data set that we wrote: `env`, `env_options`, `columns` (infos that were columns), and
 `nested`, the observation space in its own order, which Minari replaces by the alphabet's."""
 _KNOWN_PACKAGES = ("gymnasium", "gymnasium_robotics")
@@ -46,12 +46,12 @@ class Minari(Source):
 
     def __init__(self, name: str, env: str | None = None, infos: str = "") -> None:
         self.name, self.env, self.infos = name, env, infos
-        self._about = ""
+        self._description = ""
 
     @property
     def description(self) -> str:
         """Return the description that its authors gave it."""
-        return self._about or f"{self.name}, a data set of Minari."
+        return self._description or f"{self.name}, a data set of Minari."
 
     def parts(self, path: Any) -> list[EpisodeRange]:
         """Return ranges of episodes of about `rows_per_shard` rows, if they are of equal length.
@@ -64,7 +64,7 @@ class Minari(Source):
         folder = data_folder(path)
         data = _open(folder)
         metadata = data.storage.metadata
-        self._about = str(metadata.get("description") or "").strip().partition("\n")[0]
+        self._description = str(metadata.get("description") or "").strip().partition("\n")[0]
         self._spaces(data)
         if self.env is None:
             self._environment(metadata)
@@ -81,10 +81,10 @@ class Minari(Source):
         space = _observation_space(data)
         names = [
             *filter(None, self.infos.split(",")),
-            *data.storage.metadata.get(OURS, {}).get("columns", ()),
+            *data.storage.metadata.get(OFF2ON_KEY, {}).get("columns", ()),
         ]
-        _must_be_plain(folder, range(start, stop))
-        with _explained(folder):
+        _check_no_objects(folder, range(start, stop))
+        with _convert_errors(folder):
             lengths = [
                 about["total_steps"] for about in data.storage.get_episode_metadata(range(start, stop))
             ]
@@ -142,8 +142,8 @@ class Minari(Source):
 
     def _environment(self, metadata: Mapping[str, Any]) -> None:
         """Set id and options of the environment: that for evaluation, else that of the recording."""
-        if metadata.get(OURS):
-            self.env, self.env_options = metadata[OURS]["env"], metadata[OURS]["env_options"]
+        if metadata.get(OFF2ON_KEY):
+            self.env, self.env_options = metadata[OFF2ON_KEY]["env"], metadata[OFF2ON_KEY]["env_options"]
             return
         recorded, meant = (_environment(metadata.get(key)) for key in ("env_spec", "eval_env_spec"))
         chosen = meant or recorded
@@ -151,9 +151,7 @@ class Minari(Source):
             return
         self.env, self.env_options = chosen.id, {**chosen.options, **self.env_options}
         if recorded is not None and recorded != chosen:
-            detail = (
-                f"{_told(recorded)} recorded these data; {_told(chosen)} is meant for evaluation and taken"
-            )
+            detail = f"{_describe(recorded)} recorded these data; {_describe(chosen)} is meant for evaluation and taken"
             self.note("env", "", detail)
         if chosen.wrappers:
             self.note("env", "", f"{chosen.id} had wrappers that are not put on: {' '.join(chosen.wrappers)}")
@@ -181,13 +179,13 @@ def _environment(text: str | None) -> _Environment | None:
     return _Environment(name, options, [wrapper["name"] for wrapper in spec.get("additional_wrappers") or ()])
 
 
-def _told(environment: _Environment) -> str:
+def _describe(environment: _Environment) -> str:
     options = ", ".join(f"{name}={value}" for name, value in environment.options.items())
     return f"{environment.id} ({options})" if options else environment.id
 
 
 def _observation_space(data: Any) -> Any:
-    nested = data.storage.metadata.get(OURS, {}).get("nested")
+    nested = data.storage.metadata.get(OFF2ON_KEY, {}).get("nested")
     return data.observation_space if nested is None else nested_from_json(nested)
 
 
@@ -239,11 +237,11 @@ def data_folder(path: Any) -> Path:
 def _open(folder: Path) -> Any:
     """Open the data set for reading."""
     package = minari()
-    with _explained(folder):
+    with _convert_errors(folder):
         return package.MinariDataset(folder)
 
 
-def _must_be_plain(folder: Path, episodes: Iterable[int]) -> None:
+def _check_no_objects(folder: Path, episodes: Iterable[int]) -> None:
     """Check that no column of these episodes is made of Python objects; in HDF5 there are none.
 
     Raises:
@@ -251,19 +249,19 @@ def _must_be_plain(folder: Path, episodes: Iterable[int]) -> None:
     """
     import pyarrow as pa
 
-    from datasets_io.storage.parquet import must_be_plain, open_parquet
+    from datasets_io.storage.parquet import check_no_objects, open_parquet
 
     for path in (path for number in episodes for path in (folder / str(number)).glob("*.*")):
         if path.suffix == ".parquet":
             open_parquet(path, path).close()
         elif path.suffix == ".arrow":
-            with _explained(folder), pa.ipc.open_file(path) as file:
+            with _convert_errors(folder), pa.ipc.open_file(path) as file:
                 schema = file.schema
-            must_be_plain(schema, path)
+            check_no_objects(schema, path)
 
 
 @contextmanager
-def _explained(folder: Path) -> Iterator[None]:
+def _convert_errors(folder: Path) -> Iterator[None]:
     """Convert Minari's exceptions about invalid files to `Corrupt`."""
     import gymnasium
 

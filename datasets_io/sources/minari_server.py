@@ -39,7 +39,7 @@ def fetch(name: str) -> Path:
     """
     package = minari()
     folder = folder_of(name)
-    if _is_whole(folder / "data"):
+    if _is_complete(folder / "data"):
         return folder
     try:
         # Minari speaks on stdout, which holds results only, and says of every download that newer ones exist.
@@ -102,7 +102,7 @@ def _local() -> list[str]:
         return list(minari().list_local_datasets())
 
 
-def _is_whole(data: Path) -> bool:
+def _is_complete(data: Path) -> bool:
     """Return True if a data set is complete: an interrupted download leaves its folder behind."""
     if not (data / METADATA).is_file():
         return False

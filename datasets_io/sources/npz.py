@@ -53,7 +53,7 @@ class NpzColumn:
             Corrupt: They are not there, or not as they were written.
         """
         wanted = rows * int(np.prod(self.shape[1:])) * self.dtype.itemsize
-        with _whole(self._name):
+        with _convert_errors(self._name):
             data = self._file.read(wanted)
             if len(data) < wanted:
                 raise EOFError(f"{wanted - len(data):,} bytes are missing")
@@ -73,7 +73,7 @@ def open_npz(path: Any) -> Iterator[dict[str, NpzColumn]]:
         BadValues: An array is not one of numbers, a row a step.
     """
     with storage.open_input(path) as file:
-        with _whole(path):
+        with _convert_errors(path):
             archive = zipfile.ZipFile(file)
             members = [(name.removesuffix(".npy"), archive.open(name)) for name in archive.namelist()]
             columns = {name: NpzColumn(member, f"{path}: {name}") for name, member in members}
@@ -82,7 +82,7 @@ def open_npz(path: Any) -> Iterator[dict[str, NpzColumn]]:
 
 
 @contextmanager
-def _whole(name: Any) -> Iterator[None]:
+def _convert_errors(name: Any) -> Iterator[None]:
     """Convert exceptions of zip and NumPy on damaged files to `Corrupt`."""
     try:
         yield

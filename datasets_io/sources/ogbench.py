@@ -87,32 +87,33 @@ class OGBench(Source):
 
     def episodes(self, part: Any) -> Iterator[Episode]:
         """Yield the episodes of a file, read in blocks of whole trajectories."""
-        judge = self._judge()
+        reward_function = self._reward_function()
         with open_npz(part) as columns:
             names = [*_REQUIRED, *(_STATE if self._single_task else ()), *_OPTIONAL]
             names = [name for name in names if name in columns]
-            held: dict[str, Array] = {}
+            buffered: dict[str, Array] = {}
             first, rows = 0, columns["terminals"].rows
             for start in range(0, rows, _BLOCK):
                 block = {name: columns[name].read(min(_BLOCK, rows - start)) for name in names}
-                held = {
-                    name: np.concatenate([held[name], block[name]]) if held else block[name] for name in names
+                buffered = {
+                    name: np.concatenate([buffered[name], block[name]]) if buffered else block[name]
+                    for name in names
                 }
-                ends = _ends(held)
-                if start + _BLOCK >= rows and (not len(ends) or ends[-1] != len(held["terminals"])):
-                    ends = np.append(ends, len(held["terminals"]))
+                ends = _ends(buffered)
+                if start + _BLOCK >= rows and (not len(ends) or ends[-1] != len(buffered["terminals"])):
+                    ends = np.append(ends, len(buffered["terminals"]))
                 if len(ends):
-                    whole = {name: values[: ends[-1]] for name, values in held.items()}
-                    yield from self._cut(whole, ends, first, *judge(whole))
-                    held = {name: values[ends[-1] :] for name, values in held.items()}
+                    whole = {name: values[: ends[-1]] for name, values in buffered.items()}
+                    yield from self._cut(whole, ends, first, *reward_function(whole))
+                    buffered = {name: values[ends[-1] :] for name, values in buffered.items()}
                     first += int(ends[-1])
 
     def _cut(
-        self, held: Mapping[str, Array], ends: Array, first: int, rewards: Array, masks: Array
+        self, buffered: Mapping[str, Array], ends: Array, first: int, rewards: Array, masks: Array
     ) -> Iterator[Episode]:
         """Cut trajectories into episodes, which end with the trajectory or where the task is solved."""
-        obs, actions = held["observations"], held["actions"]
-        following = held.get("next_observations")
+        obs, actions = buffered["observations"], buffered["actions"]
+        following = buffered.get("next_observations")
         for begin, end in zip([0, *ends[:-1]], ends, strict=True):
             seen = obs[begin:end]
             if following is not None:
@@ -135,10 +136,10 @@ class OGBench(Source):
     def _single_task(self) -> bool:
         return "singletask" in (self.name or "").split("-")
 
-    def _judge(self) -> Callable[[Mapping[str, Array]], tuple[Array, Array]]:
+    def _reward_function(self) -> Callable[[Mapping[str, Array]], tuple[Array, Array]]:
         """Return a function from rows to rewards and masks [N]; the mask is 0 where the task is solved."""
         if not self._single_task:
-            return _recorded
+            return _recorded_rewards
         import gymnasium as gym
 
         task = environment(str(self.name))
@@ -152,12 +153,12 @@ class OGBench(Source):
             ) from None
         relabel = importlib.import_module("ogbench.relabel_utils").relabel_dataset
 
-        def judge(rows: Mapping[str, Array]) -> tuple[Array, Array]:
-            told = {name: rows[name] for name in _STATE if name in rows}
-            relabel(task, env, told)
-            return told["rewards"], told["masks"]
+        def reward_function(rows: Mapping[str, Array]) -> tuple[Array, Array]:
+            states = {name: rows[name] for name in _STATE if name in rows}
+            relabel(task, env, states)
+            return states["rewards"], states["masks"]
 
-        return judge
+        return reward_function
 
     def _check(self, file: str) -> None:
         """Check that the keys exist and have equally many rows."""
@@ -206,12 +207,14 @@ def _with_task(name: str) -> str:
     return f"{head}-singletask-{version}"
 
 
-def _ends(held: Mapping[str, Array]) -> Array:
+def _ends(buffered: Mapping[str, Array]) -> Array:
     """Return the ends (exclusive) of the trajectories."""
-    ends: Array = np.flatnonzero(held["valids"] == 0 if "valids" in held else held["terminals"]) + 1
+    ends: Array = (
+        np.flatnonzero(buffered["valids"] == 0 if "valids" in buffered else buffered["terminals"]) + 1
+    )
     return ends
 
 
-def _recorded(rows: Mapping[str, Array]) -> tuple[Array, Array]:
+def _recorded_rewards(rows: Mapping[str, Array]) -> tuple[Array, Array]:
     count = len(rows["terminals"])
     return rows.get("rewards", np.zeros(count, np.float32)), rows.get("masks", np.ones(count, np.float32))

@@ -22,9 +22,9 @@ from datasets_io.storage.places import (
     publish,
     read_bytes,
     read_text,
-    scratch_for,
     size,
     sizes,
+    temporary_path_for,
     versions,
     write_text,
 )
@@ -47,9 +47,9 @@ __all__ = [
     "publish",
     "read_bytes",
     "read_text",
-    "scratch_for",
     "size",
     "sizes",
+    "temporary_path_for",
     "versions",
     "write_text",
 ]

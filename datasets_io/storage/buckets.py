@@ -12,7 +12,7 @@ from io import RawIOBase
 from pathlib import PurePosixPath
 from typing import Any
 
-from datasets_io.storage.errors import explained
+from datasets_io.storage.errors import convert_errors
 
 SCHEMES = ("s3", "gs")
 
@@ -75,12 +75,12 @@ class BucketFile(RawIOBase):
 
     def __init__(self, place: Location) -> None:
         self._place = place
-        with explained(place):
+        with convert_errors(place):
             self._file = connect(place).open_input_file(place.key)
 
     def readinto(self, buffer: Any) -> int:
         """Fill a buffer as far as the file goes."""
-        with explained(self._place):
+        with convert_errors(self._place):
             return int(self._file.readinto(buffer))
 
     def seek(self, offset: int, whence: int = 0) -> int:
@@ -106,17 +106,17 @@ class BucketFile(RawIOBase):
         super().close()
 
 
-def look(place: Location) -> Any:
+def file_info(place: Location) -> Any:
     """Return pyarrow's `FileInfo` of a file or folder."""
-    with explained(place):
+    with convert_errors(place):
         return connect(place).get_file_info(place.key)
 
 
-def look_inside(place: Location, recursive: bool) -> list[Any]:
+def list_infos(place: Location, recursive: bool) -> list[Any]:
     """The `FileInfo` of all that lies in a folder; none if it is not there."""
     from pyarrow.fs import FileSelector
 
-    with explained(place):
+    with convert_errors(place):
         selector = FileSelector(place.key, recursive=recursive, allow_not_found=True)
         infos: list[Any] = connect(place).get_file_info(selector)
     return infos
@@ -124,7 +124,7 @@ def look_inside(place: Location, recursive: bool) -> list[Any]:
 
 def connect(place: Location) -> Any:
     """The `pyarrow.fs.FileSystem` in which the place's key is a path."""
-    with explained(place):
+    with convert_errors(place):
         if place.scheme == "gs":
             return _gcs(os.environ.get(_EMULATOR))
         who = tuple(os.environ.get(name) for name in _IDENTITY)

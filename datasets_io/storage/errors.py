@@ -24,7 +24,7 @@ _REFUSED = (
 
 
 @contextmanager
-def explained(place: Any) -> Iterator[None]:
+def convert_errors(place: Any) -> Iterator[None]:
     """Turn an `OSError` about a place into one of ours; what is none of these passes as it is.
 
     Raises:
@@ -42,7 +42,7 @@ def explained(place: Any) -> Iterator[None]:
 
 
 @contextmanager
-def writing(place: Any) -> Iterator[None]:
+def convert_full_disk(place: Any) -> Iterator[None]:
     """Turn a full disk into one of our errors, whatever else goes wrong meanwhile.
 
     Raises:

@@ -28,11 +28,11 @@ def open_parquet(source: Any, name: Any, **options: Any) -> pq.ParquetFile:
         schema = file.schema_arrow
     except (pa.ArrowException, ValueError, TypeError) as error:  # the last two of types that Ray refuses
         raise Corrupt(f"{name} cannot be read as Parquet: {error}.") from None
-    must_be_plain(schema, name)
+    check_no_objects(schema, name)
     return file
 
 
-def must_be_plain(schema: pa.Schema, name: Any) -> None:
+def check_no_objects(schema: pa.Schema, name: Any) -> None:
     """Check that columns hold numbers, text, lists and tensors.
 
     Raises:

@@ -16,8 +16,8 @@ from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from datasets_io.errors import UnknownName, UserError
-from datasets_io.storage.buckets import SCHEMES, BucketFile, Location, connect, look, look_inside
-from datasets_io.storage.errors import explained, writing
+from datasets_io.storage.buckets import SCHEMES, BucketFile, Location, connect, file_info, list_infos
+from datasets_io.storage.errors import convert_errors, convert_full_disk
 from datasets_io.storage.redaction import has_credentials, redact
 
 READ_AHEAD = 2**20
@@ -73,7 +73,7 @@ def open_input(where: str | Place, buffer: int = READ_AHEAD) -> BufferedReader:
     place = locate(where)
     if isinstance(place, Location):
         return BufferedReader(BucketFile(place), buffer)
-    with explained(place):
+    with convert_errors(place):
         return place.open("rb")
 
 
@@ -96,19 +96,19 @@ def open_output(where: str | Place) -> Iterator[BinaryIO]:
         Unreachable: The bucket does not answer, or does not let us in.
     """
     place = locate(where)
-    scratch = scratch_for(place)
+    scratch = temporary_path_for(place)
     try:
-        with explained(scratch.parent):
+        with convert_errors(scratch.parent):
             scratch.parent.mkdir(parents=True, exist_ok=True)
             file = scratch.open("wb")
-        with writing(place), file:
+        with convert_full_disk(place), file:
             yield file
         publish(scratch, place)
     finally:
         scratch.unlink(missing_ok=True)
 
 
-def scratch_for(place: Place) -> Path:
+def temporary_path_for(place: Place) -> Path:
     """A new name on this machine under which a file may be written until `publish` puts it in its place."""
     folder = place.parent if isinstance(place, Path) else Path(tempfile.gettempdir())
     return folder / f".{uuid.uuid4().hex}.tmp"
@@ -123,7 +123,7 @@ def publish(scratch: Path, place: Place) -> None:
         NoSpace: The disk is full.
         Unreachable: The bucket does not answer, or does not let us in.
     """
-    with explained(place):
+    with convert_errors(place):
         if isinstance(place, Path):
             with scratch.open("rb") as file:
                 os.fsync(file.fileno())  # else a power cut could keep the name and lose what it names
@@ -140,13 +140,13 @@ def publish(scratch: Path, place: Place) -> None:
 
 def copy(source: Place, target: Place) -> None:
     """Give a file a second name: a link where the file system has them, else a copy; whole or not at all."""
-    with explained(target):
+    with convert_errors(target):
         if isinstance(source, Location):
             connect(source).copy_file(source.key, filesystem(target)[1])
             return
         assert isinstance(target, Path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = scratch_for(target)
+        scratch = temporary_path_for(target)
         try:
             os.link(source, scratch)
         except OSError:  # a file system without links
@@ -174,19 +174,19 @@ def write_text(where: str | Place, text: str) -> None:
 def is_file(where: str | Place) -> bool:
     """Return True if there is a file."""
     place = locate(where)
-    return place.is_file() if isinstance(place, Path) else bool(look(place).is_file)
+    return place.is_file() if isinstance(place, Path) else bool(file_info(place).is_file)
 
 
 def is_folder(where: str | Place) -> bool:
     """Return True if there is a folder; in a bucket: whether anything lies below it."""
     place = locate(where)
-    return place.is_dir() if isinstance(place, Path) else look(place).type.name == "Directory"
+    return place.is_dir() if isinstance(place, Path) else file_info(place).type.name == "Directory"
 
 
 def exists(where: str | Place) -> bool:
     """Return True if there is a file or a folder."""
     place = locate(where)
-    return place.exists() if isinstance(place, Path) else look(place).type.name != "NotFound"
+    return place.exists() if isinstance(place, Path) else file_info(place).type.name != "NotFound"
 
 
 def size(where: str | Place) -> int:
@@ -196,10 +196,10 @@ def size(where: str | Place) -> int:
         UnknownName: There is no such file.
     """
     place = locate(where)
-    with explained(place):
+    with convert_errors(place):
         if isinstance(place, Path):
             return place.stat().st_size
-        if not (info := look(place)).is_file:
+        if not (info := file_info(place)).is_file:
             raise FileNotFoundError(place.key)
         return int(info.size)
 
@@ -225,7 +225,7 @@ def list_folders(where: str | Place) -> list[Place]:
     place = locate(where)
     if isinstance(place, Path):
         return sorted(path for path in place.iterdir() if path.is_dir()) if place.is_dir() else []
-    found = look_inside(place, recursive=False)
+    found = list_infos(place, recursive=False)
     return sorted(Location(place.scheme, info.path) for info in found if info.type.name == "Directory")
 
 
@@ -254,13 +254,13 @@ def versions(where: str | Place) -> list[tuple[str, int, int]]:
 def delete(where: str | Place) -> None:
     """Delete a file, or a folder with all that it holds; what is not there is no error."""
     place = locate(where)
-    with explained(place):
+    with convert_errors(place):
         if isinstance(place, Path):
             if place.is_dir() and not place.is_symlink():
                 shutil.rmtree(place)
             else:
                 place.unlink(missing_ok=True)
-        elif (kind := look(place).type.name) == "Directory":
+        elif (kind := file_info(place).type.name) == "Directory":
             connect(place).delete_dir(place.key)
         elif kind == "File":
             connect(place).delete_file(place.key)
@@ -268,7 +268,7 @@ def delete(where: str | Place) -> None:
 
 def _listed(place: Place, recursive: bool) -> list[tuple[Any, int, int]]:
     found: list[tuple[Any, int, int]]
-    with explained(place):
+    with convert_errors(place):
         if isinstance(place, Path):
             inside = [place] if place.is_file() else place.rglob("*") if recursive else place.iterdir()
             known = [(path, path.stat()) for path in inside if path.is_file()]
@@ -276,7 +276,7 @@ def _listed(place: Place, recursive: bool) -> list[tuple[Any, int, int]]:
                 raise FileNotFoundError(str(place))
             found = [(path, stat.st_size, stat.st_mtime_ns) for path, stat in known]
         else:
-            infos = look_inside(place, recursive) or [look(place)]
+            infos = list_infos(place, recursive) or [file_info(place)]
             if infos[0].type.name == "NotFound":
                 raise FileNotFoundError(place.key)
             files = (info for info in infos if info.is_file)

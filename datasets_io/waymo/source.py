@@ -16,7 +16,7 @@ from datasets_io.driving.dynamics import find_controller, limits
 from datasets_io.driving.episodes import episodes as driven
 from datasets_io.driving.observation import View, columns
 from datasets_io.driving.scene import Scene
-from datasets_io.driving.situation import WHICH
+from datasets_io.driving.situation import VEHICLE_CHOICES
 from datasets_io.episode import Episode
 from datasets_io.errors import BadValues, Corrupt, DataError, UnknownName
 from datasets_io.source import Source, hash_path
@@ -25,10 +25,10 @@ from datasets_io.waymo.tfrecord import read_records
 
 SHARD = re.compile(r"\.tfrecords?(-\d+-of-\d+)?$")
 """How the name of a shard ends; one that is still being downloaded has something after it."""
-_WILD = frozenset("*?[")
+_GLOB_CHARACTERS = frozenset("*?[")
 _ENV_OPTIONS = ("vehicles", "controller", "nearest", "end_on_collision")
 # A file whose first records are all of another kind is a mistake; one or two among others are damage.
-_ALIEN = 3
+_MAX_FOREIGN = 3
 
 
 class Waymo(Source):
@@ -64,10 +64,10 @@ class Waymo(Source):
     ) -> None:
         from gymnasium.spaces import Box
 
-        if vehicles not in WHICH:
-            raise BadValues(f"vehicles is {vehicles!r}.", f"One of: {' '.join(WHICH)}")
+        if vehicles not in VEHICLE_CHOICES:
+            raise BadValues(f"vehicles is {vehicles!r}.", f"Expected one of: {' '.join(VEHICLE_CHOICES)}")
         if nearest < 0:
-            raise BadValues(f"nearest is {nearest}.", "A number of objects was expected.")
+            raise BadValues(f"nearest is {nearest}.", "Expected: a number of objects, at least 0.")
         model = find_controller(controller)
         self.vehicles, self.controller, self.nearest = vehicles, controller, nearest
         self.end_on_collision, self.strict, self.keep_scenes = end_on_collision, strict, keep_scenes
@@ -108,7 +108,7 @@ class Waymo(Source):
         for offset, data in read_records(part, None if self.strict else partial(self.quarantine, part)):
             try:
                 scene = decode(data)
-                episodes = self._drive(scene) if _has_future(scene) else None
+                episodes = self._scene_episodes(scene) if _has_future(scene) else None
             except DataError as error:
                 if self.strict:
                     raise Corrupt(
@@ -116,15 +116,15 @@ class Waymo(Source):
                     ) from None
                 self.quarantine(part, offset, error.what)
                 unused += 1
-                if not used and unused == _ALIEN:
-                    raise _alien(part, error) from None
+                if not used and unused == _MAX_FOREIGN:
+                    raise _foreign_format(part, error) from None
                 continue
             if episodes is None:
-                raise _without_future(part, scene)
+                raise _test_split_error(part, scene)
             used += 1
             yield from episodes
 
-    def _drive(self, scene: Scene) -> list[Episode]:
+    def _scene_episodes(self, scene: Scene) -> list[Episode]:
         episodes = driven(
             scene,
             vehicles=self.vehicles,
@@ -139,7 +139,7 @@ def _has_future(scene: Scene) -> bool:
     return bool(scene.valid[:, scene.current + 1 :].any())
 
 
-def _without_future(part: str, scene: Scene) -> BadValues:
+def _test_split_error(part: str, scene: Scene) -> BadValues:
     return BadValues(
         f"{part} is of a test split: scene {scene.id} ends with its warm-up, step {scene.current}.",
         "The splits testing and testing_interactive hide what happened next, so nothing can be learned.\n"
@@ -147,9 +147,9 @@ def _without_future(part: str, scene: Scene) -> BadValues:
     )
 
 
-def _alien(part: str, error: DataError) -> Corrupt:
+def _foreign_format(part: str, error: DataError) -> Corrupt:
     return Corrupt(
-        f"{part} is not of the Waymo Open Motion Dataset: none of its first {_ALIEN} records is.",
+        f"{part} is not of the Waymo Open Motion Dataset: none of its first {_MAX_FOREIGN} records is.",
         f"The last: {error.what}\n"
         "Known are its Scenario and tf.Example files, not those of the Perception or End-to-End data sets.",
     )
@@ -159,7 +159,7 @@ def _shards(path: str | storage.Place) -> list[tuple[str, int, int]]:
     """Name, bytes and time of change of each shard, in the order of the names."""
     wanted = storage.absolute(path)
     root = wanted
-    while _WILD & set(str(root)):
+    while _GLOB_CHARACTERS & set(str(root)):
         root = root.parent
     found = [(f"{root}{name}", size, changed) for name, size, changed in storage.versions(root)]
     if root != wanted:

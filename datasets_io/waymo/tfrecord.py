@@ -10,11 +10,13 @@ _HEADER, _FOOTER = struct.Struct("<QI"), struct.Struct("<I")
 _LENGTH = struct.Struct("<Q")
 _MASK_DELTA = 0xA282EAD8
 
-Damaged = Callable[[int, str], None]
+RecordErrorHandler = Callable[[int, str], None]
 """Called with the offset of a record that cannot be read, and the reason."""
 
 
-def read_records(path: str | storage.Place, damaged: Damaged | None = None) -> Iterator[tuple[int, bytes]]:
+def read_records(
+    path: str | storage.Place, damaged: RecordErrorHandler | None = None
+) -> Iterator[tuple[int, bytes]]:
     """Read a file record by record, both CRCs checked.
 
     Args:
