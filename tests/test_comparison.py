@@ -15,7 +15,7 @@ def group(name: str, finals: list[float], lowest: float = 60.0) -> Group:
     runs = [
         RunRecord(
             folder=Path(f"{name}-s{seed}"), algorithm="iql", strategy=name, data="toy", seed=seed,
-            status="finished", data_return=50.0, reference=None, sides=[], metrics={}, about={},
+            status="finished", data_return=50.0, reference=None, sides=[], metrics={}, metadata={},
             curve=Curve(np.array([10.0]), np.array([66.0]), np.array([0.0, 1, 10]),
                         np.array([66.0, lowest, final]), 10),
         )

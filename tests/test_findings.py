@@ -151,8 +151,8 @@ def test_whatever_a_value_is_training_reads_it_from_best_yaml(
 
 
 def test_what_is_no_hyperparameter_is_in_the_command(tmp_path: Path) -> None:
-    about = {"algorithm": ["iql", "td3_bc"], "data": "toy-pendulum", "online": "20k", "threads": 1}
-    about |= {
+    metadata = {"algorithm": ["iql", "td3_bc"], "data": "toy-pendulum", "online": "20k", "threads": 1}
+    metadata |= {
         "strategy": ["append", "balanced"],
         "with": {"hidden": {"value": "16,16", "origin": "a.yaml:3"}},
     }
@@ -164,7 +164,7 @@ def test_what_is_no_hyperparameter_is_in_the_command(tmp_path: Path) -> None:
         "alpha": 2.5,
         "beta": "",
     }
-    _, best = write_search_report(make_search(tmp_path / "search", [row], about))
+    _, best = write_search_report(make_search(tmp_path / "search", [row], metadata))
     told = best.read_text()
     assert "off2on train td3_bc toy-pendulum --online 20k --strategy balanced --threads 1 @" in told
     lines = [line for line in told.splitlines() if not line.startswith("#")]
@@ -261,9 +261,9 @@ VARIANTS = {
 
 @pytest.mark.parametrize("objective", VARIANTS)
 def test_the_problem_has_the_name_of_the_paper(tmp_path: Path, objective: str) -> None:
-    about, words = VARIANTS[objective]
+    metadata, words = VARIANTS[objective]
     folder = make_search(
-        tmp_path / "search", [{"score": 1, "beta": 2}], {**SEARCH, **about, "maximise": objective}
+        tmp_path / "search", [{"score": 1, "beta": 2}], {**SEARCH, **metadata, "maximise": objective}
     )
     told = Page(write_search_report(folder)[0]).words
     assert words in re.sub(r" :", ":", told)

@@ -28,10 +28,10 @@ def test_axes_are_logarithmic_where_the_search_or_the_values_are(tmp_path: Path)
     assert axes["other"].words == ["3", "none"]
 
 
-def seeds_of(search: Path, **about: Any) -> SearchRecord:
+def seeds_of(search: Path, **metadata: Any) -> SearchRecord:
     """Two finished trials, the second with the defaults, and one that was stopped."""
     rows = [{"score": 5, "beta": 1}, {"score": 4, "beta": 3.0}, {"score": 9, "status": "stopped", "beta": 2}]
-    make_search(search, rows, SEARCH | about)
+    make_search(search, rows, SEARCH | metadata)
     make_seeds(search, "0000", [[4, 6], [5, 5, 5]], beta=1.0)
     make_seeds(search, "0001", [[3, 5]])
     make_seeds(search, "0002", [[9, 9]], beta=2.0)
@@ -51,7 +51,7 @@ def test_the_policy_before_the_switch_counts_if_its_score_is_maximised(tmp_path:
         file.write("online,310,10,0,0,77,200\n")
     (found,) = policies(search)
     assert found.returns[0].tolist() == [4, 6]
-    (found,) = policies(replace(search, about={**search.about, "maximise": "final_score"}))
+    (found,) = policies(replace(search, metadata={**search.metadata, "maximise": "final_score"}))
     assert found.returns[0].tolist() == [77]
 
 

@@ -78,8 +78,8 @@ def test_each_run_is_the_one_it_would_be_alone(together: list[Plan], tmp_path: P
         for name in ("policy.pt", "checkpoints/handover/policy.pt"):
             policies = [load_policy(plan.folder / name)(obs) for plan in (mine, its)]
             torch.testing.assert_close(*policies, rtol=1e-3, atol=1e-4)
-        about = yaml.safe_load((mine.folder / "run.yaml").read_text())
-        assert (about["status"], about["seed"], about["together"]) == ("finished", mine.seed, [0, 1])
+        metadata = yaml.safe_load((mine.folder / "run.yaml").read_text())
+        assert (metadata["status"], metadata["seed"], metadata["together"]) == ("finished", mine.seed, [0, 1])
     assert numbers(together[0]) != numbers(together[1])
 
 
@@ -99,7 +99,7 @@ def test_all_stop_at_the_same_update_and_go_on_as_if_they_had_not(tmp_path: Path
     with BatchedRuns(stopped, False, io.StringIO(), Stops(looks)) as runs, pytest.raises(KeyboardInterrupt):
         runs.train()
     kept = [Run.resume(plan.folder) for plan in stopped]
-    assert {run.about["status"] for run in kept} == {"interrupted"}
+    assert {run.metadata["status"] for run in kept} == {"interrupted"}
     places = {run.last_checkpoint.name for run in kept if run.last_checkpoint}
     assert places == {"000000400" if every == 450 else "000000150"}
     train_together(stopped, resume=True)

@@ -216,7 +216,7 @@ def test_a_trial_that_does_worse_than_others_is_stopped_early(here: Path, ray_se
     abouts = [
         yaml.safe_load(path.read_text()) for path in here.glob("runs/tune/search/trials/001/*/*/run.yaml")
     ]
-    assert [about["status"] for about in abouts] == ["interrupted"] * 2
+    assert [metadata["status"] for metadata in abouts] == ["interrupted"] * 2
     assert trials[1].outcome["updates"] == 2 * 20
     assert not list(here.glob("runs/tune/search/trials/001/**/policy.pt"))
 
@@ -253,12 +253,12 @@ def test_a_population_takes_over_networks_and_has_its_own_values(here: Path, ray
         for name in search.names:
             assert one.hyperparameters[name]["value"] == float(trial.values[name])
         assert 0.5 <= float(trial.values["expectile"]) <= 0.95
-        for took in one.about.get("taken_over", []):
+        for took in one.metadata.get("taken_over", []):
             taken += 1
             donor = here / "runs/tune/search/trials" / took["from"].removeprefix("trial ")
             assert donor.is_dir()
         # A copy's history cost nothing here, what it took the place of did.
-        copied = one.about.get("not_made", {}).get("updates", 0)
+        copied = one.metadata.get("not_made", {}).get("updates", 0)
         assert copied in (-40, -20, 0, 20, 40)
         assert trial.outcome["updates"] == 60 - copied
     assert taken
@@ -268,7 +268,7 @@ def test_what_was_copied_is_not_counted_twice(tmp_path: Path) -> None:
     run_of_two = Run(tmp_path)
     run_of_two.metrics = [{"updates": "300", "env_steps": "50"}]
     run_of_two.episodes = [{}] * 9
-    run_of_two.about = {"not_made": {"updates": 100, "env_steps": -10, "episodes": 3}}
+    run_of_two.metadata = {"not_made": {"updates": 100, "env_steps": -10, "episodes": 3}}
     assert _made(run_of_two) == {"updates": 200, "env_steps": 60, "episodes": 6}
 
 
@@ -293,8 +293,8 @@ def test_a_run_taken_forward_step_by_step_stops_where_it_is_left(here: Path, ray
     seen = [len(next(going).metrics) for _ in range(2)]
     assert seen == [0, 1]
     going.close()  # type: ignore[attr-defined]
-    about: dict[str, Any] = yaml.safe_load((plan.folder / "run.yaml").read_text())
-    assert about["status"] == "interrupted"
+    metadata: dict[str, Any] = yaml.safe_load((plan.folder / "run.yaml").read_text())
+    assert metadata["status"] == "interrupted"
     rest = [len(run.metrics) for run in evaluations(plan, resume=True)]
     assert rest == [1, 2]
     assert yaml.safe_load((plan.folder / "run.yaml").read_text())["status"] == "finished"

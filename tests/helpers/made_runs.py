@@ -25,7 +25,7 @@ def make_run(
     q_scale: float = 1.0,
     offline: bool = True,
     status: str = "finished",
-    **about: Any,
+    **metadata: Any,
 ) -> Path:
     """A run folder as training writes it: learns up to about 66 of 100, loses `depth`, gains `gain`."""
     rng = np.random.default_rng(seed + len(algorithm))
@@ -78,7 +78,7 @@ def make_run(
             "expectile": {"value": 0.7, "default": 0.7, "origin": "default"},
         },
         "versions": {"off2on": "0.1.0", "ray": "2.60.0", "torch": "2.13.0", "gymnasium": "1.2.2"},
-        **about,
+        **metadata,
     }  # fmt: skip
     (folder / "run.yaml").write_text(yaml.safe_dump(told))
     return folder

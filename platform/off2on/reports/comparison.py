@@ -94,9 +94,9 @@ def _row(handover: str, way: str, run: RunRecord) -> dict[str, Any]:
         "final": float(curve.scores[-1]),
         "env_steps": int(curve.steps[-1]) if curve.went_online else 0,
         "updates": int(run.metrics["updates"][-1]),
-        "wall_s": run.about.get("wall_s"),
+        "wall_s": run.metadata.get("wall_s"),
         "status": run.status,
-        "command": run.about.get("command"),
+        "command": run.metadata.get("command"),
     }
 
 

@@ -72,9 +72,9 @@ def page_data(groups: list[Group], left_out: list[str], sheet: FigureSheet) -> d
         "runs": sections.table_of_runs(groups),
         "left_out": left_out,
         "commands": list(
-            dict.fromkeys(str(run.about["command"]) for run in runs if run.about.get("command"))
+            dict.fromkeys(str(run.metadata["command"]) for run in runs if run.metadata.get("command"))
         ),
-        "provenance": list(dict.fromkeys(sections.provenance(run.about) for run in runs)),
+        "provenance": list(dict.fromkeys(sections.provenance(run.metadata) for run in runs)),
         "changed": sections.changed_settings(runs),
         "any_online": any(group.went_online for group in groups),
         **_references(runs),
@@ -89,7 +89,7 @@ def method() -> dict[str, str]:
 
 def _references(runs: Sequence[RunRecord]) -> dict[str, list[str]]:
     ends = {f"{run.data}: {' and '.join(map(points, run.reference))}" for run in runs if run.reference}
-    scores = [run.about.get("score") or {} for run in runs]
+    scores = [run.metadata.get("score") or {} for run in runs]
     reasons = {str(score["why"]) for score in scores if score.get("standing") == "convention"}
     return {"references": sorted(ends), "conventions": sorted(reasons)}
 

@@ -117,7 +117,7 @@ def health(group: Group, sheet: FigureSheet, count: int) -> dict[str, Any]:
     )
     mark = None
     if offline or online:
-        data = group.runs[0].about["data"]
+        data = group.runs[0].metadata["data"]
         mean, largest = data.get("return_to_go_mean"), data.get("return_to_go_max")
         alt = f"Mean Q, at the end {points(float(np.mean([q[-1] for _, q in online or offline])))}."
         alt += f" The largest return to go in the data: {points(largest)}." if largest is not None else ""
@@ -155,7 +155,7 @@ def table_of_runs(groups: list[Group]) -> Table:
             "not yet" if curve.went_online and curve.recovered is None else _cell(curve.recovered, short),
             _cell(curve.scores[-1]), _cell(spread[-1] if len(spread) else None), _cell(curve.regret),
             _cell(float(np.median(pace)) if len(pace) else None, short),
-            _cell(run.about.get("wall_s"), duration), run.status,
+            _cell(run.metadata.get("wall_s"), duration), run.status,
         ])  # fmt: skip
     return Table(RUN_COLUMNS, rows)
 
@@ -175,14 +175,16 @@ def changed_settings(runs: Sequence[RunRecord]) -> Table:
     return Table(["run of", "hyperparameter", "value", "default", "set by"], list(changed), "text")
 
 
-def provenance(about: Mapping[str, Any]) -> str:
+def provenance(metadata: Mapping[str, Any]) -> str:
     """Return versions, commit, data and device of a run, in one line."""
-    data = about["data"]
-    words = [f"{name} {version}" for name, version in (about.get("versions") or {}).items()]
-    words += [f"commit {about['commit']}"] if about.get("commit") else []
+    data = metadata["data"]
+    words = [f"{name} {version}" for name, version in (metadata.get("versions") or {}).items()]
+    words += [f"commit {metadata['commit']}"] if metadata.get("commit") else []
     rows = [f"{data[unit]:,} {unit}" for unit in ("rows", "episodes") if data.get(unit)]
     words += [f"shards {str(data['content_hash'])[:19]}"] if data.get("content_hash") else []
     words += [", ".join(rows)] if rows else []
-    words += [str(about["device"])] if about.get("device") else []
-    words += [f"{about['threads']} thread{'s' * (about['threads'] != 1)}"] if about.get("threads") else []
+    words += [str(metadata["device"])] if metadata.get("device") else []
+    words += (
+        [f"{metadata['threads']} thread{'s' * (metadata['threads'] != 1)}"] if metadata.get("threads") else []
+    )
     return " · ".join(words)

@@ -44,7 +44,7 @@ class Run:
         # Learners elsewhere write checkpoints too, and RLlib takes no relative paths.
         self.folder = folder.absolute()
         self.checkpoints = self.folder / "checkpoints"
-        self.about: dict[str, Any] = {}
+        self.metadata: dict[str, Any] = {}
         self.metrics: list[Row] = []
         self.episodes: list[Row] = []
         self.mirror = Mirror(self.folder, place) if isinstance(place, Location) else None
@@ -79,16 +79,17 @@ class Run:
                 known=others,
             )
         run = cls(folder, place)
-        run.about = read_metadata(folder)
+        run.metadata = read_metadata(folder)
         run.metrics = _read_csv(folder / "metrics.csv")
         run.episodes = _read_csv(folder / "episodes.csv")
         return run
 
-    def describe(self, about: Mapping[str, Any]) -> None:
+    def describe(self, metadata: Mapping[str, Any]) -> None:
         """Merge facts into run.yaml."""
-        self.about |= about
+        self.metadata |= metadata
         write(
-            self.folder / "run.yaml", yaml.safe_dump(redact(self.about), sort_keys=False, allow_unicode=True)
+            self.folder / "run.yaml",
+            yaml.safe_dump(redact(self.metadata), sort_keys=False, allow_unicode=True),
         )
         if self.mirror is not None:
             self.mirror.send_metadata()
@@ -198,11 +199,11 @@ def refuse_existing(folder: Path) -> None:
     """Raise `Exists` if there is a run in the folder."""
     if not (folder / "run.yaml").is_file():
         return
-    about = read_metadata(folder)
-    status, started = about.get("status", "unfinished"), about.get("started", "some time ago")
+    metadata = read_metadata(folder)
+    status, started = metadata.get("status", "unfinished"), metadata.get("started", "some time ago")
     raise Exists(
         f"{folder} exists, {status}, started {started}.",
-        f"Use --resume to continue it, --seed {about['seed'] + 1} for another run, "
+        f"Use --resume to continue it, --seed {metadata['seed'] + 1} for another run, "
         f"or --out {folder.parents[1]}-again to keep both.",
         "--resume",
     )

@@ -45,7 +45,7 @@ class RunRecord:
         curve: Scores before and after the handover.
         sides: offline, handover or online for each row of `metrics`.
         metrics: The numeric columns of metrics.csv [rows], NaN where a cell is empty.
-        about: Content of run.yaml.
+        metadata: Content of run.yaml.
         handover: Content of handover.yaml: ``changes`` and ``checks``; empty without the file.
     """
 
@@ -60,7 +60,7 @@ class RunRecord:
     curve: Curve
     sides: list[str]
     metrics: Mapping[str, FloatArray]
-    about: Mapping[str, Any]
+    metadata: Mapping[str, Any]
     handover: Mapping[str, list[Mapping[str, Any]]] = field(default_factory=dict)
 
     @property
@@ -71,14 +71,14 @@ class RunRecord:
     @property
     def key(self) -> Key:
         """The key of its scores."""
-        stored = self.about.get("score")
-        return from_json(stored) if stored else Key(self.data, self.about.get("env"))
+        stored = self.metadata.get("score")
+        return from_json(stored) if stored else Key(self.data, self.metadata.get("env"))
 
     @property
     def hyperparameters(self) -> Mapping[str, Mapping[str, Any]]:
         """Value, default and origin of each hyperparameter, and of the online settings."""
-        online = self.about.get("online_side") if self.strategy else None
-        return {**(self.about.get("hyperparameters") or {}), **(online or {})}
+        online = self.metadata.get("online_side") if self.strategy else None
+        return {**(self.metadata.get("hyperparameters") or {}), **(online or {})}
 
     def trace(self, name: str, *sides: str) -> tuple[FloatArray, FloatArray]:
         """Return the updates or, online, environment steps with a value of a column, and the values."""
@@ -94,23 +94,23 @@ def load_run(folder: Path) -> RunRecord:
         NoEvaluationError: There is no evaluation yet.
         UserError: It is not a run, or its files are not valid.
     """
-    about = read_metadata(folder)
+    metadata = read_metadata(folder)
     sides, metrics = _metrics(folder / "metrics.csv")
     scored = np.isfinite(metrics["score"])
     offline, online = ((np.isin(sides, on) & scored) for on in (["offline"], ["handover", "online"]))
     if not scored.any():
         raise NoEvaluationError(
-            f"{folder} has no evaluation yet", f"The run is {about.get('status', 'running')}."
+            f"{folder} has no evaluation yet", f"The run is {metadata.get('status', 'running')}."
         )
-    data = about["data"]
+    data = metadata["data"]
     reference = data.get("reference")
     return RunRecord(
         folder=folder,
-        algorithm=str(about["algorithm"]),
-        strategy=str(about.get("strategy") or "online") if online.any() else None,
+        algorithm=str(metadata["algorithm"]),
+        strategy=str(metadata.get("strategy") or "online") if online.any() else None,
         data=str(data["name"]),
-        seed=int(about["seed"]),
-        status=str(about.get("status", "running")),
+        seed=int(metadata["seed"]),
+        status=str(metadata.get("status", "running")),
         data_return=data.get("return_mean"),
         reference=(float(reference[0]), float(reference[1])) if reference else None,
         curve=Curve(
@@ -118,12 +118,12 @@ def load_run(folder: Path) -> RunRecord:
             metrics["score"][offline],
             metrics["env_steps"][online],
             metrics["score"][online],
-            planned=int(about.get("online") or 0),
-            warm_up=int((about.get("online_side") or {}).get("online.warm_up", {"value": 0})["value"]),
+            planned=int(metadata.get("online") or 0),
+            warm_up=int((metadata.get("online_side") or {}).get("online.warm_up", {"value": 0})["value"]),
         ),
         sides=sides,
         metrics=metrics,
-        about=about,
+        metadata=metadata,
         handover=_handover(folder / "handover.yaml"),
     )
 
@@ -209,18 +209,18 @@ def read_metadata(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{folder} is not a run: it has no run.yaml", f"Looked for {path}.")
     try:
-        about = yaml.safe_load(path.read_text(encoding="utf-8"))
+        metadata = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise UserError(f"{path} cannot be read", str(error)) from error
-    if not isinstance(about, dict) or not isinstance(about.get("data"), dict):
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("data"), dict):
         raise UserError(
             f"{path} does not describe a run", "Expected a mapping with algorithm, data and seed."
         )
-    missing = [key for key in ("algorithm", "seed") if key not in about]
-    missing += ["data.name"] if "name" not in about["data"] else []
+    missing = [key for key in ("algorithm", "seed") if key not in metadata]
+    missing += ["data.name"] if "name" not in metadata["data"] else []
     if missing:
         raise UserError(f"{path} does not describe a run", f"It lacks {', '.join(missing)}.")
-    return about
+    return metadata
 
 
 def _metrics(path: Path) -> tuple[list[str], dict[str, FloatArray]]:

@@ -32,7 +32,7 @@ class Estimate:
     interval: tuple[float, float] | None = None
 
     def through(self, change: Callable[[float], float]) -> "Estimate":
-        """Return the estimate in other units; `change` must increase, so that the interval keeps its order."""
+        """Return the estimate in other units; `change` must be increasing, to keep the interval's order."""
         low_high = None if self.interval is None else (change(self.interval[0]), change(self.interval[1]))
         return Estimate(change(self.value), low_high)
 

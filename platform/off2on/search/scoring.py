@@ -68,8 +68,8 @@ def _estimated(runs: Sequence[Path]) -> Score:
 
     abouts = [read_metadata(run) for run in runs]
     found = [
-        fqe_score(run, about["data"]["pinned"], seed=about["seed"])
-        for run, about in zip(runs, abouts, strict=True)
+        fqe_score(run, metadata["data"]["pinned"], seed=metadata["seed"])
+        for run, metadata in zip(runs, abouts, strict=True)
     ]
     over_seeds = mean([[estimate for estimate, _, _ in found]])
     if over_seeds.interval is not None:

@@ -210,7 +210,7 @@ def _made(run: Run) -> dict[str, int]:
     """Return the cost of a run, without that of the run from which it was copied."""
     last = run.metrics[-1] if run.metrics else {}
     found = {name: int(last.get(name, 0)) for name in MADE[:2]} | {MADE[2]: len(run.episodes)}
-    return {name: count - run.about.get(NOT_MADE, {}).get(name, 0) for name, count in found.items()}
+    return {name: count - run.metadata.get(NOT_MADE, {}).get(name, 0) for name, count in found.items()}
 
 
 def _take_over(plan: Plan, donor: Path, name: str, last: str) -> None:
@@ -221,15 +221,17 @@ def _take_over(plan: Plan, donor: Path, name: str, last: str) -> None:
     (partial / "checkpoints" / "last").symlink_to(last, target_is_directory=True)
     run = Run.resume(partial)
     elsewhere = replace(plan, out=str(Path(plan.out) / "elsewhere"))
-    taken = [*run.about.get("taken_over", []), {"from": f"trial {name}", "evaluations": len(run.metrics)}]
+    taken = [*run.metadata.get("taken_over", []), {"from": f"trial {name}", "evaluations": len(run.metrics)}]
     own = Run.resume(plan.folder) if (plan.folder / "run.yaml").is_file() else None
-    run.about[NOT_MADE] = {}
+    run.metadata[NOT_MADE] = {}
     mine = _made(own) if own else dict.fromkeys(MADE, 0)
     facts = {
         "status": "interrupted",
         "taken_over": taken,
         NOT_MADE: {name: count - mine[name] for name, count in _made(run).items()},
-        "tracked": own.about.get("tracked", {}) if own else {},  # trackers go on with the run of this place
+        "tracked": own.metadata.get("tracked", {})
+        if own
+        else {},  # trackers go on with the run of this place
     }
     run.describe(run_metadata(plan, elsewhere.check()) | facts)
     shutil.rmtree(plan.folder, ignore_errors=True)

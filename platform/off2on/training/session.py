@@ -45,11 +45,11 @@ class Session:
         self.env_options = resolved.env_options
         self.algo = plan.config(resolved, available_gpus_per_learner(plan, progress.note)).build_algo()
         self.key = key_of(resolved.shards.manifest, self.env, self.env_options)
-        self.largest_return = run.about["data"]["return_to_go_max"]
+        self.largest_return = run.metadata["data"]["return_to_go_max"]
         self.warned = False
         self.speeds: dict[str, float] = {}
         self.clock: Callable[[], float] = time.perf_counter
-        self.started = time.monotonic() - float(run.about.get("wall_s", 0.0))
+        self.started = time.monotonic() - float(run.metadata.get("wall_s", 0.0))
         self.guard = resume_guard(run, self.algo)
         start = run.last_checkpoint or resolved.start
         if start is not None:
@@ -116,8 +116,8 @@ class Session:
         names = " and ".join(algo.config.resolved.recipe.fitted_networks)
         self.progress.note(f"first stage: fitting the {names}")
         algo.train()
-        self.progress.note(", ".join(f"{name} {value:.4g}" for name, value in algo.latest.items()))
-        run.describe({"first_stage": algo.latest})
+        self.progress.note(", ".join(f"{name} {value:.4g}" for name, value in algo.latest_metrics.items()))
+        run.describe({"first_stage": algo.latest_metrics})
         for name in algo.config.resolved.recipe.fitted_networks:
             write(run.folder / f"{name}.pt", algo.network(name))
         self._save(self._checkpoint_name)
@@ -157,7 +157,7 @@ class Session:
         rows, source = self.run.metrics, self.plan.source
         if source is not None:
             other = Run.resume(Path(source))
-            settings = [other.about["plan"][name]["value"] for name in ("seed", "eval_episodes")]
+            settings = [other.metadata["plan"][name]["value"] for name in ("seed", "eval_episodes")]
             rows = other.metrics if settings == [str(self.plan.seed), str(self.plan.eval_episodes)] else []
         scores = [float(row["score"]) for row in rows if row["side"] == "offline" and row["score"] != ""]
         return scores[-1] if scores else None
@@ -191,8 +191,8 @@ class Session:
                 {**where, "episode": number, "seed": one.seed, "return": one.ret, "length": one.length}
                 for number, one in enumerate(played)
             ]
-        latest = dict(algo.latest)
-        row |= {"q": latest.pop("q", ""), "ret": self.run.about["data"]["return_to_go_mean"]}
+        latest = dict(algo.latest_metrics)
+        row |= {"q": latest.pop("q", ""), "ret": self.run.metadata["data"]["return_to_go_mean"]}
         row |= {"offline_share": latest.pop("offline_share", "")}
         row |= {name: self.speeds.get(name, "") for name in ("updates_per_s", "steps_per_s")}
         row |= {"wall_s": round(time.monotonic() - self.started, 1)} | latest

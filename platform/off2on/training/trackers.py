@@ -198,16 +198,16 @@ class Trackers:
     Args:
         names: Names of the trackers besides TensorBoard.
         folder: Folder of the run.
-        about: Contents of its run.yaml.
+        metadata: Contents of its run.yaml.
         note: Function that shows a line.
     """
 
     def __init__(
-        self, names: Sequence[str], folder: Path, about: Mapping[str, Any], note: Callable[[str], None]
+        self, names: Sequence[str], folder: Path, metadata: Mapping[str, Any], note: Callable[[str], None]
     ) -> None:
         kinds: dict[str, type[Tracker]] = {"TensorBoard": TensorBoard}
         kinds |= {name: TRACKERS[name][0] for name in names}
-        known_ids, parameters = about.get("tracked", {}), redact(_parameters(about))
+        known_ids, parameters = metadata.get("tracked", {}), redact(_parameters(metadata))
         self.note = note
         self.active: dict[str, Tracker] = {}
         self.pending: dict[str, list[Row]] = {}
@@ -258,25 +258,29 @@ class Trackers:
 
 @contextmanager
 def tracking(
-    names: Sequence[str], folder: Path, about: Mapping[str, Any], note: Callable[[str], None]
+    names: Sequence[str], folder: Path, metadata: Mapping[str, Any], note: Callable[[str], None]
 ) -> Iterator[Trackers]:
-    """Yield the trackers of a run; at the end, record the status that `about` has then."""
-    trackers = Trackers(names, folder, about, note)
+    """Yield the trackers of a run; at the end, record the status that `metadata` has then."""
+    trackers = Trackers(names, folder, metadata, note)
     try:
         yield trackers
     finally:
-        trackers.end(about["status"])
+        trackers.end(metadata["status"])
 
 
-def _parameters(about: Mapping[str, Any]) -> dict[str, Any]:
+def _parameters(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters of a run by name."""
-    groups = [about["plan"], about["hyperparameters"], about["online_side"] if about["online"] else {}]
+    groups = [
+        metadata["plan"],
+        metadata["hyperparameters"],
+        metadata["online_side"] if metadata["online"] else {},
+    ]
     parameters = {name: known["value"] for group in groups for name, known in group.items()}
     return parameters | {
-        "command": about["command"],
-        "commit": about["commit"],
-        "content_hash": about["data"]["content_hash"],
-        "env": about["env"],
+        "command": metadata["command"],
+        "commit": metadata["commit"],
+        "content_hash": metadata["data"]["content_hash"],
+        "env": metadata["env"],
     }
 
 

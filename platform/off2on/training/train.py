@@ -105,7 +105,7 @@ def _say(line: str) -> None:
 def _open_run(plan: Plan, resolved: ResolvedPlan, resume: bool) -> Run:
     """Create or open the folder of the run."""
     run = Run.resume(plan.folder, plan.place) if resume else Run.create(plan.folder, plan.place)
-    started = run.about.get("started", _now())
+    started = run.metadata.get("started", _now())
     run.describe(run_metadata(plan, resolved) | {"started": started, "status": "running"})
     return run
 
@@ -136,9 +136,9 @@ def _training(
         updates=plan.updates,
         online=plan.online,
         warm_up=resolved.settings.online.warm_up,
-        data_score=run.about["data"]["return_mean"],
+        data_score=run.metadata["data"]["return_mean"],
     )
-    with progress, tracking(plan.track, run.folder, run.about, progress.note) as trackers:
+    with progress, tracking(plan.track, run.folder, run.metadata, progress.note) as trackers:
         try:
             if trackers.ids:
                 run.describe({"tracked": trackers.ids})

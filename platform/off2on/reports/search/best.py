@@ -18,14 +18,14 @@ OPTIMISTIC = "The highest of {} noisy scores is biased upwards; evaluate it with
 
 def named(search: SearchRecord) -> tuple[str, list[str]]:
     """Return the algorithm of the best trial, and the data sets."""
-    data = search.about.get("data") or "?"
-    algorithm = search.finished[0].values.get("algorithm") or search.about.get("algorithm")
+    data = search.metadata.get("data") or "?"
+    algorithm = search.finished[0].values.get("algorithm") or search.metadata.get("algorithm")
     return str(algorithm or "?"), list(map(str, data if isinstance(data, list) else [data]))
 
 
 def searched(search: SearchRecord) -> str:
     """Return the algorithms of the search, in one text."""
-    names = search.about.get("algorithm") or "?"
+    names = search.metadata.get("algorithm") or "?"
     return ", ".join(map(str, names)) if isinstance(names, list) else str(names)
 
 
@@ -45,7 +45,7 @@ def verdict(search: SearchRecord) -> str:
 def command(search: SearchRecord) -> str:
     """Return the command that trains the best trial again."""
     algorithm, data = named(search)
-    values = {**search.about, **search.finished[0].values}
+    values = {**search.metadata, **search.finished[0].values}
     words = ["off2on", "train", algorithm, data[0]]
     for name in OPTIONS:
         if values.get(name) not in (None, "") and (name != "strategy" or search.is_online):
@@ -75,13 +75,15 @@ def _given(search: SearchRecord) -> dict[str, str]:
     best = search.finished[0]
     given = {
         name: ",".join(map(str, value)) if isinstance(value, list) else str(value)
-        for name, value in (search.about.get("with") or {}).items()
+        for name, value in (search.metadata.get("with") or {}).items()
     }
     given |= {name: value for name, value in best.values.items() if value and name not in LISTED}
-    if not best.runs or not best.runs[0].about.get("command"):
+    if not best.runs or not best.runs[0].metadata.get("command"):
         return given
     # Algorithms and strategies have different names; a run was given only those of its own.
-    own = {word.partition("=")[0] for word in shlex.split(str(best.runs[0].about["command"])) if "=" in word}
+    own = {
+        word.partition("=")[0] for word in shlex.split(str(best.runs[0].metadata["command"])) if "=" in word
+    }
     return {name: value for name, value in given.items() if name in own}
 
 

@@ -53,7 +53,7 @@ def write_search_report(place: Place) -> tuple[Place, Place]:
         raise UserError(
             f"no trial of {place} has finished with a score yet.",
             f"{place / 'trials.csv'} has {counts or 'no trial'}.",
-            f"off2on tune {file} --resume" if (file := search.about.get("file")) else "",
+            f"off2on tune {file} --resume" if (file := search.metadata.get("file")) else "",
         )
     sheet = FigureSheet(folder / FIGURES)
     write(folder / BEST, best_yaml(search))
@@ -69,8 +69,8 @@ def page_data(search: SearchRecord, sheet: FigureSheet) -> dict[str, Any]:
     _, data = named(search)
     counts = ", ".join(f"{count} {status}" for status, count in search.counts.items())
     facts = [f"{len(search.trials)} trials ({counts})"]
-    facts += [METHODS.get(str(by), str(by))] if (by := search.about.get("by")) else []
-    facts += ["early stopping by ASHA"] if search.about.get("stop_early") == "asha" else []
+    facts += [METHODS.get(str(by), str(by))] if (by := search.metadata.get("by")) else []
+    facts += ["early stopping by ASHA"] if search.metadata.get("stop_early") == "asha" else []
     facts += [f"maximised: {search.objective}"]
     meaning = MEASURES.get(search.objective, search.objective)
     return {

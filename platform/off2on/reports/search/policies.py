@@ -30,7 +30,7 @@ class Policies:
 
 def policies(search: SearchRecord) -> list[Policies]:
     """Return the policies that a search could deploy, by data set: one for each seed of a finished trial."""
-    offline = str(search.about.get("maximise", "")).startswith("handover")
+    offline = str(search.metadata.get("maximise", "")).startswith("handover")
     found: dict[str, list[tuple[TrialRecord, RunRecord, FloatArray]]] = {}
     for trial in search.finished:
         for run in trial.runs:

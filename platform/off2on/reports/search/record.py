@@ -102,13 +102,13 @@ class SearchRecord:
 
     Attributes:
         folder: Where it is.
-        about: The whole of search.yaml, without origins.
+        metadata: The content of search.yaml, without origins.
         names: What is searched.
         trials: The finished ones first, the best at the top; then the stopped, then the failed.
     """
 
     folder: Path
-    about: Mapping[str, Any]
+    metadata: Mapping[str, Any]
     names: list[str]
     trials: list[TrialRecord]
 
@@ -126,12 +126,12 @@ class SearchRecord:
     @property
     def is_online(self) -> bool:
         """True if its runs have an online phase."""
-        return str(self.about.get("online") or "0") != "0"
+        return str(self.metadata.get("online") or "0") != "0"
 
     @property
     def objective(self) -> str:
         """Name of the maximised measure."""
-        return str(self.about.get("maximise") or "score")
+        return str(self.metadata.get("maximise") or "score")
 
     def axes(self, trials: list[TrialRecord]) -> list[Axis]:
         """Return the axes of these trials, without hyperparameters that none of them has."""
@@ -143,7 +143,7 @@ class SearchRecord:
         if all(math.isfinite(number) for number, cell in zip(numbers, cells, strict=True) if cell):
             values = np.array(numbers)
             least, most = float(np.nanmin(values)), float(np.nanmax(values))
-            rule = (self.about.get("search") or {}).get(name)
+            rule = (self.metadata.get("search") or {}).get(name)
             kinds = [str(key) for key in rule] if isinstance(rule, Mapping) else []
             far = "between" not in kinds and most >= WIDE_RANGE * least
             log = least > 0 and (far or "log_between" in kinds)
@@ -159,7 +159,7 @@ def load_search(folder: Path) -> SearchRecord:
     Raises:
         UserError: It is none, or its files are not what a search's files are.
     """
-    about = _about(folder / "search.yaml")
+    metadata = _about(folder / "search.yaml")
     header, rows = _rows(folder / "trials.csv")
     names = [name for name in header if name not in KNOWN]
     trials = [_trial(folder, names, row, origin) for row, origin in rows]
@@ -168,19 +168,19 @@ def load_search(folder: Path) -> SearchRecord:
     def rank(trial: TrialRecord) -> tuple[int, float]:
         return order.get(trial.status, 2), -trial.score if math.isfinite(trial.score) else math.inf
 
-    return SearchRecord(folder, about, names, sorted(trials, key=rank))
+    return SearchRecord(folder, metadata, names, sorted(trials, key=rank))
 
 
 def _about(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path.parent} is not a search: it has no search.yaml", f"Looked for {path}.")
     try:
-        about = _bare(yaml.safe_load(path.read_text(encoding="utf-8")))
+        metadata = _bare(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read", str(error)) from None
-    if not isinstance(about, dict):
+    if not isinstance(metadata, dict):
         raise UserError(f"{path} does not describe a search", "Expected a mapping with algorithm and data.")
-    return about
+    return metadata
 
 
 def _rows(path: Path) -> tuple[list[str], list[tuple[dict[str, str], str]]]:
