@@ -46,7 +46,7 @@ image:                      ## build the container, for this machine or docker/c
 learn: $(VENV)/ready        ## compare every algorithm's score to its data's return, several seeds (hours)
 	OFF2ON_LEARNING=tests/learning/scores.csv $(BIN)/python -m pytest -m learning -s
 
-fidelity: $(VENV)/ready     ## compare every loss to a reference; writes the table and the README's
+fidelity: $(VENV)/ready     ## compare every loss to a reference; writes fidelity.csv and platform/docs/algorithms.md
 	rm -f platform/off2on/algorithms/fidelity.csv
 	OFF2ON_FIDELITY=write $(BIN)/python -m pytest tests/fidelity -q --deselect tests/fidelity/test_table.py
 
