@@ -66,7 +66,7 @@ def test_a_run_is_taken_up_elsewhere_as_it_was_after_its_newest_checkpoint(
     assert [row["updates"] for row in again.metrics] == ["handover", "000002", "000003"]
     assert (folder / "report.html").read_text() == "a page"
     assert find_runs([str(place.parent.parent)]) == [folder]
-    with pytest.raises(Exists, match="--resume to go on"):
+    with pytest.raises(Exists, match="Use --resume to continue it"):
         refuse_existing(folder)
 
 

@@ -219,7 +219,7 @@ def test_wrong_options_are_refused(tmp_path):
         WaymoReplay(scenes, weights={"comfort": 1.0})
     with pytest.raises(UnknownName, match="nearest: bicycle"):
         WaymoReplay(scenes, controller="bike")
-    with pytest.raises(UnknownName, match="holds no scene"):
+    with pytest.raises(UnknownName, match="contains no scene"):
         WaymoReplay(str(tmp_path))
     env = WaymoReplay(scenes)
     with pytest.raises(UnknownName, match="nearest: toy-0"):
