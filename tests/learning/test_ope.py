@@ -15,7 +15,7 @@ from datasets_io.sources.toy import ToyCartPole, ToyPendulum
 from off2on.algorithms import find_algorithm
 from off2on.ope import dice, estimate, rank
 from off2on.ope.quick import QUICK_FQE
-from off2on.training.evaluate import acting, evaluate
+from off2on.training.evaluate import evaluate, numpy_policy
 
 pytestmark = [pytest.mark.learning, pytest.mark.timeout(7200)]
 
@@ -42,7 +42,7 @@ def test_fitted_values_rank_policies(
         for stop in stops:
             learner.advance(stop - done)
             done = stop
-            act = acting(deepcopy(learner.module["default_policy"].policy).eval())
+            act = numpy_policy(deepcopy(learner.module["default_policy"].policy).eval())
             episodes = evaluate(act, str(shards.env_id), episodes=20, seed=1000)
             scores.append(float(np.mean([episode.ret for episode in episodes])))
             report = estimate(

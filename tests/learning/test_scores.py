@@ -19,7 +19,7 @@ from datasets_io.sources.d4rl import D4RL
 from datasets_io.sources.toy import ToyCartPole, ToyPendulum
 from off2on.algorithms import CATALOGUE, find_algorithm
 from off2on.runs.statistics import estimate
-from off2on.training.evaluate import acting, evaluate
+from off2on.training.evaluate import evaluate, numpy_policy
 
 pytestmark = [pytest.mark.learning, pytest.mark.usefixtures("ray_session"), pytest.mark.timeout(7200)]
 
@@ -136,7 +136,7 @@ def score(name: str, shards: Shards, updates: int, settings: dict[str, Any], see
     with config.debugging(seed=seed).offline(updates).build_algo() as algo:
         while not algo.finished:
             algo.train()
-        played = evaluate(acting(algo.policy()), shards.env_id, episodes=10, seed=1_000_000 + seed)
+        played = evaluate(numpy_policy(algo.policy()), shards.env_id, episodes=10, seed=1_000_000 + seed)
     return float(np.mean([episode.ret for episode in played]))
 
 
