@@ -20,7 +20,7 @@ from off2on.replay.augmentation.base import BatchAugmentation, Episodes, Episode
 from off2on.replay.augmentation.catalogue import (
     CATALOGUE,
     check_augmentations,
-    find_augmentation,
+    parse_entry,
     incompatibility,
 )
 from off2on.replay.augmentation.compose import episode_weights
@@ -56,7 +56,7 @@ class Given(Episodes):
 
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_every_listed_expansion_is_found_and_says_what_its_number_is(name: str):
-    kind, value = find_augmentation(name)
+    kind, value = parse_entry(name)
     assert issubclass(kind, EpisodeWeighting | BatchAugmentation)
     assert value == kind.default
     assert kind.number.allows(value)

@@ -14,7 +14,7 @@ from off2on.algorithms.iql import IQL
 from off2on.recipe.batch import Batch
 from off2on.replay.augmentation.base import AugmentationContext, BatchAugmentation
 from off2on.replay.augmentation.bootstrap import Bootstrap
-from off2on.replay.augmentation.catalogue import find_augmentation
+from off2on.replay.augmentation.catalogue import parse_entry
 from off2on.replay.augmentation.compose import batch_augmentations
 from off2on.replay.augmentation.states import Amplitude, Dropout, Mixup, Noise, Uniform
 from off2on.replay.transforms import Transforms
@@ -178,10 +178,10 @@ def test_changes_come_in_the_order_of_their_words_and_weights_are_none_of_them(w
 
 
 MY_LAB = """
-from off2on.replay.augmentation.base import BatchChange
+from off2on.replay.augmentation.base import BatchAugmentation
 
 
-class Halving(BatchChange):
+class Halving(BatchAugmentation):
     def augment(self, batch, position, generator):
         batch.reward = batch.reward / 2
         return batch
@@ -194,7 +194,7 @@ def test_a_users_own_expansion_is_found_by_its_module_and_class(
     (tmp_path / "my_halving_lab.py").write_text(MY_LAB)
     monkeypatch.syspath_prepend(tmp_path)
     words = ("my_halving_lab:Halving", "my_halving_lab:Halving:7")
-    assert [find_augmentation(word)[1] for word in words] == [0, 7]
+    assert [parse_entry(word)[1] for word in words] == [0, 7]
     transforms = Transforms.of(wide, IQL.Hyperparameters(augment=words))
     found = batch_augmentations(words, wide, transforms, members=1, seed=0, device=CPU)
     batch = Batch(obs=torch.zeros(1, 5), reward=torch.tensor([8.0]))

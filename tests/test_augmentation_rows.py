@@ -19,11 +19,11 @@ from off2on.algorithms.iql import IQL
 from off2on.recipe.batch import Batch
 from off2on.replay.augmentation.base import BatchAugmentation
 from off2on.replay.augmentation.bootstrap import Bootstrap
-from off2on.replay.augmentation.catalogue import CATALOGUE, find_augmentation, incompatibility
+from off2on.replay.augmentation.catalogue import CATALOGUE, parse_entry, incompatibility
 from off2on.replay.augmentation.compose import episode_weights
 from off2on.replay.buffer import Layout, ReplayBuffer
 from off2on.replay.offline_rows import OfflineRows
-from off2on.replay.strategy import Options, offline_rows
+from off2on.replay.strategy import Options, draw_offline
 from off2on.replay.transforms import Transforms
 from off2on.strategies import CATALOGUE as STRATEGIES
 from off2on.strategies import find_strategy
@@ -61,13 +61,13 @@ def frequencies(drawn: torch.Tensor, minlength: int) -> Any:
 
 
 def test_offline_rows_are_drawn_by_weight():
-    drawn = offline_rows(held(WEIGHTS), (1000, 100), generator())
+    drawn = draw_offline(held(WEIGHTS), (1000, 100), generator())
     np.testing.assert_allclose(frequencies(drawn, 5), np.array(WEIGHTS) / 5, atol=5e-3)
 
 
 @given(st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=50), st.integers(0, 1000))
 def test_drawn_positions_are_those_of_rows(weights: list[float], seed: int):
-    drawn = offline_rows(held(weights), (200,), generator(seed))
+    drawn = draw_offline(held(weights), (200,), generator(seed))
     assert drawn.min() >= 0
     assert drawn.max() < len(weights)
 
@@ -172,7 +172,7 @@ def test_parts_of_equal_weight_are_the_parts_without_weights(wide: Shards, world
 
 def epoch_of(found: OfflineRows, epoch: int) -> torch.Tensor:
     """What streams in an epoch."""
-    return torch.cat([found.reader.shuffled(item) for item in found.stream.epoch(epoch)])
+    return torch.cat([found.reader.read_shuffled(item) for item in found.stream.epoch(epoch)])
 
 
 @pytest.mark.parametrize("words", [("returns:0.2",), ("top:0.6", "returns:0.3"), ("top:0.5",)])
@@ -215,7 +215,7 @@ def test_a_weighted_window_slides_and_is_found_again(wide: Shards):
 def test_held_and_streamed_rows_agree_in_expectation(wide: Shards):
     words = ("returns:0.25",)
     resident, streamed = source(wide, words), source(wide, words, window=60)
-    drawn = offline_rows(resident.rows, (400_000,), generator())
+    drawn = draw_offline(resident.rows, (400_000,), generator())
     one = np.bincount(number_of(resident.rows.data, wide)[drawn], minlength=wide.rows) / 400_000
     rows = torch.cat([epoch_of(streamed, epoch) for epoch in range(60)])
     other = np.bincount(number_of(rows, wide), minlength=wide.rows) / len(rows)
@@ -252,14 +252,14 @@ NUMBERED = {
 
 def test_every_algorithm_learns_from_expanded_data(build_learner: Build, recipe_slow: Any):
     recipe = recipe_slow
-    fit = [name for name in CATALOGUE if incompatibility(find_augmentation(name)[0], recipe) is None]
+    fit = [name for name in CATALOGUE if incompatibility(parse_entry(name)[0], recipe) is None]
     words = [NUMBERED.get(name, name) for name in fit]
     assert len(words) >= len(CATALOGUE) - 2  # all but the bootstrap and the mix-up fit every algorithm
     learner = build_learner(recipe, augment=",".join(words))
-    assert [type(augmentation) for augmentation in learner.replay.augmentations] == [
-        kind for kind, _ in map(find_augmentation, words) if issubclass(kind, BatchAugmentation)
+    assert [type(augmentation) for augmentation in learner.sampler.augmentations] == [
+        kind for kind, _ in map(parse_entry, words) if issubclass(kind, BatchAugmentation)
     ]
-    assert learner.rows.offline < learner.replay.source.reader.shards.rows
+    assert learner.rows.offline < learner.sampler.source.reader.shards.rows
     assert learner.rows.weights is not None
     if recipe.fitted_networks:
         learner.fit()
@@ -309,9 +309,9 @@ def test_the_same_seed_gives_the_same_expansions(build_learner: Build):
     torch.manual_seed(99)
     assert one.advance(8) == two.advance(8) != other.advance(8)
     assert (
-        one.replay.augmentations[2].context.seed
-        == two.replay.augmentations[2].context.seed
-        != other.replay.augmentations[2].context.seed
+        one.sampler.augmentations[2].context.seed
+        == two.sampler.augmentations[2].context.seed
+        != other.sampler.augmentations[2].context.seed
     )
 
 
@@ -336,7 +336,7 @@ def test_losses_see_the_changed_batch_and_strategies_the_recorded_one(build_lear
 
     Watching.seen.clear()
     learner = build_learner(Watching, "wide", augment="amplitude:1,bootstrap", normalise_obs=False)
-    learner.replay.strategy = Spy(learner.rows, Options())
+    learner.sampler.strategy = Spy(learner.rows, Options())
     before = learner.rows.data.clone()
     learner.advance(2)
     for seen, recorded in zip(Watching.seen, used, strict=True):

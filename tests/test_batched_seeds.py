@@ -100,7 +100,7 @@ def test_the_data_are_held_once(build_learner: Build):
     first, second = pair(build_learner, IQL)
     BatchedLearners([first, second])
     assert first.rows.data.data_ptr() == second.rows.data.data_ptr()
-    assert second.replay.strategy.rows is first.rows
+    assert second.sampler.strategy.rows is first.rows
 
 
 def test_who_is_behind_catches_up_alone(build_learner: Build):

@@ -28,7 +28,7 @@ def test_rows_come_back_as_they_were_wherever_a_learner_is(
                 config=config, module_spec=config.get_rl_module_spec()
             )
             learner.build()
-            learner.rank, learner.world, learner.replay.partition = rank, 2, (rank, 2)
+            learner.rank, learner.world_size, learner.sampler.partition = rank, 2, (rank, 2)
             learners.append(learner)
         return learners
 

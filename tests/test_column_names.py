@@ -22,7 +22,7 @@ def test_every_learner_column_is_made_of_a_shard_column(wide: Shards):
 
 def test_transforms_give_the_learner_columns(wide: Shards):
     raw = wide.read_all([*column_names.TRANSITION, "new_actions"])
-    made = Transforms.of(wide, Hyperparameters()).rows(raw)
+    made = Transforms.of(wide, Hyperparameters()).apply(raw)
     assert {*made} == {*column_names.STEP_COLUMNS, "next_action"}
 
 

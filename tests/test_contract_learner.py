@@ -113,8 +113,8 @@ def test_the_same_seed_gives_the_same_numbers_and_another_seed_does_not(
 
 def drawn(learner: Any) -> tuple[list[int], float]:
     """Return the rows of the next batch, and the first random number that a loss would draw."""
-    with learner._randomness() as generator:
-        position, _ = learner.replay.draw(1, generator)
+    with learner._seeded_generator() as generator:
+        position, _ = learner.sampler.draw(1, generator)
         return position[0].tolist(), float(torch.rand(()))
 
 

@@ -95,7 +95,7 @@ def test_transforms_that_differ_an_old_policy_and_a_moved_score_are_found():
         assert fine["collecting policy"].passed
 
         (learner,) = algo.call_learners(lambda learner: learner)
-        source = learner.replay.source
+        source = learner.sampler.source
         before = source.transforms
         source.transforms = type(before)(**{**vars(before), "reward_scale": 2 * before.reward_scale})
         algo.env_runner_group.local_env_runner.module.policy.nets.actor.mlp[0].bias.data += 1.0
@@ -117,7 +117,7 @@ def test_values_are_held_against_what_the_episodes_returned():
         for parameter in learner.nets.critic.parameters():
             parameter.data.zero_()
         learner.nets.critic.layers[-1].bias.data.fill_(7.0)
-        scale = learner.replay.source.transforms.reward_scale
+        scale = learner.sampler.source.transforms.reward_scale
         reward = np.array([1.0, 2.0, 3.0, -1.0])
         columns = {
             "obs": np.zeros((4, 3), np.float32),

@@ -50,7 +50,7 @@ def everything(learner: RecipeLearner) -> dict[str, Any]:
         "optimizers": optimizers,
         "rows": learner.rows.data[: learner.rows.offline + learner.rows.online],
         "added": learner.rows.added,
-        "strategy": (type(learner.replay.strategy).__name__, learner.replay.strategy.state()),
+        "strategy": (type(learner.sampler.strategy).__name__, learner.sampler.strategy.state()),
     }
 
 
@@ -95,7 +95,7 @@ def test_a_resumed_run_goes_on_bit_for_bit(representative: Any, small: Any, tmp_
         assert resumed.updates == 10
         assert resumed.is_offline
         resumed.train()
-        assert resumed.latest == whole.latest
+        assert resumed.latest_metrics == whole.latest_metrics
         assert same(ask(resumed), expected)
 
 
@@ -200,9 +200,9 @@ class InOrder(Strategy):
 
 
 def in_order(learner: RecipeLearner) -> None:
-    learner.replay.strategy = InOrder(learner.rows, Options())
-    if learner.world == 1:
-        learner.replay.strategy.starts = (0, learner.replay.source.counts[0] // 2)
+    learner.sampler.strategy = InOrder(learner.rows, Options())
+    if learner.world_size == 1:
+        learner.sampler.strategy.starts = (0, learner.sampler.source.counts[0] // 2)
 
 
 def test_a_learner_in_a_process_of_its_own_learns_the_same():
@@ -210,7 +210,7 @@ def test_a_learner_in_a_process_of_its_own_learns_the_same():
         here.train()
         there.train()
         assert same(ask(here), ask(there))
-        assert here.latest == there.latest
+        assert here.latest_metrics == there.latest_metrics
 
 
 def test_two_learners_on_halves_end_with_equal_parameters(toy: Shards, tmp_path: Path):
@@ -265,7 +265,7 @@ def test_two_learners_are_one_with_the_joined_batch_and_a_dead_one_is_noticed(wi
         assert same(first["nets"], second["nets"])
         for name, value in alone["nets"].items():
             torch.testing.assert_close(first["nets"][name], value, rtol=1e-5, atol=1e-7)
-        assert two.latest["actor/loss"] == pytest.approx(one.latest["actor/loss"], rel=1e-5)
+        assert two.latest_metrics["actor/loss"] == pytest.approx(one.latest_metrics["actor/loss"], rel=1e-5)
 
         ray.kill(two.learner_group._workers[0])  # returns before the process has ended
         with pytest.raises(LearnerDied):  # noqa: PT012
@@ -399,7 +399,7 @@ def test_a_handover_may_be_crossed_again_with_another_strategy(tmp_path: Path):
         assert same(ask(other)[0]["nets"], nets)
         other.train()
         assert ask(other)[0]["strategy"][0] == "Symmetric"
-        assert other.latest["offline_share"] == 0.5
+        assert other.latest_metrics["offline_share"] == 0.5
 
 
 @pytest.mark.slow

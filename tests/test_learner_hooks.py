@@ -19,7 +19,7 @@ from off2on.algorithms.iql import IQL
 from off2on.recipe.batch import Batch
 from off2on.recipe.hooks import RolloutSchedule
 from off2on.recipe.networks import MLP, Nets
-from off2on.replay.open_episodes import EpisodeAssembler
+from off2on.replay.episode_assembler import EpisodeAssembler
 
 Build = Callable[..., Any]
 
@@ -85,7 +85,7 @@ def test_online_episodes_enter_whole_with_what_they_wait_for(build_learner: Buil
     taken = []
     for rank in range(world):
         learner = build_learner(Waits, "wide")
-        learner.replay.partition = rank, world
+        learner.sampler.partition = rank, world
         learner.rows.capacity = wide.rows
         learner.rows.data = torch.cat((learner.rows.data, torch.zeros_like(learner.rows.data)))
         first = 0
@@ -100,12 +100,12 @@ def test_online_episodes_enter_whole_with_what_they_wait_for(build_learner: Buil
 
 
 def test_a_learners_part_of_an_episode_ends_where_its_rows_do(build_learner: Build, wide: Shards):
-    rows = build_learner(Waits, "wide").replay.source.reader
-    whole = [rows.layout.split(rows.packed(0))]
+    rows = build_learner(Waits, "wide").sampler.source.reader
+    whole = [rows.layout.split(rows.read_piece(0))]
     parts = []
     for rank in range(2):
         part = type(rows)(**(vars(rows) | {"partition": (rank, 2)}))
-        parts.append(part.layout.split(part.packed(0)))
+        parts.append(part.layout.split(part.read_piece(0)))
     assert torch.equal(torch.cat([part.obs for part in parts]), whole[0].obs)
     assert torch.equal(torch.cat([part.ret for part in parts]), whole[0].ret)  # of the whole episode
     assert [float(part.last[-1]) for part in parts] == [1.0, 1.0]
@@ -166,7 +166,7 @@ def test_labels_of_online_rows_follow_the_age_of_the_ring(build_learner: Build):
         row = torch.zeros(1, rows.layout.width)
         row[0, 0] = value
         rows.add(row)
-    position, held = rows.ordered()
+    position, held = rows.rows_in_order()
     assert torch.equal(held.obs[: rows.offline], rows.layout.split(rows.data[: rows.offline]).obs)
     assert held.obs[rows.offline :, 0].tolist() == [2, 3, 4, 5, 6]
     rows.write("left", position, torch.arange(rows.offline + 5.0) - rows.offline)
@@ -235,8 +235,8 @@ def test_batches_are_recorded_rows_then_imagined_ones(build_learner: Build, wide
         assert (batch.reward[8:] == 1000).all()
         torch.testing.assert_close(batch.next_obs[8:], mean.expand(24, -1))
     # Three rounds of forty, of which the ring keeps the newest hundred.
-    assert learner.replay.model_buffer.rows.added == 120
-    assert learner.replay.model_buffer.rows.online == 100
+    assert learner.sampler.model_buffer.rows.added == 120
+    assert learner.sampler.model_buffer.rows.online == 100
 
 
 def test_imagined_rows_survive_a_checkpoint_and_the_run_goes_on(build_learner: Build, tmp_path: Path):
@@ -245,7 +245,7 @@ def test_imagined_rows_survive_a_checkpoint_and_the_run_goes_on(build_learner: B
     learner.advance(15)
     learner.save_rows(str(tmp_path))
     other.load_rows(str(tmp_path))
-    assert torch.equal(*(it.replay.model_buffer.rows.data[:80] for it in (learner, other)))
+    assert torch.equal(*(it.sampler.model_buffer.rows.data[:80] for it in (learner, other)))
     other.set_state(learner.get_state())
     assert learner.advance(20) == other.advance(20)
 
@@ -256,7 +256,7 @@ def test_the_first_stage_is_the_first_step_and_is_not_done_twice(ray_session: No
         assert not algo.is_fitted
         result = algo.train()
         assert (algo.is_fitted, algo.updates, result["updates"]) == (True, 0, 0)
-        assert "rows" in algo.latest
+        assert "rows" in algo.latest_metrics
         folder = algo.save_to_path(str(tmp_path / "fitted"))
         algo.train()
         assert algo.updates == 5
@@ -267,7 +267,7 @@ def test_the_first_stage_is_the_first_step_and_is_not_done_twice(ray_session: No
         assert other.is_fitted
         other.train()
         assert other.updates == 5
-        assert other.latest == algo.latest
+        assert other.latest_metrics == algo.latest_metrics
 
 
 def _written(folder: Path, content: bytes) -> Path:

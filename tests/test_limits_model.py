@@ -369,6 +369,6 @@ def test_the_machine_fits_imagines_and_mixes(build_learner: Build):
     assert learner.nets.dynamics.mean.abs().sum() > 0
     before = [value.clone() for value in learner.nets.dynamics.state_dict().values()]
     learner.advance(6)
-    assert learner.replay.model_buffer.rows.online == 2 * 40 * 5
+    assert learner.sampler.model_buffer.rows.online == 2 * 40 * 5
     for value, old in zip(learner.nets.dynamics.state_dict().values(), before, strict=True):
         assert torch.equal(value, old)  # no update touches them

@@ -14,7 +14,7 @@ from off2on.training.plan import Plan
 def machine(tmp_path, monkeypatch):
     """machine(bytes, cgroup text, {file: limit}): what the system says."""
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (resource.RLIM_INFINITY,) * 2)
-    monkeypatch.setattr(memory_budget, "_CONTROL", tmp_path)
+    monkeypatch.setattr(memory_budget, "_CGROUP_ROOT", tmp_path)
     true = Path.read_text
 
     def make(pages, groups="", limits=()):

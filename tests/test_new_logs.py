@@ -13,7 +13,7 @@ from datasets_io.sources.toy import ToyPendulum
 from off2on.algorithms.cal_ql import CalQL
 from off2on.algorithms.td3_bc import TD3BC
 from off2on.errors import RecipeError
-from off2on.replay.log_stream import LogStream
+from off2on.replay.new_data import NewDataReader
 
 TINY = {"hidden": (16, 16), "batch_size": 32, "threads": 1}
 
@@ -28,7 +28,7 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Shards:
 def test_logs_are_given_out_in_their_order(logs: Shards):
     given, first = [], 0
     while first < logs.rows:
-        columns = LogStream(logs).read(first, 150)
+        columns = NewDataReader(logs).read(first, 150)
         assert 0 < len(columns["rewards"]) <= 150
         given.append(columns)
         first += len(columns["rewards"])
@@ -55,11 +55,11 @@ def test_they_take_the_place_of_the_environment(config: Any, logs: Shards):
         assert algo.env_runner_group is None
         assert (algo.env_steps, algo.updates) == (120, 140)
         (rows,) = algo.call_learners(lambda learner: learner.rows.data[learner.rows.offline :].clone())
-        (transforms,) = algo.call_learners(lambda learner: learner.replay.source.transforms)
+        (transforms,) = algo.call_learners(lambda learner: learner.sampler.source.transforms)
     recorded = logs.read_all(["obs", "rewards"])
-    entered = transforms.rows({name: values[:120] for name, values in recorded.items()})
+    entered = transforms.apply({name: values[:120] for name, values in recorded.items()})
     np.testing.assert_array_equal(rows[:120, :3].numpy(), entered["obs"])
-    assert algo.latest["offline_share"] == pytest.approx(0.5)
+    assert algo.latest_metrics["offline_share"] == pytest.approx(0.5)
 
 
 def weights(algo: Any) -> torch.Tensor:

@@ -91,7 +91,7 @@ def test_a_plan_knows_what_its_preset_said(data_root: Path):
 def test_rewards_of_sparse_tasks_are_shifted_as_named(
     wide: Shards, name: str, stored: tuple[int, int], learned: tuple[int, int]
 ):
-    made = Transforms.of(wide, Hyperparameters(reward=name)).rows({"rewards": np.array(stored, np.float32)})
+    made = Transforms.of(wide, Hyperparameters(reward=name)).apply({"rewards": np.array(stored, np.float32)})
     assert tuple(made["reward"]) == learned
 
 

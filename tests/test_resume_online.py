@@ -57,7 +57,7 @@ def everything(algo: Any) -> dict[str, Any]:
     """Counters, rows, priorities, networks, optimisers and the next batch."""
     (learner,) = algo.learner_group.foreach_learner(lambda learner: learner)
     learner = learner.get()
-    strategy = learner.replay.strategy
+    strategy = learner.sampler.strategy
     batch = strategy.draw(3, 8, torch.Generator().manual_seed(0))
     return {
         "counters": torch.tensor([algo.updates, algo.env_steps, learner.rows.added]),

@@ -15,7 +15,7 @@ from ray.tune.registry import register_env
 
 from off2on.algorithms.iql import IQL
 from off2on.errors import OnlineSettingsError
-from off2on.rllib import rollout_workers
+from off2on.rllib import rollout_collector
 from off2on.training.plan import Plan
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
@@ -78,7 +78,7 @@ def test_every_step_of_every_runner_comes_in_once_and_in_order(factors: dict[str
             assert steps == list(range(len(steps)))
         assert algo.updates == 10 + 400
         if factors:
-            assert 0 <= algo.latest["staleness"] <= algo.latest["staleness_most"] <= 1000
+            assert 0 <= algo.latest_metrics["staleness"] <= algo.latest_metrics["staleness_most"] <= 1000
 
 
 @BOTH
@@ -185,11 +185,11 @@ def test_runners_that_do_not_come_up_end_the_run(monkeypatch: pytest.MonkeyPatch
     def nowhere(_: Any) -> Any:
         raise RuntimeError("there is no simulator on this machine")
 
-    monkeypatch.setattr(rollout_workers, "RECOVERY_TIMEOUT_S", 3)
+    monkeypatch.setattr(rollout_collector, "RECOVERY_TIMEOUT_S", 3)
     register_env("nowhere", nowhere)
     with (
         counting(120).environment("nowhere").build_algo() as algo,
-        pytest.raises(RuntimeError, match=r"no environment runner is left, and none came up in 3 s"),
+        pytest.raises(RuntimeError, match=r"no environment runner is alive, and none was replaced in 3 s"),
     ):
         train_often(algo)
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from off2on.replay.buffer import Layout, ReplayBuffer
-from off2on.replay.strategy import Strategy, uniform
+from off2on.replay.strategy import Strategy, draw_uniform
 from off2on.strategies import CATALOGUE, find_strategy
 from off2on.strategies.balanced import Balanced, BalancedOptions
 
@@ -177,7 +177,7 @@ def flat(state: Any) -> Any:
 
 
 def test_uniform_covers_its_range_evenly():
-    counts = np.bincount(uniform(5, 10, (100, 1000), generator()).flatten() - 5, minlength=10)
+    counts = np.bincount(draw_uniform(5, 10, (100, 1000), generator()).flatten() - 5, minlength=10)
     assert len(counts) == 10
     assert np.abs(counts - 10_000).max() < 5 * np.sqrt(10_000)
 

@@ -134,7 +134,7 @@ def test_the_learner_keeps_as_much_of_the_pull_as_the_controller_says():
         while not algo.finished:
             algo.train()
         (learner,) = algo.call_learners(lambda learner: learner)
-        pull = learner.replay.strategy.regularisation_scale
+        pull = learner.sampler.strategy.regularisation_scale
         assert 0 < pull < 1
         assert learner.hp.alpha == pytest.approx(2.5 / pull)
         assert learner.online_hp.alpha == 2.5

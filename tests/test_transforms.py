@@ -45,7 +45,7 @@ def test_learners_share_online_transitions_without_loss(
     seen = []
     for rank in range(world):
         learner = build_learner(IQL, "wide")
-        learner.replay.partition = rank, world
+        learner.sampler.partition = rank, world
         learner.rows.capacity = wide.rows
         learner.rows.data = torch.cat((learner.rows.data, torch.zeros_like(learner.rows.data)))
         first = 0
@@ -62,7 +62,7 @@ def test_learners_share_online_transitions_without_loss(
 
 def test_observations_are_standardised_by_the_data(wide: Shards):
     columns = wide.read_all(["obs", "new_obs"])
-    made = Transforms.of(wide, Hyperparameters(normalise_obs=True)).rows(columns)
+    made = Transforms.of(wide, Hyperparameters(normalise_obs=True)).apply(columns)
     std = columns["obs"].std(0)
     np.testing.assert_allclose(
         made["obs"], (columns["obs"] - columns["obs"].mean(0)) / (std + 1e-3), atol=1e-4
@@ -70,7 +70,7 @@ def test_observations_are_standardised_by_the_data(wide: Shards):
     np.testing.assert_allclose(
         made["next_obs"], (columns["new_obs"] - columns["obs"].mean(0)) / (std + 1e-3), atol=1e-4
     )
-    raw = Transforms.of(wide, Hyperparameters()).rows(columns)
+    raw = Transforms.of(wide, Hyperparameters()).apply(columns)
     np.testing.assert_array_equal(raw["obs"], columns["obs"])
 
 
@@ -78,7 +78,7 @@ def test_rewards_are_transformed_as_named(wide: Shards):
     rewards = wide.read_all(["rewards"])["rewards"]
 
     def made(name: str) -> Any:
-        return Transforms.of(wide, Hyperparameters(reward=name)).rows({"rewards": rewards})["reward"]
+        return Transforms.of(wide, Hyperparameters(reward=name)).apply({"rewards": rewards})["reward"]
 
     spread = wide.returns.max() - wide.returns.min()
     np.testing.assert_array_equal(made("raw"), rewards)
@@ -91,7 +91,7 @@ def test_rewards_are_transformed_as_named(wide: Shards):
 
 def test_the_mask_ends_at_terminations_and_not_at_time_limits(wide: Shards):
     columns = wide.read_all(["terminateds", "truncateds", "last"])
-    mask = Transforms.of(wide, Hyperparameters()).rows(columns)["mask"]
+    mask = Transforms.of(wide, Hyperparameters()).apply(columns)["mask"]
     assert columns["truncateds"].sum() == columns["terminateds"].sum() == 6
     assert (mask[columns["terminateds"]] == 0).all()
     assert (mask[columns["truncateds"]] == 1).all()
@@ -99,7 +99,7 @@ def test_the_mask_ends_at_terminations_and_not_at_time_limits(wide: Shards):
 
 
 def test_columns_that_are_not_given_are_not_made(wide: Shards):
-    made = Transforms.of(wide, Hyperparameters()).rows(wide.read_all(["obs"]))
+    made = Transforms.of(wide, Hyperparameters()).apply(wide.read_all(["obs"]))
     assert list(made) == ["obs"]
 
 
@@ -130,7 +130,7 @@ def test_actions_make_the_round_trip_between_units(low: float, width: float, sha
     assert (outside <= np.float32(high)).all()
     # Exact but for rounding, which counts more where the box is narrow and far from zero.
     rounding = 4e-7 * (2 + 4 * max(abs(low), abs(high)) / (high - low))
-    np.testing.assert_allclose(transforms.rows({"actions": outside})["action"], inside, atol=rounding)
+    np.testing.assert_allclose(transforms.apply({"actions": outside})["action"], inside, atol=rounding)
 
 
 def test_rounding_takes_no_action_out_of_its_box():
@@ -144,7 +144,7 @@ def test_rounding_takes_no_action_out_of_its_box():
 
 def test_actions_beyond_the_box_count_as_its_edge():
     transforms = as_it_is(-2.0, 4.0)
-    made = transforms.rows({"actions": np.array([[-9.0], [-2.0], [1.0], [4.0], [9.0]])})["action"]
+    made = transforms.apply({"actions": np.array([[-9.0], [-2.0], [1.0], [4.0], [9.0]])})["action"]
     assert made.flatten().tolist() == [-1, -1, 0, 1, 1]
     policy = Policy(Says(), torch.nn.Module(), None, transforms)  # type: ignore[arg-type]
     assert policy(torch.tensor([[-9.0], [0.0], [9.0]])).flatten().tolist() == [-2, 1, 4]

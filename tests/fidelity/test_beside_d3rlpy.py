@@ -218,7 +218,7 @@ def next_batch(learner: Any) -> Any:
     """What the learner's next update will draw, with torch's random numbers set as it will set them."""
     where = learner.config.seed, learner.rank, learner.updates
     generator = torch.Generator().manual_seed(seed_of(POSITIONS, *where))
-    position = learner.replay.strategy.draw(1, learner.hp.batch_size, generator)
+    position = learner.sampler.strategy.draw(1, learner.hp.batch_size, generator)
     (batch,) = learner.rows.batches_at(position)
     torch.manual_seed(seed_of(UPDATES, *where))
     return batch

@@ -1,7 +1,7 @@
-"""Transitions of a learner in one packed matrix; batches are views of its columns.
+"""Hold the transitions of a learner in one packed matrix; batches are views of its columns.
 
-All columns of a transition are adjacent in a row of float32, so that the rows for a block of updates are one
-gather. Offline rows come first, then a ring buffer of online rows.
+A row of the matrix is one transition, float32, with all its columns side by side, so that the rows for a
+block of updates are read by one gather. Offline rows come first, then a ring buffer of online rows.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,15 +25,16 @@ class Layout:
 
     Args:
         widths: Column name → width, 0 for a scalar column.
-        choices: Number of discrete actions, 0 if actions are vectors.
+        num_actions: Number of discrete actions, 0 if actions are vectors.
     """
 
-    def __init__(self, widths: Mapping[str, int], choices: int = 0) -> None:
-        self.widths, self.choices = dict(widths), choices
+    def __init__(self, widths: Mapping[str, int], num_actions: int = 0) -> None:
+        self.widths, self.num_actions = dict(widths), num_actions
         self.width = sum(max(width, 1) for width in widths.values())
+        """Number of columns of the matrix, W."""
 
     def split(self, block: Tensor) -> Batch:
-        """Return the columns of rows [..., B, W] as views."""
+        """Return the columns of rows [..., B, W] as views [..., B] or [..., B, width]."""
         batch, start = Batch(), 0
         for name, width in self.widths.items():
             column = block[..., start] if width == 0 else block[..., start : start + width]
@@ -52,12 +53,12 @@ class Layout:
 
 
 class ReplayBuffer:
-    """Offline rows, then a ring buffer of online rows, in one matrix on the learner's device.
+    """Replay buffer: offline rows, then a ring buffer of online rows, in one matrix on the learner's device.
 
     Args:
         layout: The columns.
         offline: Number of offline rows held: all of the data, or a window on them.
-        total: Number of offline rows of the data, at least `offline`.
+        total: Number of offline rows in the data set, at least `offline`; more if `offline` is a window.
         capacity: Largest number of online rows held; the oldest are overwritten.
         device: Device of the matrix.
     """
@@ -67,7 +68,7 @@ class ReplayBuffer:
         self.data = torch.empty((offline + capacity, layout.width), device=device)
         self.added = 0
         self.learners = 1
-        """Number of learners, each with a part of the data and of the online rows."""
+        """Number of learners; each holds its own part of the offline and the online rows."""
         self.offline_weight = float(total)
         """Sum of the weights of the offline rows; an online row has weight 1."""
         self.weights: Tensor | None = None
@@ -103,8 +104,8 @@ class ReplayBuffer:
         for block in self.rows_at(index):
             yield self.layout.split(block)
 
-    def ordered(self) -> tuple[slice | Tensor, Batch]:
-        """Return positions and columns [N, …] of all rows: offline, then online ones from the oldest."""
+    def rows_in_order(self) -> tuple[slice | Tensor, Batch]:
+        """Return positions and columns [N, …] of all rows: offline, then online, oldest first."""
         position: slice | Tensor = slice(0, self.offline)
         if self.online:
             oldest = self.added % self.capacity if self.added > self.capacity else 0
@@ -124,7 +125,7 @@ class ReplayBuffer:
         return {"added": self.added, "online": self.data[self.offline : stop].cpu().clone()}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Restore a state of `state`, of the same capacity."""
+        """Restore the result of `state`; the capacity must be the same."""
         held = state["online"]
         self.data[self.offline : self.offline + len(held)] = held.to(self.data.device)
         self.added = state["added"]
@@ -140,7 +141,7 @@ def read_learner_columns(
         source: One of its files or pieces.
         names: Names of the learner's columns; see `datasets_io.column_names`.
         transforms: From raw to transformed units.
-        discount: Gamma of ``ret``.
+        discount: Discount factor of the return to go ``ret``.
 
     Raises:
         MissingColumn: The data has no such column.
@@ -153,11 +154,11 @@ def read_learner_columns(
 def to_learner_columns(
     raw: Mapping[str, Array], names: Sequence[str], transforms: Transforms, discount: float
 ) -> dict[str, Array]:
-    """Compute the learner's columns of transitions in raw units; for ``ret``, of whole episodes."""
-    made = transforms.rows(raw)
+    """Compute the learner's columns from columns in raw units; ``ret`` needs whole episodes."""
+    computed = transforms.apply(raw)
     for name in names:
         if name == "ret":
-            made["ret"] = returns_to_go(made["reward"], raw["last"], discount)
-        elif name not in made:
-            made[name] = np.asarray(raw[SHARD_COLUMNS.get(name, name)], np.float32)
-    return {name: made[name] for name in names}
+            computed["ret"] = returns_to_go(computed["reward"], raw["last"], discount)
+        elif name not in computed:
+            computed[name] = np.asarray(raw[SHARD_COLUMNS.get(name, name)], np.float32)
+    return {name: computed[name] for name in names}

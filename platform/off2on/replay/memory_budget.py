@@ -5,19 +5,21 @@ import resource
 from collections.abc import Iterator
 from pathlib import Path
 
-SHARE = 4
-"""Divisor of the memory: the data of all learners of a machine take at most one part in this number."""
+DIVISOR = 4
+"""Memory of a machine divided by the memory for the data of all its learners."""
 
-_CONTROL = Path("/sys/fs/cgroup")
+_CGROUP_ROOT = Path("/sys/fs/cgroup")
 
 
 def default_budget(learners: int = 0) -> int:
-    """Return the default number of bytes of data in each learner of a machine: a quarter of all memory.
+    """Return the default number of bytes of data that each learner of a machine holds.
+
+    It is a quarter of all memory, divided by the number of learners; 0 learners means one in this process.
 
     It does not depend on the memory free at the moment, so that a resumed run has the same window.
     """
-    step = 2**24  # a system update changes the last digits
-    return max(total_memory() // SHARE // max(1, learners) // step, 1) * step
+    step = 2**24  # rounded, because a system update may change the memory a little
+    return max(total_memory() // DIVISOR // max(1, learners) // step, 1) * step
 
 
 def total_memory() -> int:
@@ -39,7 +41,9 @@ def _container_limits() -> Iterator[int]:
             continue
         # Version 1 has a tree for each resource, version 2 one for all, whose list of controllers is empty.
         top, name = (
-            (_CONTROL / "memory", "memory.limit_in_bytes") if controllers else (_CONTROL, "memory.max")
+            (_CGROUP_ROOT / "memory", "memory.limit_in_bytes")
+            if controllers
+            else (_CGROUP_ROOT, "memory.max")
         )
         inner = top / path.strip("/")
         for folder in (inner, *inner.parents):

@@ -1,8 +1,8 @@
-"""The offline rows of one learner: its part of the data, or a sliding window on it.
+"""Load the offline rows of one learner: its part of the data, or a sliding window on it.
 
 Data within the memory budget are read once. For larger data the window is a ring buffer with the newest rows
-of a shuffled stream. Its content is a function of the number of rows streamed, so a checkpoint holds only
-that.
+of a shuffled stream. Its content is a function of the number of rows streamed, so a checkpoint stores only
+this number.
 
 Episodes may have weights. Those of weight 0 are left out. Of the others, rows in memory are drawn by weight,
 and rows of a stream are repeated by weight.
@@ -17,22 +17,23 @@ from torch import Tensor
 
 from datasets_io import Shards
 from off2on.replay.buffer import Layout, ReplayBuffer
-from off2on.replay.stream import Reader, Stream
+from off2on.replay.stream import PieceReader, ShuffledStream
 from off2on.replay.transforms import Array, Transforms
 
 
 class OfflineRows:
-    """Reads the offline part of `rows`, and slides the window if there is one.
+    """Reads the offline part of the replay buffer, and slides the window if there is one.
 
     Args:
         shards: The data.
-        columns: The learner's columns that the data have.
-        relabelled: Further columns, 0 at first.
+        columns: Columns of the learner that are read from the data.
+        relabelled: Further columns, which the algorithm fills during training; 0 at first.
         transforms: From raw to transformed units.
-        discount: Gamma of the column ``ret``.
+        discount: Discount factor of the return to go ``ret``.
         budget: Largest size of the offline rows in bytes.
         capacity: Largest number of online rows.
-        partition: (rank, world): this learner has the rank-th of world parts of every piece of the data.
+        partition: (rank, world size): this learner holds part `rank` of `world size` equal parts of each
+            piece.
         device: Device of the rows.
         seed: Seed of the order of a stream.
         weights: Weights of the rows of each episode [episodes], 1 on average; None: all equal.
@@ -55,30 +56,32 @@ class OfflineRows:
     ) -> None:
         layout = layout_of(shards, columns, relabelled)
         self.transforms = transforms
-        self.reader = Reader(shards, layout, transforms, discount, partition, seed, tuple(columns), weights)
+        self.reader = PieceReader(
+            shards, layout, transforms, discount, partition, seed, tuple(columns), weights
+        )
         numbers = range(len(shards.pieces))
-        self.counts = [self.reader.part(number)[1] for number in numbers]
+        self.counts = [self.reader.own_part(number)[1] for number in numbers]
         held = sum(self.counts)
         window = min(held, budget // (4 * layout.width))
         self.streams = window < held
-        uneven = weights is not None and len(set(weights[weights > 0])) > 1
-        self.stream = Stream(self.reader, self.counts, uneven and self.streams)
+        has_unequal_weights = weights is not None and len(set(weights[weights > 0])) > 1
+        self.stream = ShuffledStream(self.reader, self.counts, has_unequal_weights and self.streams)
         self.rows = ReplayBuffer(layout, window, self.stream.total, capacity, device)
         self.rows.learners = partition[1]
-        if uneven and not self.streams:
-            weighed = [self.reader.weighed(number) for number in numbers]
-            self.rows.set_weights(torch.from_numpy(np.concatenate(weighed)))
+        if has_unequal_weights and not self.streams:
+            weights_by_piece = [self.reader.row_weights(number) for number in numbers]
+            self.rows.set_weights(torch.from_numpy(np.concatenate(weights_by_piece)))
         self.streamed = 0
         if self.streams:
             self._slide_to(window)
         else:
             start = 0
             for number, count in enumerate(self.counts):
-                self.rows.data[start : start + count] = self.reader.packed(number)
+                self.rows.data[start : start + count] = self.reader.read_piece(number)
                 start += count
 
     def slide(self, used: int) -> Tensor:
-        """Replace as many rows of the window as were used; return the positions [n] of the new ones."""
+        """Replace the oldest `used` rows of the window; return the positions [n] of the new rows."""
         if not self.streams:
             return torch.empty(0, dtype=torch.long)
         return self._slide_to(self.streamed + min(used, self.rows.offline))

@@ -11,9 +11,9 @@ from datasets_io.column_names import EPISODE_COLUMNS
 from off2on.recipe.batch import Batch
 from off2on.replay.augmentation.base import BatchAugmentation
 from off2on.replay.buffer import to_learner_columns
-from off2on.replay.model_rollouts import ModelBuffer
+from off2on.replay.episode_assembler import EpisodeAssembler
+from off2on.replay.model_buffer import ModelBuffer
 from off2on.replay.offline_rows import OfflineRows
-from off2on.replay.open_episodes import EpisodeAssembler
 from off2on.replay.strategy import Options, Strategy
 from off2on.replay.transforms import Array
 
@@ -22,13 +22,13 @@ BLOCK_BYTES = 2**25
 
 
 class BatchSampler:
-    """Draws a learner's part of every batch.
+    """Draws one learner's part of every batch.
 
     Args:
-        source: The offline rows, with space for online ones.
+        source: The offline rows, in the buffer that online rows are added to.
         recipe: The algorithm.
         hp: Its hyperparameters.
-        partition: (rank, world): rank of this learner and number of learners that share each batch.
+        partition: (rank, world size): rank of this learner and number of learners that share each batch.
         augmentations: Applied to every batch, in this order.
     """
 
@@ -48,6 +48,7 @@ class BatchSampler:
         self.model_buffer = ModelBuffer(schedule, self.rows, partition[1]) if schedule else None
         self.assembler = EpisodeAssembler() if set(recipe.columns) & set(EPISODE_COLUMNS) else None
         self.episodes = 0
+        """Number of online episodes assembled so far, of all learners."""
 
     @property
     def size(self) -> int:
@@ -67,17 +68,20 @@ class BatchSampler:
                 (starts,) = self.rows.batches_at(self.strategy.draw(1, self.model_buffer.starts, generator))
                 self.model_buffer.add(vars(self.recipe.generate_rollouts(nets, starts, self.hp)))
             if self.recipe.is_relabel_due(self.hp, update):
-                position, rows = self.rows.ordered()
+                position, rows = self.rows.rows_in_order()
                 for name, values in self.recipe.relabel(nets, rows, self.hp, update).items():
                     self.rows.write(name, position, values)
 
-    def block_size(self, update: int, most: int) -> int:
-        """Return for how many updates rows can be drawn at once, from this one up to the next `refresh`."""
+    def block_size(self, update: int, limit: int) -> int:
+        """Return the number of updates, at most `limit`, for which rows can be drawn at once.
+
+        A block ends before the next update at which `refresh` is due.
+        """
         fit = BLOCK_BYTES // (4 * self.size * self.rows.layout.width)
-        most = min(self.strategy.block, max(1, fit), most)
+        limit = min(self.strategy.block, max(1, fit), limit)
         if not (self.model_buffer or self.recipe.relabelled_columns):
-            return most
-        return next((count for count in range(1, most) if self.is_refresh_due(update + count)), most)
+            return limit
+        return next((count for count in range(1, limit) if self.is_refresh_due(update + count)), limit)
 
     def is_refresh_due(self, update: int) -> bool:
         """Return True if `refresh` has something to do before an update."""
@@ -85,13 +89,16 @@ class BatchSampler:
         return has_rollouts or self.recipe.is_relabel_due(self.hp, update)
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Draw positions [count, real] of rows, and batches [count, size, W] that start with them."""
-        real = self.model_buffer.real_size(self.size) if self.model_buffer else self.size
+        """Draw batches [count, size, W]; return the positions [count, real] of real rows, and the batches.
+
+        A batch starts with its real rows; the others are model rollouts, which have no position.
+        """
+        real = self.model_buffer.real_size(self.size) if self.model_buffer is not None else self.size
         position = self.strategy.draw(count, real, generator)
         real_rows = self.rows.rows_at(position)
-        return position, self.model_buffer.fill(
-            real_rows, self.size, generator
-        ) if self.model_buffer else real_rows
+        if self.model_buffer is None:
+            return position, real_rows
+        return position, self.model_buffer.fill(real_rows, self.size, generator)
 
     def batch(self, block: Tensor, position: Tensor, progress: float, generator: torch.Generator) -> Batch:
         """Split a batch [size, W], whose first rows are at `position`, into columns, and augment it."""
@@ -102,7 +109,7 @@ class BatchSampler:
         return batch
 
     def on_used(self, block: Tensor, position: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """Report a batch that an update has used to the strategy; return the strategy's metrics."""
+        """Pass a batch that an update has used to the strategy; return the strategy's metrics."""
         return self.strategy.on_used(self.rows.layout.split(block[: len(position)]), position, generator)
 
     # The online phase.
@@ -117,13 +124,13 @@ class BatchSampler:
         self.strategy.on_collected(columns)
         layout = self.rows.layout
         for own in self._own_part(columns, first):
-            made = to_learner_columns(own, self.recipe.columns, self.source.transforms, self.hp.discount)
+            computed = to_learner_columns(own, self.recipe.columns, self.source.transforms, self.hp.discount)
             blank = np.zeros(len(own["rewards"]), np.float32)
-            position = self.rows.add(layout.pack(dict.fromkeys(layout.widths, blank) | made))
+            position = self.rows.add(layout.pack(dict.fromkeys(layout.widths, blank) | computed))
             self.strategy.on_added(position)
 
     def _own_part(self, columns: Mapping[str, Array], first: int) -> Iterator[Mapping[str, Array]]:
-        """Yield every world-th transition, or every world-th episode that is complete."""
+        """Yield this learner's share of n learners: every n-th transition, or every n-th whole episode."""
         rank, world = self.partition
         if self.assembler is None:
             own = (first + np.arange(len(columns["rewards"]))) % world == rank
@@ -149,7 +156,7 @@ class BatchSampler:
         return kept
 
     def load(self, kept: Mapping[str, Any]) -> None:
-        """Restore a state of `state`."""
+        """Restore the result of `state`."""
         self.source.load(kept["source"])
         self.rows.load(kept["rows"])
         self.strategy.load(kept["strategy"])

@@ -30,34 +30,35 @@ class Strategy:
     block: ClassVar[int] = 50
     """Largest number of updates whose rows are drawn at once."""
     needs_regularisation: ClassVar[bool] = False
-    """True if it has no effect for a recipe without regularisation towards the data."""
+    """True if the strategy has no effect on an algorithm without regularisation towards the data."""
     online_settings: ClassVar[Mapping[str, object]] = {}
-    """The paper's other values: defaults of online settings (see `online.settings.OnlineSettings`)."""
+    """Defaults of `online.settings.OnlineSettings` that differ in the paper of the strategy."""
 
     def __init__(self, rows: ReplayBuffer, options: Any) -> None:
         self.rows, self.options = rows, options
         self.regularisation_scale: float | None = None
-        """Factor of the recipe's regularisation towards the data from now on; None: no change."""
+        """Factor of the algorithm's regularisation weight for the next updates; None: no change."""
 
     def draw(self, updates: int, size: int, generator: torch.Generator) -> Tensor:
-        """Return the positions [updates, size] of the rows of the next batches; all rows are equally likely.
+        """Return the positions [updates, size] of the rows of the next batches.
 
-        Offline rows with weights, 1 on average, are drawn in proportion to them; an online row weighs 1.
-        A window on larger offline data counts as all of it.
+        All rows are equally likely. Offline rows with weights, 1 on average, are drawn in proportion to
+        these; an online row has weight 1. Where only a window on the offline data is held, the window is
+        drawn as often as all of the offline data would be.
         """
         rows = self.rows
         if rows.total == rows.offline and rows.cumulative_weights is None:
-            return uniform(0, rows.offline + rows.online, (updates, size), generator)
-        offline = offline_rows(rows, (updates, size), generator)
+            return draw_uniform(0, rows.offline + rows.online, (updates, size), generator)
+        offline = draw_offline(rows, (updates, size), generator)
         if rows.online == 0:
             return offline
-        online = uniform(rows.offline, rows.online, (updates, size), generator)
+        online = draw_uniform(rows.offline, rows.online, (updates, size), generator)
         share = rows.offline_weight / (rows.offline_weight + rows.online)
         chance = torch.rand((updates, size), generator=generator, device=generator.device)
         return torch.where(chance < share, offline, online)
 
     def on_collected(self, columns: Mapping[str, Array]) -> None:
-        """Handle a rollout, before this learner's part of it is added: columns [n, …] in raw units."""
+        """Handle a rollout, columns [n, …] in raw units, before this learner's part of it is added."""
 
     def on_added(self, position: Tensor) -> None:
         """Handle online rows that were added to the buffer at these positions [n]."""
@@ -74,13 +75,13 @@ class Strategy:
         return {}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Restore a state of `state`."""
+        """Restore the result of `state`."""
 
 
-def offline_rows(rows: ReplayBuffer, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+def draw_offline(rows: ReplayBuffer, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     """Draw positions of offline rows, in proportion to their weights if they have any."""
     if rows.cumulative_weights is None:
-        return uniform(0, rows.offline, shape, generator)
+        return draw_uniform(0, rows.offline, shape, generator)
     point = torch.rand(
         shape, generator=generator, device=generator.device, dtype=rows.cumulative_weights.dtype
     )
@@ -89,6 +90,6 @@ def offline_rows(rows: ReplayBuffer, shape: tuple[int, ...], generator: torch.Ge
     )
 
 
-def uniform(start: int, count: int, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+def draw_uniform(start: int, count: int, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     """Draw positions in start … start + count - 1, all equally likely."""
     return start + torch.randint(count, shape, generator=generator, device=generator.device)

@@ -1,4 +1,4 @@
-"""A sum tree, which draws in proportion to priorities that change with every batch.
+"""Draw in proportion to priorities that change with every batch: a sum tree.
 
 Nodes have many children, so that a batch of draws or changes is a few tensor operations per level, and three
 or four levels suffice for tens of millions of leaves. The sum of a node is always computed from its children,
@@ -41,12 +41,15 @@ class SumTree:
         return self.levels[-1].sum()
 
     def set(self, position: Tensor, priority: Tensor | float) -> None:
-        """Set the priorities at positions [n] to [n] values or one; of equal positions one counts."""
+        """Set the priorities at positions [n] to [n] values, or all to one value.
+
+        If a position is given twice, one of its values is used.
+        """
         self.levels[0][position] = (
             priority.to(self.levels[0]) if isinstance(priority, Tensor) else float(priority)
         )
         for below, above in zip(self.levels, self.levels[1:], strict=False):
-            # Adjacent leaves, as in rows of a stream, have the same node, which is summed once.
+            # Adjacent leaves, as in rows of a stream, have the same parent, which is summed only once.
             position = torch.unique_consecutive(position // WIDTH)
             above[position] = below.view(-1, WIDTH)[position].sum(1)
 

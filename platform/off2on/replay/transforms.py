@@ -1,7 +1,7 @@
-"""Transforms from raw units (as in the data set) to transformed units (as in losses), offline and online.
+"""Transform raw units (as in the data set) to transformed units (as in losses), offline and online.
 
-They are computed once from the data, stored in checkpoints, and applied in two places: to rows when they are
-added to the buffer, offline and online, and in the policy when it acts.
+The transforms are computed once from the data and stored in checkpoints. They are applied to transitions when
+these are added to the buffer, offline and online, and by the policy when it acts.
 """
 
 from collections.abc import Mapping
@@ -17,8 +17,9 @@ from off2on.recipe.hyperparameters import Hyperparameters
 Array = np.ndarray[Any, Any]
 Row = tuple[float, ...]
 
-SPARSE = {"minus_one": (1.0, -1.0), "ten_minus_five": (10.0, -5.0), "ten_plus_five": (10.0, 5.0)}
-"""Scale and shift of the rewards 0 and 1 of AntMaze, and -1 and 0 of binary Adroit."""
+SPARSE_REWARDS = {"minus_one": (1.0, -1.0), "ten_minus_five": (10.0, -5.0), "ten_plus_five": (10.0, 5.0)}
+"""Scale and shift by the name of the reward transform, for the rewards 0 and 1 of AntMaze and -1 and 0 of
+binary Adroit."""
 
 
 @dataclass(frozen=True)
@@ -26,13 +27,13 @@ class Transforms:
     """Affine maps of observations, actions and rewards.
 
     Attributes:
-        obs_mean: [D] subtracted from observations.
-        obs_std: [D] observations are divided by it.
+        obs_mean: [D] mean that is subtracted from observations.
+        obs_std: [D] standard deviation that they are then divided by.
         action_low: [A] the environment's smallest action, transformed to -1.
         action_high: [A] the environment's largest action, transformed to +1.
         reward_scale: Factor of rewards.
-        reward_shift: Added to rewards after the factor.
-        discrete: True if actions are whole numbers, which are not transformed.
+        reward_shift: Constant added to rewards after scaling.
+        discrete: True if actions are integers, which are not transformed.
     """
 
     obs_mean: Row
@@ -57,28 +58,28 @@ class Transforms:
             return cls(_row(mean), _row(std), (), (), scale, shift, discrete=True)
         return cls(_row(mean), _row(std), _row(space.low.ravel()), _row(space.high.ravel()), scale, shift)
 
-    def rows(self, columns: Mapping[str, Array]) -> dict[str, Array]:
+    def apply(self, columns: Mapping[str, Array]) -> dict[str, Array]:
         """Transform columns in raw units to the learner's columns, float32.
 
         Names are those of `datasets_io.column_names`. ``actions`` and ``new_actions`` [N, A] are clipped to
-        [-1, 1], as the environment clips them; [N] whole numbers are not changed. ``mask`` is
-        1 - ``terminateds``. Columns that are not given are not made.
+        [-1, 1], as the environment clips them; discrete actions [N] are not changed. ``mask`` is
+        1 - ``terminateds``. The result has only the columns that can be computed from the given ones.
         """
-        made: dict[str, Array] = {}
+        computed: dict[str, Array] = {}
         for name in ("obs", "next_obs"):
             if (stored := SHARD_COLUMNS[name]) in columns:
-                made[name] = (columns[stored] - _array(self.obs_mean)) / _array(self.obs_std)
+                computed[name] = (columns[stored] - _array(self.obs_mean)) / _array(self.obs_std)
         for name in ("action", "next_action"):
             if (stored := SHARD_COLUMNS[name]) in columns and self.discrete:
-                made[name] = columns[stored]
+                computed[name] = columns[stored]
             elif stored in columns:
                 low, high = _array(self.action_low), _array(self.action_high)
-                made[name] = np.clip(2 * (columns[stored] - low) / (high - low) - 1, -1, 1)
+                computed[name] = np.clip(2 * (columns[stored] - low) / (high - low) - 1, -1, 1)
         if "rewards" in columns:
-            made["reward"] = columns["rewards"] * self.reward_scale + self.reward_shift
+            computed["reward"] = columns["rewards"] * self.reward_scale + self.reward_shift
         if "terminateds" in columns:
-            made["mask"] = 1.0 - columns["terminateds"]
-        return {name: np.asarray(column, np.float32) for name, column in made.items()}
+            computed["mask"] = 1.0 - columns["terminateds"]
+        return {name: np.asarray(column, np.float32) for name, column in computed.items()}
 
 
 def _reward(shards: Shards, name: str) -> tuple[float, float]:
@@ -86,8 +87,8 @@ def _reward(shards: Shards, name: str) -> tuple[float, float]:
     if name in ("return_range", "return_scale"):
         size = float(np.ptp(shards.returns) if name == "return_range" else np.abs(shards.returns).max())
         return (1000.0 / size if size > 0 else 1.0), 0.0
-    if name in SPARSE:
-        return SPARSE[name]
+    if name in SPARSE_REWARDS:
+        return SPARSE_REWARDS[name]
     if name == "standardise":
         mean, std = (
             float(np.ravel(shards.manifest.statistics["rewards"][key])[0]) for key in ("mean", "std")

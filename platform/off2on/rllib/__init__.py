@@ -1,1 +1,1 @@
-"""The only room that knows RLlib: algorithm, configuration, learner, module, environment runners."""
+"""RLlib's algorithm, configuration, learner, module and environment runners, for every recipe."""

@@ -1,4 +1,4 @@
-"""The RLlib algorithm of every recipe, in the offline and the online phase.
+"""RLlib algorithm of every recipe, for the offline and the online phase.
 
 `train()` makes gradient updates on the offline rows until ``config.offline_updates``. Then, if
 ``config.online_steps`` is not 0, it builds the environment runners, draws batches with the configured
@@ -27,12 +27,12 @@ from datasets_io import open_shards
 from off2on.errors import LearnerDied
 from off2on.policy import Policy
 from off2on.recipe.hooks import Recipe
-from off2on.replay.log_stream import LogStream
+from off2on.replay.new_data import NewDataReader
 from off2on.rllib import checkpoint_rows
 from off2on.rllib.config import OfflineToOnlineConfig
 from off2on.rllib.env_runner import AnyBundle, Rollout
 from off2on.rllib.learner import RecipeLearner
-from off2on.rllib.rollout_workers import RolloutWorkers
+from off2on.rllib.rollout_collector import RolloutCollector
 
 STATE = "off2on"
 
@@ -58,21 +58,21 @@ class OfflineToOnline(Recipe, Algorithm):
         self.updates = 0
         self.env_steps = 0
         self.pause_at: int | None = None
-        """Number of updates (offline) or steps (online) at which `train` stops next; None: no stop."""
+        """Number of updates (offline) or steps (online) at which `train` pauses next; None: no pause."""
         self.advance_function: Any = RecipeLearner.advance
-        """Function of a learner that makes updates; see `off2on.rllib.batched.learners`."""
-        self.latest: dict[str, float] = {}
+        """Function that makes a learner's updates; replaced for batched seeds, see `batched.learners`."""
+        self.latest_metrics: dict[str, float] = {}
         """Metrics of the learners in the last step, averaged over them."""
-        self.runners: RolloutWorkers | None = None
+        self.runners: RolloutCollector | None = None
         """The environment runners, from the handover on; None with new recorded data."""
         self.staleness: dict[str, float] = {}
-        """Metrics of asynchronous collection: updates by which weights were behind; else empty."""
+        """Metrics of asynchronous collection: number of updates by which weights were old; else empty."""
         self.returns: list[float] = []
-        """Returns of the episodes that the runners finished; a reader may empty the list."""
-        self.logs: LogStream | None = None
+        """Returns of the finished episodes; the caller of `train` may empty the list."""
+        self.new_data: NewDataReader | None = None
         """New recorded data that replace the environment, from the handover on; None without."""
         self.is_fitted = not self.config.resolved.recipe.fitted_networks
-        """True if the recipe's first stage is done, or it has none."""
+        """True if the recipe's first stage (such as training a dynamics model) is done, or it has none."""
 
     @property
     def is_offline(self) -> bool:
@@ -82,7 +82,7 @@ class OfflineToOnline(Recipe, Algorithm):
     @property
     def is_online(self) -> bool:
         """True after the handover."""
-        return self.runners is not None or self.logs is not None
+        return self.runners is not None or self.new_data is not None
 
     @property
     def finished(self) -> bool:
@@ -90,10 +90,10 @@ class OfflineToOnline(Recipe, Algorithm):
         return self.is_fitted and not self.is_offline and bool(self.env_steps >= self.config.online_steps)
 
     def training_step(self) -> None:
-        """Make a block of updates, online after a rollout; the recipe's first stage comes first."""
+        """Run the recipe's first stage, or make a block of updates, in the online phase after a rollout."""
         if not self.is_fitted:
-            self.latest = self.call_learners(RecipeLearner.fit)[0]
-            self.metrics.log_dict(self.latest, key=LEARNER_RESULTS, window=1)
+            self.latest_metrics = self.call_learners(RecipeLearner.fit)[0]
+            self.metrics.log_dict(self.latest_metrics, key=LEARNER_RESULTS, window=1)
             self.is_fitted = True
         elif self.is_offline:
             limit = self._remaining(self.updates, self.config.offline_updates)
@@ -105,7 +105,7 @@ class OfflineToOnline(Recipe, Algorithm):
             self._update(self._updates_due(self.env_steps) - self.updates)
 
     def step(self) -> Any:
-        """Run one iteration of Tune; the result has ``done``, ``updates`` and ``env_steps``."""
+        """Run one training iteration; Tune reads ``done``, ``updates`` and ``env_steps`` of the result."""
         return super().step() | {"done": self.finished, "updates": self.updates, "env_steps": self.env_steps}
 
     def _remaining(self, now: int, end: int) -> int:
@@ -121,12 +121,14 @@ class OfflineToOnline(Recipe, Algorithm):
         if updates <= 0:
             return
         self.updates += updates
-        answers = self.call_learners(self.advance_function, updates=updates)
-        # Only the learner that has the first online row has metrics of online rows.
-        names = dict.fromkeys(name for answer in answers for name in answer)
-        self.latest = {name: float(np.mean([one[name] for one in answers if name in one])) for name in names}
-        self.latest |= self.staleness
-        self.metrics.log_dict(self.latest, key=LEARNER_RESULTS, window=1)
+        results = self.call_learners(self.advance_function, updates=updates)
+        # A learner without online rows has no metrics of online rows.
+        names = dict.fromkeys(name for result in results for name in result)
+        self.latest_metrics = {
+            name: float(np.mean([result[name] for result in results if name in result])) for name in names
+        }
+        self.latest_metrics |= self.staleness
+        self.metrics.log_dict(self.latest_metrics, key=LEARNER_RESULTS, window=1)
         if self.runners is not None:
             self.runners.update_weights(self.updates)
 
@@ -143,7 +145,7 @@ class OfflineToOnline(Recipe, Algorithm):
             if not isinstance(error, RayTaskError):
                 raise LearnerDied(f"the process of a learner has ended: {error}") from error
         if len(results) < max(1, self.config.num_learners):
-            raise LearnerDied(f"only {len(results)} of {self.config.num_learners} learners answered")
+            raise LearnerDied(f"only {len(results)} of {self.config.num_learners} learners returned a result")
         for error in failed:
             raise error.cause from error
         return [result.get() for result in results]
@@ -152,11 +154,11 @@ class OfflineToOnline(Recipe, Algorithm):
         """Start the online phase: build the runners, and draw batches with the strategy.
 
         Args:
-            restored: True if the networks come from a checkpoint of the online phase: the recipe's changes
-                at the handover have been made.
+            restored: True if the networks come from a checkpoint of the online phase, in which the recipe's
+                changes at the handover are already made.
         """
         if self.config.new_dataset is not None:
-            self.logs = LogStream(open_shards(self.config.new_dataset))
+            self.new_data = NewDataReader(open_shards(self.config.new_dataset))
         else:
             self.env_runner_group = EnvRunnerGroup(
                 env_creator=self.env_creator,
@@ -168,7 +170,7 @@ class OfflineToOnline(Recipe, Algorithm):
                 pg_offset=AnyBundle(),
             )
             staleness = self.online_settings.staleness if self.online_settings.asynchronous else None
-            self.runners = RolloutWorkers(
+            self.runners = RolloutCollector(
                 self.env_runner_group, self.learner_group, self._updates_due, staleness
             )
         self.call_learners(RecipeLearner.go_online, restored=restored)
@@ -176,7 +178,7 @@ class OfflineToOnline(Recipe, Algorithm):
             self.runners.update_weights(self.updates)
 
     def roll_back(self, folder: Path) -> None:
-        """Restore networks and optimisers from a checkpoint of this run; keep counters and collected rows."""
+        """Restore networks and optimisers from a checkpoint of this run, without its counters and rows."""
         self.learner_group.restore_from_path(str(folder / COMPONENT_LEARNER_GROUP))
         self.call_learners(_set_updates, updates=self.updates)
 
@@ -185,32 +187,36 @@ class OfflineToOnline(Recipe, Algorithm):
         return [] if self.runners is None else self.runners.restore()
 
     def _collect(self, limit: int) -> None:
-        """Collect a rollout of at most this number of steps and store it."""
+        """Collect a rollout of at most `limit` steps and store it."""
         steps = self.online_settings.rollout
-        if self.logs is not None:
-            columns = self.logs.read(self.env_steps, min(steps, limit))
+        if self.new_data is not None:
+            columns = self.new_data.read(self.env_steps, min(steps, limit))
             self._store([(Rollout(columns, returns=[], lengths=[]), 0)])
         elif self.runners is not None:
             self._store(self.runners.collect(steps, limit, self.env_steps, self.updates))
 
-    def _store(self, arriving: Iterable[tuple[Rollout, int]]) -> None:
-        """Send rollouts, with the numbers of updates by which their weights were behind, to the learners."""
-        behind, returns = [], []
-        for rollout, updates in arriving:
+    def _store(self, rollouts: Iterable[tuple[Rollout, int]]) -> None:
+        """Send rollouts to the learners.
+
+        Args:
+            rollouts: Pairs of a rollout and the number of updates by which its weights were old.
+        """
+        staleness, returns = [], []
+        for rollout, updates in rollouts:
             columns = ray.put(rollout.columns) if self.learner_group.is_remote else rollout.columns
             self.call_learners(RecipeLearner.add, columns=columns, first=self.env_steps)
             self.env_steps += len(rollout.columns["rewards"])
             returns += rollout.returns
-            behind.append(updates)
-        if behind and self.runners is not None and self.runners.is_asynchronous:
-            self.staleness = {"staleness": float(np.mean(behind)), "staleness_most": float(max(behind))}
+            staleness.append(updates)
+        if staleness and self.runners is not None and self.runners.is_asynchronous:
+            self.staleness = {"staleness": float(np.mean(staleness)), "staleness_most": float(max(staleness))}
         if returns:
             self.returns += returns
             mean = float(np.mean(returns))
             self.metrics.log_value((ENV_RUNNER_RESULTS, EPISODE_RETURN_MEAN), mean, window=10)
 
     def policy(self) -> Policy:
-        """Return the current policy: raw observations to actions in the environment's units."""
+        """Return the current policy, which maps raw observations to actions in raw units."""
         spec = self.config.get_default_rl_module_spec()
         spec.inference_only = True
         module = spec.build()
@@ -232,7 +238,7 @@ class OfflineToOnline(Recipe, Algorithm):
             zip(("device", "threads"), self.call_learners(RecipeLearner.device_and_threads)[0], strict=True)
         )
 
-    # Checkpoints: RLlib's, with this project's counters and files.
+    # Checkpoints: those of RLlib, and the counters and files of off2on.
 
     def get_state(self, *args: Any, **kwargs: Any) -> Any:
         """Return RLlib's state and the counters."""
@@ -241,14 +247,14 @@ class OfflineToOnline(Recipe, Algorithm):
             "env_steps": self.env_steps,
             "crossed": self.is_online,
             "fitted": self.is_fitted,
-            "latest": self.latest,
+            "latest": self.latest_metrics,
         }
         return super().get_state(*args, **kwargs) | {STATE: own}
 
     def set_state(self, state: Any) -> None:
-        """Restore a state of `get_state`; one of the online phase starts that phase first."""
+        """Restore the result of `get_state`; if it is of the online phase, start that phase first."""
         own = state.pop(STATE)
-        self.updates, self.env_steps, self.latest = own["updates"], own["env_steps"], own["latest"]
+        self.updates, self.env_steps, self.latest_metrics = own["updates"], own["env_steps"], own["latest"]
         self.is_fitted = own["fitted"]
         if own["crossed"] and not self.is_online:
             self.go_online(restored=True)
@@ -267,7 +273,7 @@ class OfflineToOnline(Recipe, Algorithm):
     def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
         """Restore what `save_to_path` wrote."""
         Checkpointable.restore_from_path(self, path, *args, **kwargs)
-        if set(self.call_learners(attrgetter("updates"))) != {self.updates}:  # RLlib raises no error
+        if set(self.call_learners(attrgetter("updates"))) != {self.updates}:  # RLlib ignores failures
             raise RuntimeError(f"the checkpoint {path} was not restored in every learner")
         checkpoint_rows.load_rows(self.call_learners, Path(path))
         if self.runners is not None:
@@ -278,8 +284,8 @@ class OfflineToOnline(Recipe, Algorithm):
     def cleanup(self) -> None:
         """Free everything, and remove the empty folder that RLlib creates for an algorithm without Tune."""
         super().cleanup()
-        if Path(self.logdir).parent == Path(DEFAULT_STORAGE_PATH):  # any other folder is Tune's
-            with suppress(OSError):  # it is not empty
+        if Path(self.logdir).parent == Path(DEFAULT_STORAGE_PATH):  # Tune manages any other folder
+            with suppress(OSError):  # not empty
                 Path(self.logdir).rmdir()
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""Save and load learners' rows, also of learners on machines without access to the checkpoint's folder."""
+"""Save and load the rows of learners, also on machines that cannot access the checkpoint's folder."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +10,7 @@ CallLearners = Callable[..., list[Any]]
 
 
 def save_rows(call_learners: CallLearners, folder: Path) -> None:
-    """Write every learner's rows into a checkpoint: in its process if it sees the folder, else here."""
+    """Write every learner's rows into a checkpoint: in the learner if it can access the folder, else here."""
     for contents in call_learners(_save, folder=str(folder)):
         for name, content in contents.items():
             (folder / name).write_bytes(content)
@@ -23,9 +23,8 @@ def load_rows(call_learners: CallLearners, folder: Path) -> None:
         import ray
 
         contents = ray.put({file.name: file.read_bytes() for file in folder.glob("rows-*.pt")})
-    call_learners(
-        _load, folder=str(folder), contents=[contents]
-    )  # in a list: Ray replaces only top-level references
+    # In a list: Ray would replace a top-level reference by its value.
+    call_learners(_load, folder=str(folder), contents=[contents])
 
 
 def _has_folder(_: Any, folder: str) -> bool:
@@ -33,13 +32,13 @@ def _has_folder(_: Any, folder: str) -> bool:
 
 
 def _save(learner: Any, folder: str) -> dict[str, bytes]:
-    """Return name and content of the file if it could not be written; else nothing."""
+    """Write the rows if the learner can access the folder, else return the file's name and content."""
     if _has_folder(learner, folder):
         learner.save_rows(folder)
         return {}
-    with TemporaryDirectory() as here:
-        learner.save_rows(here)
-        return {file.name: file.read_bytes() for file in Path(here).iterdir()}
+    with TemporaryDirectory() as temporary:
+        learner.save_rows(temporary)
+        return {file.name: file.read_bytes() for file in Path(temporary).iterdir()}
 
 
 def _load(learner: Any, folder: str, contents: list[Any]) -> None:
@@ -48,7 +47,7 @@ def _load(learner: Any, folder: str, contents: list[Any]) -> None:
         return
     import ray
 
-    with TemporaryDirectory() as here:
+    with TemporaryDirectory() as temporary:
         for name, content in ray.get(contents[0]).items():
-            (Path(here) / name).write_bytes(content)
-        learner.load_rows(here)
+            (Path(temporary) / name).write_bytes(content)
+        learner.load_rows(temporary)

@@ -1,4 +1,4 @@
-"""RLlib's fluent configuration, with the data, the hyperparameters and the online phase.
+"""RLlib's AlgorithmConfig, with the data, the hyperparameters and the online phase.
 
 config = IQL.configure("halfcheetah-medium").training(expectile=0.9).online(20_000, strategy="balanced")
 algo = config.build_algo()
@@ -39,7 +39,7 @@ _RESOLVED_FROM = {
 
 
 class OfflineToOnlineConfig(ManualConfig):
-    """Configuration of a run of any algorithm.
+    """Configuration of a run, for every algorithm.
 
     Args:
         algo_class: The algorithm.
@@ -65,7 +65,7 @@ class OfflineToOnlineConfig(ManualConfig):
         self.min_sample_timesteps_per_iteration = 0
         self.env_runner_cls = RecipeEnvRunner
         self.restart_failed_env_runners = True
-        # RLlib lets a failed actor, a learner too, wait for a minute before it ends.
+        # By default RLlib keeps a failed actor, also a learner, for a minute before it ends.
         self.delay_between_env_runner_restarts_s = 1.0
 
     def data(self, dataset: str | None = None, *, memory_budget: int | None = None) -> Self:
@@ -73,8 +73,8 @@ class OfflineToOnlineConfig(ManualConfig):
 
         Args:
             dataset: Name or folder of a data set, as for `datasets_io.open_shards`.
-            memory_budget: Most bytes of data that a learner holds; by default a quarter of this machine's
-                memory. Larger data are streamed through a window.
+            memory_budget: Largest number of bytes of data that a learner holds; by default a quarter of this
+                machine's memory. Larger data are streamed through a window.
         """
         if dataset is not None:
             self.dataset = str(dataset)
@@ -95,8 +95,8 @@ class OfflineToOnlineConfig(ManualConfig):
         """Set recorded transitions that replace the environment after the handover.
 
         Args:
-            dataset: As for `data`; `NAME@1+` is what was added to a data set since its generation 1. The
-                steps of `online` are its transitions, in their order.
+            dataset: As for `data`; `NAME@1+` means the episodes added to a data set after its generation 1.
+                The steps of `online` are its transitions, in their order.
         """
         self.new_dataset = dataset
         return self
@@ -115,8 +115,8 @@ class OfflineToOnlineConfig(ManualConfig):
         Args:
             steps: Environment steps.
             strategy: Fine-tuning strategy: a name of the catalogue or ``package.module:Class``.
-            options: Its options.
-            replay_capacity: Most online transitions held.
+            options: Options of the strategy.
+            replay_capacity: Largest number of online transitions in the replay buffer.
             **online_overrides: Online settings (see `online.settings.OnlineSettings`: ``warm_up``, ``utd``,
                 ``exploration`` …), and hyperparameters with another value online.
         """
@@ -132,16 +132,17 @@ class OfflineToOnlineConfig(ManualConfig):
         """Set hyperparameters of the algorithm and RLlib's own training settings.
 
         Args:
-            threads: Threads of each learner; None measures which number is fastest.
-            updates_per_step: Gradient updates per call of ``train()`` before the handover.
+            threads: Threads of each learner; None: the fastest number, measured before the first update.
+            updates_per_step: Gradient updates per training iteration (call of ``train()``) before the
+                handover.
             **kwargs: Hyperparameters by name; RLlib's settings are passed on.
         """
         names = {*self.algo_class.Hyperparameters.rules(), *RENAMED, PRESET}
         known = {name: kwargs.pop(name) for name in list(kwargs) if name in names}
-        foreign = [name for name in kwargs if not hasattr(self, name)]
-        if foreign:
+        unknown = [name for name in kwargs if not hasattr(self, name)]
+        if unknown:
             recipe = self.algo_class
-            recipe.Hyperparameters.parse({foreign[0]: kwargs[foreign[0]]}, recipe.__name__)
+            recipe.Hyperparameters.parse({unknown[0]: kwargs[unknown[0]]}, recipe.__name__)  # raises
         self.hyperparameters = self.hyperparameters | known
         self.threads = threads or self.threads
         self.updates_per_step = updates_per_step or self.updates_per_step
@@ -150,14 +151,14 @@ class OfflineToOnlineConfig(ManualConfig):
 
     @property
     def resolved(self) -> ResolvedSettings:
-        """The settings with all names found, values checked and defaults filled in; resolved once.
+        """Resolved settings: names looked up, values checked, defaults filled in. Computed once.
 
         Raises:
-            UserError: A name is unknown, a value is out of range, or settings do not go together.
+            UserError: A name is unknown, a value is out of range, or settings are incompatible.
         """
         known: ResolvedSettings | None = self.__dict__.get(_RESOLVED)
         if known is None:
-            assert self.dataset is not None  # validate() has refused it
+            assert self.dataset is not None  # checked by validate()
             known = resolve(
                 self.algo_class,
                 self.algorithm_name or self.algo_class.__name__,
@@ -168,7 +169,7 @@ class OfflineToOnlineConfig(ManualConfig):
                 self.online_overrides,
                 self.offline_updates,
             )
-            self.__dict__[_RESOLVED] = known  # also where the configuration is frozen
+            self.__dict__[_RESOLVED] = known  # not by setattr, which a frozen configuration refuses
         return known
 
     def __setattr__(self, key: str, value: Any) -> None:
@@ -177,10 +178,10 @@ class OfflineToOnlineConfig(ManualConfig):
             self.__dict__.pop(_RESOLVED, None)
 
     def validate(self) -> None:
-        """Check that the settings, the data and the environment go together, before any process starts.
+        """Check that the settings, the data and the environment are compatible, before any process starts.
 
         Raises:
-            UserError: They do not.
+            UserError: They are not.
         """
         super().validate()
         if self.dataset is None:
@@ -195,7 +196,7 @@ class OfflineToOnlineConfig(ManualConfig):
         if batch_size % max(1, self.num_learners):
             raise HyperparameterError(
                 f"batch_size {batch_size} is not a multiple of the number of learners, {self.num_learners}.",
-                "It counts the transitions of an update over all learners.",
+                "Each learner gets an equal part of a batch.",
             )
         unknown = set(recipe.columns) - {*STEP_COLUMNS, *EPISODE_COLUMNS}
         if self.online_steps and unknown:
@@ -209,20 +210,22 @@ class OfflineToOnlineConfig(ManualConfig):
         elif self.online_steps and self.env is None:
             raise SimulatorError(
                 f"{shards.name} has no environment for the online phase.",
-                "Leave out the online phase, name an environment, or give new data with --new-data.",
+                "Leave out the online phase, or give an environment (--env) or new data (--new-data).",
                 "--env my_lab.sim:Forklift-v0",
             )
 
     def check_runners(self) -> None:
-        """Check that asynchronous collection has processes; RLlib also calls `validate` in the runners.
+        """Check that asynchronous collection has environment runners in other processes.
+
+        It is not a part of `validate`, which RLlib also calls in the runners.
 
         Raises:
-            OnlineSettingsError: There are no workers.
+            OnlineSettingsError: There are none.
         """
         if self.resolved.online.asynchronous and self.online_steps and self.num_env_runners == 0:
             raise OnlineSettingsError(
                 "asynchronous collection needs at least one worker: workers is 0.",
-                "Within one process, collection and updates alternate.",
+                "In one process, collection and updates can only alternate.",
                 "--workers 1",
             )
 
@@ -239,25 +242,25 @@ class OfflineToOnlineConfig(ManualConfig):
 
         if shapes(resolved.hp) != shapes(resolved.online_hp):
             raise HyperparameterError(
-                f"the networks would have other shapes online: {', '.join(resolved.new_online)}.",
-                "They are built before the offline phase; set there what determines their shapes.",
+                f"the networks would have other shapes online: {', '.join(resolved.changed_online)}.",
+                "The networks are built once: give these hyperparameters one value for both phases.",
             )
 
     def _check_new_data(self, shards: Shards, new: Shards) -> None:
-        """Check that new data have the spaces of the data, and enough transitions."""
+        """Check that the new data have the same spaces as the data, and enough transitions."""
         for kind in ("observations", "actions"):
-            there, here = (getattr(one, f"{kind[:-1]}_space") for one in (shards, new))
-            if there.shape != here.shape or getattr(there, "n", None) != getattr(here, "n", None):
-                raise RecipeError(f"{new.name} has {kind} in {here}, {shards.name} in {there}.")
+            old, other = (getattr(each, f"{kind[:-1]}_space") for each in (shards, new))
+            if old.shape != other.shape or getattr(old, "n", None) != getattr(other, "n", None):
+                raise RecipeError(f"{new.name} has {kind} in {other}, {shards.name} in {old}.")
         if self.online_steps > new.rows:
             raise RecipeError(
                 f"{new.name} has {new.rows:,} transitions, fewer than the {self.online_steps:,} requested.",
-                "Each is used once.",
+                "Each transition is used once, as one step.",
                 f"--online {new.rows}",
             )
 
     def _check_actions(self, shards: Shards) -> None:
-        """Check that the algorithm takes actions of the data's kind."""
+        """Check that the algorithm supports the data's kind of actions, and that they are bounded."""
         recipe, space = self.resolved.recipe, shards.action_space
         if hasattr(space, "n") != (recipe.actions == "discrete"):
             raise RecipeError(
@@ -268,7 +271,7 @@ class OfflineToOnlineConfig(ManualConfig):
         if not bounded:
             raise RecipeError(
                 f"the actions of {shards.name} have no bounds: {space}.",
-                "They are scaled to [-1, 1]; the source of the data must state a bounded Box.",
+                "They are scaled to [-1, 1]; the data set must declare a bounded Box.",
             )
 
     def _check_order(self, shards: Shards) -> None:
@@ -285,8 +288,8 @@ class OfflineToOnlineConfig(ManualConfig):
             )
 
     def get_default_rl_module_spec(self) -> RLModuleSpec:
-        """Return the specification of the module: networks, transforms, hyperparameters."""
-        assert self.dataset is not None  # validate() has refused it
+        """Return the specification of the RLModule: networks, transforms, hyperparameters."""
+        assert self.dataset is not None  # checked by validate()
         shards, resolved = open_shards(self.dataset), self.resolved
         return RLModuleSpec(
             module_class=RecipeModule,

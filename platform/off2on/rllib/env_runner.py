@@ -41,10 +41,10 @@ class Rollout:
 
 
 class AnyBundle(int):
-    """An offset into a placement group that stands for any bundle with free resources.
+    """Offset into a placement group that always gives "any bundle with free resources".
 
-    RLlib adds a runner's number to the offset of the runners, and waits without a limit for that bundle,
-    which a learner or a runner of another run in the same group may occupy.
+    RLlib adds the number of a runner to this offset, and waits without a limit for the bundle of that index.
+    A learner, or a runner of another run in the same group, may occupy that bundle.
     """
 
     def __add__(self, number: int) -> int:
@@ -53,14 +53,14 @@ class AnyBundle(int):
 
 
 class RecipeEnvRunner(SingleAgentEnvRunner):
-    """Steps a vector environment with the exploring policy.
+    """Steps a vector environment with the exploration policy.
 
     The seed of an episode is a function of the run's seed, the number of the environment and the number of
     the episode. So an unfinished episode is determined by its number and its actions so far, and a checkpoint
-    holds these instead of a simulator's state.
+    stores these instead of the state of a simulator.
 
     Attributes:
-        weights_reference: Reference to the last weights in Ray's object store; see `rollout_workers`.
+        weights_reference: Reference to the last weights in Ray's object store; see `rollout_collector`.
     """
 
     weights_reference: Any = None
@@ -102,7 +102,7 @@ class RecipeEnvRunner(SingleAgentEnvRunner):
         self._obs, _ = self.env.reset(seed=seeds, options={"reset_mask": mask})
 
     def sample(self, *, num_timesteps: int, taken: int | None = None, **_: Any) -> Rollout:
-        """Step the environments, from where the last call left them.
+        """Step the environments, continuing after the last call.
 
         Args:
             num_timesteps: Smallest number of steps over all environments.
@@ -121,12 +121,12 @@ class RecipeEnvRunner(SingleAgentEnvRunner):
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(seed_of(ROLLOUTS, self.config.seed, self.worker_index or 0, before))
             while len(steps) * self.num_envs < num_timesteps:
-                seen = torch.from_numpy(np.asarray(self._obs, np.float32))
-                action = self.module.policy(seen, explore=True).numpy()
+                policy_obs = torch.from_numpy(np.asarray(self._obs, np.float32))
+                action = self.module.policy(policy_obs, explore=True).numpy()
                 obs, reward, terminated, truncated, _ = self.env.step(action)
                 steps.append((self._obs, obs, action, reward, terminated, truncated, env))
-                for done, one in zip(self._actions, action, strict=True):
-                    done.append(one)
+                for actions, one in zip(self._actions, action, strict=True):
+                    actions.append(one)
                 self._return += reward
                 self._length += 1
                 self._obs, ended = obs, terminated | truncated
@@ -145,7 +145,7 @@ class RecipeEnvRunner(SingleAgentEnvRunner):
         """Return the unfinished episodes: numbers [E], actions [E] × [steps, …], last observations [E, D]."""
         if self._obs is None:
             return {}
-        actions = [torch.from_numpy(np.array(done)) for done in self._actions]
+        actions = [torch.from_numpy(np.array(episode)) for episode in self._actions]
         return {"number": self._episode.tolist(), "actions": actions, "obs": torch.from_numpy(self._obs)}
 
     def restore_episodes(self, kept: Mapping[str, Any]) -> int:
@@ -159,7 +159,7 @@ class RecipeEnvRunner(SingleAgentEnvRunner):
             return 0
         self._episode = np.array(kept["number"]) - 1
         self._reset(np.ones(self.num_envs, bool))
-        wanted, reached = kept["obs"].numpy(), np.zeros(self.num_envs, bool)
+        saved_obs, reached = kept["obs"].numpy(), np.zeros(self.num_envs, bool)
         for index, env in enumerate(getattr(self.env, "envs", [])):
             obs = self._obs[index]
             for action in kept["actions"][index].numpy():
@@ -169,10 +169,10 @@ class RecipeEnvRunner(SingleAgentEnvRunner):
                 self._length[index] += 1
                 if terminated or truncated:
                     break
-            reached[index] = np.array_equal(np.asarray(obs, wanted.dtype), wanted[index])
-        self._obs = wanted.copy()
+            reached[index] = np.array_equal(np.asarray(obs, saved_obs.dtype), saved_obs[index])
+        self._obs = saved_obs.copy()
         if not reached.all():
-            seen = self._obs
+            continued = self._obs
             self._reset(~reached)
-            self._obs = np.where(reached[:, None], seen, self._obs)
+            self._obs = np.where(reached[:, None], continued, self._obs)
         return int((~reached).sum())

@@ -1,4 +1,4 @@
-"""A network's parameters as one vector, so that an update changes one tensor instead of dozens."""
+"""Store a network's parameters as one vector, so that an update changes one tensor instead of dozens."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 class FlatParameters:
     """Moves a network's parameters into one vector, of which they become views.
 
-    Adam, the moving of target networks and the averaging over learners are then one operation each.
+    Adam, the Polyak averaging of target networks and the averaging over learners are then one operation each.
     Build it when the network is on its device: moving the network afterwards breaks the views.
 
     Args:
@@ -45,5 +45,5 @@ class FlatParameters:
 
     @torch.no_grad()
     def move_towards(self, other: "FlatParameters", share: float) -> None:
-        """Move a share of the distance towards another network's parameters (Polyak averaging)."""
+        """Move towards another network's parameters by this share of the distance (Polyak averaging, tau)."""
         self.vector.lerp_(other.vector, share)

@@ -1,7 +1,8 @@
-"""The RLlib Learner of every recipe.
+"""RLlib Learner of every recipe.
 
-An update takes the objectives in order, differentiates each loss with respect to its own network only,
-averages that gradient over the learners, makes a step of the optimiser, and moves the target networks.
+An update goes through the objectives in order: it differentiates the loss with respect to the objective's own
+network only, averages this gradient over the learners, and makes a step of the optimiser. Then it updates the
+target networks.
 `advance` makes many updates per call; between two calls only counters and a few scalars are sent between
 processes.
 
@@ -39,7 +40,7 @@ GRADIENT_TIMEOUT = timedelta(minutes=3)
 
 
 class RecipeLearner(ManualLearner):
-    """Updates the networks of the configured algorithm on rows that it holds itself."""
+    """Updates the networks of the configured algorithm with batches from its own replay buffer."""
 
     def build(self) -> None:
         """Build the networks and optimisers, and read this learner's part of the data."""
@@ -49,16 +50,16 @@ class RecipeLearner(ManualLearner):
         self.recipe, self.hp, self.online_hp = resolved.recipe, resolved.hp, resolved.online_hp
         self.online_settings = resolved.online
         self.rank = torch.distributed.get_rank() if self.distributed else 0
-        self.world = max(1, self.config.num_learners)
+        self.world_size = max(1, self.config.num_learners)
         self.updates = 0
         self.threads: int | None = None
         self.set_threads(self.config.threads)
-        self.replay = self._build_sampler()
+        self.sampler = self._build_sampler()
 
     def _build_sampler(self) -> BatchSampler:
-        shards, partition = open_shards(self.config.dataset), (self.rank, self.world)
+        shards, partition = open_shards(self.config.dataset), (self.rank, self.world_size)
         transforms = self.module[DEFAULT_MODULE_ID].model_config["transforms"]
-        capacity = -(-min(self.config.replay_capacity, self.config.online_steps) // self.world)
+        capacity = -(-min(self.config.replay_capacity, self.config.online_steps) // self.world_size)
         source = OfflineRows(
             shards,
             self.recipe.columns,
@@ -81,8 +82,8 @@ class RecipeLearner(ManualLearner):
 
     @property
     def rows(self) -> ReplayBuffer:
-        """Offline and online rows."""
-        return self.replay.rows
+        """Replay buffer with offline and online rows."""
+        return self.sampler.rows
 
     @property
     def nets(self) -> Any:
@@ -111,13 +112,13 @@ class RecipeLearner(ManualLearner):
 
     def fit(self) -> dict[str, float]:
         """Run the recipe's first stage on the first learner's rows, and send its networks to all learners."""
-        with self._randomness() as generator:
+        with self._seeded_generator() as generator:
             recorded = self.rows.layout.split(self.rows.data[: self.rows.offline])
             found = self.recipe.fit(self.nets, recorded, self.hp, generator) if self.rank == 0 else {}
-        if self.world > 1:
+        if self.world_size > 1:
             for name in self.recipe.fitted_networks:
-                for held in (self.flat[name].vector, *getattr(self.nets, name).buffers()):
-                    torch.distributed.broadcast(held, 0)
+                for tensor in (self.flat[name].vector, *getattr(self.nets, name).buffers()):
+                    torch.distributed.broadcast(tensor, 0)
         return dict(found)
 
     def advance(self, updates: int) -> dict[str, float]:
@@ -128,25 +129,25 @@ class RecipeLearner(ManualLearner):
         """
         self.set_threads(self.threads or self._measured_threads())
         logged: dict[str, list[Tensor]] = defaultdict(list)
-        replay, last = self.replay, self.updates + updates
-        if self.world > 1:  # not earlier: the duration of a first stage is not limited
+        sampler, last = self.sampler, self.updates + updates
+        if self.world_size > 1:  # set here, because `fit` may keep other learners waiting longer
             set_gradient_timeout(GRADIENT_TIMEOUT)
         self._scale_regularisation()
-        with self._randomness() as generator:
-            replay.strategy.on_replaced(replay.source.slide(updates * replay.size))
+        with self._seeded_generator() as generator:
+            sampler.strategy.on_replaced(sampler.source.slide(updates * sampler.size))
             while self.updates < last:
-                replay.refresh(self.nets, self.updates + 1, generator)
-                count = replay.block_size(self.updates + 1, last - self.updates)
-                position, blocks = replay.draw(count, generator)
+                sampler.refresh(self.nets, self.updates + 1, generator)
+                count = sampler.block_size(self.updates + 1, last - self.updates)
+                position, blocks = sampler.draw(count, generator)
                 logged["offline_share"].append((position < self.rows.offline).float().mean())
                 for block, drawn in zip(blocks, position, strict=True):
                     self.updates += 1
                     if self._is_reset_due():
                         self._reset_value_networks()
-                    batch = replay.batch(block, drawn, self.progress_at(self.updates), generator)
+                    batch = sampler.batch(block, drawn, self.progress_at(self.updates), generator)
                     for name, value in self._update_once(batch).items():
                         logged[name].append(value)
-                    for name, value in replay.on_used(block, drawn, generator).items():
+                    for name, value in sampler.on_used(block, drawn, generator).items():
                         logged[name].append(value)
         self.mark_weights_changed()
         return {name: float(torch.stack(values).mean()) for name, values in logged.items()}
@@ -161,19 +162,19 @@ class RecipeLearner(ManualLearner):
         return logged
 
     def _step(self, name: str, loss: Tensor, progress: float) -> None:
-        """Make a step of an objective's optimiser with the gradient averaged over the learners."""
+        """Make one optimiser step of an objective, with the gradient averaged over the learners."""
         flat = self.flat[name]
         gradient = flat.set_gradient(torch.autograd.grad(loss, flat.parameters))
-        if self.world > 1:
+        if self.world_size > 1:
             torch.distributed.all_reduce(gradient)
-            gradient /= self.world
+            gradient /= self.world_size
         optimizer = self.get_optimizer(DEFAULT_MODULE_ID, name)
         optimizer.param_groups[0]["lr"] = self.recipe.lr(name, self.hp, progress)
         optimizer.step()
         flat.mark_changed()
 
     def set_threads(self, threads: int | None) -> None:
-        """Set the number of threads, also for evaluation; another number changes the order of summation."""
+        """Set the number of torch threads; another number changes the order of summation (last digits)."""
         self.threads = threads
         if threads is not None:
             torch.set_num_threads(threads)
@@ -182,20 +183,20 @@ class RecipeLearner(ManualLearner):
         """Return the number of threads that computes this recipe's gradients fastest."""
         if self.device.type != "cpu":
             return 1
-        with self._randomness() as generator:
-            (position,), (block,) = self.replay.draw(1, generator)
+        with self._seeded_generator() as generator:
+            (position,), (block,) = self.sampler.draw(1, generator)
 
             def gradients() -> None:
-                batch = self.replay.batch(block, position, self.progress_at(self.updates), generator)
+                batch = self.sampler.batch(block, position, self.progress_at(self.updates), generator)
                 batch = self.recipe.prepare(self.nets, batch, self.hp)
                 for objective in self.recipe.objectives_in_order():
                     loss, _ = self.recipe.loss(objective.name, self.nets, batch, self.hp)
                     torch.autograd.grad(loss, self.flat[objective.name].parameters)
 
-            return fastest_threads(gradients, processes=self.world)
+            return fastest_threads(gradients, processes=self.world_size)
 
     def progress_at(self, update: int) -> float:
-        """Return the progress at an update, counted from 1: 0 … 1 in the offline phase, then 1 … 2."""
+        """Return the progress at an update (counted from 1): offline from 0 to 1, online from 1 to 2."""
         offline = self.config.offline_updates
         done = max(0, update - 1)
         if done < offline:
@@ -204,13 +205,13 @@ class RecipeLearner(ManualLearner):
         return float(1 + min(1.0, (done - offline) / max(online, 1)))
 
     @contextmanager
-    def _randomness(self) -> Iterator[torch.Generator]:
-        """Seed torch and yield a generator, as functions of the number of updates made."""
-        position = self.config.seed, self.rank, self.updates
+    def _seeded_generator(self) -> Iterator[torch.Generator]:
+        """Seed torch and yield a seeded generator; both seeds depend on the number of updates made."""
+        parts = self.config.seed, self.rank, self.updates
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(seed_of(UPDATES, *position))
-            yield torch.Generator(self.device).manual_seed(seed_of(POSITIONS, *position))
+            torch.manual_seed(seed_of(UPDATES, *parts))
+            yield torch.Generator(self.device).manual_seed(seed_of(POSITIONS, *parts))
 
     def device_and_threads(self) -> tuple[str, int | None]:
         """Return the device and the number of threads, None before the first update."""
@@ -222,20 +223,20 @@ class RecipeLearner(ManualLearner):
         """Start the online phase: draw batches with the configured strategy, and use the online settings.
 
         Args:
-            restored: True if the networks are restored from the online phase.
+            restored: True if the networks come from a checkpoint of the online phase.
         """
         resolved = self.config.resolved
-        self.replay.strategy = resolved.strategy(self.rows, resolved.strategy_options)
-        self.hp = self.replay.hp = self.online_hp
+        self.sampler.strategy = resolved.strategy(self.rows, resolved.strategy_options)
+        self.hp = self.sampler.hp = self.online_hp
         if not restored:
             with torch.no_grad():
                 self.recipe.on_handover(self.nets, self.hp)
 
     def _scale_regularisation(self) -> None:
         """Scale the regularisation by the strategy's current factor."""
-        scale = self.replay.strategy.regularisation_scale
+        scale = self.sampler.strategy.regularisation_scale
         if scale is not None:
-            self.hp = self.replay.hp = self.recipe.scale_regularisation(self.online_hp, scale)
+            self.hp = self.sampler.hp = self.recipe.scale_regularisation(self.online_hp, scale)
 
     def _is_reset_due(self) -> bool:
         """Return True if the value networks are reset before the next update."""
@@ -244,10 +245,10 @@ class RecipeLearner(ManualLearner):
 
     def _reset_value_networks(self) -> None:
         """Reset the value networks, their target networks and optimisers, with new random weights."""
-        space = self.module[DEFAULT_MODULE_ID]
+        module = self.module[DEFAULT_MODULE_ID]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(RESETS, self.config.seed, self.updates))
-            fresh = self.recipe.build_nets(space.observation_space, space.action_space, self.hp)
+            fresh = self.recipe.build_nets(module.observation_space, module.action_space, self.hp)
         for name in set(self.recipe.value_networks) & set(self.nets.names()):
             self.flat[name].copy_from(getattr(fresh, name))
             self.get_optimizer(DEFAULT_MODULE_ID, name).state.clear()
@@ -260,9 +261,9 @@ class RecipeLearner(ManualLearner):
 
         Args:
             columns: The columns of a `Rollout`, or a reference to them in Ray's object store.
-            first: Number of transitions before them.
+            first: Number of online transitions added before, over all learners.
         """
-        self.replay.add(ray.get(columns) if isinstance(columns, ray.ObjectRef) else columns, first)
+        self.sampler.add(ray.get(columns) if isinstance(columns, ray.ObjectRef) else columns, first)
 
     # Checkpoints.
 
@@ -271,7 +272,7 @@ class RecipeLearner(ManualLearner):
         return super().get_state(*args, **kwargs) | {"updates": self.updates, "threads": self.threads}
 
     def set_state(self, state: Any) -> None:
-        """Restore a state of `get_state`."""
+        """Restore the result of `get_state`."""
         super().set_state(state)
         self.updates = state.get("updates", self.updates)
         self.set_threads(state.get("threads") or self.threads)
@@ -279,12 +280,12 @@ class RecipeLearner(ManualLearner):
     def save_rows(self, folder: str) -> None:
         """Write this learner's online rows, strategy, window and model rollouts."""
         target = self._rows_file(folder)
-        torch.save(self.replay.state(), target.with_suffix(".tmp"))
+        torch.save(self.sampler.state(), target.with_suffix(".tmp"))
         target.with_suffix(".tmp").replace(target)
 
     def load_rows(self, folder: str) -> None:
         """Restore what `save_rows` wrote."""
-        self.replay.load(torch.load(self._rows_file(folder), map_location="cpu", weights_only=True))
+        self.sampler.load(torch.load(self._rows_file(folder), map_location="cpu", weights_only=True))
 
     def _rows_file(self, folder: str) -> Path:
-        return Path(folder) / f"rows-{self.rank}-of-{self.world}.pt"
+        return Path(folder) / f"rows-{self.rank}-of-{self.world_size}.pt"

@@ -1,4 +1,4 @@
-"""The RLModule of every recipe."""
+"""RLModule of every recipe."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from off2on.policy import Policy
 
 
 class RecipeModule(TorchRLModule, InferenceOnlyAPI):
-    """Holds a `Policy`; on environment runners only with the networks for acting.
+    """Holds a `Policy`; environment runners hold only the networks that acting needs.
 
     ``model_config`` has the recipe (a class), its hyperparameters offline (``hp``) and online
     (``online_hp``), the ``transforms`` and the ``seed`` of the initial weights, which are the same in every
@@ -27,20 +27,20 @@ class RecipeModule(TorchRLModule, InferenceOnlyAPI):
 
     def setup(self) -> None:
         """Build the networks."""
-        given = self.model_config
-        recipe, hp = given["recipe"], given["hp"]
+        config = self.model_config
+        recipe, hp = config["recipe"], config["hp"]
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(given["seed"])
+            torch.manual_seed(config["seed"])
             nets = recipe.build_nets(self.observation_space, self.action_space, hp)
-        self.dropped = [f"policy.nets.{name}" for name in nets.names() if name not in recipe.acting_networks]
-        self.dropped.append("policy.nets.target")
+        unused = [name for name in nets.names() if name not in recipe.acting_networks]
+        self.non_inference_prefixes = [f"policy.nets.{name}" for name in (*unused, "target")]
         if self.inference_only:
             nets.keep(recipe.acting_networks)
-        self.policy = Policy(recipe, nets, given["online_hp"], given["transforms"])
+        self.policy = Policy(recipe, nets, config["online_hp"], config["transforms"])
 
     def get_non_inference_attributes(self) -> list[str]:
-        """Return prefixes of the weights that environment runners do not have."""
-        return self.dropped
+        """Return the prefixes of the weights that environment runners do not need."""
+        return self.non_inference_prefixes
 
     def _forward(self, batch: dict[str, Any], **_: Any) -> dict[str, Any]:
         return {Columns.ACTIONS: self.policy(batch[Columns.OBS])}
@@ -50,10 +50,11 @@ class RecipeModule(TorchRLModule, InferenceOnlyAPI):
             return {Columns.ACTIONS: self.policy(batch[Columns.OBS], explore=True)}
 
 
-def kept_policy(checkpoint: Path) -> Policy:
+def policy_from_checkpoint(checkpoint: Path) -> Policy:
     """Return the policy of a run's checkpoint.
 
-    Unlike an exported policy it needs the algorithm's class and is unpickled: use it only for trusted runs.
+    Unlike an exported policy, a checkpoint needs the algorithm's class and is unpickled, which can run any
+    code: use this only for trusted runs.
     """
     parts = (COMPONENT_LEARNER_GROUP, COMPONENT_LEARNER, COMPONENT_RL_MODULE, DEFAULT_MODULE_ID)
     module = RecipeModule.from_checkpoint(str(checkpoint.absolute().joinpath(*parts)))

@@ -1,7 +1,7 @@
-"""The settings of a run, resolved once.
+"""Resolve the settings of a run, once.
 
-Names are looked up, text is parsed, and defaults, presets, the values of a strategy's paper and those that
-follow from the data are filled in.
+Names are looked up and text is parsed. Defaults, presets, the values of a strategy's paper and the values
+that are computed from the data are filled in.
 """
 
 from collections.abc import Mapping
@@ -21,14 +21,14 @@ class ResolvedSettings:
     """Resolved settings of a run, for learners, environment runners and reports.
 
     Attributes:
-        recipe: The algorithm's class with the modifiers of the online settings; they have no effect
+        recipe: The algorithm's class with the modifiers of the online settings, which have no effect
             offline.
         hp: Hyperparameters of the offline phase.
         strategy: Class of the fine-tuning strategy.
-        strategy_options: Its options.
+        strategy_options: Options of the strategy.
         online: The online settings.
         online_hp: Hyperparameters of the online phase.
-        new_online: Names of the hyperparameters that were given another value for the online phase.
+        changed_online: Names of the hyperparameters with another value in the online phase.
     """
 
     recipe: Any
@@ -37,7 +37,7 @@ class ResolvedSettings:
     strategy_options: Settings
     online: OnlineSettings
     online_hp: Hyperparameters
-    new_online: tuple[str, ...] = ()
+    changed_online: tuple[str, ...] = ()
 
 
 def resolve(
@@ -79,5 +79,5 @@ def resolve(
         strategy_options=options,
         online=online,
         online_hp=online_hyperparameters(algorithm, hp, changed, online.regularisation),
-        new_online=tuple(changed),
+        changed_online=tuple(changed),
     )

@@ -1,7 +1,7 @@
-"""The undocumented attributes of RLlib's classes that this project sets, as base classes.
+"""Base classes that set undocumented attributes of RLlib's classes.
 
-RLlib may rename them in any release, and would then ignore ours without an error.
-``tests/test_ray_internals.py`` checks that RLlib still has each, and that no other class of this room
+RLlib may rename such an attribute in any release, and would then ignore ours without an error.
+``tests/test_ray_internals.py`` checks that RLlib still has each, and that no other class of this package
 overrides such an attribute. Ray's own undocumented names are in `datasets_io.ray_internals`.
 """
 
@@ -23,7 +23,7 @@ class ManualConfig(AlgorithmConfig):
     def __init__(self, algo_class: Any = None) -> None:
         super().__init__(algo_class=algo_class)
         self._is_online = False  # environment runners are made at the handover
-        self._dont_auto_sync_env_runner_states = True  # `RolloutWorkers` sends the weights
+        self._dont_auto_sync_env_runner_states = True  # `RolloutCollector` sends the weights
 
     @property
     def _model_config_auto_includes(self) -> dict[str, Any]:
@@ -31,20 +31,20 @@ class ManualConfig(AlgorithmConfig):
 
 
 class ManualLearner(TorchLearner):
-    """RLlib's learner without its own update: gradients are averaged one vector per objective."""
+    """RLlib's learner without RLlib's update and DDP: subclasses average one gradient per objective."""
 
     def _make_modules_ddp_if_necessary(self) -> None:
         """Leave the modules as they are."""
 
     def compute_loss_for_module(self, **_: Any) -> Any:
-        """Refuse: the losses are the recipe's, and `advance` computes them."""
-        raise RuntimeError("off2on's learner is driven by advance(), not by update()")
+        """Raise an error: `advance` computes the losses, which the recipe defines."""
+        raise RuntimeError("RLlib's update() is not supported: call advance()")
 
     def mark_weights_changed(self) -> None:
-        """Count up the weights' version: EnvRunners ignore weights of a version that they have."""
+        """Increment the weights' version: EnvRunners ignore weights of a version that they already have."""
         self._weights_seq_no += 1
 
 
 def set_gradient_timeout(timeout: timedelta) -> None:
-    """Limit the wait for another learner's gradient; RLlib's process group waits for half an hour."""
+    """Set the longest wait for another learner's gradient; RLlib's process group waits for half an hour."""
     torch.distributed.distributed_c10d._set_pg_timeout(timeout)

@@ -1,4 +1,4 @@
-"""Seeds as functions of the position in a run, so that a resumed run draws the same random numbers."""
+"""Compute seeds from the position in a run, so that a resumed run draws the same random numbers."""
 
 import numpy as np
 
@@ -8,6 +8,6 @@ weights at resets, episodes of environments."""
 
 
 def seed_of(use: int, *parts: int) -> int:
-    """Return a 63-bit seed made of several numbers, such as (UPDATES, seed, rank, number of updates)."""
+    """Return a 63-bit seed made from several numbers, such as (UPDATES, seed, rank, number of updates)."""
     parts = (use, *parts)
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -1,4 +1,4 @@
-"""Settings of the process that determine how fast small networks train on a CPU."""
+"""Set the number of threads and the memory allocation, for fast training of small networks on a CPU."""
 
 import ctypes
 import os
@@ -11,7 +11,7 @@ import torch
 
 
 def fastest_threads(work: Callable[[], None], processes: int = 1, rounds: int = 5) -> int:
-    """Measure the number of torch threads with which a function is fastest.
+    """Return the number of torch threads with which a function is fastest, by measuring.
 
     Candidates are timed alternately, so that other load of the machine affects all of them. More than one
     thread must be faster by a fifth: on a busy machine several threads are much slower. OMP_NUM_THREADS,
@@ -25,16 +25,16 @@ def fastest_threads(work: Callable[[], None], processes: int = 1, rounds: int = 
     cores = len(os.sched_getaffinity(0)) // processes
     available = max(1, min(cores, int(os.environ.get("OMP_NUM_THREADS") or cores)))
     candidates = [2**power for power in range(available.bit_length())]
-    taken: dict[int, list[float]] = {count: [] for count in candidates}
+    durations: dict[int, list[float]] = {count: [] for count in candidates}
     for _ in range(rounds if len(candidates) > 1 else 0):
         for count in candidates:
             torch.set_num_threads(count)
             started = time.perf_counter()
             work()
-            taken[count].append(time.perf_counter() - started)
+            durations[count].append(time.perf_counter() - started)
     if len(candidates) == 1:
         return 1
-    cost = {count: median(times[1:]) * (1.0 if count == 1 else 1.2) for count, times in taken.items()}
+    cost = {count: median(times[1:]) * (1.0 if count == 1 else 1.2) for count, times in durations.items()}
     return min(cost, key=cost.__getitem__)
 
 
@@ -42,14 +42,14 @@ def configure_memory() -> None:
     """Leave new memory uninitialised, and keep freed memory in the process.
 
     RLlib enables torch's deterministic algorithms, which by default fill every new tensor with NaN: an eighth
-    of CQL's time. And glibc returns large blocks to the system when they are freed, so that the pages of
-    every activation would be mapped again.
+    of the training time of CQL. glibc returns large blocks to the system when they are freed, so that the
+    pages of every activation would be mapped again.
     """
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if sys.platform == "linux":
         trim_threshold, mmap_threshold, arena_max = -1, -3, -8
         libc = ctypes.CDLL(None)
         if hasattr(libc, "mallopt"):
-            libc.mallopt(arena_max, 1)  # else other threads than the first would still map and unmap
+            libc.mallopt(arena_max, 1)  # otherwise threads other than the first would still map and unmap
             libc.mallopt(trim_threshold, 1 << 30)
             libc.mallopt(mmap_threshold, 1 << 30)

@@ -31,7 +31,7 @@ from off2on.recipe.batch import Batch
 from off2on.recipe.hyperparameters import Settings, hp
 from off2on.recipe.networks import MLP
 from off2on.replay.buffer import ReplayBuffer
-from off2on.replay.strategy import Strategy, offline_rows, uniform
+from off2on.replay.strategy import Strategy, draw_offline, draw_uniform
 from off2on.replay.sum_tree import SumTree
 
 
@@ -65,7 +65,7 @@ class Balanced(Strategy):
         layout = rows.layout
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            width = layout.widths["obs"] + (layout.choices or layout.widths["action"])
+            width = layout.widths["obs"] + (layout.num_actions or layout.widths["action"])
             self.ratio = MLP((width, 256, 256, 1)).to(device)
         last = self.ratio[-1]
         assert isinstance(last, nn.Linear)
@@ -97,8 +97,8 @@ class Balanced(Strategy):
         if self.rows.online == 0:
             return {}
         size = (self.options.ratio_batch,)
-        offline = offline_rows(self.rows, size, generator)
-        online = uniform(self.rows.offline, self.rows.online, size, generator)
+        offline = draw_offline(self.rows, size, generator)
+        online = draw_uniform(self.rows.offline, self.rows.online, size, generator)
         (drawn,) = self.rows.batches_at(torch.cat((offline, online)).unsqueeze(0))
         ratio_offline, ratio_online = self._ratio(drawn).chunk(2)
         with torch.no_grad():
@@ -114,8 +114,8 @@ class Balanced(Strategy):
 
     def _ratio(self, batch: Batch) -> Tensor:
         """Return w(s, a) [B] of a batch, at least 0."""
-        choices = self.rows.layout.choices
-        action = F.one_hot(batch.action.long(), choices) if choices else batch.action
+        num_actions = self.rows.layout.num_actions
+        action = F.one_hot(batch.action.long(), num_actions) if num_actions else batch.action
         return F.relu(self.ratio(torch.cat((batch.obs, action), -1))).squeeze(-1)
 
     def _root(self, ratio: Tensor) -> Tensor:

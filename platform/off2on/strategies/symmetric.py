@@ -12,7 +12,7 @@ from torch import Tensor
 
 from off2on.recipe.hyperparameters import Settings, hp
 from off2on.replay.buffer import ReplayBuffer
-from off2on.replay.strategy import Strategy, offline_rows, uniform
+from off2on.replay.strategy import Strategy, draw_offline, draw_uniform
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ def draw_mixed(
     All are offline while there is no online row.
     """
     count = size if rows.online == 0 else round(share * size)
-    offline = offline_rows(rows, (updates, count), generator)
+    offline = draw_offline(rows, (updates, count), generator)
     if count == size:
         return offline
-    online = uniform(rows.offline, rows.online, (updates, size - count), generator)
+    online = draw_uniform(rows.offline, rows.online, (updates, size - count), generator)
     return torch.cat((offline, online), 1)

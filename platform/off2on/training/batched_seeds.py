@@ -1,8 +1,8 @@
 """Train runs that differ only in their seed, with the offline updates of all in one batched program.
 
 Each run has a folder of its own with scores, checkpoints and policy, can be resumed, and can be the start of
-an online run. Only the updates are batched (`rllib.batched.learners`): the run that is furthest behind trains
-to its next evaluation, and its updates advance all runs.
+an online run. Only the updates are batched (`rllib.batched.learners`): the run with the fewest updates trains
+to its next evaluation, and its updates are made for all runs.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from off2on.errors import RecipeError, UserError
 from off2on.replay.offline_rows import layout_of
 from off2on.reports.run import write_report
 from off2on.rllib.batched.learners import BatchedLearners
-from off2on.rllib.batched.stackable import ALONE, check_batchable
+from off2on.rllib.batched.stackable import TRY_SEPARATELY, check_batchable
 from off2on.runs.folder import Run
 from off2on.runs.record import read_metadata
 from off2on.training.plan import Plan, ResolvedPlan
@@ -23,7 +23,7 @@ from off2on.training.train import evaluations
 
 
 def check(plans: Sequence[Plan], resolved: ResolvedPlan) -> None:
-    """Check that the offline phases of the plans can be one program.
+    """Check that the offline phases of the plans can be trained as one batched program.
 
     Args:
         plans: Plans that differ in their seed.
@@ -45,13 +45,13 @@ def check(plans: Sequence[Plan], resolved: ResolvedPlan) -> None:
         raise UserError(
             "--together trains in this process, on one device.",
             "Expected --learners 0, and no --address.",
-            ALONE,
+            TRY_SEPARATELY,
         )
     if recipe.fitted_networks:
         raise RecipeError(
             f"{plan.algorithm} has a first stage ({', '.join(recipe.fitted_networks)}): --together has none.",
             "Expected an algorithm without a first stage.",
-            ALONE,
+            TRY_SEPARATELY,
         )
     needed = (
         4 * layout_of(resolved.shards, recipe.columns, recipe.relabelled_columns).width * resolved.shards.rows
@@ -160,12 +160,12 @@ class BatchedRuns:
             raise interrupted
 
     def has_all_updates(self, number: int) -> bool:
-        """Return whether a run has recorded all updates that were made."""
+        """Return True if a run has recorded all updates that were made."""
         return self.batched is None or not self.batched.pending[number]
 
 
 class _StopAtSameUpdate(StopRequest):
-    """Request that stops a run only when it has all updates, so that all runs stop at the same one."""
+    """Stop request that applies to a run only when it has all updates, so that all stop at the same one."""
 
     def __init__(self, process: StopRequest, runs: BatchedRuns, number: int) -> None:
         self.process, self.runs, self.number = process, runs, number

@@ -1,4 +1,4 @@
-"""From the arguments of ``off2on train`` to plans, checked: ALGO DATA, NAME=VALUE, @FILE.yaml, options."""
+"""Make checked plans from the arguments of ``off2on train``: ALGO DATA, NAME=VALUE, @FILE.yaml, options."""
 
 import logging
 import os
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from off2on.errors import UnknownName, UserError, suggesting
 from off2on.recipe.hyperparameters import PRESET, RENAMED
-from off2on.training.located_yaml import COMMAND_LINE, read
+from off2on.training.located_yaml import COMMAND_LINE, read_yaml
 from off2on.training.options import ONLINE_SHORTCUTS, flag
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def split(words: Iterable[str]) -> Arguments:
     for word in words:
         found = _ASSIGNMENT.fullmatch(word)
         if word.startswith("@"):
-            for name, located in read(Path(word[1:])).items.items():
+            for name, located in read_yaml(Path(word[1:])).items.items():
                 values[name], origins[name] = located.as_words, located.origin
         elif found:
             values[found[1]], origins[found[1]] = found[2], COMMAND_LINE
@@ -55,7 +55,7 @@ def split(words: Iterable[str]) -> Arguments:
     return Arguments(positional, values, origins)
 
 
-def planned(
+def make_plans(
     words: Sequence[str], options: Mapping[str, Any], command: str, seeds: int = 1, resume: bool = False
 ) -> "tuple[list[Plan], ResolvedPlan]":
     """Return a plan for each seed, all checked, and the first one resolved.
@@ -108,9 +108,11 @@ def planned(
         origins=origins,
     )
     plans = [replace(plan, seed=plan.seed + index) for index in range(seeds)]
-    # RLlib advises on a configuration that users do not write.
+    # RLlib logs advice on its configuration, which users of off2on do not write.
     logging.getLogger("ray.rllib.algorithms.algorithm_config").setLevel(logging.ERROR)
-    first, *_ = [each.check(resume) for each in plans]  # all now: the last one may start after hours
+    first, *_ = [
+        each.check(resume) for each in plans
+    ]  # before the first run starts; the last may start hours later
     return plans, first
 
 
@@ -170,7 +172,7 @@ def _check_given_once(name: str, origins: Mapping[str, str]) -> None:
 
 
 def _check_names(requested: Mapping[str, Any], verb: str) -> None:
-    """Check the names in half a second; `Plan.check` would first import torch and Ray."""
+    """Check the names early, in half a second; `Plan.check` first has to import torch and Ray."""
     if "algorithm" not in requested or "data" not in requested:
         missing = "an algorithm" if "algorithm" not in requested else "a data set"
         raise UserError(
@@ -190,7 +192,7 @@ def _check_names(requested: Mapping[str, Any], verb: str) -> None:
 def _from_run(
     requested: dict[str, Any], values: dict[str, object], origins: dict[str, str]
 ) -> tuple[dict[str, Any], dict[str, object], dict[str, str]]:
-    """Take what was not given from the run to start from: its networks fit no other settings."""
+    """Copy settings that are not given from the source run, because its networks need the same settings."""
     from off2on.runs.record import find_run
 
     folder, metadata = find_run(requested["source"])

@@ -1,7 +1,7 @@
-"""Evaluate a deterministic policy in the environment: one return per episode.
+"""Evaluate a deterministic policy in the environment; compute the return of each episode.
 
 Every evaluation of a run resets the environments with the same seeds, so that policies are compared on the
-same episodes, and the same policy gets the same score again.
+same episodes, and one policy always gets the same score.
 """
 
 from collections.abc import Callable, Mapping
@@ -48,47 +48,47 @@ def evaluate(
     *,
     episodes: int,
     seed: int,
-    most_envs: int = 20,
+    max_envs: int = 20,
     keep: bool = False,
     options: Mapping[str, Any] | None = None,
 ) -> list[EvaluationEpisode]:
-    """Return the episodes of a policy, each played to its end.
+    """Run a policy for whole episodes, and return these.
 
     Args:
         act: Policy.
         env_id: Id of the environment, for `datasets_io.environments.make`.
         episodes: Number of episodes.
         seed: Seed of the first episode; episode i is reset with seed + i.
-        most_envs: Largest number of environments that are stepped together.
-        keep: Return the transitions too.
+        max_envs: Largest number of environments that are stepped together.
+        keep: True to return the transitions as well.
         options: Arguments for making the environment.
     """
     played: list[EvaluationEpisode] = []
     while len(played) < episodes:
-        count = min(most_envs, episodes - len(played))
+        count = min(max_envs, episodes - len(played))
         seeds = [seed + len(played) + index for index in range(count)]
         played += _play(act, partial(make, env_id, options), seeds, keep)
     return played
 
 
 def _play(
-    act: PolicyFunction, maker: Callable[[], Any], seeds: list[int], keep: bool
+    act: PolicyFunction, make_env: Callable[[], Any], seeds: list[int], keep: bool
 ) -> list[EvaluationEpisode]:
-    """Play one episode in a new environment for each seed."""
-    env = SyncVectorEnv([maker] * len(seeds), autoreset_mode=AutoresetMode.NEXT_STEP)
+    """Run one episode in a new environment for each seed."""
+    env = SyncVectorEnv([make_env] * len(seeds), autoreset_mode=AutoresetMode.NEXT_STEP)
     try:
         obs, _ = env.reset(seed=list(seeds))
-        playing = np.ones(len(seeds), bool)
+        is_running = np.ones(len(seeds), bool)
         ret, length = np.zeros(len(seeds)), np.zeros(len(seeds), int)
         steps: list[tuple[Array, ...]] = []
-        while playing.any():
+        while is_running.any():
             before, action = obs, act(np.asarray(obs, np.float32))
             obs, reward, terminated, truncated, _ = env.step(action)
             if keep:
                 steps.append((before, action, reward, obs, terminated, truncated))
-            ret += np.where(playing, reward, 0.0)
-            length += playing
-            playing &= ~(terminated | truncated)
+            ret += np.where(is_running, reward, 0.0)
+            length += is_running
+            is_running &= ~(terminated | truncated)
     finally:
         env.close()
     played = [EvaluationEpisode(float(r), int(n), s) for r, n, s in zip(ret, length, seeds, strict=True)]
@@ -138,12 +138,14 @@ def check_simulator(
             "pip install 'off2on[mujoco]'" if "mujoco" in str(error).lower() else "",
         ) from None
     with env:
-        for what, ours, theirs in (
+        for what, data_space, env_space in (
             ("observations", observation_space, env.observation_space),
             ("actions", action_space, env.action_space),
         ):
-            if ours.shape != theirs.shape or getattr(ours, "n", None) != getattr(theirs, "n", None):
+            if data_space.shape != env_space.shape or (
+                getattr(data_space, "n", None) != getattr(env_space, "n", None)
+            ):
                 raise SimulatorError(
-                    f"{env_id} has {what} in {theirs}, the data set {data} in {ours}.",
+                    f"{env_id} has {what} in {env_space}, the data set {data} in {data_space}.",
                     "Expected the environment in which the data were recorded.",
                 )

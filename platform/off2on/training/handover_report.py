@@ -1,9 +1,9 @@
 """The handover report: settings that change between the offline and the online phase, and checks.
 
-It is made at the handover, before the first online step, shown, and written to the run as handover.yaml.
-
-Most drops of the score have one of four causes: a reward, observation or action that is transformed in one
-phase only; an exploration schedule that restarts; batches with unexpected contents; a lost optimiser state.
+The report is made at the handover, before the first online step. It is shown and written to the run as
+handover.yaml. It covers the four most frequent causes of a drop of the score: a reward, observation or
+action that is transformed in one phase only; an exploration schedule that restarts; batches with unexpected
+contents; a lost optimiser state.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,12 +24,12 @@ from off2on.runs.numbers import points, short
 from off2on.training.evaluate import EvaluationEpisode
 from off2on.training.plan import Plan, ResolvedPlan
 
-NEXT = 100
-"""Number of updates of each phase in which an objective that is due at least once counts as active."""
+LOOKAHEAD = 100
+"""Number of updates after the handover; an objective that is due in none of them counts as not updated."""
 
 
 class SettingChange(NamedTuple):
-    """A setting in the offline and in the online phase."""
+    """Values of a setting in the offline and in the online phase."""
 
     what: str
     offline: str
@@ -37,7 +37,7 @@ class SettingChange(NamedTuple):
 
 
 class HandoverCheck(NamedTuple):
-    """A check, or information if `passed` is None."""
+    """Result of a check; only information if `passed` is None."""
 
     what: str
     passed: bool | None
@@ -58,9 +58,9 @@ class HandoverReport:
 
     def lines(self) -> list[str]:
         """Return lines for the screen: the settings that change, and every check."""
-        moved = [change for change in self.changes if change.offline != change.online]
-        width = max((len(name) for name, *_ in (*moved, *self.checks)), default=0)
-        lines = [f"{what:<{width}}  {before} → {after}" for what, before, after in moved]
+        changed = [change for change in self.changes if change.offline != change.online]
+        width = max((len(name) for name, *_ in (*changed, *self.checks)), default=0)
+        lines = [f"{what:<{width}}  {before} → {after}" for what, before, after in changed]
         marks = {True: "check passed", False: "WARNING", None: "information"}
         lines += [f"{what:<{width}}  {marks[passed]}: {found}" for what, passed, found in self.checks]
         return ["the handover", *(f"  {line}" for line in lines)]
@@ -83,7 +83,7 @@ def make_report(
         plan: The plan.
         resolved: The checked plan.
         algo: The algorithm, at the start of the online phase.
-        before: Score of the deterministic policy at the end of the offline phase; None if it is unknown.
+        before: Score of the deterministic policy at the end of the offline phase; None if unknown.
         played: Episodes of the evaluation at the handover, with their transitions.
     """
     return HandoverReport(_changes(plan, resolved, algo), [*_checks(algo, before, played)])
@@ -93,7 +93,7 @@ def _changes(plan: Plan, resolved: ResolvedPlan, algo: Any) -> list[SettingChang
     recipe, hp, online = resolved.settings.recipe, resolved.settings.hp, resolved.settings.online_hp
     settings = resolved.settings.online
     options = [f"{name} {value}" for name, value in resolved.settings.strategy_options.as_dict().items()]
-    new = "new logs" if plan.new_data else "an environment"
+    new = "new recorded data" if plan.new_data else "an environment"
     rows = f"{plan.strategy}{' (' + ', '.join(options) + ')' if options else ''}"
     found = [
         SettingChange("batches", f"{short(resolved.shards.rows)} recorded rows", rows),
@@ -106,14 +106,17 @@ def _changes(plan: Plan, resolved: ResolvedPlan, algo: Any) -> list[SettingChang
             f"every {settings.resets:,} updates" if settings.resets else "none",
         ),
     ]
-    ours = {f"{name}": (value, online.as_dict()[name]) for name, value in hp.as_dict().items()}
-    shown = {"reward", "normalise_obs", "discount", "target_entropy"} & ours.keys()
-    shown |= {name for name, (then, now) in ours.items() if then != now}
-    found += [SettingChange(name, *map(_format, both)) for name, both in ours.items() if name in shown]
+    both_phases = {name: (value, online.as_dict()[name]) for name, value in hp.as_dict().items()}
+    shown = {"reward", "normalise_obs", "discount", "target_entropy"} & both_phases.keys()
+    shown |= {name for name, (then, now) in both_phases.items() if then != now}
+    found += [SettingChange(name, *map(_format, both)) for name, both in both_phases.items() if name in shown]
     first = plan.updates + 1
     for objective in algo.config.resolved.recipe.objectives_in_order():
         due = [
-            any(recipe.is_due(objective, values, update, progress) for update in range(first, first + NEXT))
+            any(
+                recipe.is_due(objective, values, update, progress)
+                for update in range(first, first + LOOKAHEAD)
+            )
             for values, progress in ((hp, 0.5), (online, 1.0))
         ]
         rates = (recipe.lr(objective.name, hp, 1 - 1e-9), recipe.lr(objective.name, online, 1.0))
@@ -150,7 +153,7 @@ def _checks(algo: Any, before: float | None, played: Sequence[EvaluationEpisode]
     offline, online = algo.call_learners(first_transitions, count=256)[0]
     differences = {name: float(np.abs(offline[name] - online[name]).max()) for name in offline}
     wrong = ", ".join(f"{name} by up to {gap:.3g}" for name, gap in differences.items() if gap)
-    same = f"{len(offline['reward'])} recorded transitions are transformed alike in both phases"
+    same = f"{len(offline['reward'])} recorded transitions are transformed equally in both phases"
     found = [HandoverCheck("transforms", not wrong, f"the phases differ: {wrong}" if wrong else same)]
     if not played:
         return found
@@ -166,9 +169,9 @@ def _checks(algo: Any, before: float | None, played: Sequence[EvaluationEpisode]
     columns["last"][np.cumsum([episode.length for episode in played]) - 1] = True
     some = columns["obs"][:: max(1, len(columns["obs"]) // 256)]
     if algo.runners is not None:
-        acts = algo.policy()(to_tensor(some)).detach().numpy()
-        theirs = algo.env_runner_group.foreach_env_runner(lambda runner: greedy_actions(runner, some))
-        agree = all(np.array_equal(acts, each) for each in theirs)
+        actions = algo.policy()(to_tensor(some)).detach().numpy()
+        runner_actions = algo.env_runner_group.foreach_env_runner(lambda runner: greedy_actions(runner, some))
+        agree = all(np.array_equal(actions, each) for each in runner_actions)
         found.append(
             HandoverCheck(
                 "collecting policy",
@@ -196,17 +199,17 @@ def _checks(algo: Any, before: float | None, played: Sequence[EvaluationEpisode]
 
 def first_transitions(learner: RecipeLearner, count: int) -> tuple[dict[str, Array], dict[str, Array]]:
     """Return the first recorded transitions twice, transformed as offline rows and as online rows."""
-    source = learner.replay.source
-    reader, (part, _) = source.reader, source.reader.part(0)
+    source = learner.sampler.source
+    reader, (part, _) = source.reader, source.reader.own_part(0)
     raw = reader.shards.read(reader.shards.pieces[0], ["obs", "actions", "rewards"])
-    online = source.transforms.rows({name: column[part][:count] for name, column in raw.items()})
-    offline = vars(learner.rows.layout.split(reader.packed(0)[:count]))
+    online = source.transforms.apply({name: column[part][:count] for name, column in raw.items()})
+    offline = vars(learner.rows.layout.split(reader.read_piece(0)[:count]))
     return {name: offline[name].numpy() for name in online}, online
 
 
 @torch.no_grad()
 def compare_values_with_returns(learner: RecipeLearner, columns: Mapping[str, Array]) -> dict[str, float]:
-    """Compare the critics' values of whole episodes with the returns of these.
+    """Compare the critics' values on whole episodes with the discounted returns of these episodes.
 
     Args:
         learner: The learner with the critics.
@@ -218,7 +221,7 @@ def compare_values_with_returns(learner: RecipeLearner, columns: Mapping[str, Ar
         there is no critic.
     """
     recipe, nets, hp = learner.recipe, learner.nets, learner.hp
-    made = to_learner_columns(columns, STEP_COLUMNS, learner.replay.source.transforms, hp.discount)
+    made = to_learner_columns(columns, STEP_COLUMNS, learner.sampler.source.transforms, hp.discount)
     batch = Batch(**{name: torch.from_numpy(column).to(learner.rows.data) for name, column in made.items()})
     values = recipe.q(nets, batch.obs, batch.action)
     next_values = recipe.q(nets, batch.next_obs, recipe.act(nets, batch.next_obs, hp, explore=False))
@@ -232,7 +235,7 @@ def compare_values_with_returns(learner: RecipeLearner, columns: Mapping[str, Ar
 
 
 def measure_exploration(learner: RecipeLearner, obs: Array, samples: int = 16) -> dict[str, float]:
-    """Measure how random the exploring policy is at observations [n, D] in raw units.
+    """Measure the randomness of the exploration policy at observations [n, D] in raw units.
 
     Returns:
         ``std``: standard deviation of the actions in units of half the action box, 0 if deterministic; for

@@ -67,9 +67,9 @@ class LiveDisplay(Progress):
         self.live.start(refresh=True)
         self._drawn = time.monotonic()
 
-    def advance(self, side: str, updates: int, env_steps: int, speeds: Mapping[str, float]) -> None:
+    def advance(self, phase: str, updates: int, env_steps: int, speeds: Mapping[str, float]) -> None:
         """Update the numbers, and redraw unless the last drawing is recent."""
-        super().advance(side, updates, env_steps, speeds)
+        super().advance(phase, updates, env_steps, speeds)
         if time.monotonic() - self._drawn >= REDRAW:
             self._draw()
 
@@ -103,16 +103,16 @@ class LiveDisplay(Progress):
         return Group(head, *lines)
 
     def _bar(self) -> Text:
-        count = f"   {short(self.done[self.side])} of {short(self.planned[self.side])}"
+        count = f"   {short(self.done[self.phase])} of {short(self.planned[self.phase])}"
         end = " online" if self.planned["online"] else ""
         width = max(10, self.console.width - len(" offline ") - len(end) - len(count) - 2)
         split = round(0.55 * width) if end else width
         text = Text(" offline ")
-        for side, columns in (("offline", split), ("online", width - split - 1)):
-            if side == "online" and not end:
+        for phase, columns in (("offline", split), ("online", width - split - 1)):
+            if phase == "online" and not end:
                 break
-            text.append("│" if side == "online" else "", style="bold")
-            done = columns * min(1.0, self.done[side] / max(1, self.planned[side]))
+            text.append("│" if phase == "online" else "", style="bold")
+            done = columns * min(1.0, self.done[phase] / max(1, self.planned[phase]))
             full = "━" * int(done) + "╸" * (done % 1 >= 0.5)
             text.append(full, style="blue").append("─" * (columns - len(full)), style="dim")
         return text.append(end).append(count)
@@ -134,14 +134,14 @@ class LiveDisplay(Progress):
         if len(every) < 2:
             return ""
         low, span = min(every), (max(every) - min(every)) or 1.0
-        sides = [
+        phases = [
             "".join(
                 SPARKLINE_LEVELS[round((score - low) / span * (len(SPARKLINE_LEVELS) - 1))]
-                for score in self.scores[side][-20:]
+                for score in self.scores[phase][-20:]
             )
-            for side in ("offline", "online")
+            for phase in ("offline", "online")
         ]
-        return "│".join(side for side in sides if side)
+        return "│".join(phase for phase in phases if phase)
 
     def _speed(self) -> Text:
         parts = [f"{short(v)} {k.removesuffix('_per_s')}/s" for k, v in self.latest.items() if "_per_s" in k]
@@ -165,6 +165,6 @@ class LiveDisplay(Progress):
     def _remaining(self) -> Text:
         left = self.remaining()
         parts = "" if left is None else duration(left)
-        if parts and self.side == "offline" and self.planned["online"]:
+        if parts and self.phase == "offline" and self.planned["online"]:
             parts += f", then {short(self.planned['online'])} steps online"
         return Text(f" left     {parts}{' · ' if parts else ''}ctrl-c stops the run and writes a checkpoint")

@@ -123,7 +123,7 @@ class LocatedValue:
             raise
 
 
-def read(path: Path) -> LocatedValue:
+def read_yaml(path: Path) -> LocatedValue:
     """Read a file that contains a mapping.
 
     Raises:

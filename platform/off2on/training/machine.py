@@ -128,7 +128,7 @@ def _data() -> dict[str, Any]:
     from datasets_io.shards.reading import data_folders, data_root
 
     root = data_root()
-    # Files for a bucket are first written to this machine's temporary folder.
+    # Files for a bucket are first written to the temporary folder of this machine.
     here = root if isinstance(root, Path) else Path(tempfile.gettempdir())
     existing = next((path for path in (here, *here.absolute().parents) if path.is_dir()), Path("/"))
     return {

@@ -66,7 +66,7 @@ def run_metadata(plan: Plan, resolved: ResolvedPlan) -> dict[str, Any]:
 
 
 def _online_settings(plan: Plan, resolved: ResolvedPlan) -> dict[str, dict[str, Any]]:
-    """Return value, default and origin of online settings, online hyperparameters and guard settings, by name."""
+    """Return value, default and origin of the settings of the online phase and the guard, by name."""
     rows = plan.describe_online_settings(resolved.settings)
     if resolved.guard is not None:
         usual = plain(GuardOptions())
@@ -84,7 +84,7 @@ def _returns_to_go(shards: Shards, transforms: Transforms, discount: float) -> d
     total, largest = 0.0, -np.inf
     for piece in shards.pieces:
         columns = shards.read(piece, ["rewards", "last"])
-        reward = transforms.rows({"rewards": columns["rewards"]})["reward"]
+        reward = transforms.apply({"rewards": columns["rewards"]})["reward"]
         returns = returns_to_go(reward, columns["last"], discount)
         total, largest = total + float(returns.sum()), max(largest, float(returns.max()))
     return {"return_to_go_mean": total / shards.rows, "return_to_go_max": largest}

@@ -17,14 +17,14 @@ KEPT_OFFLINE, KEPT_ONLINE = "offline", "online"
 
 @dataclass(frozen=True)
 class Option:
-    """What is known of an option besides its name, type and default.
+    """Declaration of an option, besides its name, type and default.
 
     Attributes:
         help: One sentence for the command line.
         kind: ``count`` (a whole number such as 20k), ``number``, ``size`` (bytes, such as 4G), ``text``,
             ``texts`` (may be repeated) or ``flag``.
         metavar: Placeholder of the value.
-        default: The default in words, where the value does not show it.
+        default: Text for the default, where the value does not show it.
         least: The smallest value.
         flag: The option on the command line, if its name differs.
         kept: Phase from which on a run that is resumed, or started from another, must have the same value;
@@ -49,7 +49,7 @@ def option(value: Any, help: str, **more: Any) -> Any:  # noqa: A002 - click's n
 
 @dataclass(frozen=True)
 class RunOptions:
-    """One run, as it is requested.
+    """Options of one run.
 
     Attributes:
         algorithm: A name of the catalogue, or ``package.module:Class``.
@@ -91,7 +91,7 @@ class RunOptions:
     strategy_options: Mapping[str, object] = dataclasses.field(default_factory=dict)
     new_data: str | None = option(
         None,
-        "Learn from new recorded data instead of an environment; NAME@1+: what was added since.",
+        "Learn from new recorded data instead of an environment; NAME@1+: episodes added since.",
         kind="text",
         metavar="NAME",
         kept=KEPT_ONLINE,
@@ -158,10 +158,10 @@ class RunOptions:
     origins: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def check_bounds(self) -> None:
-        """Check that no value is too small.
+        """Check that no value is below its smallest one.
 
         Raises:
-            UserError: One is.
+            UserError: A value is too small.
         """
         for name, known in OPTIONS.items():
             value = getattr(self, name)

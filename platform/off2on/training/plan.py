@@ -1,4 +1,4 @@
-"""The plan of a run: its options, checked, and the configuration that follows from them."""
+"""Make the plan of a run: check its options, and compute the configuration from them."""
 
 import os
 from dataclasses import dataclass
@@ -27,11 +27,11 @@ from off2on.training.resume import check_resumable, plain
 from off2on.training.trackers import check_trackers
 
 SMALLEST_WINDOW = 2**20
-"""Bytes; a window on larger data needs at least as many to be a sample of them."""
+"""Smallest window on larger data, in bytes; a smaller one is no sample of the data."""
 
 
 class ResolvedPlan(NamedTuple):
-    """A plan whose names were found and whose values were checked.
+    """A checked plan, with all names looked up.
 
     Attributes:
         shards: The data.
@@ -117,7 +117,7 @@ class Plan(RunOptions):
         if env is not None:
             config.environment(env, env_config=plan.env_options)
         if new is not None:
-            config.new_data(everywhere(new))
+            config.new_data(portable_name(new))
         config.validate()
         config.check_runners()
         if not resume:
@@ -140,7 +140,9 @@ class Plan(RunOptions):
     def _configure(self, shards: Shards) -> Any:
         """Return RLlib's configuration, still without the environment and new data."""
         # Learners and runners may be on other machines, with another working directory.
-        config = find_algorithm(self.algorithm).configure(everywhere(shards)).data(memory_budget=self.memory)
+        config = (
+            find_algorithm(self.algorithm).configure(portable_name(shards)).data(memory_budget=self.memory)
+        )
         config.algorithm_name, config.hyperparameters = self.algorithm, dict(self.hyperparameters)
         return (
             config.training(threads=self.threads)
@@ -204,7 +206,7 @@ class Plan(RunOptions):
         return offline, online
 
     def _check_amounts(self) -> None:
-        """Check what the ranges of single options do not say."""
+        """Check conditions on several options, which their single ranges do not cover."""
         if self.memory < SMALLEST_WINDOW:
             raise UserError(f"--memory must be at least {SMALLEST_WINDOW:,} bytes: got {self.memory:,}.")
         if self.updates == 0 and self.online == 0:
@@ -259,12 +261,12 @@ class Plan(RunOptions):
         if not checkpoint.is_dir():
             raise UnknownName(
                 f"{self.source} has no handover to start from.",
-                f"Looked for {checkpoint}. A run keeps one when its offline phase is finished.",
+                f"Looked for {checkpoint}. A run writes it when its offline phase is finished.",
             )
         check_resumable(self, Path(self.source), shards, settings)
         return checkpoint
 
 
-def everywhere(shards: Shards) -> str:
-    """Return a name of these data that processes with another working directory can open."""
+def portable_name(shards: Shards) -> str:
+    """Return a name of the data that processes with another working directory can open as well."""
     return str(storage.absolute(shards.pinned))

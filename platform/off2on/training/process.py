@@ -43,9 +43,9 @@ def cluster_address(given: str | None) -> str | None:
 
 
 def _check_connection(address: str) -> None:
-    """Check that the address accepts connections, which takes Ray minutes."""
+    """Check that the address accepts connections; Ray itself would report a failure only after minutes."""
     host, _, port = address.rpartition(":")
-    if address == "auto":  # Ray knows which cluster this machine is of
+    if address == "auto":  # Ray finds the cluster of this machine
         return
     try:
         socket.create_connection((host.strip("[]"), int(port)), CONNECT_TIMEOUT_S).close()
@@ -157,7 +157,7 @@ class StopRequest:
 
     is_requested = False
 
-    def ask(self, number: int, frame: FrameType | None) -> None:
+    def handle_signal(self, number: int, frame: FrameType | None) -> None:
         """Request the stop after the current block of updates; a second request interrupts at once."""
         if self.is_requested:
             raise KeyboardInterrupt
@@ -169,7 +169,9 @@ def stop_on_signals() -> Iterator[StopRequest]:
     """Turn Ctrl-C and SIGTERM into a request to stop between two blocks of updates."""
     stop = StopRequest()
     try:
-        before = {number: signal.signal(number, stop.ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {
+            number: signal.signal(number, stop.handle_signal) for number in (signal.SIGINT, signal.SIGTERM)
+        }
     except ValueError:  # only the main thread can set handlers
         before = {}
     try:

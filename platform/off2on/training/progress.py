@@ -1,4 +1,4 @@
-"""Progress of a run, and its output line by line; see `live_display` for terminals."""
+"""Track the progress of a run, and write it line by line; see `live_display` for terminals."""
 
 import math
 import time
@@ -21,7 +21,7 @@ class Progress(ABC):
         self.stream, self.title, self.folder, self.data_score = stream, title, folder, data_score
         self.planned = {"offline": updates, "online": online}
         self.done = {"offline": 0, "online": 0}
-        self.side = "offline"
+        self.phase = "offline"
         self.latest: dict[str, float] = {}
         self.recall([])
         self.window = EARLY * online
@@ -29,22 +29,22 @@ class Progress(ABC):
         self._began: tuple[str, int, float] | None = None
         self.open()
 
-    def advance(self, side: str, updates: int, env_steps: int, speeds: Mapping[str, float]) -> None:
+    def advance(self, phase: str, updates: int, env_steps: int, speeds: Mapping[str, float]) -> None:
         """Update the numbers of updates and steps.
 
         Args:
-            side: Phase: offline, handover or online.
+            phase: One of offline, handover and online.
             updates: Gradient updates so far.
             env_steps: Environment steps so far.
             speeds: `updates_per_s`, `steps_per_s`; any other numeric column of metrics.csv may be there too.
         """
-        self.side = "offline" if side == "offline" else "online"
-        if self.side == "offline":
+        self.phase = "offline" if phase == "offline" else "online"
+        if self.phase == "offline":
             self.done["offline"] = updates
         else:
             self.done |= {"offline": self.planned["offline"], "online": env_steps}
-        if self._began is None or self._began[0] != self.side:
-            self._began = (self.side, self.done[self.side], time.monotonic())
+        if self._began is None or self._began[0] != self.phase:
+            self._began = (self.phase, self.done[self.phase], time.monotonic())
         self.latest.update(speeds)
 
     def evaluated(self, row: Mapping[str, object]) -> None:
@@ -64,14 +64,14 @@ class Progress(ABC):
             self._remember(row)
 
     def _remember(self, row: Mapping[str, object]) -> None:
-        side, score = str(row["side"]), _number(row.get("score"))
+        phase, score = str(row["side"]), _number(row.get("score"))
         steps = int(_number(row.get("env_steps")) or 0)
         if score is None:
             return
-        self.scores["offline" if side == "offline" else "online"].append(score)
-        if side == "offline" or (side == "handover" and self.handover is None):
-            self.handover = score  # that before the handover, if no further offline one follows
-        if side != "offline" and steps <= self.window:
+        self.scores["offline" if phase == "offline" else "online"].append(score)
+        if phase == "offline" or (phase == "handover" and self.handover is None):
+            self.handover = score  # the last offline score, else the first one at the handover
+        if phase != "offline" and steps <= self.window:
             self.lowest = score if self.lowest is None else min(self.lowest, score)
 
     @abstractmethod
@@ -101,8 +101,8 @@ class Progress(ABC):
 
     def remaining(self) -> float | None:
         """Return the estimated remaining seconds of this phase, evaluations included; None if unknown."""
-        side, start, since = self._began or (self.side, 0, 0.0)
-        done, todo = self.done[side] - start, self.planned[side] - self.done[side]
+        phase, start, since = self._began or (self.phase, 0, 0.0)
+        done, todo = self.done[phase] - start, self.planned[phase] - self.done[phase]
         return todo * (time.monotonic() - since) / done if min(done, todo) > 0 else None
 
 
@@ -116,14 +116,14 @@ class LineProgress(Progress):
     def evaluated(self, row: Mapping[str, object]) -> None:
         """Record a row of metrics.csv and write its line."""
         super().evaluated(row)
-        side, score = str(row["side"]), _number(row.get("score"))
-        at = self.done["online"] if side == "online" else self.done["offline"]
-        words = [f"{side:<8}", f"{at:>9}", f"score {'-' if score is None else f'{score:.1f}':>8}"]
-        if side == "handover":
+        phase, score = str(row["side"]), _number(row.get("score"))
+        at = self.done["online"] if phase == "online" else self.done["offline"]
+        words = [f"{phase:<8}", f"{at:>9}", f"score {'-' if score is None else f'{score:.1f}':>8}"]
+        if phase == "handover":
             words += [f"({row.get('episodes', '?')} episodes)"]
         elif "q" in self.latest:
             words += [f"q {self.latest['q']:>9.1f}"]
-        if side == "online" and self.drop is not None:
+        if phase == "online" and self.drop is not None:
             words += [f"drop {self.drop:>7.1f}"]
         if "updates_per_s" in self.latest:
             words += [f"{self.latest['updates_per_s']:>6.0f} upd/s"]

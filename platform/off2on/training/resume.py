@@ -1,4 +1,4 @@
-"""What a run must have in common with the run that it continues or starts from."""
+"""Check that a run has the same settings as the run that it continues or starts from."""
 
 import os
 from pathlib import Path
@@ -20,7 +20,7 @@ def check_resumable(
     guard: Settings | None = None,
     online: bool = False,
 ) -> None:
-    """Check that the options are those of a run whose checkpoint is to be used.
+    """Check that the options agree with those of the run that the checkpoint comes from.
 
     Args:
         options: The options.
@@ -34,19 +34,21 @@ def check_resumable(
         UserError: Something differs.
     """
     metadata = read_metadata(run)
-    then: dict[str, object] = {"data": metadata["data"]["content_hash"]}
-    then |= {RENAMED.get(name, name): known["value"] for name, known in metadata["hyperparameters"].items()}
-    now: dict[str, object] = {"data": shards.manifest.content_hash} | plain(settings.hp)
+    recorded: dict[str, object] = {"data": metadata["data"]["content_hash"]}
+    recorded |= {
+        RENAMED.get(name, name): known["value"] for name, known in metadata["hyperparameters"].items()
+    }
+    current: dict[str, object] = {"data": shards.manifest.content_hash} | plain(settings.hp)
     for name in ("algorithm", *kept_options(KEPT_ONLINE if online else KEPT_OFFLINE)):
-        then[name], now[name] = metadata["plan"][name]["value"], str(getattr(options, name))
+        recorded[name], current[name] = metadata["plan"][name]["value"], str(getattr(options, name))
     if online:
-        then |= {_current(name): known["value"] for name, known in metadata["online_side"].items()}
+        recorded |= {_current(name): known["value"] for name, known in metadata["online_side"].items()}
         for prefix, each in (("online", settings.online), ("online", settings.online_hp), ("guard", guard)):
-            now |= {f"{prefix}.{name}": value for name, value in plain(each).items()} if each else {}
-    for name in now:
-        if name in then and now[name] != then[name]:
+            current |= {f"{prefix}.{name}": value for name, value in plain(each).items()} if each else {}
+    for name in current:
+        if name in recorded and current[name] != recorded[name]:
             raise UserError(
-                f"{run} was run with {name} {then[name]}, not {now[name]}.",
+                f"{run} was run with {name} {recorded[name]}, not {current[name]}.",
                 "Its checkpoints need the same value; use that, or start a new run with another --out.",
                 f"off2on train {options.algorithm} {metadata['data']['pinned']}" if name == "data" else "",
             )
@@ -58,24 +60,24 @@ def _current(name: str) -> str:
 
 
 def plain(settings: Settings) -> dict[str, Any]:
-    """Return names and values as YAML keeps them: lists instead of tuples."""
+    """Return names and values as YAML stores them: lists instead of tuples."""
     values = settings.as_dict().items()
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values}
 
 
-def untrusted_reason(checkpoint: Path, *ours: Path) -> str | None:
-    """Return why a checkpoint should not be trusted, None if nothing speaks against it.
+def untrusted_reason(checkpoint: Path, *trusted_roots: Path) -> str | None:
+    """Return the reason not to trust a checkpoint; None if there is none.
 
     RLlib's checkpoints are pickled: reading one runs the code in it.
 
     Args:
-        checkpoint: Its folder.
-        ours: Folders of runs besides ./runs.
+        checkpoint: Folder of the checkpoint.
+        trusted_roots: Folders of runs besides ./runs.
     """
     here = checkpoint.resolve()
     if any(path.lstat().st_uid != os.geteuid() for path in (here, *here.rglob("*"))):
         return "another user wrote it"
-    roots = [root.resolve() for root in (Path("runs"), *ours)]
+    roots = [root.resolve() for root in (Path("runs"), *trusted_roots)]
     if not any(here.is_relative_to(root) for root in roots):
         return f"it lies outside {' and '.join(dict.fromkeys(map(str, roots)))}"
     return None

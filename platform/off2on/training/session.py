@@ -1,4 +1,4 @@
-"""Train the algorithm of a run from one evaluation point to the next; record each and keep a checkpoint."""
+"""Train the algorithm of a run from one evaluation point to the next; record each and save a checkpoint."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -9,7 +9,7 @@ import numpy as np
 
 from datasets_io.scores import key_of, mean_normalised
 from off2on.runs.folder import HANDOVER, Row, Run, write, write_policy
-from off2on.training.cluster.placement import format_layout
+from off2on.training.cluster.placement import format_placement
 from off2on.training.cluster.preflight import available_gpus_per_learner, placement_of
 from off2on.training.evaluate import EvaluationEpisode, evaluate, numpy_policy
 from off2on.training.guard import decide_and_apply, resume_guard, start_guard
@@ -44,7 +44,7 @@ class Session:
         self.env = resolved.env
         self.env_options = resolved.env_options
         self.algo = plan.config(resolved, available_gpus_per_learner(plan, progress.note)).build_algo()
-        self.key = key_of(resolved.shards.manifest, self.env, self.env_options)
+        self.score_key = key_of(resolved.shards.manifest, self.env, self.env_options)
         self.largest_return = run.metadata["data"]["return_to_go_max"]
         self.warned = False
         self.speeds: dict[str, float] = {}
@@ -108,7 +108,7 @@ class Session:
         """Record the nodes of the learners and the environment runners of a cluster."""
         if self.plan.address is not None and (layout := placement_of(self.algo)):
             self.run.describe({"placement": layout})
-            self.progress.note(format_layout(layout))
+            self.progress.note(format_placement(layout))
 
     def _fit(self) -> None:
         """Run the algorithm's first stage, and write its networks to files for use by other runs."""
@@ -132,7 +132,7 @@ class Session:
             return int(algo.updates if algo.is_offline or not algo.is_online else algo.env_steps)
 
         while position() < point:
-            if self.stop.is_requested:  # before a block: after the last block, the evaluation comes first
+            if self.stop.is_requested:  # not after the last block, which the evaluation follows
                 self._save(self._checkpoint_name)
                 self.run.describe({"wall_s": round(time.monotonic() - self.started, 1)})
                 raise KeyboardInterrupt
@@ -180,7 +180,7 @@ class Session:
                 options=self.env_options,
             )
             scores = np.array([episode.ret for episode in played])
-            scaled = mean_normalised(self.key, scores)
+            scaled = mean_normalised(self.score_key, scores)
             row |= {
                 "score": scores.mean(),
                 "score_std": scores.std(),
@@ -219,7 +219,7 @@ class Session:
         return f"{self.algo.updates:09d}{steps}"
 
     def _save(self, name: str) -> None:
-        """Write a checkpoint; that of the handover also holds its policy, for later evaluation."""
+        """Write a checkpoint; the handover checkpoint also contains the policy, for later evaluation."""
 
         def save(folder: str) -> None:
             self.algo.save_to_path(folder)

@@ -179,7 +179,7 @@ def check_trackers(names: Sequence[str]) -> None:
 
 
 def _has_wandb_login() -> bool:
-    """Return whether W&B would not prompt for a key; nothing is sent."""
+    """Return True if W&B needs no prompt for a key; sends nothing."""
     import wandb
     from wandb.sdk.lib.wbauth import authenticate_session
 

@@ -1,1 +1,1 @@
-"""Data augmentation: more, or better, rows out of the same data."""
+"""Data augmentation: weights of episodes and changes of batches, without other files."""

@@ -1,4 +1,4 @@
-"""Base classes of augmentations: weights of episodes, or changes of batches."""
+"""Base classes of augmentations, which weight episodes or change batches."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Self
@@ -14,7 +14,7 @@ from off2on.replay.transforms import Array
 
 
 class Episodes:
-    """The episodes of a data set, or those that earlier augmentations have left.
+    """The episodes of a data set, or those that earlier augmentations did not drop.
 
     Args:
         shards: The data.
@@ -42,7 +42,7 @@ class Episodes:
     def first_obs(self) -> Array:
         """Return the first observations in raw units: [episodes, D], float64.
 
-        The manifest does not contain them: this reads all observations of the data, piece by piece.
+        This reads all observations of the data, piece by piece: the manifest does not contain the first ones.
         """
         lengths = self.shards.manifest.lengths
         starts = np.cumsum(lengths) - lengths
@@ -60,8 +60,8 @@ class AugmentationContext:
     Attributes:
         obs_mean: [D] mean of the data's observations, in transformed units.
         obs_std: [D] standard deviation of the data's observations, in transformed units.
-        members: Number of critics.
-        seed: Seed of random values that stay the same over all updates.
+        members: Number of critics in the ensemble.
+        seed: Seed of random values that stay fixed for the whole run.
     """
 
     obs_mean: Tensor
@@ -74,17 +74,17 @@ class Augmentation:
     """An entry NAME:NUMBER of ``augment``; subclass `EpisodeWeighting` or `BatchAugmentation`.
 
     Args:
-        value: The entry's number.
+        value: NUMBER of the entry.
     """
 
     number: ClassVar[Rule] = Rule("not used")
     """Meaning and range of NUMBER."""
     default: ClassVar[float] = 0.0
-    """Number of an entry without one."""
+    """NUMBER of an entry that gives only NAME."""
     columns: ClassVar[tuple[str, ...]] = ()
-    """Columns of a batch that it needs; algorithms without them cannot use it."""
+    """Columns of a batch that it needs; an algorithm that does not read them cannot use it."""
     objectives: ClassVar[tuple[str, ...]] = ()
-    """Objectives that it needs."""
+    """Names of the objectives (losses) that it needs."""
 
     def __init__(self, value: float) -> None:
         self.value = value
@@ -96,7 +96,8 @@ class EpisodeWeighting(Augmentation):
     def weights(self, episodes: Episodes) -> Array:
         """Return the weight of the rows of each episode: [episodes], at least 0; 0 drops the rows.
 
-        Weights of several augmentations are multiplied; each is given only the episodes that are left.
+        Weights of several augmentations are multiplied. Each gets only the episodes with positive weight so
+        far.
         """
         raise NotImplementedError
 
@@ -105,7 +106,7 @@ class BatchAugmentation(Augmentation):
     """Changes the batch of every update, offline and online rows alike.
 
     Args:
-        value: The entry's number.
+        value: NUMBER of the entry.
         context: Facts about the data and the run.
     """
 
@@ -120,7 +121,7 @@ class BatchAugmentation(Augmentation):
 
         Args:
             batch: [B, …].
-            position: [n] positions of its first n rows in the buffer; the others are model rollouts.
+            position: [n] positions in the buffer of the first n rows; the other rows are model rollouts.
             generator: The only source of random numbers, on the batch's device.
         """
         raise NotImplementedError

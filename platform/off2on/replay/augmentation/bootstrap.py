@@ -1,14 +1,14 @@
-"""Bootstrap: every critic learns from its own random part of the rows, so that critics differ.
+"""Bootstrap: train every critic on its own random part of the rows, so that the critics differ.
 
 Osband et al., "Deep Exploration via Bootstrapped DQN", NeurIPS 2016, arXiv:1602.04621, section 3.
 
     critic_e learns from row i if m_ei = 1,   m_ei ~ Bernoulli(SHARE), drawn once
 
 The mask multiplies the squared temporal-difference errors, whose sum is still divided by the size of the
-batch, as in the paper. Differences: masks are not stored with the rows; they are a hash of seed, row and
-critic, and so the same whenever a row is drawn. A row is identified by its position in the buffer: where data
-larger than the memory budget are streamed, the mask belongs to the position. Model rollouts go to every
-critic.
+batch, as in the paper. Differences: masks are not stored with the rows but computed as a hash of seed, row
+and critic, so that a row has the same mask whenever it is drawn. A row is identified by its position in the
+buffer: where data larger than the memory budget are streamed, the mask belongs to the position. Every critic
+learns from all model rollouts.
 """
 
 from typing import Any
@@ -20,8 +20,8 @@ from off2on.recipe.batch import Batch
 from off2on.recipe.hyperparameters import Rule
 from off2on.replay.augmentation.base import BatchAugmentation
 
-LOW = 0xFFFFFFFF
-"""Mask of the 32 bits of a whole number that are hashed."""
+LOW_32_BITS = 0xFFFFFFFF
+"""Mask of the lowest 32 bits of an integer, which are hashed."""
 
 
 class Bootstrap(BatchAugmentation):
@@ -34,22 +34,22 @@ class Bootstrap(BatchAugmentation):
     def augment(self, batch: Batch, position: Tensor, generator: torch.Generator) -> Batch:
         """Multiply the batch's ``weight`` by the masks [E, B]."""
         mask = torch.ones((self.context.members, len(batch.obs)), device=batch.obs.device)
-        mask[:, : len(position)] = self._kept(position)
+        mask[:, : len(position)] = self._masks(position)
         batch.weight = mask if batch.weight is None else batch.weight * mask
         return batch
 
-    def _kept(self, position: Tensor) -> Tensor:
+    def _masks(self, position: Tensor) -> Tensor:
         """Return the masks [E, n] of rows at positions [n]: True if the critic learns from the row."""
         member = torch.arange(self.context.members, device=position.device).unsqueeze(1)
-        # Mixed between: sums alone would be the same for (seed, critic + 1) and (seed + 1, critic).
-        key = _mixed(member + _mixed(self.context.seed + _mixed(self.context.seed >> 32)))
-        kept: Tensor = _mixed(_mixed(position + key) ^ key) < self.value * 2**32
-        return kept
+        # Hashed before each sum: plain sums are the same for (seed, critic + 1) and (seed + 1, critic).
+        key = _hash(member + _hash(self.context.seed + _hash(self.context.seed >> 32)))
+        masks: Tensor = _hash(_hash(position + key) ^ key) < self.value * 2**32
+        return masks
 
 
-def _mixed(x: Any) -> Any:
-    """Hash 32-bit numbers, or a tensor of them, by a bijection without correlation between neighbours."""
-    x = x & LOW
+def _hash(x: Any) -> Any:
+    """Hash 32-bit integers, or a tensor of them, by a bijection; hashes of neighbours are uncorrelated."""
+    x = x & LOW_32_BITS
     for _ in range(2):
-        x = (x ^ x >> 16) * 0x119DE1F3 & LOW  # small enough for the product to fit 63 bits
+        x = (x ^ x >> 16) * 0x119DE1F3 & LOW_32_BITS  # a product of 32 and 29 bits fits in 63
     return x ^ x >> 16

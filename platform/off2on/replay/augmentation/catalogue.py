@@ -1,9 +1,9 @@
 """The catalogue of augmentations, for any algorithm: ``augment=top:0.5,noise:0.003``.
 
-An entry of ``augment`` is NAME or NAME:NUMBER with a name of the catalogue, or, for a class of one's own,
+An entry of ``augment`` is NAME or NAME:NUMBER with a name of the catalogue, or, for a custom class,
 ``package.module:Class`` or ``package.module:Class:NUMBER``. Entries are applied in their order.
 
-The catalogue has strings instead of classes, so that reading it imports nothing.
+The catalogue holds names of classes as text, so that listing it imports no torch.
 """
 
 import math
@@ -45,36 +45,36 @@ CATALOGUE = {
 }
 
 
-def find_augmentation(word: str) -> "tuple[type[Augmentation], float]":
-    """Return the class of an entry, and its number.
+def parse_entry(entry: str) -> "tuple[type[Augmentation], float]":
+    """Return the class and the number of an entry.
 
     Raises:
         UnknownName: There is no such augmentation.
         HyperparameterError: Its number is not a number, or out of range.
     """
-    name, _, rest = word.partition(":")
-    target, text = (CATALOGUE[name][0], rest) if name in CATALOGUE else _own(word)
+    name, _, rest = entry.partition(":")
+    target, text = (CATALOGUE[name][0], rest) if name in CATALOGUE else _parse_custom(entry)
     kind = _import(target)
     try:
-        value = number(text) if text or word.endswith(":") else kind.default
+        value = number(text) if text or entry.endswith(":") else kind.default
     except ValueError:
         value = math.nan
     if not (math.isfinite(value) and kind.number.allows(value)):
         raise HyperparameterError(
-            f"the number of '{word}' must be in the range {kind.number.range()}: got '{text}'.",
-            f"It is: {kind.number.meaning}. Without one: {kind.default:g}.",
+            f"the number of '{entry}' must be in the range {kind.number.range()}: got '{text}'.",
+            f"The number is: {kind.number.meaning}; default {kind.default:g}.",
         )
     return kind, value
 
 
-def check(words: Sequence[str]) -> None:
-    """Check that all entries exist; see `find_augmentation`."""
-    for word in words:
-        find_augmentation(word)
+def check(entries: Sequence[str]) -> None:
+    """Check that all entries can be parsed; see `parse_entry`."""
+    for entry in entries:
+        parse_entry(entry)
 
 
 def incompatibility(kind: "type[Augmentation]", recipe: Any) -> str | None:
-    """Return the reason why an algorithm cannot use an augmentation, None if it can."""
+    """Return the reason why an algorithm cannot use an augmentation; None if it can."""
     names = [objective.name for objective in recipe.objectives_in_order()]
     for name in kind.objectives:
         if name not in names:
@@ -85,24 +85,24 @@ def incompatibility(kind: "type[Augmentation]", recipe: Any) -> str | None:
     return None
 
 
-def check_augmentations(words: Sequence[str], recipe: Any) -> None:
+def check_augmentations(entries: Sequence[str], recipe: Any) -> None:
     """Check that an algorithm can use the entries.
 
     Raises:
-        HyperparameterError: It cannot use one; lists those that it can.
+        HyperparameterError: The algorithm cannot use one of them; the error lists the usable ones.
     """
-    for word in words:
-        if reason := incompatibility(find_augmentation(word)[0], recipe):
-            fit = [name for name in CATALOGUE if incompatibility(find_augmentation(name)[0], recipe) is None]
+    for entry in entries:
+        if reason := incompatibility(parse_entry(entry)[0], recipe):
+            usable = [name for name in CATALOGUE if incompatibility(parse_entry(name)[0], recipe) is None]
             raise HyperparameterError(
-                f"{recipe.__name__} cannot use the augmentation '{word}': {reason}.",
-                f"Expected one of: {' '.join(fit)}.",
+                f"{recipe.__name__} cannot use the augmentation '{entry}': {reason}.",
+                f"Expected one of: {' '.join(usable)}.",
             )
 
 
-def _own(word: str) -> tuple[str, str]:
+def _parse_custom(entry: str) -> tuple[str, str]:
     """Split an entry that is not in the catalogue into ``package.module:Class`` and its number."""
-    module, _, rest = word.partition(":")
+    module, _, rest = entry.partition(":")
     attribute, _, text = rest.partition(":")
     if not attribute.isidentifier():
         raise UnknownName(

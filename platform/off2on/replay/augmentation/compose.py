@@ -1,4 +1,4 @@
-"""Combine the augmentations of a run: weights of episodes, and changes of batches."""
+"""Combine the augmentations of a run: the weights of episodes and the changes of batches."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,35 +9,35 @@ from torch import Tensor
 
 from datasets_io import Shards
 from off2on.replay.augmentation.base import AugmentationContext, BatchAugmentation, Episodes, EpisodeWeighting
-from off2on.replay.augmentation.catalogue import find_augmentation
+from off2on.replay.augmentation.catalogue import parse_entry
 from off2on.replay.transforms import Array, Transforms
 
 
-def episode_weights(words: Sequence[str], shards: Shards) -> Array | None:
+def episode_weights(entries: Sequence[str], shards: Shards) -> Array | None:
     """Compute the weight of the rows of each episode [episodes], 1 on average over the rows that are kept.
 
     Returns:
         None if no augmentation weights episodes.
     """
-    found = [find_augmentation(word) for word in words]
+    found = [parse_entry(entry) for entry in entries]
     weightings = [kind(value) for kind, value in found if issubclass(kind, EpisodeWeighting)]
     if not weightings:
         return None
     left = Episodes(shards)
     weights: Array = np.ones(shards.episodes)
     for weighting in weightings:
-        given = weighting.weights(left)
-        product = weights[left.numbers] * given
+        factor = weighting.weights(left)
+        product = weights[left.numbers] * factor
         weights = np.zeros_like(weights)
         weights[left.numbers] = product
-        left = left.subset(given > 0)
+        left = left.subset(factor > 0)
     lengths = np.asarray(shards.manifest.lengths)
     weights *= lengths[weights > 0].sum() / (weights * lengths).sum()
     return weights
 
 
 def batch_augmentations(
-    words: Sequence[str],
+    entries: Sequence[str],
     shards: Shards,
     transforms: Transforms,
     *,
@@ -45,14 +45,14 @@ def batch_augmentations(
     seed: int,
     device: torch.device,
 ) -> list[BatchAugmentation]:
-    """Build the augmentations that change batches, in their order.
+    """Build the augmentations that change batches, in the order of the entries.
 
     Args:
-        words: The hyperparameter ``augment``.
+        entries: The hyperparameter ``augment``.
         shards: The data, whose statistics scale the augmentations of observations.
         transforms: From raw to transformed units.
-        members: Number of critics.
-        seed: Seed of the run and the learner.
+        members: Number of critics in the ensemble.
+        seed: Seed made from the run's seed and the learner's rank.
         device: Device of the batches.
     """
 
@@ -63,5 +63,5 @@ def batch_augmentations(
     mean = (vector(statistics["mean"]) - vector(transforms.obs_mean)) / scale
     std = vector(statistics["std"]) / scale
     context = AugmentationContext(mean.float().to(device), std.float().to(device), members, seed)
-    found = [find_augmentation(word) for word in words]
+    found = [parse_entry(entry) for entry in entries]
     return [kind(value, context) for kind, value in found if issubclass(kind, BatchAugmentation)]

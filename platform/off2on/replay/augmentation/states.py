@@ -1,4 +1,4 @@
-"""State augmentations: small random changes of the observations of every batch.
+"""State augmentations: change the observations of every batch a little, at random.
 
 Sinha, Mandlekar & Garg, "S4RL: Surprisingly Simple Self-Supervision for Offline Reinforcement
 Learning in Robotics", CoRL 2021, arXiv:2103.06326. With z = (s - mean) / std of the data:
@@ -11,13 +11,12 @@ Learning in Robotics", CoRL 2021, arXiv:2103.06326. With z = (s - mean) / std of
 
 Observation and next observation are changed independently; rewards and actions are kept.
 
-Differences: the paper changes raw states; here the data's mean and standard deviation are origin
-and unit, so that a number has the same meaning with and without ``normalise_obs`` and for every
-dimension. ``amplitude`` is symmetric (0.2 and 0.4 are [0.8, 1.2] and [0.6, 1.4] of the paper).
-The next observation is not mixed up, since a transition does not hold the one after. There is one draw
-per observation and update; the paper also averages the critics' values over several. Two of its seven
-changes are left out: switching two dimensions, because the dimensions that may be switched depend on the
-environment, and the adversarial one, because it needs the critics' gradient.
+Differences: the paper changes raw states; here z is changed, so that a number has the same meaning with and
+without ``normalise_obs`` and for every dimension. ``amplitude`` is symmetric (0.2 and 0.4 are [0.8, 1.2] and
+[0.6, 1.4] of the paper). ``mixup`` does not change the next observation, since a transition does not hold the
+one after it. There is one draw per observation and update; the paper also averages the critics' values over
+several. Two of its seven changes are left out: switching two dimensions, because the dimensions that may be
+switched depend on the environment, and the adversarial one, because it needs the critics' gradient.
 """
 
 import torch
@@ -70,7 +69,7 @@ class Uniform(ObservationAugmentation):
 
 
 class Amplitude(ObservationAugmentation):
-    """A random factor."""
+    """Multiplication by a random factor."""
 
     number = Rule("largest distance of the factor from 1", least=0, most=1)
     default = 0.2
@@ -82,7 +81,7 @@ class Amplitude(ObservationAugmentation):
 
 
 class Dropout(ObservationAugmentation):
-    """A missing dimension."""
+    """Replacement of one dimension by its mean."""
 
     number = Rule("share of the observations with a replaced dimension", least=0, most=1)
     default = 0.5
@@ -90,23 +89,26 @@ class Dropout(ObservationAugmentation):
     def augment_obs(self, obs: Tensor, generator: torch.Generator) -> Tensor:
         """Replace one dimension by the data's mean."""
         count, width = obs.shape
-        lost = torch.randint(width, (count, 1), generator=generator, device=obs.device)
-        loses = torch.rand((count, 1), generator=generator, device=obs.device) < self.value
-        gone = loses & (lost == torch.arange(width, device=obs.device))
-        return torch.where(gone, self.context.obs_mean, obs)
+        dropped = torch.randint(width, (count, 1), generator=generator, device=obs.device)
+        is_changed = torch.rand((count, 1), generator=generator, device=obs.device) < self.value
+        mask = is_changed & (dropped == torch.arange(width, device=obs.device))
+        return torch.where(mask, self.context.obs_mean, obs)
 
 
 class Mixup(BatchAugmentation):
-    """Interpolation to the next observation."""
+    """Random interpolation between the observation and the next one."""
 
-    number = Rule("both parameters of the Beta distribution: near 0 keeps or replaces, 1 is uniform", above=0)
+    number = Rule(
+        "both parameters of the Beta distribution: near 0 takes one of the two observations, 1 is uniform",
+        above=0,
+    )
     default = 0.4
     columns = ("obs", "next_obs")
 
     def augment(self, batch: Batch, position: Tensor, generator: torch.Generator) -> Batch:
         """Return the batch with observations between its own and the next ones."""
         shape = torch.full((2, len(batch.obs), 1), self.value, device=batch.obs.device)
-        # The distributions of torch.distributions take no generator. A ratio of Gammas is Beta distributed.
+        # torch.distributions.Beta takes no generator; X / (X + Y) of two Gamma variables is Beta distributed.
         own, other = torch._standard_gamma(shape, generator=generator)
         batch.obs = torch.lerp(batch.next_obs, batch.obs, own / (own + other))
         return batch

@@ -1,11 +1,11 @@
-"""Filtering by return: training on the best episodes only.
+"""Filter by return: train on the best episodes only.
 
-Chen et al., "Decision Transformer", NeurIPS 2021, arXiv:2106.01345, section 5.1, where cloning
-the best tenth is the baseline "10% BC".
+Chen et al., "Decision Transformer", NeurIPS 2021, arXiv:2106.01345, section 5.1, where behaviour
+cloning on the best tenth is the baseline "10% BC".
 
     w(tau) = 1 if tau is among the floor(SHARE n), at least 1, of n episodes with the highest return, else 0
 
-Returns are undiscounted. Of equal returns the earlier episode counts as the better one. SHARE is a share
+Returns are undiscounted. Of episodes with equal returns the earlier ones are kept. SHARE is a share
 of episodes (as in Hong et al., arXiv:2306.13085), not of transitions.
 """
 

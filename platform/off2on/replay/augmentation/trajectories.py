@@ -1,4 +1,4 @@
-"""Trajectory weighting: rows of better episodes are drawn more often.
+"""Trajectory weighting: draw rows of better episodes more often.
 
 Hong, Agrawal, Tachet des Combes & Laroche, "Harnessing Mixed Offline Reinforcement Learning
 Datasets via Trajectory Weighting", ICLR 2023, arXiv:2306.13085.
@@ -7,11 +7,11 @@ Datasets via Trajectory Weighting", ICLR 2023, arXiv:2306.13085.
     advantages   w(tau) ∝ exp( Ã(tau) / ALPHA ),  Ã likewise of A(tau) = G(tau) - V(s_0)
                  V by least squares: linear in the initial observation, with a constant
 
-G is the undiscounted return. Each transition of an episode has its weight, so that longer episodes have a
+G is the undiscounted return. Each transition has the weight of its episode, so that longer episodes have a
 larger sum of weights. The authors' temperature is 0.1 (BC, TD3+BC, IQL) or 0.2 (CQL).
 
-Differences: none from the paper. Of the authors' code, one of several versions (for d3rlpy 2)
-computes G̃ but takes the softmax of G; the others, and this file, take that of G̃. Where all
+Differences: none from the paper. One version of the authors' code (for d3rlpy 2) computes G̃ but takes
+the softmax of G; the other versions, and this file, take the softmax of G̃. Where all
 returns are equal, 0 / 0 is taken as 0: all weights are equal.
 """
 
@@ -42,14 +42,14 @@ class Advantages(EpisodeWeighting):
     def weights(self, episodes: Episodes) -> Array:
         """Return the weights [episodes]; the best episode has weight 1."""
         returns, first = episodes.returns, episodes.first_obs()
-        first, left = first - first.mean(0), returns - returns.mean()
-        slope, *_ = np.linalg.lstsq(first, left, rcond=None)
-        return _softmax(left - first @ slope, self.value)
+        first, centred = first - first.mean(0), returns - returns.mean()
+        slope, *_ = np.linalg.lstsq(first, centred, rcond=None)
+        return _softmax(centred - first @ slope, self.value)
 
 
 def _softmax(values: Array, temperature: float) -> Array:
-    """Return exp(v / temperature) of values [n] scaled to v in [-1, 0]; the largest weight is 1."""
+    """Return exp(v / temperature), where v is the values [n] scaled to [-1, 0]; the largest weight is 1."""
     spread = np.ptp(values)
-    normal = (values - values.max()) / spread if spread > 0 else np.zeros_like(values)
-    weights: Array = np.exp(normal / temperature)
+    scaled = (values - values.max()) / spread if spread > 0 else np.zeros_like(values)
+    weights: Array = np.exp(scaled / temperature)
     return weights

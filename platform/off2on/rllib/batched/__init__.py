@@ -1,7 +1,7 @@
-"""Several seeds as one batched program.
+"""Train several seeds as one batched program.
 
 learners.py       the updates of all seeds
-stack.py          networks of equal shapes as one
+stack.py          networks of equal shapes with stacked parameters
 random_draws.py   random numbers and gradients of each network
 stackable.py      a check of a recipe's losses
 """

@@ -1,12 +1,12 @@
 """Update several learners that differ only in their seeds as one batched program.
 
 Their parameters are stacked, [S, …] each. One pass through the recipe's losses under `torch.func.vmap`, one
-step of the optimiser and one move of the target networks update all of them. Each learner draws its own rows,
-from one copy of the data, and the random numbers that it would draw alone. The results differ from those of
-single learners only by the order of summation in matrix products: the last digits of float32, a difference
-that grows with training.
+step of the optimiser and one update of the target networks serve all of them. Each learner draws its own
+rows, from one copy of the data, and the same random numbers as in a run of its own. The results differ from
+those of separate runs only by the order of summation in matrix products: first in the last digits of float32,
+a difference that grows with training.
 
-It is faster where small networks do not fill a device; where one network does, the gain is small.
+This is faster if the networks are too small to use the whole device; otherwise the gain is small.
 """
 
 import copy
@@ -35,8 +35,8 @@ class BatchedLearners:
     """Updates all learners when `advance` is called for the first of them, and keeps the others' results.
 
     Args:
-        learners: Learners of this process, before the handover. They share the first one's rows, unless the
-            recipe writes labels into them.
+        learners: Learners in this process, in the offline phase. They share the first one's rows, unless the
+            recipe writes labels into the rows.
     """
 
     def __init__(self, learners: Sequence[RecipeLearner]) -> None:
@@ -44,10 +44,10 @@ class BatchedLearners:
         self.recipe, self.hp = self.first.recipe, self.first.hp
         self.device = self.first.rows.data.device
         self.shares_rows = not self.recipe.relabelled_columns
-        """True if the learners share their rows; labels would differ."""
+        """True if the learners share one copy of the rows; False if each writes its own labels into them."""
         if self.shares_rows:
             for other in self.learners[1:]:
-                other.replay.share_rows(self.first.replay)
+                other.sampler.share_rows(self.first.sampler)
         self.stack: StackedNetworks | None = None
         """The stacked networks, once all learners are at the same update."""
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
@@ -61,7 +61,7 @@ class BatchedLearners:
         """Seconds of the updates whose results were returned, for each learner."""
 
     def advance(self, learner: RecipeLearner, updates: int) -> Metrics:
-        """Make updates as `RecipeLearner.advance` does, of this learner and at the same time of the others.
+        """Make updates like `RecipeLearner.advance`, of this learner and of the others at the same time.
 
         While the learners are at different updates, as after an interruption, each is updated alone.
         """
@@ -72,19 +72,19 @@ class BatchedLearners:
                 self.seconds[number] += time.perf_counter() - started
                 return metrics
             started, self.is_consistent = time.perf_counter(), False
-            found = self._advance(updates)
-            self.is_consistent, took = True, time.perf_counter() - started
-            for waiting, metrics in zip(self.pending, found, strict=True):
-                waiting.append((updates, metrics, took))
-        made, metrics, took = self.pending[number].popleft()
+            results = self._advance(updates)
+            self.is_consistent, duration = True, time.perf_counter() - started
+            for pending, metrics in zip(self.pending, results, strict=True):
+                pending.append((updates, metrics, duration))
+        made, metrics, duration = self.pending[number].popleft()
         assert made == updates, "batched learners make the same numbers of updates"
         learner.updates += made
-        self.seconds[number] += took
+        self.seconds[number] += duration
         if not self.pending[number]:
             self._write_back(number)
         return metrics
 
-    # All of them at once.
+    # Updates of all learners at once.
 
     def _advance(self, updates: int) -> list[Metrics]:
         stack = self.stack = self.stack or self._build_stack()
@@ -96,7 +96,7 @@ class BatchedLearners:
         last = self.updates + updates
         while self.updates < last:
             self._refresh(noise, positions)
-            count = self.first.replay.block_size(self.updates + 1, last - self.updates)
+            count = self.first.sampler.block_size(self.updates + 1, last - self.updates)
             columns, real = self._draw_columns(count, positions)
 
             def program(
@@ -119,7 +119,7 @@ class BatchedLearners:
         columns: dict[str, Tensor],
         real: int,
     ) -> dict[str, Tensor]:
-        """Make some updates as of one learner; return its losses and metrics [n], by name."""
+        """Make n updates, written for one learner under vmap; return its losses and metrics [n], by name."""
         logged: dict[str, list[Tensor]] = defaultdict(list)
         for index in range(len(columns["obs"])):
             update = self.updates + 1 + index
@@ -140,7 +140,7 @@ class BatchedLearners:
             target.move_towards(network, self.hp.polyak)
 
     def _step(self, stack: StackedNetworks, name: str, losses: Tensor, progress: float) -> None:
-        """Make a step of an objective's optimiser, with the gradient of each network's own loss of [S]."""
+        """Make one optimiser step of an objective, with the gradient of each network's loss of losses [S]."""
         flat, optimizer = stack.flat[name], self.optimizers[name]
         flat.set_gradient(torch.autograd.grad(losses.sum(), flat.parameters))
         optimizer.param_groups[0]["lr"] = self.recipe.lr(name, self.hp, progress)
@@ -148,30 +148,30 @@ class BatchedLearners:
         flat.mark_changed()
 
     def _draw_columns(self, count: int, positions: Generators) -> tuple[dict[str, Tensor], int]:
-        """Draw every learner's batches [S, count, B, …], and count the rows that are no model rollouts."""
+        """Draw every learner's batches; return them [S, count, B, …] and the number of real rows of each."""
         drawn, blocks = self._draw_rows(count, positions)
         real = drawn.shape[-1]
-        if not self.first.replay.augmentations:
+        if not self.first.sampler.augmentations:
             return vars(self.first.rows.layout.split(blocks)), real
-        changed = []
+        augmented = []
         for one, position, block, generator in zip(self.learners, drawn, blocks, positions, strict=True):
             updates = range(self.updates + 1, self.updates + 1 + count)
             batches = [
-                one.replay.batch(block[index], position[index], one.progress_at(update), generator)
+                one.sampler.batch(block[index], position[index], one.progress_at(update), generator)
                 for index, update in enumerate(updates)
             ]
-            changed.append([vars(batch) for batch in batches])
-        names = [name for name, value in changed[0][0].items() if isinstance(value, Tensor)]
+            augmented.append([vars(batch) for batch in batches])
+        names = [name for name, value in augmented[0][0].items() if isinstance(value, Tensor)]
         stacked = {
-            name: torch.stack([torch.stack([batch[name] for batch in batches]) for batches in changed])
+            name: torch.stack([torch.stack([batch[name] for batch in batches]) for batches in augmented])
             for name in names
         }
         return stacked, real
 
     def _draw_rows(self, count: int, positions: Generators) -> tuple[Tensor, Tensor]:
-        """Draw positions [S, count, real] of rows, and batches [S, count, B, W] that start with them."""
-        pairs = list(zip([one.replay for one in self.learners], positions, strict=True))
-        if self.shares_rows and self.first.replay.model_buffer is None:
+        """Draw batches; return the positions [S, count, real] of real rows, and all rows [S, count, B, W]."""
+        pairs = list(zip([one.sampler for one in self.learners], positions, strict=True))
+        if self.shares_rows and self.first.sampler.model_buffer is None:
             drawn = torch.stack([one.strategy.draw(count, one.size, random) for one, random in pairs])
             return drawn, self.first.rows.rows_at(drawn.flatten(0, 1)).view(*drawn.shape, -1)
         found, blocks = zip(*(one.draw(count, random) for one, random in pairs), strict=True)
@@ -180,7 +180,7 @@ class BatchedLearners:
     def _refresh(self, noise: Generators, positions: Generators) -> None:
         """Generate model rollouts and labels of each learner, if they are due."""
         update = self.updates + 1
-        if not self.first.replay.is_refresh_due(update):
+        if not self.first.sampler.is_refresh_due(update):
             return
         cuda = self.device.type == "cuda"
         state: Any = torch.cuda if cuda else torch
@@ -188,11 +188,11 @@ class BatchedLearners:
             self._write_back(number)
             with torch.random.fork_rng(devices=[self.device] if cuda else []):
                 state.set_rng_state(noise[number].get_state())
-                one.replay.refresh(one.nets, update, positions[number])
+                one.sampler.refresh(one.nets, update, positions[number])
                 noise[number].set_state(state.get_rng_state())
 
     def _generators(self, use: int) -> list[torch.Generator]:
-        """Return the generators for the next updates, as each learner alone would have them."""
+        """Return the generators for the next updates, seeded as in separate runs."""
         seeds = [seed_of(use, one.config.seed, one.rank, self.updates) for one in self.learners]
         return [torch.Generator(self.device).manual_seed(seed) for seed in seeds]
 
@@ -203,7 +203,7 @@ class BatchedLearners:
         columns, real = self._draw_columns(1, self._generators(POSITIONS))
         one = {name: column[:, 0] for name, column in columns.items()}
         noise, progress = self._generators(UPDATES), self.first.progress_at(self.updates)
-        return fastest_threads(lambda: gradients(stack, self.recipe, self.hp, one, noise, (progress, real)))
+        return fastest_threads(lambda: gradients(stack, self.recipe, self.hp, one, noise, progress, real))
 
     # Copies between the learners' own networks and the stacked ones.
 
@@ -230,10 +230,11 @@ class BatchedLearners:
         assert stack is not None
         pairs = [(flat, stack.flat[name]) for name, flat in learner.flat.items()]
         pairs += [
-            (own, ours) for (own, _), (ours, _) in zip(learner.target_pairs, stack.target_pairs, strict=True)
+            (own, stacked)
+            for (own, _), (stacked, _) in zip(learner.target_pairs, stack.target_pairs, strict=True)
         ]
-        for own, ours in pairs:
-            own.vector.copy_(stack.unstack(ours, ours.vector, number))
+        for own, stacked in pairs:
+            own.vector.copy_(stack.unstack(stacked, stacked.vector, number))
             own.mark_changed()
         for name, optimizer in self.optimizers.items():
             flat, state = stack.flat[name], learner.optimizer_state(name)
@@ -243,5 +244,5 @@ class BatchedLearners:
 
 
 def is_vector(value: Any) -> bool:
-    """Return True if a value of an optimiser's state is per parameter, not one for all."""
+    """Return True if a value of an optimiser's state has an element per parameter, as Adam's moments."""
     return isinstance(value, Tensor) and value.dim() > 0

@@ -1,12 +1,13 @@
-"""Random numbers and gradients inside the losses of S networks under `torch.func.vmap`.
+"""Draw random numbers and compute gradients inside the losses of S networks under `torch.func.vmap`.
 
-Inside vmap a loss sees one network's tensors, and runs once for all. Two things would then differ from S
-separate runs, and are replaced here: random numbers, which each network must get from its own generator in
-the order of its own run; and gradients computed inside a loss. Whatever else vmap does not support raises its
-error.
+Under vmap a loss is written for one network's tensors and runs once for all networks. Two things would then
+differ from S separate runs, and are replaced here: random numbers, which each network must get from its own
+generator in the order of its own run; and gradients computed inside a loss. Other operations that vmap does
+not support raise vmap's error.
 
-The batching level is left and entered again as in vmap itself. Torch's documented way, a vmap rule of an
-`autograd.Function`, takes half a millisecond per call, as long as an update of small networks.
+The replacements leave vmap's batching level and enter it again with torch's internal functions. The
+documented alternative, a vmap rule of an `autograd.Function`, takes half a millisecond per call, as long as
+an update of small networks.
 """
 
 from collections.abc import Callable, Sequence
@@ -46,45 +47,45 @@ class PerNetworkRandom(TorchFunctionMode):
         """Draw for every network with its own generator and its own part of the tensors."""
         indices = [index for index, arg in enumerate(args) if isinstance(arg, Tensor)]
 
-        def drawn(*whole: Tensor) -> Tensor:
+        def draw_all(*stacked: Tensor) -> Tensor:
             parts = []
             for number, generator in enumerate(self.generators):
-                own = dict(zip(indices, (tensor[number] for tensor in whole), strict=True))
-                given = [own.get(index, arg) for index, arg in enumerate(args)]
-                parts.append(draw(*given, generator=generator, **kwargs))
+                own = dict(zip(indices, (tensor[number] for tensor in stacked), strict=True))
+                own_args = [own.get(index, arg) for index, arg in enumerate(args)]
+                parts.append(draw(*own_args, generator=generator, **kwargs))
             return torch.stack(parts)
 
-        return self.run_unbatched(drawn, *(args[index] for index in indices))  # type: ignore[no-any-return]
+        return self.run_unbatched(draw_all, *(args[index] for index in indices))  # type: ignore[no-any-return]
 
     def run_unbatched(self, function: Callable[..., Any], *tensors: Tensor) -> Any:
-        """Call a function with the tensors of all networks, [S, …] each, which it also returns, or None."""
+        """Call a function outside vmap: tensors of all networks, [S, …] each, go in and come out, or None."""
         vmap = retrieve_current_functorch_interpreter()
         if vmap.level() != self.level:
-            raise RuntimeError("a loss draws random numbers or takes gradients inside a transform of its own")
-        inside = [self._of_all(tensor) for tensor in tensors]
+            raise RuntimeError("a loss draws random numbers or takes gradients in a transform of its own")
+        stacked = [self._unwrap(tensor) for tensor in tensors]
         with torch._C.DisableTorchFunction(), vmap.lower():
-            result = function(*inside)
+            result = function(*stacked)
         if isinstance(result, tuple):
-            return tuple(self._of_one(one) for one in result)
-        return None if result is None else self._of_one(result)
+            return tuple(self._wrap(one) for one in result)
+        return None if result is None else self._wrap(result)
 
-    def _of_all(self, tensor: Tensor) -> Tensor:
+    def _unwrap(self, tensor: Tensor) -> Tensor:
         whole, at = _functorch._unwrap_batched(tensor, self.level)
         if at is None:
             return whole.expand(len(self.generators), *whole.shape)
-        # Without a move the tensor itself, not a view: gradients are with respect to it.
+        # movedim would return a view, and gradients are with respect to the tensor itself.
         return whole.movedim(at, 0) if at else whole
 
-    def _of_one(self, whole: Tensor) -> Any:
+    def _wrap(self, whole: Tensor) -> Any:
         return _functorch._add_batch_dim(whole, 0, self.level)
 
 
-def _drawn(draw: Draw) -> Callable[..., Tensor]:
+def _replace_draw(draw: Draw) -> Callable[..., Tensor]:
     return lambda draws, *args, **kwargs: draws.draw_each(draw, *args, **kwargs)
 
 
-def _filled(fill: Draw) -> Callable[..., Tensor]:
-    """Draw into other memory and copy; vmap refuses a tensor that all networks share."""
+def _replace_fill(fill: Draw) -> Callable[..., Tensor]:
+    """Draw into new memory and copy: vmap does not support an in-place draw into a shared tensor."""
 
     def draw(into: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         return fill(torch.empty_like(into), *args, **kwargs)
@@ -92,11 +93,11 @@ def _filled(fill: Draw) -> Callable[..., Tensor]:
     return lambda draws, into, *args, **kwargs: into.copy_(draws.draw_each(draw, into, *args, **kwargs))
 
 
-def _like(fill: Draw) -> Callable[..., Tensor]:
+def _replace_like(fill: Draw) -> Callable[..., Tensor]:
     def draw(like: Tensor, *, generator: torch.Generator, **kwargs: Any) -> Tensor:
         return fill(torch.empty_like(like, **kwargs), generator=generator)
 
-    return _drawn(draw)
+    return _replace_draw(draw)
 
 
 def _dropout(
@@ -123,7 +124,7 @@ def _leaf(draws: PerNetworkRandom, x: Tensor, requires_grad: bool = True) -> Ten
 
 
 def _grad(draws: PerNetworkRandom, outputs: Any, inputs: Any, **kwargs: Any) -> Any:
-    """Compute gradients of scalars, as those of their sum: no network's scalar depends on another's."""
+    """Compute gradients of one scalar per network, as the gradient of their sum: they are independent."""
     outputs, inputs = ([x] if isinstance(x, Tensor) else list(x) for x in (outputs, inputs))
 
     def gradients(*whole: Tensor) -> tuple[Tensor, ...]:
@@ -136,10 +137,10 @@ def _grad(draws: PerNetworkRandom, outputs: Any, inputs: Any, **kwargs: Any) -> 
 
 
 REPLACEMENTS: dict[Any, Callable[..., Any]] = {
-    **{draw: _drawn(draw) for draw in (torch.rand, torch.randn, torch.randint, torch.randperm)},
-    **{draw: _drawn(draw) for draw in (torch.normal, torch.bernoulli, torch.multinomial)},
+    **{draw: _replace_draw(draw) for draw in (torch.rand, torch.randn, torch.randint, torch.randperm)},
+    **{draw: _replace_draw(draw) for draw in (torch.normal, torch.bernoulli, torch.multinomial)},
     **{
-        fill: _filled(fill)
+        fill: _replace_fill(fill)
         for fill in (
             torch.Tensor.uniform_,
             torch.Tensor.normal_,
@@ -147,8 +148,8 @@ REPLACEMENTS: dict[Any, Callable[..., Any]] = {
             torch.Tensor.bernoulli_,
         )
     },
-    torch.rand_like: _like(torch.Tensor.uniform_),
-    torch.randn_like: _like(torch.Tensor.normal_),
+    torch.rand_like: _replace_like(torch.Tensor.uniform_),
+    torch.randn_like: _replace_like(torch.Tensor.normal_),
     F.dropout: _dropout,
     torch.Tensor.requires_grad_: _leaf,
     torch.autograd.grad: _grad,

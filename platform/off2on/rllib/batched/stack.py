@@ -1,4 +1,4 @@
-"""S networks of equal shapes as one, with parameters [S, …]; and their optimisers' states likewise."""
+"""Stack the parameters of S networks of equal shapes, [S, …] each, and the states of their optimisers."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from off2on.rllib.flat_parameters import FlatParameters
 
 
 class StackedNetworks:
-    """Copies of the networks of S learners.
+    """Stacked copies of the networks of S learners.
 
     Args:
         nets: Networks of each learner.
@@ -23,30 +23,31 @@ class StackedNetworks:
     def __init__(self, nets: Sequence[Nets]) -> None:
         self.size = len(nets)
         self.nets = copy.deepcopy(nets[0])
-        for ours, theirs in (
+        for stacked, separate in (
             (self.nets.parameters(), [one.parameters() for one in nets]),
             (self.nets.buffers(), [one.buffers() for one in nets]),
         ):
-            for own, *parts in zip(ours, *theirs, strict=True):
-                own.data = torch.stack([part.detach() for part in parts])
+            for whole, *parts in zip(stacked, *separate, strict=True):
+                whole.data = torch.stack([part.detach() for part in parts])
         self.flat = {name: FlatParameters(getattr(self.nets, name)) for name in self.nets.names()}
         self.target_pairs = [
             (FlatParameters(getattr(self.nets.target, name)), self.flat[name]) for name in self.nets.targets
         ]
-        self.holder = _Holder(self.nets)
+        self.wrapper = _Wrapper(self.nets)
 
     def run(
-        self, program: Callable[..., Any], draws: Sequence[torch.Generator], columns: dict[str, Tensor]
+        self, program: Callable[..., Any], generators: Sequence[torch.Generator], columns: dict[str, Tensor]
     ) -> dict[str, Tensor]:
-        """Run a program for one network on all of them at once.
+        """Run a function written for one network on all networks at once.
 
         Args:
-            program: Function of the networks, the random numbers, and one network's part of every column.
-            draws: Generator of each network.
+            program: Function of the networks of one learner, the source of random numbers, and the learner's
+                columns.
+            generators: One generator for each learner.
             columns: [S, …] each, by name.
 
         Returns:
-            The program's results of all networks: [S, …] each, by name.
+            Results of all learners: [S, …] each, by name.
         """
         state = {
             f"nets.{name}": value
@@ -54,25 +55,25 @@ class StackedNetworks:
         }
 
         def one(state: dict[str, Tensor], columns: dict[str, Tensor]) -> Any:
-            with PerNetworkRandom(draws) as mode:
-                return functional_call(self.holder, state, (program, mode, columns))
+            with PerNetworkRandom(generators) as mode:
+                return functional_call(self.wrapper, state, (program, mode, columns))
 
         return vmap(one)(state, columns)  # type: ignore[no-any-return]
 
     def unstack(self, flat: FlatParameters, vector: Tensor, number: int) -> Tensor:
-        """Return one network's part [P] of a vector with the order of a flat vector."""
+        """Return one network's part [P] of a vector [S P] in the order of the flat parameters."""
         blocks = vector.split([parameter.numel() for parameter in flat.parameters])  # type: ignore[no-untyped-call]
         return torch.cat([block.view(self.size, -1)[number] for block in blocks])
 
     def concatenate(self, flat: FlatParameters, vectors: Sequence[Tensor]) -> Tensor:
-        """Return the vector with the order of a flat vector, of all networks' parts [P]."""
+        """Return the vector [S P] in the order of the flat parameters, from the networks' parts [P]."""
         whole = torch.stack(list(vectors))
         sizes = [parameter.numel() // self.size for parameter in flat.parameters]
         return torch.cat([block.flatten() for block in whole.split(sizes, 1)])  # type: ignore[no-untyped-call]
 
 
-class _Holder(nn.Module):
-    """Lets `functional_call` replace the parameters of networks whose methods a program calls."""
+class _Wrapper(nn.Module):
+    """Calls a function with the networks, so that `functional_call` can replace their parameters."""
 
     def __init__(self, nets: Nets) -> None:
         super().__init__()

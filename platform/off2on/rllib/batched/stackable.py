@@ -1,4 +1,4 @@
-"""Check that a recipe's losses can be computed for several networks at once."""
+"""Check that a recipe's losses can be computed for several learners at once."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,12 +14,12 @@ from off2on.rllib.batched.random_draws import PerNetworkRandom
 from off2on.rllib.batched.stack import StackedNetworks
 
 ELEMENTWISE = (torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop, torch.optim.SGD)
-"""Elementwise optimisers, for which the parameters of several networks may be in one vector."""
+"""Optimisers that update each parameter independently, so that several networks can share one vector."""
 
 ROWS = 16
-"""Number of rows of the batch for the check."""
+"""Batch size of the check."""
 
-ALONE = "leave out --together: the seeds are then trained one after another"
+TRY_SEPARATELY = "leave out --together: the seeds are then trained one after another"
 
 
 def gradients(
@@ -27,8 +27,9 @@ def gradients(
     recipe: Any,
     hp: Any,
     columns: dict[str, Tensor],
-    noise: Sequence[torch.Generator],
-    facts: tuple[float, int],
+    generators: Sequence[torch.Generator],
+    progress: float,
+    real: int,
 ) -> None:
     """Compute the gradients of all objectives on columns [S, B, …], without a step.
 
@@ -37,13 +38,14 @@ def gradients(
         recipe: The algorithm.
         hp: The hyperparameters.
         columns: Columns of one batch for each network.
-        noise: Generator of each network.
-        facts: The batch's progress, and the number of its rows that are not a model's.
+        generators: One generator for each network.
+        progress: Progress of the batch; see `Batch`.
+        real: Number of rows of the batch that are not model rollouts.
     """
 
     def program(nets: Any, draws: PerNetworkRandom, parts: dict[str, Tensor]) -> dict[str, Tensor]:
         batch = Batch(**parts)
-        batch.progress, batch.real = facts
+        batch.progress, batch.real = progress, real
         batch = recipe.prepare(nets, batch, hp)
         for objective in recipe.objectives_in_order():
             parameters = stack.flat[objective.name].parameters
@@ -51,7 +53,7 @@ def gradients(
             draws.run_unbatched(lambda losses: torch.autograd.grad(losses.sum(), parameters)[0], loss)  # noqa: B023
         return {}
 
-    stack.run(program, noise, columns)
+    stack.run(program, generators, columns)
 
 
 def check_batchable(recipe: Any, hp: Any, shards: Shards) -> None:
@@ -66,8 +68,8 @@ def check_batchable(recipe: Any, hp: Any, shards: Shards) -> None:
         nets = [recipe.build_nets(shards.observation_space, shards.action_space, hp) for _ in range(2)]
         columns = vars(layout.split(2 * torch.rand(len(nets), ROWS, layout.width) - 1))
     columns |= {name: torch.zeros(len(nets), ROWS) for name in ("mask", "last") if name in columns}
-    if layout.choices:
-        columns["action"] = torch.arange(ROWS).remainder(layout.choices).float().expand(len(nets), ROWS)
+    if layout.num_actions:
+        columns["action"] = torch.arange(ROWS).remainder(layout.num_actions).float().expand(len(nets), ROWS)
     stack = StackedNetworks(nets)
     for objective in recipe.objectives_in_order():
         name = objective.name
@@ -77,15 +79,15 @@ def check_batchable(recipe: Any, hp: Any, shards: Shards) -> None:
                 f"the seeds of {recipe.__name__} cannot be trained together: the "
                 f"optimiser of {name} is {type(optimizer).__name__}.",
                 f"Expected an elementwise optimiser: {', '.join(kind.__name__ for kind in ELEMENTWISE)}.",
-                ALONE,
+                TRY_SEPARATELY,
             )
     try:
         for progress in (0.0, 1 - 1e-6):
-            gradients(stack, recipe, hp, columns, [torch.Generator() for _ in nets], (progress, ROWS))
+            gradients(stack, recipe, hp, columns, [torch.Generator() for _ in nets], progress, ROWS)
     except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
         raise RecipeError(
             f"the seeds of {recipe.__name__} cannot be trained together: its losses cannot be computed for "
             "several networks at once.",
             f"torch.func.vmap: {str(error).strip().splitlines()[0]}",
-            ALONE,
+            TRY_SEPARATELY,
         ) from error

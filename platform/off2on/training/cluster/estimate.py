@@ -27,8 +27,8 @@ MEASURED_S = 1.0
 """Duration of each measurement in seconds."""
 
 
-class Figure(NamedTuple):
-    """A number of the estimate, in bytes or seconds; None if it is unknown."""
+class EstimatedQuantity(NamedTuple):
+    """A quantity of the estimate, in bytes or seconds; None if unknown."""
 
     group: str
     name: str
@@ -52,7 +52,7 @@ class SyntheticLearner:
         self.updates, self._bytes = 0, 0
 
     def update(self, rows: int) -> None:
-        """Make one update on a random batch of so many rows."""
+        """Make one update on a random batch [rows, …]."""
         self.updates += 1
         batch = self.layout.split(0.1 * torch.rand(rows, self.layout.width, device=self.device))
         batch.real, batch.progress = rows, 0.5
@@ -90,8 +90,8 @@ class SyntheticLearner:
         return sum(self.flat[name].vector.nbytes for name in self.recipe.acting_networks if name in self.flat)
 
 
-def estimate(plan: Plan, resolved: ResolvedPlan) -> list[Figure]:
-    """Measure updates and environment steps for a few seconds, and return the figures of the run."""
+def estimate(plan: Plan, resolved: ResolvedPlan) -> list[EstimatedQuantity]:
+    """Measure updates and environment steps for a few seconds, and return the estimated quantities of the run."""
     settings, online, learners = resolved.settings, resolved.settings.online, max(1, plan.learners)
     layout = layout_of(resolved.shards, settings.recipe.columns, settings.recipe.relabelled_columns)
     spaces = resolved.shards.observation_space, resolved.shards.action_space
@@ -115,20 +115,28 @@ def estimate(plan: Plan, resolved: ResolvedPlan) -> list[Figure]:
     evaluations = sum(map(len, plan.evaluations())) * plan.eval_episodes
     evaluating = evaluations * float(np.mean(resolved.shards.manifest.lengths)) * (step_s or 0.0)
     return [
-        Figure("memory", "offline_rows", offline_rows, "the data, or a window on them"),
-        Figure("memory", "online_rows", online_rows, "replay buffer of the online phase"),
-        Figure("memory", "networks", networks, "with target networks, gradients and optimiser states"),
-        Figure("memory", "learner", offline_rows + online_rows + networks, "sum, for each learner"),
-        Figure("transfer", "gradients", gradients, "sent by each learner per update (ring all-reduce)"),
-        Figure("transfer", "policy", policy, "sent to all workers per rollout"),
-        Figure("transfer", "rollout", rollout, "to the object store and all learners per rollout"),
-        Figure("measured", "update", update_s, f"an update of one learner on {learner.device}"),
-        Figure("measured", "step", step_s, "an environment step of one process, policy included"),
-        Figure("time", "offline", plan.updates * update_s, "updates of the offline phase"),
-        Figure("time", "collecting", collecting, "environment steps of the online phase"),
-        Figure("time", "updating", updating, "updates of the online phase"),
-        Figure("time", "online", together, "at once" if online.asynchronous else "one after the other"),
-        Figure("time", "evaluation", evaluating, "episodes of all evaluations, one by one"),
+        EstimatedQuantity("memory", "offline_rows", offline_rows, "the data, or a window on them"),
+        EstimatedQuantity("memory", "online_rows", online_rows, "replay buffer of the online phase"),
+        EstimatedQuantity(
+            "memory", "networks", networks, "with target networks, gradients and optimiser states"
+        ),
+        EstimatedQuantity(
+            "memory", "learner", offline_rows + online_rows + networks, "sum, for each learner"
+        ),
+        EstimatedQuantity(
+            "transfer", "gradients", gradients, "sent by each learner per update (ring all-reduce)"
+        ),
+        EstimatedQuantity("transfer", "policy", policy, "sent to all workers per rollout"),
+        EstimatedQuantity("transfer", "rollout", rollout, "to the object store and all learners per rollout"),
+        EstimatedQuantity("measured", "update", update_s, f"an update of one learner on {learner.device}"),
+        EstimatedQuantity("measured", "step", step_s, "an environment step of one process, policy included"),
+        EstimatedQuantity("time", "offline", plan.updates * update_s, "updates of the offline phase"),
+        EstimatedQuantity("time", "collecting", collecting, "environment steps of the online phase"),
+        EstimatedQuantity("time", "updating", updating, "updates of the online phase"),
+        EstimatedQuantity(
+            "time", "online", together, "at once" if online.asynchronous else "one after the other"
+        ),
+        EstimatedQuantity("time", "evaluation", evaluating, "episodes of all evaluations, one by one"),
     ]
 
 
@@ -155,11 +163,11 @@ def _measure_steps(config: Any) -> tuple[float, float]:
     return seconds / steps, sum(column.nbytes for column in columns.values()) / steps
 
 
-def mean_seconds(work: Callable[[], object], fewest: int = 4) -> float:
-    """Return the mean duration in seconds of a call, over `MEASURED_S` and at least `fewest` calls."""
+def mean_seconds(work: Callable[[], object], min_calls: int = 4) -> float:
+    """Return the mean duration in seconds of a call, over `MEASURED_S` and at least `min_calls` calls."""
     work()  # the first call allocates
     started, calls, taken = time.perf_counter(), 0, 0.0
-    while calls < fewest or taken < MEASURED_S:
+    while calls < min_calls or taken < MEASURED_S:
         work()
         calls, taken = calls + 1, time.perf_counter() - started
     return taken / calls

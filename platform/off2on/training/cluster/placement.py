@@ -1,4 +1,4 @@
-"""Placement of a plan's processes on the nodes of a cluster."""
+"""Place the processes of a plan on the nodes of a cluster."""
 
 import os
 from collections import Counter
@@ -55,7 +55,7 @@ class Role:
 
 
 def cluster_nodes() -> list[Node]:
-    """Return the living nodes of the joined cluster, sorted by name."""
+    """Return the live nodes of the joined cluster, sorted by name."""
     import ray
 
     free = free_resources()
@@ -87,11 +87,11 @@ def this_machine() -> Node:
     return Node("", "this machine", cores, gpus, float(total_memory()), float(LOCAL_STORE_BYTES), cores, gpus)
 
 
-Layout = dict[str, list[str]]
+Placement = dict[str, list[str]]
 """Role to the names of the nodes of its processes."""
 
 
-def lay_out(roles: Sequence[Role], nodes: Sequence[Node], free: bool = False) -> Layout | None:
+def place_processes(roles: Sequence[Role], nodes: Sequence[Node], free: bool = False) -> Placement | None:
     """Return a node for every process, or None if the nodes have too few resources.
 
     Args:
@@ -100,7 +100,7 @@ def lay_out(roles: Sequence[Role], nodes: Sequence[Node], free: bool = False) ->
         free: Use only resources that are not in use.
     """
     left = [[node.free_cpus, node.free_gpus] if free else [node.cpus, node.gpus] for node in nodes]
-    layout: Layout = {}
+    layout: Placement = {}
     for role in roles:
         found = layout.setdefault(role.name, [])
         for node, has in sorted(zip(nodes, left, strict=True), key=lambda pair: (-pair[1][1], -pair[1][0])):
@@ -127,12 +127,14 @@ def machines_needed(roles: Sequence[Role], node: Node, learners_by_memory: int) 
     if learners_by_memory == 0:
         return None
     learners = max([role.count for role in roles if role.name == "learner"], default=1)
-    fewest = -(-learners // learners_by_memory)
-    most = max(fewest, sum(role.count for role in roles))
-    return next((n for n in range(fewest, most + 1) if lay_out(roles, [node] * n) is not None), None)
+    smallest = -(-learners // learners_by_memory)
+    largest = max(smallest, sum(role.count for role in roles))
+    return next(
+        (n for n in range(smallest, largest + 1) if place_processes(roles, [node] * n) is not None), None
+    )
 
 
-def format_layout(layout: Layout) -> str:
+def format_placement(layout: Placement) -> str:
     """Format a layout: ``learners on a (3); runners on a (2)``."""
     return "; ".join(
         f"{role}s on {', '.join(f'{name} ({count})' for name, count in Counter(names).items())}"

@@ -16,19 +16,19 @@ from off2on.errors import UserError
 from off2on.replay.offline_rows import layout_of
 from off2on.replay.stream import READ_AHEAD
 from off2on.training.cluster.placement import (
-    Layout,
     Node,
+    Placement,
     Role,
     cluster_nodes,
-    format_layout,
+    format_placement,
     format_roles,
-    lay_out,
+    place_processes,
     plural,
 )
-from off2on.training.plan import Plan, ResolvedPlan, everywhere
+from off2on.training.plan import Plan, ResolvedPlan, portable_name
 
 CHECK_TIMEOUT_S = 60
-"""Seconds for the check of a node; the first process on a node takes some to start."""
+"""Longest duration of the check of a node; the first process on a node takes some seconds to start."""
 
 GPU_BUNDLE = {"GPU": 1.0}
 """Ray's resources of a learner with a GPU, in a trial of a search."""
@@ -36,7 +36,7 @@ GPU_BUNDLE = {"GPU": 1.0}
 WAIT_OPTION = "--wait MINUTES for nodes that start later"
 
 RECOVERY_S = 600
-"""Seconds to wait for a replacement of a lost node: machines start in minutes."""
+"""Seconds to wait for a replacement of a lost node, because a machine takes minutes to start."""
 
 
 def required_roles(plan: Plan, nodes: Sequence[Node]) -> list[Role]:
@@ -142,9 +142,9 @@ def wait_for_nodes(
         while True:
             nodes = cluster_nodes()
             roles = needed(nodes)
-            if lay_out(roles, nodes, free=True) is not None:
+            if place_processes(roles, nodes, free=True) is not None:
                 return nodes
-            fits = lay_out(roles, nodes) is not None
+            fits = place_processes(roles, nodes) is not None
             if time.monotonic() - begun >= (max(patience, RECOVERY_S) if fits else patience):
                 has = "; ".join(f"{it.name} {it.cpus:g} CPUs, {it.gpus:g} GPUs" for it in nodes) or "no node"
                 what, available = format_roles(roles), f"Available: {has}."
@@ -188,15 +188,15 @@ def describe_capacity(plan: Plan, resolved: ResolvedPlan, nodes: Sequence[Node])
     lines += [
         f"needs      {', '.join([*map(str, roles), _describe_data(plan, resolved)])}; in this process {own}"
     ]
-    layout = lay_out(roles, nodes)
+    layout = place_processes(roles, nodes)
     if roles and layout is not None:
-        lines += [f"fits       for example {format_layout(layout)}"]
+        lines += [f"fits       for example {format_placement(layout)}"]
     return lines
 
 
-def placement_of(algo: Any) -> Layout:
+def placement_of(algo: Any) -> Placement:
     """Return the nodes of the learners and runners of a running algorithm that are not in this process."""
-    layout: Layout = {}
+    layout: Placement = {}
     if algo.learner_group.is_remote:
         layout["learner"] = algo.call_learners(_node)
     if algo.runners is not None and algo.config.num_env_runners:
@@ -207,8 +207,8 @@ def placement_of(algo: Any) -> Layout:
 def _node(_: Any) -> str:
     import ray
 
-    here = ray.get_runtime_context().get_node_id()
-    return next(f"{node['NodeName']}/{here[:6]}" for node in ray.nodes() if node["NodeID"] == here)
+    node_id = ray.get_runtime_context().get_node_id()
+    return next(f"{node['NodeName']}/{node_id[:6]}" for node in ray.nodes() if node["NodeID"] == node_id)
 
 
 def _fewer(plan: Plan, nodes: Sequence[Node]) -> str:
@@ -217,7 +217,7 @@ def _fewer(plan: Plan, nodes: Sequence[Node]) -> str:
         f"--learners {learners} --workers {workers}"
         for learners in range(plan.learners, -1, -1)
         for workers in range(plan.workers, -1, -1)
-        if lay_out(required_roles(replace(plan, learners=learners, workers=workers), nodes), nodes)
+        if place_processes(required_roles(replace(plan, learners=learners, workers=workers), nodes), nodes)
         is not None
     )
     return f"{fewer}, or {WAIT_OPTION}"
@@ -249,7 +249,7 @@ def _are_nodes_ready(nodes: Sequence[Node], plan: Plan, resolved: ResolvedPlan) 
 
     env = resolved.env if plan.online and plan.new_data is None and plan.workers else None
     check = ray.remote(num_cpus=0, max_retries=0)(_missing_on_node)
-    data = [everywhere(shards) for shards in (resolved.shards, resolved.new) if shards is not None]
+    data = [portable_name(shards) for shards in (resolved.shards, resolved.new) if shards is not None]
 
     def start_check(node: Node) -> Any:
         strategy = NodeAffinitySchedulingStrategy(node.id, soft=False)
@@ -274,7 +274,7 @@ def _are_nodes_ready(nodes: Sequence[Node], plan: Plan, resolved: ResolvedPlan) 
 
 
 def _missing_on_node(data: Sequence[str], env: str | None, options: dict[str, Any]) -> str:
-    """Return why this node cannot open the data or the simulator; an empty text if it can."""
+    """Return the reason why this node cannot open the data or the simulator; an empty text if it can."""
     from datasets_io import environments
 
     try:

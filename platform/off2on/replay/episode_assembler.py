@@ -1,4 +1,4 @@
-"""Assemble online transitions to whole episodes, which a return to go needs."""
+"""Assemble online transitions into whole episodes, which the return to go needs."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -20,8 +20,8 @@ class EpisodeAssembler:
     def add(self, columns: Mapping[str, Array]) -> Iterator[Columns]:
         """Add a rollout, and yield the episodes that are now complete, in order.
 
-        If the observation of an environment does not continue its episode (its process died, or the run was
-        resumed), the episode is complete, as if truncated by a time limit.
+        If the next observation of an environment does not continue its episode (its process died, or the run
+        was resumed), the episode counts as truncated and is complete.
 
         Args:
             columns: The columns of a `Rollout`.
@@ -42,7 +42,7 @@ class EpisodeAssembler:
                         yield self._whole(self.held.pop(env))
 
     def _whole(self, pieces: list[Columns]) -> Columns:
-        """Concatenate the pieces of an episode, and add the columns that shards derive from a whole one."""
+        """Concatenate the pieces of an episode; add the columns that shards compute from whole episodes."""
         whole = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
         actions = whole["actions"]
         whole["new_actions"] = np.concatenate([actions[1:], np.zeros_like(actions[:1])])
@@ -60,7 +60,7 @@ class EpisodeAssembler:
         }
 
     def load(self, state: Mapping[int, Mapping[str, Any]]) -> None:
-        """Restore a state of `state`."""
+        """Restore the result of `state`."""
         self.held = {
             env: [{name: part.numpy() for name, part in rows.items()}] for env, rows in state.items()
         }

@@ -1,12 +1,13 @@
-"""Collect rollouts with RLlib's environment runners, between updates of the learner or beside them.
+"""Collect rollouts with RLlib's environment runners, between updates or at the same time.
 
 Synchronous: every runner makes its part of a rollout with the same weights, then the learner updates.
-Asynchronous: every runner has one request outstanding while the learner updates, and results are received as
-they arrive. The weights are sent with the request, so that the number of updates behind a rollout is known.
+Asynchronous: every runner has one outstanding request while the learner updates, and results are received as
+they arrive. The weights are sent with the request, so that the staleness of a rollout is known: the number of
+updates made since its weights.
 
-Runners are processes that may die. The request of a dead runner was not counted, and the runner that replaces
-it collects the steps again. An environment that fails is built again. If only failures arrive, the run ends
-with the last of them.
+Runners are processes that may die. The outstanding request of a dead runner is dropped, and the runner that
+replaces it collects the steps. An environment that fails is built again. If only failures arrive, the run
+ends with the last of them.
 """
 
 import logging
@@ -25,14 +26,17 @@ from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE
 
 from off2on.rllib.env_runner import Rollout
 
+REQUEST_TAG = "rollout"
+"""Tag of the asynchronous requests in RLlib."""
+
 EPISODES_FILE = "episodes.pt"
 """File of a checkpoint with the unfinished episodes; see `env_runner.RecipeEnvRunner.episodes`."""
 
 POLL_S = 0.005
-"""Seconds that a look for finished requests waits for the last one."""
+"""Seconds that one check for finished requests waits."""
 
 FAILURES = 3
-"""Failures per runner, without a step in between, after which a run ends."""
+"""Number of failures per runner without a rollout in between; after more the run ends."""
 
 RECOVERY_TIMEOUT_S = 600
 """Seconds without any runner after which a run ends; a cluster may take minutes to add a machine."""
@@ -42,11 +46,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RolloutRequest:
-    """An outstanding rollout.
+    """A request for a rollout whose result has not arrived.
 
     Attributes:
         steps: Number of environment steps.
-        updates: Number of updates behind its weights.
+        updates: Number of updates that its weights had at the request.
     """
 
     steps: int
@@ -55,7 +59,7 @@ class RolloutRequest:
 
 @dataclass(frozen=True)
 class RunnerFailure:
-    """A runner's result if its environment failed; the runner has built another.
+    """Result of a runner whose environment failed; the runner has built a new environment.
 
     Attributes:
         traceback: The error's text.
@@ -64,15 +68,15 @@ class RunnerFailure:
     traceback: str
 
 
-class RolloutWorkers:
-    """A group of environment runners and the weights of their policy.
+class RolloutCollector:
+    """Collects rollouts with a group of environment runners, and sends them the weights.
 
     Args:
         group: RLlib's group.
-        learners: RLlib's learners, the source of the weights.
-        updates_due: Number of environment steps → number of updates due after them.
-        staleness: Largest number of updates by which weights may be behind when a rollout arrives; None
-            collects synchronously.
+        learners: RLlib's group of learners, from which the weights come.
+        updates_due: Maps a number of environment steps to the number of updates due after them.
+        staleness: Largest number of updates by which weights may be old when a rollout arrives; None:
+            synchronous collection.
     """
 
     def __init__(
@@ -83,14 +87,14 @@ class RolloutWorkers:
         self.weights_frozen = False
         """True if the runners keep their weights until `send_weights`."""
         self.outstanding: dict[int, RolloutRequest] = {}
-        """The request of each runner that has not answered."""
+        """Outstanding request of each runner, by the runner's number."""
         self.weights: Any = None
         """Reference to the weights in Ray's object store; None with a local runner."""
         self.weights_version = 0
-        """Number of updates behind these weights."""
+        """Number of updates that these weights had."""
         self.failures = 0
         """Number of failures since the last rollout."""
-        self.waited = 0
+        self.seconds_without_runner = 0
         """Seconds without any runner."""
 
     # Weights.
@@ -101,10 +105,10 @@ class RolloutWorkers:
             self.send_weights(updates)
 
     def send_weights(self, updates: int) -> None:
-        """Send the learners' policy to the runners, also one that is older than theirs."""
+        """Send the learners' policy to the runners, also if it is older than the runners' own."""
         path = f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}"
         state = self.learners.get_state(components=path, inference_only=True)[COMPONENT_LEARNER]
-        # Without the version number of the weights: RLlib's runners refuse a smaller one than theirs.
+        # Without the version number of the weights: RLlib's runners ignore weights with a smaller one.
         state = {COMPONENT_RL_MODULE: state[COMPONENT_RL_MODULE]}
         self.weights_version = updates
         if self.group.local_env_runner is not None:
@@ -116,35 +120,35 @@ class RolloutWorkers:
 
     # Collection.
 
-    def collect(self, steps: int, capacity: int, taken: int, updates: int) -> Iterator[tuple[Rollout, int]]:
-        """Yield rollouts of at least this number of steps, or, asynchronously, those that have arrived.
+    def collect(self, steps: int, limit: int, taken: int, updates: int) -> Iterator[tuple[Rollout, int]]:
+        """Yield rollouts of at least `steps` steps; in asynchronous collection, those that have arrived.
 
         Args:
             steps: Number of steps of all runners together.
-            capacity: Largest number of steps wanted, outstanding ones included.
+            limit: Largest number of steps, including those of outstanding requests.
             taken: Number of steps taken before, which determines the random numbers.
             updates: Number of updates made so far.
 
         Yields:
-            A rollout, and the number of updates by which its weights were behind.
+            A rollout, and its staleness in updates.
 
         Raises:
-            RuntimeError: Only failures arrive.
+            RuntimeError: The runners return only failures.
         """
-        each = -(-min(steps, capacity) // max(1, self.group.num_healthy_remote_env_runners()))
+        each = -(-min(steps, limit) // max(1, self.group.num_healthy_remote_env_runners()))
         if not self.is_asynchronous:
             sample = partial(_sample, steps=each, taken=taken, weights=self.weights)
             for result in self.group.foreach_env_runner(sample):
                 yield from self._rollout(result, updates - self.weights_version)
             return
-        end = taken + capacity
+        end = taken + limit
         self._request(each, end, taken)
         has_some = False
         while self.outstanding and not (has_some and self._arrives_in_time(self._oldest(), taken)):
-            for rollout, behind in self.receive(updates):
+            for rollout, staleness in self.receive(updates):
                 has_some = True
                 taken += len(rollout.columns["rewards"])
-                yield rollout, behind
+                yield rollout, staleness
         if self._arrives_in_time(self.weights_version, taken):
             self._request(each, end, taken)  # otherwise at the next call, with newer weights
 
@@ -152,11 +156,11 @@ class RolloutWorkers:
         return min(request.updates for request in self.outstanding.values())
 
     def _arrives_in_time(self, version: int, taken: int) -> bool:
-        """Return True if a rollout with these weights may arrive after the updates that are due now."""
+        """Return True if a rollout with weights of this version is not too old after the updates due now."""
         return self.weights_frozen or self.updates_due(taken) - version <= self.staleness
 
     def _request(self, steps: int, end: int, taken: int) -> None:
-        """Request a rollout from each living runner that has none outstanding, up to step `end`."""
+        """Request a rollout from each live runner without an outstanding one, up to step `end`."""
         self._forget_dead()
         left = end - taken - sum(request.steps for request in self.outstanding.values())
         for worker in sorted(set(self.group.healthy_worker_ids()) - self.outstanding.keys()):
@@ -164,35 +168,35 @@ class RolloutWorkers:
                 break
             count = min(steps, left)
             sample = partial(_sample, steps=count, taken=taken, weights=self.weights)
-            if self.group.foreach_env_runner_async(sample, tag=EPISODES_FILE, remote_worker_ids=[worker]):
+            if self.group.foreach_env_runner_async(sample, tag=REQUEST_TAG, remote_worker_ids=[worker]):
                 self.outstanding[worker] = RolloutRequest(count, self.weights_version)
                 left -= count
 
     def receive(self, updates: int) -> Iterator[tuple[Rollout, int]]:
         """Yield the outstanding rollouts that have arrived, and drop the requests of runners that died."""
-        for worker, result in self.group.fetch_ready_async_reqs(tags=EPISODES_FILE, timeout_seconds=POLL_S):
+        for worker, result in self.group.fetch_ready_async_reqs(tags=REQUEST_TAG, timeout_seconds=POLL_S):
             yield from self._rollout(result, updates - self.outstanding.pop(worker).updates)
         self._forget_dead()
 
     def collect_outstanding(self, updates: int) -> Iterator[tuple[Rollout, int]]:
-        """Yield all outstanding rollouts; a checkpoint must contain them."""
+        """Wait for all outstanding rollouts and yield them, so that a checkpoint contains them."""
         while self.outstanding:
             yield from self.receive(updates)
 
-    # Faults.
+    # Failures.
 
-    def _rollout(self, result: Rollout | RunnerFailure, behind: int) -> Iterator[tuple[Rollout, int]]:
+    def _rollout(self, result: Rollout | RunnerFailure, staleness: int) -> Iterator[tuple[Rollout, int]]:
         if isinstance(result, RunnerFailure):
             self._count_failure(result.traceback)
         else:
             self.failures = 0
-            yield result, behind
+            yield result, staleness
 
     def _count_failure(self, text: str) -> None:
         """Log a runner's failure.
 
         Raises:
-            RuntimeError: Too many have failed without a step in between.
+            RuntimeError: There were too many failures without a rollout in between.
         """
         logger.warning("%s", text)
         self.failures += 1
@@ -207,28 +211,29 @@ class RolloutWorkers:
         self.outstanding = {worker: one for worker, one in self.outstanding.items() if worker in alive}
 
     def restore(self) -> list[int]:
-        """Add the runners that replace dead ones to the group; return their numbers.
+        """Add replacements of dead runners to the group; return their numbers.
 
         Raises:
-            RuntimeError: No runner is left, and none has come up.
+            RuntimeError: No runner is alive, and none was replaced in time.
         """
-        back = list(self.group.probe_unhealthy_env_runners())
-        if back:
-            give = partial(_set_weights, weights=self.weights)
-            self.group.foreach_env_runner(give, remote_worker_ids=back, local_env_runner=False)
-        for worker in back:
+        restored = list(self.group.probe_unhealthy_env_runners())
+        if restored:
+            set_weights = partial(_set_weights, weights=self.weights)
+            self.group.foreach_env_runner(set_weights, remote_worker_ids=restored, local_env_runner=False)
+        for worker in restored:
             self._count_failure(f"the process of environment runner {worker} ended and was replaced")
         self._wait_for_any()
-        return back
+        return restored
 
     def _wait_for_any(self) -> None:
         if self.group.num_healthy_remote_env_runners() or not self.group.num_remote_env_runners():
-            self.waited = 0
-        elif self.waited >= RECOVERY_TIMEOUT_S:
-            raise RuntimeError(f"no environment runner is left, and none came up in {RECOVERY_TIMEOUT_S} s")
+            self.seconds_without_runner = 0
+        elif self.seconds_without_runner >= RECOVERY_TIMEOUT_S:
+            limit = f"{RECOVERY_TIMEOUT_S} s"
+            raise RuntimeError(f"no environment runner is alive, and none was replaced in {limit}")
         else:
-            time.sleep(1)  # RLlib logs every attempt to reach one
-            self.waited += 1
+            time.sleep(1)  # RLlib logs every attempt, so not more often
+            self.seconds_without_runner += 1
 
     # Checkpoints.
 
@@ -237,7 +242,7 @@ class RolloutWorkers:
         torch.save(dict(self.group.foreach_env_runner(_episodes)), folder / EPISODES_FILE)
 
     def restore_episodes(self, folder: Path) -> None:
-        """Continue the episodes that `save_episodes` wrote, if it did."""
+        """Continue the episodes in the file of `save_episodes`, if there is one."""
         file = folder / EPISODES_FILE
         states = torch.load(file, weights_only=True) if file.is_file() else {}
         lost = self.group.foreach_env_runner(
@@ -258,10 +263,10 @@ def _sample(runner: Any, steps: int, taken: int, weights: Any) -> Rollout | Runn
     try:
         rollout: Rollout = runner.sample(num_timesteps=steps, taken=taken)
     except Exception:
-        if not runner.worker_index:  # in this process it is raised as usual
+        if not runner.worker_index:  # the local runner, in this process
             raise
         text = f"the environment of runner {runner.worker_index} failed:\n{traceback.format_exc()}"
-        with suppress(Exception):  # an environment that has failed may fail to close
+        with suppress(Exception):  # a failed environment may also fail to close
             runner.env.close()
         runner.make_env()
         return RunnerFailure(text)

@@ -1,4 +1,4 @@
-"""Read new recorded transitions in order, in place of an environment."""
+"""Read new recorded transitions in order; they replace the environment in the online phase."""
 
 from bisect import bisect
 
@@ -9,8 +9,8 @@ from datasets_io.column_names import TRANSITION
 from off2on.replay.transforms import Array
 
 
-class LogStream:
-    """Reads a data set's transitions in order, with one piece in memory at a time.
+class NewDataReader:
+    """Reads the transitions of a data set in order, with one piece in memory at a time.
 
     Args:
         shards: The data set.
@@ -22,14 +22,14 @@ class LogStream:
         self._held: dict[str, Array] = {}
 
     def read(self, first: int, count: int) -> dict[str, Array]:
-        """Return the transitions first … first + count - 1, or fewer: only those of one piece.
+        """Return at most `count` transitions from number `first` on; fewer at the end of a piece.
 
         Returns:
-            The columns of a `Rollout` [n, …] of one environment, in raw units.
+            The columns [n, …] of a `Rollout` of one environment, in raw units.
         """
         number = bisect(self.pieces, first, key=lambda piece: piece.rows.stop)
         if number != self._number:
             self._number, self._held = number, self.shards.read(self.pieces[number], TRANSITION)
         start = first - self.pieces[number].rows.start
-        taken = {name: column[start : start + count] for name, column in self._held.items()}
-        return taken | {"env": np.zeros(len(taken["rewards"]), np.int64)}
+        found = {name: column[start : start + count] for name, column in self._held.items()}
+        return found | {"env": np.zeros(len(found["rewards"]), np.int64)}

@@ -1,4 +1,4 @@
-"""A ring buffer of model rollouts, and their part of a batch."""
+"""Hold model rollouts (synthetic transitions), and fill a part of every batch with them."""
 
 from collections.abc import Mapping
 
@@ -10,25 +10,25 @@ from off2on.replay.buffer import ReplayBuffer
 
 
 class ModelBuffer:
-    """Holds the newest synthetic transitions, and fills batches with them.
+    """Ring buffer of the newest synthetic transitions.
 
     Args:
-        schedule: Numbers of rollouts and share of a batch.
-        like: Offline rows with the same columns and device.
-        world: Number of learners; each holds its part.
+        schedule: Number of rollouts and their share of a batch.
+        like: Buffer with the same columns and device.
+        world_size: Number of learners; each holds its part.
     """
 
-    def __init__(self, schedule: RolloutSchedule, like: ReplayBuffer, world: int) -> None:
+    def __init__(self, schedule: RolloutSchedule, like: ReplayBuffer, world_size: int) -> None:
         self.schedule, self.layout = schedule, like.layout
-        self.starts = max(1, schedule.starts // world)
-        self.rows = ReplayBuffer(like.layout, 0, 0, max(1, schedule.kept // world), like.data.device)
+        self.starts = max(1, schedule.starts // world_size)
+        self.rows = ReplayBuffer(like.layout, 0, 0, max(1, schedule.kept // world_size), like.data.device)
 
     def is_due(self, update: int) -> bool:
         """Return True if rollouts are generated before an update, counted from 1."""
         return (update - 1) % self.schedule.every == 0
 
     def real_size(self, size: int) -> int:
-        """Return the number of rows of a batch that are no model rollouts: all, until there are some."""
+        """Return the number of real rows in a batch of this size: all, until there are model rollouts."""
         return round(self.schedule.real_share * size) if self.rows.online else size
 
     def add(self, columns: Mapping[str, Tensor]) -> None:
@@ -43,7 +43,7 @@ class ModelBuffer:
         self.rows.add(torch.cat([part.to(self.rows.data.device) for part in parts], 1))
 
     def fill(self, real_rows: Tensor, size: int, generator: torch.Generator) -> Tensor:
-        """Append random model rollouts to rows [k, real, W], up to [k, size, W]."""
+        """Append randomly drawn synthetic transitions to real rows [k, real, W]; return [k, size, W]."""
         shape = len(real_rows), size - real_rows.shape[1]
         if shape[1] == 0:
             return real_rows
