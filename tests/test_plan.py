@@ -13,7 +13,7 @@ from processes import wait_for
 
 from datasets_io import Shards
 from off2on.errors import Exists, SimulatorError, UserError
-from off2on.training.command_line import planned, unused_settings
+from off2on.training.command_line import make_plans, unused_settings
 from off2on.training.plan import Plan
 from off2on.training.train import train
 
@@ -58,12 +58,12 @@ def test_what_was_done_is_written_down(finished: Plan):
 def test_what_a_command_line_says_twice_or_of_an_online_side_that_is_not_is_refused(toy: Shards):
     asked = ["iql", str(toy.path)]
     with pytest.raises(UserError, match=r"--utd and online\.utd= set"):
-        planned([*asked, "online.utd=4"], {"utd": 2.0, "online": 10}, "")
+        make_plans([*asked, "online.utd=4"], {"utd": 2.0, "online": 10}, "")
     with pytest.raises(UserError, match=r"online\.utd is for the online phase") as caught:
-        planned([*asked, "online.utd=4"], {}, "")
+        make_plans([*asked, "online.utd=4"], {}, "")
     assert caught.value.try_ == "--online 20k"
     with pytest.raises(UserError, match="a data set is missing") as caught:
-        planned(["iql"], {}, "off2on plan iql")
+        make_plans(["iql"], {}, "off2on plan iql")
     assert caught.value.try_.startswith("off2on plan iql toy-pendulum")
 
 
@@ -71,10 +71,12 @@ def test_an_option_overrules_a_file_and_what_does_nothing_is_told(toy: Shards, t
     (tmp_path / "best.yaml").write_text("online.utd: 4\nonline.noise: 0.3\nonline.warm_up: 5\n")
     words = ["iql", str(toy.path), f"@{tmp_path}/best.yaml"]
     options = {"utd": 2.0, "online": 10, "out": str(tmp_path)}
-    (plan,), resolved = planned(words, options, "")
+    (plan,), resolved = make_plans(words, options, "")
     assert (resolved.settings.online.utd, resolved.settings.online.warm_up) == (2.0, 5)
     assert unused_settings(plan, resolved) == ["online.noise has no effect: exploration is own, not noisy"]
-    assert planned(words, {"out": str(tmp_path)}, "")[0][0].online == 0, "a file may hold more than is used"
+    assert make_plans(words, {"out": str(tmp_path)}, "")[0][0].online == 0, (
+        "a file may hold more than is used"
+    )
 
 
 def test_evaluations_are_dense_after_the_handover():

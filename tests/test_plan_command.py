@@ -13,7 +13,7 @@ from off2on.replay.offline_rows import layout_of
 from off2on.training.cluster import estimate as estimating
 from off2on.training.cluster.estimate import SyntheticLearner, estimate
 from off2on.training.cluster.placement import Node, Role, machines_needed
-from off2on.training.command_line import planned
+from off2on.training.command_line import make_plans
 
 ROW = 4 * (3 + 1 + 1 + 3 + 1)
 """Bytes of a transition of toy-pendulum: obs, action, reward, next_obs, terminated."""
@@ -27,7 +27,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 def figures(toy: Shards, tmp_path: Path, *words: str, **options: object) -> dict[str, float | None]:
     """Return the figures of a plan as ``group.name``."""
     given = {"out": str(tmp_path), "address": "auto"} | options
-    (plan, *_), resolved = planned(["iql", str(toy.path), "hidden=8,8", *words], given, "")
+    (plan, *_), resolved = make_plans(["iql", str(toy.path), "hidden=8,8", *words], given, "")
     return {f"{figure.group}.{figure.name}": figure.value for figure in estimate(plan, resolved)}
 
 

@@ -14,7 +14,7 @@ from off2on.errors import UserError
 from off2on.search.reading import read
 from off2on.search.resources import trial_bundles
 from off2on.training.cluster import preflight
-from off2on.training.cluster.placement import Node, Role, format_layout, lay_out, this_machine
+from off2on.training.cluster.placement import Node, Role, format_placement, place_processes, this_machine
 from off2on.training.located_yaml import COMMAND_LINE, LocatedValue
 from off2on.training.plan import Plan
 from off2on.training.process import cluster_address, ray_started
@@ -35,7 +35,7 @@ def test_everybody_has_a_place_exactly_if_there_is_room(
 ):
     nodes = [node(str(number), *size) for number, size in enumerate(sizes)]
     roles = [Role("learner", learners, 0 if graphics else 1, int(graphics)), Role("runner", runners, 1, 0)]
-    layout = lay_out(roles, nodes)
+    layout = place_processes(roles, nodes)
     cpus, gpus = (sum(size[index] for size in sizes) for index in (0, 1))
     fits = (gpus >= learners and cpus >= runners) if graphics else cpus >= learners + runners
     assert (layout is not None) == fits
@@ -90,11 +90,11 @@ def test_what_a_trial_takes(
 def test_a_role_takes_as_few_nodes_as_it_can_and_only_what_is_free_if_asked():
     nodes = [node("a", 2), node("b", 4, free=1), node("c", 3)]
     roles = [Role("learner", 3, 1, 0), Role("runner", 2, 1, 0)]
-    assert lay_out(roles, nodes) == {"learner": ["b"] * 3, "runner": ["c"] * 2}
-    layout = lay_out(roles, nodes, free=True)
+    assert place_processes(roles, nodes) == {"learner": ["b"] * 3, "runner": ["c"] * 2}
+    layout = place_processes(roles, nodes, free=True)
     assert layout == {"learner": ["c"] * 3, "runner": ["a"] * 2}
-    assert format_layout(layout) == "learners on c (3); runners on a (2)"
-    assert lay_out([replace(roles[0], count=7)], nodes, free=True) is None
+    assert format_placement(layout) == "learners on c (3); runners on a (2)"
+    assert place_processes([replace(roles[0], count=7)], nodes, free=True) is None
 
 
 @pytest.mark.parametrize(

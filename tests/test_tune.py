@@ -31,7 +31,7 @@ from off2on.search.searcher import SCORE, TrialSearcher
 from off2on.search.spec import Search
 from off2on.search.trial import _made
 from off2on.search.trial_store import FINISHED, STOPPED, TrialStore
-from off2on.training.command_line import planned
+from off2on.training.command_line import make_plans
 from off2on.training.located_yaml import LocatedValue
 from off2on.training.plan import Plan
 from off2on.training.train import evaluations
@@ -146,7 +146,7 @@ def test_a_seed_is_the_run_that_its_command_makes(
     words = shlex.split(yaml.safe_load((folder / "run.yaml").read_text())["command"])[2:]
     said = train.make_context("train", [*words, "--out", "runs/alone"]).params
     options = {field.name: said[field.name] for field in fields(Plan) if field.name in said}
-    (plan,), _ = planned(said["words"], options, "")
+    (plan,), _ = make_plans(said["words"], options, "")
     *_, made_alone = evaluations(plan)
     one, other = load_run(made_alone.folder), load_run(folder)
     for name in ("score", "q", "value/loss", "critic/loss", "actor/loss"):

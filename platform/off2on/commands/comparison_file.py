@@ -24,9 +24,8 @@ import click
 
 from off2on.commands.train import COMMAND_ONLY, train
 from off2on.errors import OnlineSettingsError, UserError
-from off2on.training.command_line import planned
-from off2on.training.located_yaml import LocatedValue
-from off2on.training.located_yaml import read as read_file
+from off2on.training.command_line import make_plans
+from off2on.training.located_yaml import LocatedValue, read_yaml
 
 if TYPE_CHECKING:
     from off2on.training.plan import Plan
@@ -94,7 +93,7 @@ class Comparison:
             except click.ClickException as error:
                 raise UserError(error.format_message()) from None
             options = {name: params[name] for name in params if name not in COMMAND_ONLY}
-            (plan,), _ = planned(
+            (plan,), _ = make_plans(
                 params["words"], options, shlex.join(["off2on", "train", *words]), resume=True
             )
         return plan
@@ -106,7 +105,7 @@ def read(path: Path) -> Comparison:
     Raises:
         UserError: The file does not exist, is not YAML, or has an unknown key.
     """
-    entries = read_file(path).items
+    entries = read_yaml(path).items
     for key, each in entries.items():
         if key not in KEYS:
             with each.located():

@@ -28,13 +28,13 @@ def plan(words: tuple[str, ...], json_: bool, address: str | None, **options: An
     batches and some environment steps. It assumes that every process has a core or a GPU of its own, and
     leaves out the start of processes, reading of data, checkpoints and the network.
     """
-    from off2on.training.command_line import planned
+    from off2on.training.command_line import make_plans
 
     with ProgressLine() as ticker:
         ticker.show(f"checking {' '.join(words[:2])} …")
         # Without --address too, the processes may need more machines than this one.
         given = options | {"address": address or "auto", "out": UNUSED_FOLDER}
-        (run_plan, *_), resolved = planned(words, given, command_line())
+        (run_plan, *_), resolved = make_plans(words, given, command_line())
         from off2on.training.cluster.estimate import estimate
         from off2on.training.cluster.placement import cluster_nodes, machines_needed, this_machine
         from off2on.training.cluster.preflight import required_roles

@@ -14,7 +14,7 @@ from off2on.commands.arguments import command_line
 from off2on.commands.options import run_options
 from off2on.commands.output import ProgressLine, print_line, print_table
 from off2on.errors import LearnerDied, UserError
-from off2on.training.command_line import ONLINE, STRATEGY, planned, renamed_settings, unused_settings
+from off2on.training.command_line import ONLINE, STRATEGY, make_plans, renamed_settings, unused_settings
 
 if TYPE_CHECKING:
     from off2on.training.plan import Plan, ResolvedPlan
@@ -51,7 +51,7 @@ def train(
     with ProgressLine() as ticker:
         # Before torch and Ray are loaded, which takes seconds.
         ticker.show(f"checking {' '.join(words[:2])} …")
-        plans, resolved = planned(words, options, command_line(), seeds, resume)
+        plans, resolved = make_plans(words, options, command_line(), seeds, resume)
         if together:
             from off2on.training.batched_seeds import check
 

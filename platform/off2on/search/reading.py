@@ -9,8 +9,7 @@ from datasets_io.storage import Place, locate
 from off2on.errors import UserError
 from off2on.search.ranges import read_dimension
 from off2on.search.spec import KEYS, LISTED, OBJECTIVES, OPTIONS, SEARCHERS, STOP_RULES, Dimension, Search
-from off2on.training.located_yaml import LocatedValue
-from off2on.training.located_yaml import read as read_file
+from off2on.training.located_yaml import LocatedValue, read_yaml
 from off2on.training.options import OPTIONS as RUN_OPTIONS
 
 WORDS = {"maximise": OBJECTIVES, "by": SEARCHERS, "stop_early": STOP_RULES}
@@ -28,7 +27,7 @@ def read(path: Path, given: Mapping[str, LocatedValue] | None = None, address: s
     Raises:
         UserError: A key, value or range is wrong; has the line.
     """
-    located = _with_overrides(read_file(path).items, given or {})
+    located = _with_overrides(read_yaml(path).items, given or {})
     for key, each in located.items():
         if key not in KEYS:
             with each.located():

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from off2on.search.spec import Search
-from off2on.training.cluster.placement import Node, Role, format_roles, lay_out
+from off2on.training.cluster.placement import Node, Role, format_roles, place_processes
 from off2on.training.cluster.preflight import GPU_BUNDLE, WAIT_OPTION, describe_nodes, wait_for_nodes
 from off2on.training.process import ray_started
 
@@ -58,7 +58,7 @@ def _check_capacity(search: Search, jobs: int, say: Callable[[str], None], patie
     fitting = next(
         count
         for count in range(jobs, 0, -1)
-        if lay_out(_roles(search, jobs, count, nodes), nodes) is not None
+        if place_processes(_roles(search, jobs, count, nodes), nodes) is not None
     )
     say(describe_nodes(search.address, nodes))
     say(f"needs      {format_roles(_roles(search, jobs, jobs, nodes))}")
