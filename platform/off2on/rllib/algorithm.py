@@ -196,11 +196,7 @@ class OfflineToOnline(Recipe, Algorithm):
             self._store(self.runners.collect(steps, limit, self.env_steps, self.updates))
 
     def _store(self, rollouts: Iterable[tuple[Rollout, int]]) -> None:
-        """Send rollouts to the learners.
-
-        Args:
-            rollouts: Pairs of a rollout and the number of updates by which its weights were old.
-        """
+        """Send rollouts, each with the staleness of its weights in updates, to the learners."""
         staleness, returns = [], []
         for rollout, updates in rollouts:
             columns = ray.put(rollout.columns) if self.learner_group.is_remote else rollout.columns

@@ -6,7 +6,6 @@ algo = config.build_algo()
 
 from typing import Any, Self
 
-import numpy as np
 import torch
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
@@ -18,6 +17,7 @@ from off2on.replay.augmentation.catalogue import check_augmentations
 from off2on.replay.memory_budget import default_budget
 from off2on.replay.offline_rows import layout_of
 from off2on.replay.transforms import Transforms
+from off2on.rllib.data_checks import check_actions, check_new_data
 from off2on.rllib.env_runner import RecipeEnvRunner
 from off2on.rllib.module import RecipeModule
 from off2on.rllib.resolved import ResolvedSettings, resolve
@@ -190,7 +190,7 @@ class OfflineToOnlineConfig(ManualConfig):
         shards, resolved = open_shards(self.dataset), self.resolved
         recipe, batch_size = resolved.recipe, resolved.hp.batch_size
         self._check_networks(shards)
-        self._check_actions(shards)
+        check_actions(recipe, shards)
         self._check_order(shards)
         check_augmentations(resolved.hp.augment, recipe)
         if batch_size % max(1, self.num_learners):
@@ -206,7 +206,7 @@ class OfflineToOnlineConfig(ManualConfig):
                 "Leave out the online phase.",
             )
         if self.new_dataset is not None:
-            self._check_new_data(shards, open_shards(self.new_dataset))
+            check_new_data(shards, open_shards(self.new_dataset), self.online_steps)
         elif self.online_steps and self.env is None:
             raise SimulatorError(
                 f"{shards.name} has no environment for the online phase.",
@@ -244,34 +244,6 @@ class OfflineToOnlineConfig(ManualConfig):
             raise HyperparameterError(
                 f"the networks would have other shapes online: {', '.join(resolved.changed_online)}.",
                 "The networks are built once: give these hyperparameters one value for both phases.",
-            )
-
-    def _check_new_data(self, shards: Shards, new: Shards) -> None:
-        """Check that the new data have the same spaces as the data, and enough transitions."""
-        for kind in ("observations", "actions"):
-            old, other = (getattr(each, f"{kind[:-1]}_space") for each in (shards, new))
-            if old.shape != other.shape or getattr(old, "n", None) != getattr(other, "n", None):
-                raise RecipeError(f"{new.name} has {kind} in {other}, {shards.name} in {old}.")
-        if self.online_steps > new.rows:
-            raise RecipeError(
-                f"{new.name} has {new.rows:,} transitions, fewer than the {self.online_steps:,} requested.",
-                "Each transition is used once, as one step.",
-                f"--online {new.rows}",
-            )
-
-    def _check_actions(self, shards: Shards) -> None:
-        """Check that the algorithm supports the data's kind of actions, and that they are bounded."""
-        recipe, space = self.resolved.recipe, shards.action_space
-        if hasattr(space, "n") != (recipe.actions == "discrete"):
-            raise RecipeError(
-                f"{recipe.__name__} needs {recipe.actions} actions; those of {shards.name} are {space}.",
-                "`off2on algos` lists the algorithms for each kind.",
-            )
-        bounded = hasattr(space, "n") or (np.isfinite(space.low).all() and np.isfinite(space.high).all())
-        if not bounded:
-            raise RecipeError(
-                f"the actions of {shards.name} have no bounds: {space}.",
-                "They are scaled to [-1, 1]; the data set must declare a bounded Box.",
             )
 
     def _check_order(self, shards: Shards) -> None:

@@ -91,7 +91,7 @@ class SyntheticLearner:
 
 
 def estimate(plan: Plan, resolved: ResolvedPlan) -> list[EstimatedQuantity]:
-    """Measure updates and environment steps for a few seconds, and return the estimated quantities of the run."""
+    """Measure updates and environment steps for some seconds; return the estimated quantities of the run."""
     settings, online, learners = resolved.settings, resolved.settings.online, max(1, plan.learners)
     layout = layout_of(resolved.shards, settings.recipe.columns, settings.recipe.relabelled_columns)
     spaces = resolved.shards.observation_space, resolved.shards.action_space

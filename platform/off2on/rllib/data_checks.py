@@ -1,0 +1,38 @@
+"""Check that an algorithm, the data and new data are compatible."""
+
+from typing import Any
+
+import numpy as np
+
+from datasets_io import Shards
+from off2on.errors import RecipeError
+
+
+def check_new_data(shards: Shards, new: Shards, steps: int) -> None:
+    """Check that the new data have the same spaces as the data, and enough transitions."""
+    for kind in ("observations", "actions"):
+        old, other = (getattr(each, f"{kind[:-1]}_space") for each in (shards, new))
+        if old.shape != other.shape or getattr(old, "n", None) != getattr(other, "n", None):
+            raise RecipeError(f"{new.name} has {kind} in {other}, {shards.name} in {old}.")
+    if steps > new.rows:
+        raise RecipeError(
+            f"{new.name} has {new.rows:,} transitions, fewer than the {steps:,} requested.",
+            "Each transition is used once, as one step.",
+            f"--online {new.rows}",
+        )
+
+
+def check_actions(recipe: Any, shards: Shards) -> None:
+    """Check that the algorithm supports the data's kind of actions, and that they are bounded."""
+    space = shards.action_space
+    if hasattr(space, "n") != (recipe.actions == "discrete"):
+        raise RecipeError(
+            f"{recipe.__name__} needs {recipe.actions} actions; those of {shards.name} are {space}.",
+            "`off2on algos` lists the algorithms for each kind.",
+        )
+    bounded = hasattr(space, "n") or (np.isfinite(space.low).all() and np.isfinite(space.high).all())
+    if not bounded:
+        raise RecipeError(
+            f"the actions of {shards.name} have no bounds: {space}.",
+            "They are scaled to [-1, 1]; the data set must declare a bounded Box.",
+        )
