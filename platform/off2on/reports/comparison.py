@@ -18,7 +18,7 @@ import numpy as np
 from off2on.errors import UserError
 from off2on.reports import comparison_figures as figures
 from off2on.reports.groups import Group
-from off2on.reports.page import FigureSheet, Table, Value, render
+from off2on.reports.page import FigureSheet, PageTable, Cell, render
 from off2on.reports.run import method
 from off2on.runs import statistics
 from off2on.runs.folder import write
@@ -178,7 +178,7 @@ def _task(name: str, groups: Mapping[str, Group], sheet: FigureSheet) -> dict[st
     """Return the section of one handover: facts, verdict, table, figures."""
     one = next(iter(groups.values()))
     base, run = next(iter(groups)), one.runs[0]
-    rows: list[list[str | Value]] = []
+    rows: list[list[str | Cell]] = []
     for way, group in groups.items():
         better = None if way == base else _chance(group, groups[base])
         recovered = sum(curve.recovered is not None for curve in group.curves)
@@ -205,7 +205,7 @@ def _task(name: str, groups: Mapping[str, Group], sheet: FigureSheet) -> dict[st
         "name": name,
         "facts": facts,
         "verdict": verdict(groups),
-        "table": Table(heads, rows),
+        "table": PageTable(heads, rows),
         "figures": [bars, sheet.add(1, f"{name}-courses", courses, f"Scores online of {names}.")],
     }
 
@@ -215,7 +215,7 @@ def _together(
 ) -> dict[str, Any]:
     """Return the section of the handovers that have runs of every strategy: gains and their profile."""
     base = ways[0]
-    rows: list[list[str | Value]] = []
+    rows: list[list[str | Cell]] = []
     gains = {way: [_gains(groups[way]) for groups in tasks.values()] for way in ways}
     for way in ways:
         chances = [_chance(groups[way], groups[base]).value for groups in tasks.values()]
@@ -224,7 +224,7 @@ def _together(
     figure = figures.profiles({way: np.concatenate(each) for way, each in gains.items()})
     return {
         "title": f"{_list(list(tasks))} together",
-        "table": Table(["strategy", "gain over the data", f"P(above {base}), mean over handovers"], rows),
+        "table": PageTable(["strategy", "gain over the data", f"P(above {base}), mean over handovers"], rows),
         "figure": sheet.add(2, "profile", figure, "Performance profiles of the gains."),
     }
 
@@ -247,12 +247,12 @@ def _chance(one: Group, other: Group) -> Estimate:
     )
 
 
-def _amount(amount: Estimate | None, form: Any = points) -> str | Value:
+def _amount(amount: Estimate | None, form: Any = points) -> str | Cell:
     """Return a number with its interval below it."""
     if amount is None:
         return "–"
     bounds = amount.interval
-    return Value(form(amount.value), [] if bounds is None else [f"[{form(bounds[0])}, {form(bounds[1])}]"])
+    return Cell(form(amount.value), [] if bounds is None else [f"[{form(bounds[0])}, {form(bounds[1])}]"])
 
 
 def _list(names: list[str]) -> str:

@@ -13,7 +13,7 @@ from datasets_io.diagnosis.neighbours import Projection
 from datasets_io.diagnosis.sample import CAPACITY, MAX_COLUMNS, Windows, spread_columns
 from datasets_io.diagnosis.summary import DataSummary
 from off2on.reports import data_figures, figures
-from off2on.reports.page import Table, Value, image_of, render
+from off2on.reports.page import PageTable, Cell, image_of, render
 from off2on.runs.folder import write
 from off2on.runs.numbers import points, short
 
@@ -45,38 +45,36 @@ def data_report(diagnosis: Diagnosis, where: str) -> str:
 
 def page_data(diagnosis: Diagnosis, where: str) -> dict[str, Any]:
     """Return the data of the page."""
-    facts: list[list[str | Value]] = [
-        [fact.name, Value(fact.text, [fact.caution])] for fact in diagnosis.facts
-    ]
+    facts: list[list[str | Cell]] = [[fact.name, Cell(fact.text, [fact.caution])] for fact in diagnosis.facts]
     return {
         "title": f"The data {diagnosis.name}",
         "subtitle": where,
         "verdict": _verdict(diagnosis),
         "findings": diagnosis.findings,
         "figures": [] if diagnosis.summary is None else list(_figures(diagnosis.summary)),
-        "facts": Table([], facts, "facts text"),
+        "facts": PageTable([], facts, "facts text"),
         "sample_rows": f"{CAPACITY:,}",
         "sample_columns": MAX_COLUMNS,
     }
 
 
-def _verdict(diagnosis: Diagnosis) -> list[tuple[str, Value]]:
+def _verdict(diagnosis: Diagnosis) -> list[tuple[str, Cell]]:
     """Return the main numbers with their titles."""
     summary = diagnosis.summary
     cells = []
     for severity in SEVERITIES:
         count = diagnosis.count(severity)
         kind = "loss" if severity == "error" and count else ""
-        cells.append((f"{severity}s", Value(str(count), [], "strong", kind)))
+        cells.append((f"{severity}s", Cell(str(count), [], "strong", kind)))
     if summary is not None:
         returns = summary.episodes.returns
-        rows = Value(short(summary.rows), [f"{len(summary.episodes):,} episodes"], "strong")
+        rows = Cell(short(summary.rows), [f"{len(summary.episodes):,} episodes"], "strong")
         spread = f"{points(float(returns.min()))} to {points(float(returns.max()))}"
-        mean = Value(points(float(returns.mean())), [spread], "strong", "score")
+        mean = Cell(points(float(returns.mean())), [spread], "strong", "score")
         cells += [("rows", rows), ("mean return", mean)]
     effective = [fact.values["rows"] for fact in diagnosis.facts if fact.name == "effective"]
     below = ["by autocorrelation"]
-    return cells + [("independent rows", Value(short(rows), below, "strong")) for rows in effective]
+    return cells + [("independent rows", Cell(short(rows), below, "strong")) for rows in effective]
 
 
 def _figures(summary: DataSummary) -> Iterator[list[Part]]:

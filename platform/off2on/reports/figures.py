@@ -1,8 +1,7 @@
 """The figures of the report, each a function from arrays to a matplotlib `Figure`.
 
-Colours are Okabe and Ito's. Blue is kept for scores and orange for what was lost, so that a colour always
-means the same; words, widths and dashes say it all again for paper and grey screens. Figures are made without
-pyplot: there is no global state and nothing to close.
+Colours are those of Okabe and Ito: blue for scores, orange for losses. Text, widths and dashes repeat what
+colours show, for grey print. Figures are made without pyplot, which keeps global state.
 """
 
 import io
@@ -31,7 +30,7 @@ Traces = Sequence[tuple[FloatArray, FloatArray]]
 
 @dataclass(frozen=True)
 class Bars:
-    """One line of the comparison: a name, its final score and its drop (None if it is not online)."""
+    """A line of the comparison: name, final score, and drop (None without an online phase)."""
 
     name: str
     final: Estimate

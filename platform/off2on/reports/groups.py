@@ -8,7 +8,7 @@ import numpy as np
 
 from datasets_io.scores import compare
 from off2on.errors import UserError
-from off2on.reports.page import Value
+from off2on.reports.page import Cell
 from off2on.runs import statistics
 from off2on.runs.curve import Curve, recovery
 from off2on.runs.numbers import duration, points, short
@@ -79,7 +79,7 @@ class Group:
         words += [f"{duration(float(np.median(wall)))}{' per seed' if len(wall) > 1 else ''}"] if wall else []
         return " · ".join(words)
 
-    def verdict(self) -> list[tuple[str, Value]]:
+    def verdict(self) -> list[tuple[str, Cell]]:
         """Return the main numbers with their titles: at the handover, initial drop, final, over the data."""
         first, curves = self.runs[0], self.curves
 
@@ -91,7 +91,7 @@ class Group:
             return lines
 
         final, drop = self.final, self.drop
-        cells: list[tuple[str, Value]] = []
+        cells: list[tuple[str, Cell]] = []
         final_lines = below(final)
         if drop is not None:
             last = min(10, *(len(c.online) - 1 for c in curves))  # the first is the handover's
@@ -100,12 +100,12 @@ class Group:
                 final_lines.append(f"mean of the last {last} {points(mean)}")
             after = f"{points(statistics.iqm([c.online[0] for c in curves]))} right after it"
             before = [*below(self.handover), after]
-            cells.append(("at the handover", Value(points(self.handover.value), before, "strong")))
+            cells.append(("at the handover", Cell(points(self.handover.value), before, "strong")))
             back = recovery(curves) if drop.value > 0 else "no drop"
             size, kind = (points(-drop.value), "loss") if drop.value > 0 else ("none", "")
             lines = [_interval(drop, len(curves)), back]
-            cells.append(("initial drop", Value(size, lines, "strong", kind)))
-        cells.append(("final", Value(points(final.value), final_lines, "strong", "score")))
+            cells.append(("initial drop", Cell(size, lines, "strong", kind)))
+        cells.append(("final", Cell(points(final.value), final_lines, "strong", "score")))
         base = first.data_return
         if base is not None:
             # A ratio of negative returns has no meaning: then it is a difference.
@@ -116,7 +116,7 @@ class Group:
 
             span = [] if gain.interval is None else [f"[{form(gain.interval[0])}, {form(gain.interval[1])}]"]
             own = f"return of the data {points(base)}"
-            cells.append(("over the data", Value(form(gain.value), [*span, own], "strong")))
+            cells.append(("over the data", Cell(form(gain.value), [*span, own], "strong")))
         return cells
 
     def cautions(self) -> list[str]:

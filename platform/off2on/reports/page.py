@@ -25,7 +25,7 @@ CROWDED = 10
 
 
 @dataclass(frozen=True)
-class Value:
+class Cell:
     """A cell of a table, or a number of a summary.
 
     Attributes:
@@ -42,17 +42,17 @@ class Value:
 
 
 @dataclass(frozen=True)
-class Table:
+class PageTable:
     """A table; a column in which every row has a dash is not shown.
 
     Attributes:
         heads: Titles of the columns; none for a table without a head.
-        rows: Cells: text or `Value`.
+        rows: Cells: text or `Cell`.
         kind: CSS classes.
     """
 
     heads: Sequence[str]
-    rows: Sequence[Sequence[str | Value]]
+    rows: Sequence[Sequence[str | Cell]]
     kind: str = ""
 
     @property
@@ -66,7 +66,7 @@ class Table:
         return [self.heads[column] for column in self._shown]
 
     @property
-    def shown_rows(self) -> list[list[str | Value]]:
+    def shown_rows(self) -> list[list[str | Cell]]:
         """Cells of the columns that are shown."""
         return [[row[column] for column in self._shown] for row in self.rows]
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from off2on.reports import figures
 from off2on.reports.groups import Group, q_warning
-from off2on.reports.page import FigureSheet, Table, Value
+from off2on.reports.page import FigureSheet, PageTable, Cell
 from off2on.runs import statistics
 from off2on.runs.numbers import duration, points, short
 from off2on.runs.record import RunRecord
@@ -16,15 +16,15 @@ DETAILED = 3
 """Number of groups up to which all figures of each are on the page."""
 
 
-def verdicts(groups: list[Group]) -> Table:
+def verdicts(groups: list[Group]) -> PageTable:
     """Return the main numbers, a row per group."""
     titles = ["at the handover", "initial drop", "final", "over the data"]
-    rows: list[list[str | Value]] = []
+    rows: list[list[str | Cell]] = []
     for group in groups:
         cells = dict(group.verdict())
-        name = Value(group.name, [f"{group.data} · {group.seeds}"])
+        name = Cell(group.name, [f"{group.data} · {group.seeds}"])
         rows.append([name, *(cells.get(title, "–") for title in titles)])
-    return Table(["", *titles], rows, "verdict")
+    return PageTable(["", *titles], rows, "verdict")
 
 
 def curves(group: Group, sheet: FigureSheet, count: int) -> dict[str, Any]:
@@ -73,8 +73,8 @@ def handover(run: RunRecord) -> dict[str, Any] | None:
     changes = [[str(each[key]) for key in ("what", "offline", "online")] for each in moved]
     return {
         "seed": run.seed,
-        "changes": Table(["", "offline", "online"], changes, "text"),
-        "checks": Table(["check", "result", "found"], checks, "text"),
+        "changes": PageTable(["", "offline", "online"], changes, "text"),
+        "checks": PageTable(["check", "result", "found"], checks, "text"),
     }
 
 
@@ -141,30 +141,30 @@ RUN_COLUMNS = (
 )
 
 
-def table_of_runs(groups: list[Group]) -> Table:
+def table_of_runs(groups: list[Group]) -> PageTable:
     """Return the table of the runs, a row for each."""
     several = len({group.data for group in groups}) > 1
-    rows: list[list[str | Value]] = []
+    rows: list[list[str | Cell]] = []
     for run in (run for group in groups for run in group.runs):
         curve, spread = run.curve, run.trace("score_std", "offline", "handover", "online")[1]
         before = curve.handover if curve.went_online and len(curve.offline) else None
         pace = run.trace("updates_per_s", "offline", "online")[1]
         rows.append([
-            Value(f"{run.data}/" * several + run.folder.name, style="code"), str(run.seed),
+            Cell(f"{run.data}/" * several + run.folder.name, style="code"), str(run.seed),
             _cell(before), _cell(curve.after), _cell(curve.drop),
             "not yet" if curve.went_online and curve.recovered is None else _cell(curve.recovered, short),
             _cell(curve.scores[-1]), _cell(spread[-1] if len(spread) else None), _cell(curve.regret),
             _cell(float(np.median(pace)) if len(pace) else None, short),
             _cell(run.metadata.get("wall_s"), duration), run.status,
         ])  # fmt: skip
-    return Table(RUN_COLUMNS, rows)
+    return PageTable(RUN_COLUMNS, rows)
 
 
 def _cell(value: float | None, form: Callable[[float], str] = points) -> str:
     return "–" if value is None else form(float(value))
 
 
-def changed_settings(runs: Sequence[RunRecord]) -> Table:
+def changed_settings(runs: Sequence[RunRecord]) -> PageTable:
     """Return the hyperparameters and online settings that differ from their defaults."""
     changed = dict.fromkeys(
         (run.name, name, *(str(hp.get(key)) for key in ("value", "default", "origin")))
@@ -172,7 +172,7 @@ def changed_settings(runs: Sequence[RunRecord]) -> Table:
         for name, hp in run.hyperparameters.items()
         if hp.get("origin", "default") != "default"
     )
-    return Table(["run of", "hyperparameter", "value", "default", "set by"], list(changed), "text")
+    return PageTable(["run of", "hyperparameter", "value", "default", "set by"], list(changed), "text")
 
 
 def provenance(metadata: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from off2on.reports.page import FigureSheet, Table, Value
+from off2on.reports.page import FigureSheet, PageTable, Cell
 from off2on.reports.search import figures
 from off2on.reports.search.bandit import ARMS, PULLS, REPEATS, Selection, select
 from off2on.reports.search.policies import Policies, episodes, policies
@@ -35,7 +35,7 @@ def section(search: SearchRecord, sheet: FigureSheet) -> dict[str, Any]:
     heads = ["", "trials", *UNITS.values(), "steps in them", "time of the trials"]
     found = policies(search)
     return {
-        "table": Table(heads, rows),
+        "table": PageTable(heads, rows),
         "variant": dict(zip(("name", "text"), _variant(search), strict=True)),
         "unknown": [trial.name for trial in search.trials if not trial.spent],
         "choices": [_choice(each, sheet, len(found)) for each in found],
@@ -89,14 +89,14 @@ def _choice(found: Policies, sheet: FigureSheet, count: int) -> dict[str, Any]:
     return {
         "data": found.data,
         "figure": sheet.add(1, name, figures.budget(curve, found.default, found.data_return), alt),
-        "table": Table(["episodes", "return of the chosen policy", "mean return of the episodes"], rows),
+        "table": PageTable(["episodes", "return of the chosen policy", "mean return of the episodes"], rows),
         "policies": f"{curve.arms} of {len(found.returns)}" if curve.arms == ARMS else f"All {curve.arms}",
         "repeats": f"{REPEATS:,}",
         "notes": notes,
     }
 
 
-def _row(curve: Selection, place: int) -> list[str | Value]:
+def _row(curve: Selection, place: int) -> list[str | Cell]:
     at = place - 1
-    chosen = Value(points(curve.chosen[at]), [f"[{points(curve.low[at])}, {points(curve.high[at])}]"])
+    chosen = Cell(points(curve.chosen[at]), [f"[{points(curve.low[at])}, {points(curve.high[at])}]"])
     return [str(place), chosen, points(curve.earned[at])]

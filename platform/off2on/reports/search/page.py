@@ -10,7 +10,7 @@ import numpy as np
 from datasets_io.storage import Place
 from datasets_io.storage.buckets import Location
 from off2on.errors import UserError
-from off2on.reports.page import FigureSheet, Table, Value, render
+from off2on.reports.page import FigureSheet, PageTable, Cell, render
 from off2on.reports.search import cost, figures
 from off2on.reports.search.best import OPTIMISTIC, best_yaml, command, named, searched, verdict
 from off2on.reports.search.importance import importance
@@ -88,22 +88,22 @@ def page_data(search: SearchRecord, sheet: FigureSheet) -> dict[str, Any]:
     }
 
 
-def _numbers(search: SearchRecord) -> list[tuple[str, Value]]:
+def _numbers(search: SearchRecord) -> list[tuple[str, Cell]]:
     """Return the main numbers with their titles."""
     best, *others = search.finished
     lines = [_interval(best), f"trial {best.name}"]
-    cells = [("best", Value(points(best.score), lines, "strong", "score"))]
+    cells = [("best", Cell(points(best.score), lines, "strong", "score"))]
     if others:
         ahead = f"+{points(best.score - others[0].score)}"
         lines = [others[0].score_text, f"trial {others[0].name}"]
-        cells.append(("over the second best", Value(ahead, lines, "strong")))
+        cells.append(("over the second best", Cell(ahead, lines, "strong")))
     default = next((trial for trial in search.finished if trial.is_default), None)
     if default is not None:
         lines = [_interval(default), f"trial {default.name}"]
-        cells.append(("the defaults", Value(points(default.score), lines, "strong")))
+        cells.append(("the defaults", Cell(points(default.score), lines, "strong")))
     total = cost.spent(search.trials)
     lines = [f"{short(total[name])} {unit}" for name, unit in cost.UNITS.items() if total[name]]
-    return [*cells, ("spent", Value(duration(total["seconds"]), lines, "strong"))]
+    return [*cells, ("spent", Cell(duration(total["seconds"]), lines, "strong"))]
 
 
 def _interval(trial: TrialRecord) -> str:
@@ -145,14 +145,14 @@ def _importance(search: SearchRecord, sheet: FigureSheet) -> dict[str, Any] | No
     return {"why": "", "figure": mark, "explained": f"{found.explained:.0%}"}
 
 
-def _table(search: SearchRecord) -> Table:
-    rows: list[list[str | Value]] = []
+def _table(search: SearchRecord) -> PageTable:
+    rows: list[list[str | Cell]] = []
     for trial in search.trials[:ROWS]:
         score = points(trial.score) if np.isfinite(trial.score) else "–"
         values = [trial.values[name] or "–" for name in search.names]
         costs = [short(trial.spent[name]) if name in trial.spent else "–" for name in cost.UNITS]
         time = duration(trial.spent["seconds"]) if "seconds" in trial.spent else "–"
-        cell = Value(score, [_interval(trial)]) if trial.interval else score
+        cell = Cell(score, [_interval(trial)]) if trial.interval else score
         rows.append([trial.name, cell, *values, trial.seeds or "–", *costs, time, trial.status])
     heads = ["trial", "score", *search.names, "seeds", "updates", "steps", "episodes", "time", "status"]
-    return Table(heads, rows)
+    return PageTable(heads, rows)
