@@ -10,13 +10,13 @@ from off2on.commands.output import print_json
 @click.pass_context
 def doctor(ctx: click.Context, json_: bool) -> None:
     """Print versions, devices, memory and disk in one line, and the problems found."""
-    from off2on.training.machine import examine, one_line
+    from off2on.training.machine import examine, summary_line
 
     about = examine()
     if json_:
         print_json(about)
     else:
-        click.echo(one_line(about))
+        click.echo(summary_line(about))
         for what, try_ in about["problems"]:
             click.echo(f"error: {what}\n  try: {try_}", err=True)
     ctx.exit(2 if about["problems"] else 0)

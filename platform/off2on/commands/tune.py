@@ -8,7 +8,7 @@ import click
 
 from off2on.commands.arguments import command_line, parse_count
 from off2on.commands.output import ProgressLine, print_line, print_table
-from off2on.training.command_line import split
+from off2on.training.command_line import split_arguments
 from off2on.training.located_yaml import COMMAND_LINE, LocatedValue
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def tune(
     from off2on.search.reading import read
     from off2on.training.process import cluster_address
 
-    arguments = split(words)
+    arguments = split_arguments(words)
     given = {
         name: LocatedValue(str(v), arguments.origins[name], f"{name}={v}")
         for name, v in arguments.values.items()

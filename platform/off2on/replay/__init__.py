@@ -1,1 +1,1 @@
-"""How a batch is made: the replay buffer, the sampler, the stream, transforms, augmentation."""
+"""Replay buffer, sampler, streams, transforms and augmentations, from which batches are made."""

@@ -33,13 +33,15 @@ def trial_bundles(search: Search, jobs: int, nodes: Sequence[Node]) -> list[dict
 
 
 @contextmanager
-def joined_cluster(search: Search, jobs: int, say: Callable[[str], None], patience: float) -> Iterator[None]:
+def joined_cluster(
+    search: Search, jobs: int, show_line: Callable[[str], None], patience: float
+) -> Iterator[None]:
     """Join the cluster of a search, if it has an address, and check the capacity for a trial.
 
     Args:
         search: The search.
         jobs: Trials at a time, if the capacity is large enough.
-        say: Receives lines about the nodes, the requirements and the number of trials that fit.
+        show_line: Receives lines about the nodes, the requirements and the number of trials that fit.
         patience: Seconds to wait for missing nodes.
 
     Raises:
@@ -49,21 +51,25 @@ def joined_cluster(search: Search, jobs: int, say: Callable[[str], None], patien
         yield
         return
     with ray_started(search.address, 0):
-        _check_capacity(search, jobs, say, patience)
+        _check_capacity(search, jobs, show_line, patience)
         yield
 
 
-def _check_capacity(search: Search, jobs: int, say: Callable[[str], None], patience: float) -> None:
-    nodes = wait_for_nodes(lambda nodes: _roles(search, jobs, 1, nodes), say, lambda _: WAIT_OPTION, patience)
+def _check_capacity(search: Search, jobs: int, show_line: Callable[[str], None], patience: float) -> None:
+    nodes = wait_for_nodes(
+        lambda nodes: _roles(search, jobs, 1, nodes), show_line, lambda _: WAIT_OPTION, patience
+    )
     fitting = next(
         count
         for count in range(jobs, 0, -1)
         if place_processes(_roles(search, jobs, count, nodes), nodes) is not None
     )
-    say(describe_nodes(search.address, nodes))
-    say(f"needs      {format_roles(_roles(search, jobs, jobs, nodes))}")
+    show_line(describe_nodes(search.address, nodes))
+    show_line(f"needs      {format_roles(_roles(search, jobs, jobs, nodes))}")
     if fitting < jobs:
-        say(f"fits       {fitting} of {jobs} trials at a time; more as soon as there are nodes for them")
+        show_line(
+            f"fits       {fitting} of {jobs} trials at a time; more as soon as there are nodes for them"
+        )
 
 
 def _roles(search: Search, jobs: int, trials: int, nodes: Sequence[Node]) -> list[Role]:

@@ -76,27 +76,27 @@ def train_together(plans: Sequence[Plan], resume: bool = False) -> None:
         UserError: The plans cannot work; nothing was started.
         KeyboardInterrupt: Ctrl-C; every run has written a checkpoint.
     """
-    left = [plan for plan in plans if not (resume and _is_finished(plan))]
-    if not left:
+    unfinished = [plan for plan in plans if not (resume and _is_finished(plan))]
+    if not unfinished:
         return
-    resolved = [plan.check(resume) for plan in left]
-    left[0].folder.mkdir(parents=True, exist_ok=True)
-    with redirect_output(left[0].folder / "log.txt") as terminal:
+    resolved = [plan.check(resume) for plan in unfinished]
+    unfinished[0].folder.mkdir(parents=True, exist_ok=True)
+    with redirect_output(unfinished[0].folder / "log.txt") as terminal:
         with (
             ray_started(None, 0),
             stop_on_signals() as stop,
-            BatchedRuns(left, resume, terminal, stop) as runs,
+            BatchedRuns(unfinished, resume, terminal, stop) as runs,
         ):
             runs.train()
-        for plan, run, found in zip(left, runs.runs, resolved, strict=True):
+        for plan, run, found in zip(unfinished, runs.runs, resolved, strict=True):
             if found.env is not None:
                 write_report([plan.folder])
             run.publish()
 
 
 def _is_finished(plan: Plan) -> bool:
-    there = (plan.folder / "run.yaml").is_file()
-    return there and read_metadata(plan.folder)["status"] == "finished"
+    exists = (plan.folder / "run.yaml").is_file()
+    return exists and read_metadata(plan.folder)["status"] == "finished"
 
 
 class BatchedRuns:

@@ -30,7 +30,7 @@ class Arguments(NamedTuple):
     origins: dict[str, str]
 
 
-def split(words: Iterable[str]) -> Arguments:
+def split_arguments(words: Iterable[str]) -> Arguments:
     """Separate ``ALGO DATA`` from ``NAME=VALUE`` and ``@FILE.yaml``; a later value replaces an earlier one.
 
     Raises:
@@ -71,7 +71,7 @@ def make_plans(
         UserError: The runs cannot work as requested; nothing was started.
     """
     given = {name: value for name, value in options.items() if value is not None}
-    arguments = split(words)
+    arguments = split_arguments(words)
     if len(arguments.positional) > 2:
         raise UserError(
             f"unexpected argument '{arguments.positional[2]}'.", "Expected ALGO DATA, then NAME=VALUE."
@@ -96,13 +96,15 @@ def make_plans(
         origins["online"] = f"all of {requested['new_data']}"
     from off2on.training.plan import Plan
 
-    guard = _below(GUARD, values) if requested.pop("guard", False) or _below(GUARD, values) else None
+    guard = (
+        _with_prefix(GUARD, values) if requested.pop("guard", False) or _with_prefix(GUARD, values) else None
+    )
     prefixes = (STRATEGY, ONLINE, GUARD)
     plan = Plan(
         **requested,
         hyperparameters={name: value for name, value in values.items() if not name.startswith(prefixes)},
-        strategy_options=_below(STRATEGY, values),
-        online_overrides=_below(ONLINE, values),
+        strategy_options=_with_prefix(STRATEGY, values),
+        online_overrides=_with_prefix(ONLINE, values),
         guard=guard,
         command=command,
         origins=origins,
@@ -127,7 +129,7 @@ def unused_settings(plan: "Plan", resolved: "ResolvedPlan") -> list[str]:
 
 def renamed_settings(words: Iterable[str]) -> list[str]:
     """Return a line for each old name of a setting among the arguments."""
-    names = {name: name.rpartition(".")[2] for name in split(words).values}
+    names = {name: name.rpartition(".")[2] for name in split_arguments(words).values}
     return [
         f"'{name}' is now '{name.removesuffix(old)}{RENAMED[old]}'; the old name goes with version 0.3"
         for name, old in names.items()
@@ -146,7 +148,7 @@ def _with_current_names(arguments: Arguments) -> tuple[dict[str, object], dict[s
     return values, {current(name): origin for name, origin in arguments.origins.items()}
 
 
-def _below(prefix: str, values: Mapping[str, object]) -> dict[str, object]:
+def _with_prefix(prefix: str, values: Mapping[str, object]) -> dict[str, object]:
     return {name.removeprefix(prefix): values[name] for name in values if name.startswith(prefix)}
 
 

@@ -25,7 +25,7 @@ DEPENDENCIES = {
     "yaml": "PyYAML",
     "tensorboardX": "tensorboardX",
 }
-"""Module to import to package to install."""
+"""Package to install by the name of the module to import."""
 OPTIONAL = {"mujoco": "off2on[mujoco]"}
 LEAST_DISK = 2 * 2**30
 LEAST_MEMORY = 2 * 2**30
@@ -39,7 +39,7 @@ def examine() -> dict[str, Any]:
         `cores`, `threads`, `memory`, `data`, and `problems`: pairs of a problem and a line to paste.
     """
     imports: dict[str, str | None] = {module: _import_error(module) for module in (*DEPENDENCIES, *OPTIONAL)}
-    about: dict[str, Any] = {
+    report: dict[str, Any] = {
         "off2on": version("off2on"),
         "python": platform.python_version(),
         "system": f"{platform.system().lower()} {platform.machine()}",
@@ -54,39 +54,39 @@ def examine() -> dict[str, Any]:
         "memory": {"free": _free_memory(), "shared": _free_disk(Path("/dev/shm"))},
         "data": _data(),
     }
-    about["problems"] = list(_problems(about))
-    return about
+    report["problems"] = list(_problems(report))
+    return report
 
 
-def one_line(about: dict[str, Any]) -> str:
-    """Return one line for an issue."""
-    versions, data = about["versions"], about["data"]
-    parts = [f"off2on {about['off2on']}", f"python {about['python']}", about["system"]]
+def summary_line(report: dict[str, Any]) -> str:
+    """Return the result of `examine` as one line, for a bug report."""
+    versions, data = report["versions"], report["data"]
+    parts = [f"off2on {report['off2on']}", f"python {report['python']}", report["system"]]
     parts += [
         f"{name} {versions[name] or 'missing'}" for name in ("torch", "ray", "gymnasium", "mujoco", "numpy")
     ]
-    parts += [", ".join(about["devices"]) or "no device"]
-    parts += [f"{about['allowed_cores']} of {about['cores']} cores, {about['threads']} threads"]
-    parts += [f"{_gib(about['memory']['free'])} memory free", f"{_gib(data['disk_free'])} disk free"]
-    parts += [f"data sets in {data['folder']}: {data['sets']}", f"problems: {len(about['problems'])}"]
+    parts += [", ".join(report["devices"]) or "no device"]
+    parts += [f"{report['allowed_cores']} of {report['cores']} cores, {report['threads']} threads"]
+    parts += [f"{_gib(report['memory']['free'])} memory free", f"{_gib(data['disk_free'])} disk free"]
+    parts += [f"data sets in {data['folder']}: {data['sets']}", f"problems: {len(report['problems'])}"]
     return " · ".join(parts)
 
 
-def _problems(about: dict[str, Any]) -> list[tuple[str, str]]:
+def _problems(report: dict[str, Any]) -> list[tuple[str, str]]:
     found = []
     packages = {**DEPENDENCIES, **OPTIONAL}
-    for module, error_text in about["imports"].items():
+    for module, error_text in report["imports"].items():
         if error_text is not None and not (module in OPTIONAL and error_text == "missing"):
             found.append((f"{module} cannot be imported: {error_text}", f"pip install '{packages[module]}'"))
-    free, disk = about["memory"]["free"], about["data"]["disk_free"]
+    free, disk = report["memory"]["free"], report["data"]["disk_free"]
     if free is not None and free < LEAST_MEMORY:
         found.append((f"only {_gib(free)} of memory is free", "off2on train … --memory 500M"))
     if disk is not None and disk < LEAST_DISK:
         found.append(
-            (f"only {_gib(disk)} of disk is free at {about['data']['folder']}", "export OFF2ON_DATA=…")
+            (f"only {_gib(disk)} of disk is free at {report['data']['folder']}", "export OFF2ON_DATA=…")
         )
-    if not about["data"]["writable"]:
-        found.append((f"{about['data']['folder']} is not writable", "export OFF2ON_DATA=…"))
+    if not report["data"]["writable"]:
+        found.append((f"{report['data']['folder']} is not writable", "export OFF2ON_DATA=…"))
     return found
 
 
@@ -129,8 +129,8 @@ def _data() -> dict[str, Any]:
 
     root = data_root()
     # Files for a bucket are first written to the temporary folder of this machine.
-    here = root if isinstance(root, Path) else Path(tempfile.gettempdir())
-    existing = next((path for path in (here, *here.absolute().parents) if path.is_dir()), Path("/"))
+    folder = root if isinstance(root, Path) else Path(tempfile.gettempdir())
+    existing = next((path for path in (folder, *folder.absolute().parents) if path.is_dir()), Path("/"))
     return {
         "folder": str(root),
         "sets": len(data_folders(root)),

@@ -107,11 +107,11 @@ def provenance() -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    """Return the commit that this package lies in, marked if files differ from it; None without git."""
+    """Return the git commit of this package, with "-dirty" if files differ from it; None without git."""
     folder = Path(__file__).parent
     try:
-        asked = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"]
-        answer = subprocess.run(asked, capture_output=True, text=True, timeout=5, check=False)
+        command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return answer.stdout.strip() or None
+    return result.stdout.strip() or None

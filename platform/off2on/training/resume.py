@@ -74,10 +74,10 @@ def untrusted_reason(checkpoint: Path, *trusted_roots: Path) -> str | None:
         checkpoint: Folder of the checkpoint.
         trusted_roots: Folders of runs besides ./runs.
     """
-    here = checkpoint.resolve()
-    if any(path.lstat().st_uid != os.geteuid() for path in (here, *here.rglob("*"))):
+    folder = checkpoint.resolve()
+    if any(path.lstat().st_uid != os.geteuid() for path in (folder, *folder.rglob("*"))):
         return "another user wrote it"
     roots = [root.resolve() for root in (Path("runs"), *trusted_roots)]
-    if not any(here.is_relative_to(root) for root in roots):
+    if not any(folder.is_relative_to(root) for root in roots):
         return f"it lies outside {' and '.join(dict.fromkeys(map(str, roots)))}"
     return None

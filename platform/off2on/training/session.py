@@ -106,9 +106,9 @@ class Session:
 
     def _record_placement(self) -> None:
         """Record the nodes of the learners and the environment runners of a cluster."""
-        if self.plan.address is not None and (layout := placement_of(self.algo)):
-            self.run.describe({"placement": layout})
-            self.progress.note(format_placement(layout))
+        if self.plan.address is not None and (placement := placement_of(self.algo)):
+            self.run.describe({"placement": placement})
+            self.progress.note(format_placement(placement))
 
     def _fit(self) -> None:
         """Run the algorithm's first stage, and write its networks to files for use by other runs."""

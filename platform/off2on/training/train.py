@@ -94,11 +94,11 @@ def _cluster(plan: Plan, resolved: ResolvedPlan) -> Iterator[None]:
         yield
         return
     with ray_started(plan.address, 0):
-        check_capacity(plan, resolved, _say)
+        check_capacity(plan, resolved, _print_line)
         yield
 
 
-def _say(line: str) -> None:
+def _print_line(line: str) -> None:
     sys.stderr.write(f"{line}\n")
 
 

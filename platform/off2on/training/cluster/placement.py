@@ -100,9 +100,9 @@ def place_processes(roles: Sequence[Role], nodes: Sequence[Node], free: bool = F
         free: Use only resources that are not in use.
     """
     left = [[node.free_cpus, node.free_gpus] if free else [node.cpus, node.gpus] for node in nodes]
-    layout: Placement = {}
+    placement: Placement = {}
     for role in roles:
-        found = layout.setdefault(role.name, [])
+        found = placement.setdefault(role.name, [])
         for node, has in sorted(zip(nodes, left, strict=True), key=lambda pair: (-pair[1][1], -pair[1][0])):
             while len(found) < role.count and has[0] >= role.cpus and has[1] >= role.gpus:
                 has[0] -= role.cpus
@@ -110,7 +110,7 @@ def place_processes(roles: Sequence[Role], nodes: Sequence[Node], free: bool = F
                 found.append(node.name)
         if len(found) < role.count:
             return None
-    return layout
+    return placement
 
 
 def machines_needed(roles: Sequence[Role], node: Node, learners_by_memory: int) -> int | None:
@@ -134,11 +134,11 @@ def machines_needed(roles: Sequence[Role], node: Node, learners_by_memory: int) 
     )
 
 
-def format_placement(layout: Placement) -> str:
-    """Format a layout: ``learners on a (3); runners on a (2)``."""
+def format_placement(placement: Placement) -> str:
+    """Format a placement: ``learners on a (3); runners on a (2)``."""
     return "; ".join(
         f"{role}s on {', '.join(f'{name} ({count})' for name, count in Counter(names).items())}"
-        for role, names in layout.items()
+        for role, names in placement.items()
         if names
     )
 

@@ -54,7 +54,7 @@ def gpus_per_learner(plan: Plan, nodes: Sequence[Node]) -> int | None:
     return int(sum(node.gpus for node in nodes) >= plan.learners)
 
 
-def available_gpus_per_learner(plan: Plan, say: Callable[[str], None]) -> int | None:
+def available_gpus_per_learner(plan: Plan, show_line: Callable[[str], None]) -> int | None:
     """Return the number of GPUs per learner of a run that starts now; None: decided by `Plan.config`.
 
     In a trial of a search the resources are reserved already. A cluster that lost a node may first need
@@ -65,11 +65,11 @@ def available_gpus_per_learner(plan: Plan, say: Callable[[str], None]) -> int | 
     group = get_current_placement_group()
     if group is not None:
         return int(GPU_BUNDLE in group.bundle_specs) if plan.learners else None
-    return None if plan.address is None else gpus_per_learner(plan, wait_for_capacity(plan, say))
+    return None if plan.address is None else gpus_per_learner(plan, wait_for_capacity(plan, show_line))
 
 
 def describe_readers() -> str:
-    """Describe the capacity of the joined cluster for an ingest, whose readers take one CPU each.
+    """Describe the capacity of the joined cluster for an ingest; each of its readers takes one CPU.
 
     Raises:
         UserError: The cluster has no CPU.
@@ -86,41 +86,43 @@ def describe_readers() -> str:
     return f"available  {plural(len(nodes), 'node')}: {plural(count, 'part')} at a time, on {where}"
 
 
-def check_capacity(plan: Plan, resolved: ResolvedPlan, say: Callable[[str], None]) -> None:
+def check_capacity(plan: Plan, resolved: ResolvedPlan, show_line: Callable[[str], None]) -> None:
     """Check that the joined cluster has the capacity for the plan, and its nodes the code and the data.
 
     Args:
         plan: The plan.
         resolved: The checked plan.
-        say: Function that shows a line: available and needed resources, and an example placement.
+        show_line: Function that shows a line: available and needed resources, and an example placement.
 
     Raises:
         UserError: There are too few resources, or a node lacks the code, the data or the simulator.
     """
-    nodes = wait_for_capacity(plan, say, 60.0 * plan.wait)
+    nodes = wait_for_capacity(plan, show_line, 60.0 * plan.wait)
     while required_roles(plan, nodes) and not _are_nodes_ready(nodes, plan, resolved):
-        nodes = wait_for_capacity(plan, say, 60.0 * plan.wait)
+        nodes = wait_for_capacity(plan, show_line, 60.0 * plan.wait)
     for line in describe_capacity(plan, resolved, nodes):
-        say(line)
+        show_line(line)
 
 
-def wait_for_capacity(plan: Plan, say: Callable[[str], None], patience: float = RECOVERY_S) -> list[Node]:
+def wait_for_capacity(
+    plan: Plan, show_line: Callable[[str], None], patience: float = RECOVERY_S
+) -> list[Node]:
     """Wait until the joined cluster has the capacity for the plan, and return its nodes.
 
     Args:
         plan: The plan.
-        say: Function that shows a line.
+        show_line: Function that shows a line.
         patience: Seconds to wait for missing nodes; resources in use are waited for at least `RECOVERY_S`.
 
     Raises:
         UserError: The resources are still missing after that time.
     """
-    return wait_for_nodes(partial(required_roles, plan), say, partial(_fewer, plan), patience)
+    return wait_for_nodes(partial(required_roles, plan), show_line, partial(_fewer, plan), patience)
 
 
 def wait_for_nodes(
     needed: Callable[[Sequence[Node]], list[Role]],
-    say: Callable[[str], None],
+    show_line: Callable[[str], None],
     suggest: Callable[[Sequence[Node]], str],
     patience: float,
 ) -> list[Node]:
@@ -128,7 +130,7 @@ def wait_for_nodes(
 
     Args:
         needed: Function from the nodes to the processes.
-        say: Function that shows a line.
+        show_line: Function that shows a line.
         suggest: Function from the nodes to a suggestion, for the case that they have too few resources.
         patience: Seconds to wait for missing nodes; resources in use are waited for at least `RECOVERY_S`.
 
@@ -154,7 +156,7 @@ def wait_for_nodes(
             if not waits:
                 waits = True
                 reason = "resources in use" if fits else "more nodes"
-                say(f"waiting for {reason}: {format_roles(roles)}")
+                show_line(f"waiting for {reason}: {format_roles(roles)}")
                 # An autoscaler, if there is one, starts nodes.
                 request_resources(bundles=[role.resources for role in roles for _ in range(role.count)])
             time.sleep(1)
@@ -188,20 +190,20 @@ def describe_capacity(plan: Plan, resolved: ResolvedPlan, nodes: Sequence[Node])
     lines += [
         f"needs      {', '.join([*map(str, roles), _describe_data(plan, resolved)])}; in this process {own}"
     ]
-    layout = place_processes(roles, nodes)
-    if roles and layout is not None:
-        lines += [f"fits       for example {format_placement(layout)}"]
+    placement = place_processes(roles, nodes)
+    if roles and placement is not None:
+        lines += [f"fits       for example {format_placement(placement)}"]
     return lines
 
 
 def placement_of(algo: Any) -> Placement:
     """Return the nodes of the learners and runners of a running algorithm that are not in this process."""
-    layout: Placement = {}
+    placement: Placement = {}
     if algo.learner_group.is_remote:
-        layout["learner"] = algo.call_learners(_node)
+        placement["learner"] = algo.call_learners(_node)
     if algo.runners is not None and algo.config.num_env_runners:
-        layout["runner"] = algo.env_runner_group.foreach_env_runner(_node, local_env_runner=False)
-    return layout
+        placement["runner"] = algo.env_runner_group.foreach_env_runner(_node, local_env_runner=False)
+    return placement
 
 
 def _node(_: Any) -> str:
