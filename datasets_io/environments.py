@@ -7,16 +7,16 @@ from typing import Any, NamedTuple
 from datasets_io.flatten import pick, select
 
 LEGACY = "gym:"
-"""Before the id of an environment of the old `gym` package."""
+"""Prefix of ids of environments of the old `gym` package."""
 
 OBSERVE = "observe"
-"""The option that names the parts of a dictionary of observations to keep."""
+"""Name of the option with the parts of a dictionary of observations to keep."""
 
 _REGISTERING_MODULES = {
     "gymnasium_robotics": ("AdroitHand", "AntMaze_", "Fetch", "FrankaKitchen", "Hand", "PointMaze_"),
     "off2on.simulators": ("off2on/",),
 }
-"""Modules that make environments known when they are imported, and how the ids of these begin."""
+"""Modules that register environments when imported, with the prefixes of their ids."""
 
 
 def make(env_id: str, options: Mapping[str, Any] | None = None) -> Any:
@@ -24,14 +24,14 @@ def make(env_id: str, options: Mapping[str, Any] | None = None) -> Any:
 
     Args:
         env_id: A Gymnasium id, ``module:Id``, or ``gym:Id`` for one of the old `gym` package.
-        options: For its constructor; but `observe`, a list of keys, says which parts of a dictionary of
-            observations to keep, in which order; a dot leads into a dictionary inside it.
+        options: For its constructor; but `observe`, a list of keys, selects parts of a dictionary of
+            observations, in this order; a dot separates the keys of nested dictionaries.
 
     Returns:
-        The environment. Nested observations are laid end to end, as `datasets_io.flatten` does with rows.
+        The environment. Nested observations are concatenated, as `datasets_io.flatten` does with rows.
 
     Raises:
-        Exception: Whatever the environment's package raises when it cannot be made.
+        Exception: Any error of the package of the environment.
     """
     import gymnasium as gym
     from gymnasium.wrappers import FlattenObservation, TransformObservation
@@ -46,7 +46,7 @@ def make(env_id: str, options: Mapping[str, Any] | None = None) -> Any:
     else:
         env = gym.make(registered(env_id), **options)
     if keys is not None:
-        # Gymnasium's own FilterObservation puts the keys into the alphabet's order.
+        # FilterObservation of Gymnasium sorts the keys alphabetically.
         env = TransformObservation(env, lambda obs: pick(obs, keys), select(env.observation_space, keys))
     if isinstance(env.observation_space, gym.spaces.Dict | gym.spaces.Tuple):
         env = FlattenObservation(env)
@@ -60,7 +60,7 @@ def registered(env_id: str) -> str:
         env_id: A Gymnasium id, or ``module:Id``. Those of Gymnasium-Robotics and ours need no module.
 
     Raises:
-        gymnasium.error.DependencyNotInstalled: There is no such module.
+        gymnasium.error.DependencyNotInstalled: The module is not installed.
     """
     import gymnasium as gym
 
@@ -85,13 +85,13 @@ def options_for(env_id: str, own_id: str | None, own: Mapping[str, Any]) -> dict
 
 
 class Spaces(NamedTuple):
-    """Spaces of an environment, or the reason why it could not be made (the spaces are then None)."""
+    """Spaces of an environment, or the error of its creation (the spaces are then None)."""
 
     observation: Any
     action: Any
     error: str
     nested: Any = None
-    """The observations' before they were flattened; None: they are flat by themselves."""
+    """Observation space before flattening; None if it is already flat."""
 
 
 def spaces_of(env_id: str, options: Mapping[str, Any] | None = None) -> Spaces:
@@ -101,7 +101,7 @@ def spaces_of(env_id: str, options: Mapping[str, Any] | None = None) -> Spaces:
     try:
         env = make(env_id, options)
     except Exception as error:
-        # Whatever the environment's own package raises. Data can be kept without their simulator.
+        # Any error of the package of the environment. Data can be used without their simulator.
         return Spaces(None, None, f"{error}".splitlines()[0] if f"{error}" else repr(error))
     nested = env.env.observation_space if isinstance(env, FlattenObservation) else None
     spaces = Spaces(env.observation_space, env.action_space, "", nested)

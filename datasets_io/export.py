@@ -20,7 +20,7 @@ from datasets_io.sources.minari import OFF2ON_KEY
 from datasets_io.sources.minari_server import folder_of, minari
 from datasets_io.storage.errors import convert_full_disk
 
-_DERIVED = ("new_obs", "ret")  # made again when the data are read
+_DERIVED = ("new_obs", "ret")  # derived again when the data are read
 
 
 def export_minari(
@@ -36,17 +36,17 @@ def export_minari(
     other episode ids.
 
     Args:
-        shards: What to write.
+        shards: Data set to export.
         dataset_id: "namespace/name-v0".
         data_format: "hdf5", "arrow" or "parquet".
-        progress: Told how many rows are written.
+        progress: Called with the number of rows written so far.
 
     Returns:
         The new folder.
 
     Raises:
-        Exists: Minari has a data set of that id.
-        UserError: It is no id, or Minari is not installed.
+        Exists: Minari has a data set with that id.
+        UserError: The id is invalid, or Minari is not installed.
         BadValues: The rows do not follow each other, which Minari cannot express.
         NoSpace: The disk is full.
     """
@@ -92,7 +92,9 @@ def _place(dataset_id: str) -> Path:
     try:
         parse_dataset_id(dataset_id)
     except (ValueError, TypeError):  # TypeError: no version
-        raise UserError(f"{dataset_id!r} is no id of Minari.", "It is NAMESPACE/NAME-v0.") from None
+        raise UserError(
+            f"{dataset_id!r} is not a valid id of Minari.", "Expected: NAMESPACE/NAME-v0."
+        ) from None
     final = folder_of(dataset_id)
     if final.exists():
         name, _, version = dataset_id.rpartition("-v")
@@ -110,7 +112,7 @@ def _storage(folder: Path, shards: Shards, data_format: str) -> Any:
         action_space=shards.action_space,
         env_spec=_spec(shards.env_id, shards.manifest.env_options),
         data_format=data_format,
-        jpeg_encoding=False,  # which would lose something
+        jpeg_encoding=False,  # JPEG is lossy
     )
 
 
@@ -127,7 +129,7 @@ def _spec(env_id: str | None, options: dict[str, Any]) -> Any:
         name, kwargs = known.id, {**known.kwargs, **kwargs}
         entry = known.entry_point if isinstance(known.entry_point, str) else None
     except (gymnasium.error.Error, ImportError):
-        pass  # not here: whoever reads the data may have it
+        pass  # not installed here; it may be where the data are read
     limit = horizon(env_id, options)
     return gymnasium.envs.registration.EnvSpec(name, entry, kwargs=kwargs, max_episode_steps=limit)
 

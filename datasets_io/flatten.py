@@ -1,7 +1,7 @@
 """Flatten nested observations to vectors and back: many rows at once, exactly as Gymnasium does one.
 
-A dictionary or tuple of spaces is laid end to end in its own order, a discrete choice as one 1 among zeros.
-The space that was flattened goes into the manifest as JSON, so that a row can be turned back.
+A dictionary or tuple of spaces is concatenated in its own order, a discrete choice is one-hot encoded. The
+original space is stored in the manifest as JSON, so that a row can be unflattened.
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,8 +40,8 @@ def flatten_rows(space: Any, values: Any) -> Array:
         [T, D] float32.
 
     Raises:
-        MissingColumn: A key of the space is not there.
-        BadValues: Arrays of other shapes than the space says, or a choice outside its range.
+        MissingColumn: A key of the space is missing.
+        BadValues: An array has another shape than the space, or a choice is out of range.
     """
     _width(space)
     parts = _flatten(space, values, "observations")
@@ -57,14 +57,14 @@ def unflatten_rows(space: Any, rows: Array) -> Any:
     """Invert `flatten_rows`.
 
     Args:
-        space: That was flattened.
+        space: Space before flattening.
         rows: [T, D].
 
     Returns:
         As nested as the space: dictionaries and tuples of arrays [T, …] of the space's own dtypes.
 
     Raises:
-        BadValues: The rows are not as wide as the space, or a choice is nowhere 1.
+        BadValues: The rows have another width than the space, or a choice has no 1.
     """
     width = _width(space)
     if rows.ndim != 2 or rows.shape[1] != width:
@@ -77,13 +77,13 @@ def select(space: Any, keys: Sequence[str]) -> Any:
 
     Args:
         space: A Dict.
-        keys: Its keys; a dot leads into a dictionary or tuple inside it: `arm.joints`.
+        keys: Its keys; a dot separates nested keys: `arm.joints`.
 
     Returns:
         A Dict with those keys, as they were written.
 
     Raises:
-        UnknownName: There is no such part.
+        UnknownName: A part does not exist.
     """
     from gymnasium.spaces import Dict
 
@@ -234,7 +234,7 @@ def _sizes(space: Any) -> Array:
 
 
 def _follow(tree: Any, path: str, whole: str) -> Any:
-    tree = getattr(tree, "spaces", tree)  # `in` a space asks something else
+    tree = getattr(tree, "spaces", tree)  # `in` of a space tests membership of a value
     if isinstance(tree, Mapping) and path in tree:
         return tree[path]
     head, dot, rest = path.partition(".")
@@ -247,7 +247,7 @@ def _follow(tree: Any, path: str, whole: str) -> Any:
 
 
 def _unsupported_space(space: Any) -> BadValues:
-    return BadValues(f"{space} has no vector of fixed width.", f"Those that have: {_KINDS}.")
+    return BadValues(f"{space} has no vector of fixed width.", f"Expected: {_KINDS}.")
 
 
 def _keys(mapping: Any) -> str:

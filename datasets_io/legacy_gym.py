@@ -1,7 +1,7 @@
 """Adapt environments of the legacy `gym` package, with its old or new interface, to Gymnasium.
 
-Own code, as shimmy 2.0.1 does not do (tried with gym 0.26.2, gymnasium 1.2.2 and NumPy 2.4): it has to
-be told which interface an environment has, fails on one of the old interface that has no `seed`, and a copy
+Own code, as shimmy 2.0.1 is not sufficient (tested with gym 0.26.2, gymnasium 1.2.2 and NumPy 2.4): it needs
+the interface of an environment as an option, fails on one of the old interface that has no `seed`, and a copy
 of its adapter recurses without end.
 """
 
@@ -22,14 +22,14 @@ def adapt(env_id: str, options: Mapping[str, Any] | None = None) -> Any:
     """Make an environment that is registered with `gym`.
 
     Args:
-        env_id: Its id there, or ``module:Id`` where `module` registers it.
+        env_id: Id in `gym`, or ``module:Id`` where `module` registers it.
         options: For its constructor; but `max_episode_steps` replaces the time limit it is registered with.
 
     Returns:
-        A `gymnasium.Env`. Its time limit cuts episodes off: they are truncated, never terminated by it.
+        A `gymnasium.Env`. At its time limit episodes are truncated, not terminated.
 
     Raises:
-        gymnasium.error.Error: There is no package `gym`, or it cannot make this environment.
+        gymnasium.error.Error: The package `gym` is not installed, or cannot create the environment.
     """
     options = dict(options or {})
     gym, spec = _package(), _spec(env_id)
@@ -54,7 +54,7 @@ def time_limit(env_id: str) -> int | None:
     """Return the time limit in steps of an environment of `gym`; None if it has none.
 
     Raises:
-        gymnasium.error.Error: There is no package `gym`, or no such environment in it.
+        gymnasium.error.Error: The package `gym` is not installed, or does not know the environment.
     """
     limit: int | None = _spec(env_id).max_episode_steps
     return limit
@@ -78,7 +78,7 @@ def _spec(env_id: str) -> Any:
 
 
 class LegacyEnv(gymnasium.Env):  # type: ignore[misc]
-    """One environment of `gym`.
+    """Environment of `gym` with the interface of Gymnasium.
 
     Args:
         env: With the old interface (`reset` gives the observation, `step` four values) or the new one
@@ -89,7 +89,7 @@ class LegacyEnv(gymnasium.Env):  # type: ignore[misc]
         self._env = env
         self.observation_space = _space(env.observation_space)
         self.action_space = _space(env.action_space)
-        # The innermost knows what it takes; the wrappers around it pass on whatever they are given.
+        # The innermost environment declares its arguments; the wrappers pass on any argument.
         known = inspect.signature(env.unwrapped.reset).parameters
         anything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
         self._takes = {name for name in ("seed", "options") if anything or name in known}
@@ -108,7 +108,7 @@ class LegacyEnv(gymnasium.Env):  # type: ignore[misc]
         """Take one step; return observation, reward, terminated, truncated and info."""
         obs, reward, *ends, info = self._env.step(action)
         if len(ends) == 1:
-            # Of the old interface's one flag, this key tells whether it was a time limit that raised it.
+            # The old interface has one flag; this key is true if a time limit set it.
             truncated = bool(ends[0]) and bool(info.get("TimeLimit.truncated", False))
             ends = [bool(ends[0]) and not truncated, truncated]
         terminated, truncated = ends

@@ -10,9 +10,9 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 MINARI = "minari/"
-"""Before the id of a data set of Minari."""
+"""Prefix of ids of Minari data sets."""
 D4RL = "d4rl/"
-"""Before the id of a data set of D4RL, and before the name of one of its environments."""
+"""Prefix of ids of D4RL data sets, and of names of D4RL environments."""
 
 
 @dataclass(frozen=True)
@@ -20,12 +20,12 @@ class D4RLEntry:
     """One data set of D4RL.
 
     Args:
-        name: Its id, "hopper-medium-v2".
-        file: Path of its HDF5 file below the server's folder.
-        low: Return of a random policy; None where D4RL has no reference.
+        name: Id, "hopper-medium-v2".
+        file: Path of the HDF5 file below the folder of the server.
+        low: Return of a random policy; None if D4RL has no reference.
         high: Return of an expert.
-        horizon: Steps after which D4RL's environment cuts an episode off.
-        family: D4RL's own name of the environment, "gym_mujoco/hopper".
+        horizon: Time limit of the D4RL environment in steps.
+        family: Name of the environment in D4RL, "gym_mujoco/hopper".
         gymnasium: Gymnasium id of its successor, or None. (Mazes and the kitchen observe dictionaries there,
             which D4RL's flat arrays are not.)
     """
@@ -88,11 +88,11 @@ class MinariCounterpart(NamedTuple):
     """A data set of Minari that corresponds to one of D4RL.
 
     Attributes:
-        d4rl: D4RL's id.
-        minari: Minari's.
-        environment: Gymnasium id of the environment it was made in.
-        same: Whether it is the same data, with D4RL's actions, and not another recording.
-        how: How it was made, in words.
+        d4rl: Id in D4RL.
+        minari: Id in Minari.
+        environment: Gymnasium id of the environment of the recording.
+        same: True if the data are the same, with the actions of D4RL; False for another recording.
+        how: Description of the recording.
     """
 
     d4rl: str
@@ -115,6 +115,6 @@ def minari_counterparts() -> tuple[MinariCounterpart, ...]:
 
 
 def minari_counterpart(data: str) -> MinariCounterpart | None:
-    """The twins of which a data set is one, by its id with or without `d4rl/` or `minari/`; else None."""
+    """Return the pair with a data set, by its id with or without `d4rl/` or `minari/`; None without one."""
     name = data.removeprefix(D4RL).removeprefix(MINARI)
     return next((pair for pair in minari_counterparts() if name in (pair.d4rl, pair.minari)), None)

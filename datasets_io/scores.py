@@ -2,8 +2,8 @@
 
 D4RL's references are mean returns of a random and of an expert policy in D4RL's own environments, with their
 horizons, one pair a task, the same for every version of its data. In a successor of such an environment
-(Gymnasium's -v5) with the same horizon they are a convention, not a measurement; anywhere else they mean
-nothing, and there is no normalised score.
+(Gymnasium's -v5) with the same horizon they are a convention, not a measurement; elsewhere they are
+not valid, and there is no normalised score.
 """
 
 import re
@@ -19,8 +19,8 @@ from datasets_io.errors import UserError
 from datasets_io.registry import D4RL, MINARI, D4RLEntry, find, minari_counterpart, registry, task
 
 ReferenceStatus = Literal["measured", "convention", "refused", "unknown"]
-"""Of D4RL's references: measured in this very environment, taken over into its successor, refused elsewhere;
-or there are none."""
+"""Validity of the D4RL references: measured in this environment, a convention in its successor, refused
+elsewhere, or unknown."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class Key:
     """Identity of a score: two scores are comparable only if their keys agree, see `compare`.
 
     Args:
-        data: "d4rl/hopper-medium-v2", "minari/mujoco/hopper/medium-v0", or a name of one's own.
-        environment: In which the episodes were played, "Hopper-v5"; "d4rl/gym_mujoco/hopper" is D4RL's own.
-        horizon: Steps after which an episode is cut off there; None: never, or not known.
+        data: "d4rl/hopper-medium-v2", "minari/mujoco/hopper/medium-v0", or a name given by the user.
+        environment: Environment of the episodes, "Hopper-v5"; "d4rl/gym_mujoco/hopper" is D4RL's own.
+        horizon: Time limit of the episodes in steps; None if there is none or it is unknown.
     """
 
     data: str
@@ -43,7 +43,7 @@ class Key:
 
     @property
     def task(self) -> str:
-        """Return the task without versions; D4RL's name for its Minari counterpart."""
+        """Task without versions; for a Minari counterpart the name in D4RL."""
         pair = minari_counterpart(self.data)
         name = pair.d4rl if pair else self.data.removeprefix(D4RL)
         if name.startswith(MINARI):
@@ -55,9 +55,9 @@ def key(data: str, env_id: str | None = None, horizon: int | None = None) -> Key
     """Return the key of scores on a data set.
 
     Args:
-        data: Its id or name.
-        env_id: The environment in which they were earned; None: the one in which D4RL recorded its data.
-        horizon: Of that environment; of D4RL's own it is known.
+        data: Id or name of the data set.
+        env_id: Environment of the episodes; None: the environment in which D4RL recorded its data.
+        horizon: Time limit of the environment in steps; known for environments of D4RL.
     """
     name = data.removeprefix(D4RL)
     entry = registry().get(name)
@@ -72,9 +72,9 @@ def key_of(manifest: Any, env_id: str | None = None, options: Mapping[str, Any] 
     """Return the key of scores of a policy that was trained on a data set.
 
     Args:
-        manifest: Of the data set.
-        env_id: Where it is earned; None: the key of the returns that the data recorded themselves.
-        options: What the environment is told.
+        manifest: Manifest of the data set.
+        env_id: Environment of the episodes; None: key of the recorded returns of the data.
+        options: Options of the environment.
     """
     name = identity(manifest)
     if env_id is not None:
@@ -96,8 +96,8 @@ def horizon(env_id: str | None, options: Mapping[str, Any] | None = None) -> int
     """Return the time limit of an environment in steps; None if it has none or it is unknown.
 
     Args:
-        env_id: As `environments.make` takes it.
-        options: What it is told; its `max_episode_steps` is believed.
+        env_id: Id, as in `environments.make`.
+        options: Options of the environment; `max_episode_steps` overrides the registered limit.
     """
     if env_id is None:
         return None
@@ -115,7 +115,7 @@ def horizon(env_id: str | None, options: Mapping[str, Any] | None = None) -> int
             steps = gymnasium.spec(registered(env_id)).max_episode_steps
         except (gymnasium.error.Error, ImportError):
             return None
-    return steps if steps is not None and steps > 0 else None  # -1 asks Gymnasium for none
+    return steps if steps is not None and steps > 0 else None  # -1: no limit, in Gymnasium
 
 
 def reference_status(of: Key) -> tuple[ReferenceStatus, str]:
@@ -130,7 +130,7 @@ def reference_status(of: Key) -> tuple[ReferenceStatus, str]:
     successor = entry.gymnasium or (pair.environment if pair and pair.same else None)
     if of.environment not in (own, None) and _base(of.environment) != _base(successor):
         return "refused", f"D4RL's references belong to {own}, and {of.environment} is not its successor"
-    # A name without a version says which task it is, not which data: its environment is then no question.
+    # A name without a version identifies the task, not the data: its environment is then not compared.
     if of.horizon != entry.horizon and not (of.environment is None and name not in registry()):
         steps = "no limit" if of.horizon is None else f"{of.horizon:,}"
         return "refused", f"D4RL's references are for episodes of {entry.horizon:,} steps, not {steps}"
@@ -160,8 +160,8 @@ def reference(
 
     Args:
         data: A data set's id or name, or a key.
-        env_id: As of `key`.
-        horizon: As of `key`.
+        env_id: See `key`.
+        horizon: See `key`.
     """
     of = data if isinstance(data, Key) else key(data, env_id, horizon)
     entry = _entry(of.data)
@@ -189,8 +189,8 @@ def normalised(
     Args:
         data: A data set's id or name, or a key.
         returns: Undiscounted returns of episodes, of any shape.
-        env_id: As of `key`.
-        horizon: As of `key`.
+        env_id: See `key`.
+        horizon: See `key`.
 
     Returns:
         Scores of the same shape, or None where there is no reference.
@@ -215,7 +215,7 @@ def compare(one: Key, other: Key) -> None:
     """Check that two scores are comparable.
 
     Raises:
-        UserError: They may not: the data, the environments or the horizons differ; says which.
+        UserError: The data, the environments or the horizons differ.
     """
     reasons = []
     pair = minari_counterpart(one.data)

@@ -17,17 +17,17 @@ from datasets_io.storage.buckets import Location
 class Source:
     """Recorded data that can be read as episodes.
 
-    The first line of a subclass's docstring describes the data set. Instances travel to Ray workers, so they
-    hold options, never open files.
+    The first line of the docstring of a subclass is the description of the data set. Instances are sent to
+    Ray workers, so they hold options, not open files.
 
     Attributes:
         env: Gymnasium id of the environment the data were recorded in, or None.
-        env_options: What `environments.make` is told about it, as plain JSON values.
-        licence: The data's licence.
+        env_options: Options of the environment for `environments.make`, as plain JSON values.
+        licence: Licence of the data.
         observation_space: Gymnasium space; None: the environment's, else taken from the data.
         nested_observation_space: The space of which `observation_space` is the flat form, if it is one.
         action_space: Gymnasium space; None: the environment's, else taken from the data.
-        rows_per_shard: About how many rows a part should have; set by the ingest before it asks for parts.
+        rows_per_shard: Approximate number of rows of a part; set by the ingest before it calls `parts`.
     """
 
     env: str | None = None
@@ -42,7 +42,7 @@ class Source:
         """Split the data into pieces that are read independently, in parallel, one shard file each.
 
         Args:
-            path: What the user named: a file, a folder, or None.
+            path: File or folder given by the user, or None.
 
         Returns:
             Picklable values, each handed to `episodes`. One part is split into files as it is read.
@@ -56,11 +56,11 @@ class Source:
     def fingerprint(self, path: Any) -> str:
         """Return a hash of the data to read: only finished parts of the same data are reused.
 
-        In a bucket it is made of names, sizes and times of change, which cannot stay when the content does
-        not: to read all of it would take as long as the ingest.
+        In a bucket it is a hash of names, sizes and modification times, which change with the content:
+        reading the content would take as long as the ingest.
 
         Raises:
-            UnknownName: There is no such file.
+            UnknownName: The file does not exist.
         """
         place = None if path is None else storage.locate(path)
         if isinstance(place, Location):
@@ -90,9 +90,9 @@ class Source:
         """Report a record that cannot be read and was skipped.
 
         Args:
-            file: Where it is.
-            offset: Of its first byte.
-            reason: Why.
+            file: Path of the file.
+            offset: Offset of the first byte of the record.
+            reason: Reason, for quarantine.csv.
         """
         records: list[Quarantined] = self.__dict__.setdefault("_quarantined", [])
         records.append(Quarantined(file, offset, reason))
@@ -100,25 +100,25 @@ class Source:
 
     @property
     def quarantined(self) -> list[Quarantined]:
-        """Return the records that this instance has skipped so far."""
+        """Records that this instance has skipped so far."""
         records: list[Quarantined] = self.__dict__.get("_quarantined", [])
         return records
 
     @property
     def faults(self) -> list[Fault]:
-        """Return the faults that this instance has reported so far."""
+        """Faults that this instance has reported so far."""
         faults: list[Fault] = self.__dict__.setdefault("_faults", [])
         return faults
 
     @property
     def description(self) -> str:
-        """Return the first line of the class's docstring."""
+        """First line of the docstring of the class."""
         doc = inspect.getdoc(type(self)) if type(self).__doc__ else None
         return doc.strip().splitlines()[0] if doc else type(self).__name__
 
     @property
     def code_hash(self) -> str:
-        """Return a hash of the defining file, so that parts made by an older version are not reused."""
+        """Hash of the defining file, so that parts created by an older version are not reused."""
         try:
             file = inspect.getsourcefile(type(self))
         except (TypeError, OSError):  # typed into an interactive session
@@ -130,7 +130,7 @@ def hash_path(path: Place) -> str:
     """Return the SHA-256 of a file, or of all files below a folder with their names.
 
     Raises:
-        UnknownName: There is nothing at `path`.
+        UnknownName: The path does not exist.
     """
     files = storage.list_files(path, recursive=True)
     if files == [str(path)]:

@@ -63,7 +63,7 @@ def test_a_table_runs_nothing(here: Path):
     import ray.data  # noqa: F401  (with it come types of columns that unpickle their cells)
 
     pq.write_table(objects(2), "mine.parquet")
-    with pytest.raises(Corrupt, match=r"'rewards' of mine\.parquet.*made by code"):
+    with pytest.raises(Corrupt, match=r"'rewards' of mine\.parquet.*Python objects"):
         ingest(Table(), "mine.parquet", here / "data", name="mine")
     assert not Path(MARKER).exists()
     pd.read_parquet("mine.parquet")["rewards"].to_numpy()
@@ -93,7 +93,7 @@ def test_shards_run_nothing(toy: Shards, here: Path):
     manifest["files"][0]["bytes"] = shard.stat().st_size
     Path("evil/manifest.json").write_text(json.dumps(manifest))
     shards = Shards(Path("evil"))
-    with pytest.raises(Corrupt, match="made by code"):
+    with pytest.raises(Corrupt, match="Python objects"):
         shards.read(shards.files[0], ["rewards"])
     assert not Path(MARKER).exists()
 
@@ -112,7 +112,7 @@ def test_minari_runs_nothing(data_format: str, toy: Shards, here: Path, monkeypa
         else:
             with pa.ipc.new_file(file, objects(0).schema) as writer:
                 writer.write_table(objects(201))
-    with pytest.raises(Corrupt, match="made by code"):
+    with pytest.raises(Corrupt, match="Python objects"):
         ingest(Minari("lab/toy-v0"), folder, here / "data", name="mine")
     assert not Path(MARKER).exists()
 
@@ -266,7 +266,7 @@ def test_what_is_no_secret_stays(said: str):
 
 
 def test_an_address_with_a_key_is_refused(monkeypatch: pytest.MonkeyPatch):
-    with pytest.raises(UserError, match=r"s3://\(hidden\)@bucket/data holds a user, a password") as refused:
+    with pytest.raises(UserError, match=r"s3://\(hidden\)@bucket/data contains a user, a password") as refused:
         locate(f"s3://key:{PLANTED[1]}@bucket/data")
     assert PLANTED[1] not in str(refused.value)
 

@@ -129,7 +129,7 @@ def silent():
 def test_a_bucket_out_of_reach_is_an_error_within_seconds(server, request, monkeypatch):
     address = {"refusing": "http://127.0.0.1:1", "unknown": "http://no-such-host.invalid"}.get(server)
     address = address or request.getfixturevalue("silent")
-    monkeypatch.setattr(buckets, "_SILENCE_S", 1)
+    monkeypatch.setattr(buckets, "_REQUEST_S", 1)
     monkeypatch.setenv("AWS_ENDPOINT_URL", address)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "very-secret")
     started = time.monotonic()
@@ -138,7 +138,7 @@ def test_a_bucket_out_of_reach_is_an_error_within_seconds(server, request, monke
     assert time.monotonic() - started < 10
     message = str(caught.value)
     assert caught.value.exit_code == 3
-    assert f"Asked {address}" in message
+    assert address in message
     assert "AWS_ENDPOINT_URL=" in message
     assert "very-secret" not in message
 
@@ -147,7 +147,7 @@ def test_wrong_credentials_are_said_without_saying_them(bucket, monkeypatch):
     monkeypatch.setattr("moto.settings.INITIAL_NO_AUTH_ACTION_COUNT", 0)  # from now on it looks who asks
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
     for attempt in (storage.read_text, storage.exists, lambda place: storage.write_text(place, "x")):
-        with pytest.raises(Unreachable, match="does not let us") as caught:
+        with pytest.raises(Unreachable, match="refuses access") as caught:
             attempt(bucket / "x")
         assert "AWS_ACCESS_KEY_ID is set, AWS_SECRET_ACCESS_KEY is set" in str(caught.value)
         assert "nobody" not in str(caught.value)
@@ -155,9 +155,9 @@ def test_wrong_credentials_are_said_without_saying_them(bucket, monkeypatch):
 
 
 def test_google_s_buckets_out_of_reach_are_an_error_too(monkeypatch):
-    monkeypatch.setattr(buckets, "_SILENCE_S", 0.4)
+    monkeypatch.setattr(buckets, "_REQUEST_S", 0.4)
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:1")
-    with pytest.raises(Unreachable, match=r"Asked http://127.0.0.1:1") as caught:
+    with pytest.raises(Unreachable, match=r"http://127.0.0.1:1") as caught:
         storage.read_text("gs://bucket/x")
     assert "GOOGLE_APPLICATION_CREDENTIALS" in str(caught.value)
 

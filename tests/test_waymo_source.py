@@ -188,7 +188,7 @@ def test_records_that_cannot_be_read_are_left_out_and_listed(folder, tmp_path):
         (str(first), 2 * step + len(frame(contradictory))),
         (str(second), len(whole) // 2),
     ]
-    for (_, _, reason), said in zip(listed, ["CRC", "was not seen", "no Scenario", "only"], strict=True):
+    for (_, _, reason), said in zip(listed, ["CRC", "was not seen", "not a Scenario", "only"], strict=True):
         assert said in reason
 
 
@@ -204,7 +204,7 @@ def test_strict_refuses_them(folder, tmp_path, bad):
 
 def test_test_splits_are_refused(tmp_path):
     warm_up = shard(tmp_path / "in" / "testing.tfrecord-00000-of-00150", record("hidden", steps=11))
-    with pytest.raises(BadValues, match=r"testing.tfrecord-00000-of-00150 is of a test split") as caught:
+    with pytest.raises(BadValues, match=r"testing.tfrecord-00000-of-00150 is from a test split") as caught:
         ingest(Waymo(), warm_up, tmp_path / "data", name="cars")
     assert "validation" in caught.value.expected
     assert not list((tmp_path / "data").iterdir())
@@ -219,14 +219,14 @@ def test_so_are_those_of_tf_examples(tmp_path, how):
         elif entry.key == "state/future/valid":
             entry.value.int64_list.value[:] = [-1] * len(entry.value.int64_list.value)
     path = shard(tmp_path / "in" / "testing_tfexample.tfrecord-00000-of-00150", example.SerializeToString())
-    with pytest.raises(BadValues, match="is of a test split"):
+    with pytest.raises(BadValues, match="is from a test split"):
         list(Waymo().episodes(str(path)))
 
 
 def test_files_of_another_kind_are_refused(tmp_path):
     """Three records that are none of it are no accident; one or two might be."""
     frames = shard(tmp_path / "in" / "frames.tfrecord", *[b"\x0a\x04abcd\x10\x05"] * 3)
-    with pytest.raises(Corrupt, match=r"frames.tfrecord is not of the Waymo Open Motion Dataset"):
+    with pytest.raises(Corrupt, match=r"frames.tfrecord is not from the Waymo Open Motion Dataset"):
         ingest(Waymo(), frames, tmp_path / "data", name="cars")
     shard(frames, *[b"\x0a\x04abcd\x10\x05"] * 2, record("good"))
     assert names(ingest(Waymo(), frames, tmp_path / "data", name="cars")) == ["good"]

@@ -94,7 +94,7 @@ class Bicycle:
         return np.stack([acceleration, _curvature(speed, acceleration, turn, dt)], -1)
 
     def plan(self, recorded: Array, dt: float) -> Array:
-        """Return [V, T, 6]: x, y, course, speed, acceleration, turn per step; the last four averaged over 0.7 s.
+        """Return x, y, course, speed, acceleration and turn [V, T, 6], the last four averaged over 0.7 s.
 
         The course is the direction of the velocity: in a bend it differs from the heading at the centre of a
         car.

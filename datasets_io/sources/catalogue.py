@@ -20,7 +20,7 @@ GENERATED: Mapping[str, tuple[str, dict[str, Any]]] = {
     "maze-medium": ("datasets_io.sources.mazes:PointMaze", {"maze": "medium"}),
     "maze-large": ("datasets_io.sources.mazes:PointMaze", {"maze": "large"}),
 }
-"""Data made on the spot: the source, and its options."""
+"""Generated data sets: source and options."""
 _SUFFIXES = {
     ".hdf5": "datasets_io.sources.d4rl:D4RL",
     ".h5": "datasets_io.sources.d4rl:D4RL",
@@ -58,12 +58,12 @@ def resolve_source(
             in one of these.
         path: The data, on this machine or in a bucket; an id of D4RL or Minari without it is downloaded.
         options: For the source's constructor, as typed or as text: `seed`, `episodes`, `env`, `columns`, ….
-        progress: Told about a download, in bytes.
+        progress: Called during a download with bytes so far and in total.
 
     Raises:
-        UnknownName: Nothing is called so; says what is near and where it looked. Or an option is unknown.
+        UnknownName: The name or an option is unknown.
         UserError: A class is not a Source, or a package is missing.
-        Offline: A download was needed and could not be made.
+        Offline: A required download failed.
     """
     options, given = dict(options or {}), None if path is None else storage.locate(path)
     name = text.removeprefix("d4rl/")
@@ -94,7 +94,7 @@ def resolve_source(
         given, name = storage.locate(text), Path(text).stem
     if given is not None and _suffix(given) in _SUFFIXES:
         name = Path(name).name
-        own = {"name": name} if _suffix(given) == ".npz" else {}  # which may say the task
+        own = {"name": name} if _suffix(given) == ".npz" else {}  # the name may contain the task
         return Resolved(_make(_SUFFIXES[_suffix(given)], {**own, **options}), given, name)
     if given is not None:
         raise UnknownName(
@@ -103,9 +103,9 @@ def resolve_source(
             f"off2on data add my_lab.trips:Trips {given}",
         )
     raise UnknownName(
-        f"no source is called {text!r}.",
+        f"there is no source {text!r}.",
         f"Looked in the catalogue ({len(known_names())} names).\n"
-        f"A file ends in {' '.join(_SUFFIXES)}; a source of one's own is module:Class.",
+        f"A file ends in {' '.join(_SUFFIXES)}; a source of your own is module:Class.",
         given=name,
         known=known_names(),
     )

@@ -20,7 +20,7 @@ _BLOCK = 32_768  # rows read at once: whole HDF5 chunks, yet a few megabytes
 
 
 class RowRange(NamedTuple):
-    """Whole episodes of a file: rows start … stop."""
+    """Range of rows of whole episodes in a file, from start to stop (exclusive)."""
 
     path: str
     start: int
@@ -44,10 +44,10 @@ class D4RL(Source):
         """Return ranges of whole episodes of about `rows_per_shard` rows.
 
         Raises:
-            UnknownName: There is no such file.
-            Corrupt: It is not HDF5, or cut short.
-            MissingColumn: A key is missing; says which are there.
-            BadValues: Columns of different lengths.
+            UnknownName: The file does not exist.
+            Corrupt: The file is not HDF5, or truncated.
+            MissingColumn: A key is missing.
+            BadValues: Columns have different lengths.
         """
         path = storage.absolute(path)  # a worker may have another current folder
         with _open(path) as file:
@@ -118,7 +118,7 @@ class D4RL(Source):
                 " (keep_next_obs believes the file)",
                 count=int(differ.sum()),
                 first_row=block[0][0] + int(np.argmax(differ)),
-                # Here and there is rounding; everywhere means that rows do not follow each other at all.
+                # A few differences are rounding; many mean that rows are not consecutive.
                 refused=bool(differ.sum() > 0.01 * len(obs)),
             )
 

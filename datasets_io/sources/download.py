@@ -20,7 +20,7 @@ _ATTEMPTS = 5
 _BLOCK = 1 << 20
 
 Progress = Callable[[int, int], None]
-"""Called with (bytes there, bytes in all)."""
+"""Function called with bytes so far and in total."""
 
 
 class _ConnectionLostError(Exception):
@@ -36,7 +36,7 @@ def url_of(name: str) -> str:
     """Return the URL of a D4RL id's file; $OFF2ON_D4RL_MIRROR replaces everything up to …/offline_rl.
 
     Raises:
-        UnknownName: It is not a D4RL id.
+        UnknownName: The name is not a D4RL id.
     """
     entry = registry().get(name)
     if entry is None:
@@ -51,16 +51,16 @@ def fetch(name: str, progress: Progress | None = None, timeout: float = 30.0) ->
 
     Args:
         name: "hopper-medium-v2".
-        progress: Told how far it is.
+        progress: Called with bytes so far and in total.
         timeout: Seconds to wait for the server.
 
     Returns:
         The HDF5 file; beside it NAME.json holds its address, size and SHA-256.
 
     Raises:
-        Offline: The server cannot be reached, or breaks off again and again; what came is kept.
-        Corrupt: The cached file is not what was downloaded.
-        UnknownName: It is not a D4RL id.
+        Offline: The server cannot be reached, or the connection fails repeatedly; partial data are kept.
+        Corrupt: The cached file has changed since its download.
+        UnknownName: The name is not a D4RL id.
     """
     url, target = url_of(name), cache_root() / "d4rl" / f"{name}.hdf5"
     record = target.with_suffix(".json")
@@ -100,7 +100,7 @@ def _download(
         except (_ConnectionLostError, urllib.error.URLError, http.client.HTTPException, OSError) as error:
             file.flush()
             got = part.stat().st_size
-            # A server that breaks off is tried again for as long as each attempt brings something new.
+            # After a lost connection the download is retried as long as each attempt makes progress.
             failures = 0 if got > before else failures + 1
             never_reached = isinstance(error, urllib.error.URLError)
             if failures >= _ATTEMPTS or (never_reached and failures):

@@ -18,14 +18,14 @@ from datasets_io.source import Source
 from datasets_io.sources.minari_server import METADATA, minari
 
 OFF2ON_KEY = "off2on"
-"""In the metadata of a data set that we wrote: `env`, `env_options`, `columns` (infos that were columns), and
-`nested`, the observation space in its own order, which Minari replaces by the alphabet's."""
+"""Key in the metadata of an exported data set, with `env`, `env_options`, `columns` (infos that were columns)
+and `nested`, the observation space in its own order, which Minari replaces by alphabetical order."""
 _KNOWN_PACKAGES = ("gymnasium", "gymnasium_robotics")
-"""Whose environments need no module before their id."""
+"""Packages with environments that need no module before their id."""
 
 
 class EpisodeRange(NamedTuple):
-    """Episodes start … stop of a data set."""
+    """Range of episodes of a data set, from start to stop (exclusive)."""
 
     folder: str
     start: int
@@ -35,13 +35,13 @@ class EpisodeRange(NamedTuple):
 class Minari(Source):
     """A data set of Minari.
 
-    The environment is the one that the data set names for evaluation, else the one it was recorded in; it is
-    never made here. Where a step inside an episode is marked as an end, the episode ends there.
+    The environment is the one given for evaluation, else the one of the recording; it is not created here.
+    An episode is divided after a step that is marked as an end.
 
     Args:
         name: Minari's id, "mujoco/hopper/medium-v0".
-        env: Another environment than the data set's own.
-        infos: Infos to keep as columns, "success,qpos"; a slash leads into a dictionary of them.
+        env: Environment to use instead of that of the data set.
+        infos: Infos to keep as columns, "success,qpos"; a slash separates the keys of nested dictionaries.
     """
 
     def __init__(self, name: str, env: str | None = None, infos: str = "") -> None:
@@ -50,16 +50,16 @@ class Minari(Source):
 
     @property
     def description(self) -> str:
-        """Return the description that its authors gave it."""
+        """Description by the authors of the data set, else a default."""
         return self._description or f"{self.name}, a data set of Minari."
 
     def parts(self, path: Any) -> list[EpisodeRange]:
-        """Return ranges of episodes of about `rows_per_shard` rows, if they are of equal length.
+        """Return ranges of episodes of about `rows_per_shard` rows (exact if all have the same length).
 
         Raises:
-            UnknownName: There is no data set at `path`.
-            Corrupt: It is not one that the installed Minari can read.
-            BadValues: Its spaces have no vectors.
+            UnknownName: The path holds no data set.
+            Corrupt: The installed Minari cannot read the data set.
+            BadValues: A space cannot be flattened to vectors.
         """
         folder = data_folder(path)
         data = _open(folder)
@@ -93,7 +93,7 @@ class Minari(Source):
                 if len(episode.rewards) != steps:
                     raise Corrupt(
                         f"episode {number} in {folder} has {len(episode.rewards):,} steps.",
-                        f"Its metadata say {steps:,}.",
+                        f"Expected: {steps:,}, as in its metadata.",
                     )
                 yield from self._pieces(str(number), episode, space, names)
 
@@ -129,14 +129,14 @@ class Minari(Source):
 
         obs, self.action_space = _observation_space(data), data.action_space
         if not isinstance(self.action_space, Box | Discrete):
-            raise BadValues(f"actions in {self.action_space} cannot be learned from.", "Box or Discrete can.")
+            raise BadValues(f"the action space is {self.action_space}.", "Expected: Box or Discrete.")
         if _is_nested(obs):
             self.observation_space, self.nested_observation_space = flat_space(obs), obs
-            # The environment's own space may be in another order than the one that Minari stored.
+            # The space of the environment may have another order than the space that Minari stored.
             self.env_options = {OBSERVE: list(_leaves(obs))}
         elif isinstance(obs, Box):
             self.observation_space = obs
-        else:  # numbers as they are, as the environment gives them too
+        else:  # numbers without one-hot encoding, as the environment returns them
             flat_space(obs)
             self.observation_space = Box(-np.inf, np.inf, obs.shape or (1,))
 
@@ -151,8 +151,8 @@ class Minari(Source):
             return
         self.env, self.env_options = chosen.id, {**chosen.options, **self.env_options}
         if recorded is not None and recorded != chosen:
-            detail = f"{_describe(recorded)} recorded these data; {_describe(chosen)} is meant for evaluation and taken"
-            self.note("env", "", detail)
+            origin = f"{_describe(recorded)} recorded these data"
+            self.note("env", "", f"{origin}; {_describe(chosen)} is meant for evaluation and taken")
         if chosen.wrappers:
             self.note("env", "", f"{chosen.id} had wrappers that are not put on: {' '.join(chosen.wrappers)}")
 
@@ -203,7 +203,7 @@ def _is_nested(space: Any) -> bool:
 
 
 def _info(infos: Mapping[str, Any], name: str, steps: int) -> Array:
-    """Return one of the infos [T, …], without that of the reset, if it was recorded."""
+    """Return one of the infos [T, …], without the value of the reset if it was recorded."""
     values: Any = infos
     for key in [name] if name in infos else name.split("/"):
         if not isinstance(values, Mapping) or key not in values:
@@ -220,8 +220,8 @@ def data_folder(path: Any) -> Path:
     """Return the folder `data` of the data set at a path.
 
     Raises:
-        UnknownName: There is none.
-        UserError: The path lies in a bucket.
+        UnknownName: The path holds no data set.
+        UserError: The path is in a bucket.
     """
     place = storage.locate(path)
     if not isinstance(place, Path):
@@ -242,10 +242,10 @@ def _open(folder: Path) -> Any:
 
 
 def _check_no_objects(folder: Path, episodes: Iterable[int]) -> None:
-    """Check that no column of these episodes is made of Python objects; in HDF5 there are none.
+    """Check that no column of these episodes holds Python objects; HDF5 files cannot hold any.
 
     Raises:
-        Corrupt: One is.
+        Corrupt: A column holds objects.
     """
     import pyarrow as pa
 
@@ -267,9 +267,9 @@ def _convert_errors(folder: Path) -> Iterator[None]:
 
     try:
         yield
-    except gymnasium.error.Error as error:  # of old data sets that hold no spaces of their own
+    except gymnasium.error.Error as error:  # old data sets without stored spaces
         raise Corrupt(
-            f"{folder} names no spaces, and its environment cannot be made.", f"{error}".strip()
+            f"{folder} stores no spaces, and its environment cannot be created.", f"{error}".strip()
         ) from None
     except (OSError, KeyError, ValueError, TypeError, AssertionError, IndexError, RuntimeError) as error:
         raise Corrupt(f"{folder} cannot be read by Minari.", f"{type(error).__name__}: {error}") from None

@@ -17,7 +17,7 @@ def minari() -> Any:
     """Import and return the package.
 
     Raises:
-        UserError: It is not installed.
+        UserError: The package is not installed.
     """
     try:
         import minari as package
@@ -33,29 +33,29 @@ def fetch(name: str) -> Path:
         name: Minari's id, "mujoco/hopper/medium-v0".
 
     Raises:
-        UnknownData: Neither here nor on the server.
-        Offline: It is not here, and the server cannot be reached.
-        UserError: Minari is not installed, or not what it needs for its server.
+        UnknownData: The data set is neither in the folder nor on the server.
+        Offline: The data set is not in the folder, and the server cannot be reached.
+        UserError: Minari, or a package it needs for its server, is not installed.
     """
     package = minari()
     folder = folder_of(name)
     if _is_complete(folder / "data"):
         return folder
     try:
-        # Minari speaks on stdout, which holds results only, and says of every download that newer ones exist.
+        # Minari prints to stdout, which is for results only, and warns of newer versions at every download.
         with redirect_stdout(sys.stderr), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             package.download_dataset(name, force_download=folder.exists())
     except ImportError as error:
         raise UserError(f"{error}", f"{name} is not in {_root()}.", "pip install 'off2on[minari]'") from None
-    except (ValueError, TypeError) as error:  # TypeError: of an id without a version
+    except (ValueError, TypeError) as error:  # TypeError: an id without a version
         raise _unknown(name, error) from None
     except Exception as error:
-        # Whatever the client of the server raises: its classes differ between servers and versions.
+        # Any exception of the client: the classes differ between servers and versions.
         reason = f"{error}".strip().partition("\n")[0] or type(error).__name__
         here = _local()
         raise Offline(
-            f"{name} is not here, and Minari's server cannot be reached: {reason}",
+            f"{name} is not on this machine, and the server of Minari cannot be reached: {reason}",
             f"Looked in {_root()} ({len(here)} data sets).",
             f"off2on data add minari/{name} FOLDER",
             given=name,
@@ -79,9 +79,9 @@ def _unknown(name: str, error: Exception) -> UnknownData:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             there = list(minari().list_remote_datasets(prefix=name.partition("/")[0]))
-        asked = f"and on Minari's server ({len(there)} called so)"
+        asked = f"and on the server of Minari ({len(there)} with this prefix)"
     except Exception as trouble:
-        there, asked = [], f"but Minari's server does not list its own ({type(trouble).__name__})"
+        there, asked = [], f"; the server of Minari did not return its list ({type(trouble).__name__})"
     known = [*here, *there, *(pair.minari for pair in minari_counterparts())]
     return UnknownData(
         f"Minari has no data set {name!r}.",
@@ -98,7 +98,7 @@ def _root() -> Path:
 
 def _local() -> list[str]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of folders there that are no data sets
+        warnings.simplefilter("ignore")  # about folders that are not data sets
         return list(minari().list_local_datasets())
 
 

@@ -18,10 +18,10 @@ class NpzColumn:
 
     Args:
         file: The archive's member, at its beginning.
-        name: For messages.
+        name: Name of the column for messages.
 
     Raises:
-        BadValues: It is no array of numbers laid out row by row.
+        BadValues: The array is not numeric, or not in row-major order.
     """
 
     def __init__(self, file: Any, name: str) -> None:
@@ -43,14 +43,14 @@ class NpzColumn:
 
     @property
     def rows(self) -> int:
-        """Return the number of rows."""
+        """Number of rows."""
         return int(self.shape[0])
 
     def read(self, rows: int) -> Array:
         """Read the next rows, [rows, …].
 
         Raises:
-            Corrupt: They are not there, or not as they were written.
+            Corrupt: The rows are missing or damaged.
         """
         wanted = rows * int(np.prod(self.shape[1:])) * self.dtype.itemsize
         with _convert_errors(self._name):
@@ -68,9 +68,9 @@ def open_npz(path: Any) -> Iterator[dict[str, NpzColumn]]:
         path: A file on this machine or in a bucket.
 
     Raises:
-        UnknownName: There is no such file.
-        Corrupt: It is no .npz file, or cut short.
-        BadValues: An array is not one of numbers, a row a step.
+        UnknownName: The file does not exist.
+        Corrupt: The file is not an .npz file, or truncated.
+        BadValues: An array is not numeric with one row per step.
     """
     with storage.open_input(path) as file:
         with _convert_errors(path):

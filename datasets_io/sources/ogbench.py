@@ -1,12 +1,12 @@
 """Read OGBench's .npz files (arXiv:2410.20092): states in order; `terminals` marks ends of trajectories.
 
-Three layouts are told apart by their keys (`ogbench.utils.load_dataset` documents them):
+Three layouts are distinguished by their keys (`ogbench.utils.load_dataset` documents them):
 
 - as downloaded: the last row of a trajectory is its last state, whose action leads nowhere;
 - compact (`valids`): the same, with the last two rows marked in `terminals` and the last one invalid;
 - regular (`next_observations`): that last row is missing, and every row has its next observation.
 
-None of these ends is the task's: there is always a future after it.
+None of these ends is a terminal state of the task.
 """
 
 import importlib
@@ -24,7 +24,7 @@ from datasets_io.sources.npz import open_npz
 
 _REQUIRED = ("observations", "actions", "terminals")
 _OPTIONAL = ("next_observations", "valids", "rewards", "masks")
-_STATE = ("qpos", "button_states")  # of the simulator: from these ogbench tells the rewards of a task
+_STATE = ("qpos", "button_states")  # of the simulator: ogbench computes the rewards of a task from these
 _TYPES = ("navigate", "stitch", "explore", "play", "noisy")
 _BLOCK = 32_768  # rows read at once
 
@@ -32,8 +32,8 @@ _BLOCK = 32_768  # rows read at once
 class OGBench(Source):
     """A data set of OGBench.
 
-    With a single task (`…-singletask-v0`, `…-singletask-task2-v0`) rewards are told by OGBench's own function
-    from the simulator's states in the file. Where a state fulfils the task, its transition is a terminated
+    With a single task (`…-singletask-v0`, `…-singletask-task2-v0`) rewards are computed by OGBench from the
+    states of the simulator in the file. Where a state fulfils the task, its transition is a terminated
     one and the trajectory goes on as the next episode, so that every transition has OGBench's reward and
     mask, and a trajectory that stays at the goal becomes many episodes of one step.
 
@@ -55,9 +55,9 @@ class OGBench(Source):
         """Return the file, or each file of a folder.
 
         Raises:
-            UnknownName: There is no such file, or no such task.
-            Corrupt: It is not an .npz file, or cut short.
-            MissingColumn: A key is missing, or there are no rewards and no task; says which are there.
+            UnknownName: The file or the task does not exist.
+            Corrupt: The file is not an .npz file, or truncated.
+            MissingColumn: A key is missing, or there are no rewards and no task.
             BadValues: Columns of different lengths; images.
         """
         if path is None:

@@ -19,7 +19,7 @@ ROLES: Mapping[str, tuple[str, ...]] = {
     "episode": ("eps_id", "episode", "episode_id"),
     "action_logp": ("action_logp",),
 }
-"""What a column can be, and the names under which it is found when nobody says."""
+"""Roles of columns, with the names that are searched if no column is given."""
 
 Columns = Mapping[str, str | Sequence[str]]
 
@@ -65,14 +65,14 @@ class Table(Source):
 
     Give it to `ingest` with a dict of arrays [N, …], a pandas frame, a .csv or .parquet file, or a folder of
     such files, each of which holds whole episodes. Rows of an episode are in order; episodes may be
-    interleaved if a column tells them apart.
+    interleaved if an `episode` column identifies them.
 
     Args:
         columns: Role → column, or columns that are put side by side; see `ROLES`. Or as `parse_columns`
-            reads. A role that is not named is looked for under its usual names. Either `episode`, or
-            `terminated` or `truncated`, says where episodes end.
+            reads. A role that is not given is searched under its usual names. `episode`, `terminated`
+            or `truncated` marks the ends of episodes.
         env: Gymnasium id of the environment, if there is one.
-        licence: The data's.
+        licence: Licence of the data.
     """
 
     def __init__(
@@ -110,8 +110,8 @@ class Table(Source):
         """Read the table and cut it into episodes.
 
         Raises:
-            MissingColumn: A column is not there; says which are.
-            BadValues: Text among numbers, lengths that differ, an end in the middle of an episode.
+            MissingColumn: A column is missing.
+            BadValues: Text among numbers, different lengths, or an end inside an episode.
         """
         columns = self._read(part)
         ends = [columns.pop(role, None) for role in ("terminated", "truncated")]

@@ -1,7 +1,7 @@
 """Files and folders, on this machine or in a bucket (`s3://`, `gs://`).
 
-`places` opens, lists, copies and deletes; `buckets` speaks to object stores; `redaction` takes credentials
-out of text; `errors` explains what a file system or a store answers; `parquet` opens Parquet files.
+`places` opens, lists, copies and deletes; `buckets` connects to object stores; `redaction` removes
+credentials from text; `errors` converts errors of file systems and stores; `parquet` opens Parquet files.
 """
 
 from datasets_io.storage.buckets import Location

@@ -1,6 +1,6 @@
 """Define locations in buckets and connect to buckets, through `pyarrow.fs`.
 
-They are found as their own tools find them: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION,
+Settings are those of the tools of the providers: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION,
 AWS_ENDPOINT_URL or ~/.aws; GOOGLE_APPLICATION_CREDENTIALS.
 """
 
@@ -16,8 +16,8 @@ from datasets_io.storage.errors import convert_errors
 
 SCHEMES = ("s3", "gs")
 
-# Three attempts of these many seconds: what does not answer is reported within about 15 s.
-_CONNECT_S, _SILENCE_S, _ATTEMPTS = 3, 4, 3
+# Timeouts in seconds, and attempts: a server that does not respond is reported within about 15 s.
+_CONNECT_S, _REQUEST_S, _ATTEMPTS = 3, 4, 3
 _ENDPOINTS, _REGIONS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"), ("AWS_REGION", "AWS_DEFAULT_REGION")
 _IDENTITY = ("AWS_ACCESS_KEY_ID", "AWS_PROFILE")
 _EMULATOR = "STORAGE_EMULATOR_HOST"
@@ -25,7 +25,7 @@ _EMULATOR = "STORAGE_EMULATOR_HOST"
 
 @dataclass(frozen=True, order=True)
 class Location:
-    """A file or folder in a bucket. It travels to Ray's workers; each opens its own connection.
+    """File or folder in a bucket. It can be sent to Ray workers; each opens its own connection.
 
     Args:
         scheme: `s3` or `gs`.
@@ -43,34 +43,34 @@ class Location:
 
     @property
     def name(self) -> str:
-        """Return the last part of the key."""
+        """Last part of the key."""
         return PurePosixPath(self.key).name
 
     @property
     def stem(self) -> str:
-        """Return the name without its suffix."""
+        """Name without its suffix."""
         return PurePosixPath(self.key).stem
 
     @property
     def suffix(self) -> str:
-        """Return the suffix, such as `.parquet`, or an empty text."""
+        """Suffix, such as `.parquet`, or an empty text."""
         return PurePosixPath(self.key).suffix
 
     @property
     def parent(self) -> "Location":
-        """Return the parent folder; that of a bucket is the bucket itself."""
+        """Parent folder; that of a bucket is the bucket itself."""
         return Location(self.scheme, self.key.rpartition("/")[0] or self.key)
 
 
 class BucketFile(RawIOBase):
-    """A file of a bucket, open for reading; client errors are converted to errors of this package.
+    """File of a bucket, open for reading; client errors are converted to errors of this package.
 
     Args:
-        place: Where it is.
+        place: Location of the file.
 
     Raises:
-        UnknownName: There is none.
-        Unreachable: The bucket does not answer, or does not let us in.
+        UnknownName: The file does not exist.
+        Unreachable: The bucket does not respond, or refuses access.
     """
 
     def __init__(self, place: Location) -> None:
@@ -79,12 +79,12 @@ class BucketFile(RawIOBase):
             self._file = connect(place).open_input_file(place.key)
 
     def readinto(self, buffer: Any) -> int:
-        """Fill a buffer as far as the file goes."""
+        """Fill a buffer, up to the end of the file."""
         with convert_errors(self._place):
             return int(self._file.readinto(buffer))
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """Set the offset; nothing is fetched yet."""
+        """Set the offset; no data are fetched yet."""
         return int(self._file.seek(offset, whence))
 
     def tell(self) -> int:
@@ -101,7 +101,7 @@ class BucketFile(RawIOBase):
 
     def close(self) -> None:
         """Close the file."""
-        if not self.closed and hasattr(self, "_file"):  # else it could not be opened
+        if not self.closed and hasattr(self, "_file"):  # else opening failed
             self._file.close()
         super().close()
 
@@ -113,7 +113,7 @@ def file_info(place: Location) -> Any:
 
 
 def list_infos(place: Location, recursive: bool) -> list[Any]:
-    """The `FileInfo` of all that lies in a folder; none if it is not there."""
+    """Return the `FileInfo` of all entries of a folder; none if it does not exist."""
     from pyarrow.fs import FileSelector
 
     with convert_errors(place):
@@ -123,12 +123,12 @@ def list_infos(place: Location, recursive: bool) -> list[Any]:
 
 
 def connect(place: Location) -> Any:
-    """The `pyarrow.fs.FileSystem` in which the place's key is a path."""
+    """Return the `pyarrow.fs.FileSystem` in which the key of the location is a path."""
     with convert_errors(place):
         if place.scheme == "gs":
             return _gcs(os.environ.get(_EMULATOR))
-        who = tuple(os.environ.get(name) for name in _IDENTITY)
-        return _s3(place.key.partition("/")[0], _first(_ENDPOINTS), _first(_REGIONS), who)
+        identity = tuple(os.environ.get(name) for name in _IDENTITY)
+        return _s3(place.key.partition("/")[0], _first(_ENDPOINTS), _first(_REGIONS), identity)
 
 
 def _first(names: Sequence[str]) -> str:
@@ -136,8 +136,8 @@ def _first(names: Sequence[str]) -> str:
 
 
 @lru_cache
-def _s3(bucket: str, endpoint: str, region: str, who: Any) -> Any:
-    """One pool of connections for each set of settings; the credentials are the client's to find."""
+def _s3(bucket: str, endpoint: str, region: str, identity: Any) -> Any:
+    """Create one pool of connections per set of settings; the client finds the credentials."""
     from pyarrow import fs
 
     scheme, _, address = endpoint.rpartition("://")
@@ -146,7 +146,7 @@ def _s3(bucket: str, endpoint: str, region: str, who: Any) -> Any:
         scheme=scheme or "https",
         endpoint_override=address.rstrip("/") or None,
         connect_timeout=_CONNECT_S,
-        request_timeout=_SILENCE_S,
+        request_timeout=_REQUEST_S,
         retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=_ATTEMPTS),
     )
 
@@ -157,7 +157,7 @@ def _gcs(emulator: str | None) -> Any:
 
     from pyarrow import fs
 
-    limit = timedelta(seconds=_SILENCE_S * _ATTEMPTS)
+    limit = timedelta(seconds=_REQUEST_S * _ATTEMPTS)
     if emulator is None:
         return fs.GcsFileSystem(retry_time_limit=limit)
     scheme, _, address = emulator.rpartition("://")

@@ -25,12 +25,12 @@ _REFUSED = (
 
 @contextmanager
 def convert_errors(place: Any) -> Iterator[None]:
-    """Turn an `OSError` about a place into one of ours; what is none of these passes as it is.
+    """Convert an `OSError` about a location to an error of this package; others pass unchanged.
 
     Raises:
-        UnknownName: There is no such file, folder or bucket.
+        UnknownName: The file, folder or bucket does not exist.
         NoSpace: The disk is full.
-        Unreachable: The bucket does not answer, or does not let us in.
+        Unreachable: The bucket does not respond, or refuses access.
     """
     try:
         yield
@@ -43,7 +43,7 @@ def convert_errors(place: Any) -> Iterator[None]:
 
 @contextmanager
 def convert_full_disk(place: Any) -> Iterator[None]:
-    """Turn a full disk into one of our errors, whatever else goes wrong meanwhile.
+    """Convert the error of a full disk; other errors pass unchanged.
 
     Raises:
         NoSpace: The disk is full.
@@ -57,8 +57,8 @@ def convert_full_disk(place: Any) -> Iterator[None]:
 
 
 def _full(place: Any, error: OSError) -> NoSpace:
-    reason = os.strerror(error.errno or errno.ENOSPC)  # pyarrow's own text is longer and says less
-    return NoSpace(f"{place} cannot be written: {reason}.", "Free some space and repeat.")
+    reason = os.strerror(error.errno or errno.ENOSPC)  # the text of pyarrow is longer and less specific
+    return NoSpace(f"{place} cannot be written: {reason}.", "Free some space and run the command again.")
 
 
 def _of(place: Any, error: OSError) -> Exception | None:
@@ -74,16 +74,14 @@ def _of(place: Any, error: OSError) -> Exception | None:
     if isinstance(error, FileNotFoundError):
         return UnknownName(f"there is no {place}.", f"Looked in {place.parent}.")
     if "NO_SUCH_BUCKET" in text:
-        return UnknownName(f"there is no bucket {bucket!r}.", f"Asked {_server(place)}.")
+        return UnknownName(f"there is no bucket {bucket!r}.", f"Looked on {_server(place)}.")
     if not any(client in text for client in _CLIENTS):
-        return None  # of a file that was reached
+        return None  # an error inside an open file
     if any(word in text.upper() for word in _REFUSED):
         return Unreachable(
-            f"{_server(place)} does not let us at {place}.", _credentials(place), _example(place)
+            f"{_server(place)} refuses access to {place}.", _credentials(place), _example(place)
         )
-    return Unreachable(
-        f"{place} cannot be reached.", f"Asked {_server(place)}: {_short(text)}", _example(place)
-    )
+    return Unreachable(f"{place} cannot be reached.", f"{_server(place)}: {_short(text)}", _example(place))
 
 
 def _server(place: Any) -> str:
@@ -109,5 +107,5 @@ def _example(place: Any) -> str:
 
 
 def _short(text: str) -> str:
-    """The part of a client library's message that says what happened."""
+    """Extract the reason from a message of a client library."""
     return text.rpartition("Details: ")[2].partition(" error_info=")[0].strip()[-200:].rstrip(".") + "."

@@ -1,7 +1,7 @@
-"""Open Parquet files; refuse columns made of Python objects.
+"""Open Parquet files; refuse columns of Python objects.
 
-A file names the types of its columns, and whatever types the process knows are taken at their word: once
-Ray Data is imported, one of them unpickles every cell that is looked at.
+A file declares the types of its columns, and pyarrow applies every type registered in the process: once Ray
+Data is imported, one of them unpickles every cell that is read, which runs code from the file.
 """
 
 from typing import Any
@@ -13,20 +13,20 @@ from datasets_io.errors import Corrupt
 
 
 def open_parquet(source: Any, name: Any, **options: Any) -> pq.ParquetFile:
-    """Open a file.
+    """Open a Parquet file.
 
     Args:
         source: A path or an open file.
-        name: For messages.
-        options: Of `pyarrow.parquet.ParquetFile`.
+        name: Name of the file for messages.
+        options: Options of `pyarrow.parquet.ParquetFile`.
 
     Raises:
-        Corrupt: It is no Parquet, or has a column of objects.
+        Corrupt: The file is not Parquet, or has a column of objects.
     """
     try:
         file = pq.ParquetFile(source, **options)
         schema = file.schema_arrow
-    except (pa.ArrowException, ValueError, TypeError) as error:  # the last two of types that Ray refuses
+    except (pa.ArrowException, ValueError, TypeError) as error:  # the last two: types that Ray refuses
         raise Corrupt(f"{name} cannot be read as Parquet: {error}.") from None
     check_no_objects(schema, name)
     return file
@@ -36,13 +36,13 @@ def check_no_objects(schema: pa.Schema, name: Any) -> None:
     """Check that columns hold numbers, text, lists and tensors.
 
     Raises:
-        Corrupt: One holds objects, which only running code can make.
+        Corrupt: A column holds objects, which can only be created by running code.
     """
     for column in schema:
         if _is_object(column.type):
             raise Corrupt(
-                f"the column {column.name!r} of {name} is of the type {column.type}, made by code.",
-                "Numbers, text, lists and tensors were expected.",
+                f"the column {column.name!r} of {name} has the type {column.type}: Python objects.",
+                "Expected: numbers, text, lists or tensors.",
             )
 
 

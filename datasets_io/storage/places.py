@@ -1,6 +1,6 @@
 """Read and write files and folders on this machine or in a bucket (`s3://`, `gs://`).
 
-A place on this machine is a `pathlib.Path`, one in a bucket a `Location` with the same small surface; the
+A path on this machine is a `pathlib.Path`, one in a bucket a `Location` with the same basic interface; the
 functions here take either, or text.
 """
 
@@ -21,7 +21,7 @@ from datasets_io.storage.errors import convert_errors, convert_full_disk
 from datasets_io.storage.redaction import has_credentials, redact
 
 READ_AHEAD = 2**20
-"""Bytes fetched at once: HDF5 and zip read their indices a few bytes at a time, a request takes 20-100 ms."""
+"""Bytes per request: HDF5 and zip read their indices a few bytes at a time, a request takes 20-100 ms."""
 
 Place = Path | Location
 
@@ -30,15 +30,15 @@ def locate(where: str | Place) -> Place:
     """Parse a location: a path, `file://…`, `s3://bucket/key` or `gs://bucket/key`.
 
     Raises:
-        UnknownName: Another scheme, or no bucket.
-        UserError: A key or a password stands in it, which would be written down wherever it is named.
+        UnknownName: The scheme is unknown, or the bucket is missing.
+        UserError: The location contains a key or a password, which would be stored in logs and manifests.
     """
     if isinstance(where, Path | Location):
         return where
     if "://" in where and has_credentials(where):
         raise UserError(
-            f"{redact(where)} holds a user, a password or a signature.",
-            "Buckets are entered by what the environment says, which is written down nowhere.",
+            f"{redact(where)} contains a user, a password or a signature.",
+            "Credentials are read from environment variables, which are not stored.",
             "export AWS_ACCESS_KEY_ID=… AWS_SECRET_ACCESS_KEY=…",
         )
     scheme, separator, rest = where.partition("://")
@@ -47,7 +47,9 @@ def locate(where: str | Place) -> Place:
     if scheme == "file":
         return Path(unquote(urlsplit(where).path))
     if scheme not in SCHEMES:
-        raise UnknownName(f"{where} is nowhere.", f"A place is a path, file://, {'://, '.join(SCHEMES)}://.")
+        raise UnknownName(
+            f"{where} has an unknown scheme.", f"Expected: a path, file://, {'://, '.join(SCHEMES)}://."
+        )
     if not rest.strip("/"):
         raise UnknownName(f"{where!r} names no bucket.", "", f"{scheme}://BUCKET/FOLDER")
     return Location(scheme, "/".join(part for part in rest.split("/") if part))
@@ -60,15 +62,15 @@ def absolute(where: str | Place) -> Place:
 
 
 def open_input(where: str | Place, buffer: int = READ_AHEAD) -> BufferedReader:
-    """Open a file for reading; it can seek, also in a bucket, where only what is read is fetched.
+    """Open a file for reading; it can seek, also in a bucket, where only the parts read are fetched.
 
     Args:
         where: The file.
-        buffer: Bytes that a read in a bucket fetches at least.
+        buffer: Least number of bytes fetched by a read from a bucket.
 
     Raises:
-        UnknownName: There is no such file.
-        Unreachable: The bucket does not answer, or does not let us in.
+        UnknownName: The file does not exist.
+        Unreachable: The bucket does not respond, or refuses access.
     """
     place = locate(where)
     if isinstance(place, Location):
@@ -78,7 +80,7 @@ def open_input(where: str | Place, buffer: int = READ_AHEAD) -> BufferedReader:
 
 
 def filesystem(where: str | Place) -> tuple[Any, str]:
-    """What pyarrow's own readers take: a `pyarrow.fs.FileSystem` and the path in it."""
+    """Return a `pyarrow.fs.FileSystem` and the path in it, for readers of pyarrow."""
     from pyarrow.fs import LocalFileSystem
 
     place = locate(where)
@@ -87,13 +89,13 @@ def filesystem(where: str | Place) -> tuple[Any, str]:
 
 @contextmanager
 def open_output(where: str | Place) -> Iterator[BinaryIO]:
-    """A file to write, which appears under its name when the block ends well, whole, or not at all.
+    """Open a file for writing; it appears under its name, complete, only if the block succeeds.
 
-    Folders above it are made.
+    Missing parent folders are created.
 
     Raises:
         NoSpace: The disk is full.
-        Unreachable: The bucket does not answer, or does not let us in.
+        Unreachable: The bucket does not respond, or refuses access.
     """
     place = locate(where)
     scratch = temporary_path_for(place)
@@ -109,29 +111,29 @@ def open_output(where: str | Place) -> Iterator[BinaryIO]:
 
 
 def temporary_path_for(place: Place) -> Path:
-    """A new name on this machine under which a file may be written until `publish` puts it in its place."""
+    """Return a new path on this machine for a file that is being written, until `publish` moves it."""
     folder = place.parent if isinstance(place, Path) else Path(tempfile.gettempdir())
     return folder / f".{uuid.uuid4().hex}.tmp"
 
 
 def publish(scratch: Path, place: Place) -> None:
-    """Put a finished file in its place in one step; whoever looks sees the old one, the new one or none.
+    """Move a finished file to its final location atomically.
 
-    A bucket shows an object only when its upload was completed, so a process that dies in it leaves nothing.
+    A bucket shows an object only after its upload is complete, so a killed process leaves no partial file.
 
     Raises:
         NoSpace: The disk is full.
-        Unreachable: The bucket does not answer, or does not let us in.
+        Unreachable: The bucket does not respond, or refuses access.
     """
     with convert_errors(place):
         if isinstance(place, Path):
             with scratch.open("rb") as file:
-                os.fsync(file.fileno())  # else a power cut could keep the name and lose what it names
+                os.fsync(file.fileno())  # else a power failure could keep the name and lose the content
             os.replace(scratch, place)
             return
         from pyarrow import fs
 
-        # In one call: a stream that an exception closes would pass for whole.
+        # In one call: a stream closed by an exception would leave a truncated object.
         fs.copy_files(
             str(scratch), place.key, fs.LocalFileSystem(), connect(place), chunk_size=8 * READ_AHEAD
         )
@@ -139,7 +141,7 @@ def publish(scratch: Path, place: Place) -> None:
 
 
 def copy(source: Place, target: Place) -> None:
-    """Give a file a second name: a link where the file system has them, else a copy; whole or not at all."""
+    """Copy a file atomically: as a hard link where the file system supports it, else as a copy."""
     with convert_errors(target):
         if isinstance(source, Location):
             connect(source).copy_file(source.key, filesystem(target)[1])
@@ -166,25 +168,25 @@ def read_text(where: str | Place) -> str:
 
 
 def write_text(where: str | Place, text: str) -> None:
-    """Write a text in UTF-8, whole or not at all; see `open_output`."""
+    """Write a text in UTF-8 atomically; see `open_output`."""
     with open_output(where) as file:
         file.write(text.encode())
 
 
 def is_file(where: str | Place) -> bool:
-    """Return True if there is a file."""
+    """Return True if the file exists."""
     place = locate(where)
     return place.is_file() if isinstance(place, Path) else bool(file_info(place).is_file)
 
 
 def is_folder(where: str | Place) -> bool:
-    """Return True if there is a folder; in a bucket: whether anything lies below it."""
+    """Return True if the folder exists; in a bucket: if it holds an object."""
     place = locate(where)
     return place.is_dir() if isinstance(place, Path) else file_info(place).type.name == "Directory"
 
 
 def exists(where: str | Place) -> bool:
-    """Return True if there is a file or a folder."""
+    """Return True if a file or a folder exists."""
     place = locate(where)
     return place.exists() if isinstance(place, Path) else file_info(place).type.name != "NotFound"
 
@@ -193,7 +195,7 @@ def size(where: str | Place) -> int:
     """Return the size of a file in bytes.
 
     Raises:
-        UnknownName: There is no such file.
+        UnknownName: The file does not exist.
     """
     place = locate(where)
     with convert_errors(place):
@@ -205,23 +207,23 @@ def size(where: str | Place) -> int:
 
 
 def list_files(where: str | Place, suffixes: Sequence[str] = (), recursive: bool = False) -> list[str]:
-    """The files of a folder, in the order of their names; of a file, itself.
+    """List the files of a folder, sorted by name; for a file, the file itself.
 
     Args:
         where: The folder.
-        suffixes: Only names that end so.
-        recursive: Those of its folders too.
+        suffixes: Suffixes to keep; all if empty.
+        recursive: Include the files of subfolders.
 
     Raises:
-        UnknownName: There is nothing.
-        Unreachable: The bucket does not answer, or does not let us in.
+        UnknownName: The folder does not exist.
+        Unreachable: The bucket does not respond, or refuses access.
     """
     found = (file for file, _, _ in _listed(locate(where), recursive))
     return [str(file) for file in found if not suffixes or file.name.endswith(tuple(suffixes))]
 
 
 def list_folders(where: str | Place) -> list[Place]:
-    """The folders directly in a folder, in the order of their names; none if it is not there."""
+    """List the direct subfolders of a folder, sorted by name; none if it does not exist."""
     place = locate(where)
     if isinstance(place, Path):
         return sorted(path for path in place.iterdir() if path.is_dir()) if place.is_dir() else []
@@ -230,7 +232,7 @@ def list_folders(where: str | Place) -> list[Place]:
 
 
 def sizes(where: str | Place) -> dict[str, int]:
-    """Name and bytes of each file directly in a folder; empty if it is not there."""
+    """Return name and size in bytes of each file directly in a folder; empty if it does not exist."""
     try:
         return {file.name: count for file, count, _ in _listed(locate(where), False)}
     except UnknownName:
@@ -238,13 +240,13 @@ def sizes(where: str | Place) -> dict[str, int]:
 
 
 def versions(where: str | Place) -> list[tuple[str, int, int]]:
-    """Name, bytes and time of change (ns) of a file or of every file below a folder.
+    """Return name, size in bytes and modification time (ns) of a file or of every file below a folder.
 
-    They stand for its content in a bucket, whose objects never change without their time, and reading which
-    would take as long as using them.
+    In a bucket they replace a hash of the content: objects never change without their time, and reading them
+    would take as long as the ingest.
 
     Raises:
-        UnknownName: There is nothing.
+        UnknownName: The path does not exist.
     """
     place = locate(where)
     found = _listed(place, True)
@@ -252,7 +254,7 @@ def versions(where: str | Place) -> list[tuple[str, int, int]]:
 
 
 def delete(where: str | Place) -> None:
-    """Delete a file, or a folder with all that it holds; what is not there is no error."""
+    """Delete a file, or a folder with its content; a missing one is not an error."""
     place = locate(where)
     with convert_errors(place):
         if isinstance(place, Path):
@@ -272,7 +274,7 @@ def _listed(place: Place, recursive: bool) -> list[tuple[Any, int, int]]:
         if isinstance(place, Path):
             inside = [place] if place.is_file() else place.rglob("*") if recursive else place.iterdir()
             known = [(path, path.stat()) for path in inside if path.is_file()]
-            if not known and not place.exists():  # `rglob` finds nothing in nothing
+            if not known and not place.exists():  # `rglob` of a missing folder is empty
                 raise FileNotFoundError(str(place))
             found = [(path, stat.st_size, stat.st_mtime_ns) for path, stat in known]
         else:

@@ -1,4 +1,4 @@
-"""The Waymo Open Motion Dataset: records → scenes → episodes, without TensorFlow."""
+"""Read the Waymo Open Motion Dataset: records to scenes to episodes, without TensorFlow."""
 
 from datasets_io.waymo.example import decode_example
 from datasets_io.waymo.records import decode, read_scenes

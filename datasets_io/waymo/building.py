@@ -1,4 +1,4 @@
-"""Columns of either format → a scene."""
+"""Build a scene from the columns of either format."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from datasets_io.errors import Corrupt
 
 DT = 0.1  # s: both formats are sampled at 10 Hz
 CURRENT = 10
-"""The last step of the warm-up, where a record does not say."""
+"""Last step of the warm-up if the record does not contain it."""
 _OBJECT_KINDS, _LIGHT_STATES = 5, 9
 _FINITE = ("xy", "z", "heading", "velocity", "size", "road_xy", "light_xy")
 
 
 @dataclass(frozen=True, eq=False)
 class Objects:
-    """N objects over T steps, in the world's coordinates; anything where not `valid`.
+    """N objects over T steps, in world coordinates; values are undefined where `valid` is False.
 
     Args:
         ids: [N] integers.
@@ -45,7 +45,7 @@ class Objects:
 
 @dataclass(frozen=True, eq=False)
 class Road:
-    """M points: x and y [M] in the world's coordinates, m; unit vectors [M, 2]; kinds [M]; features [M]."""
+    """M points: x and y [M] in world coordinates, m; unit vectors [M, 2]; kinds [M]; ids of features [M]."""
 
     position: Sequence[Array]
     direction: Array
@@ -55,7 +55,7 @@ class Road:
 
 @dataclass(frozen=True, eq=False)
 class Lights:
-    """L lights at each of T steps: x and y [T, L] in the world's coordinates, m; the rest [T, L]."""
+    """L lights at each of T steps: x and y [T, L] in world coordinates, m; other fields [T, L]."""
 
     position: Sequence[Array]
     states: Array
@@ -64,13 +64,13 @@ class Lights:
 
 
 def build(scene_id: str, current: int, objects: Objects, road: Road, lights: Lights) -> Scene:
-    """Move everything to the recording car, in float64, and puts 0 where nothing is valid.
+    """Subtract the position of the recording car, in float64, and write 0 where data are not valid.
 
     Raises:
-        Corrupt: The record contradicts itself.
+        Corrupt: The record is inconsistent.
     """
     _check(objects, current)
-    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is infinite, and refused
+    with np.errstate(over="ignore", invalid="ignore"):  # overflow gives infinity, which is refused below
         scene = _moved(scene_id, current, objects, road, lights)
     for name in _FINITE:
         if not np.isfinite(getattr(scene, name)).all():
@@ -108,12 +108,12 @@ def _moved(scene_id: str, current: int, objects: Objects, road: Road, lights: Li
 
 
 def limit(codes: Array, count: int | Array) -> Array:
-    """Codes as int8; one that the format does not know (from `count` on) is its code for unknown, 0."""
+    """Convert codes to int8; codes outside the format (from `count` on) become 0, the code for unknown."""
     return np.where((codes >= 0) & (codes < count), codes, 0).astype(np.int8)
 
 
 def wrap(angles: Array) -> Array:
-    """Angles in (-π, π], float64; those that are there already keep their bits."""
+    """Wrap angles to (-π, π], float64; angles already in the range keep their bits."""
     wide = angles.astype(np.float64)
     outside = (wide <= -np.pi) | (wide > np.pi)
     wide[outside] = np.pi - np.remainder(np.pi - wide[outside], 2 * np.pi)
@@ -121,14 +121,14 @@ def wrap(angles: Array) -> Array:
 
 
 def along(steps: Array, counts: Array) -> Array:
-    """Unit vectors along features.
+    """Compute unit vectors along features.
 
-    A point whose step has no length (the last one of a feature, or one that lies where the next one does)
-    looks where the last one before it does that has one, else where the first one after it does.
+    A point with a step of length 0 (the last one of a feature, or one equal to the next) takes the direction
+    of the last point before it with a nonzero step, else of the first one after it.
 
     Args:
         steps: [M, 2], from each point to the next of its feature, of any length.
-        counts: [F] points of each feature, M in all.
+        counts: [F] numbers of points of the features, M in total.
 
     Returns:
         [M, 2]; 0 where no point of a feature has a step.
@@ -140,7 +140,7 @@ def along(steps: Array, counts: Array) -> Array:
     if len(moving):
         stops = np.cumsum(counts)
         feature = np.searchsorted(stops, still, side="right")
-        # Beyond the first and the last of those moving this takes one from the other side, which the
+        # Before the first and after the last moving point this takes one from the other side, which the
         # comparisons then drop.
         place = np.searchsorted(moving, still)
         before, after = moving[place - 1], moving[np.minimum(place, len(moving) - 1)]
@@ -152,7 +152,7 @@ def along(steps: Array, counts: Array) -> Array:
 
 
 def _stack(parts: Sequence[Array], centre: Sequence[float] | Array, where: Array | bool) -> Array:
-    """The parts, less the centre, side by side as float32; 0 elsewhere."""
+    """Subtract the centre from the parts and stack them as float32, with 0 where `where` is False."""
     result = np.zeros((*parts[0].shape, len(parts)), np.float32)
     for index, part in enumerate(parts):
         np.subtract(

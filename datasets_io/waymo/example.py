@@ -1,7 +1,7 @@
-"""A motion record in the tf.Example format → a scene.
+"""Decode a motion record in the tf.Example format to a scene.
 
-Arrays of fixed sizes, in float32: 128 objects, 16 lights, 20,000 or (from version 1.2 on) 30,000 road points.
-Places that are not needed are filled up with what is not valid.
+Arrays have fixed sizes, in float32: 128 objects, 16 lights, 20,000 or (from version 1.2 on) 30,000 road
+points. Unused slots are marked as not valid.
 """
 
 from collections.abc import Callable
@@ -23,23 +23,23 @@ def decode_example(data: bytes) -> Scene:
         data: A serialised `Example`.
 
     Raises:
-        Corrupt: It is none, is not of the motion format, or contradicts itself.
+        Corrupt: The data are not a tf.Example, not in the motion format, or inconsistent.
     """
     features = Features(data)
     if "state/id" not in features:
         other = (
-            "" if data[:1] == EXAMPLE else "A Scenario perhaps: decode_scenario reads those, decode either."
+            "" if data[:1] == EXAMPLE else "For a Scenario use decode_scenario, or decode for both formats."
         )
-        raise Corrupt("it is no motion record in the tf.Example format.", other)
+        raise Corrupt("it is not a motion record in the tf.Example format.", other)
     try:
         objects, road, lights = _objects(features), _road(features), _lights(features)
-    except (ValueError, IndexError) as error:  # of NumPy, about shapes
+    except (ValueError, IndexError) as error:  # raised by NumPy on wrong shapes
         raise Corrupt(f"its features do not fit together: {error}.") from None
     return build(features.text("scenario/id"), CURRENT, objects, road, lights)
 
 
 def _times(features: Features) -> tuple[str, ...]:
-    """A record of a test split has no future."""
+    """Return the time ranges of a record; a record of a test split has no future."""
     return ("past", "current", "future") if "state/future/valid" in features else ("past", "current")
 
 

@@ -1,4 +1,4 @@
-"""The features of a tf.Example as arrays."""
+"""Read the features of a tf.Example as arrays."""
 
 from typing import Any
 
@@ -10,13 +10,13 @@ from datasets_io.waymo.schema import message
 
 
 class Features:
-    """The features of a tf.Example by their names.
+    """Features of a tf.Example by name.
 
     Args:
-        data: The record.
+        data: Serialised record.
 
     Raises:
-        Corrupt: It is no tf.Example.
+        Corrupt: The data are not a tf.Example.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -26,32 +26,32 @@ class Features:
             record = message("Example").FromString(data)
             self._features = {entry.key: entry.value for entry in record.features.feature}
         except (DecodeError, UnicodeDecodeError):
-            raise Corrupt("it is no tf.Example.") from None
+            raise Corrupt("it is not a tf.Example.") from None
 
     def __contains__(self, name: str) -> bool:
         return name in self._features
 
     def floats(self, name: str) -> Array:
-        """A list of numbers [n], float32.
+        """Return a feature of numbers as float32 [n].
 
         Raises:
-            Corrupt: There is none of this name.
+            Corrupt: The feature is missing or of another type.
         """
         return np.asarray(self._values(name, "float_list"), np.float32)
 
     def integers(self, name: str) -> Array:
-        """A list of integers [n], int64.
+        """Return a feature of integers as int64 [n].
 
         Raises:
-            Corrupt: There is none of this name.
+            Corrupt: The feature is missing or of another type.
         """
         return np.asarray(self._values(name, "int64_list"), np.int64)
 
     def text(self, name: str) -> str:
-        """The first of a list of texts.
+        """Return the first text of a feature.
 
         Raises:
-            Corrupt: There is none of this name, or it is empty.
+            Corrupt: The feature is missing, empty or of another type.
         """
         texts = self._values(name, "bytes_list")
         if not texts:

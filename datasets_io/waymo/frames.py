@@ -1,27 +1,27 @@
-"""The fields of a protobuf message that is mostly small messages of one size, a run of which costs one step.
+"""Split a protobuf message into runs of small messages of one size; a run costs one Python step.
 
-Protobuf's own classes make an object of each point. Here what lies side by side stays together, as bytes that
-`wire` turns into columns.
+The classes of protobuf create an object for each point. Here adjacent messages stay together, as bytes that
+`wire` decodes to columns.
 """
 
 from typing import NamedTuple
 
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 HEADER = 2
-"""Bytes of tag and size before each message of a run."""
+"""Number of bytes of tag and size before each message of a run."""
 
 
 class NonCanonicalMessage(Exception):
-    """Bytes that are no message in protobuf's canonical form; protobuf may still be able to read them."""
+    """The bytes are not a message in canonical form; protobuf itself may still be able to read them."""
 
 
 class MessageRun(NamedTuple):
-    """Messages of one size, one after the other.
+    """Consecutive messages of one size.
 
     Args:
-        data: Of each its tag, its size, itself.
-        size: Bytes of a message, without tag and size.
-        number: Of messages.
+        data: Tag, size and content of each message.
+        size: Number of bytes of a message, without tag and size.
+        number: Number of messages.
     """
 
     data: bytes
@@ -30,20 +30,20 @@ class MessageRun(NamedTuple):
 
 
 def walk(data: bytes, repeated: int, runs: list[MessageRun]) -> tuple[dict[int, int], int]:
-    """Take a message apart.
+    """Split a message into its varint fields and its runs of small messages.
 
     Args:
         data: The message.
         repeated: Number of the field of small messages.
-        runs: Those are added here, in order.
+        runs: List to which the runs are appended, in order.
 
     Returns:
-        The message's varints by the numbers of their fields, as they are on the wire (of several of a number
-        the last); how many small messages there are.
+        The varints of the message by field number, as encoded (the last one of a repeated field); the number
+        of small messages.
 
     Raises:
-        Unusual: It is no message; or it has a tag of more than one byte, a group, or small messages of more
-            than 127 bytes.
+        NonCanonicalMessage: The data are not a message, or have a tag of more than one byte, a group or
+            small messages of more than 127 bytes.
     """
     wanted, integers, total = repeated << 3 | _LENGTH, dict[int, int](), 0
     place, stop = 0, len(data)
@@ -53,7 +53,7 @@ def walk(data: bytes, repeated: int, runs: list[MessageRun]) -> tuple[dict[int, 
             wire_type = tag & 7
             if tag == wanted and value < 128:
                 stride = HEADER + value
-                # Where the next message's tag would be is a tag, as long as all before it had this size.
+                # As long as all messages so far have this size, the next tag is one stride further.
                 tags, sizes = data[place::stride], data[place + 1 :: stride]
                 count = min(len(tags) - len(tags.lstrip(tags[:1])), len(sizes) - len(sizes.lstrip(sizes[:1])))
                 runs.append(MessageRun(data[place : place + count * stride], value, count))
@@ -83,7 +83,7 @@ def walk(data: bytes, repeated: int, runs: list[MessageRun]) -> tuple[dict[int, 
 
 
 def _varint(data: bytes, place: int) -> tuple[int, int]:
-    """A number of at most 64 bits, and where the next thing begins."""
+    """Decode a varint of at most 64 bits; return it and the offset after it."""
     number, shift = data[place] & 127, 7
     while data[place] > 127:
         place += 1

@@ -1,4 +1,4 @@
-"""Records of either format, told apart by themselves."""
+"""Decode records of either format; the format is detected from the first byte."""
 
 from collections.abc import Iterator
 
@@ -14,16 +14,16 @@ def decode(data: bytes) -> Scene:
     """Decode a record of either format.
 
     Raises:
-        Corrupt: It is of neither, or contradicts itself.
+        Corrupt: The record is in neither format, or inconsistent.
     """
     return decode_example(data) if data[:1] == EXAMPLE else decode_scenario(data)
 
 
 def read_scenes(path: str | Place) -> Iterator[Scene]:
-    """The scenes of a TFRecord file, one at a time.
+    """Yield the scenes of a TFRecord file.
 
     Raises:
-        UnknownName: There is no such file.
+        UnknownName: The file does not exist.
         Corrupt: A record cannot be read.
     """
     return (decode(data) for _, data in read_records(path))

@@ -1,4 +1,4 @@
-"""A `Scenario` record → a scene."""
+"""Decode a `Scenario` record to a scene."""
 
 from typing import Any, NamedTuple
 
@@ -14,14 +14,14 @@ from datasets_io.waymo.wire import columns
 
 
 class _Kind(NamedTuple):
-    """A kind of map feature: the numbers of its fields, and its codes in `Scene.road_kind`.
+    """Kind of a map feature: numbers of its fields, and codes in `Scene.road_kind`.
 
     Args:
-        points: Number of the field of its points.
-        code: Its code, or the first of its types'.
-        types: How many types it has.
-        type: Number of the field of its type.
-        closed: Its last point is followed by its first.
+        points: Number of the field of the points.
+        code: Code of the kind, or of its first type.
+        types: Number of types.
+        type: Number of the field of the type.
+        closed: True if the last point is followed by the first.
     """
 
     points: int
@@ -51,27 +51,29 @@ def decode_scenario(data: bytes) -> Scene:
         data: A serialised `Scenario`.
 
     Raises:
-        Corrupt: It is none, or contradicts itself.
+        Corrupt: The data are not a Scenario, or inconsistent.
     """
     from google.protobuf.message import DecodeError
 
     try:
         try:
             return _decode(data)
-        except NonCanonicalMessage:  # rewritten by protobuf it is as usual, or it is no Scenario
+        except NonCanonicalMessage:  # protobuf rewrites it in canonical form, if it is a Scenario
             record = message("Scenario").FromString(data)
             record.DiscardUnknownFields()
             return _decode(record.SerializeToString())
     except (DecodeError, UnicodeDecodeError, NonCanonicalMessage):
-        raise Corrupt("it is no Scenario.") from None
+        raise Corrupt("it is not a Scenario.") from None
 
 
 def _decode(data: bytes) -> Scene:
     record = framed("Scenario").FromString(data)
-    if record.ByteSize() != len(data):  # a part that is there twice: the framed class knows only the last
+    if record.ByteSize() != len(data):  # a repeated part: the framed class keeps only the last
         raise NonCanonicalMessage
     if not record.tracks and data[:1] == EXAMPLE:
-        raise Corrupt("it is no Scenario but a tf.Example.", "decode_example reads it; decode reads either.")
+        raise Corrupt(
+            "it is a tf.Example, not a Scenario.", "Use decode_example, or decode for both formats."
+        )
     for field in ("scenario_id", "sdc_track_index"):
         if not record.HasField(field):
             raise Corrupt(f"it has no {field}.")
@@ -86,7 +88,7 @@ def _objects(record: Any) -> Objects:
     tracks = [walk(track, _TRACK_STATES, runs) for track in record.tracks]
     counts = {count for _, count in tracks}
     if len(counts) != 1:
-        raise Corrupt(f"its tracks have {sorted(counts)} states; all should have as many.")
+        raise Corrupt(f"its tracks have {sorted(counts)} states; expected: the same number for all tracks.")
     shape = len(tracks), counts.pop()
     states = columns("ObjectState", runs)
 
@@ -107,7 +109,7 @@ def _objects(record: Any) -> Objects:
 
 
 def _lights(record: Any, steps: int) -> Lights:
-    """The lights of a step in the order in which it lists them."""
+    """Decode the lights of each step, in the order of the record."""
     runs: list[MessageRun] = []
     listed = [walk(step, _LANE_STATES, runs)[1] for step in record.dynamic_map_states[:steps]]
     counts = np.zeros(steps, np.int64)
@@ -146,12 +148,12 @@ def _road(record: Any) -> Road:
 
 
 def _int32(numbers: list[int]) -> Array:
-    """Of 64 bits on the wire the lower half, signed, as protobuf has it."""
+    """Convert 64-bit varints to int32: the lower half, signed, as in protobuf."""
     return np.array(numbers, np.uint64).astype(np.uint32).view(np.int32)
 
 
 def _to_next(values: Array, counts: Array, closed: Array) -> Array:
-    """From each point to the next [M]; the last of a closed feature is followed by its first."""
+    """Return differences to the next point [M]; the last of a closed feature is followed by its first."""
     steps = np.diff(values, append=0.0)
     stops, there = np.cumsum(counts), counts > 0
     firsts, lasts = (stops - counts)[there], stops[there] - 1

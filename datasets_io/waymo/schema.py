@@ -1,18 +1,18 @@
-"""The two formats of the Waymo Open Motion Dataset, as protobuf classes that are made at run time.
+"""Define the two formats of the Waymo Open Motion Dataset, as protobuf classes created at run time.
 
-Made from facts alone (names, numbers and types of fields of waymo-open-dataset, proto2), so that neither its
-wheel nor TensorFlow is needed. There are two views of the same bytes:
+The classes are created from names, numbers and types of the fields of waymo-open-dataset (proto2), so that
+neither its wheel nor TensorFlow is needed. There are two views of the same bytes:
 
 - `message` has the fields as published. It writes a real record back byte for byte.
-- `framed` has only what a scene needs, with its large parts as the bytes they are: protobuf takes the record
-  apart, and `frames` and `wire` what it is made of.
+- `framed` has only the fields that a scene needs, with the large parts as bytes: protobuf splits the record,
+  and `frames` and `wire` decode the parts.
 """
 
 from functools import cache
 from typing import Any, NamedTuple
 
-# name=number:type; * repeated, + repeated and packed; of the fields after | only one is there at a time.
-# Enumerations are int32, which on the wire they are: so no value is unknown.
+# name=number:type; * repeated, + repeated and packed; the fields after | exclude each other.
+# Enumerations are declared as int32, their encoding, so that no value is unknown.
 _MESSAGES = {
     "Scenario": """timestamps_seconds=1:double* tracks=2:Track* objects_of_interest=4:int32*
         scenario_id=5:string sdc_track_index=6:int32 dynamic_map_states=7:DynamicMapState*
@@ -40,7 +40,7 @@ _MESSAGES = {
     "Crosswalk": "polygon=1:MapPoint*",
     "SpeedBump": "polygon=1:MapPoint*",
     "Driveway": "polygon=1:MapPoint*",
-    # TensorFlow's: the map of features is, on the wire, a list of keys with values.
+    # TensorFlow: the map of features is encoded as a list of keys with values.
     "Example": "features=1:Features",
     "Features": "feature=1:Entry*",
     "Entry": "key=1:string value=2:Feature",
@@ -58,14 +58,14 @@ _FRAMED = {
 }
 _PACKAGE = "waymo.open_dataset"
 EXAMPLE = b"\x0a"
-"""How a tf.Example begins, with the tag of its only field. A Scenario has doubles there, another tag."""
+"""First byte of a tf.Example, the tag of its only field. A Scenario begins with the tag of doubles."""
 # Numbers of FieldDescriptorProto.Type; anything else is a message.
 _TYPES = {"double": 1, "float": 2, "int64": 3, "int32": 5, "bool": 8, "string": 9, "bytes": 12}
 _MESSAGE_TYPE = 11
 
 
 class FieldFacts(NamedTuple):
-    """What is known of a field; `repeated` is `*`, `+` (and packed) or nothing."""
+    """Declaration of a field; `repeated` is `*`, `+` (repeated and packed) or empty."""
 
     name: str
     number: int
@@ -74,18 +74,18 @@ class FieldFacts(NamedTuple):
 
 
 def message(name: str) -> Any:
-    """The class of a message as published, such as `Scenario`."""
+    """Return the class of a message as published, such as `Scenario`."""
     return _classes(False)[f"{_PACKAGE}.{name}"]
 
 
 def framed(name: str) -> Any:
-    """The class of a message of which the large parts are bytes."""
+    """Return the class of a message with its large parts as bytes."""
     return _classes(True)[f"{_PACKAGE}.{name}"]
 
 
 @cache
 def fields(name: str) -> tuple[FieldFacts, ...]:
-    """The fields of a message as published."""
+    """Return the fields of a message as published."""
     return tuple(_facts(word) for word in _MESSAGES[name].split() if word != "|")
 
 

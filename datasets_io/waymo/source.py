@@ -1,4 +1,4 @@
-"""Shards of the Waymo Open Motion Dataset → episodes of driving."""
+"""Read shards of the Waymo Open Motion Dataset as episodes of driving."""
 
 import hashlib
 import re
@@ -24,31 +24,31 @@ from datasets_io.waymo.records import decode
 from datasets_io.waymo.tfrecord import read_records
 
 SHARD = re.compile(r"\.tfrecords?(-\d+-of-\d+)?$")
-"""How the name of a shard ends; one that is still being downloaded has something after it."""
+"""Ending of the name of a shard; a download in progress has a further suffix."""
 _GLOB_CHARACTERS = frozenset("*?[")
 _ENV_OPTIONS = ("vehicles", "controller", "nearest", "end_on_collision")
-# A file whose first records are all of another kind is a mistake; one or two among others are damage.
+# If the first records of a file are all invalid, the file has another format; single ones are damage.
 _MAX_FOREIGN = 3
 
 
 class Waymo(Source):
     """Cars of the Waymo Open Motion Dataset: what their drivers saw and did, at 10 Hz.
 
-    Reads TFRecord files of `Scenario` records or of tf.Examples: one, those of a folder, or those that fit a
-    pattern such as `training/*-of-01000`; on this machine or in a bucket; record by record.
-    `datasets_io.driving` says what an observation, an action and a reward are.
+    TFRecord files of `Scenario` or tf.Example records are read record by record: one file, those of a folder,
+    or those that match a pattern such as `training/*-of-01000`; on this machine or in a bucket.
+    Observations, actions and rewards are defined in `datasets_io.driving`.
 
     Args:
-        vehicles: Who is driven: `ego`, the recording car; `moving` or `all` vehicles.
+        vehicles: Vehicles to drive: `ego`, the recording car; `moving` or `all` vehicles.
         controller: `bicycle` (acceleration, curvature) or `delta` (displacement and turn in a step).
-        nearest: Objects that a driver sees.
-        end_on_collision: The first overlap with another's box ends an episode.
-        strict: Refuse data with a record that cannot be read; otherwise it is left out and listed.
-        keep_scenes: Store the scenes with the episodes. The simulator needs them.
+        nearest: Number of objects in an observation.
+        end_on_collision: End an episode at the first overlap with the box of another object.
+        strict: Refuse data with an unreadable record; otherwise such records are skipped and listed.
+        keep_scenes: Store the scenes with the episodes, for the simulator.
 
     Raises:
-        BadValues: An option has a value that it cannot have.
-        UnknownName: There is no such controller.
+        BadValues: An option has an invalid value.
+        UnknownName: The controller does not exist.
     """
 
     licence = "the Waymo Open Dataset's own terms (waymo.com/open/terms): do not redistribute"
@@ -78,20 +78,20 @@ class Waymo(Source):
         self.action_space = Box(-limits(model), limits(model), dtype=np.float32)
 
     def parts(self, path: Any) -> list[str]:
-        """The shards, in the order of their names.
+        """Return the shards, sorted by name.
 
         Raises:
-            UnknownName: There are none.
+            UnknownName: No shard was found.
         """
         return [file for file, _, _ in _shards(path)]
 
     def fingerprint(self, path: Any) -> str:
-        """Of the shards' names, sizes and times: reading a terabyte twice would take as long as using it."""
+        """Hash names, sizes and times of the shards; hashing the content would take as long as the ingest."""
         return hashlib.sha256(repr(_shards(path)).encode()).hexdigest()
 
     @property
     def code_hash(self) -> str:
-        """A hash of all the code that makes episodes of records."""
+        """Hash of all code that converts records to episodes."""
         here = Path(__file__).parent
         files = sorted(file for folder in (here, here.parent / "driving") for file in folder.glob("*.py"))
         hashes = [super().code_hash, *map(hash_path, files)]
@@ -101,8 +101,8 @@ class Waymo(Source):
         """Read a shard record by record.
 
         Raises:
-            BadValues: It is of a test split.
-            Corrupt: Its first records are of another kind; or, if `strict`, one of them cannot be used.
+            BadValues: The shard is from a test split.
+            Corrupt: The first records have another format; or, if `strict`, a record cannot be used.
         """
         used = unused = 0
         for offset, data in read_records(part, None if self.strict else partial(self.quarantine, part)):
@@ -141,22 +141,22 @@ def _has_future(scene: Scene) -> bool:
 
 def _test_split_error(part: str, scene: Scene) -> BadValues:
     return BadValues(
-        f"{part} is of a test split: scene {scene.id} ends with its warm-up, step {scene.current}.",
-        "The splits testing and testing_interactive hide what happened next, so nothing can be learned.\n"
+        f"{part} is from a test split: scene {scene.id} ends with its warm-up, step {scene.current}.",
+        "The splits testing and testing_interactive contain no future steps.\n"
         "Use training, training_20s, validation or validation_interactive.",
     )
 
 
 def _foreign_format(part: str, error: DataError) -> Corrupt:
     return Corrupt(
-        f"{part} is not of the Waymo Open Motion Dataset: none of its first {_MAX_FOREIGN} records is.",
-        f"The last: {error.what}\n"
-        "Known are its Scenario and tf.Example files, not those of the Perception or End-to-End data sets.",
+        f"{part} is not from the Waymo Open Motion Dataset: its first {_MAX_FOREIGN} records are invalid.",
+        f"Last error: {error.what}\n"
+        "Expected: its Scenario or tf.Example files, not those of the Perception or End-to-End data sets.",
     )
 
 
 def _shards(path: str | storage.Place) -> list[tuple[str, int, int]]:
-    """Name, bytes and time of change of each shard, in the order of the names."""
+    """Return name, size in bytes and modification time of each shard, sorted by name."""
     wanted = storage.absolute(path)
     root = wanted
     while _GLOB_CHARACTERS & set(str(root)):
@@ -168,6 +168,6 @@ def _shards(path: str | storage.Place) -> list[tuple[str, int, int]]:
         found = [file for file in found if SHARD.search(file[0])]
     if not found:
         raise UnknownName(
-            f"{path} holds no TFRecord file.", "Their names are like training.tfrecord-00000-of-01000."
+            f"{path} holds no TFRecord file.", "Expected names such as training.tfrecord-00000-of-01000."
         )
     return found

@@ -1,4 +1,4 @@
-"""TFRecord files: frames of length, CRC of the length, data, CRC of the data. No TensorFlow."""
+"""Read TFRecord files: frames of length, CRC of the length, data, CRC of the data. No TensorFlow."""
 
 import struct
 from collections.abc import Callable, Iterator
@@ -11,31 +11,31 @@ _LENGTH = struct.Struct("<Q")
 _MASK_DELTA = 0xA282EAD8
 
 RecordErrorHandler = Callable[[int, str], None]
-"""Called with the offset of a record that cannot be read, and the reason."""
+"""Function that receives the offset of an unreadable record, and the reason."""
 
 
 def read_records(
-    path: str | storage.Place, damaged: RecordErrorHandler | None = None
+    path: str | storage.Place, on_error: RecordErrorHandler | None = None
 ) -> Iterator[tuple[int, bytes]]:
-    """Read a file record by record, both CRCs checked.
+    """Read a file record by record and check both CRCs.
 
     Args:
-        path: The file, on this machine or in a bucket.
-        damaged: Told about a record that cannot be read, instead of the exception. If the data are wrong the
-            next record follows; if the length is, nobody knows where that begins, and the file ends there.
+        path: File on this machine or in a bucket.
+        on_error: Called for an unreadable record, instead of raising. If the data are wrong, the next record
+            follows; if the length is wrong, the start of the next record is unknown and reading stops.
 
     Yields:
-        The offset of the record in the file; its data.
+        Offset of the record in the file, and its data.
 
     Raises:
-        UnknownName: There is no such file.
-        Corrupt: The file is truncated, a CRC is wrong or a length impossible.
+        UnknownName: The file does not exist.
+        Corrupt: The file is truncated, or a CRC or a length is wrong.
     """
 
     def report(offset: int, reason: str) -> None:
-        if damaged is None:
+        if on_error is None:
             raise Corrupt(f"{path} is damaged at byte {offset:,}.", reason)
-        damaged(offset, reason)
+        on_error(offset, reason)
 
     with storage.open_input(path) as file:
         size = file.seek(0, 2)
@@ -65,13 +65,13 @@ def read_records(
 
 
 def frame(data: bytes) -> bytes:
-    """A record as it stands in a file, which is nothing but such records."""
+    """Encode a record as a frame; a file is a sequence of frames."""
     length = _LENGTH.pack(len(data))
     return length + _FOOTER.pack(masked_crc(length)) + data + _FOOTER.pack(masked_crc(data))
 
 
 def masked_crc(data: bytes) -> int:
-    """CRC-32C, rotated right by 15 bits plus a constant: the CRC of data that hold CRCs would be weak."""
+    """Compute CRC-32C, rotated right by 15 bits, plus a constant: the CRC of data that hold CRCs is weak."""
     import google_crc32c
 
     crc: int = google_crc32c.value(data)

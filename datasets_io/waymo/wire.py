@@ -1,9 +1,9 @@
 """Decode thousands of small protobuf messages to columns, without a Python step per message.
 
-Messages of one length mostly have one layout: the same fields at the same places. It is read off the first,
-every tag of the others is compared with it, and the values are taken out as columns. Which fields are there
-and in which order differs between files, so nothing is assumed; what has no layout that a few tries find goes
-through protobuf one by one. The result is protobuf's in every case.
+Messages of one length mostly have one layout: the same fields at the same offsets. The layout is taken from
+the first message, every tag of the others is compared with it, and the values are extracted as columns.
+Fields and their order differ between files, so no layout is assumed; messages that match none of the first
+layouts are parsed by protobuf one by one. The result equals that of protobuf in every case.
 """
 
 from collections.abc import Sequence
@@ -20,9 +20,9 @@ _DTYPES = {"double": "<f8", "float": "<f4", "int64": "<i8", "int32": "<i4", "boo
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _WIRE_TYPES = {"double": _FIXED64, "float": _FIXED32, "int64": _VARINT, "int32": _VARINT, "bool": _VARINT}
 _FIXED_BYTES = {_FIXED64: 8, _FIXED32: 4}
-# Ten bytes are a negative number, which no real field is, and the one length at which bits can be lost.
+# Ten bytes encode a negative number, which does not occur, and are the only length at which bits can be lost.
 _LONGEST_VARINT = 9
-# Layouts tried per length: real files have one or two, and a try costs a pass over the messages left.
+# Layouts tried per length: real files have one or two, and each costs a pass over the remaining messages.
 _TRIES = 4
 
 
@@ -30,9 +30,9 @@ class _Layout(NamedTuple):
     """Positions of the fields in a message.
 
     Args:
-        values: Column → (offset, bytes) of its value.
-        same: Offsets of tags and lengths, which are the same in every message of this layout.
-        varint: Offsets of varints' bytes, of which the highest bit is the same.
+        values: Column → (offset, number of bytes) of its value.
+        same: Offsets of tags and lengths, which are equal in all messages of this layout.
+        varint: Offsets of the bytes of varints; their highest bits are equal in all messages.
     """
 
     values: dict[str, tuple[int, int]]
@@ -44,14 +44,14 @@ def columns(name: str, runs: Sequence[MessageRun]) -> dict[str, Array]:
     """Decode messages.
 
     Args:
-        name: Of their class, which has scalars, and messages of scalars.
-        runs: n of them in all.
+        name: Name of the message class, which has scalars and messages of scalars.
+        runs: Runs of n messages in total.
 
     Returns:
-        One array [n] per scalar, under its name or `outer.inner`; 0, the default, where a message lacks it.
+        One array [n] per scalar, with key `name` or `outer.inner`; 0, the default, where a message lacks it.
 
     Raises:
-        google.protobuf.message.DecodeError: One of them is not such a message.
+        google.protobuf.message.DecodeError: The data are not such a message.
     """
     sizes = np.repeat(*np.array([run[1:] for run in runs], np.int64).reshape(-1, 2).T)
     result = {column: np.zeros(len(sizes), dtype) for column, dtype in _dtypes(name).items()}
@@ -92,7 +92,7 @@ def _take(values: dict[str, Any], rows: Any, result: dict[str, Array]) -> None:
 
 
 def _fits(table: Array, layout: _Layout) -> Array:
-    """Which messages [n] have this layout, which is the first's."""
+    """Return a mask [n] of the messages with this layout, the layout of the first message."""
     fits = np.ones(len(table), bool)
     for place in layout.same:
         fits &= table[:, place] == table[0, place]
@@ -102,7 +102,7 @@ def _fits(table: Array, layout: _Layout) -> Array:
 
 
 def _values(table: Array, layout: _Layout, result: dict[str, Array]) -> dict[str, Array]:
-    """The values [n] of each column that the layout has."""
+    """Extract the values [n] of each column of the layout."""
     values = {}
     for column, (start, size) in layout.values.items():
         dtype = result[column].dtype
@@ -114,7 +114,7 @@ def _values(table: Array, layout: _Layout, result: dict[str, Array]) -> dict[str
 
 
 def _varints(table: Array) -> Array:
-    """Numbers [n] uint64 of which each row [n, bytes] is one: seven bits a byte, the lowest first."""
+    """Decode rows [n, bytes] to uint64 [n]: seven bits per byte, the lowest first."""
     numbers = np.zeros(len(table), np.uint64)
     for place in range(table.shape[1]):
         numbers |= (table[:, place] & np.uint8(127)).astype(np.uint64) << np.uint64(7 * place)
@@ -122,7 +122,7 @@ def _varints(table: Array) -> Array:
 
 
 def _as_type(numbers: Array, dtype: Any) -> Array:
-    """A bool is any number but 0; an int32 is the lower half, as protobuf has it."""
+    """Convert numbers to a dtype: a bool is True if not 0; an int32 is the lower half, as in protobuf."""
     return numbers != 0 if dtype.kind == "b" else numbers.astype(np.int64).astype(dtype)
 
 
@@ -138,15 +138,15 @@ def _dtypes(name: str) -> dict[str, str]:
 
 
 def _layout(name: str, blob: bytes) -> _Layout | None:
-    """The layout of a message, or None where only protobuf knows what to do."""
+    """Return the layout of a message; None if only protobuf can decode it."""
     layout = _Layout({}, [], [])
     return layout if _walk(name, "", blob, 0, len(blob), layout) else None
 
 
 def _walk(name: str, prefix: str, blob: bytes, start: int, stop: int, layout: _Layout) -> bool:
-    """Add the fields of the message that lies in blob[start:stop]; whether that went well.
+    """Add the fields of the message in blob[start:stop] to the layout; return True on success.
 
-    Tags and lengths of more than one byte, groups, and fields of another wire type than published do not.
+    Tags and lengths of more than one byte, groups, and fields of another wire type than published fail.
     """
     known = {field.number: field for field in fields(name)}
     while start < stop:
@@ -174,7 +174,7 @@ def _walk(name: str, prefix: str, blob: bytes, start: int, stop: int, layout: _L
 
 
 def _size(blob: bytes, start: int, wire_type: int) -> int | None:
-    """Bytes of the value that begins at `start` (after the length, where it has one)."""
+    """Return the number of bytes of the value at `start` (after its length, if it has one)."""
     if wire_type == _VARINT:
         ends = (
             size for size in range(1, _LONGEST_VARINT + 1) if blob[start + size - 1 : start + size] < b"\x80"
@@ -186,7 +186,7 @@ def _size(blob: bytes, start: int, wire_type: int) -> int | None:
 
 
 def _parsed(parsed: Any) -> dict[str, Any]:
-    """The scalars of a message that protobuf has parsed."""
+    """Return the scalars of a message parsed by protobuf."""
     values = {}
     for field in fields(parsed.DESCRIPTOR.name):
         value = getattr(parsed, field.name)
