@@ -18,7 +18,7 @@ import numpy as np
 from off2on.errors import UserError
 from off2on.reports import comparison_figures as figures
 from off2on.reports.groups import Group
-from off2on.reports.page import FigureSheet, PageTable, Cell, render
+from off2on.reports.page import Cell, FigureSheet, PageTable, render
 from off2on.reports.run import method
 from off2on.runs import statistics
 from off2on.runs.folder import write

@@ -13,7 +13,7 @@ from datasets_io.diagnosis.neighbours import Projection
 from datasets_io.diagnosis.sample import CAPACITY, MAX_COLUMNS, Windows, spread_columns
 from datasets_io.diagnosis.summary import DataSummary
 from off2on.reports import data_figures, figures
-from off2on.reports.page import PageTable, Cell, image_of, render
+from off2on.reports.page import Cell, PageTable, image_of, render
 from off2on.runs.folder import write
 from off2on.runs.numbers import points, short
 

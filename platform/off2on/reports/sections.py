@@ -7,7 +7,7 @@ import numpy as np
 
 from off2on.reports import figures
 from off2on.reports.groups import Group, q_warning
-from off2on.reports.page import FigureSheet, PageTable, Cell
+from off2on.reports.page import Cell, FigureSheet, PageTable
 from off2on.runs import statistics
 from off2on.runs.numbers import duration, points, short
 from off2on.runs.record import RunRecord

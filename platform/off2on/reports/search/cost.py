@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from off2on.reports.page import FigureSheet, PageTable, Cell
+from off2on.reports.page import Cell, FigureSheet, PageTable
 from off2on.reports.search import figures
 from off2on.reports.search.bandit import ARMS, PULLS, REPEATS, Selection, select
 from off2on.reports.search.policies import Policies, episodes, policies

@@ -178,7 +178,7 @@ def _scatter(panel: Axes, axis: Axis, scores: FloatArray, low: FloatArray, high:
 
 
 def budget(found: Selection, default: float | None, data_return: float | None) -> Figure:
-    """Draw the return of the deployed policy against evaluation episodes, and the mean return of those episodes."""
+    """Draw the return of the deployed policy and of the episodes played, against evaluation episodes."""
     figure = Figure(figsize=WIDE)
     axes = figure.add_axes((0.09, 0.18, 0.6, 0.78))
     clean(axes)

@@ -10,7 +10,7 @@ import numpy as np
 from datasets_io.storage import Place
 from datasets_io.storage.buckets import Location
 from off2on.errors import UserError
-from off2on.reports.page import FigureSheet, PageTable, Cell, render
+from off2on.reports.page import Cell, FigureSheet, PageTable, render
 from off2on.reports.search import cost, figures
 from off2on.reports.search.best import OPTIMISTIC, best_yaml, command, named, searched, verdict
 from off2on.reports.search.importance import importance
