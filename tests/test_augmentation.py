@@ -20,8 +20,8 @@ from off2on.replay.augmentation.base import BatchAugmentation, Episodes, Episode
 from off2on.replay.augmentation.catalogue import (
     CATALOGUE,
     check_augmentations,
-    parse_entry,
     incompatibility,
+    parse_entry,
 )
 from off2on.replay.augmentation.compose import episode_weights
 from off2on.replay.augmentation.states import Mixup

@@ -19,7 +19,7 @@ from off2on.algorithms.iql import IQL
 from off2on.recipe.batch import Batch
 from off2on.replay.augmentation.base import BatchAugmentation
 from off2on.replay.augmentation.bootstrap import Bootstrap
-from off2on.replay.augmentation.catalogue import CATALOGUE, parse_entry, incompatibility
+from off2on.replay.augmentation.catalogue import CATALOGUE, incompatibility, parse_entry
 from off2on.replay.augmentation.compose import episode_weights
 from off2on.replay.buffer import Layout, ReplayBuffer
 from off2on.replay.offline_rows import OfflineRows

@@ -21,7 +21,7 @@ from off2on.reports.page import MAX_PAGE_BYTES
 from off2on.reports.search import write_search_report
 from off2on.reports.search.best import best_yaml
 from off2on.reports.search.record import SearchRecord, TrialRecord, load_search
-from off2on.training.command_line import split
+from off2on.training.command_line import split_arguments
 
 OFF2ON = Path(sys.executable).with_name("off2on")
 
@@ -147,7 +147,7 @@ def test_whatever_a_value_is_training_reads_it_from_best_yaml(
     folder = tmp_path_factory.getbasetemp()
     path = folder / "best.yaml"
     path.write_text(best_yaml(SearchRecord(folder, {"algorithm": text, "data": "toy"}, ["beta"], [trial])))
-    assert split([f"@{path}"]).values == ({"beta": text} if text else {})
+    assert split_arguments([f"@{path}"]).values == ({"beta": text} if text else {})
 
 
 def test_what_is_no_hyperparameter_is_in_the_command(tmp_path: Path) -> None:

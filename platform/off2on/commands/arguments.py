@@ -9,7 +9,7 @@ import click
 
 from datasets_io.quantities import parse_size, whole_number
 from off2on.errors import UserError
-from off2on.training.command_line import split
+from off2on.training.command_line import split_arguments
 
 
 def parse_count(text: str) -> int:
@@ -56,7 +56,7 @@ def source_arguments(
         UserError: There are two paths.
         UnknownName: `columns` contains an unknown role.
     """
-    given = split(words)
+    given = split_arguments(words)
     if len(given.positional) > 1:
         raise UserError(
             f"unexpected second path '{given.positional[1]}'.",

@@ -131,7 +131,7 @@ def renamed_settings(words: Iterable[str]) -> list[str]:
     """Return a line for each old name of a setting among the arguments."""
     names = {name: name.rpartition(".")[2] for name in split_arguments(words).values}
     return [
-        f"'{name}' is now '{name.removesuffix(old)}{RENAMED[old]}'; the old name goes with version 0.3"
+        f"'{name}' is now '{name.removesuffix(old)}{RENAMED[old]}'; the old name is removed in version 0.3"
         for name, old in names.items()
         if old in RENAMED
     ]

@@ -221,15 +221,19 @@ def compare_values_with_returns(learner: RecipeLearner, columns: Mapping[str, Ar
         there is no critic.
     """
     recipe, nets, hp = learner.recipe, learner.nets, learner.hp
-    made = to_learner_columns(columns, STEP_COLUMNS, learner.sampler.source.transforms, hp.discount)
-    batch = Batch(**{name: torch.from_numpy(column).to(learner.rows.data) for name, column in made.items()})
+    transformed = to_learner_columns(columns, STEP_COLUMNS, learner.sampler.source.transforms, hp.discount)
+    batch = Batch(
+        **{name: torch.from_numpy(column).to(learner.rows.data) for name, column in transformed.items()}
+    )
     values = recipe.q(nets, batch.obs, batch.action)
     next_values = recipe.q(nets, batch.next_obs, recipe.act(nets, batch.next_obs, hp, explore=False))
     if values is None or next_values is None:
         return {}
     q, beyond = (each.mean(0).cpu().numpy() for each in (values, next_values))
     cut_off = columns["last"] & ~columns["terminateds"]
-    returns = returns_to_go(made["reward"] + cut_off * hp.discount * beyond, columns["last"], hp.discount)
+    returns = returns_to_go(
+        transformed["reward"] + cut_off * hp.discount * beyond, columns["last"], hp.discount
+    )
     correlation = np.corrcoef(q, returns)[0, 1] if np.ptp(q) and np.ptp(returns) else np.nan
     return {"q": float(q.mean()), "return": float(returns.mean()), "correlation": float(correlation)}
 
