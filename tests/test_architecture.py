@@ -134,3 +134,25 @@ def test_an_unknown_strategy_is_refused_with_the_nearest():
 
 def test_an_algorithm_is_found_by_its_module_and_class():
     assert find_algorithm("off2on.algorithms.iql:IQL") is find_algorithm("iql")
+
+
+def test_few_modules_lie_outside_the_rooms():
+    def flat(folder: Path) -> set[str]:
+        return {file.stem for file in folder.glob("*.py")} - {"__init__"}
+
+    assert len(flat(PACKAGE)) <= 8
+    assert len(flat(ROOT / "datasets_io")) <= 15
+
+
+def test_class_names_are_unique():
+    found: dict[str, list[str]] = {}
+    for file in [*PACKAGE.rglob("*.py"), *(ROOT / "datasets_io").rglob("*.py")]:
+        for node in ast.parse(file.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found.setdefault(node.name, []).append(str(file.relative_to(ROOT)))
+    assert {name: files for name, files in found.items() if len(files) > 1} == {}
+
+
+def test_no_module_hides_something_behind_its_length():
+    long = {file.name for file in PACKAGE.rglob("*.py") if len(file.read_text().splitlines()) > 300}
+    assert long == set()

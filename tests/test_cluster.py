@@ -264,7 +264,7 @@ def test_a_cluster_that_wants_a_token_is_joined_with_it_alone(tmp_path: Path, da
             with Job(tmp_path, OFF2ON, *words, **strange) as job:
                 assert job.process.wait(PATIENCE) == 2
             told = job.said.read_text()
-            assert f"error: the Ray cluster at {closed.address} requires a token, and the local one is missing or differs" in told
+            assert f"the Ray cluster at {closed.address} requires a token" in told
             assert "~/.ray/auth_token" in told
     finally:
         closed.close()

@@ -85,7 +85,7 @@ def test_alpha_grows_while_the_entropy_is_below_its_target(form: str, entropy: f
 
 
 def test_density_ratio_by_hand():
-    # -log(2/4) = log 2 pushed down, log(6/4) pulled up
+    # -log(2/4) = log 2 decreased, log(6/4) increased
     assert losses.density_ratio(tensor([3.0]), tensor([3.0])).item() == pytest.approx(
         math.log(2) - math.log(1.5)
     )

@@ -215,9 +215,7 @@ def test_one_that_is_not_there_is_no_reason_to_stop(lab: Path, monkeypatch: pyte
     assert "hush" not in said[0]
 
 
-def test_trackers_are_checked_before_anything_starts(
-    toy: Shards, lab: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_trackers_are_checked_before_anything_starts(toy: Shards, lab: Path, monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(UnknownName, match=r"'wandbb'.\n.*nearest: wandb"):
         Plan("bc", "toy-pendulum", track=["wandbb"]).check()
     monkeypatch.setitem(trackers.TRACKERS, "wandb", (trackers.WandB, "not_installed"))  # type: ignore[index]

@@ -30,7 +30,9 @@ SEARCH: dict[str, Any] = {
 DEFAULTS = {"expectile": 0.7, "beta": 3.0, "actor_lr": 3e-4, "reward": "raw"}
 
 
-def make_search(folder: Path, rows: Sequence[Mapping[str, Any]], metadata: Mapping[str, Any] = SEARCH) -> Path:
+def make_search(
+    folder: Path, rows: Sequence[Mapping[str, Any]], metadata: Mapping[str, Any] = SEARCH
+) -> Path:
     """search.yaml and trials.csv; `rows` say what differs from a finished trial with three seeds."""
     folder.mkdir(parents=True)
     (folder / "search.yaml").write_text(yaml.safe_dump(dict(metadata)))
