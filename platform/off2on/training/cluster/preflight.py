@@ -33,7 +33,8 @@ CHECK_TIMEOUT_S = 60
 GPU_BUNDLE = {"GPU": 1.0}
 """Ray's resources of a learner with a GPU, in a trial of a search."""
 
-WAIT_OPTION = "--wait MINUTES for nodes that start later"
+WAIT_OPTION = "--wait 10"
+"""Option that waits for nodes that start later."""
 
 RECOVERY_S = 600
 """Seconds to wait for a replacement of a lost node, because a machine takes minutes to start."""
@@ -152,7 +153,8 @@ def wait_for_nodes(
                 what, available = format_roles(roles), f"Available: {has}."
                 if fits:
                     raise UserError(f"the resources for {what} are in use.", available, "ray status")
-                raise UserError(f"the cluster has no capacity for {what}.", available, suggest(nodes))
+                hint = f"{available}\nWith --wait MINUTES it waits for nodes that start later."
+                raise UserError(f"the cluster has no capacity for {what}.", hint, suggest(nodes))
             if not waits:
                 waits = True
                 reason = "resources in use" if fits else "more nodes"
@@ -215,14 +217,13 @@ def _node(_: Any) -> str:
 
 def _fewer(plan: Plan, nodes: Sequence[Node]) -> str:
     """Return options with the largest numbers of processes that the nodes have resources for."""
-    fewer = next(
+    return next(
         f"--learners {learners} --workers {workers}"
         for learners in range(plan.learners, -1, -1)
         for workers in range(plan.workers, -1, -1)
         if place_processes(required_roles(replace(plan, learners=learners, workers=workers), nodes), nodes)
         is not None
     )
-    return f"{fewer}, or {WAIT_OPTION}"
 
 
 def _describe_data(plan: Plan, resolved: ResolvedPlan) -> str:
