@@ -68,7 +68,7 @@ def test_a_run_whose_learner_is_killed_goes_on_by_itself(
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
     told = (tmp_path / "said").read_text()
-    assert "a learner died; going on from the last checkpoint (1 of 3 times)" in told
+    assert "a learner died; continuing from the last checkpoint (1 of 3 times)" in told
     assert yaml.safe_load((run / "run.yaml").read_text())["status"] == "finished"
     assert marks(run, "offline", "updates") == [500, 1000, 1500, 2000]
     assert marks(run, "online", "env_steps") == [1, 500, 1000, 1500]

@@ -127,7 +127,7 @@ def test_a_simulator_that_does_not_come_back_begins_anew_and_that_is_said(
         algo.save_to_path(str(tmp_path / "checkpoint"))
     with drifts().build_algo() as algo:
         algo.restore_from_path(str(tmp_path / "checkpoint"))
-        assert "1 episodes could not be brought to where they were" in caplog.text
+        assert "1 episodes could not be continued" in caplog.text
         episodes = algo.env_runner_group.local_env_runner.episodes()
         assert episodes["number"] == [1]
         assert len(episodes["actions"][0]) == 0
