@@ -187,7 +187,7 @@ def test_discrete_actions_have_bars(data_root: Path) -> None:
 
     text = data_report(diagnose_shards(open_shards("toy-cartpole")), "")
     assert "How often each action was taken." in text
-    assert "Actions against their box" not in text
+    assert "Actions and their bounds" not in text
 
 
 def test_rows_without_numbers_leave_the_episodes_pictures(tmp_path: Path) -> None:

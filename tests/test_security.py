@@ -329,6 +329,6 @@ def test_a_run_from_elsewhere_says_so_before_it_is_read(
         "td3_bc", "toy-pendulum", small, updates=2, eval_every=2, eval_episodes=1, threads=1, out="mail"
     )
     train(plan)
-    assert "pickled" not in capfd.readouterr().err
+    assert "pickle" not in capfd.readouterr().err
     train(replace(plan, out="runs", source=str(plan.folder), online=1, strategy="append"))
-    assert f"{plan.folder.absolute()}/checkpoints/handover is pickled" in capfd.readouterr().err
+    assert f"{plan.folder.absolute()}/checkpoints/handover is a pickle" in capfd.readouterr().err
