@@ -49,7 +49,7 @@ class Misnamed(IQL):
 '''
 
 
-def process(cwd: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
+def run_process(cwd: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
     """Run the installed command and check that it ends with 0."""
     done = subprocess.run(
         [OFF2ON, *words], cwd=cwd, env=environment(), capture_output=True, text=True, timeout=PATIENCE
@@ -97,7 +97,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished(lab: Path) -> tuple[Path, subprocess.CompletedProcess[str]]:
     """A run to the end, and what it said."""
     words = ("--updates", "400", "--online", "40", "--eval-every", "100", "--strategy", "balanced")
-    done = process(lab, "train", "iql", "toy-pendulum", *words, *SMALL)
+    done = run_process(lab, "train", "iql", "toy-pendulum", *words, *SMALL)
     return lab / "runs/toy-pendulum/iql-balanced-s0", done
 
 
@@ -217,7 +217,7 @@ def with_its_imports(
 def test_help_is_quick_and_short(tmp_path: Path) -> None:
     def seconds() -> tuple[float, str]:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        said = process(tmp_path, "--help").stdout
+        said = run_process(tmp_path, "--help").stdout
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, said
 
@@ -225,14 +225,14 @@ def test_help_is_quick_and_short(tmp_path: Path) -> None:
     (best, said), *_ = sorted(seconds() for _ in range(3))
     assert best <= 0.3
     assert len(said.splitlines()) <= 24
-    assert process(tmp_path, "-h").stdout == said
+    assert run_process(tmp_path, "-h").stdout == said
 
 
 def test_the_help_states_the_defaults_of_the_plan(tmp_path: Path) -> None:
     from off2on.online.settings import OnlineSettings
     from off2on.training.plan import Plan
 
-    said = process(tmp_path, "train", "-h").stdout
+    said = run_process(tmp_path, "train", "-h").stdout
     plan = Plan("iql", "toy")
     written = {
         "updates": "1M",
@@ -363,7 +363,7 @@ def test_report_takes_what_a_shell_finds(lab: Path, finished: tuple[Path, object
 @pytest.mark.slow
 def test_from_takes_what_is_not_said_from_the_run(lab: Path, finished: tuple[Path, object]) -> None:
     words = ("--online", "20", "--strategy", "append", "--eval-episodes", "1", "--threads", "1")
-    process(lab, "train", "--from", "iql-balanced-s0", *words)
+    run_process(lab, "train", "--from", "iql-balanced-s0", *words)
     folder = lab / "runs/toy-pendulum/iql-append-s0"
     (there,), (here,) = (rows(place, "handover") for place in (finished[0], folder))
     assert there["score"] == here["score"]
@@ -373,7 +373,7 @@ def test_from_takes_what_is_not_said_from_the_run(lab: Path, finished: tuple[Pat
     another = shutil.copytree(finished[0], lab / "others/iql-balanced-s7", symlinks=True)
     about["seed"], about["plan"]["env"]["value"] = 7, "Pendulum-v1"
     (another / "run.yaml").write_text(yaml.safe_dump(about))
-    told = process(lab, "train", "--from", str(another), *words, "--dry-run").stdout
+    told = run_process(lab, "train", "--from", str(another), *words, "--dry-run").stdout
     assert re.search(r"^seed +7 +\S*iql-balanced-s7/run.yaml", told, re.MULTILINE)
     assert re.search(r"^env +Pendulum-v1 +\S*iql-balanced-s7/run.yaml", told, re.MULTILINE)
 
@@ -381,7 +381,7 @@ def test_from_takes_what_is_not_said_from_the_run(lab: Path, finished: tuple[Pat
 @pytest.mark.slow
 def test_a_class_of_ones_own_in_another_process_on_data_without_a_simulator(lab: Path) -> None:
     words = ("--updates", "20", "--learners", "1", "--eval-every", "20")
-    done = process(lab, "train", "my_lab:SharpIQL", "trips", *words, *SMALL)
+    done = run_process(lab, "train", "my_lab:SharpIQL", "trips", *words, *SMALL)
     assert done.stdout == f"{'run':<10} runs/trips/SharpIQL-s0\n"
     (row,) = rows(lab / "runs/trips/SharpIQL-s0", "offline")
     assert (row["actor/sharp"], row["score"]) == ("7.0", "")
@@ -412,7 +412,7 @@ def test_interrupted_killed_and_resumed_is_the_same_run(lab: Path, finished: tup
         changed.returncode,
         "was run with eval_episodes" in changed.stderr,
     ) == (2, True)
-    process(lab, *words, "--resume")
+    run_process(lab, *words, "--resume")
     assert yaml.safe_load((folder / "run.yaml").read_text())["status"] == "finished"
     expected, found = (
         [(row["updates"], row["score"], row["q"]) for row in rows(place, "offline")]

@@ -58,7 +58,7 @@ def test_one_part_too_large_leaves_nothing(small_disk):
 def test_finished_parts_are_kept_until_there_is_room(small_disk):
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(500_000))
-    with pytest.raises(NoSpace, match="Free some space and repeat"):
+    with pytest.raises(NoSpace, match="Free some space and run the command again"):
         ingest(Noise(4), None, small_disk, name="x")
     left = sorted(path.name for path in (small_disk / "x.partial/shards").iterdir())
     assert left == ["part-00000.parquet", "part-00001.parquet"]

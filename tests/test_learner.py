@@ -413,7 +413,7 @@ def test_tune_runs_trials_of_an_algorithm(tmp_path: Path):
     results = tuner.fit()
     assert not results.errors
     assert [result.metrics["updates"] for result in results] == [20, 20]
-    asked = [OfflineToOnlineConfig(IQL).update_from_dict(result.config).hp for result in results]
+    asked = [OfflineToOnlineConfig(IQL).update_from_dict(result.config).resolved.hp for result in results]
     assert {(hp.expectile, hp.beta, hp.reward) for hp in asked} == {
         (0.6, 10.0, "minus_one"),
         (0.8, 10.0, "minus_one"),

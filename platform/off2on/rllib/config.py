@@ -177,6 +177,10 @@ class OfflineToOnlineConfig(ManualConfig):
         if key in _RESOLVED_FROM:
             self.__dict__.pop(_RESOLVED, None)
 
+    def to_dict(self) -> Any:
+        """Return the settings as RLlib's dictionary, without `resolved`, which follows from them."""
+        return {name: value for name, value in super().to_dict().items() if name != _RESOLVED}
+
     def validate(self) -> None:
         """Check that the settings, the data and the environment are compatible, before any process starts.
 
