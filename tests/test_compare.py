@@ -286,7 +286,7 @@ def test_two_comparisons_in_one_folder_are_refused(lab: Path) -> None:
         fcntl.flock(held, fcntl.LOCK_EX)
         done = command.off2on(lab, "compare", "other.yaml")
     assert done.returncode == 2, done.stderr
-    assert "runs/other" in done.stderr
+    assert "another comparison is running in runs/other" in done.stderr
     assert not list((lab / "runs/other").rglob("run.yaml"))
 
 
