@@ -1,0 +1,127 @@
+"""Read small files at rest, JSON and YAML, through a schema, with limits on their size and depth.
+
+A schema is a type that pydantic validates: a dataclass, a model, or a type such as ``dict[str, float]``.
+Types are strict: a text is no number. Nothing that a file names is imported or called.
+"""
+
+import json
+from functools import cache
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from datasets_io.errors import Corrupt, UserError
+from datasets_io.storage.places import Place, is_file, locate, read_bytes, size
+
+T = TypeVar("T")
+
+MAX_JSON_BYTES = 256 * 2**20
+MAX_YAML_BYTES = 16 * 2**20
+MAX_DEPTH = 100
+"""Deepest nesting of lists and mappings in YAML; pydantic's own limit for JSON is 200."""
+
+
+def read_json(where: str | Place, schema: type[T], refusal: type[UserError] = Corrupt) -> T:
+    """Read a JSON file and return an object of the schema.
+
+    Args:
+        where: The file.
+        schema: Type of the result.
+        refusal: Class of the error.
+
+    Raises:
+        UserError: Of class `refusal`: it is no file, is too large, is not JSON, or does not fit the schema.
+    """
+    return parse_json(_content(where, MAX_JSON_BYTES, refusal), schema, where, refusal)
+
+
+def read_yaml(where: str | Place, schema: type[T], refusal: type[UserError] = Corrupt) -> T:
+    """Read a YAML file and return an object of the schema; arguments and errors are those of `read_json`."""
+    return parse_yaml(_content(where, MAX_YAML_BYTES, refusal), schema, where, refusal)
+
+
+def parse_json(
+    text: str | bytes, schema: type[T], where: object = "the text", refusal: type[UserError] = Corrupt
+) -> T:
+    """Parse JSON text that was read from `where`; see `read_json`."""
+    try:
+        found: T = _validated(text, schema)
+    except ValidationError as error:
+        raise _refuse(error, where, "JSON", refusal) from None
+    return found
+
+
+def parse_yaml(
+    text: str | bytes, schema: type[T], where: object = "the text", refusal: type[UserError] = Corrupt
+) -> T:
+    """Parse YAML text that was read from `where`; see `read_yaml`."""
+    try:
+        check_yaml(text)
+        plain = yaml.load(text, Loader=yaml.CSafeLoader)
+        # The strict rules for JSON are those wanted here: a list fits a tuple, a text fits no number.
+        as_json = json.dumps(plain, default=str)
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        raise refusal(f"{where} cannot be read as YAML.", _one_line(error)) from None
+    try:
+        found: T = _validated(as_json, schema)
+    except ValidationError as error:
+        raise _refuse(error, where, "YAML", refusal) from None
+    return found
+
+
+def check_yaml(text: str | bytes) -> None:
+    """Check that YAML text has no alias and is not nested too deeply, before objects are made of it.
+
+    A few lines of aliases can stand for more values than fit into memory.
+
+    Raises:
+        yaml.YAMLError: It has an alias, is nested deeper than `MAX_DEPTH`, or is not YAML.
+    """
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise yaml.YAMLError(f"aliases are not allowed: *{event.anchor}{event.start_mark}")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise yaml.YAMLError(f"nested deeper than {MAX_DEPTH} levels{event.start_mark}")
+
+
+def _content(where: str | Place, most: int, refusal: type[UserError]) -> bytes:
+    place = locate(where)
+    if not is_file(place):
+        raise refusal(f"{place} is not a file.", "Expected a regular file.")
+    if (found := size(place)) > most:
+        raise refusal(f"{place} has {found:,} bytes.", f"Expected at most {most:,}.")
+    return read_bytes(place)
+
+
+def _validated(text: str | bytes, schema: Any) -> Any:
+    return _adapter(schema).validate_json(text, strict=True)
+
+
+@cache
+def _adapter(schema: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(schema)
+
+
+def _refuse(error: ValidationError, where: object, kind: str, refusal: type[UserError]) -> UserError:
+    first, *others = error.errors(include_url=False)
+    more = f" ({len(others)} more like this)" if others else ""
+    if first["type"] == "json_invalid":
+        return refusal(f"{where} cannot be read as {kind}.", _one_line(first["msg"]))
+    field = _path(first["loc"])
+    if first["type"] == "missing":
+        return refusal(f"{where} lacks {field}{more}.")
+    given = repr(first["input"])
+    given = given if len(given) <= 60 else f"{given[:57]}..."
+    return refusal(f"{where}: {field or 'the content'} is {given}{more}.", f"{_one_line(first['msg'])}.")
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    """Return a location as text: ``files[0].rows``."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
+
+
+def _one_line(error: Any) -> str:
+    return " ".join(str(error).split())
