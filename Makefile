@@ -15,7 +15,7 @@ PYTEST := $(BIN)/python -m pytest
 # One file per worker at a time, in the order that tests/conftest.py gives: longest first.
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: run test test-all check bench image learn fidelity clean help
+.PHONY: run test test-all check fuzz crash bench image learn fidelity clean help
 help:                       ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 10
 
@@ -25,7 +25,7 @@ run: $(VENV)/ready          ## a small run: toy data, offline training, handover
 	$(BIN)/off2on train iql toy-pendulum --updates 6k --online 3k --strategy symmetric
 
 test: $(VENV)/ready         ## the quick tests, in minutes: all but those marked slow
-	$(PYTEST) $(PARALLEL) -m 'not slow and not learning and not bench and not image'
+	$(PYTEST) $(PARALLEL) -m 'not slow and not learning and not bench and not image and not crash'
 
 test-all: $(VENV)/ready     ## every test that needs no GPU and no download
 	$(PYTEST) $(PARALLEL)
@@ -36,6 +36,12 @@ check: $(VENV)/ready        ## what a commit must pass: format, lint, types, ord
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(MAKE) test-all
+
+fuzz: $(VENV)/ready         ## give damaged files to every reader, thousands of each kind (half an hour)
+	OFF2ON_FUZZ=$${OFF2ON_FUZZ:-2000} $(PYTEST) $(PARALLEL) tests/fuzz
+
+crash: $(VENV)/ready        ## kill every kind of process at 20 random moments, and compare what is resumed (hours)
+	OFF2ON_KILLS=$${OFF2ON_KILLS:-20} $(PYTEST) -m crash tests/crash
 
 bench: $(VENV)/ready        ## measure speed, as ratios to other packages in the same run
 	$(PYTEST) -m bench -s
