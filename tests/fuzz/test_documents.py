@@ -2,7 +2,7 @@ import json
 from typing import Any
 
 import yaml
-from fuzzing import read_or_refused, changed, damaged, fuzz
+from fuzzing import changed, damaged, fuzz, read_or_refused
 from hypothesis import given
 from pydantic import TypeAdapter
 
