@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from toy_scene import CURRENT, toy_scene
 
 from datasets_io.driving.dynamics import CONTROLLERS, limits
 from datasets_io.driving.episodes import episodes
@@ -12,7 +13,6 @@ from datasets_io.driving.idm import Followers
 from datasets_io.driving.observation import columns
 from datasets_io.driving.reward import Weights, combine
 from datasets_io.driving.scene import Scene
-from datasets_io.driving.toy import CURRENT, toy_scene
 from datasets_io.driving.world import POSITION, SEEN, VELOCITY, World
 from datasets_io.errors import BadValues, UnknownName
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toy_scene import CURRENT, toy_scene
 
 from datasets_io.driving.dynamics import CONTROLLERS
 from datasets_io.driving.observation import View, columns, observe
 from datasets_io.driving.situation import Car, measure_situation
-from datasets_io.driving.toy import CURRENT, toy_scene
 from datasets_io.driving.world import World
 from datasets_io.errors import BadValues
 

@@ -7,13 +7,13 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
+from toy_scene import toy_scene
 
 from datasets_io import Source, environments
 from datasets_io.driving.dynamics import CONTROLLERS
 from datasets_io.driving.episodes import episodes
 from datasets_io.driving.picture import HEIGHT, WIDTH
 from datasets_io.driving.simulator import WaymoReplay
-from datasets_io.driving.toy import toy_scene
 from datasets_io.errors import BadValues, UnknownName
 from datasets_io.ingestion.ingest import ingest
 from off2on.simulators import WAYMO_REPLAY, register

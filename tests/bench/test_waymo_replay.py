@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from toy_scene import toy_scene
 
 from datasets_io.driving.episodes import episodes
 from datasets_io.driving.simulator import WaymoReplay
-from datasets_io.driving.toy import toy_scene
 
 pytestmark = pytest.mark.bench
 
