@@ -12,7 +12,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from datasets_io.errors import Corrupt, UserError
-from datasets_io.storage.places import Place, is_file, locate, read_bytes, size
+from datasets_io.storage.places import Place, is_file, locate, open_input, size
 
 T = TypeVar("T")
 
@@ -33,12 +33,12 @@ def read_json(where: str | Place, schema: type[T], refusal: type[UserError] = Co
     Raises:
         UserError: Of class `refusal`: it is no file, is too large, is not JSON, or does not fit the schema.
     """
-    return parse_json(_content(where, MAX_JSON_BYTES, refusal), schema, where, refusal)
+    return parse_json(read_content(where, MAX_JSON_BYTES, refusal), schema, where, refusal)
 
 
 def read_yaml(where: str | Place, schema: type[T], refusal: type[UserError] = Corrupt) -> T:
     """Read a YAML file and return an object of the schema; arguments and errors are those of `read_json`."""
-    return parse_yaml(_content(where, MAX_YAML_BYTES, refusal), schema, where, refusal)
+    return parse_yaml(read_content(where, MAX_YAML_BYTES, refusal), schema, where, refusal)
 
 
 def parse_json(
@@ -76,24 +76,51 @@ def check_yaml(text: str | bytes) -> None:
     A few lines of aliases can stand for more values than fit into memory.
 
     Raises:
-        yaml.YAMLError: It has an alias, is nested deeper than `MAX_DEPTH`, or is not YAML.
+        yaml.YAMLError: It has an alias, is nested deeper than `MAX_DEPTH`, or is not YAML; has the line where
+            it is known.
     """
     depth = 0
     for event in yaml.parse(text, Loader=yaml.CSafeLoader):
         if isinstance(event, yaml.AliasEvent):
-            raise yaml.YAMLError(f"aliases are not allowed: *{event.anchor}{event.start_mark}")
+            raise yaml.MarkedYAMLError(
+                None, None, f"aliases are not allowed: *{event.anchor}", event.start_mark
+            )
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
-            raise yaml.YAMLError(f"nested deeper than {MAX_DEPTH} levels{event.start_mark}")
+            raise yaml.MarkedYAMLError(None, None, f"nested deeper than {MAX_DEPTH} levels", event.start_mark)
 
 
-def _content(where: str | Place, most: int, refusal: type[UserError]) -> bytes:
+def dump_yaml(value: Any) -> str:
+    """Return plain values as YAML in their order, without aliases, which `check_yaml` refuses."""
+    return str(yaml.dump(value, Dumper=_PlainDumper, sort_keys=False, allow_unicode=True))
+
+
+class _PlainDumper(yaml.SafeDumper):
+    """Dumper that writes a list that occurs twice twice."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def read_content(where: str | Place, most: int, refusal: type[UserError] = Corrupt) -> bytes:
+    """Read a regular file of at most `most` bytes.
+
+    Raises:
+        UserError: Of class `refusal`: it is no regular file, is too large, or cannot be read.
+    """
     place = locate(where)
     if not is_file(place):
         raise refusal(f"{place} is not a file.", "Expected a regular file.")
     if (found := size(place)) > most:
         raise refusal(f"{place} has {found:,} bytes.", f"Expected at most {most:,}.")
-    return read_bytes(place)
+    try:
+        with open_input(place) as file:
+            content = file.read(most + 1)  # the size of a special file may be 0
+    except OSError as error:
+        raise refusal(f"{place} cannot be read: {error.strerror}.") from None
+    if len(content) > most:
+        raise refusal(f"{place} has more than {most:,} bytes.")
+    return content
 
 
 def _validated(text: str | bytes, schema: Any) -> Any:
