@@ -71,7 +71,19 @@ class UserError(Exception):
         lines += [f"       {line}" for line in self.hint.splitlines()]
         if self.try_:
             lines.append(f"  try: {self.try_}")
-        return "\n".join(lines)
+        return printable("\n".join(lines))
+
+
+def printable(text: str) -> str:
+    """Return text with control characters as escapes such as ``\\x1b``; newlines and tabs stay.
+
+    Text of a file could otherwise move the cursor, hide lines, or change the title of a terminal.
+    """
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters of ASCII and Latin-1, direction marks, line separators, and halves of characters."""
 
 
 def _restore(kind: type[UserError], args: tuple[Any, ...], fields: dict[str, Any]) -> UserError:

@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from datasets_io.errors import printable
+
 
 def print_table(rows: Iterable[Sequence[object]], right: Sequence[int] = ()) -> None:
     """Print aligned columns on stdout, separated by two spaces.
@@ -18,7 +20,7 @@ def print_table(rows: Iterable[Sequence[object]], right: Sequence[int] = ()) -> 
         rows: Cells, the same number in each row.
         right: Numbers of the right-aligned columns.
     """
-    text = [[str(cell) for cell in row] for row in rows]
+    text = [[printable(str(cell)) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*text, strict=True)]
     for row in text:
         cells = (
@@ -42,7 +44,7 @@ def print_wrapped_table(rows: Iterable[Sequence[str]]) -> None:
 
 def print_line(label: str, text: str) -> None:
     """Print a labelled line on stdout: ``reading    …``."""
-    click.echo(f"{label:<10} {text}".rstrip())
+    click.echo(printable(f"{label:<10} {text}".rstrip()))
 
 
 def print_json(value: Any) -> None:
