@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from off2on.reports.search.bandit import RESAMPLES, Selection, select
+from off2on.reports.search.bandit import REPEATS, Selection, select
 
 
 def always(*values: float) -> list[np.ndarray]:
@@ -74,7 +74,14 @@ def test_more_episodes_choose_better_and_a_repeat_is_the_same() -> None:
     assert regret[0] > 2 * regret[49] > 2 * regret[-1] > 0
     assert found.earned[-1] < found.chosen[-1], "trying out costs"
     assert len(found.low) == 200
-    assert RESAMPLES == 1000
+
+
+def test_the_interval_is_that_of_the_mean_over_the_repetitions() -> None:
+    # After one episode a policy drawn at random is chosen: means are 10 × (0 … 9), roughly.
+    found = select(noisy())
+    spread = np.std([each.mean() for each in noisy()]) / np.sqrt(REPEATS)
+    assert found.high[0] - found.low[0] == pytest.approx(2 * 1.96 * spread, rel=0.05)
+    np.testing.assert_allclose((found.high + found.low) / 2, found.chosen)
 
 
 def test_the_unit_of_the_reward_does_not_matter() -> None:

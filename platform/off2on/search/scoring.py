@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy import stats
 
 from off2on.runs.record import RunRecord, load_run, read_metadata
-from off2on.runs.statistics import FEWEST_SEEDS, RESAMPLES, FloatArray
+from off2on.runs.statistics import FEWEST_SEEDS, interval
 
 Interval = tuple[float, float] | None
 
@@ -44,12 +43,8 @@ def mean(tasks: Sequence[Sequence[float]]) -> Score:
     if min(map(len, tasks)) < FEWEST_SEEDS:
         return Score(value)
 
-    def over_tasks(*samples: FloatArray, axis: int = -1) -> FloatArray:
-        return np.asarray(np.mean([sample.mean(axis) for sample in samples], axis=0))
-
     samples = [np.asarray(seeds, np.float64) for seeds in tasks]
-    found = stats.bootstrap(samples, over_tasks, n_resamples=RESAMPLES, method="percentile", rng=0)
-    return Score(value, (float(found.confidence_interval.low), float(found.confidence_interval.high)))
+    return Score(value, interval(samples, lambda *each: np.mean([seeds.mean(-1) for seeds in each], axis=0)))
 
 
 def _measured(measure: str, run: RunRecord, normalised: bool) -> float:

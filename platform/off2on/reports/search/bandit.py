@@ -14,10 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import sem
 
 from off2on.runs.statistics import FloatArray
 
-ARMS, PULLS, REPEATS, ALPHA, RESAMPLES = 8, 200, 1000, 2.0, 1000
+ARMS, PULLS, REPEATS, ALPHA = 8, 200, 1000, 2.0
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Selection:
     Attributes:
         arms: Policies that were chosen among at a time.
         chosen: True mean of the policy that looks best: what is deployed after so many episodes [pulls].
-        low, high: 95 % bootstrap interval of its mean over the repeats [pulls].
+        low, high: 95 % interval of its mean over the repetitions [pulls].
         earned: Mean true return of the episodes played so far: what choosing while deployed earns [pulls].
         best: True mean of the best policy drawn: what a choice without any doubt earns.
     """
@@ -89,8 +90,8 @@ def select(
         looks = np.divide(sums, counts, out=np.full_like(sums, -np.inf), where=counts > 0)
         chosen[:, pull] = means[drawn[rows, looks.argmax(1)]]
         played[:, pull] = means[policy]
-    # Resampled means of all pulls at once: how often each repeat is drawn, times what it chose.
-    times = rng.multinomial(repeats, np.full(repeats, 1 / repeats), RESAMPLES)
-    low, high = np.percentile(times @ chosen / repeats, (2.5, 97.5), axis=0)
+    margin = 1.96 * sem(chosen)  # there are enough repetitions for the normal approximation
+    mean = chosen.mean(0)
     earned = played.cumsum(1).mean(0) / np.arange(1, pulls + 1)
-    return Selection(arms, chosen.mean(0), low, high, earned, float(means[drawn].max(1).mean()))
+    best = float(means[drawn].max(1).mean())
+    return Selection(arms, mean, mean - margin, mean + margin, earned, best)
