@@ -92,6 +92,7 @@ def select(
         played[:, pull] = means[policy]
     margin = 1.96 * sem(chosen)  # there are enough repetitions for the normal approximation
     mean = chosen.mean(0)
+    low, high = np.clip([mean - margin, mean + margin], means.min(), means.max())
     earned = played.cumsum(1).mean(0) / np.arange(1, pulls + 1)
     best = float(means[drawn].max(1).mean())
-    return Selection(arms, mean, mean - margin, mean + margin, earned, best)
+    return Selection(arms, mean, low, high, earned, best)
