@@ -75,7 +75,7 @@ class UserError(Exception):
 
 
 def printable(text: str) -> str:
-    """Return text with control characters as escapes such as ``\\x1b``; newlines and tabs stay.
+    r"""Return text with control characters as escapes such as ``\x1b``; newlines and tabs stay.
 
     Text of a file could otherwise move the cursor, hide lines, or change the title of a terminal.
     """
