@@ -71,7 +71,7 @@ def moments(seed: int, longest: float, count: int = KILLS) -> list[float]:
     """Return random moments between 0 and `longest` seconds, and print them for who repeats a failure."""
     chance = random.Random(seed)
     drawn = [round(chance.uniform(0, longest), 3) for _ in range(count)]
-    print(f"seed {seed}: kills after {drawn} s")
+    sys.stdout.write(f"seed {seed}: kills after {drawn} s\n")
     return drawn
 
 
