@@ -176,11 +176,6 @@ def to_json(of: Key) -> dict[str, Any]:
     return {**asdict(of), "standing": kind, "why": why}
 
 
-def from_json(plain: Mapping[str, Any]) -> Key:
-    """Invert `to_json`."""
-    return Key(plain["data"], plain["environment"], plain["horizon"])
-
-
 def normalised(
     data: str | Key, returns: npt.ArrayLike, env_id: str | None = None, horizon: int | None = None
 ) -> Array | None:

@@ -185,7 +185,7 @@ def test_the_table_has_every_run_and_its_numbers_are_the_runs(lab: Path, compare
         assert float(row["drop"]) == run.curve.drop
         assert float(row["area"]) == pytest.approx(run.curve.area)
         assert int(row["env_steps"]) == 200
-        assert row["command"] == run.metadata["command"]
+        assert row["command"] == run.metadata.command
     for seed in range(SEEDS):
         before = {row["score"] for row in rows if int(row["seed"]) == seed}
         assert len(before) == 1, "every way sets out from the same policy"

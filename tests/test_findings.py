@@ -226,12 +226,15 @@ MISTAKES: dict[str, tuple[Callable[[Path], object], str]] = {
     "no trials": (lambda folder: (folder / "trials.csv").unlink(), "has no trials yet"),
     "empty": (lambda folder: (folder / "trials.csv").write_text(""), "lacks trial, status, score"),
     "yaml": (lambda folder: (folder / "search.yaml").write_text("a: [1"), "search.yaml cannot be read"),
-    "list": (lambda folder: (folder / "search.yaml").write_text("- 1"), "does not describe a search"),
+    "list": (lambda folder: (folder / "search.yaml").write_text("- 1"), "search.yaml: the content is [1]"),
     "word": (
         lambda folder: (folder / "trials.csv").write_text("trial,status,score\n0,finished,good\n"),
         "trials.csv:2: score is no number: 'good'",
     ),
-    "binary": (lambda folder: (folder / "trials.csv").write_bytes(b"\xff\xfe"), "trials.csv cannot be read"),
+    "binary": (
+        lambda folder: (folder / "trials.csv").write_bytes(b"\xff\xfe"),
+        "trials.csv:1: the line is not UTF-8 text",
+    ),
 }
 
 
@@ -242,7 +245,7 @@ def test_a_folder_that_is_no_search_is_refused(tmp_path: Path, mistake: str) -> 
     spoil(folder)
     with pytest.raises(UserError) as caught:
         write_search_report(folder)
-    assert words in caught.value.what
+    assert words in str(caught.value)
 
 
 def test_a_line_that_is_being_written_is_not_yet_a_trial(tmp_path: Path) -> None:

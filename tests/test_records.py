@@ -49,12 +49,12 @@ HEADER = "side,updates,env_steps,score\n"
     [
         ("run.yaml", None, "is not a run: it has no run.yaml"),
         ("run.yaml", "[1", "cannot be read"),
-        ("run.yaml", "seed: 1", "does not describe a run"),
-        ("run.yaml", "{seed: 1, data: {}}", "It lacks algorithm, data.name"),
+        ("run.yaml", "seed: 1", "run.yaml lacks algorithm"),
+        ("run.yaml", "{algorithm: iql, seed: 1, plan: {}, data: {}}", "run.yaml lacks data.name"),
         ("metrics.csv", None, "has no evaluation yet"),
         ("metrics.csv", "", "lacks side, updates, env_steps, score"),
         ("metrics.csv", HEADER, "has no evaluation yet"),
-        ("metrics.csv", f"{HEADER}offline,1,0,high\n", "holds a cell that is not a number"),
+        ("metrics.csv", f"{HEADER}offline,1,0,high\n", "metrics.csv:2: score is 'high'"),
     ],
 )
 def test_a_folder_that_is_no_run_says_what_is_missing(

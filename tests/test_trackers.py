@@ -16,7 +16,7 @@ import pytest
 
 from datasets_io import Shards
 from off2on.errors import UnknownName, UserError
-from off2on.runs.record import read_metadata
+from off2on.runs.metadata import read_metadata
 from off2on.training import trackers
 from off2on.training.plan import Plan
 from off2on.training.train import evaluations
@@ -136,7 +136,7 @@ def test_a_run_logs_to_both_and_to_no_other_server(toy: Shards, lab: Path, proxy
     assert history(records, "updates") == [10, 20]
     [begun] = [record.run for record in records if record.WhichOneof("record_type") == "run"]
     assert {item.key: item.value_json for item in begun.config.update}["batch_size"] == "16"
-    assert read_metadata(folder)["tracked"] == {"wandb": begun.run_id, "mlflow": run.info.run_id}
+    assert read_metadata(folder).tracked == {"wandb": begun.run_id, "mlflow": run.info.run_id}
     assert list(folder.glob("events.*")), "TensorBoard always gets the rows"
 
 
@@ -158,7 +158,7 @@ def test_a_run_that_goes_on_is_the_same_to_them(toy: Shards, lab: Path, ray_sess
     records = logged_to_wandb(lab)
     assert history(records, "updates") == [10, 20]
     begun = [record.run.run_id for record in records if record.WhichOneof("record_type") == "run"]
-    assert set(begun) == {read_metadata(plan.folder)["tracked"]["wandb"]}
+    assert set(begun) == {read_metadata(plan.folder).tracked["wandb"]}
 
 
 ABOUT: dict[str, Any] = {

@@ -82,12 +82,14 @@ def check_yaml(text: str | bytes) -> None:
     depth = 0
     for event in yaml.parse(text, Loader=yaml.CSafeLoader):
         if isinstance(event, yaml.AliasEvent):
-            raise yaml.MarkedYAMLError(
-                None, None, f"aliases are not allowed: *{event.anchor}", event.start_mark
-            )
+            raise _at(event, f"aliases are not allowed: *{event.anchor}")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
-            raise yaml.MarkedYAMLError(None, None, f"nested deeper than {MAX_DEPTH} levels", event.start_mark)
+            raise _at(event, f"nested deeper than {MAX_DEPTH} levels")
+
+
+def _at(event: Any, problem: str) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(None, None, problem, event.start_mark)
 
 
 def dump_yaml(value: Any) -> str:

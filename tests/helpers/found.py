@@ -55,7 +55,7 @@ def make_seeds(
         folder.mkdir(parents=True)
         told = {
             "algorithm": "iql", "seed": seed, "status": "finished", "updates": 300, "online": 0,
-            "data": {"name": data, "return_mean": -780.0},
+            "data": {"name": data, "return_mean": -780.0}, "plan": {},
             "hyperparameters": {
                 name: {"value": values.get(name, value), "default": value, "origin": "given"}
                 for name, value in DEFAULTS.items()

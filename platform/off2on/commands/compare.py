@@ -126,15 +126,16 @@ def _finished(out: Path) -> int:
 
 def _run(comparison: Comparison, handover: str, variant: str | None, seed: int) -> str:
     """Make a run, unless it is finished, and return a line about its result."""
+    from off2on.runs.metadata import read_metadata
     from off2on.runs.numbers import duration, points
-    from off2on.runs.record import load_run, read_metadata
+    from off2on.runs.record import load_run
     from off2on.training.train import train
 
     name, started = f"{handover} × {variant or 'offline'} × seed {seed}", time.monotonic()
     try:
         plan = comparison.plan(handover, variant, seed)
         there = (plan.folder / "run.yaml").is_file()
-        if there and read_metadata(plan.folder)["status"] == "finished":
+        if there and read_metadata(plan.folder).status == "finished":
             return ""
     except UserError as error:
         return f"failed  {name}: {error.what}"

@@ -23,7 +23,7 @@ from off2on.errors import SimulatorError, UnknownName
 )
 @click.option(
     "--seed",
-    type=int,
+    type=click.IntRange(0, 2**32 - 1),
     default=0,
     show_default=True,
     help="Seed of the first episode; each further episode adds 1.",
@@ -38,12 +38,12 @@ def evaluate(run: str, episodes: int, checkpoint: str, seed: int, env: str | Non
     """
     import numpy as np
 
-    from datasets_io import open_shards
     from datasets_io.environments import options_for
     from off2on.runs.record import find_run
 
     folder, metadata = find_run(run)
-    env = env or metadata.get("env")
+    own_env = env is None or env == metadata.env
+    env = env or metadata.known_env()
     if env is None:
         raise SimulatorError(
             f"{folder} has no simulator.", "Expected one with --env.", "--env my_lab.sim:Forklift-v0"
@@ -54,17 +54,18 @@ def evaluate(run: str, episodes: int, checkpoint: str, seed: int, env: str | Non
     from off2on.training import evaluate as evaluation
 
     policy = evaluation.numpy_policy(load_policy(policy_file(folder, checkpoint)))
-    options = options_for(env, metadata.get("env"), metadata.get("env_options") or {})
-    if env != metadata.get("env"):
+    options = options_for(env, metadata.env, metadata.env_options or {})
+    evaluation.check_policy(policy, env, options)
+    if not own_env:
         with suppress(UnknownName):  # the training data may be on another machine
-            shards = open_shards(metadata["data"]["pinned"])
+            shards = metadata.training_data()
             evaluation.check_simulator(
                 env, shards.observation_space, shards.action_space, shards.name, options
             )
     results = evaluation.evaluate(policy, env, episodes=episodes, seed=seed, options=options)
     returns = np.array([episode.ret for episode in results])
     # The reference scores hold for the run's environment only.
-    reference = metadata["data"].get("reference") if env == metadata.get("env") else None
+    reference = metadata.data.reference if own_env else None
     normalised = None
     if reference is not None:
         low, high = reference

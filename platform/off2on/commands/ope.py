@@ -144,12 +144,11 @@ def _policies(folder: Path, checkpoint: str, both: bool) -> Iterator[tuple[Path,
 
 def _check_policy(folder: Path, stage: str, explore: bool, shards: Any) -> None:
     """Check that the policy's file exists and that its observations and actions are those of the data."""
-    from datasets_io.shards.reading import open_shards
     from off2on.runs.folder import policy_file
-    from off2on.runs.record import read_metadata
+    from off2on.runs.metadata import read_metadata
 
     policy_file(folder, stage, explore)
-    training_data = open_shards(read_metadata(folder)["data"]["pinned"])
+    training_data = read_metadata(folder).training_data()
     for name in ("observation_space", "action_space"):
         space, expected = getattr(shards, name), getattr(training_data, name)
         same = space.shape == expected.shape if name == "observation_space" else space == expected

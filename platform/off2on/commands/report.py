@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from datasets_io.errors import printable
 from off2on.commands.output import plural
 
 
@@ -24,4 +25,4 @@ def report(runs: tuple[str, ...], out: Path | None) -> None:
     wanted = [run for run in runs if len(runs) == 1 or not Path(run).exists() or runs_below(Path(run))]
     folders = find_runs(wanted or runs)
     click.echo(f"reading    {plural(len(folders), 'run')}", err=True)
-    click.echo(write_report(folders, out))
+    click.echo(printable(str(write_report(folders, out, note=lambda line: click.echo(line, err=True)))))

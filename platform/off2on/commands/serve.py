@@ -5,12 +5,15 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from off2on.commands.output import print_line
 from off2on.errors import RecipeError, UnknownName, UserError
+
+if TYPE_CHECKING:
+    from off2on.runs.metadata import RunMetadata
 
 
 @click.command(short_help="Serve the policy of a run over HTTP; record its episodes.")
@@ -43,13 +46,12 @@ def serve(
     gives the outcome of that id. Complete episodes become generations of the data set NAME, for
     `off2on train --from RUN --new-data NAME`.
     """
-    from datasets_io.shards.reading import open_shards
     from off2on.runs.folder import policy_file
     from off2on.runs.record import find_run
 
     folder, about = find_run(run)
     file = policy_file(folder, checkpoint, explore)
-    shards = open_shards(about["data"]["pinned"])
+    shards = about.training_data()
     journal = None if name is None else _journal_options(folder, about, shards, name, every, explore)
     _check_port(host, port)
     try:
@@ -64,7 +66,7 @@ def serve(
     signals: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: signals.append(number))
-    about_run = {"run": str(folder), "checkpoint": checkpoint, "algorithm": about["algorithm"]}
+    about_run = {"run": str(folder), "checkpoint": checkpoint, "algorithm": about.algorithm}
     width = int(shards.observation_space.shape[0])
     options = {"file": str(file.absolute()), "width": width, "about": about_run}
     with signal_handlers_kept():
@@ -82,7 +84,7 @@ def serve(
 
 
 def _journal_options(
-    folder: Path, about: dict[str, Any], shards: Any, name: str, every: int, explore: bool
+    folder: Path, about: "RunMetadata", shards: Any, name: str, every: int, explore: bool
 ) -> dict[str, Any]:
     """Return the options of the journal; an existing data set must have the spaces and columns of the run."""
     from datasets_io.shards.columns import FIXED_COLUMNS
@@ -105,7 +107,7 @@ def _journal_options(
                 f"{name} has a column '{unknown[0]}', which served episodes do not have.",
                 f"They have: {' '.join(known)}." + ("" if explore else " With --explore also action_logp."),
             )
-    source = ServedEpisodes(about.get("env"), shards.observation_space, shards.action_space, extras)
+    source = ServedEpisodes(about.env, shards.observation_space, shards.action_space, extras)
     journal = folder.absolute() / "served" / name
     return {"folder": str(journal), "name": name, "source": source, "every": every}
 

@@ -107,7 +107,7 @@ def load_evaluated_policy(folder: Path, checkpoint: str = "last", explore: bool 
     """
     from off2on.policy import load_policy
     from off2on.runs.folder import policy_file
-    from off2on.runs.record import read_metadata
+    from off2on.runs.metadata import read_metadata
     from off2on.training.evaluate import numpy_policy
 
     file = policy_file(folder, checkpoint, explore)
@@ -123,9 +123,7 @@ def load_evaluated_policy(folder: Path, checkpoint: str = "last", explore: bool 
                 given=checkpoint,
             )
         return ExplorationPolicy(policy_from_checkpoint(path))
-    from datasets_io.shards.reading import open_shards
-
-    space = open_shards(read_metadata(folder)["data"]["pinned"]).action_space
+    space = read_metadata(folder).training_data().action_space
     return DeterministicPolicy(numpy_policy(load_policy(file)), hasattr(space, "n"))
 
 

@@ -19,11 +19,11 @@ from off2on.errors import UserError
 from off2on.reports import comparison_figures as figures
 from off2on.reports.groups import Group
 from off2on.reports.page import Cell, FigureSheet, PageTable, render
-from off2on.reports.run import method
+from off2on.reports.run import method, reason_left_out
 from off2on.runs import statistics
 from off2on.runs.folder import write
 from off2on.runs.numbers import points, short
-from off2on.runs.record import NoEvaluationError, RunRecord, load_run
+from off2on.runs.record import RunRecord, load_run
 from off2on.runs.statistics import Estimate
 
 Cells = Mapping[tuple[str, str], Sequence[Path]]
@@ -55,8 +55,8 @@ def write_comparison(out: Path, cells: Cells, left_out: Mapping[tuple[str, str],
         for folder in folders:
             try:
                 run = load_run(folder)
-            except (NoEvaluationError, UserError):
-                notes.append(f"{' × '.join(pair)}: {folder} has no evaluation yet")
+            except UserError as error:
+                notes.append(f"{' × '.join(pair)}: {reason_left_out(error)}")
                 continue
             found.setdefault(pair, []).append(run)
             if run.status == "finished":
@@ -94,9 +94,9 @@ def _row(handover: str, way: str, run: RunRecord) -> dict[str, Any]:
         "final": float(curve.scores[-1]),
         "env_steps": int(curve.steps[-1]) if curve.went_online else 0,
         "updates": int(run.metrics["updates"][-1]),
-        "wall_s": run.metadata.get("wall_s"),
+        "wall_s": run.metadata.wall_s or None,
         "status": run.status,
-        "command": run.metadata.get("command"),
+        "command": run.metadata.command,
     }
 
 

@@ -11,6 +11,7 @@ from off2on.errors import UserError
 from off2on.reports.page import Cell
 from off2on.runs import statistics
 from off2on.runs.curve import Curve, recovery
+from off2on.runs.metadata import RecordedValue
 from off2on.runs.numbers import duration, points, short
 from off2on.runs.record import RunRecord
 from off2on.runs.statistics import Estimate
@@ -67,15 +68,13 @@ class Group:
     def subtitle(self) -> str:
         """Updates, environment steps, environment and duration, in one line."""
         own = [curve.updates[-1] if len(curve.updates) else 0.0 for curve in self.curves]
-        updates = max(
-            *own, *(float(run.metadata.get("updates") or 0) for run in self.runs)
-        )  # or another run's
+        updates = max(*own, *(float(run.metadata.updates) for run in self.runs))  # or another run's
         words = [f"Offline {short(updates)} updates", self.seeds]
         if self.went_online:
             steps = max(curve.steps[-1] for curve in self.curves)
             words[0] += f", then online {short(steps)} environment steps"
-        words += [str(env)] if (env := self.runs[0].metadata.get("env")) else []
-        wall = [float(run.metadata["wall_s"]) for run in self.runs if run.metadata.get("wall_s")]
+        words += [env] if (env := self.runs[0].metadata.env) else []
+        wall = [run.metadata.wall_s for run in self.runs if run.metadata.wall_s]
         words += [f"{duration(float(np.median(wall)))}{' per seed' if len(wall) > 1 else ''}"] if wall else []
         return " · ".join(words)
 
@@ -128,20 +127,20 @@ class Group:
                 cautions.append(f"{name} is {run.status}: its last evaluation is used as its final score.")
             if lost := int((~np.isfinite(run.metrics["score"])).sum()):
                 cautions.append(f"{name} has {lost} evaluations without a score; they are left out.")
-        score = self.runs[0].metadata.get("score") or {}
-        if score.get("standing") == "refused":
-            cautions.append(f"No normalised scores: {score['why']}.")
+        score = self.runs[0].metadata.score
+        if score is not None and score.standing == "refused":
+            cautions.append(f"No normalised scores: {score.why}.")
         if len({run.seed for run in self.runs}) < len(self.runs):
             cautions.append(
                 "Some of these runs have the same seed: the interval is narrower than it should be."
             )
-        if len({run.metadata["data"].get("content_hash") for run in self.runs}) > 1:
+        if len({run.metadata.data.content_hash for run in self.runs}) > 1:
             cautions.append("These runs were not trained on the same rows: the hash of their data differs.")
         values: dict[str, set[str]] = {}
         for run in self.runs:
-            options = {name: run.metadata.get("plan", {}).get(name, {}) for name in SHARED_OPTIONS}
+            options = {name: run.metadata.plan.get(name, RecordedValue(None)) for name in SHARED_OPTIONS}
             for name, hp in {**options, **run.hyperparameters}.items():
-                values.setdefault(name, set()).add(str(hp.get("value")))
+                values.setdefault(name, set()).add(str(hp.value))
         mixed = [f"{name} ({', '.join(sorted(seen))})" for name, seen in values.items() if len(seen) > 1]
         if mixed:
             cautions.append(f"These runs differ in more than their seeds: {', '.join(mixed)}.")
@@ -190,7 +189,7 @@ OVERESTIMATES = (
 
 def q_warning(run: RunRecord) -> str | None:
     """Return a warning if Q exceeded the largest return to go of the data, offline or online; else None."""
-    largest = run.metadata["data"].get("return_to_go_max")
+    largest = run.metadata.data.return_to_go_max
     if largest is None:
         return None
     for sides, unit, meaning in (

@@ -1,10 +1,11 @@
 """The report of one run or of several: one HTML page, and every figure as a PNG file."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from datasets_io.errors import printable
 from off2on.errors import UserError
 from off2on.reports import sections
 from off2on.reports.groups import Group, clashes, group_runs
@@ -15,32 +16,39 @@ from off2on.runs.numbers import points
 from off2on.runs.record import NoEvaluationError, RunRecord, load_run
 
 
-def write_report(folders: Sequence[Path], out: Path | None = None) -> Path:
+def write_report(
+    folders: Sequence[Path], out: Path | None = None, note: Callable[[str], None] = lambda _: None
+) -> Path:
     """Write the page and its figures, and return the path of the page.
 
     Args:
         folders: Run folders. Runs of one algorithm, strategy and data set are seeds of one group.
         out: Path of the page; by default report.html in the run, or in the folder that several runs share.
             The figures of a single run go to its figures/, those of several beside the page.
+        note: Function that shows a line, one for each run that is left out.
 
     Raises:
-        UserError: A folder is not a run, or no run has an evaluation yet.
+        UserError: None of the folders is a run with an evaluation.
     """
-    runs, waiting = [], []
+    runs: list[RunRecord] = []
+    left_out: list[UserError] = []
     for folder in folders:
         try:
             runs.append(load_run(folder))
-        except NoEvaluationError as error:
-            waiting.append(error)
-    if waiting and not runs:
-        raise waiting[0]
+        except UserError as error:
+            left_out.append(error)
+    if left_out and not runs:
+        raise left_out[0]
     if not runs:
         raise UserError("no runs to report on", "Expected at least one run folder.")
+    reasons = [reason_left_out(error) for error in left_out]
+    for reason in reasons:
+        note(f"left out   {reason}.")
     single = len(folders) == 1
     home = folders[0] if single else Path(os.path.commonpath([folder.absolute() for folder in folders]))
     page = home / "report.html" if out is None else out / "report.html" if out.is_dir() else out
     sheet = FigureSheet(home / "figures" if single or out is None else page.with_name(f"{page.stem}-figures"))
-    data = page_data(group_runs(runs), [error.what for error in waiting], sheet)
+    data = page_data(group_runs(runs), reasons, sheet)
     page.parent.mkdir(parents=True, exist_ok=True)
     write(page, sheet.fill(render("run.html", **data)))
     return page
@@ -71,15 +79,21 @@ def page_data(groups: list[Group], left_out: list[str], sheet: FigureSheet) -> d
         "figures_folder": sheet.folder.name if len(groups) > sections.DETAILED else "",
         "runs": sections.table_of_runs(groups),
         "left_out": left_out,
-        "commands": list(
-            dict.fromkeys(str(run.metadata["command"]) for run in runs if run.metadata.get("command"))
-        ),
+        "commands": list(dict.fromkeys(run.metadata.command for run in runs if run.metadata.command)),
         "provenance": list(dict.fromkeys(sections.provenance(run.metadata) for run in runs)),
         "changed": sections.changed_settings(runs),
         "any_online": any(group.went_online for group in groups),
         **_references(runs),
         **method(),
     }
+
+
+def reason_left_out(error: UserError) -> str:
+    """Return in one line, without a full stop, why a run is not on a page."""
+    if isinstance(error, NoEvaluationError):
+        return error.what
+    place = f"{error.where}: " if error.where else ""
+    return printable(" ".join(f"{place}{error.what} {error.expected}".split())).rstrip(".")
 
 
 def method() -> dict[str, str]:
@@ -89,8 +103,8 @@ def method() -> dict[str, str]:
 
 def _references(runs: Sequence[RunRecord]) -> dict[str, list[str]]:
     ends = {f"{run.data}: {' and '.join(map(points, run.reference))}" for run in runs if run.reference}
-    scores = [run.metadata.get("score") or {} for run in runs]
-    reasons = {str(score["why"]) for score in scores if score.get("standing") == "convention"}
+    scores = [run.metadata.score for run in runs]
+    reasons = {score.why for score in scores if score is not None and score.standing == "convention"}
     return {"references": sorted(ends), "conventions": sorted(reasons)}
 
 

@@ -1,6 +1,6 @@
 """The sections of the report of runs: each function returns data, and adds its figures to the sheet."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ from off2on.reports import figures
 from off2on.reports.groups import Group, q_warning
 from off2on.reports.page import Cell, FigureSheet, PageTable
 from off2on.runs import statistics
+from off2on.runs.metadata import RunMetadata
 from off2on.runs.numbers import duration, points, short
 from off2on.runs.record import RunRecord
 
@@ -65,12 +66,11 @@ def curves(group: Group, sheet: FigureSheet, count: int) -> dict[str, Any]:
 
 def handover(run: RunRecord) -> dict[str, Any] | None:
     """Return the changes and checks at a run's handover; None if they were not recorded."""
-    if not run.handover:
+    if run.handover is None:
         return None
-    moved = [each for each in run.handover["changes"] if each["offline"] != each["online"]]
     results = {True: "passed", False: "failed", None: "information"}
-    checks = [[str(e["what"]), results[e["passed"]], str(e["found"])] for e in run.handover["checks"]]
-    changes = [[str(each[key]) for key in ("what", "offline", "online")] for each in moved]
+    checks = [[each.what, results[each.passed], each.found] for each in run.handover.checks]
+    changes = [[each.what, each.offline, each.online] for each in run.handover.changed]
     return {
         "seed": run.seed,
         "changes": PageTable(["", "offline", "online"], changes, "text"),
@@ -117,8 +117,8 @@ def health(group: Group, sheet: FigureSheet, count: int) -> dict[str, Any]:
     )
     mark = None
     if offline or online:
-        data = group.runs[0].metadata["data"]
-        mean, largest = data.get("return_to_go_mean"), data.get("return_to_go_max")
+        data = group.runs[0].metadata.data
+        mean, largest = data.return_to_go_mean, data.return_to_go_max
         alt = f"Mean Q, at the end {points(float(np.mean([q[-1] for _, q in online or offline])))}."
         alt += f" The largest return to go in the data: {points(largest)}." if largest is not None else ""
         figure = figures.q_health(group.curves, offline, online, mean, largest)
@@ -155,7 +155,7 @@ def table_of_runs(groups: list[Group]) -> PageTable:
             "not yet" if curve.went_online and curve.recovered is None else _cell(curve.recovered, short),
             _cell(curve.scores[-1]), _cell(spread[-1] if len(spread) else None), _cell(curve.regret),
             _cell(float(np.median(pace)) if len(pace) else None, short),
-            _cell(run.metadata.get("wall_s"), duration), run.status,
+            _cell(run.metadata.wall_s or None, duration), run.status,
         ])  # fmt: skip
     return PageTable(RUN_COLUMNS, rows)
 
@@ -167,24 +167,22 @@ def _cell(value: float | None, form: Callable[[float], str] = points) -> str:
 def changed_settings(runs: Sequence[RunRecord]) -> PageTable:
     """Return the hyperparameters and online settings that differ from their defaults."""
     changed = dict.fromkeys(
-        (run.name, name, *(str(hp.get(key)) for key in ("value", "default", "origin")))
+        (run.name, name, str(hp.value), str(hp.default), hp.origin)
         for run in runs
         for name, hp in run.hyperparameters.items()
-        if hp.get("origin", "default") != "default"
+        if hp.origin != "default"
     )
     return PageTable(["run of", "hyperparameter", "value", "default", "set by"], list(changed), "text")
 
 
-def provenance(metadata: Mapping[str, Any]) -> str:
+def provenance(metadata: RunMetadata) -> str:
     """Return versions, commit, data and device of a run, in one line."""
-    data = metadata["data"]
-    words = [f"{name} {version}" for name, version in (metadata.get("versions") or {}).items()]
-    words += [f"commit {metadata['commit']}"] if metadata.get("commit") else []
-    rows = [f"{data[unit]:,} {unit}" for unit in ("rows", "episodes") if data.get(unit)]
-    words += [f"shards {str(data['content_hash'])[:19]}"] if data.get("content_hash") else []
+    data, threads = metadata.data, metadata.threads
+    words = [f"{name} {version}" for name, version in (metadata.versions or {}).items()]
+    words += [f"commit {metadata.commit}"] if metadata.commit else []
+    rows = [f"{count:,} {unit}" for unit in ("rows", "episodes") if (count := getattr(data, unit))]
+    words += [f"shards {data.content_hash[:19]}"] if data.content_hash else []
     words += [", ".join(rows)] if rows else []
-    words += [str(metadata["device"])] if metadata.get("device") else []
-    words += (
-        [f"{metadata['threads']} thread{'s' * (metadata['threads'] != 1)}"] if metadata.get("threads") else []
-    )
+    words += [metadata.device] if metadata.device else []
+    words += [f"{threads} thread{'s' * (threads != 1)}"] if threads else []
     return " · ".join(words)

@@ -9,22 +9,20 @@
 Every file is written under another name and then renamed, so that none is ever incomplete.
 """
 
-import csv
-import io
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-import yaml
-
 from datasets_io import storage
 from datasets_io.storage import Place
 from datasets_io.storage.buckets import Location
+from datasets_io.storage.documents import dump_yaml, read_yaml
 from datasets_io.storage.redaction import redact
 from off2on.errors import Exists, UnknownName
 from off2on.runs.bucket_mirror import Mirror
-from off2on.runs.record import read_metadata
+from off2on.runs.metadata import FILE, read_metadata
+from off2on.runs.tables import read_episodes, read_metrics, write_table
 
 Row = dict[str, Any]
 HANDOVER = "handover"
@@ -79,18 +77,16 @@ class Run:
                 known=others,
             )
         run = cls(folder, place)
-        run.metadata = read_metadata(folder)
-        run.metrics = _read_csv(folder / "metrics.csv")
-        run.episodes = _read_csv(folder / "episodes.csv")
+        read_metadata(folder)  # checks the content; all of it is kept, also what is not read
+        run.metadata = read_yaml(folder / FILE, dict[str, Any])
+        run.metrics = [*read_metrics(folder)]
+        run.episodes = [*read_episodes(folder)]
         return run
 
     def describe(self, metadata: Mapping[str, Any]) -> None:
         """Merge facts into run.yaml."""
         self.metadata |= metadata
-        write(
-            self.folder / "run.yaml",
-            yaml.safe_dump(redact(self.metadata), sort_keys=False, allow_unicode=True),
-        )
+        write(self.folder / FILE, dump_yaml(redact(self.metadata)))
         if self.mirror is not None:
             self.mirror.send_metadata()
 
@@ -114,7 +110,7 @@ class Run:
     def _write_records(self) -> None:
         for name, rows in (("episodes.csv", self.episodes), ("metrics.csv", self.metrics)):
             if rows:
-                write(self.folder / name, _csv(rows))
+                write(self.folder / name, write_table(rows))
             else:
                 (self.folder / name).unlink(missing_ok=True)
 
@@ -200,10 +196,9 @@ def refuse_existing(folder: Path) -> None:
     if not (folder / "run.yaml").is_file():
         return
     metadata = read_metadata(folder)
-    status, started = metadata.get("status", "unfinished"), metadata.get("started", "some time ago")
     raise Exists(
-        f"{folder} exists, {status}, started {started}.",
-        f"Use --resume to continue it, --seed {metadata['seed'] + 1} for another run, "
+        f"{folder} exists, {metadata.status}, started {metadata.started}.",
+        f"Use --resume to continue it, --seed {metadata.seed + 1} for another run, "
         f"or --out {folder.parents[1]}-again to keep both.",
         "--resume",
     )
@@ -213,19 +208,3 @@ def write(place: Place, content: str | bytes) -> None:
     """Replace a file in one step; secrets in text are hidden."""
     with storage.open_output(place) as file:
         file.write(redact(content).encode() if isinstance(content, str) else content)
-
-
-def _csv(rows: list[Row]) -> str:
-    names = dict.fromkeys(name for row in rows for name in row)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(names), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def _read_csv(path: Path) -> list[Row]:
-    if not path.is_file():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))

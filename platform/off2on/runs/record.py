@@ -6,24 +6,22 @@
 Only the folder is needed: it can be read on another machine without the code that trained it.
 """
 
-import csv
-import glob
-import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import yaml
 
 from datasets_io import storage
-from datasets_io.scores import Key, from_json
+from datasets_io.scores import Key
 from datasets_io.storage.buckets import Location
 from off2on.errors import UnknownName, UserError
 from off2on.runs.bucket_mirror import runs_in
 from off2on.runs.curve import Curve
+from off2on.runs.handover import HandoverReport, read_handover
+from off2on.runs.metadata import FILE, RecordedValue, RunMetadata, read_metadata
 from off2on.runs.statistics import FloatArray
+from off2on.runs.tables import read_metrics
 
 
 class NoEvaluationError(UserError):
@@ -46,7 +44,7 @@ class RunRecord:
         sides: offline, handover or online for each row of `metrics`.
         metrics: The numeric columns of metrics.csv [rows], NaN where a cell is empty.
         metadata: Content of run.yaml.
-        handover: Content of handover.yaml: ``changes`` and ``checks``; empty without the file.
+        handover: Content of handover.yaml; None without the file.
     """
 
     folder: Path
@@ -60,8 +58,8 @@ class RunRecord:
     curve: Curve
     sides: list[str]
     metrics: Mapping[str, FloatArray]
-    metadata: Mapping[str, Any]
-    handover: Mapping[str, list[Mapping[str, Any]]] = field(default_factory=dict)
+    metadata: RunMetadata
+    handover: HandoverReport | None = None
 
     @property
     def name(self) -> str:
@@ -71,14 +69,14 @@ class RunRecord:
     @property
     def key(self) -> Key:
         """The key of its scores."""
-        stored = self.metadata.get("score")
-        return from_json(stored) if stored else Key(self.data, self.metadata.get("env"))
+        stored = self.metadata.score
+        return stored.key if stored else Key(self.data, self.metadata.env)
 
     @property
-    def hyperparameters(self) -> Mapping[str, Mapping[str, Any]]:
+    def hyperparameters(self) -> Mapping[str, RecordedValue]:
         """Value, default and origin of each hyperparameter, and of the online settings."""
-        online = self.metadata.get("online_side") if self.strategy else None
-        return {**(self.metadata.get("hyperparameters") or {}), **(online or {})}
+        online = self.metadata.online_side if self.strategy else None
+        return {**self.metadata.hyperparameters, **(online or {})}
 
     def trace(self, name: str, *sides: str) -> tuple[FloatArray, FloatArray]:
         """Return the updates or, online, environment steps with a value of a column, and the values."""
@@ -95,41 +93,44 @@ def load_run(folder: Path) -> RunRecord:
         UserError: It is not a run, or its files are not valid.
     """
     metadata = read_metadata(folder)
-    sides, metrics = _metrics(folder / "metrics.csv")
+    sides, metrics = _metrics(folder)
     scored = np.isfinite(metrics["score"])
     offline, online = ((np.isin(sides, on) & scored) for on in (["offline"], ["handover", "online"]))
     if not scored.any():
-        raise NoEvaluationError(
-            f"{folder} has no evaluation yet", f"The run is {metadata.get('status', 'running')}."
-        )
-    data = metadata["data"]
-    reference = data.get("reference")
+        raise NoEvaluationError(f"{folder} has no evaluation yet", f"The run is {metadata.status}.")
+    warm_up = (metadata.online_side or {}).get("online.warm_up")
     return RunRecord(
         folder=folder,
-        algorithm=str(metadata["algorithm"]),
-        strategy=str(metadata.get("strategy") or "online") if online.any() else None,
-        data=str(data["name"]),
-        seed=int(metadata["seed"]),
-        status=str(metadata.get("status", "running")),
-        data_return=data.get("return_mean"),
-        reference=(float(reference[0]), float(reference[1])) if reference else None,
+        algorithm=metadata.algorithm,
+        strategy=metadata.strategy or "online" if online.any() else None,
+        data=metadata.data.name,
+        seed=metadata.seed,
+        status=metadata.status,
+        data_return=metadata.data.return_mean,
+        reference=metadata.data.reference,
         curve=Curve(
             metrics["updates"][offline],
             metrics["score"][offline],
             metrics["env_steps"][online],
             metrics["score"][online],
-            planned=int(metadata.get("online") or 0),
-            warm_up=int((metadata.get("online_side") or {}).get("online.warm_up", {"value": 0})["value"]),
+            planned=metadata.online,
+            warm_up=0 if warm_up is None else warm_up.count("online.warm_up"),
         ),
         sides=sides,
         metrics=metrics,
         metadata=metadata,
-        handover=_handover(folder / "handover.yaml"),
+        handover=read_handover(folder),
     )
 
 
-def _handover(path: Path) -> dict[str, Any]:
-    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+def _metrics(folder: Path) -> tuple[list[str], dict[str, FloatArray]]:
+    rows = read_metrics(folder)
+    if not rows:
+        raise NoEvaluationError(f"{folder} has no evaluation yet", f"Looked for {folder / 'metrics.csv'}.")
+    numbers = {
+        name: np.array([float(row[name] or "nan") for row in rows]) for name in rows[0] if name != "side"
+    }
+    return [row["side"] for row in rows], numbers
 
 
 def find_runs(patterns: Iterable[str], root: Path = Path("runs")) -> list[Path]:
@@ -146,15 +147,23 @@ def find_runs(patterns: Iterable[str], root: Path = Path("runs")) -> list[Path]:
         if isinstance(place := storage.locate(pattern), Location) and (kept := runs_in(place)):
             found |= dict.fromkeys(kept)
             continue
-        path = os.path.expanduser(pattern)
-        matches = [path] if os.path.exists(path) else sorted(glob.glob(path, recursive=True))
-        places = [Path(match) for match in matches]
+        path = Path(pattern).expanduser()
+        places = [path] if path.exists() else _matches(path)
         runs = [run for place in places for run in runs_below(place)]
         found |= dict.fromkeys(runs or [_named(pattern, root)])
     return list(found)
 
 
-def find_run(name: str) -> tuple[Path, dict[str, Any]]:
+def _matches(pattern: Path) -> list[Path]:
+    """Return the paths that match a pattern; unlike `glob.glob`, follow no links, which may be loops."""
+    parts = pattern.relative_to(pattern.anchor)
+    try:
+        return sorted(Path(pattern.anchor).glob(str(parts)))
+    except ValueError:  # no pattern, such as an empty name
+        return []
+
+
+def find_run(name: str) -> tuple[Path, RunMetadata]:
     """Find the run of a folder, a glob, or a name with only one match below ./runs.
 
     Returns:
@@ -162,18 +171,20 @@ def find_run(name: str) -> tuple[Path, dict[str, Any]]:
 
     Raises:
         UnknownName: There is no such run.
-        UserError: There are several, or it is not a run.
+        UserError: There are several, or it is not a run, or its record is damaged.
     """
     found = find_runs([name])
     if len(found) > 1:
         raise _several(name, found)
+    read_metrics(found[0])  # a run with a damaged record is not used
     return found[0], read_metadata(found[0])
 
 
 def runs_below(place: Path) -> list[Path]:
     """Return the folder itself if it is a run, otherwise every run inside it."""
-    inside = (path.parent for path in place.rglob("run.yaml"))
-    return [place] if (place / "run.yaml").is_file() else sorted(inside)
+    if (place / FILE).exists():
+        return [place]
+    return sorted(path.parent for path in place.rglob(FILE))
 
 
 def _named(name: str, root: Path) -> Path:
@@ -197,45 +208,3 @@ def _named(name: str, root: Path) -> Path:
 
 def _several(name: str, matches: list[Path], attempt: str = "") -> UserError:
     return UserError(f"{len(matches)} runs match '{name}'", "\n".join(map(str, matches[:10])), attempt)
-
-
-def read_metadata(folder: Path) -> dict[str, Any]:
-    """Read run.yaml of a run.
-
-    Raises:
-        UserError: There is none, or it does not describe a run.
-    """
-    path = folder / "run.yaml"
-    if not path.is_file():
-        raise UserError(f"{folder} is not a run: it has no run.yaml", f"Looked for {path}.")
-    try:
-        metadata = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} cannot be read", str(error)) from error
-    if not isinstance(metadata, dict) or not isinstance(metadata.get("data"), dict):
-        raise UserError(
-            f"{path} does not describe a run", "Expected a mapping with algorithm, data and seed."
-        )
-    missing = [key for key in ("algorithm", "seed") if key not in metadata]
-    missing += ["data.name"] if "name" not in metadata["data"] else []
-    if missing:
-        raise UserError(f"{path} does not describe a run", f"It lacks {', '.join(missing)}.")
-    return metadata
-
-
-def _metrics(path: Path) -> tuple[list[str], dict[str, FloatArray]]:
-    if not path.is_file():
-        raise NoEvaluationError(f"{path.parent} has no evaluation yet", f"Looked for {path}.")
-    with path.open(newline="", encoding="utf-8") as file:
-        header, *rows = list(csv.reader(file)) or [[]]
-    missing = [name for name in ("side", "updates", "env_steps", "score") if name not in header]
-    if missing:
-        raise UserError(f"{path} lacks {', '.join(missing)}", f"It has {', '.join(header) or 'no columns'}.")
-    whole = [row for row in rows if len(row) == len(header)]  # without a line that is still being written
-    columns = {name: [row[i] for row in whole] for i, name in enumerate(header)}
-    sides = columns.pop("side")
-    try:
-        numbers = {name: np.array([float(c or "nan") for c in cells]) for name, cells in columns.items()}
-    except ValueError as error:
-        raise UserError(f"{path} holds a cell that is not a number", str(error)) from error
-    return sides, numbers

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any, TextIO
 
-import yaml
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, PopulationBasedTraining, TrialScheduler
 
 from datasets_io import storage
 from datasets_io.ingestion.workspace import exclusive_lock
+from datasets_io.storage.documents import dump_yaml, read_yaml
 from off2on.errors import Exists, UserError
 from off2on.runs.folder import write
 from off2on.runs.numbers import duration, points
@@ -84,7 +84,7 @@ def _tune(search: Search, searcher: TrialSearcher, jobs: int, terminal: TextIO) 
     kept = (search.folder / ".tune").absolute()
     shutil.rmtree(kept, ignore_errors=True)
     with ray_started(search.address, jobs * (1 + actors)):
-        write(search.place / SEARCH, yaml.safe_dump(search.as_dict(), sort_keys=False, allow_unicode=True))
+        write(search.place / SEARCH, dump_yaml(search.as_dict()))
         trainable = tune.with_parameters(TrialTrainable, search=search, home=os.getcwd())
         population = search.by == "pbt"
         taken = trial_bundles(search, jobs, cluster_nodes())
@@ -250,7 +250,7 @@ def _check_folder(search: Search, resume: bool) -> None:
             f"Use --resume to continue it, or out={place}-again to keep both.",
             "--resume",
         )
-    then, now = yaml.safe_load(storage.read_text(place / SEARCH)), search.as_dict()
+    then, now = read_yaml(place / SEARCH, dict[str, Any]), search.as_dict()
     for name in [name for name in {**then, **now} if name not in MAY_CHANGE]:
         before, after = _value(then.get(name)), _value(now.get(name))
         if before != after:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from off2on.runs.record import RunRecord, load_run, read_metadata
+from off2on.runs.metadata import read_metadata
+from off2on.runs.record import RunRecord, load_run
 from off2on.runs.statistics import FEWEST_SEEDS, interval
 
 Interval = tuple[float, float] | None
@@ -63,7 +64,7 @@ def _estimated(runs: Sequence[Path]) -> Score:
 
     abouts = [read_metadata(run) for run in runs]
     found = [
-        fqe_score(run, metadata["data"]["pinned"], seed=metadata["seed"])
+        fqe_score(run, metadata.training_data(), seed=metadata.seed)
         for run, metadata in zip(runs, abouts, strict=True)
     ]
     over_seeds = mean([[estimate for estimate, _, _ in found]])

@@ -12,17 +12,17 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from ray import tune
 
 from datasets_io.storage.buckets import Location
+from datasets_io.storage.documents import dump_yaml, read_yaml
 from off2on.runs.bucket_mirror import copy, fetch
 from off2on.runs.folder import Run, write
-from off2on.runs.record import read_metadata
+from off2on.runs.metadata import read_metadata
 from off2on.search.checks import count_evaluations
 from off2on.search.scoring import score
 from off2on.search.searcher import SCORE
@@ -42,6 +42,14 @@ MARK = "mark"
 
 RUNS = "runs"
 """Key of the number of finished runs."""
+
+
+@dataclass(frozen=True)
+class Donor:
+    """The trial of a checkpoint, and the names of the newest checkpoints of its runs, "" without one."""
+
+    name: str
+    last: list[str]
 
 
 class TrialTrainable(tune.Trainable):
@@ -127,7 +135,7 @@ class TrialTrainable(tune.Trainable):
         if isinstance(plan.place, Location):
             fetch(plan.place)  # perhaps begun on another machine
         there = (plan.folder / "run.yaml").is_file()
-        if there and read_metadata(plan.folder)["status"] == "finished":
+        if there and read_metadata(plan.folder).status == "finished":
             self.runs.append(Run.resume(plan.folder))
             self.going.append(iter(()))
         else:
@@ -187,12 +195,12 @@ class TrialTrainable(tune.Trainable):
             # Tune copies the folder elsewhere, without links.
             ignored = shutil.ignore_patterns("last", "events.*")
             shutil.copytree(run.folder, Path(checkpoint_dir) / str(index), ignore=ignored)
-        write(Path(checkpoint_dir) / DONOR, yaml.safe_dump({"name": self.name, "last": last}))
+        write(Path(checkpoint_dir) / DONOR, dump_yaml({"name": self.name, "last": last}))
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
         """Continue from the runs of another trial with the values of this one."""
-        donor = yaml.safe_load((Path(checkpoint_dir) / DONOR).read_text())
-        if donor["name"] == self.name:
+        donor = read_yaml(Path(checkpoint_dir) / DONOR, Donor)
+        if donor.name == self.name:
             return
         store = TrialStore(self.search.place, self.search.names)
         trial = store[self.trial_id]
@@ -202,7 +210,7 @@ class TrialTrainable(tune.Trainable):
                 going.close()
         self.runs, self.going = [], []
         for index, plan in enumerate(self.plans):
-            _take_over(plan, Path(checkpoint_dir) / str(index), donor["name"], donor["last"][index])
+            _take_over(plan, Path(checkpoint_dir) / str(index), donor.name, donor.last[index])
         store.keep(trial)
 
 

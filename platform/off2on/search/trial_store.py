@@ -9,13 +9,13 @@ A search that is killed goes on from these alone.
 import csv
 import io
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
-import yaml
+from pydantic import Field
 
 from datasets_io import storage
 from datasets_io.storage import Place
-from off2on.errors import UserError
+from datasets_io.storage.documents import dump_yaml, read_yaml
 from off2on.runs.folder import write
 from off2on.search.spec import TRIALS
 
@@ -38,7 +38,7 @@ class Trial:
         outcome: The columns of its row, once it has ended.
     """
 
-    name: str
+    name: Annotated[str, Field(pattern=r"^\d{1,9}$")]
     tune: str
     drawn: dict[str, Any]
     values: dict[str, str]
@@ -62,7 +62,7 @@ class TrialStore:
     def __init__(self, place: Place, names: list[str]) -> None:
         self.place, self.names = place, names
         files = (folder / TRIAL for folder in storage.list_folders(place / TRIALS))
-        self.trials = [_read(file) for file in files if storage.is_file(file)]
+        self.trials = [read_yaml(file, Trial) for file in files if storage.is_file(file)]
 
     def __getitem__(self, tune: str) -> Trial:
         # Of a population, Tune numbers the trials of each command anew, and puts a name of its own before.
@@ -79,7 +79,7 @@ class TrialStore:
     def keep(self, trial: Trial) -> None:
         """Write the file of a trial."""
         file = self.place / TRIALS / trial.name / TRIAL
-        write(file, yaml.safe_dump(asdict(trial), sort_keys=False, allow_unicode=True))
+        write(file, dump_yaml(asdict(trial)))
 
     def end(self, trial: Trial, outcome: dict[str, Any]) -> None:
         """Write the outcome of a trial, and the table."""
@@ -102,10 +102,3 @@ class TrialStore:
 def find(place: Place, tune: str) -> Trial:
     """Return the trial with an identifier of Ray Tune."""
     return TrialStore(place, [])[tune]
-
-
-def _read(place: Place) -> Trial:
-    try:
-        return Trial(**yaml.safe_load(storage.read_text(place)))
-    except (yaml.YAMLError, TypeError) as error:
-        raise UserError(f"{place} does not describe a trial", str(error)) from None

@@ -15,7 +15,7 @@ from off2on.reports.run import write_report
 from off2on.rllib.batched.learners import BatchedLearners
 from off2on.rllib.batched.stackable import TRY_SEPARATELY, check_batchable
 from off2on.runs.folder import Run
-from off2on.runs.record import read_metadata
+from off2on.runs.metadata import read_metadata
 from off2on.training.plan import Plan, ResolvedPlan
 from off2on.training.process import StopRequest, ray_started, redirect_output, stop_on_signals
 from off2on.training.session import Session
@@ -96,7 +96,7 @@ def train_together(plans: Sequence[Plan], resume: bool = False) -> None:
 
 def _is_finished(plan: Plan) -> bool:
     exists = (plan.folder / "run.yaml").is_file()
-    return exists and read_metadata(plan.folder)["status"] == "finished"
+    return exists and read_metadata(plan.folder).status == "finished"
 
 
 class BatchedRuns:

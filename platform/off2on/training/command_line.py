@@ -199,21 +199,21 @@ def _from_run(
 
     folder, metadata = find_run(requested["source"])
     inherited = {
-        "algorithm": metadata["algorithm"],
-        "data": metadata["data"]["pinned"],
-        "updates": metadata["updates"],
-        "seed": metadata["seed"],
+        "algorithm": requested.get("algorithm") or metadata.known_algorithm(),
+        "data": requested.get("data") or metadata.training_data().pinned,
+        "updates": metadata.updates,
+        "seed": metadata.seed,
     }
-    inherited["learners"] = int(metadata["plan"]["learners"]["value"])
-    if (env := metadata["plan"]["env"]["value"]) != str(None):
-        inherited["env"] = env
+    inherited["learners"] = metadata.option("learners").count("plan.learners")
+    if (env := metadata.option("env").value) != str(None):
+        inherited["env"] = requested.get("env") or replace(metadata, env=str(env)).known_env()
     in_preset = _preset_values(inherited | requested, values)
     settings = {
         RENAMED.get(name, name): (
-            ",".join(map(str, known["value"])) if isinstance(known["value"], list) else known["value"]
+            ",".join(map(str, known.value)) if isinstance(known.value, list) else known.value
         )
-        for name, known in metadata["hyperparameters"].items()
-        if known["value"] != known["default"] and name not in in_preset
+        for name, known in metadata.hyperparameters.items()
+        if known.value != known.default and name not in in_preset
     }
     return (
         inherited | requested | {"source": str(folder)},

@@ -4,7 +4,8 @@ Every evaluation of a run resets the environments with the same seeds, so that p
 same episodes, and one policy always gets the same score.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from datasets_io.environments import make
-from off2on.errors import SimulatorError
+from off2on.errors import SimulatorError, UserError
 
 Array = np.ndarray[Any, Any]
 PolicyFunction = Callable[[Array], Array]
@@ -67,23 +68,46 @@ def evaluate(
     while len(played) < episodes:
         count = min(max_envs, episodes - len(played))
         seeds = [seed + len(played) + index for index in range(count)]
-        played += _play(act, partial(make, env_id, options), seeds, keep)
+        played += _play(act, env_id, options, seeds, keep)
     return played
 
 
+@contextmanager
+def environment_errors(env_id: str) -> Iterator[None]:
+    """Convert what an environment raises to an error that names the environment.
+
+    Raises:
+        SimulatorError: Instead of any other exception.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        words = [line for line in str(error).splitlines() if line.strip()]
+        raise SimulatorError(
+            f"the environment {env_id} raised {type(error).__name__}: {words[-1] if words else ''}",
+            "Expected an environment that can be made, reset and stepped.",
+        ) from error
+
+
 def _play(
-    act: PolicyFunction, make_env: Callable[[], Any], seeds: list[int], keep: bool
+    act: PolicyFunction, env_id: str, options: Mapping[str, Any] | None, seeds: list[int], keep: bool
 ) -> list[EvaluationEpisode]:
     """Run one episode in a new environment for each seed."""
-    env = SyncVectorEnv([make_env] * len(seeds), autoreset_mode=AutoresetMode.NEXT_STEP)
+    with environment_errors(env_id):
+        make_env = partial(make, env_id, options)
+        env = SyncVectorEnv([make_env] * len(seeds), autoreset_mode=AutoresetMode.NEXT_STEP)
     try:
-        obs, _ = env.reset(seed=list(seeds))
+        with environment_errors(env_id):
+            obs, _ = env.reset(seed=list(seeds))
         is_running = np.ones(len(seeds), bool)
         ret, length = np.zeros(len(seeds)), np.zeros(len(seeds), int)
         steps: list[tuple[Array, ...]] = []
         while is_running.any():
             before, action = obs, act(np.asarray(obs, np.float32))
-            obs, reward, terminated, truncated, _ = env.step(action)
+            with environment_errors(env_id):
+                obs, reward, terminated, truncated, _ = env.step(action)
             if keep:
                 steps.append((before, action, reward, obs, terminated, truncated))
             ret += np.where(is_running, reward, 0.0)
@@ -131,9 +155,11 @@ def check_simulator(
     """
     try:
         env: Any = make(env_id, options)
-    except (gym.error.Error, ImportError, ModuleNotFoundError) as error:
+    except Exception as error:  # of a package of somebody else
+        words = str(error).strip().splitlines() or [""]
+        raised = "" if isinstance(error, gym.error.Error | ImportError) else f"{type(error).__name__}: "
         raise SimulatorError(
-            f"the environment {env_id} cannot be made: {str(error).strip().splitlines()[-1]}",
+            f"the environment {env_id} cannot be made: {raised}{words[-1]}",
             f"It is named by the data set {data}, or given by --env.",
             "pip install 'off2on[mujoco]'" if "mujoco" in str(error).lower() else "",
         ) from None
@@ -149,3 +175,27 @@ def check_simulator(
                     f"{env_id} has {what} in {env_space}, the data set {data} in {data_space}.",
                     "Expected the environment in which the data were recorded.",
                 )
+
+
+def check_policy(act: PolicyFunction, env_id: str, options: Mapping[str, Any] | None = None) -> None:
+    """Check that the environment can be made, and that the policy fits its observations and actions.
+
+    Raises:
+        SimulatorError: It cannot be made, or has other spaces.
+    """
+    with environment_errors(env_id):
+        env: Any = make(env_id, options)
+    with env:
+        observations, actions = env.observation_space, env.action_space
+        try:
+            action = act(np.zeros((2, *observations.shape), np.float32))
+        except Exception:  # torch raises many kinds for another shape
+            raise SimulatorError(
+                f"the policy does not take the observations of {env_id}, {observations}.",
+                "Expected the environment in which the data were recorded.",
+            ) from None
+        if action.shape[1:] != actions.shape or hasattr(actions, "n") != (action.dtype.kind == "i"):
+            raise SimulatorError(
+                f"the policy does not give actions of {env_id}, {actions}.",
+                f"They have the shape {action.shape[1:]} and the type {action.dtype}.",
+            )

@@ -16,17 +16,25 @@ Bounds are one-sided Student's t bounds on the differences of paired episodes.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
-import yaml
+from pydantic import Field, FiniteFloat
 from scipy import stats as distributions
 
+from datasets_io.errors import Corrupt
+from datasets_io.storage.documents import MAX_YAML_BYTES, dump_yaml, parse_yaml, read_content
 from off2on.recipe.hyperparameters import Settings, hp
 from off2on.runs.folder import GUARD, HANDOVER, Run, write
 from off2on.training.evaluate import EvaluationEpisode
 
-ACCEPT, ROLL_BACK, STOP, WAIT = "accept", "roll back", "stop", "wait"
+ACCEPT: Final = "accept"
+ROLL_BACK: Final = "roll back"
+STOP: Final = "stop"
+WAIT: Final = "wait"
+
+CheckpointName = Annotated[str, Field(pattern=r"^\w[\w-]*$")]
+"""Name of a folder in checkpoints/."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +64,24 @@ class GuardDecision:
         serving: Name of the checkpoint with the policy that serves from now on.
     """
 
-    env_steps: int
-    returns: list[float]
-    collected: list[float]
-    decision: str
-    lower: float
-    upper: float
-    regret: float
-    serving: str
+    env_steps: Annotated[int, Field(ge=0)]
+    returns: list[FiniteFloat]
+    collected: list[FiniteFloat]
+    decision: Literal["accept", "roll back", "stop", "wait"]
+    lower: FiniteFloat
+    upper: FiniteFloat
+    regret: FiniteFloat
+    serving: CheckpointName
+
+
+@dataclass(frozen=True)
+class _GuardFile:
+    """Content of guard.yaml."""
+
+    options: dict[str, FiniteFloat | None]
+    handover: Annotated[list[FiniteFloat], Field(min_length=1)]
+    home: CheckpointName
+    trials: list[GuardDecision]
 
 
 @dataclass
@@ -115,7 +133,7 @@ class Guard:
         regret = before + max(0.0, evaluated) + max(0.0, sum(mean - each for each in collected))
         lower = self._bound(returns, self.handover, -1)
         upper = self._bound(returns, self.serving_returns, 1)
-        decision = WAIT
+        decision: Literal["accept", "roll back", "stop", "wait"] = WAIT
         if self.options.budget is not None and regret > self.options.budget * size:
             decision = STOP
         elif lower >= -self.options.margin * size and np.mean(returns) >= np.mean(self.serving_returns):
@@ -154,16 +172,22 @@ class Guard:
             "handover": self.handover,
             "home": self.handover_checkpoint,
         }
-        return yaml.safe_dump(
-            kept | {"trials": [vars(outcome) for outcome in self.decisions]}, sort_keys=False
-        )
+        return dump_yaml(kept | {"trials": [vars(outcome) for outcome in self.decisions]})
 
     @classmethod
-    def load(cls, text: str) -> "Guard":
-        """Restore a guard from the YAML of `dump`."""
-        kept: dict[str, Any] = yaml.safe_load(text)
-        decisions = [GuardDecision(**outcome) for outcome in kept["trials"]]
-        return cls(GuardOptions(**kept["options"]), kept["handover"], kept["home"], decisions)
+    def load(cls, text: str | bytes, where: object = GUARD) -> "Guard":
+        """Restore a guard from the YAML of `dump`, read from the file `where`.
+
+        Raises:
+            UserError: It is no such YAML.
+        """
+        kept = parse_yaml(text, _GuardFile, where)
+        if any(len(outcome.returns) != len(kept.handover) for outcome in kept.trials):
+            raise Corrupt(
+                f"{where} has tests with another number of episodes than the handover.",
+                f"Expected {len(kept.handover)} in each.",
+            )
+        return cls(GuardOptions.parse(kept.options, "the guard"), kept.handover, kept.home, kept.trials)
 
     def describe(self, outcome: GuardDecision) -> str:
         """Format a decision as a line."""
@@ -199,7 +223,7 @@ def resume_guard(run: Run, algo: Any) -> Guard | None:
     if run.last_checkpoint is None or not file.is_file():
         return None
     algo.restore_from_path(str(run.last_checkpoint))
-    guard = Guard.load(file.read_text(encoding="utf-8"))
+    guard = Guard.load(read_content(file, MAX_YAML_BYTES), file)
     guard.forget_after(algo.env_steps)
     run.protected = {HANDOVER, guard.serving}
     algo.restore_from_path(str(run.checkpoints / guard.serving))

@@ -7,12 +7,10 @@ contents; a lost optimiser state.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-import yaml
 
 from datasets_io.column_names import STEP_COLUMNS
 from datasets_io.shards.returns import returns_to_go
@@ -20,58 +18,13 @@ from off2on.recipe.batch import Batch
 from off2on.replay.buffer import to_learner_columns
 from off2on.replay.transforms import Array
 from off2on.rllib.learner import RecipeLearner
+from off2on.runs.handover import HandoverCheck, HandoverReport, SettingChange
 from off2on.runs.numbers import points, short
 from off2on.training.evaluate import EvaluationEpisode
 from off2on.training.plan import Plan, ResolvedPlan
 
 LOOKAHEAD = 100
 """Number of updates after the handover; an objective that is due in none of them counts as not updated."""
-
-
-class SettingChange(NamedTuple):
-    """Values of a setting in the offline and in the online phase."""
-
-    what: str
-    offline: str
-    online: str
-
-
-class HandoverCheck(NamedTuple):
-    """Result of a check; only information if `passed` is None."""
-
-    what: str
-    passed: bool | None
-    found: str
-
-
-@dataclass(frozen=True)
-class HandoverReport:
-    """The handover of a run.
-
-    Attributes:
-        changes: Settings of both phases, also those that do not change.
-        checks: Results of the checks.
-    """
-
-    changes: list[SettingChange]
-    checks: list[HandoverCheck]
-
-    def lines(self) -> list[str]:
-        """Return lines for the screen: the settings that change, and every check."""
-        changed = [change for change in self.changes if change.offline != change.online]
-        width = max((len(name) for name, *_ in (*changed, *self.checks)), default=0)
-        lines = [f"{what:<{width}}  {before} → {after}" for what, before, after in changed]
-        marks = {True: "check passed", False: "WARNING", None: "information"}
-        lines += [f"{what:<{width}}  {marks[passed]}: {found}" for what, passed, found in self.checks]
-        return ["the handover", *(f"  {line}" for line in lines)]
-
-    def to_yaml(self) -> str:
-        """Return the report as YAML."""
-        kept = {
-            "changes": [change._asdict() for change in self.changes],
-            "checks": [check._asdict() for check in self.checks],
-        }
-        return yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)
 
 
 def make_report(

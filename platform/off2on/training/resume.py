@@ -8,7 +8,7 @@ from datasets_io import Shards
 from off2on.errors import UserError
 from off2on.recipe.hyperparameters import RENAMED, Settings
 from off2on.rllib.resolved import ResolvedSettings
-from off2on.runs.record import read_metadata
+from off2on.runs.metadata import read_metadata
 from off2on.training.options import KEPT_OFFLINE, KEPT_ONLINE, RunOptions, kept_options
 
 
@@ -34,15 +34,13 @@ def check_resumable(
         UserError: Something differs.
     """
     metadata = read_metadata(run)
-    recorded: dict[str, object] = {"data": metadata["data"]["content_hash"]}
-    recorded |= {
-        RENAMED.get(name, name): known["value"] for name, known in metadata["hyperparameters"].items()
-    }
+    recorded: dict[str, object] = {"data": metadata.training_data_hash()}
+    recorded |= {RENAMED.get(name, name): known.value for name, known in metadata.hyperparameters.items()}
     current: dict[str, object] = {"data": shards.manifest.content_hash} | plain(settings.hp)
     for name in ("algorithm", *kept_options(KEPT_ONLINE if online else KEPT_OFFLINE)):
-        recorded[name], current[name] = metadata["plan"][name]["value"], str(getattr(options, name))
+        recorded[name], current[name] = metadata.option(name).value, str(getattr(options, name))
     if online:
-        recorded |= {_current(name): known["value"] for name, known in metadata["online_side"].items()}
+        recorded |= {_current(name): known.value for name, known in (metadata.online_side or {}).items()}
         for prefix, each in (("online", settings.online), ("online", settings.online_hp), ("guard", guard)):
             current |= {f"{prefix}.{name}": value for name, value in plain(each).items()} if each else {}
     for name in current:
@@ -50,7 +48,7 @@ def check_resumable(
             raise UserError(
                 f"{run} was run with {name} {recorded[name]}, not {current[name]}.",
                 "Its checkpoints need the same value; use that, or start a new run with another --out.",
-                f"off2on train {options.algorithm} {metadata['data']['pinned']}" if name == "data" else "",
+                f"off2on train {options.algorithm} {metadata.data.pinned}" if name == "data" else "",
             )
 
 

@@ -9,6 +9,8 @@ import numpy as np
 
 from datasets_io.scores import key_of, mean_normalised
 from off2on.runs.folder import HANDOVER, Row, Run, write, write_policy
+from off2on.runs.metadata import read_metadata
+from off2on.runs.tables import read_metrics
 from off2on.training.cluster.placement import format_placement
 from off2on.training.cluster.preflight import available_gpus_per_learner, placement_of
 from off2on.training.evaluate import EvaluationEpisode, evaluate, numpy_policy
@@ -156,9 +158,10 @@ class Session:
         """Return the last offline score of this run or its source run, if its episodes had the same seeds."""
         rows, source = self.run.metrics, self.plan.source
         if source is not None:
-            other = Run.resume(Path(source))
-            settings = [other.metadata["plan"][name]["value"] for name in ("seed", "eval_episodes")]
-            rows = other.metrics if settings == [str(self.plan.seed), str(self.plan.eval_episodes)] else []
+            metadata = read_metadata(Path(source))
+            settings = [metadata.option(name).value for name in ("seed", "eval_episodes")]
+            same = settings == [str(self.plan.seed), str(self.plan.eval_episodes)]
+            rows = [*read_metrics(Path(source))] if same else []
         scores = [float(row["score"]) for row in rows if row["side"] == "offline" and row["score"] != ""]
         return scores[-1] if scores else None
 

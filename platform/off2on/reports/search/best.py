@@ -78,12 +78,14 @@ def _given(search: SearchRecord) -> dict[str, str]:
         for name, value in (search.metadata.get("with") or {}).items()
     }
     given |= {name: value for name, value in best.values.items() if value and name not in LISTED}
-    if not best.runs or not best.runs[0].metadata.get("command"):
+    if not best.runs or not best.runs[0].metadata.command:
         return given
     # Algorithms and strategies have different names; a run was given only those of its own.
-    own = {
-        word.partition("=")[0] for word in shlex.split(str(best.runs[0].metadata["command"])) if "=" in word
-    }
+    try:
+        words = shlex.split(best.runs[0].metadata.command)
+    except ValueError:  # a quote without its end: somebody changed the file
+        return given
+    own = {word.partition("=")[0] for word in words if "=" in word}
     return {name: value for name, value in given.items() if name in own}
 
 

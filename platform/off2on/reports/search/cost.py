@@ -5,10 +5,10 @@ from typing import Any
 from off2on.reports.page import Cell, FigureSheet, PageTable
 from off2on.reports.search import figures
 from off2on.reports.search.bandit import ARMS, PULLS, REPEATS, Selection, select
-from off2on.reports.search.policies import Policies, episodes, policies
+from off2on.reports.search.policies import Policies, policies
 from off2on.reports.search.record import SPENT, SearchRecord, TrialRecord
 from off2on.runs.numbers import duration, points
-from off2on.runs.record import runs_below
+from off2on.runs.tables import read_episodes
 
 FEW_EPISODES = 20
 """Fewer episodes of a policy do not give its true mean."""
@@ -44,9 +44,7 @@ def section(search: SearchRecord, sheet: FigureSheet) -> dict[str, Any]:
 
 def _evaluation_steps(trial: TrialRecord) -> int:
     """Return the environment steps in the evaluations of a trial's runs."""
-    return sum(
-        int(row["length"]) for run in runs_below(trial.folder) for row in episodes(run / "episodes.csv")
-    )
+    return sum(int(row["length"]) for run in trial.runs for row in read_episodes(run.folder))
 
 
 def _variant(search: SearchRecord) -> tuple[str, str]:

@@ -1,6 +1,5 @@
 """The policies that a search could deploy, and the returns of their last evaluations."""
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import numpy as np
 from off2on.reports.search.record import SearchRecord, TrialRecord
 from off2on.runs.record import RunRecord
 from off2on.runs.statistics import FloatArray
+from off2on.runs.tables import read_episodes
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def policies(search: SearchRecord) -> list[Policies]:
     found: dict[str, list[tuple[TrialRecord, RunRecord, FloatArray]]] = {}
     for trial in search.finished:
         for run in trial.runs:
-            returns = _last_returns(run.folder / "episodes.csv", offline)
+            returns = _last_returns(run.folder, offline)
             if run.status == "finished" and len(returns):
                 found.setdefault(run.data, []).append((trial, run, returns))
     return [
@@ -52,16 +52,8 @@ def _mean(values: list[float]) -> float | None:
     return float(np.mean(values)) if values else None
 
 
-def episodes(path: Path) -> list[dict[str, str]]:
-    """Read the rows of a run's episodes.csv; none without an evaluation."""
-    if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return [row for row in csv.DictReader(file) if None not in row.values()]
-
-
-def _last_returns(path: Path, offline: bool) -> FloatArray:
+def _last_returns(folder: Path, offline: bool) -> FloatArray:
     """Return the returns of the last evaluation; `offline`: of the last one before the handover."""
-    rows = [row for row in episodes(path) if not offline or row["side"] == "offline"]
+    rows = [row for row in read_episodes(folder) if not offline or row["side"] == "offline"]
     where = [(row["side"], row["updates"], row["env_steps"]) for row in rows]
     return np.array([float(row["return"]) for row, at in zip(rows, where, strict=True) if at == where[-1]])

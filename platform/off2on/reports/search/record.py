@@ -3,21 +3,23 @@
 The folder is all that is needed: it can be read elsewhere, without what searched.
 """
 
-import csv
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-import yaml
+from pydantic import BeforeValidator, ConfigDict
+from typing_extensions import TypedDict
 
+from datasets_io.storage.documents import read_yaml
 from off2on.errors import UserError
 from off2on.runs.numbers import points
 from off2on.runs.record import RunRecord, load_run, runs_below
 from off2on.runs.statistics import FloatArray
+from off2on.runs.tables import read_episodes, read_table
 
 SPENT = ("updates", "env_steps", "episodes", "seconds")
 KNOWN = ("trial", "status", "score", "low", "high", "seeds", *SPENT, "folder")
@@ -57,9 +59,10 @@ class TrialRecord:
         found = []
         for folder in runs_below(self.folder):
             try:
+                read_episodes(folder)
                 found.append(load_run(folder))
             except UserError:
-                continue  # it failed early, or is half there
+                continue  # it failed early, or its files are damaged
         return found
 
     @property
@@ -74,7 +77,7 @@ class TrialRecord:
         if not self.runs or not self.values:
             return False
         known = self.runs[0].hyperparameters
-        return all(name in known and known[name]["value"] == known[name]["default"] for name in self.values)
+        return all(name in known and known[name].value == known[name].default for name in self.values)
 
 
 @dataclass(frozen=True)
@@ -153,6 +156,32 @@ class SearchRecord:
         return Axis(name, np.array([words.index(cell) if cell else math.nan for cell in cells]), words)
 
 
+def _bare(stored: Any) -> Any:
+    """Return stored values without their origins."""
+    if not isinstance(stored, dict):
+        return stored
+    if set(stored) == {"value", "origin"}:
+        return _bare(stored["value"])
+    return {name: _bare(value) for name, value in stored.items()}
+
+
+Scalar = str | int | float | bool | None
+_Content = TypedDict(
+    "_Content",
+    {
+        "algorithm": Scalar | list[Scalar],
+        "data": Scalar | list[Scalar],
+        "strategy": Scalar | list[Scalar],
+        "with": dict[str, Scalar | list[Scalar]],
+        "search": dict[str, Scalar | dict[str, Any]],
+    },
+    total=False,
+)
+_Content.__pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[attr-defined]
+_SearchFile: Any = Annotated[_Content, BeforeValidator(_bare)]
+"""Content of search.yaml, with or without origins; other keys may follow."""
+
+
 def load_search(folder: Path) -> SearchRecord:
     """Read the folder of a search.
 
@@ -160,9 +189,12 @@ def load_search(folder: Path) -> SearchRecord:
         UserError: It is none, or its files are not what a search's files are.
     """
     metadata = _about(folder / "search.yaml")
-    header, rows = _rows(folder / "trials.csv")
-    names = [name for name in header if name not in KNOWN]
-    trials = [_trial(folder, names, row, origin) for row, origin in rows]
+    file = folder / "trials.csv"
+    if not file.exists():
+        raise UserError(f"the search {folder} has no trials yet", f"Looked for {file}.")
+    rows = [*read_table(file, ("trial", "status", "score"))]
+    names = [name for name in (rows[0][1] if rows else ()) if name not in KNOWN]
+    trials = [_trial(folder, names, row, origin) for origin, row in rows]
     order = {"finished": 0, "stopped": 1}
 
     def rank(trial: TrialRecord) -> tuple[int, float]:
@@ -174,40 +206,7 @@ def load_search(folder: Path) -> SearchRecord:
 def _about(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path.parent} is not a search: it has no search.yaml", f"Looked for {path}.")
-    try:
-        metadata = _bare(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read", str(error)) from None
-    if not isinstance(metadata, dict):
-        raise UserError(f"{path} does not describe a search", "Expected a mapping with algorithm and data.")
-    return metadata
-
-
-def _rows(path: Path) -> tuple[list[str], list[tuple[dict[str, str], str]]]:
-    """Return the names of the columns, and the rows with their locations."""
-    if not path.is_file():
-        raise UserError(f"the search {path.parent} has no trials yet", f"Looked for {path}.")
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            header = list(reader.fieldnames or [])
-            rows = [(row, f"{path}:{reader.line_num}") for row in reader]
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read", str(error)) from None
-    missing = [name for name in ("trial", "status", "score") if name not in header]
-    if missing:
-        raise UserError(f"{path} lacks {', '.join(missing)}", f"It has {', '.join(header) or 'no columns'}.")
-    # A line that is being written is not yet a row.
-    return header, [(row, origin) for row, origin in rows if None not in row and None not in row.values()]
-
-
-def _bare(stored: Any) -> Any:
-    """Return stored values without their origins."""
-    if not isinstance(stored, dict):
-        return stored
-    if set(stored) == {"value", "origin"}:
-        return _bare(stored["value"])
-    return {name: _bare(value) for name, value in stored.items()}
+    return read_yaml(path, _SearchFile)
 
 
 def _trial(folder: Path, names: list[str], row: Mapping[str, str], origin: str) -> TrialRecord:
