@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from datasets_io import Episode, Source, open_shards
-from datasets_io.errors import BadValues, Exists
+from datasets_io.errors import BadValues, Exists, UserError
 from datasets_io.ingestion.ingest import ingest
+from datasets_io.storage.names import check_name, derive_name, is_valid_name
 
 
 class Numbers(Source):
@@ -46,10 +47,48 @@ def test_a_refused_replacement_keeps_the_old_data(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
 
-@pytest.mark.parametrize("name", ["../x", "a/b", "", "x.partial"])
-def test_a_name_must_be_that_of_a_folder(tmp_path, name):
-    with pytest.raises(BadValues, match="not a valid name"):
-        ingest(Numbers(), None, tmp_path / "data", name=name)
+BAD_NAMES = [
+    "..",
+    ".",
+    "../x",
+    "a/b",
+    "",
+    "x.partial",
+    ".x",
+    "-x",
+    "a@1",
+    "a b",
+    "a\\b",
+    "x" * 101,
+    "é",
+    "a\n",
+]
+
+
+@pytest.mark.parametrize("name", BAD_NAMES)
+def test_a_name_that_is_not_valid_is_refused_before_anything_is_touched(tmp_path, name):
+    (tmp_path / "mine").write_text("of somebody else")
+    with pytest.raises(UserError) as refused:
+        ingest(Numbers(), None, tmp_path / "data", name=name, overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    assert is_valid_name(refused.value.try_.removeprefix("--name "))
+
+
+@pytest.mark.parametrize("name", ["x", "_x", "0001", "A-b_c.d", "x" * 100, "x.partial2"])
+def test_valid_names(name):
+    assert check_name(name) == name == derive_name(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("a@1", "a-1"), ("-dash", "dash"), ("données", "donnees"), ("my lab/x", "my-lab-x"), ("..", "data"),
+        ("", "data"), ("x.partial", "x"), ("数据", "data"), ("x" * 99 + ".partial", "x" * 99),
+    ],
+)  # fmt: skip
+def test_a_name_is_derived_from_any_text(text, name):
+    assert derive_name(text) == name
+    assert is_valid_name(name)
 
 
 def change(number, **arrays):

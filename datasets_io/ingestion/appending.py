@@ -1,24 +1,22 @@
 """Addition of new episodes to a data set as a new generation of shards, in one atomic step."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from datasets_io import storage
 from datasets_io.errors import BadValues, Exists, NoSpace, Unreachable, UserError
 from datasets_io.ingestion.ingest import PartProgress, ingest
-from datasets_io.ingestion.workspace import exclusive_lock
+from datasets_io.ingestion.own_files import INCOMING, refuse_foreign_files, remove_leftovers
 from datasets_io.shards.generations import totals
 from datasets_io.shards.manifest import MANIFEST_FILE, Manifest, content_hash
 from datasets_io.shards.reading import Shards
 from datasets_io.shards.scenes import SCENES_FOLDER as SCENES
 from datasets_io.source import Source
 from datasets_io.storage import Place
-
-INCOMING = "incoming"
+from datasets_io.storage.locks import lock_data_set
 
 
 def append(
@@ -34,8 +32,7 @@ def append(
     """Add the episodes of a source to a data set, as its newest generation.
 
     Existing files are not changed, so runs that train on them are not affected. If the process is killed, the
-    data set is unchanged, and a repeated call continues. On a disk a lock prevents concurrent additions; in a
-    bucket there is no lock.
+    data set is unchanged, and a repeated call continues. The data set is locked, see `storage.locks`.
 
     Args:
         source: Source of the new episodes.
@@ -50,37 +47,54 @@ def append(
         The data set with the new generation.
 
     Raises:
-        Exists: The same data were added before, or another process is adding to the data set.
+        Exists: The same data were added before, or another process is writing the data set.
         BadValues: The new episodes were refused, or their columns or spaces differ from the data set's.
     """
     folder, source = shards.path, copy(source)
     if source.action_space is None:
         source.action_space = shards.action_space
-    lock = exclusive_lock(folder / "lock") if isinstance(folder, Path) else nullcontext()
-    with lock, _removed_on_exit(folder / INCOMING):
-        old = Shards(folder).manifest  # read again: `shards` may be restricted to some generations
-        number = len(old.generations)
-        _refuse_duplicates(source.fingerprint(path), path, old)
-        new = ingest(
-            source,
-            path,
-            folder / INCOMING,
-            name=f"{number:04d}",
-            rows_per_shard=rows_per_shard,
-            discount=old.discount,
-            nan=nan,
-            clip_actions=clip_actions,
-            store_new_obs=any(name == "new_obs" for name, _, _ in old.columns),
-            overwrite=True,
-            id_prefix=f"g{number}-",
-            progress=progress,
+    with lock_data_set(folder):
+        refuse_foreign_files(folder, finished=True, below=INCOMING)
+        with _removed_on_exit(folder / INCOMING):
+            return _append(
+                source,
+                path,
+                folder,
+                rows_per_shard=rows_per_shard,
+                nan=nan,
+                clip_actions=clip_actions,
+                progress=progress,
+            )
+
+
+def _append(source: Source, path: Any, folder: Place, **options: Any) -> Shards:
+    # Read under the lock: the caller's may be restricted to some generations, or of before another addition.
+    seen, old = storage.read_bytes(folder / MANIFEST_FILE), Shards(folder).manifest
+    remove_leftovers(folder)
+    number = len(old.generations)
+    _refuse_duplicates(source.fingerprint(path), path, old)
+    new = ingest(
+        source,
+        path,
+        folder / INCOMING,
+        name=f"{number:04d}",
+        discount=old.discount,
+        store_new_obs=any(name == "new_obs" for name, _, _ in old.columns),
+        overwrite=True,
+        id_prefix=f"g{number}-",
+        **options,
+    )
+    _refuse_incompatible(old, new.manifest)
+    added = {
+        kind: [_copy(new.path / kind, folder / kind, file, number) for file in files]
+        for kind, files in (("shards", new.manifest.files), (SCENES, new.manifest.scene_files))
+    }
+    if not storage.is_file(folder / MANIFEST_FILE) or storage.read_bytes(folder / MANIFEST_FILE) != seen:
+        remove_leftovers(folder)
+        raise Exists(
+            f"{folder} was changed by another process meanwhile.", "Nothing was added. Run it again."
         )
-        _refuse_incompatible(old, new.manifest)
-        added = {
-            kind: [_copy(new.path / kind, folder / kind, file, number) for file in files]
-            for kind, files in (("shards", new.manifest.files), (SCENES, new.manifest.scene_files))
-        }
-        storage.write_text(folder / MANIFEST_FILE, _merged_manifest(old, new.manifest, added).to_json())
+    storage.write_text(folder / MANIFEST_FILE, _merged_manifest(old, new.manifest, added).to_json())
     return Shards(folder)
 
 

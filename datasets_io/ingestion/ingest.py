@@ -11,14 +11,12 @@ import json
 from collections.abc import Callable
 from copy import copy
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from datasets_io import storage
 from datasets_io.environments import spaces_of
-from datasets_io.errors import BadValues
 from datasets_io.faults import Quarantined
 from datasets_io.ingestion.inspection import IngestOptions
 from datasets_io.ingestion.manifest_builder import build_manifest
@@ -30,6 +28,7 @@ from datasets_io.shards.manifest import SCHEMA_VERSION, space_to_json
 from datasets_io.shards.reading import Shards
 from datasets_io.source import Source
 from datasets_io.storage import Place
+from datasets_io.storage.names import check_name
 
 QUARANTINE = "quarantine.csv"
 """File next to the manifest that lists the records that were left out."""
@@ -73,7 +72,9 @@ def ingest(
         The data set.
 
     Raises:
-        Exists: A data set of this name exists, or another ingest is writing it.
+        UserError: The name is not valid, see `check_name`.
+        Exists: A data set of this name exists, or another process is writing it, or its folder holds files
+            that no ingest wrote.
         NoSpace: The disk is full; finished parts are kept for the next attempt.
         Unreachable: A bucket does not answer, or denies access; finished parts are kept.
         UnknownName: Nothing is found at `path`.
@@ -82,12 +83,7 @@ def ingest(
         MissingColumn: A column is missing.
     """
     options = IngestOptions(nan, clip_actions, store_new_obs)
-    if not name or Path(name).name != name or name.endswith(".partial"):
-        raise BadValues(
-            f"{name!r} is not a valid name of a data set.",
-            "Expected the name of a folder: without a slash, and not ending in '.partial'.",
-        )
-    final = storage.locate(out) / name
+    final = storage.locate(out) / check_name(name)
     workspace = open_workspace(final, overwrite)
 
     source = copy(source)

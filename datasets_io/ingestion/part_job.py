@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from datasets_io import storage
+from datasets_io.errors import Corrupt
 from datasets_io.ingestion.inspection import IngestOptions
 from datasets_io.ingestion.part_report import PartReport
 from datasets_io.ingestion.workspace import SHARDS
@@ -59,9 +60,14 @@ class PartJob:
         return report
 
     def report(self, index: int) -> PartReport | None:
-        """Read the report of a part, or return None if the part is not finished."""
+        """Read the report of a part; return None if the part is not finished, or its report is damaged."""
         path = self.reports / _report_name(index)
-        return PartReport.from_json(storage.read_text(path)) if storage.is_file(path) else None
+        if not storage.is_file(path):
+            return None
+        try:
+            return PartReport.from_json(storage.read_bytes(path))
+        except Corrupt:
+            return None
 
     def finished(self, count: int) -> list[PartReport | None]:
         """Return one report per part of `count` parts; None for a part that is unfinished or damaged."""

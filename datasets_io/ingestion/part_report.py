@@ -3,14 +3,45 @@
 import json
 from dataclasses import asdict, dataclass, field
 from functools import reduce
-from typing import Any
+from typing import Any, NotRequired
 
-from datasets_io.errors import BadValues
+from pydantic import NonNegativeInt
+from typing_extensions import TypedDict
+
+from datasets_io.errors import BadValues, Corrupt
 from datasets_io.faults import Fault, Quarantined, merge
 from datasets_io.shards.moments import Moments
+from datasets_io.storage.documents import parse_json
 
 MEASURED_COLUMNS = ("obs", "actions", "rewards")
 """Columns with stored statistics."""
+
+
+class WrittenFile(TypedDict):
+    """Manifest entry of a file of shards or scenes; `groups` are the rows of its row groups."""
+
+    name: str
+    rows: NonNegativeInt
+    bytes: NonNegativeInt
+    sha256: str
+    groups: NotRequired[list[NonNegativeInt]]
+
+
+@dataclass(frozen=True)
+class StoredReport:
+    """Schema of a `PartReport` in a file."""
+
+    files: list[WrittenFile]
+    columns: list[tuple[str, str, list[int]]]
+    moments: dict[str, dict[str, Any]]
+    returns: list[float]
+    lengths: list[int]
+    terminated: int
+    truncated: int
+    seen: int
+    scene_files: list[WrittenFile]
+    quarantined: list[Quarantined]
+    faults: list[Fault]
 
 
 @dataclass
@@ -55,14 +86,18 @@ class PartReport:
         return json.dumps(plain)
 
     @classmethod
-    def from_json(cls, text: str) -> "PartReport":
-        """Parse the text that `to_json` returns."""
-        plain = json.loads(text)
-        plain["columns"] = [(name, dtype, shape) for name, dtype, shape in plain["columns"]]
-        plain["moments"] = {name: Moments.from_json(one) for name, one in plain["moments"].items()}
-        plain["faults"] = [Fault(**fault) for fault in plain["faults"]]
-        plain["quarantined"] = [Quarantined(*record) for record in plain["quarantined"]]
-        return cls(**plain)
+    def from_json(cls, text: str | bytes) -> "PartReport":
+        """Parse the text that `to_json` returns.
+
+        Raises:
+            Corrupt: The text is not that of a report.
+        """
+        stored = parse_json(text, StoredReport)
+        try:
+            moments = {name: Moments.from_json(one) for name, one in stored.moments.items()}
+        except (KeyError, TypeError, ValueError) as error:
+            raise Corrupt(f"the moments of a report cannot be read: {error!r}.") from None
+        return cls(**{**vars(stored), "moments": moments})
 
     def refusal(self, path: Any) -> BadValues | None:
         """Return the error with which the data are refused, or None; for a combined report."""

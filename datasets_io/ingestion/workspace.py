@@ -1,29 +1,30 @@
 """Workspaces of an ingest: they make it atomic and let a killed ingest continue.
 
-On a disk everything is written into NAME.partial/, which is locked by one process and finally renamed to NAME
-in one step. Buckets have neither locks nor renaming: there the shards are written to their final folder with
-a name prefix derived from the plan, so that no other ingest writes or removes them, and the manifest is
-written last. Until then, readers see the old data set or none.
+A data set is locked by one process (see `storage.locks`). On a disk everything is written into NAME.partial/,
+which is finally renamed to NAME in one step. Buckets have no renaming: there the shards are written to their
+final folder with a name prefix derived from the plan, so that no other ingest writes or removes them, and the
+manifest is written last. Until then, readers see the old data set or none.
 """
 
-import fcntl
 import hashlib
-import json
 import os
-import shutil
+import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 
 from datasets_io import storage
 from datasets_io.errors import Exists, NoSpace, Unreachable, UserError
+from datasets_io.ingestion.own_files import INCOMING, listed_files, refuse_foreign_files
 from datasets_io.shards.manifest import MANIFEST_FILE
 from datasets_io.shards.scenes import SCENES_FOLDER as SCENES
 from datasets_io.storage import Place
 from datasets_io.storage.buckets import Location
 from datasets_io.storage.errors import convert_errors
+from datasets_io.storage.locks import exclusive_lock as exclusive_lock
+from datasets_io.storage.locks import lock_data_set
 
 SHARDS = "shards"
 ABANDONED_S = 24 * 3600
@@ -32,6 +33,10 @@ ABANDONED_S = 24 * 3600
 
 class Workspace(ABC):
     """Folders in which a data set is written.
+
+    Args:
+        final: Folder of the finished data set.
+        overwrite: True to replace an existing data set.
 
     Attributes:
         folder: Folder with the subfolders `shards/` and `scenes/`.
@@ -43,9 +48,13 @@ class Workspace(ABC):
     reports: Place
     prefix: str = ""
 
+    def __init__(self, final: Place, overwrite: bool) -> None:
+        self._final, self._overwrite = final, overwrite
+        self._seen: bytes | None = None
+
     @contextmanager
     def begin(self, plan: str) -> Iterator[None]:
-        """Start writing, or continue after a process with the same plan was killed.
+        """Lock the data set; start writing, or continue after a process with the same plan was killed.
 
         If the data are refused, everything is removed. If the disk is full or the bucket is unreachable,
         finished parts are kept.
@@ -54,10 +63,13 @@ class Workspace(ABC):
             plan: Description of the data, code and options of the ingest.
 
         Raises:
-            Exists: Another process is writing here.
+            Exists: Another process is writing the data set, or has written it, or it holds other files.
             NoSpace: The disk is full.
         """
-        with self._lock():
+        with lock_data_set(self._final):
+            self._recover()
+            self.check_target()
+            self._seen = self._read_manifest()
             try:
                 self._prepare(plan)
                 yield
@@ -71,15 +83,52 @@ class Workspace(ABC):
                 self._remove()
                 raise
 
-    @abstractmethod
+    def check_target(self) -> None:
+        """Refuse to replace a data set without `overwrite`, and files that no ingest wrote in any case.
+
+        Raises:
+            Exists: It is refused.
+        """
+        if self._is_taken() and not self._overwrite:
+            name = self._final.name
+            raise Exists(
+                f"{self._final} exists.", "", f"off2on data add {name} --overwrite, or another --name"
+            )
+        self._refuse_foreign_files()
+
     def commit(self, manifest: str, extra_files: Mapping[str, str]) -> None:
-        """Publish the data set: write the manifest and other text files {name: text}."""
+        """Publish the data set: write the manifest and other text files {name: text}.
+
+        Raises:
+            Exists: The data set was changed since `begin`, by a process without our lock.
+        """
+        if self._read_manifest() != self._seen:
+            raise Exists(
+                f"{self._final} was changed by another process meanwhile.",
+                "Nothing was replaced. Run it again.",
+            )
+        self.check_target()
+        self._publish(manifest, extra_files)
+
+    def _read_manifest(self) -> bytes | None:
+        path = self._final / MANIFEST_FILE
+        return storage.read_bytes(path) if storage.is_file(path) else None
 
     @abstractmethod
-    def _lock(self) -> AbstractContextManager[None]: ...
+    def _is_taken(self) -> bool: ...
+
+    @abstractmethod
+    def _refuse_foreign_files(self) -> None: ...
+
+    @abstractmethod
+    def _recover(self) -> None:
+        """Finish what a killed process began to publish."""
 
     @abstractmethod
     def _prepare(self, plan: str) -> None: ...
+
+    @abstractmethod
+    def _publish(self, manifest: str, extra_files: Mapping[str, str]) -> None: ...
 
     @abstractmethod
     def _remove(self) -> None: ...
@@ -93,101 +142,109 @@ def open_workspace(final: Place, overwrite: bool) -> Workspace:
         overwrite: True to replace an existing data set.
 
     Raises:
-        Exists: The data set exists.
+        Exists: The data set exists, or the folder holds files that no ingest wrote.
     """
-    space = _DiskWorkspace(final) if isinstance(final, Path) else _BucketWorkspace(final)
-    if space.is_taken() and not overwrite:
-        raise Exists(f"{final} exists.", "", f"off2on data add {final.name} --overwrite, or another --name")
+    space = (
+        _DiskWorkspace(final, overwrite) if isinstance(final, Path) else _BucketWorkspace(final, overwrite)
+    )
+    space.check_target()  # before the data are read; `begin` asks again
     return space
 
 
 class _DiskWorkspace(Workspace):
-    def __init__(self, final: Path) -> None:
-        self.final = final
+    _final: Path
+
+    def __init__(self, final: Path, overwrite: bool) -> None:
+        final = (
+            final.resolve() if final.is_symlink() else final
+        )  # the link stays, what it leads to is replaced
+        super().__init__(final, overwrite)
         self.folder: Path = final.with_name(f"{final.name}.partial").absolute()
         self.reports: Path = self.folder / "parts"
         self._old, self._plan = final.with_name(f"{final.name}.old.partial"), self.folder / "plan.json"
+
+    def _is_taken(self) -> bool:
+        return self._final.exists()
+
+    def _refuse_foreign_files(self) -> None:
+        for folder in (self._final, self._old):
+            refuse_foreign_files(folder, finished=True)
+        refuse_foreign_files(self.folder, finished=False)
+
+    def _recover(self) -> None:
         if self._old.exists():  # an overwrite was killed between its two renames, or after them
-            shutil.rmtree(self._old) if final.exists() else os.replace(self._old, final)
-
-    def is_taken(self) -> bool:
-        return self.final.exists()
-
-    @contextmanager
-    def _lock(self) -> Iterator[None]:
-        with convert_errors(self.folder):
-            (self.folder / SHARDS).mkdir(parents=True, exist_ok=True)
-        with exclusive_lock(self.folder / "lock"):
-            yield
+            self._refuse_foreign_files()
+            storage.delete(self._old) if self._final.exists() else os.replace(self._old, self._final)
 
     def _prepare(self, plan: str) -> None:
-        if not self._plan.is_file() or self._plan.read_text() != plan:
-            for old in (SHARDS, SCENES, self.reports.name):
-                shutil.rmtree(self.folder / old, ignore_errors=True)
+        if not self._plan.is_file() or self._plan.read_bytes() != plan.encode():
+            storage.delete(self.folder)
         for fresh in (self.folder / SHARDS, self.reports):
             with convert_errors(fresh):
-                fresh.mkdir(exist_ok=True)
+                fresh.mkdir(parents=True, exist_ok=True)
         self._remove_temporary_files()
         storage.write_text(self._plan, plan)
 
     def _remove_temporary_files(self) -> None:
         """Remove temporary files of killed processes, on this or on other machines."""
-        for kind in (SHARDS, SCENES):
-            for leftover in (self.folder / kind).glob(".*.tmp"):
-                leftover.unlink(missing_ok=True)
+        for leftover in self.folder.rglob(".*.tmp"):
+            leftover.unlink(missing_ok=True)
 
-    def commit(self, manifest: str, extra_files: Mapping[str, str]) -> None:
+    def _publish(self, manifest: str, extra_files: Mapping[str, str]) -> None:
         self._remove_temporary_files()
         for name, text in {**extra_files, MANIFEST_FILE: manifest}.items():
             storage.write_text(self.folder / name, text)
-        shutil.rmtree(self.reports)
-        self._plan.unlink()
-        if self.final.exists():
-            os.replace(self.final, self._old)
-        os.replace(self.folder, self.final)
-        (self.final / "lock").unlink(missing_ok=True)
-        shutil.rmtree(self._old, ignore_errors=True)
+        storage.delete(self.reports)
+        storage.delete(self._plan)
+        with convert_errors(self._final):
+            if self._final.exists():
+                os.replace(self._final, self._old)
+            os.replace(self.folder, self._final)
+        storage.delete(self._old)
 
     def _remove(self) -> None:
-        shutil.rmtree(self.folder)
+        storage.delete(self.folder)
 
 
 class _BucketWorkspace(Workspace):
-    def __init__(self, final: Location) -> None:
+    _final: Location
+
+    def __init__(self, final: Location, overwrite: bool) -> None:
+        super().__init__(final, overwrite)
         self.folder: Location = final
         self._state_folder = final.parent / f"{final.name}.partial"
-        self._old_manifest = (
-            storage.read_text(final / MANIFEST_FILE) if storage.is_file(final / MANIFEST_FILE) else ""
-        )
 
-    def is_taken(self) -> bool:
-        return bool(self._old_manifest)
+    def _is_taken(self) -> bool:
+        return storage.is_file(self._final / MANIFEST_FILE)
 
-    def _lock(self) -> AbstractContextManager[None]:
-        return nullcontext()
+    def _refuse_foreign_files(self) -> None:
+        refuse_foreign_files(self._final, finished=self._is_taken())
+
+    def _recover(self) -> None:
+        pass  # the manifest is published in one step
 
     def _prepare(self, plan: str) -> None:
         # The key includes the existing manifest, so that new files never have the names of existing ones.
-        key = hashlib.sha256(f"{plan}{self._old_manifest}".encode()).hexdigest()[:8]
+        key = hashlib.sha256(plan.encode() + (self._seen or b"")).hexdigest()[:8]
         self.prefix, self._state = f"{key}-", self._state_folder / key
         self.reports: Location = self._state / "parts"
         for state in storage.list_folders(self._state_folder):
             newest = max((changed for _, _, changed in storage.versions(state)), default=0) / 1e9
-            if state.name != key and newest < time.time() - ABANDONED_S:
+            ours = re.fullmatch("[0-9a-f]{8}", state.name) and state.name != key
+            if ours and newest < time.time() - ABANDONED_S:
                 self._delete_files(_starts_with(f"{state.name}-"))
                 storage.delete(state)
         storage.write_text(self._state / "plan.json", plan)
 
-    def commit(self, manifest: str, extra_files: Mapping[str, str]) -> None:
+    def _publish(self, manifest: str, extra_files: Mapping[str, str]) -> None:
+        replaced = listed_files(self._final) or set()
         for name, text in {**extra_files, MANIFEST_FILE: manifest}.items():
             storage.write_text(self.folder / name, text)
         self._remove_state()
-        if self._old_manifest:
-            replaced = json.loads(self._old_manifest)
-            listed = {file["name"] for kind in ("files", "scene_files") for file in replaced[kind]}
-            self._delete_files(listed.__contains__)
-            for name in storage.sizes(self.folder).keys() - {MANIFEST_FILE, *extra_files}:
-                storage.delete(self.folder / name)
+        self._delete_files(replaced.__contains__)
+        storage.delete(self.folder / INCOMING)
+        for name in storage.sizes(self.folder).keys() - {MANIFEST_FILE, *extra_files}:
+            storage.delete(self.folder / name)  # of the old data set: others would have been refused
 
     def _remove(self) -> None:
         self._delete_files(_starts_with(self.prefix))
@@ -199,36 +256,11 @@ class _BucketWorkspace(Workspace):
             storage.delete(self._state_folder)  # an empty folder may exist as an object
 
     def _delete_files(self, wanted: Callable[[str], bool]) -> None:
+        """Delete the shards and files of scenes whose path in the folder is wanted."""
         for kind in (SHARDS, SCENES):
-            for name in filter(wanted, storage.sizes(self.folder / kind)):
-                storage.delete(self.folder / kind / name)
+            for path in filter(wanted, (f"{kind}/{name}" for name in storage.sizes(self.folder / kind))):
+                storage.delete(self.folder / path)
 
 
 def _starts_with(prefix: str) -> Callable[[str], bool]:
-    return lambda name: name.startswith(prefix)
-
-
-@contextmanager
-def exclusive_lock(path: Path, refusal: UserError | None = None) -> Iterator[int]:
-    """Lock a file for this process and for processes that inherit the file.
-
-    Args:
-        path: Path of the file.
-        refusal: Error that is raised instead of `Exists`.
-
-    Yields:
-        The file descriptor.
-
-    Raises:
-        Exists: Another process has locked the file.
-    """
-    with path.open("w") as lock:
-        try:
-            # The system releases the lock when the process ends, also after a crash.
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            default = Exists(
-                f"another process is writing {path.parent}.", "Wait until it has finished, or stop it."
-            )
-            raise refusal or default from None
-        yield lock.fileno()
+    return lambda path: path.partition("/")[2].startswith(prefix)
