@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,8 @@ from datasets_io.shards.reading import Shards
 from datasets_io.sources.minari import OFF2ON_KEY
 from datasets_io.sources.minari_server import folder_of, minari
 from datasets_io.storage.errors import convert_full_disk
+from datasets_io.storage.locks import lock_data_set
+from datasets_io.storage.names import check_name, derive_name
 
 _DERIVED = ("new_obs", "ret")  # derived again when the data are read
 
@@ -45,14 +46,29 @@ def export_minari(
         The new folder.
 
     Raises:
-        Exists: Minari has a data set with that id.
+        Exists: Minari has a data set with that id, or another process is writing it.
         UserError: The id is invalid, or Minari is not installed.
         BadValues: The rows do not follow each other, which Minari cannot express.
         NoSpace: The disk is full.
     """
     package, final = minari(), _place(dataset_id)
+    with lock_data_set(final):
+        _place(dataset_id)  # again: another process may just have written it
+        _write(package, final, shards, dataset_id, data_format, progress)
+    return final
+
+
+def _write(
+    package: Any,
+    final: Path,
+    shards: Shards,
+    dataset_id: str,
+    data_format: str,
+    progress: Callable[[int], None] | None,
+) -> None:
     extras = [name for name, _, _ in shards.manifest.columns if name not in (*FIXED_COLUMNS, *_DERIVED)]
-    scratch = folder_of("") / f".{uuid.uuid4().hex}.partial"
+    scratch = folder_of("") / f".{dataset_id.replace('/', '-')}.partial"
+    shutil.rmtree(scratch, ignore_errors=True)  # of a killed process: nobody else has the lock
     try:
         with convert_full_disk(final):
             scratch.mkdir(parents=True)
@@ -82,7 +98,6 @@ def export_minari(
             os.rename(scratch, final)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    return final
 
 
 def _place(dataset_id: str) -> Path:
@@ -95,6 +110,9 @@ def _place(dataset_id: str) -> Path:
         raise UserError(
             f"{dataset_id!r} is not a valid id of Minari.", "Expected: NAMESPACE/NAME-v0."
         ) from None
+    parts = dataset_id.split("/")
+    for part in parts:
+        check_name(part, f"off2on data export NAME {'/'.join(map(derive_name, parts))}")
     final = folder_of(dataset_id)
     if final.exists():
         name, _, version = dataset_id.rpartition("-v")

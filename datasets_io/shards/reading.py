@@ -1,6 +1,7 @@
 """Reading of data sets: `open_shards(name)` opens one; its columns, stored or derived, are read by name."""
 
 import os
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +12,7 @@ import pyarrow as pa
 
 from datasets_io import storage
 from datasets_io.episode import Array
-from datasets_io.errors import Corrupt, MissingColumn, UnknownName
+from datasets_io.errors import Corrupt, MissingColumn, UnknownName, UserError
 from datasets_io.flatten import nested_from_json
 from datasets_io.shards.columns import episode_ends, to_numpy
 from datasets_io.shards.generations import GenerationRange, parse_generations, restrict
@@ -23,6 +24,7 @@ from datasets_io.source import hash_path
 from datasets_io.storage import Place, locate
 from datasets_io.storage.buckets import Location
 from datasets_io.storage.errors import convert_errors
+from datasets_io.storage.names import RULE, derive_name, is_valid_name
 from datasets_io.storage.parquet import open_parquet
 
 DERIVED = ("new_obs", "last", "ret", "new_actions")
@@ -252,6 +254,13 @@ def _is_data(folder: Place) -> bool:
     return name.suffix != ".partial" and storage.is_file(folder / MANIFEST_FILE)
 
 
+def _check_found(folder: Place, given: str) -> None:
+    """Refuse a name that is no longer valid; a path, which old runs have, may end in any name."""
+    if "/" not in given and not is_valid_name(given):
+        line = shlex.join(["mv", "--", str(folder), str(folder.parent / derive_name(given))])
+        raise UserError(f"{given!r} is not a valid name of a data set any more.", RULE, line)
+
+
 def open_shards(name_or_path: str | Place) -> Shards:
     """Open a data set by name (below `data_root`) or by its folder.
 
@@ -261,6 +270,7 @@ def open_shards(name_or_path: str | Place) -> Shards:
 
     Raises:
         UnknownName: There is no such data set.
+        UserError: It has a name that is not valid, of before names were checked.
         Corrupt: A part of the data set is missing or was changed.
         Unreachable: The bucket does not answer, or denies access.
     """
@@ -268,7 +278,10 @@ def open_shards(name_or_path: str | Place) -> Shards:
     root, path = data_root(), locate(name_or_path if generations is None else generations.name)
     for folder in (path,) if isinstance(path, Location) else (path, root / str(path)):
         if _is_data(folder):
+            _check_found(folder, str(path))
             return Shards(folder, generations)
+    if generations is not None and _is_data(folder := root / str(name_or_path)):
+        _check_found(folder, str(name_or_path))
     from datasets_io.sources.catalogue import known_names
 
     there = [folder.name for folder in data_folders(root)]

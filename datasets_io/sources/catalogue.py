@@ -1,6 +1,7 @@
 """Resolve names, as `off2on data add` takes them, to sources."""
 
 import inspect
+import shlex
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from datasets_io.imports import import_object
 from datasets_io.registry import MINARI, find, registry
 from datasets_io.source import Source
 from datasets_io.storage import Place
+from datasets_io.storage.names import derive_name
 
 GENERATED: Mapping[str, tuple[str, dict[str, Any]]] = {
     "toy-pendulum": ("datasets_io.sources.toy:ToyPendulum", {}),
@@ -28,6 +30,14 @@ _SUFFIXES = {
     ".parquet": "datasets_io.sources.tabular:Table",
     ".npz": "datasets_io.sources.ogbench:OGBench",
     ".tfrecord": "datasets_io.waymo:Waymo",
+}
+
+_UNPACK = {
+    ".gz": "gunzip --keep",
+    ".bz2": "bunzip2 --keep",
+    ".xz": "unxz --keep",
+    ".zst": "unzstd",
+    ".zip": "unzip",
 }
 
 
@@ -50,7 +60,7 @@ def resolve_source(
     options: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Resolved:
-    """Return the source for a name given on the command line.
+    """Return the source for a name given on the command line, and a valid name for the data set.
 
     Args:
         text: `toy-pendulum`; a D4RL id, with or without `d4rl/`; `minari/` and Minari's id; a file ending in
@@ -65,7 +75,13 @@ def resolve_source(
         UserError: A class is not a Source, or a package is missing.
         Offline: A required download failed.
     """
-    options, given = dict(options or {}), None if path is None else storage.locate(path)
+    found = _resolve(text, None if path is None else storage.locate(path), dict(options or {}), progress)
+    return found._replace(name=derive_name(found.name))
+
+
+def _resolve(
+    text: str, given: Place | None, options: dict[str, Any], progress: Callable[[int, int], None] | None
+) -> Resolved:
     name = text.removeprefix("d4rl/")
     if text in GENERATED:
         where, own = GENERATED[text]
@@ -96,6 +112,7 @@ def resolve_source(
         name = Path(name).name
         own = {"name": name} if _suffix(given) == ".npz" else {}  # the name may contain the task
         return Resolved(_make(_SUFFIXES[_suffix(given)], {**own, **options}), given, name)
+    _refuse_compressed(storage.locate(text) if given is None else given)
     if given is not None:
         raise UnknownName(
             f"{given} has no known suffix.",
@@ -109,6 +126,13 @@ def resolve_source(
         given=name,
         known=known_names(),
     )
+
+
+def _refuse_compressed(place: Place) -> None:
+    if place.suffix in _UNPACK and _kind(place.stem) in _SUFFIXES:
+        unpacked = str(place).removesuffix(place.suffix)
+        line = f"{_UNPACK[place.suffix]} {shlex.quote(str(place))} && off2on data add {shlex.quote(unpacked)}"
+        raise UserError(f"{place} is compressed.", f"Expected {_kind(place.stem)}, unpacked.", line)
 
 
 def _suffix(place: Place) -> str:

@@ -30,7 +30,8 @@ def convert_errors(place: Any) -> Iterator[None]:
     Raises:
         UnknownName: The file, folder or bucket does not exist.
         NoSpace: The disk is full.
-        Unreachable: The bucket does not respond, or refuses access.
+        Unreachable: The bucket does not respond, or refuses access; or the system refuses it (no permission,
+            a file in the place of a folder, a read-only disk …).
     """
     try:
         yield
@@ -69,7 +70,8 @@ def _of(place: Any, error: OSError) -> Exception | None:
             return UnknownName(
                 f"there is no file or folder {place}.", f"Looked in {place.absolute().parent}."
             )
-        return Unreachable(f"{place}: {error.strerror}.") if isinstance(error, PermissionError) else None
+        # Without a number it is an error of a library about the content of a file.
+        return Unreachable(f"{place}: {os.strerror(error.errno)}.") if error.errno else None
     text, bucket = str(error), place.key.partition("/")[0]
     if isinstance(error, FileNotFoundError):
         return UnknownName(f"there is no {place}.", f"Looked in {place.parent}.")

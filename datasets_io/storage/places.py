@@ -4,11 +4,12 @@ A path on this machine is a `pathlib.Path`, one in a bucket a `Location` with th
 functions here take either, or text.
 """
 
+import errno
 import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
@@ -176,19 +177,29 @@ def write_text(where: str | Place, text: str) -> None:
 def is_file(where: str | Place) -> bool:
     """Return True if the file exists."""
     place = locate(where)
-    return place.is_file() if isinstance(place, Path) else bool(file_info(place).is_file)
+    return _ask(place, Path.is_file) if isinstance(place, Path) else bool(file_info(place).is_file)
 
 
 def is_folder(where: str | Place) -> bool:
     """Return True if the folder exists; in a bucket: if it holds an object."""
     place = locate(where)
-    return place.is_dir() if isinstance(place, Path) else file_info(place).type.name == "Directory"
+    return _ask(place, Path.is_dir) if isinstance(place, Path) else file_info(place).type.name == "Directory"
 
 
 def exists(where: str | Place) -> bool:
     """Return True if a file or a folder exists."""
     place = locate(where)
-    return place.exists() if isinstance(place, Path) else file_info(place).type.name != "NotFound"
+    return _ask(place, Path.exists) if isinstance(place, Path) else file_info(place).type.name != "NotFound"
+
+
+def _ask(place: Path, question: Callable[[Path], bool]) -> bool:
+    with convert_errors(place):
+        try:
+            return question(place)
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                return False
+            raise
 
 
 def size(where: str | Place) -> int:
@@ -226,7 +237,8 @@ def list_folders(where: str | Place) -> list[Place]:
     """List the direct subfolders of a folder, sorted by name; none if it does not exist."""
     place = locate(where)
     if isinstance(place, Path):
-        return sorted(path for path in place.iterdir() if path.is_dir()) if place.is_dir() else []
+        with convert_errors(place):
+            return sorted(path for path in place.iterdir() if path.is_dir()) if is_folder(place) else []
     found = list_infos(place, recursive=False)
     return sorted(Location(place.scheme, info.path) for info in found if info.type.name == "Directory")
 

@@ -132,6 +132,7 @@ def add(
     from datasets_io.ingestion.ingest import ingest
     from datasets_io.shards.reading import data_root
     from datasets_io.sources.catalogue import resolve_source
+    from datasets_io.storage.names import check_name, is_valid_name
     from off2on.commands.describe import print_summary
     from off2on.runs.numbers import duration
 
@@ -146,8 +147,9 @@ def add(
     arguments = source_arguments(source, words, columns, env)
     started = time.monotonic()
     root = data_root()
-    expected_name = name or source.removeprefix("d4rl/")
-    if append is None and not overwrite and _exists(root / expected_name, source, if_missing):
+    expected_name = source.removeprefix("d4rl/") if name is None else check_name(name)
+    known = append is None and not overwrite and is_valid_name(expected_name)
+    if known and _exists(root / expected_name, source, if_missing):
         return  # before the download
     with ProgressLine() as progress, _cluster(address):
 
@@ -171,14 +173,14 @@ def add(
                 resolved.source, resolved.path, _open(append), progress=show_writing, **ingest_options
             )
         else:
-            final = root / (name or resolved.name)
+            final = root / (resolved.name if name is None else name)
             if not overwrite and _exists(final, source, if_missing):
                 return
             shards = ingest(
                 resolved.source,
                 resolved.path,
                 root,
-                name=final.name if name is None else name,
+                name=final.name,
                 discount=discount,
                 store_new_obs=store_next_obs,
                 overwrite=overwrite,
