@@ -179,3 +179,92 @@ def test_a_policy_is_read_as_it_was_written(exported: bytes, here: Path):
     Path("policy.pt").write_bytes(changed(exported, {}))
     obs = torch.randn(5, 2)
     assert torch.equal(load_policy("policy.pt")(obs), torch.export.load(io.BytesIO(exported)).module()(obs))
+
+
+def edited(content: bytes, name: str, change: Callable[[bytes], bytes | None]) -> bytes:
+    """The archive with a changed member, or without it."""
+    result = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(result, "w") as new:
+        for info in old.infolist():
+            data = old.read(info)
+            if info.filename.endswith(name):
+                data = change(data) or b""
+                if not data:
+                    continue
+            new.writestr(info.filename, data)
+    return result.getvalue()
+
+
+def replaced(before: bytes, after: bytes) -> Callable[[bytes], bytes]:
+    def change(data: bytes) -> bytes:
+        assert before in data
+        return data.replace(before, after)
+
+    return change
+
+
+LINEAR, CONFIG = b"torch.ops.aten.linear.default", "weights_config.json"
+DAMAGE: dict[str, tuple[str, Callable[[bytes], bytes | None], str]] = {
+    "half a graph": ("model.json", lambda data: data[: len(data) // 2], "model.json"),
+    "a deep graph": ("model.json", lambda _: b"[" * 200_000, "model.json"),
+    "a list": ("model.json", lambda _: b"[]", "model.json"),
+    "no graph": ("model.json", lambda _: b"{}", "graph_module"),
+    "a function": ("model.json", replaced(LINEAR, b"os.system"), "os.system"),
+    "no operator": ("model.json", replaced(LINEAR, b"torch.ops.aten.nothing.default"), "nothing"),
+    "another operator": ("model.json", replaced(LINEAR, b"torch.ops.aten.empty.memory_format"), ""),
+    "a file": ("model.json", replaced(LINEAR, b"torch.ops.aten.from_file.default"), ""),
+    "a large size": ("model.json", replaced(b"Symbol", b"Pow"), "Pow"),
+    "a weight is missing": ("weight_0", lambda _: None, "weight_0"),
+    "a short weight": ("weight_0", lambda data: data[:5], "weight_0 has 5 bytes"),
+    "a long weight": ("weight_0", lambda data: data + data, "weight_0"),
+    "many elements": (CONFIG, replaced(b'"as_int": 4', b'"as_int": 800000000000'), "weight_"),
+    "a negative size": (CONFIG, replaced(b'"as_int": 4', b'"as_int": -4'), "as_int"),
+    "another width": (CONFIG, replaced(b'4}, {"as_int": 2}', b'2}, {"as_int": 4}'), ""),
+    "an unknown type": (CONFIG, replaced(b'"dtype": 7', b'"dtype": 99'), "ScalarType"),
+    "no inputs": ("sample_inputs/model.pt", lambda _: b"nothing", "zip"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_policy_is_refused_by_name(damage: str, exported: bytes, here: Path):
+    name, change, told = DAMAGE[damage]
+    Path("policy.pt").write_bytes(edited(exported, name, change))
+    with pytest.raises(UserError, match=r"policy\.pt is not a policy file") as refused:
+        load_policy("policy.pt")
+    assert told in str(refused.value)
+
+
+def test_compressed_members_are_not_read(exported: bytes, here: Path):
+    with zipfile.ZipFile("policy.pt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/models/model.json", b" " * 2**26)
+    with pytest.raises(UserError, match="compressed"):
+        load_policy("policy.pt")
+    inputs = io.BytesIO()
+    with zipfile.ZipFile(inputs, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", b" " * 2**26)
+    Path("policy.pt").write_bytes(changed(exported, {"data/sample_inputs/model.pt": inputs.getvalue()}))
+    with pytest.raises(UserError, match="compressed"):
+        load_policy("policy.pt")
+
+
+@pytest.mark.parametrize("place", ["/dev/zero", "/", "nowhere.pt"])
+def test_only_regular_files_are_read(place: str):
+    with pytest.raises(UserError, match="not a file"):
+        load_policy(place)
+
+
+def test_a_graph_that_would_fill_the_memory_is_refused(here: Path):
+    class Large(torch.nn.Module):
+        def forward(self, obs: torch.Tensor) -> torch.Tensor:
+            return obs[:, :1] + torch.zeros(2**40).sum()
+
+    rows = {"obs": {0: torch.export.Dim("rows")}}
+    with torch.device("meta"):
+        program = torch.export.export(Large(), (torch.zeros(2, 3),), dynamic_shapes=rows)
+    torch.export.save(program, "policy.pt")
+    content = Path("policy.pt").read_bytes()
+    Path("policy.pt").write_bytes(
+        edited(content, "model.json", lambda data: data.replace(b'"meta"', b'"cpu"'))
+    )
+    with pytest.raises(UserError, match="elements"):
+        load_policy("policy.pt")

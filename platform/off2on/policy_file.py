@@ -3,12 +3,12 @@
 `torch.export.load` is made for trusted files: it unpickles parts of them, evaluates the text of symbolic
 sizes, calls functions of torch by name, and loads compiled libraries (see torch's own warning). Therefore a
 file is checked here first: content that could run code is refused, and torch is given a new archive of the
-checked content only, which consists of torch operators (aten) on tensors and numbers.
+checked content only, which consists of torch operators (aten) on tensors and numbers. Sizes are compared
+with the content before anything of that size is allocated.
 """
 
 import io
 import json
-import pickle
 import re
 import zipfile
 from pathlib import Path
@@ -16,16 +16,27 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
+from datasets_io.storage.documents import read_content
 from off2on.errors import UserError
+from off2on.policy_archive import (
+    CONFIGS,
+    DAMAGED,
+    INPUTS,
+    MODEL,
+    RefusedPolicyError,
+    check_inputs,
+    check_payloads,
+    parse_member,
+    read_members,
+)
 
-MODEL, INPUTS = "models/model.json", "data/sample_inputs/model.pt"
-CONFIGS = {
-    "weight": "data/weights/model_weights_config.json",
-    "tensor": "data/constants/model_constants_config.json",
-}
-ARCHIVE = ("archive_format", "archive_version", "byteorder", ".data/version", ".data/serialization_id")
-PAYLOAD = re.compile(r"data/(?:weights/weight|constants/tensor)_\d+")
+MAX_BYTES = 2**29
+"""Largest policy file."""
+
+MAX_ELEMENTS = 2**26
+"""Most elements of a tensor that the graph computes for two observations."""
 
 NAME = re.compile(r"[\w.+-]*", re.ASCII)
 """Names of nodes, weights and devices. Some of them become code, which calls nothing without brackets."""
@@ -47,28 +58,17 @@ KIND = re.compile(
 """Kinds of arguments; objects, and functions by name, are not among them."""
 
 SIZE = re.compile(
-    r"Symbol|Integer|Rational|Add|Mul|Pow|Max|Min|Mod|PythonMod|FloorDiv|CleanDiv|CeilDiv|IntTrueDiv|"
-    r"True|False|integer|positive|nonnegative|[su]?\d+"
+    r"Symbol|Integer|Rational|Add|Mul|Max|Min|Mod|PythonMod|FloorDiv|CleanDiv|CeilDiv|IntTrueDiv|"
+    r"True|False|integer|positive|nonnegative|[su]?\d{1,12}"
 )
-"""Words allowed in a symbolic size."""
+"""Words allowed in a symbolic size; powers are not, whose digits could fill the memory."""
+
+MAX_SIZE_TEXT = 1000
+"""Longest symbolic size, in characters."""
 
 CONTAINERS = (None, "builtins.tuple", "builtins.list", "builtins.dict")
 
-
-DAMAGED = (
-    zipfile.BadZipFile,
-    pickle.UnpicklingError,
-    AttributeError,
-    LookupError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
-"""Exceptions of zip, JSON and torch on content that they cannot read."""
-
-
-class _RefusedError(Exception):
-    """Reason why a file is not given to torch."""
+EXPECTED = "Expected a file policy.pt written by off2on: tensors and operators on them, no code, no pickle."
 
 
 def load_program(path: str | Path) -> nn.Module:
@@ -77,69 +77,79 @@ def load_program(path: str | Path) -> nn.Module:
     Raises:
         UserError: The file does not exist, is not a policy, or could run code when it is loaded.
     """
+    content = read_content(Path(path), MAX_BYTES, UserError)
     try:
-        content = _rewritten(Path(path).read_bytes())
-    except OSError as error:
-        raise UserError(
-            f"{path} cannot be read: {error.strerror}.", "Expected a policy file written by off2on."
-        ) from None
-    except (_RefusedError, *DAMAGED) as error:
-        why = str(error) if isinstance(error, _RefusedError) else f"{type(error).__name__}: {error}"
-        raise UserError(
-            f"{path} is not a policy file: {why}.",
-            "Expected a file policy.pt written by off2on: tensors and operators on them, no code, no pickle.",
-        ) from None
+        archive = _rewritten(content)
+    except (RefusedPolicyError, UserError, *DAMAGED) as error:
+        known = isinstance(error, RefusedPolicyError | UserError)
+        why = str(error).rstrip(".") if known else f"{type(error).__name__}: {error}"
+        raise UserError(f"{path} is not a policy file: {why}.", EXPECTED) from None
     try:
-        return torch.export.load(io.BytesIO(content)).module()
+        module = torch.export.load(archive).module()
+        _check_shapes(module)
+    except RefusedPolicyError as error:
+        raise UserError(f"{path} is not a policy file: {error}.", EXPECTED) from None
     except Exception as error:  # torch raises many kinds for an inconsistent graph
         raise UserError(
             f"{path} is not a policy file: {type(error).__name__}.", str(error).partition("\n")[0]
         ) from None
+    return module
 
 
-def _rewritten(content: bytes) -> bytes:
+class _LargestResult(torch.fx.Interpreter):
+    """Runs a graph and keeps the number of elements of the largest result of an operator."""
+
+    largest = 0
+
+    def run_node(self, n: torch.fx.Node) -> Any:
+        """Run a node, and note the size of its result."""
+        result = super().run_node(n)
+        if n.op == "call_function":
+            tensors = [each for each in torch.utils._pytree.tree_leaves(result) if torch.is_tensor(each)]
+            self.largest = max([self.largest, *(each.numel() for each in tensors)])
+        return result
+
+
+def _check_shapes(module: nn.Module) -> None:
+    """Run the graph on the shapes of two observations, without computing or allocating anything.
+
+    Raises:
+        RefusedPolicyError: It has no rows of actions as its result, or computes too large tensors.
+        Exception: Any error of an operator whose inputs do not fit.
+    """
+    assert isinstance(module, torch.fx.GraphModule)
+    (obs,) = (node for node in module.graph.nodes if node.op == "placeholder")
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+        run = _LargestResult(module)
+        action, *log_prob = torch.utils._pytree.tree_leaves(run.run(torch.zeros(2, obs.meta["val"].shape[1])))
+    if action.shape[:1] != (2,) or any(each.shape != (2,) for each in log_prob):
+        raise RefusedPolicyError("its result is not one action for each observation")
+    if run.largest > MAX_ELEMENTS:
+        raise RefusedPolicyError(f"it computes a tensor of {run.largest:,} elements")
+
+
+def _rewritten(content: bytes) -> io.BytesIO:
     """Return a new archive of the checked members."""
-    members = _members(content)
-    model = json.loads(members[MODEL])
+    members = read_members(content)
+    model = parse_member(members, MODEL, dict[str, Any])
     if model.get("guards_code") or model["graph_module"].get("treespec_namedtuple_fields"):
-        raise _RefusedError("it contains code")
+        raise RefusedPolicyError("it contains code")
     _remove_metadata(model)
     _check_value("", model)
     members[MODEL] = json.dumps(model).encode()
     for kind, name in CONFIGS.items():
-        config = json.loads(members[name])
-        _check_value("", config)
-        for known in config["config"].values():
-            if known["use_pickle"] is not False or not re.fullmatch(rf"{kind}_\d+", known["path_name"]):
-                raise _RefusedError(f"{name} refers to a pickle")
-    inputs = io.BytesIO()
-    # Torch reads sample inputs from a pickle only: it is given one that is written here.
-    torch.save(torch.load(io.BytesIO(members[INPUTS]), weights_only=True), inputs)
-    members[INPUTS] = inputs.getvalue()
+        plain = parse_member(members, name, dict[str, Any])
+        _check_value("", plain)
+        members[name] = json.dumps(plain).encode()
+        check_payloads(kind, members)
+    check_inputs(members[INPUTS])
+    members[INPUTS] = b""  # torch unpickles them, and does without
     result = io.BytesIO()
     with zipfile.ZipFile(result, "w") as archive:
         for name, data in members.items():
             archive.writestr(f"archive/{name}", data)
-    return result.getvalue()
-
-
-def _members(content: bytes) -> dict[str, bytes]:
-    """Return the members of the archive by name, without the name of its top folder.
-
-    Raises:
-        _RefusedError: A member is missing, or is not one of an exported policy.
-    """
-    members: dict[str, bytes] = {}
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        for info in archive.infolist():
-            name = info.filename.partition("/")[2]
-            known = name in (MODEL, INPUTS, *CONFIGS.values(), *ARCHIVE) or PAYLOAD.fullmatch(name)
-            if not known or name in members or info.compress_type != zipfile.ZIP_STORED:
-                raise _RefusedError(f"it holds {info.filename!r}, which is not part of a policy file")
-            members[name] = archive.read(info)
-    if lacks := {MODEL, INPUTS, *CONFIGS.values()} - set(members):
-        raise _RefusedError(f"it lacks {sorted(lacks)[0]}")
-    return members
+    result.seek(0)
+    return result
 
 
 def _remove_metadata(value: Any) -> None:
@@ -154,7 +164,7 @@ def _check_value(key: str, value: Any) -> None:
     """Check the part `key` of a description, and all parts of it.
 
     Raises:
-        _RefusedError: A name or text could make torch run code.
+        RefusedPolicyError: A name or text could make torch run code.
     """
     if isinstance(value, list):
         for each in value:
@@ -164,7 +174,7 @@ def _check_value(key: str, value: Any) -> None:
             _check_node(value)
         for name, each in value.items():
             if not NAME.fullmatch(name) or (name.startswith("as_") and not KIND.fullmatch(name)):
-                raise _RefusedError(f"its graph has {name!r}")
+                raise RefusedPolicyError(f"its graph has {name!r}")
             _check_value(name, each)
     elif isinstance(value, str):
         fits = {
@@ -174,14 +184,14 @@ def _check_value(key: str, value: Any) -> None:
             "out_spec": _is_container,
         }
         if not fits.get(key, NAME.fullmatch)(value):
-            raise _RefusedError(f"its graph has the {key or 'text'} {value[:80]!r}")
+            raise RefusedPolicyError(f"its graph has the {key or 'text'} {value[:80]!r}")
 
 
 def _check_node(node: dict[str, Any]) -> None:
     """Check that a node with text arguments is one of the operators in `WITH_TEXT`."""
     found = ATEN.fullmatch(str(node["target"]))
     if '"as_string' in json.dumps(node.get("inputs")) and (not found or found[1] not in WITH_TEXT):
-        raise _RefusedError(f"its graph passes text to {node['target']!r}")
+        raise RefusedPolicyError(f"its graph passes text to {node['target']!r}")
 
 
 def _is_operator(target: str) -> bool:
@@ -198,9 +208,8 @@ def _is_operator(target: str) -> bool:
 def _is_size(text: str) -> bool:
     """Return True if the text is symbolic arithmetic in sympy's notation."""
     plain = re.sub(r"'([su]\d+)'", r"\1", text)
-    return bool(re.fullmatch(r"[\w(),= -]*", plain, re.ASCII)) and all(
-        SIZE.fullmatch(word) for word in re.findall(r"\w+", plain)
-    )
+    fits = len(text) <= MAX_SIZE_TEXT and re.fullmatch(r"[\w(),= -]*", plain, re.ASCII)
+    return bool(fits) and all(SIZE.fullmatch(word) for word in re.findall(r"\w+", plain))
 
 
 def _is_container(text: str) -> bool:
