@@ -31,11 +31,13 @@ def locate(where: str | Place) -> Place:
     """Parse a location: a path, `file://…`, `s3://bucket/key` or `gs://bucket/key`.
 
     Raises:
-        UnknownName: The scheme is unknown, or the bucket is missing.
+        UnknownName: The scheme is unknown, or the bucket is missing, or it is no path.
         UserError: The location contains a key or a password, which would be stored in logs and manifests.
     """
     if isinstance(where, Path | Location):
         return where
+    if "\0" in where:
+        raise UnknownName(f"{where!r} is no path.", "Expected text without a null character.")
     if "://" in where and has_credentials(where):
         raise UserError(
             f"{redact(where)} contains a user, a password or a signature.",
