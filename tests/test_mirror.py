@@ -30,7 +30,7 @@ def place(bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def begun(place: Any) -> Run:
     run = Run.create(bucket_mirror.working_folder(place), place)
-    run.describe({"status": "running", "seed": 0, "algorithm": "bc", "data": {"name": "toy"}})
+    run.describe({"status": "running", "seed": 0, "algorithm": "bc", "data": {"name": "toy"}, "plan": {}})
     return run
 
 
@@ -39,7 +39,8 @@ def keep(run: Run, name: str) -> None:
         (Path(folder) / "learner").mkdir(parents=True)
         (Path(folder) / "learner/state").write_text(f"networks at {name}")
 
-    run.record({"side": "offline", "updates": name, "env_steps": 0, "score": 1.0}, [])
+    updates = 1 if name == "handover" else int(name)
+    run.record({"side": "offline", "updates": updates, "env_steps": 0, "score": 1.0}, [])
     run.checkpoint(name, save)
 
 
@@ -63,7 +64,7 @@ def test_a_run_is_taken_up_elsewhere_as_it_was_after_its_newest_checkpoint(
     assert again.last_checkpoint == folder / "checkpoints/000003"
     assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["000003", "handover", "last"]
     assert (folder / "checkpoints/last/learner/state").read_text() == "networks at 000003"
-    assert [row["updates"] for row in again.metrics] == ["handover", "000002", "000003"]
+    assert [row["updates"] for row in again.metrics] == ["1", "2", "3"]
     assert (folder / "report.html").read_text() == "a page"
     assert find_runs([str(place.parent.parent)]) == [folder]
     with pytest.raises(Exists, match="Use --resume to continue it"):

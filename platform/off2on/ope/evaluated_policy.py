@@ -113,6 +113,7 @@ def load_evaluated_policy(folder: Path, checkpoint: str = "last", explore: bool 
     file = policy_file(folder, checkpoint, explore)
     if explore:
         from off2on.rllib.module import policy_from_checkpoint
+        from off2on.runs.checkpoints import check_checkpoint
 
         path = folder / "checkpoints" / checkpoint
         if not path.is_dir():
@@ -122,7 +123,7 @@ def load_evaluated_policy(folder: Path, checkpoint: str = "last", explore: bool 
                 " computes the log probability of recorded actions.",
                 given=checkpoint,
             )
-        return ExplorationPolicy(policy_from_checkpoint(path))
+        return ExplorationPolicy(policy_from_checkpoint(check_checkpoint(folder, checkpoint)))
     space = read_metadata(folder).training_data().action_space
     return DeterministicPolicy(numpy_policy(load_policy(file)), hasattr(space, "n"))
 

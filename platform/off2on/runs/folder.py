@@ -9,6 +9,7 @@
 Every file is written under another name and then renamed, so that none is ever incomplete.
 """
 
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ from datasets_io.storage.documents import dump_yaml, read_yaml
 from datasets_io.storage.redaction import redact
 from off2on.errors import Exists, UnknownName
 from off2on.runs.bucket_mirror import Mirror
+from off2on.runs.checkpoints import CHECKPOINTS, LAST, PARTS, check_checkpoint, list_parts
 from off2on.runs.metadata import FILE, read_metadata
 from off2on.runs.tables import read_episodes, read_metrics, write_table
 
@@ -41,7 +43,7 @@ class Run:
     def __init__(self, folder: Path, place: Place | None = None) -> None:
         # Learners elsewhere write checkpoints too, and RLlib takes no relative paths.
         self.folder = folder.absolute()
-        self.checkpoints = self.folder / "checkpoints"
+        self.checkpoints = self.folder / CHECKPOINTS
         self.metadata: dict[str, Any] = {}
         self.metrics: list[Row] = []
         self.episodes: list[Row] = []
@@ -57,7 +59,7 @@ class Run:
             Exists: There is a run of this name.
         """
         refuse_existing(folder)
-        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+        (folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
         return cls(folder, place)
 
     @classmethod
@@ -127,6 +129,7 @@ class Run:
             return target  # replacing it by itself would leave a moment without a checkpoint
         shutil.rmtree(partial, ignore_errors=True)
         save(str(partial))
+        write(partial / PARTS, list_parts(partial))
         shutil.rmtree(target, ignore_errors=True)
         partial.rename(target)
         link = self.checkpoints / "last.partial"
@@ -147,9 +150,13 @@ class Run:
 
     @property
     def last_checkpoint(self) -> Path | None:
-        """The newest checkpoint; None without one."""
-        last = self.checkpoints / "last"
-        return last.resolve() if last.exists() else None
+        """The newest checkpoint; None without one.
+
+        Raises:
+            Corrupt: It lies elsewhere, or is not whole.
+        """
+        there = os.path.lexists(self.checkpoints / LAST)
+        return check_checkpoint(self.folder, LAST) if there else None
 
     def save_policy(self, policy: Any) -> None:
         """Write the policy as it is now."""

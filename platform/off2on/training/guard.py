@@ -25,8 +25,10 @@ from scipy import stats as distributions
 from datasets_io.errors import Corrupt
 from datasets_io.storage.documents import MAX_YAML_BYTES, dump_yaml, parse_yaml, read_content
 from off2on.recipe.hyperparameters import Settings, hp
+from off2on.runs.checkpoints import check_checkpoint
 from off2on.runs.folder import GUARD, HANDOVER, Run, write
 from off2on.training.evaluate import EvaluationEpisode
+from off2on.training.resume import restore
 
 ACCEPT: Final = "accept"
 ROLL_BACK: Final = "roll back"
@@ -222,11 +224,11 @@ def resume_guard(run: Run, algo: Any) -> Guard | None:
     file = run.folder / GUARD
     if run.last_checkpoint is None or not file.is_file():
         return None
-    algo.restore_from_path(str(run.last_checkpoint))
+    restore(algo, run.last_checkpoint)
     guard = Guard.load(read_content(file, MAX_YAML_BYTES), file)
     guard.forget_after(algo.env_steps)
     run.protected = {HANDOVER, guard.serving}
-    algo.restore_from_path(str(run.checkpoints / guard.serving))
+    restore(algo, check_checkpoint(run.folder, guard.serving))
     if not algo.is_online:
         algo.go_online()
     algo.runners.weights_frozen = True

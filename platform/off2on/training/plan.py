@@ -18,6 +18,7 @@ from off2on.recipe.hyperparameters import PRESET
 from off2on.replay.memory_budget import default_budget
 from off2on.rllib.resolved import ResolvedSettings
 from off2on.runs.bucket_mirror import fetch, working_folder
+from off2on.runs.checkpoints import check_checkpoint
 from off2on.runs.folder import HANDOVER, refuse_existing
 from off2on.training.evaluate import check_simulator
 from off2on.training.guard import GuardOptions
@@ -264,7 +265,7 @@ class Plan(RunOptions):
                 f"Looked for {checkpoint}. A run writes it when its offline phase is finished.",
             )
         check_resumable(self, Path(self.source), shards, settings)
-        return checkpoint
+        return check_checkpoint(Path(self.source), HANDOVER)
 
 
 def portable_name(shards: Shards) -> str:

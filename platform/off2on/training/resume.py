@@ -4,10 +4,14 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ray.exceptions import RayActorError
+
 from datasets_io import Shards
-from off2on.errors import UserError
+from datasets_io.errors import Corrupt
+from off2on.errors import LearnerDied, UserError
 from off2on.recipe.hyperparameters import RENAMED, Settings
 from off2on.rllib.resolved import ResolvedSettings
+from off2on.runs.folder import Run
 from off2on.runs.metadata import read_metadata
 from off2on.training.options import KEPT_OFFLINE, KEPT_ONLINE, RunOptions, kept_options
 
@@ -31,9 +35,11 @@ def check_resumable(
         online: Check the online phase as well; a run that only starts from a handover may differ there.
 
     Raises:
-        UserError: Something differs.
+        UserError: Something differs, or the checkpoint to continue from is damaged.
     """
     metadata = read_metadata(run)
+    if online:
+        _ = Run(run).last_checkpoint  # checks it
     recorded: dict[str, object] = {"data": metadata.training_data_hash()}
     recorded |= {RENAMED.get(name, name): known.value for name, known in metadata.hyperparameters.items()}
     current: dict[str, object] = {"data": shards.manifest.content_hash} | plain(settings.hp)
@@ -61,6 +67,24 @@ def plain(settings: Settings) -> dict[str, Any]:
     """Return names and values as YAML stores them: lists instead of tuples."""
     values = settings.as_dict().items()
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values}
+
+
+def restore(algo: Any, checkpoint: Path) -> None:
+    """Restore an algorithm from a checkpoint that `check_checkpoint` returned.
+
+    Raises:
+        Corrupt: The content of a part is damaged.
+    """
+    try:
+        algo.restore_from_path(str(checkpoint))
+    except (UserError, LearnerDied, RayActorError, MemoryError):
+        raise
+    except Exception as error:
+        why = str(error).strip().splitlines() or [""]
+        raise Corrupt(
+            f"the checkpoint {checkpoint} cannot be restored: {type(error).__name__}: {why[-1]}",
+            "A part of it was changed after it was written.",
+        ) from error
 
 
 def untrusted_reason(checkpoint: Path, *trusted_roots: Path) -> str | None:

@@ -18,7 +18,7 @@ from off2on.training.guard import decide_and_apply, resume_guard, start_guard
 from off2on.training.handover_report import make_report
 from off2on.training.plan import Plan, ResolvedPlan
 from off2on.training.process import StopRequest
-from off2on.training.resume import untrusted_reason
+from off2on.training.resume import restore, untrusted_reason
 from off2on.training.trackers import Trackers
 
 
@@ -57,7 +57,7 @@ class Session:
         if start is not None:
             if (why := untrusted_reason(start, plan.folder.parents[1])) is not None:
                 progress.note(f"warning: {start} is a pickle, which can run code when read, and {why}")
-            self.algo.restore_from_path(str(start))
+            restore(self.algo, start)
         if run.metrics:  # also without a checkpoint: a run may be killed before its first one
             run.forget_after(self.algo.updates, self.algo.env_steps, self.algo.is_online)
             progress.recall(run.metrics)
