@@ -25,7 +25,7 @@ from off2on.training.located_yaml import LocatedValue
 MISTAKES: dict[str, tuple[tuple[str, str], list[str], str]] = {
     "key": (("updates:", "update:"), ["wrong.yaml:3", "'update'", "nearest: updates"], "updates: 40"),
     "twice": (("updates: 40", "data: toy"), ["wrong.yaml:3", "'data' is given twice", "wrong.yaml:2"], ""),
-    "yaml": (("updates: 40", "updates: [40"), ["wrong.yaml", "not YAML", "line"], ""),
+    "yaml": (("updates: 40", "updates: [40"), ["wrong.yaml:4", "not YAML"], ""),
     "no-algorithm": (("algorithm: iql\n", ""), ["wrong.yaml", "no algorithm"], "algorithm: iql"),
     "algorithm": (("iql", "iqll"), ["wrong.yaml:1", "'iqll'", "nearest: iql"], "algorithm: iql"),
     "data": (("toy-pendulum", "toy-pendulom"), ["wrong.yaml:2", "'toy-pendulom'", "nearest: toy-pendulum"],

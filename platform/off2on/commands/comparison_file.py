@@ -30,6 +30,7 @@ from off2on.training.located_yaml import LocatedValue, read_yaml
 if TYPE_CHECKING:
     from off2on.training.plan import Plan
 
+MOST_SEEDS = 1_000
 KEYS = ("out", "seeds", "handovers", "online", "ways")
 
 
@@ -127,7 +128,7 @@ def read(path: Path) -> Comparison:
     return Comparison(
         path=path,
         out=Path(out),
-        seeds=entries["seeds"].whole("seeds", least=1) if "seeds" in entries else 3,
+        seeds=entries["seeds"].whole("seeds", least=1, most=MOST_SEEDS) if "seeds" in entries else 3,
         handovers=_lines(entries["handovers"]),
         variants=variants,
         online=online,

@@ -46,9 +46,12 @@ def serve(
     gives the outcome of that id. Complete episodes become generations of the data set NAME, for
     `off2on train --from RUN --new-data NAME`.
     """
+    from datasets_io.storage.names import check_name
     from off2on.runs.folder import policy_file
     from off2on.runs.record import find_run
 
+    if name is not None:
+        check_name(name, "--log {}")
     folder, about = find_run(run)
     file = policy_file(folder, checkpoint, explore)
     shards = about.training_data()

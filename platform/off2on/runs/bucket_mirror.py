@@ -13,12 +13,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from datasets_io import storage
-from datasets_io.errors import Corrupt, Unreachable
+from datasets_io.errors import Corrupt, Unreachable, UserError
 from datasets_io.storage.buckets import Location, connect
+from datasets_io.storage.documents import read_content, read_json
 from datasets_io.storage.errors import convert_errors
 
 logger = logging.getLogger(__name__)
 CHECKPOINTS, LAST, ABOUT = "checkpoints", "last", "run.yaml"
+
+MAX_NAME = 1000
+"""Longest name of a checkpoint, in bytes."""
 
 
 def working_folder(place: storage.Place) -> Path:
@@ -43,7 +47,7 @@ def fetch(place: Location) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
         return folder
     newest = place / CHECKPOINTS / LAST
-    last = storage.read_text(newest) if storage.is_file(newest) else ""
+    last = read_content(newest, MAX_NAME).decode(errors="replace") if storage.is_file(newest) else ""
     link = folder / CHECKPOINTS / LAST
     same = (folder / ABOUT).is_file() and (folder / ABOUT).read_bytes() == storage.read_bytes(place / ABOUT)
     if same and (link.resolve().name if link.exists() else "") == last:
@@ -155,9 +159,18 @@ def _complete(place: Location) -> list[str]:
     found = []
     for folder in storage.list_folders(place / CHECKPOINTS):
         listed = _list(place, folder.name)
-        if storage.is_file(listed) and json.loads(storage.read_text(listed)) == _sizes(folder):
+        if storage.is_file(listed) and _listed(listed) == _sizes(folder):
             found.append(folder.name)
     return found
+
+
+def _listed(place: Location) -> dict[str, int] | None:
+    """Return the list of the files of a checkpoint; None if it is damaged or has other names."""
+    try:
+        sizes = read_json(place, dict[str, int])
+    except UserError:
+        return None
+    return None if any(".." in name.split("/") for name in sizes) else sizes
 
 
 def _list(place: Location, name: str) -> Location:

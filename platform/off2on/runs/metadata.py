@@ -8,15 +8,17 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, Field, FiniteFloat
 
-from datasets_io import Shards, open_shards
 from datasets_io.errors import Corrupt
 from datasets_io.scores import Key
 from datasets_io.storage.documents import read_yaml
 from off2on.errors import SimulatorError, UserError
+
+if TYPE_CHECKING:
+    from datasets_io import Shards
 
 FILE = "run.yaml"
 
@@ -178,13 +180,15 @@ class RunMetadata:
                 raise Corrupt(f"{FILE} lacks data.{name}.", "It tells which rows the run was trained on.")
         return str(self.data.content_hash)
 
-    def training_data(self) -> Shards:
+    def training_data(self) -> "Shards":
         """Open the rows that the run was trained on.
 
         Raises:
             UnknownName: They are not on this machine.
             Corrupt: The file does not say which they are, or other rows are there.
         """
+        from datasets_io import open_shards
+
         expected = self.training_data_hash()
         shards = open_shards(str(self.data.pinned))
         if shards.manifest.content_hash != expected:

@@ -1,5 +1,6 @@
 """Read a search file; check its keys, types and ranges."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,9 @@ from off2on.training.located_yaml import LocatedValue, read_yaml
 from off2on.training.options import OPTIONS as RUN_OPTIONS
 
 WORDS = {"maximise": OBJECTIVES, "by": SEARCHERS, "stop_early": STOP_RULES}
+MOST = {"seeds": 1_000, "trials": 100_000}
+"""Largest counts."""
+
 EXAMPLE = {"algorithm": "iql", "data": "toy-pendulum"}
 
 
@@ -135,7 +139,7 @@ def _option(name: str, located: LocatedValue) -> Any:
 
 
 def _count(located: Mapping[str, LocatedValue], key: str, default: int) -> int:
-    return located[key].whole(key, 1) if key in located else default
+    return located[key].whole(key, 1, MOST[key]) if key in located else default
 
 
 def _place(located: LocatedValue) -> Place:
@@ -166,6 +170,10 @@ def _with_whole_grid(search: Search) -> Search:
                 "",
                 f"{dimension.name}: {{one_of: [{low}, {high}]}}",
             )
+    if (most := math.prod(len(dimension.values) for dimension in search.dimensions)) > MOST["trials"]:
+        raise search.dimensions[-1].located.wrong(
+            f"the grid has {most:,} points.", f"Expected at most {MOST['trials']:,}: list fewer values."
+        )
     count = len(search.grid)
     if "trials" in search.located and search.trials != count:
         raise search.located["trials"].wrong(

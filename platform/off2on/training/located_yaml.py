@@ -10,7 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from datasets_io.quantities import parse_size, whole_number
+from datasets_io.storage.documents import check_yaml, read_content
 from off2on.errors import UserError
+
+MAX_BYTES = 2**20
+"""Largest file."""
 
 COMMAND_LINE = "command line"
 """Origin of values that are given on the command line."""
@@ -64,15 +68,16 @@ class LocatedValue:
             raise self.wrong("expected one value.")
         return self.value
 
-    def whole(self, name: str, least: int = 0) -> int:
+    def whole(self, name: str, least: int = 0, most: int | None = None) -> int:
         """Return the value as a whole number, given as 20000, 20k or 1M.
 
         Args:
             name: Name of the setting, for the message.
             least: The smallest allowed number.
+            most: The largest allowed number; None: any.
 
         Raises:
-            UserError: It is not a whole number, or too small.
+            UserError: It is not a whole number, too small or too large.
         """
         try:
             parsed = whole_number(self.text)
@@ -80,6 +85,8 @@ class LocatedValue:
             parsed = least - 1
         if parsed < least:
             raise self.wrong(f"{name} must be a whole number ≥ {least}, such as 20k: got {self.text}.")
+        if most is not None and parsed > most:
+            raise self.wrong(f"{name} must be at most {most:,}: got {self.text}.")
         return parsed
 
     def size(self, name: str) -> int:
@@ -139,8 +146,13 @@ def read_yaml(path: Path) -> LocatedValue:
             known=(file.name for file in path.parent.glob("*.yaml")),
         )
     try:
-        text = path.read_text(encoding="utf-8")
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        text = read_content(path, MAX_BYTES, UserError).decode()
+        check_yaml(text)
+        root = yaml.compose(text, Loader=yaml.CSafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise UserError("the file is not YAML that is read here.", f"{error.problem}.", where=where) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not YAML.", str(error)) from None
     lines = text.splitlines()
