@@ -22,8 +22,9 @@ from datasets_io.ingestion.ingest import ingest
 from off2on.commands.check import check
 from off2on.commands.data import data
 from off2on.errors import UnknownName
-from off2on.reports import data_figures, figures
+from off2on.reports import data_figures
 from off2on.reports.data import data_report, write_data_report
+from off2on.reports.images import png
 
 LARGEST = 400 * 1024
 """Maximum size in bytes of a page that can be sent by e-mail."""
@@ -202,7 +203,7 @@ def test_rows_without_numbers_leave_the_episodes_pictures(tmp_path: Path) -> Non
 
 
 def render(figure: Figure) -> bytes:
-    return figures.png(figure, dpi=60)
+    return png(figure, dpi=60)
 
 
 def test_actions_outside_the_box_have_bars_of_their_own() -> None:

@@ -16,6 +16,7 @@ from matplotlib.text import Annotation
 from PIL import Image
 
 from off2on.reports import figures
+from off2on.reports.images import png
 from off2on.reports.page import MAX_PAGE_BYTES
 from off2on.reports.run import write_report
 from off2on.runs import statistics
@@ -220,7 +221,7 @@ def test_the_figure_shows_what_was_lost_in_orange_and_scores_in_blue(tmp_path: P
 
     def pixels(depth: float, colour: str) -> int:
         run = load_run(make_run(tmp_path / f"d{depth}", depth=depth, gain=40.0 if depth == 0 else 25.0))
-        image = np.asarray(Image.open(io.BytesIO(figures.png(figures.handover([run.curve])))).convert("RGB"))
+        image = np.asarray(Image.open(io.BytesIO(png(figures.handover([run.curve])))).convert("RGB"))
         wanted = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
         return int((image == wanted).all(-1).sum())
 

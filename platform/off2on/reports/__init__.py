@@ -4,5 +4,5 @@ run.py         one run, or several             groups.py     the seeds of one al
 comparison.py  fine-tuning strategies          sections.py   the data of the sections of run.py
 data.py        a data set                      figures.py    colours, and the figures of runs
 search/        a search                        page.py       templates, tables, figures within a size limit
-templates/     the layout of the pages
+images.py      figures as PNG                 templates/     the layout of the pages
 """

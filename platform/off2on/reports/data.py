@@ -12,8 +12,9 @@ from datasets_io.diagnosis.finding import SEVERITIES
 from datasets_io.diagnosis.neighbours import Projection
 from datasets_io.diagnosis.sample import CAPACITY, MAX_COLUMNS, Windows, spread_columns
 from datasets_io.diagnosis.summary import DataSummary
-from off2on.reports import data_figures, figures
-from off2on.reports.page import Cell, PageTable, image_of, render
+from off2on.reports import data_figures
+from off2on.reports.images import image_of, png
+from off2on.reports.page import Cell, PageTable, render
 from off2on.runs.folder import write
 from off2on.runs.numbers import points, short
 
@@ -162,5 +163,5 @@ def _pair(*items: tuple[str, Figure | None, str]) -> list[Part]:
 
 
 def _section(title: str, figure: Figure, alt: str, caption: str = "") -> Part:
-    image = image_of(figure, figures.png(figure, dpi=DPI))
+    image = image_of(figure, png(figure, dpi=DPI))
     return {"title": title, "caption": caption, "alt": alt, **image}

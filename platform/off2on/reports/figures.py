@@ -4,16 +4,13 @@ Colours are those of Okabe and Ito: blue for scores, orange for losses. Text, wi
 colours show, for grey print. Figures are made without pyplot, which keeps global state.
 """
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from PIL import Image
 
 from off2on.runs import statistics
 from off2on.runs.curve import Curve, recovery
@@ -179,23 +176,6 @@ def comparison(rows: Sequence[Bars]) -> Figure:
     drops.set_xlim(0, 1.25 * max(row.drop.value if row.drop else 0.0 for row in rows) or 1)
     drops.set_xlabel("drop at the handover (smaller is better)")
     return figure
-
-
-def png(figure: Figure, dpi: int = 144) -> bytes:
-    """Return the figure as a PNG with 96 colours: it looks the same as true colour at a third of the size."""
-    canvas = FigureCanvasAgg(figure)
-    figure.set(dpi=dpi, facecolor="white")
-    canvas.draw()
-    red, green, blue, _ = np.moveaxis(np.asarray(canvas.buffer_rgba(), np.int32), -1, 0)
-    colours, place, counts = np.unique(red << 16 | green << 8 | blue, return_inverse=True, return_counts=True)
-    rgb = np.stack([colours >> 16, colours >> 8 & 255, colours & 255], -1)
-    palette = rgb[np.argsort(-counts, kind="stable")[:96]]
-    nearest = np.abs(rgb[:, None] - palette).sum(-1).argmin(-1).astype(np.uint8)
-    image = Image.fromarray(nearest[place].reshape(red.shape))
-    image.putpalette(palette.astype(np.uint8).tobytes())
-    file = io.BytesIO()
-    image.save(file, format="png", optimize=True, dpi=(dpi, dpi))
-    return file.getvalue()
 
 
 def _panels(figure: Figure, curves: Sequence[Curve]) -> list[tuple[Axes, bool]]:

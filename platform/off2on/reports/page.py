@@ -4,7 +4,6 @@ A page is one HTML file without scripts and external files. Its layout is a temp
 escapes all text; functions of this room compute the data and draw the figures.
 """
 
-import base64
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,12 +15,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from off2on.reports import figures
+from off2on.reports.images import image_of, png
 from off2on.runs.folder import write
 
 MAX_PAGE_BYTES = 200 * 1024
 CROWDED = 10
 """Number of figures on a page from which they have a lower resolution."""
+
+LONGEST_NAME = 60
+"""Longest name of a file, in characters, without suffix; a longer one is cut and numbered."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,10 @@ class FigureSheet:
             figure: The figure.
             alt: Its content in words.
         """
-        self._figures.append((rank, re.sub(r"[^\w.]+", "-", name), figure, alt))
+        stem = re.sub(r"[^\w.]+", "-", name)
+        if len(stem) > LONGEST_NAME:  # names of runs come from files
+            stem = f"{stem[:LONGEST_NAME]}-{len(self._figures)}"
+        self._figures.append((rank, stem, figure, alt))
         return Markup("<figure-{}>").format(len(self._figures) - 1)  # all other text is escaped
 
     def fill(self, page: str) -> str:
@@ -104,7 +109,7 @@ class FigureSheet:
         free = MAX_PAGE_BYTES - len(page.encode()) - sum(len(parts[mark].encode()) for mark in marks)
         self.folder.mkdir(parents=True, exist_ok=True)
         for mark, (_, name, figure, alt) in sorted(enumerate(self._figures), key=lambda item: item[1][0]):
-            image = figures.png(figure, dpi=144 if len(marks) < CROWDED else 96)
+            image = png(figure, dpi=144 if len(marks) < CROWDED else 96)
             write(self.folder / f"{name}.png", image)
             tag = render("figure.html", **image_of(figure, image), alt=alt)
             cost = len(tag.encode()) - len(parts[mark].encode())
@@ -112,11 +117,6 @@ class FigureSheet:
                 free, parts[mark] = free - cost, tag
             page = page.replace(f"<figure-{mark}>", parts[mark])
         return page
-
-
-def image_of(figure: Figure, image: bytes) -> dict[str, Any]:
-    """Return an image [bytes of a PNG] as a template takes it: base64 text, and the width in CSS pixels."""
-    return {"image": base64.b64encode(image).decode(), "width": round(figure.get_figwidth() * 100)}
 
 
 @cache
