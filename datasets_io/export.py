@@ -18,7 +18,7 @@ from datasets_io.shards.reading import Shards
 from datasets_io.sources.minari import OFF2ON_KEY
 from datasets_io.sources.minari_server import folder_of, minari
 from datasets_io.storage.errors import convert_full_disk
-from datasets_io.storage.locks import lock_data_set
+from datasets_io.storage.locks import lock_place
 from datasets_io.storage.names import check_name, derive_name
 
 _DERIVED = ("new_obs", "ret")  # derived again when the data are read
@@ -52,7 +52,7 @@ def export_minari(
         NoSpace: The disk is full.
     """
     package, final = minari(), _place(dataset_id)
-    with lock_data_set(final):
+    with lock_place(final):
         _place(dataset_id)  # again: another process may just have written it
         _write(package, final, shards, dataset_id, data_format, progress)
     return final

@@ -1,21 +1,35 @@
 """Downloads against a real server on this machine: whole, broken off, changed meanwhile, absent."""
 
+import gc
 import hashlib
 import http.server
+import io
 import json
 import socket
 import threading
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
-from datasets_io.errors import Corrupt, Exists, Offline, UnknownName
+from datasets_io.errors import Corrupt, Exists, Offline, UnknownName, UserError
 from datasets_io.sources import download
 from datasets_io.sources.catalogue import resolve_source
+from datasets_io.storage.locks import lock_place
 
 NAME, FILE = "hopper-medium-v2", "gym_mujoco_v2/hopper_medium-v2.hdf5"
-CONTENT = np.random.default_rng(0).bytes(3_000_000)
+
+
+def hdf5(seed, size):
+    """A file of HDF5 of somewhat more than `size` bytes."""
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        file["x"] = np.frombuffer(np.random.default_rng(seed).bytes(size), np.uint8)
+    return content.getvalue()
+
+
+CONTENT = hdf5(0, 3_000_000)
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -24,6 +38,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         server = self.server
         server.requests.append(dict(self.headers))
+        if server.redirect:
+            self.send_response(302)
+            self.send_header("Location", server.redirect)
+            self.end_headers()
+            return
         if self.path != f"/offline_rl/{FILE}":
             self.send_error(404)
             return
@@ -32,7 +51,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         start = 0
         if asked and server.ranges and condition in (None, tag):
             start = int(asked.removeprefix("bytes=").removesuffix("-"))
-        if start >= len(server.content):
+        if asked and start >= len(server.content):
             self.send_error(416)
             return
         self.send_response(206 if start else 200)
@@ -41,7 +60,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {start}-{last}/{len(server.content)}")
         if server.tags:
             self.send_header("ETag", tag)
-        self.send_header("Content-Length", str(len(server.content) - start))
+        for name, value in ({"Content-Length": len(server.content) - start} | server.headers).items():
+            self.send_header(name, str(value))
         self.end_headers()
         body = server.content[start:]
         if server.break_after:
@@ -58,6 +78,7 @@ def server(monkeypatch, tmp_path):
         server.requests, server.content = [], CONTENT
         server.ranges = server.tags = True
         server.break_after = []
+        server.headers, server.redirect = {}, ""
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         monkeypatch.setenv("OFF2ON_D4RL_MIRROR", f"http://127.0.0.1:{server.server_port}/offline_rl/")
@@ -119,7 +140,7 @@ def test_a_file_that_changed_meanwhile_is_taken_anew(server, monkeypatch, tags):
     with pytest.raises(Offline):
         download.fetch(NAME)
     monkeypatch.setattr(download, "_ATTEMPTS", 3)
-    server.content = np.random.default_rng(1).bytes(2_000_000)
+    server.content = hdf5(1, 2_000_000)
     assert download.fetch(NAME).read_bytes() == server.content
 
 
@@ -163,14 +184,10 @@ def test_without_a_network_the_error_says_so_with_the_ways_out(monkeypatch, tmp_
 
 
 def test_two_processes_do_not_write_one_part(server, tmp_path):
-    import fcntl
-
-    part = tmp_path / "cache" / "d4rl" / f"{NAME}.part"
-    part.parent.mkdir(parents=True)
-    with part.open("ab") as other:
-        fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(Exists, match="another process"):
-            download.fetch(NAME)
+    with lock_place(tmp_path / "cache" / "d4rl" / f"{NAME}.hdf5"), pytest.raises(Exists, match="process"):
+        download.fetch(NAME)
+    assert not server.requests
+    assert not (tmp_path / "cache").exists()
 
 
 def test_an_unknown_id_is_refused_before_anything_is_asked(server):
@@ -183,3 +200,113 @@ def test_an_unknown_id_is_refused_before_anything_is_asked(server):
 def test_the_servers_address_is_d4rls(monkeypatch):
     monkeypatch.delenv("OFF2ON_D4RL_MIRROR", raising=False)
     assert download.url_of(NAME) == f"http://rail.eecs.berkeley.edu/datasets/offline_rl/{FILE}"
+
+
+def cached(tmp_path):
+    """The files of the cache; its folders are gone if it is empty."""
+    return sorted(path.name for path in (tmp_path / "cache").rglob("*") if path.is_file())
+
+
+SIDE_FILES = [b"", b"{", b"null", b"[]", b"{}", b'{"sha256": 3}', b"\xff\xfe\x00", b"[" * 10**5]
+
+
+@pytest.mark.parametrize("content", SIDE_FILES)
+def test_a_damaged_record_counts_as_absent(server, tmp_path, content):
+    record = download.fetch(NAME).with_suffix(".json")
+    whole = record.read_bytes()
+    record.write_bytes(content)
+    assert download.fetch(NAME).read_bytes() == CONTENT
+    assert record.read_bytes() == whole
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("content", SIDE_FILES)
+def test_a_part_with_a_damaged_side_file_is_not_built_upon(server, tmp_path, content):
+    part = tmp_path / "cache" / "d4rl" / f"{NAME}.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(CONTENT[:1000])
+    part.with_suffix(".part.json").write_bytes(content)
+    assert download.fetch(NAME).read_bytes() == CONTENT
+    assert ranges(server) == [None]
+    assert cached(tmp_path) == [f"{NAME}.hdf5", f"{NAME}.json"]
+
+
+@pytest.mark.parametrize(
+    "content", [b"<!DOCTYPE html><p>Sign in", b"", b"PK\3\4" + bytes(1000), CONTENT[:-1000]]
+)
+@pytest.mark.parametrize("kind", ["application/octet-stream", "text/html; charset=utf-8"])
+def test_what_is_no_hdf5_does_not_get_its_name(server, tmp_path, content, kind):
+    server.content, server.headers = content, {"Content-Type": kind}
+    for _ in range(2):
+        with pytest.raises(Corrupt) as refused:
+            download.fetch(NAME)
+        assert cached(tmp_path) == []
+        assert not (tmp_path / "cache").exists()
+    assert server.requests
+    server.content, server.headers = CONTENT, {}
+    assert download.fetch(NAME).read_bytes() == CONTENT
+    assert refused.value.exit_code == 3
+
+
+def test_a_page_in_between_does_not_cost_what_was_received(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "_ATTEMPTS", 1)
+    server.break_after = [1_000_000, 0]
+    with pytest.raises(Offline):
+        download.fetch(NAME)
+    server.ranges, server.headers = False, {"Content-Type": "text/html"}
+    with pytest.raises(Corrupt):
+        download.fetch(NAME)
+    server.ranges, server.headers = True, {}
+    del server.requests[:]
+    assert download.fetch(NAME).read_bytes() == CONTENT
+    assert ranges(server) == ["bytes=1000000-"]
+
+
+MIRRORS = [
+    "rail.example", "x", "//host/x", "ftp://host/x", "file:///etc", "http://", "http:///x", "http://host:port/x",
+    "http://host:99999", "http://host:0", "http://[::1/x", "http://a b/x", "http://h\u00e9/x", "http://h\n/x",
+    "http://user:password@host/x", "http:// host", "javascript:alert(1)", "http://host?token=abcdefghij",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("mirror", MIRRORS)
+def test_an_address_that_is_none_names_the_setting(monkeypatch, tmp_path, mirror):
+    monkeypatch.setenv("OFF2ON_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("OFF2ON_D4RL_MIRROR", mirror)
+    with pytest.raises(UserError, match=r"^OFF2ON_D4RL_MIRROR is ") as refused:
+        download.fetch(NAME)
+    assert "password@" not in str(refused.value)
+    assert "abcdefghij" not in str(refused.value)
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("host", ["no-such-host.invalid", f"{'a' * 64}.invalid", "127.0.0.1:1"])
+def test_a_host_that_is_not_reached_is_offline_and_names_the_setting(monkeypatch, tmp_path, host):
+    monkeypatch.setenv("OFF2ON_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("OFF2ON_D4RL_MIRROR", f"http://{host}/x")
+    with pytest.raises(Offline, match="OFF2ON_D4RL_MIRROR"):
+        download.fetch(NAME)
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    "target", ["/loop", "file:///etc/passwd", "http://[::1/x", "http://host:port/", "http://"]
+)
+def test_a_redirection_that_leads_nowhere_is_offline(server, tmp_path, target):
+    server.redirect = target
+    with pytest.raises(Offline):
+        download.fetch(NAME)
+    gc.collect()
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("length", ["x", "-1", "\u00b2", "1e9", "9" * 40])
+def test_a_length_that_is_no_number_is_ignored(server, length):
+    server.headers = {"Content-Length": length}
+    assert download.fetch(NAME).read_bytes() == CONTENT
+
+
+def test_a_cache_that_cannot_be_written_is_told(server, monkeypatch, tmp_path):
+    (tmp_path / "cache").write_text("a file")
+    with pytest.raises(UserError, match="cache"):
+        download.fetch(NAME)

@@ -16,7 +16,7 @@ from datasets_io.ingestion.ingest import ingest
 from datasets_io.shards.manifest import MANIFEST_FILE
 from datasets_io.sources.toy import ToyPendulum
 from datasets_io.storage import locks
-from datasets_io.storage.locks import exclusive_lock, lock_data_set
+from datasets_io.storage.locks import exclusive_lock, lock_place
 
 
 class Short(ToyPendulum):
@@ -132,7 +132,7 @@ def test_appending_and_overwriting_wait_for_each_other(root: Any):
 def test_a_lock_file_names_its_owner_and_is_never_followed(tmp_path: Path):
     (tmp_path / "mine").write_text("mine")
     (tmp_path / ".x.lock").symlink_to(tmp_path / "mine")
-    with pytest.raises(Unreachable), lock_data_set(tmp_path / "x"):
+    with pytest.raises(Unreachable), lock_place(tmp_path / "x"):
         pass
     assert (tmp_path / "mine").read_text() == "mine"
     (tmp_path / ".x.lock").unlink()
@@ -141,9 +141,9 @@ def test_a_lock_file_names_its_owner_and_is_never_followed(tmp_path: Path):
             fcntl.flock(other, fcntl.LOCK_EX)
             other.write(content)
             other.flush()
-            with pytest.raises(Exists, match="another process"), lock_data_set(tmp_path / "x"):
+            with pytest.raises(Exists, match="another process"), lock_place(tmp_path / "x"):
                 pass
-        with lock_data_set(tmp_path / "x"):  # nobody holds it: what is in it does not count
+        with lock_place(tmp_path / "x"):  # nobody holds it: what is in it does not count
             assert json.loads((tmp_path / ".x.lock").read_text())["pid"] == os.getpid()
         assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
@@ -184,17 +184,17 @@ def test_lock_objects_of_processes_that_have_ended_or_do_not_refresh_do_not_coun
     os.waitpid(ended, 0)
     here = locks.LockOwner.this().host
     place = other(json.dumps({"host": here, "pid": ended}))
-    with lock_data_set(bucket / "x"):
+    with lock_place(bucket / "x"):
         assert not storage.exists(place)
     for text in (json.dumps({"host": "elsewhere", "pid": 7}), "", "{", "null"):
         place = other(text)
-        with pytest.raises(Exists), lock_data_set(bucket / "x"):
+        with pytest.raises(Exists), lock_place(bucket / "x"):
             pass
         assert storage.exists(place)
-        with lock_data_set(bucket / "xx"):  # of another data set
+        with lock_place(bucket / "xx"):  # of another data set
             pass
     monkeypatch.setattr(locks, "STALE_S", -10.0)
-    with lock_data_set(bucket / "x"):
+    with lock_place(bucket / "x"):
         assert not storage.exists(place)
     assert names(bucket) == []
 
@@ -212,6 +212,6 @@ def test_a_lock_object_is_refreshed_while_it_is_held(
             written.set()
 
     monkeypatch.setattr(locks, "write_text", write)
-    with lock_data_set(bucket / "x"):
+    with lock_place(bucket / "x"):
         assert written.wait(10)
     assert names(bucket) == []

@@ -16,7 +16,7 @@ from datasets_io.shards.reading import Shards
 from datasets_io.shards.scenes import SCENES_FOLDER as SCENES
 from datasets_io.source import Source
 from datasets_io.storage import Place
-from datasets_io.storage.locks import lock_data_set
+from datasets_io.storage.locks import lock_place
 
 
 def append(
@@ -53,7 +53,7 @@ def append(
     folder, source = shards.path, copy(source)
     if source.action_space is None:
         source.action_space = shards.action_space
-    with lock_data_set(folder):
+    with lock_place(folder):
         refuse_foreign_files(folder, finished=True, below=INCOMING)
         with _removed_on_exit(folder / INCOMING):
             return _append(

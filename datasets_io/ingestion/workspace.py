@@ -24,7 +24,7 @@ from datasets_io.storage import Place
 from datasets_io.storage.buckets import Location
 from datasets_io.storage.errors import convert_errors
 from datasets_io.storage.locks import exclusive_lock as exclusive_lock
-from datasets_io.storage.locks import lock_data_set
+from datasets_io.storage.locks import lock_place
 
 SHARDS = "shards"
 ABANDONED_S = 24 * 3600
@@ -66,7 +66,7 @@ class Workspace(ABC):
             Exists: Another process is writing the data set, or has written it, or it holds other files.
             NoSpace: The disk is full.
         """
-        with lock_data_set(self._final):
+        with lock_place(self._final):
             self._recover()
             self.check_target()
             self._seen = self._read_manifest()

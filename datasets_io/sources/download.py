@@ -1,26 +1,62 @@
 """Download D4RL's files by id: cached, resumed after an interruption, verified at each use."""
 
-import fcntl
 import hashlib
 import http.client
 import json
 import os
+import re
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
+from urllib.parse import urlsplit
 
-from datasets_io.errors import Corrupt, Exists, Offline, UnknownName
+import h5py
+from pydantic import NonNegativeInt
+
+from datasets_io import storage
+from datasets_io.errors import Corrupt, Offline, UnknownName, UserError
 from datasets_io.registry import minari_counterpart, registry
+from datasets_io.storage.documents import read_json
+from datasets_io.storage.errors import FULL, convert_errors
+from datasets_io.storage.locks import lock_place
+from datasets_io.storage.redaction import has_credentials, redact
 
+T = TypeVar("T")
+
+MIRROR = "OFF2ON_D4RL_MIRROR"
+"""Environment variable with the address of another server."""
 SERVER = "http://rail.eecs.berkeley.edu/datasets/offline_rl"
 _ATTEMPTS = 5
 _BLOCK = 1 << 20
 
 Progress = Callable[[int, int], None]
 """Function called with bytes so far and in total."""
+
+
+@dataclass(frozen=True)
+class Downloaded:
+    """Record of a complete file: its address, size and hash; NAME.json."""
+
+    url: str
+    bytes: NonNegativeInt
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Validator:
+    """Version of the server's file to which a partial file belongs, NAME.part.json.
+
+    Args:
+        tag: The server's ETag or date; None if it sent none.
+        bytes: Size of the whole file; None if the server did not say.
+    """
+
+    tag: str | None
+    bytes: NonNegativeInt | None
 
 
 class _ConnectionLostError(Exception):
@@ -37,13 +73,32 @@ def url_of(name: str) -> str:
 
     Raises:
         UnknownName: The name is not a D4RL id.
+        UserError: $OFF2ON_D4RL_MIRROR is not an address.
     """
     entry = registry().get(name)
     if entry is None:
         raise UnknownName(
             f"D4RL has no data set {name!r}.", f"It has {len(registry())}.", given=name, known=registry()
         )
-    return f"{(os.environ.get('OFF2ON_D4RL_MIRROR') or SERVER).rstrip('/')}/{entry.file}"
+    return f"{_server()}/{entry.file}"
+
+
+def _server() -> str:
+    given = os.environ.get(MIRROR)
+    if not given:
+        return SERVER
+    try:
+        parts = urlsplit(given)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # of its port, or of an address in brackets
+        valid = False
+    if not valid or not given.isascii() or not given.isprintable() or " " in given or has_credentials(given):
+        raise UserError(
+            f"{MIRROR} is {redact(given)!r}.",
+            "Expected http:// or https://, a host, perhaps a port, and a folder; no user, no password.",
+            f"export {MIRROR}=http://HOST/offline_rl",
+        )
+    return given.rstrip("/")
 
 
 def fetch(name: str, progress: Progress | None = None, timeout: float = 30.0) -> Path:
@@ -59,36 +114,80 @@ def fetch(name: str, progress: Progress | None = None, timeout: float = 30.0) ->
 
     Raises:
         Offline: The server cannot be reached, or the connection fails repeatedly; partial data are kept.
-        Corrupt: The cached file has changed since its download.
+        Corrupt: The cached file has changed since its download, or the server sent something else than HDF5.
         UnknownName: The name is not a D4RL id.
+        Exists: Another process is downloading it.
+        UserError: $OFF2ON_D4RL_MIRROR is not an address.
     """
-    url, target = url_of(name), cache_root() / "d4rl" / f"{name}.hdf5"
-    record = target.with_suffix(".json")
-    if target.is_file() and record.is_file():
-        if _sha256(target) != json.loads(record.read_text())["sha256"]:
-            raise Corrupt(
-                f"{target} is not what was downloaded.", "Its SHA-256 is another one.", f"rm {target}"
-            )
+    url, folder = url_of(name), cache_root() / "d4rl"
+    target, part = folder / f"{name}.hdf5", folder / f"{name}.part"
+    if _is_whole(target):
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_suffix(".part")
-    with part.open("ab") as file:
+    with lock_place(target):
+        if _is_whole(target):  # another process has just downloaded it
+            return target
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Exists(f"another process is downloading {part}.", "Wait for it, or stop it.") from None
-        _download(name, url, file, part, progress, timeout)
-    known = {"url": url, "bytes": part.stat().st_size, "sha256": _sha256(part)}
-    record.write_text(json.dumps(known, indent=1))
-    os.replace(part, target)
-    _validator(part).unlink(missing_ok=True)
+            _download(name, url, part, progress, timeout)
+        except UserError:
+            if part.is_file() and not part.stat().st_size:
+                _remove(part)
+            raise
+        known = Downloaded(url, part.stat().st_size, _sha256(part))
+        storage.write_text(_record(target), json.dumps(asdict(known), indent=1))
+        storage.publish(part, target)
+        storage.delete(_validator(part))
     return target
 
 
-def _download(
+def _is_whole(target: Path) -> bool:
+    """Return True if the file was downloaded completely.
+
+    Raises:
+        Corrupt: It has changed since.
+    """
+    record = _read(_record(target), Downloaded)
+    if record is None or not target.is_file():
+        return False
+    if _sha256(target) != record.sha256:
+        raise Corrupt(f"{target} is not what was downloaded.", "Its SHA-256 is another one.", f"rm {target}")
+    return True
+
+
+def _read(path: Path, schema: type[T]) -> T | None:
+    """Read a side file; None if it is missing, or damaged by a crash."""
+    if not path.is_file():
+        return None
+    try:
+        return read_json(path, schema)
+    except Corrupt:
+        return None
+
+
+def _download(name: str, url: str, part: Path, progress: Progress | None, timeout: float) -> None:
+    """Complete the partial file, and check that it is HDF5."""
+    with convert_errors(part), part.open("ab") as file:
+        _receive(name, url, file, part, progress, timeout)
+    try:
+        h5py.File(part, "r").close()
+    except (OSError, RuntimeError):
+        with part.open("rb") as file:
+            start = file.read(40)
+        size = part.stat().st_size
+        _remove(part)
+        raise Corrupt(
+            f"{url} is no whole HDF5 file: {size:,} bytes that begin with {start!r}.", _alternatives(name)
+        ) from None
+
+
+def _remove(part: Path) -> None:
+    part.unlink()
+    storage.delete(_validator(part))
+
+
+def _receive(
     name: str, url: str, file: BinaryIO, part: Path, progress: Progress | None, timeout: float
 ) -> None:
-    """Append to the partial file until it is complete."""
+    """Append to the partial file until it has all bytes."""
     failures = 0
     while True:
         before = part.stat().st_size
@@ -97,12 +196,15 @@ def _download(
         except urllib.error.HTTPError as error:
             error.close()
             raise Offline(f"{url} answers {error.code} {error.reason}.", _alternatives(name)) from None
-        except (_ConnectionLostError, urllib.error.URLError, http.client.HTTPException, OSError) as error:
+        except (_ConnectionLostError, http.client.HTTPException, OSError, ValueError) as error:
+            # URLError is an OSError; a ValueError is one of an address, that of a redirection perhaps.
+            if isinstance(error, OSError) and error.errno in FULL:
+                raise
             file.flush()
             got = part.stat().st_size
             # After a lost connection the download is retried as long as each attempt makes progress.
             failures = 0 if got > before else failures + 1
-            never_reached = isinstance(error, urllib.error.URLError)
+            never_reached = isinstance(error, urllib.error.URLError | http.client.InvalidURL | ValueError)
             if failures >= _ATTEMPTS or (never_reached and failures):
                 reason = getattr(error, "reason", error)
                 kept = f" {got:,} bytes are kept, and the next run goes on from there." if got else ""
@@ -116,7 +218,7 @@ def _alternatives(name: str) -> str:
     pair = minari_counterpart(name)
     return (
         f"With the file at hand: off2on data add {name} PATH. "
-        "From another server: OFF2ON_D4RL_MIRROR=http://…/offline_rl."
+        f"From another server: {MIRROR}=http://…/offline_rl."
         + (f" From Minari ({pair.how}): off2on data add minari/{pair.minari}." if pair and pair.same else "")
     )
 
@@ -124,12 +226,12 @@ def _alternatives(name: str) -> str:
 def _attempt(url: str, file: BinaryIO, part: Path, progress: Progress | None, timeout: float) -> None:
     """Download the missing bytes over one connection, or the whole file if it has changed."""
     have = part.stat().st_size
-    before = json.loads(_validator(part).read_text()) if _validator(part).is_file() else {}
+    before = _read(_validator(part), Validator)
     headers = {"User-Agent": "off2on"}
-    if have and before:
+    if have and before is not None:
         headers["Range"] = f"bytes={have}-"
-        if before["tag"]:
-            headers["If-Range"] = before["tag"]
+        if before.tag:
+            headers["If-Range"] = before.tag
     elif have:
         file.truncate(0)  # of unknown origin
         have = 0
@@ -139,22 +241,26 @@ def _attempt(url: str, file: BinaryIO, part: Path, progress: Progress | None, ti
         if error.code != 416:
             raise
         error.close()
-        if have == before.get("bytes"):
+        if before is not None and have == before.bytes:
             return
         file.truncate(0)
         raise _ConnectionLostError("the server's file has changed") from None
     with answer:
         total = _total(answer, have)
-        if answer.status == 206 and total not in (before.get("bytes"), None):
+        if answer.status == 206 and before is not None and total not in (before.bytes, None):
             file.truncate(0)
             raise _ConnectionLostError("the server's file has changed")
         if answer.status != 206:
+            if answer.headers.get_content_type() == "text/html":  # of a hotel's network, perhaps
+                raise Corrupt(
+                    f"{url} answers with a page, not with a file.", "What was received before is kept."
+                )
             file.truncate(0)
             have = 0
             tag = answer.headers.get("ETag") or answer.headers.get("Last-Modified")
             # A weak tag must not be sent in If-Range (RFC 9110, 13.1.5).
             tag = None if tag is None or tag.startswith("W/") else tag
-            _validator(part).write_text(json.dumps({"tag": tag, "bytes": total}))
+            storage.write_text(_validator(part), json.dumps(asdict(Validator(tag, total))))
         while block := answer.read(_BLOCK):
             file.write(block)
             have += len(block)
@@ -171,9 +277,16 @@ def _total(answer: Any, have: int) -> int | None:
         first, _, total = answer.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
         if not first.startswith(f"{have}-"):
             raise _ConnectionLostError(f"the server sent bytes {first}, not those from {have}")
-        return int(total) if total.isdigit() else None
-    length = answer.headers.get("Content-Length")
-    return int(length) if length else None
+        return _number(total)
+    return _number(answer.headers.get("Content-Length", ""))
+
+
+def _number(text: str) -> int | None:
+    return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
+
+
+def _record(target: Path) -> Path:
+    return target.with_suffix(".json")
 
 
 def _validator(part: Path) -> Path:

@@ -9,7 +9,8 @@ from typing import Any
 
 from datasets_io.errors import NoSpace, UnknownName, Unreachable
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Numbers of the errors of a full disk."""
 _CLIENTS = ("AWS Error", "google::cloud")
 _REFUSED = (
     "ACCESS_DENIED",
@@ -52,7 +53,7 @@ def convert_full_disk(place: Any) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in FULL:
             raise _full(place, error) from None
         raise
 
@@ -63,7 +64,7 @@ def _full(place: Any, error: OSError) -> NoSpace:
 
 
 def _of(place: Any, error: OSError) -> Exception | None:
-    if error.errno in _FULL:
+    if error.errno in FULL:
         return _full(place, error)
     if isinstance(place, Path):
         if isinstance(error, FileNotFoundError):

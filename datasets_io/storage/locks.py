@@ -73,27 +73,27 @@ class LockOwner:
 
 
 @contextmanager
-def lock_data_set(folder: Place) -> Iterator[None]:
-    """Lock a data set, which need not exist, against every other process that would write it.
+def lock_place(place: Place) -> Iterator[None]:
+    """Lock a folder or a file, which need not exist, against every other process that would write it.
 
     Args:
-        folder: Folder of the data set. Missing parents are made, and removed if they stay empty.
+        place: The folder or file. Missing parents are made, and removed if they stay empty.
 
     Raises:
         Exists: Another process is writing it.
         Unreachable: The bucket does not answer, or the folder may not be written.
     """
-    under_way = f"{folder} is being written"
-    if isinstance(folder, Location):
-        with _lock_object(folder, under_way):
+    under_way = f"{place} is being written"
+    if isinstance(place, Location):
+        with _lock_object(place, under_way):
             yield
         return
-    folder = folder.resolve()
-    made = [parent for parent in folder.parents if not parent.exists()]
-    with convert_errors(folder.parent):
-        folder.parent.mkdir(parents=True, exist_ok=True)
+    path = place.resolve()
+    made = [parent for parent in path.parents if not parent.exists()]
+    with convert_errors(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with exclusive_lock(folder.with_name(f".{folder.name}.lock"), under_way=under_way, remove=True):
+        with exclusive_lock(path.with_name(f".{path.name}.lock"), under_way=under_way, remove=True):
             yield
     finally:
         with suppress(OSError):  # they are not empty, which is what is wanted
