@@ -46,12 +46,13 @@ COMBINED = ["ensemble", "rlpd", "so2"]
 """Strategies that set `targets` or `target_jitter`."""
 WEIGHT = ["regularisation=0.5", "adaptive"]
 REFUSED: dict[str, list[str]] = {
-    "td3_bc rebrac ispi_s cql combo cal_ql": [],
+    "td3_bc rebrac ispi_s cql combo cal_ql fql": [],
+    "bfn": ["exploration=expansion", "policy_expansion", *WEIGHT],
     "ispi_c e2o": ["exploration=expansion", "policy_expansion"],
     "sac_n edac redq mopo rlpd sac td3 ddpg": WEIGHT,
     "bred": [*TARGET_SETTINGS, *COMBINED],
     "iql awac": [*TARGET_SETTINGS, *COMBINED, *WEIGHT],
-    "bcq bear plas crr uwac pex": [
+    "bcq bear plas crr uwac pex ifql": [
         "exploration=expansion", "policy_expansion", *TARGET_SETTINGS, *COMBINED, *WEIGHT
     ],
     "bc filtered_bc awr": [*CRITICS, "policy_expansion", *TARGET_SETTINGS, *COMBINED, *WEIGHT],

@@ -104,6 +104,24 @@ CATALOGUE = {
         "Wang et al. 2020, arXiv:2006.15134",
         "behaviour cloning weighted by the advantage over the policy's own actions",
     ),
+    "fql": Entry(
+        "off2on.algorithms.fql:FQL",
+        "flow policy",
+        "Park et al. 2025, arXiv:2502.02538",
+        "a policy in one step, distilled from a flow of the data's actions while it maximises Q",
+    ),
+    "ifql": Entry(
+        "off2on.algorithms.ifql:IFQL",
+        "flow policy",
+        "Park et al. 2025, arXiv:2502.02538",
+        "IQL's values, and the best of N actions of a flow that imitates the data",
+    ),
+    "bfn": Entry(
+        "off2on.algorithms.bfn:BFN",
+        "flow policy",
+        "Li et al. 2025, arXiv:2507.07969",
+        "the best of N actions of a flow that imitates the data, by a critic trained with them",
+    ),
     "uwac": Entry(
         "off2on.algorithms.uwac:UWAC",
         "uncertainty",

@@ -31,8 +31,8 @@ from off2on.recipe import losses
 from off2on.recipe.batch import Batch
 from off2on.recipe.hooks import Loss
 from off2on.recipe.hyperparameters import hp
-from off2on.recipe.networks import Critic, Nets
-from off2on.recipe.vae import concatenate, min_max_mixture
+from off2on.recipe.networks import Critic, Nets, concatenate
+from off2on.recipe.vae import min_max_mixture
 
 ROWS = 16_384
 """Number of rows that are evaluated at a time, so that the memory does not grow with T."""

@@ -9,6 +9,12 @@ from torch import Tensor
 from off2on.recipe.networks import Critic
 
 
+def best_proposal(value: Tensor, actions: Tensor) -> Tensor:
+    """Select for each observation the proposal [B, A] of [n, B, A] with the highest value [n, B]."""
+    best = value.argmax(0)
+    return actions[best, torch.arange(len(best), device=best.device)]
+
+
 def most_optimistic(critic: Critic, obs: Tensor, actions: Tensor, bonus: float) -> Tensor:
     """Select argmax_a mean_i Q_i(s, a) + bonus std_i Q_i(s, a) among the proposed actions.
 
@@ -25,8 +31,7 @@ def most_optimistic(critic: Critic, obs: Tensor, actions: Tensor, bonus: float) 
         Actions [B, A].
     """
     q = critic(obs, actions)
-    best = (q.mean(0) + bonus * q.std(0, correction=0)).argmax(0)
-    return actions[best, torch.arange(len(obs), device=obs.device)]
+    return best_proposal(q.mean(0) + bonus * q.std(0, correction=0), actions)
 
 
 def prefer_new(

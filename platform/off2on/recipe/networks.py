@@ -6,13 +6,20 @@ width, ``H`` hidden width. Everything is float32. Actions live in [-1, 1].
 
 import copy
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import islice, pairwise
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": partial(nn.ReLU, inplace=True),
+    "gelu": partial(nn.GELU, approximate="tanh"),  # the approximation is flax's default
+}
+"""Functions between layers, by name."""
 
 
 class Nets(nn.Module):
@@ -52,23 +59,26 @@ class Nets(nn.Module):
 
 
 class MLP(nn.Sequential):
-    """Linear layers with ReLU between them, and none after the last.
+    """Linear layers with a function between them, and none after the last.
 
     Args:
         sizes: Widths from input to output, ``(D, H, H, out)``.
+        activation: Name of the function, see `ACTIVATIONS`.
+        layer_norm: True to normalise each hidden layer after the function.
     """
 
-    def __init__(self, sizes: Sequence[int]) -> None:
+    def __init__(self, sizes: Sequence[int], activation: str = "relu", layer_norm: bool = False) -> None:
         layers: list[nn.Module] = []
         for fan_in, fan_out in pairwise(sizes):
-            layers += [nn.Linear(fan_in, fan_out), nn.ReLU(inplace=True)]
-        super().__init__(*layers[:-1])
+            norm = [nn.LayerNorm(fan_out)] if layer_norm else []
+            layers += [nn.Linear(fan_in, fan_out), ACTIVATIONS[activation](), *norm]
+        super().__init__(*layers[: -1 - layer_norm])
 
     def forward(self, x: Tensor, dropout: float = 0.0) -> Tensor:
         """Map [B, D] to [B, out]; `dropout` is the share of hidden units set to 0."""
         for layer in self:
             x = layer(x)
-            if dropout and isinstance(layer, nn.ReLU):
+            if dropout and isinstance(layer, nn.ReLU | nn.GELU):
                 x = F.dropout(x, dropout)
         return x
 
@@ -98,6 +108,16 @@ def start_small(network: nn.Module, last: float) -> None:
         parameter.uniform_(-last, last)
 
 
+@torch.no_grad()
+def glorot(network: nn.Module) -> None:
+    """Draw the weights of every layer, and member, uniformly in Glorot's range, and set the biases to 0."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Linear | EnsembleLinear):
+            bound = math.sqrt(6 / sum(layer.weight.shape[-2:]))
+            layer.weight.uniform_(-bound, bound)
+            layer.bias.zero_()
+
+
 class EnsembleNorm(nn.Module):
     """E layer normalisations, each initialised like `torch.nn.LayerNorm`."""
 
@@ -120,8 +140,9 @@ class Critic(nn.Module):
         action: Action width A.
         hidden: Widths of the hidden layers.
         members: Ensemble size E.
-        layer_norm: Layer normalisation of the hidden layers ``"before"`` or ``"after"`` the ReLU; None: no
-            normalisation.
+        layer_norm: Layer normalisation of the hidden layers ``"before"`` or ``"after"`` the function between
+            layers; None: no normalisation.
+        activation: Name of that function, see `ACTIVATIONS`.
     """
 
     def __init__(
@@ -131,8 +152,10 @@ class Critic(nn.Module):
         hidden: Sequence[int],
         members: int = 2,
         layer_norm: Literal["before", "after"] | None = None,
+        activation: str = "relu",
     ) -> None:
         super().__init__()
+        self.activation: Callable[[Tensor], Tensor] = ACTIVATIONS[activation]()
         self.members = members
         self.obs = obs
         self.layer_norm = layer_norm
@@ -167,12 +190,12 @@ class Critic(nn.Module):
     def _first_hidden(self, number: int, x: Tensor) -> Tensor:
         """Apply `_hidden` for the first member: [B, H]."""
         if self.layer_norm is None:
-            return F.relu_(x)
+            return self.activation(x)
         norm: EnsembleNorm = self.norms[number]  # type: ignore[assignment]
         scale, shift, width = norm.weight[0, 0], norm.bias[0, 0], x.shape[-1:]
         if self.layer_norm == "after":
-            return F.layer_norm(F.relu_(x), width, scale, shift)
-        return F.relu_(F.layer_norm(x, width, scale, shift))
+            return F.layer_norm(self.activation(x), width, scale, shift)
+        return self.activation(F.layer_norm(x, width, scale, shift))
 
     def subset(self, obs: Tensor, action: Tensor, members: Tensor) -> Tensor:
         """Compute the values [m, B] of the members with the indices [m], at the cost of m members."""
@@ -209,23 +232,30 @@ class Critic(nn.Module):
         return x.squeeze(-1)
 
     def _hidden(self, number: int, x: Tensor, members: Tensor | None = None) -> Tensor:
-        """Apply ReLU, and layer normalisation if configured, to a layer's output [E, …, H]: [E, rows, H]."""
+        """Apply activation, and layer normalisation if configured, to an output [E, …, H]: [E, rows, H]."""
         if self.layer_norm == "before":
-            return F.relu_(self.norms[number](x.flatten(1, -2), members))
-        x = F.relu_(x).flatten(1, -2)
+            return self.activation(self.norms[number](x.flatten(1, -2), members))
+        x = self.activation(x).flatten(1, -2)
         return x if self.layer_norm is None else self.norms[number](x, members)
 
 
 class Value(nn.Module):
-    """A state value V(s)."""
+    """A state value V(s); the arguments are those of `MLP`."""
 
-    def __init__(self, obs: int, hidden: Sequence[int]) -> None:
+    def __init__(
+        self, obs: int, hidden: Sequence[int], activation: str = "relu", layer_norm: bool = False
+    ) -> None:
         super().__init__()
-        self.mlp = MLP((obs, *hidden, 1))
+        self.mlp = MLP((obs, *hidden, 1), activation, layer_norm)
 
     def forward(self, obs: Tensor) -> Tensor:
         """Map observations [B, D] to values [B]."""
         return self.mlp(obs).squeeze(-1)  # type: ignore[no-any-return]
+
+
+def concatenate(obs: Tensor, other: Tensor) -> Tensor:
+    """Concatenate observations [B, D] with [B, W], or repeated with each of [n, B, W]: [..., D + W]."""
+    return torch.cat((obs.expand(*other.shape[:-1], obs.shape[-1]), other), -1)
 
 
 class Scalar(nn.Module):

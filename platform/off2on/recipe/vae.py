@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from off2on.recipe.networks import MLP, Critic
+from off2on.recipe.networks import MLP, Critic, concatenate
 
 
 class Autoencoder(nn.Module):
@@ -79,11 +79,6 @@ class Perturbation(nn.Module):
         """Return corrected actions [B, A] or [n, B, A]."""
         shift: Tensor = self.reach * self.mlp(concatenate(obs, action)).tanh()
         return (action + shift).clamp(-1, 1)
-
-
-def concatenate(obs: Tensor, other: Tensor) -> Tensor:
-    """Concatenate observations [B, D] with [B, W], or repeated with each of [n, B, W]: [..., D + W]."""
-    return torch.cat((obs.expand(*other.shape[:-1], obs.shape[-1]), other), -1)
 
 
 def min_max_mixture(q: Tensor, smallest: float) -> Tensor:

@@ -1,0 +1,91 @@
+"""Flow policies: actions as the end of a path that starts at Gaussian noise.
+
+A field v(s, x, t) is the velocity of a point x at time t; the path from noise at t = 0 to t = 1 ends at an
+action. The field is trained by flow matching, Lipman et al., "Flow Matching for Generative Modeling",
+ICLR 2023, arXiv:2210.02747, with straight paths between noise and data.
+
+Shapes: ``B`` observations, ``D`` observation width, ``A`` action width, ``n`` samples per observation (before
+``B``). Actions live in [-1, 1].
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from off2on.recipe.networks import MLP, concatenate, glorot
+
+Velocity = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""A velocity v(s, x, t) at points x and times t, such as a `Field`."""
+
+
+class Field(nn.Module):
+    """A velocity v(s, x, t) of actions: GELU layers with Glorot's weights, as in the papers' codes.
+
+    Args:
+        obs: Observation width D.
+        action: Action width A.
+        hidden: Widths of the hidden layers.
+    """
+
+    def __init__(self, obs: int, action: int, hidden: Sequence[int]) -> None:
+        super().__init__()
+        self.mlp = MLP((obs + action + 1, *hidden, action), "gelu")
+        glorot(self)
+
+    def forward(self, obs: Tensor, point: Tensor, time: Tensor) -> Tensor:
+        """Return the velocity at points [B, A] or [n, B, A], at times of the same shape with width 1."""
+        return self.mlp(concatenate(obs, torch.cat((point, time), -1)))  # type: ignore[no-any-return]
+
+
+class NoiseActor(nn.Module):
+    """A policy in one step a = f(s, z) from noise z, with the layers of `Field`.
+
+    Args:
+        obs: Observation width D.
+        action: Action width A.
+        hidden: Widths of the hidden layers.
+    """
+
+    def __init__(self, obs: int, action: int, hidden: Sequence[int]) -> None:
+        super().__init__()
+        self.width = action
+        self.mlp = MLP((obs + action, *hidden, action), "gelu")
+        glorot(self)
+
+    def forward(self, obs: Tensor, noise: Tensor) -> Tensor:
+        """Map observations [B, D] and noise [B, A] to actions [B, A], which may be outside the box."""
+        return self.mlp(concatenate(obs, noise))  # type: ignore[no-any-return]
+
+
+def euler(field: Velocity, obs: Tensor, noise: Tensor, steps: int) -> Tensor:
+    """Follow the field from noise to actions by Euler's method, and clip them to [-1, 1] at the end.
+
+    Args:
+        field: The field.
+        obs: Observations [B, D].
+        noise: Starting points [B, A] or [n, B, A].
+        steps: Number of steps.
+    """
+    point = noise
+    for step in range(steps):
+        time = torch.full_like(point[..., :1], step / steps)
+        point = point + field(obs, point, time) / steps
+    return point.clamp(-1, 1)
+
+
+def flow_matching(field: Velocity, obs: Tensor, action: Tensor, noise: Tensor, time: Tensor) -> Tensor:
+    """Compute the error of the velocity on the straight paths from noise to the data's actions, averaged.
+
+    L = E[ |v(s, (1 - t) z + t a, t) - (a - z)|^2 ], arXiv:2210.02747, equation 23 without the smallest sigma;
+    the square is a mean over action dimensions.
+
+    Args:
+        field: The field.
+        obs: Observations [B, D].
+        action: Actions [B, A] of the data.
+        noise: Starting points z [B, A], from N(0, 1).
+        time: Times t [B, 1], uniform in [0, 1].
+    """
+    point = torch.lerp(noise, action, time)
+    return (field(obs, point, time) - (action - noise)).square().mean()

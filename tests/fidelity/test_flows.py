@@ -1,0 +1,156 @@
+"""FQL, IFQL and BFN: loops over rows, members and steps of Euler, in double precision."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from plain import average, least
+from torch import Tensor, nn
+
+from off2on.algorithms.bfn import BFN
+from off2on.algorithms.fql import FQL
+from off2on.algorithms.ifql import IFQL
+
+SEEDS = range(3)
+TEXT = "plain loops from the paper's equations, float64"
+Make = Callable[..., Any]
+
+
+def gelu(x: Tensor) -> Tensor:
+    """The tanh approximation, Hendrycks & Gimpel, arXiv:1606.08415."""
+    return 0.5 * x * (1 + (math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)).tanh())
+
+
+def normalise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    spread = ((x - x.mean()) ** 2).mean()
+    return (x - x.mean()) / (spread + 1e-5).sqrt() * weight.double() + bias.double()
+
+
+def network(mlp: nn.Sequential, *parts: Tensor) -> Tensor:
+    """One row through a network."""
+    x = torch.cat([part.double() for part in parts])
+    for layer in mlp:
+        if isinstance(layer, nn.Linear):
+            x = layer.weight.double() @ x + layer.bias.double()
+        else:
+            x = normalise(x, layer.weight, layer.bias) if isinstance(layer, nn.LayerNorm) else gelu(x)
+    return x
+
+
+def values(critic: Any, obs: Tensor, action: Tensor) -> list[Tensor]:
+    """Each member's value of one row."""
+    found = []
+    for number in range(critic.members):
+        x = torch.cat((obs.double(), action.double()))
+        for place, layer in enumerate(critic.layers):
+            if place:
+                norm = critic.norms[place - 1]
+                x = normalise(gelu(x), norm.weight[number, 0], norm.bias[number, 0])
+            x = layer.weight[number].double() @ x + layer.bias[number, 0].double()
+        found.append(x.squeeze())
+    return found
+
+
+def path(flow: Any, obs: Tensor, noise: Tensor, steps: int) -> Tensor:
+    """The end of the path from the noise of one row."""
+    point = noise.double()
+    for step in range(steps):
+        point = point + network(flow.mlp, obs, point, torch.tensor([step / steps])) / steps
+    return point.clamp(-1, 1)
+
+
+def matching(case: Any, batch: Any) -> Tensor:
+    """E|v(s, (1 - t) z + t a, t) - (a - z)|^2, a mean over the dimensions too."""
+    errors = []
+    for b in range(64):
+        start, action, time = batch.start[b].double(), batch.action[b].double(), batch.time[b].double()
+        velocity = network(case.nets.flow.mlp, batch.obs[b], (1 - time) * start + time * action, time)
+        errors.append(((velocity - (action - start)) ** 2).mean())
+    return average(errors)
+
+
+def combined(q: list[Tensor], hp: Any) -> Tensor:
+    return average(q) if hp.aggregate == "mean" else least(q)
+
+
+def bellman(case: Any, batch: Any, future: Callable[[int], Tensor]) -> Tensor:
+    """sum_i E(r + gamma m future - Q_i)^2."""
+    errors = []
+    for b in range(64):
+        target = batch.reward[b].double() + case.hp.discount * batch.mask[b].double() * future(b).detach()
+        errors += [(q - target) ** 2 for q in values(case.nets.critic, batch.obs[b], batch.action[b])]
+    return average(errors) * case.nets.critic.members
+
+
+def compare(
+    fidelity: Any, name: str, loss: str, case: Any, batch: Any, other: Tensor, more: str = ""
+) -> None:
+    fidelity.compare(
+        name, loss + more, reference=TEXT, ours=case.loss(loss, batch), theirs=other,
+        network=getattr(case.nets, loss), tolerance=5e-5,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(("aggregate", "normalise_q"), [("mean", True), ("min", False)])
+def test_fql(problem: Make, fidelity: Any, aggregate: str, normalise_q: bool, seed: int):
+    case = problem(FQL, seed=seed, flow_steps=3, alpha=1.7, aggregate=aggregate, normalise_q=normalise_q)
+    torch.manual_seed(7)
+    start, noise, next_noise = torch.randn(3, 64, 3)
+    batch, nets = case.prepared(7), case.nets
+    assert torch.equal(batch.start, start)
+    assert torch.equal(batch.noise, noise)
+
+    def future(b: int) -> Tensor:
+        action = network(nets.actor.mlp, batch.next_obs[b], next_noise[b]).clamp(-1, 1)
+        return combined(values(nets.target.critic, batch.next_obs[b], action), case.hp)
+
+    distances, found = [], []
+    for b in range(64):
+        action = network(nets.actor.mlp, batch.obs[b], noise[b])
+        distances.append(((action - path(nets.flow, batch.obs[b], noise[b], 3).detach()) ** 2).mean())
+        found.append(average(values(nets.critic, batch.obs[b], action.clamp(-1, 1))))
+    scale = 1 / average(q.abs() for q in found).detach() if normalise_q else 1.0
+    actor = 1.7 * average(distances) - scale * average(found)
+    more = f", {aggregate}, {'scaled' if normalise_q else 'plain'} Q"
+    compare(fidelity, "fql", "critic", case, batch, bellman(case, batch, future), more)
+    compare(fidelity, "fql", "actor", case, batch, actor, more)
+    compare(fidelity, "fql", "flow", case, batch, matching(case, batch))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_ifql(problem: Make, fidelity: Any, seed: int):
+    case = problem(IFQL, seed=seed, samples=3, flow_steps=3, expectile=0.8)
+    nets, batch = case.nets, case.prepared()
+    errors = []
+    for b in range(64):
+        u = least(values(nets.target.critic, batch.obs[b], batch.action[b])).detach()
+        u = u - network(nets.value.mlp, batch.obs[b]).squeeze()
+        errors.append((0.2 if u < 0 else 0.8) * u**2)
+    critic = bellman(case, batch, lambda b: network(nets.value.mlp, batch.next_obs[b]).squeeze())
+    compare(fidelity, "ifql", "value", case, batch, average(errors))
+    compare(fidelity, "ifql", "critic", case, batch, critic)
+    compare(fidelity, "ifql", "flow", case, batch, matching(case, batch))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("aggregate", ["mean", "min"])
+def test_bfn(problem: Make, fidelity: Any, aggregate: str, seed: int):
+    case = problem(BFN, seed=seed, samples=3, flow_steps=3, aggregate=aggregate)
+    torch.manual_seed(7)
+    torch.randn(64, 3), torch.rand(64, 1)
+    noise = torch.randn(3, 64, 3)
+    nets, batch = case.nets, case.prepared(7)
+
+    def future(b: int) -> Tensor:
+        proposals = [path(nets.flow, batch.next_obs[b], noise[n, b], 3) for n in range(3)]
+        best = max(
+            proposals, key=lambda a: combined(values(nets.critic, batch.next_obs[b], a), case.hp).item()
+        )
+        return combined(values(nets.target.critic, batch.next_obs[b], best), case.hp)
+
+    critic = bellman(case, batch, future)
+    compare(fidelity, "bfn", "critic", case, batch, critic, f", {aggregate}")
+    compare(fidelity, "bfn", "flow", case, batch, matching(case, batch))
