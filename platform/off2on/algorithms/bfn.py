@@ -107,5 +107,5 @@ class BFN(OfflineToOnline):
     @classmethod
     def act(cls, nets: Nets, obs: Tensor, hp: BFNHyperparameters, explore: bool) -> Tensor:
         """Return the best of N actions, from new noise if exploring and from the same noise otherwise."""
-        noise = nets.flow.draws.expand(-1, len(obs), -1)
+        noise = nets.flow.draws.expand(-1, obs.shape[0], -1)
         return cls.best_action(nets, obs, torch.randn_like(noise) if explore else noise, hp)

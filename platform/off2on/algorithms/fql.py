@@ -142,5 +142,5 @@ class FQL(OfflineToOnline):
     @classmethod
     def act(cls, nets: Nets, obs: Tensor, hp: FQLHyperparameters, explore: bool) -> Tensor:
         """Return the policy's action, from new noise if exploring and from noise 0 otherwise."""
-        noise = obs.new_zeros(len(obs), nets.actor.width)
+        noise = obs.new_zeros(obs.shape[0], nets.actor.width)
         return nets.actor(obs, torch.randn_like(noise) if explore else noise).clamp(-1, 1)  # type: ignore[no-any-return]

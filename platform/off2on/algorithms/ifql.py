@@ -110,6 +110,6 @@ class IFQL(OfflineToOnline):
     @classmethod
     def act(cls, nets: Nets, obs: Tensor, hp: IFQLHyperparameters, explore: bool) -> Tensor:
         """Return the best of N actions, from new noise if exploring and from the same noise otherwise."""
-        noise = nets.flow.draws.expand(-1, len(obs), -1)
+        noise = nets.flow.draws.expand(-1, obs.shape[0], -1)
         proposals = euler(nets.flow, obs, torch.randn_like(noise) if explore else noise, hp.flow_steps)
         return best_proposal(nets.critic(obs, proposals).amin(0), proposals)

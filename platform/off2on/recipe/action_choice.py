@@ -12,7 +12,7 @@ from off2on.recipe.networks import Critic
 def best_proposal(value: Tensor, actions: Tensor) -> Tensor:
     """Select for each observation the proposal [B, A] of [n, B, A] with the highest value [n, B]."""
     best = value.argmax(0)
-    return actions[best, torch.arange(len(best), device=best.device)]
+    return actions[best, torch.arange(best.shape[0], device=best.device)]
 
 
 def most_optimistic(critic: Critic, obs: Tensor, actions: Tensor, bonus: float) -> Tensor:
