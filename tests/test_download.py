@@ -289,6 +289,8 @@ def test_a_host_that_is_not_reached_is_offline_and_names_the_setting(monkeypatch
     assert not (tmp_path / "cache").exists()
 
 
+# urllib leaves the connection of before to the collector.
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.parametrize(
     "target", ["/loop", "file:///etc/passwd", "http://[::1/x", "http://host:port/", "http://"]
 )
