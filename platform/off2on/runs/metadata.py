@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AfterValidator, Field, FiniteFloat
+from pydantic import AfterValidator, Field
 
 from datasets_io.errors import Corrupt
 from datasets_io.scores import Key
 from datasets_io.storage.documents import read_yaml
 from off2on.errors import SimulatorError, UserError
+from off2on.runs.tables import LARGEST
 
 if TYPE_CHECKING:
     from datasets_io import Shards
@@ -27,7 +28,8 @@ KNOWN_MODULES = ("gym", "gymnasium", "gymnasium_robotics", "off2on")
 
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Name = Annotated[str, Field(min_length=1, max_length=1000)]
-NonNegative = Annotated[FiniteFloat, Field(ge=0)]
+Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST, allow_inf_nan=False)]
+NonNegative = Annotated[Number, Field(ge=0)]
 
 
 def _differ(pair: tuple[float, float]) -> tuple[float, float]:
@@ -87,10 +89,10 @@ class RecordedData:
     content_hash: str | None = None
     rows: Count | None = None
     episodes: Count | None = None
-    return_mean: FiniteFloat | None = None
-    return_to_go_mean: FiniteFloat | None = None
-    return_to_go_max: FiniteFloat | None = None
-    reference: Annotated[tuple[FiniteFloat, FiniteFloat], AfterValidator(_differ)] | None = None
+    return_mean: Number | None = None
+    return_to_go_mean: Number | None = None
+    return_to_go_max: Number | None = None
+    reference: Annotated[tuple[Number, Number], AfterValidator(_differ)] | None = None
 
 
 @dataclass(frozen=True)

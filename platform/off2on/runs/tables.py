@@ -1,11 +1,12 @@
 """Read metrics.csv and episodes.csv of a run.
 
-Every cell is a number or empty, except that `side` is one of `SIDES`. Counters are whole numbers. A last line
-without its end is still being written, and is left out.
+Every cell is a number or empty, except that `side` is one of `SIDES`. Counters are whole numbers that do not
+fall. A last line without its end is still being written, and is left out.
 """
 
 import csv
 import io
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -23,6 +24,8 @@ MAX_LINE = 2**16
 """Longest line, in characters."""
 
 MAX_DIGITS = 15
+LARGEST = 1e100
+"""Largest number; sums and squares of larger ones would not be finite. Inf is read: a run may diverge."""
 
 
 def read_metrics(folder: Path) -> list[dict[str, str]]:
@@ -56,11 +59,14 @@ def write_table(rows: Sequence[dict[str, object]]) -> str:
 def _read(path: Path, required: Sequence[str]) -> list[dict[str, str]]:
     if not path.exists():
         return []
-    rows = []
+    rows: list[dict[str, str]] = []
     for origin, row in read_table(path, required):
         for name, cell in row.items():
             if expected := _expected(name, cell):
                 raise Corrupt(f"{name} is {cell[:40]!r}, expected {expected}.", where=origin)
+        for name in COUNTERS:
+            if rows and int(row[name]) < int(rows[-1][name]):
+                raise Corrupt(f"{name} falls from {rows[-1][name]} to {row[name]}.", where=origin)
         rows.append(row)
     return rows
 
@@ -116,7 +122,7 @@ def _expected(name: str, cell: str) -> str:
         whole = cell.isascii() and cell.isdigit() and len(cell) <= MAX_DIGITS
         return "" if whole else "a whole number"
     try:
-        float(cell or "nan")
+        number = abs(float(cell or "nan"))
     except ValueError:
         return "a number"
-    return ""
+    return f"at most {LARGEST:g}" if LARGEST < number < math.inf else ""
