@@ -1,7 +1,8 @@
 """Define `Episode`, one episode as arrays: sources yield episodes, and shards are made of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -12,16 +13,61 @@ from datasets_io.errors import BadValues
 Array = npt.NDArray[Any]
 
 
+class ColumnKind(Enum):
+    """Shape that a column must have; N is the number of rows."""
+
+    OBSERVATIONS = "[N, D], [N] for one number a row, or [N, A, B] for matrices"
+    ACTIONS = "[N, A], or [N] for one number or one choice a row"
+    NUMBERS = "[N], one number a row"
+    FLAGS = "[N], 0 or 1 a row"
+    EXTRAS = "[N, …], numbers"
+
+
+def check_column(kind: ColumnKind, name: str, shape: Sequence[int] | None, dtype: Any) -> None:
+    """Check shape and type of a column before, or without, reading it.
+
+    Args:
+        kind: What it must be.
+        name: Name for messages, with the file if there is one.
+        shape: [N, …]; None: the column has none (an empty HDF5 dataset).
+        dtype: Type of its values.
+
+    Raises:
+        BadValues: It is a scalar, holds no numbers, or has the wrong number of dimensions or width.
+    """
+    text = f"{name} has shape {'none' if shape is None else list(shape)} and type {dtype}"
+    expected = f"Expected: {kind.value}."
+    if not shape or dtype.kind not in "fiub":
+        raise BadValues(f"{text}.", expected)
+    row = tuple(shape[1:])
+    if 0 in row:
+        raise BadValues(f"{text}: a row holds no number.", expected)
+    if kind is ColumnKind.EXTRAS:
+        return
+    if kind is ColumnKind.OBSERVATIONS:
+        if len(row) > 2 or (len(row) == 2 and dtype == np.uint8):
+            raise BadValues(
+                f"{text}: images.", "off2on learns from vectors; encode images as features [N, D] first."
+            )
+    elif kind is ColumnKind.ACTIONS:
+        if len(row) > 1:
+            raise BadValues(
+                f"{text}: matrices.", f"{expected} Flatten them: actions.reshape(len(actions), -1)"
+            )
+    elif row not in ((), (1,)):
+        raise BadValues(f"{text}.", expected)
+
+
 @dataclass(frozen=True, eq=False)
 class Episode:
     """T steps in order: in obs[t] the action actions[t] earned rewards[t].
 
     Args:
         obs: [T+1, …] with the observation after the last action, or [T, …] without it. [T] and [T+1]
-            stand for one number a step.
+            stand for one number a step; matrices [T, A, B] are stored as vectors.
         actions: [T, A] in the environment's own units, [T] integers for a discrete choice; [T] floats stand
             for A = 1.
-        rewards: [T].
+        rewards: [T], or [T, 1].
         terminated: The last step ended the task itself (fell, arrived): there is no future after it.
         truncated: It was cut off from outside (time limit, end of the recording). None: not terminated.
         id: Unique in its data set; None lets the ingest number it.
@@ -41,17 +87,16 @@ class Episode:
     scene: tuple[str, Mapping[str, Array]] | None = None
 
     def __post_init__(self) -> None:
-        actions = np.asarray(self.actions)
-        if actions.ndim == 1 and actions.dtype.kind == "f":
-            actions = actions[:, None]
-        obs = np.asarray(self.obs)
+        arrays = {name: _array(name, getattr(self, name)) for name in ("obs", "actions", "rewards")}
+        obs, actions, rewards = arrays["obs"], arrays["actions"], arrays["rewards"]
+        terminated = _flag("terminated", self.terminated)
         fixed = {
             "obs": obs[:, None] if obs.ndim == 1 else obs,
-            "actions": actions,
-            "rewards": np.asarray(self.rewards),
-            "terminated": bool(self.terminated),
-            "truncated": not self.terminated if self.truncated is None else bool(self.truncated),
-            "extras": {name: np.asarray(values) for name, values in self.extras.items()},
+            "actions": actions[:, None] if actions.ndim == 1 and actions.dtype.kind == "f" else actions,
+            "rewards": rewards[:, 0] if rewards.shape[1:] == (1,) else rewards,
+            "terminated": terminated,
+            "truncated": not terminated if self.truncated is None else _flag("truncated", self.truncated),
+            "extras": {name: _array(name, values) for name, values in self.extras.items()},
         }
         for name, value in fixed.items():
             object.__setattr__(self, name, value)
@@ -73,9 +118,13 @@ class Episode:
             finite: Refuse NaN and infinities too.
 
         Raises:
-            BadValues: Lengths that disagree, no step at all, text, NaN.
+            BadValues: Wrong shapes or types, lengths that disagree, no step at all, NaN.
         """
-        steps, who = self.length, f"episode {self.id or f'at row {self.row}'}"
+        who = f"episode {self.id or f'at row {self.row}'}"
+        columns = {"obs": self.obs, "actions": self.actions, "rewards": self.rewards, **self.extras}
+        for name, values in columns.items():
+            check_column(_KINDS.get(name, ColumnKind.EXTRAS), f"{who}: {name}", values.shape, values.dtype)
+        steps = self.length
         if steps == 0:
             raise BadValues(f"{who} has no step.", "An episode is at least one action and its reward.")
         if len(self.obs) not in (steps, steps + 1):
@@ -83,22 +132,17 @@ class Episode:
                 f"{who} has {steps} actions and {len(self.obs)} observations.",
                 f"{steps + 1} observations were expected (with the one after the last action), or {steps}.",
             )
-        columns = {"rewards": self.rewards, **self.extras}
         for name, values in columns.items():
-            if len(values) != steps or (name == "rewards" and values.ndim != 1):
+            if name != "obs" and len(values) != steps:
                 raise BadValues(
                     f"{who} has {steps} actions, but {name} of shape {list(values.shape)}.",
-                    f"[{steps}] was expected.",
-                )
-        for name, values in {"obs": self.obs, "actions": self.actions, **columns}.items():
-            if values.dtype.kind not in "fiub":
-                raise BadValues(
-                    f"{who}: {name} are not numbers but {values.dtype}.",
-                    f"the first is {values.flat[0]!r}" if values.size else "",
+                    f"{[steps, *values.shape[1:]]} was expected.",
                 )
             if finite and values.dtype.kind == "f" and not np.isfinite(values).all():
                 step = int(np.argwhere(~np.isfinite(values.reshape(len(values), -1)).all(1))[0, 0])
                 raise BadValues(f"{who}: {name} hold NaN or infinity, first at step {step}.")
+        if self.actions.dtype == np.uint64 and self.actions.max() > np.iinfo(np.int64).max:
+            raise BadValues(f"{who}: the action {self.actions.max()} is too large.", "Choices start at 0.")
 
     def complete(self) -> "Episode | None":
         """Return the same episode with the observation after the last action, [T+1, …].
@@ -117,3 +161,31 @@ class Episode:
             return None
         extras = {name: values[:-1] for name, values in self.extras.items()}
         return replace(self, actions=self.actions[:-1], rewards=self.rewards[:-1], extras=extras)
+
+
+_KINDS = {
+    "obs": ColumnKind.OBSERVATIONS,
+    "new_obs": ColumnKind.OBSERVATIONS,
+    "actions": ColumnKind.ACTIONS,
+    "rewards": ColumnKind.NUMBERS,
+    "action_logp": ColumnKind.NUMBERS,
+}
+
+
+def _array(name: str, values: Any) -> Array:
+    try:
+        return np.asarray(values)
+    except (ValueError, TypeError) as error:
+        raise BadValues(
+            f"{name} cannot be made an array: {error}.", "Rows of equal shape were expected."
+        ) from None
+
+
+def _flag(name: str, value: Any) -> bool:
+    """Return True or False for one 0 or 1 of any type."""
+    flag = _array(name, value)
+    if flag.size != 1 or flag.dtype.kind not in "fiub" or flag.item() not in (0, 1):
+        raise BadValues(
+            f"{name} is {value!r}.", "True or False (1 or 0) was expected, for the whole episode."
+        )
+    return bool(flag.item())

@@ -170,7 +170,7 @@ def test_a_missing_key_names_those_there_are(tmp_path):
 
 def test_columns_of_different_lengths_are_refused(tmp_path):
     write_hdf5(tmp_path / "x.hdf5", rewards=np.zeros(8))
-    with pytest.raises(BadValues, match="rewards 8"):
+    with pytest.raises(BadValues, match=r"rewards \[8\]"):
         add(tmp_path / "x.hdf5", tmp_path)
 
 

@@ -1,34 +1,47 @@
 """Read D4RL's HDF5 layout: one row per step, episodes cut by `terminals` and `timeouts`."""
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
-import h5py
 import numpy as np
 
 from datasets_io import storage
 from datasets_io.environments import Spaces, spaces_of
 from datasets_io.episode import Array, Episode
-from datasets_io.errors import BadValues, Corrupt, MissingColumn, UnknownName
+from datasets_io.errors import BadValues
 from datasets_io.registry import infer
 from datasets_io.source import Source
-from datasets_io.storage import Place
+from datasets_io.sources.column_checks import (
+    block_rows,
+    check_columns,
+    check_episode_size,
+    row_bytes,
+    to_flags,
+)
+from datasets_io.sources.episode_files import open_layout
+from datasets_io.sources.hdf5 import Hdf5Column, Hdf5File, open_hdf5
 
 _REQUIRED = ("observations", "actions", "rewards", "terminals")
-_BLOCK = 32_768  # rows read at once: whole HDF5 chunks, yet a few megabytes
+_LOG_PROBS = "infos/action_log_probs"
+_D3RLPY_ENDS = "episode_terminals"
+_OPTIONAL = ("timeouts", _D3RLPY_ENDS, "next_observations", _LOG_PROBS)
+_FLAG_ROWS = 2**20  # flags read at once
 
 
 class RowRange(NamedTuple):
-    """Range of rows of whole episodes in a file, from start to stop (exclusive)."""
+    """Range of rows of whole episodes in a file, or of episodes if it is laid out by episode."""
 
     path: str
     start: int
-    stop: int
+    stop: int  # exclusive
 
 
 class D4RL(Source):
     """A D4RL HDF5 file.
+
+    Files of d3rlpy are read too: version 1 marks ends in `episode_terminals`, version 2 has arrays for each
+    episode; so are padded sequences [episodes, T, …] with a column of lengths or a mask.
 
     Args:
         env: Gymnasium id; None takes it from the data set's name, if observations and actions fit.
@@ -45,16 +58,25 @@ class D4RL(Source):
 
         Raises:
             UnknownName: The file does not exist.
-            Corrupt: The file is not HDF5, or truncated.
+            Corrupt: The file is not HDF5, or truncated, or declares more than it can hold.
             MissingColumn: A key is missing.
-            BadValues: Columns have different lengths.
+            BadValues: A column is not what it must be, or columns have different lengths.
         """
         path = storage.absolute(path)  # a worker may have another current folder
-        with _open(path) as file:
-            rows = self._check(file, path)
-            self._spaces(file, path)
-            ends, _ = self._ends(file, 0, rows, whole_file=True)
+        with open_hdf5(path) as file:
+            if (layout := open_layout(file)) is not None:
+                self._spaces(layout.obs_shape, *layout.actions, path.stem)
+                size = max(1, self.rows_per_shard // layout.rows)
+                count = layout.count
+                return [RowRange(str(path), a, min(a + size, count)) for a in range(0, count, size)]
+            columns, rows = _columns(file)
+            actions = columns["actions"]
+            self._spaces(columns["observations"].shape[1:], actions.shape[1:], actions.dtype, path.stem)
+            ends, _ = self._ends(columns, 0, rows, whole_file=True)
         starts = np.concatenate([[0], ends[:-1]])
+        longest = int(np.argmax(ends - starts))
+        size = sum(row_bytes(column) for column in columns.values())
+        check_episode_size(int((ends - starts)[longest]), size, path, int(starts[longest]), file.bytes)
         # The first start at or after each multiple of rows_per_shard begins a part.
         marks = np.arange(0, starts[-1] + 1, self.rows_per_shard)
         firsts = np.unique(starts[np.searchsorted(starts, marks)])
@@ -63,27 +85,40 @@ class D4RL(Source):
     def episodes(self, part: Any) -> Iterator[Episode]:
         """Read a part block by block, each a few whole episodes."""
         path, start, stop = part
-        with _open(storage.locate(path)) as file:
-            ends, terminal = self._ends(file, start, stop)
+        with open_hdf5(storage.locate(path)) as file:
+            if (layout := open_layout(file)) is not None:
+                yield from (self._with_choices(layout.read(number)) for number in range(start, stop))
+                return
+            columns, _ = _columns(file)
+            size = block_rows(sum(row_bytes(column) for column in columns.values()))
+            ends, terminal = self._ends(columns, start, stop)
             block: list[tuple[int, int, bool]] = []
             for begin, end, is_terminal in zip([start, *ends[:-1]], ends, terminal, strict=True):
                 block.append((int(begin), int(end), bool(is_terminal)))
-                if end - block[0][0] >= _BLOCK or end == stop:
-                    try:
-                        episodes = self._read(file, block)
-                    except OSError as error:
-                        raise Corrupt(f"{path} cannot be read at row {block[0][0]:,}.", f"{error}") from None
-                    yield from episodes
+                if end - block[0][0] >= size or end == stop:
+                    yield from map(self._with_choices, self._read(columns, block))
                     block = []
 
-    def _read(self, file: Any, block: list[tuple[int, int, bool]]) -> list[Episode]:
+    def _with_choices(self, episode: Episode) -> Episode:
+        """Return whole numbers [T, 1] as choices [T], unless the environment's actions are vectors."""
+        actions, space = episode.actions, self.action_space
+        one_choice = actions.dtype.kind in "iub" and actions.shape[1:] == (1,)
+        if one_choice and (space is None or hasattr(space, "n")):
+            return replace(episode, actions=actions[:, 0])
+        return episode
+
+    def _read(self, columns: Mapping[str, Hdf5Column], block: list[tuple[int, int, bool]]) -> list[Episode]:
         first, stop = block[0][0], block[-1][1]
-        obs, actions = file["observations"][first:stop], file["actions"][first:stop]
-        rewards = file["rewards"][first:stop].reshape(-1)
-        following = file["next_observations"][first:stop] if "next_observations" in file else None
+        values = {
+            name: columns[name].read(first, stop)
+            for name in (*_REQUIRED[:3], "next_observations", _LOG_PROBS)
+            if name in columns
+        }
+        obs, actions, rewards = (values[name] for name in _REQUIRED[:3])
+        following = values.get("next_observations")
         extras = {}
-        if "infos/action_log_probs" in file:
-            extras["action_logp"] = file["infos/action_log_probs"][first:stop].reshape(-1)
+        if _LOG_PROBS in values:
+            extras["action_logp"] = values[_LOG_PROBS].reshape(-1)
         if following is not None and self.keep_next_obs:
             extras["new_obs"] = following
         elif following is not None:
@@ -122,12 +157,19 @@ class D4RL(Source):
                 refused=bool(differ.sum() > 0.01 * len(obs)),
             )
 
-    def _ends(self, file: Any, start: int, stop: int, whole_file: bool = False) -> tuple[Array, Array]:
+    def _ends(
+        self, columns: Mapping[str, Hdf5Column], start: int, stop: int, whole_file: bool = False
+    ) -> tuple[Array, Array]:
         """Return the ends (exclusive) of the episodes of rows start … stop, and whether each is terminal."""
-        terminal = file["terminals"][start:stop].reshape(-1).astype(bool)
-        if "timeouts" in file:
-            timeout = file["timeouts"][start:stop].reshape(-1).astype(bool)
+        terminal = _flags(columns["terminals"], start, stop)
+        marked = [name for name in ("timeouts", _D3RLPY_ENDS) if name in columns]
+        if marked:
+            timeout = np.logical_or.reduce([_flags(columns[name], start, stop) for name in marked])
             both = terminal & timeout
+            if marked == [_D3RLPY_ENDS]:  # which marks every end
+                timeout, both = timeout & ~terminal, np.zeros(1, bool)
+                if whole_file:
+                    self.note("d3rlpy", _D3RLPY_ENDS, "end episodes: a dump of d3rlpy 1")
             if both.any() and not whole_file:
                 self.note(
                     "both_ends",
@@ -137,7 +179,7 @@ class D4RL(Source):
                     first_row=start + int(np.argmax(both)),
                 )
         else:
-            timeout = self._jumps(file, start, stop)
+            timeout = self._jumps(columns, start, stop)
             if whole_file:
                 cut = int((timeout & ~terminal).sum())
                 found = f", and at {cut:,} rows that the following row does not continue" if cut else ""
@@ -147,45 +189,33 @@ class D4RL(Source):
             ends = np.append(ends, stop)
         return ends, terminal[ends - start - 1]
 
-    def _jumps(self, file: Any, start: int, stop: int) -> Array:
+    def _jumps(self, columns: Mapping[str, Hdf5Column], start: int, stop: int) -> Array:
         """Return a mask [stop-start] of rows before a jump in observations (no timeouts)."""
         jumps = np.zeros(stop - start, bool)
-        if "next_observations" not in file or self.keep_next_obs:
+        if "next_observations" not in columns or self.keep_next_obs:
             return jumps
-        for first in range(start, stop, _BLOCK):
-            last = min(first + _BLOCK, stop, len(file["observations"]) - 1)
-            following, obs = file["next_observations"][first:last], file["observations"][first + 1 : last + 1]
-            jumps[first - start : last - start] = _differ(following, obs)
+        following, obs = columns["next_observations"], columns["observations"]
+        size = block_rows(row_bytes(following) + row_bytes(obs))
+        for first in range(start, stop, size):
+            last = min(first + size, stop, obs.shape[0] - 1)
+            differ = _differ(following.read(first, last), obs.read(first + 1, last + 1))
+            jumps[first - start : last - start] = differ
         return jumps
 
-    def _check(self, file: Any, path: Place) -> int:
-        """Return the number of rows, after checking that the keys exist and have equally many."""
-        there: list[str] = []
-        file.visititems(lambda name, item: there.append(name) if isinstance(item, h5py.Dataset) else None)
-        for key in _REQUIRED:
-            if key not in file:
-                raise MissingColumn(f"{path} has no {key!r}.", f"There are: {' '.join(sorted(there))}")
-        rows = len(file["observations"])
-        used = [*_REQUIRED, "timeouts", "next_observations", "infos/action_log_probs"]
-        lengths = {key: len(file[key]) for key in used if key in file}
-        if len(set(lengths.values())) > 1 or rows == 0:
-            listed = ", ".join(f"{key} {length:,}" for key, length in lengths.items())
-            raise BadValues(f"{path}: columns of different lengths, or none.", listed)
-        return rows
-
-    def _spaces(self, file: Any, path: Place) -> None:
+    def _spaces(self, obs: Any, actions: Any, action_dtype: Any, stem: str) -> None:
         """Set environment and spaces: the environment's if it can be made, else D4RL's [-1, 1]."""
         from gymnasium.spaces import Box
 
-        widths = file["observations"].shape[1:], file["actions"].shape[1:]
+        widths = (int(np.prod(obs)),) if len(obs) > 1 else obs, actions  # matrices are stored as vectors
         if self.env is None:
-            self._infer(self.name or path.stem, widths)
-        elif not (spaces := spaces_of(self.env)).error:
+            self._infer(self.name or stem, widths)
+        elif not (spaces := spaces_of(self.env, named=True)).error:
             self.observation_space, self.action_space = spaces.observation, spaces.action
+            self.nested_observation_space = spaces.nested
             if (mismatch := _mismatch(spaces, widths)) is not None:
                 raise BadValues(f"{self.env} is not the environment of these data.", f"{mismatch}.")
-        if self.action_space is None and file["actions"].dtype.kind == "f":
-            self.action_space = Box(-1, 1, widths[1] or (1,))
+        if self.action_space is None and action_dtype.kind == "f":
+            self.action_space = Box(-1, 1, actions or (1,))
 
     def _infer(self, name: str, widths: Any) -> None:
         """Infer the environment from the data set's name, if the shapes fit."""
@@ -211,7 +241,7 @@ class D4RL(Source):
 
 def _mismatch(spaces: Spaces, widths: Any) -> str | None:
     shapes = spaces.observation.shape, spaces.action.shape
-    if shapes == widths:
+    if all((one or (1,)) == (other or (1,)) for one, other in zip(shapes, widths, strict=True)):
         return None
     return f"it has observations {shapes[0]} and actions {shapes[1]}, the data {widths[0]} and {widths[1]}"
 
@@ -223,10 +253,16 @@ def _differ(one: Array, other: Array) -> Array:
     return rows
 
 
-def _open(path: Place) -> Any:
-    if not storage.is_file(path):
-        raise UnknownName(f"there is no file {path}.", f"Looked in {storage.absolute(path).parent}.")
-    try:
-        return h5py.File(path if isinstance(path, Path) else storage.open_input(path), "r")
-    except OSError as error:
-        raise Corrupt(f"{path} cannot be read as HDF5.", f"{error}") from None
+def _columns(file: Hdf5File) -> tuple[dict[str, Hdf5Column], int]:
+    """Return the columns of a file with one row a step, checked, and the number of rows."""
+    columns = {key: file.column(key) for key in _REQUIRED} | file.columns(_OPTIONAL)
+    return columns, check_columns(columns, file.path, file.bytes)
+
+
+def _flags(column: Hdf5Column, start: int, stop: int) -> Array:
+    """Read flags [stop - start] bool, a block at a time."""
+    flags = np.empty(stop - start, bool)
+    for first in range(start, stop, _FLAG_ROWS):
+        last = min(first + _FLAG_ROWS, stop)
+        flags[first - start : last - start] = to_flags(column.read(first, last), column.name, first)
+    return flags
