@@ -18,13 +18,13 @@ MEASURED_COLUMNS = ("obs", "actions", "rewards")
 
 
 class WrittenFile(TypedDict):
-    """Manifest entry of a file of shards or scenes; `groups` are the rows of its row groups."""
+    """Manifest entry of a file of shards or scenes, in its order; `groups` are the rows of its row groups."""
 
     name: str
     rows: NonNegativeInt
+    groups: NotRequired[list[NonNegativeInt]]
     bytes: NonNegativeInt
     sha256: str
-    groups: NotRequired[list[NonNegativeInt]]
 
 
 @dataclass(frozen=True)
