@@ -123,9 +123,21 @@ class Policy(nn.Module):
         module = Sampling(on_cpu) if explore else on_cpu
         rows = {"obs": {0: torch.export.Dim("rows")}}
         program = torch.export.export(module, (on_cpu._two_rows(),), dynamic_shapes=rows)
+        _drop_unused(program)
         content = io.BytesIO()
         torch.export.save(program, content)
         return content.getvalue()
+
+
+def _drop_unused(program: torch.export.ExportedProgram) -> None:
+    """Remove the parameters on which the actions do not depend, such as the spread of a mean policy."""
+    signature = program.graph_signature
+    for node in list(program.graph.nodes):
+        name = signature.inputs_to_parameters.get(node.name)
+        if name is not None and not node.users:
+            program.graph.erase_node(node)
+            signature.input_specs = [spec for spec in signature.input_specs if spec.arg.name != node.name]
+            del program.state_dict[name]
 
 
 class Sampling(nn.Module):

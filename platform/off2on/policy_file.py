@@ -9,8 +9,11 @@ with the content before anything of that size is allocated.
 
 import io
 import json
+import logging
 import re
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +88,8 @@ def load_program(path: str | Path) -> nn.Module:
         why = str(error).rstrip(".") if known else f"{type(error).__name__}: {error}"
         raise UserError(f"{path} is not a policy file: {why}.", EXPECTED) from None
     try:
-        module = torch.export.load(archive).module()
+        with _quiet():
+            module = torch.export.load(archive).module()
         _check_shapes(module)
     except RefusedPolicyError as error:
         raise UserError(f"{path} is not a policy file: {error}.", EXPECTED) from None
@@ -94,6 +98,17 @@ def load_program(path: str | Path) -> nn.Module:
             f"{path} is not a policy file: {type(error).__name__}.", str(error).partition("\n")[0]
         ) from None
     return module
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Switch off torch's own report of what it cannot read, a traceback; the error that follows says it."""
+    logger = logging.getLogger("torch.export")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 class _LargestResult(torch.fx.Interpreter):
@@ -188,21 +203,28 @@ def _check_value(key: str, value: Any) -> None:
 
 
 def _check_node(node: dict[str, Any]) -> None:
-    """Check that a node with text arguments is one of the operators in `WITH_TEXT`."""
+    """Check that a node has the arguments of its operator, and text only for those in `WITH_TEXT`."""
     found = ATEN.fullmatch(str(node["target"]))
+    if operator := _operator(str(node["target"])):
+        given = {each["name"] for each in node["inputs"]}
+        known = {each.name: each for each in operator._schema.arguments}
+        needed = {name for name, each in known.items() if not each.has_default_value()}
+        if wrong := sorted((given - set(known)) | (needed - given)):
+            raise RefusedPolicyError(f"its graph calls {node['target']} with or without {wrong[0]!r}")
     if '"as_string' in json.dumps(node.get("inputs")) and (not found or found[1] not in WITH_TEXT):
         raise RefusedPolicyError(f"its graph passes text to {node['target']!r}")
 
 
 def _is_operator(target: str) -> bool:
     """Return True if the target of a node is an operator on tensors."""
-    if target in OTHERS or ARITHMETIC.fullmatch(target):
-        return True
+    return target in OTHERS or bool(ARITHMETIC.fullmatch(target)) or _operator(target) is not None
+
+
+def _operator(target: str) -> torch._ops.OpOverload | None:
+    """Return the operator of aten with this name; None if there is none."""
     found = ATEN.fullmatch(target)
-    if not found:
-        return False
-    operator = getattr(getattr(torch.ops.aten, found[1], None), found[2], None)
-    return isinstance(operator, torch._ops.OpOverload)
+    operator = found and getattr(getattr(torch.ops.aten, found[1], None), found[2], None)
+    return operator if isinstance(operator, torch._ops.OpOverload) else None
 
 
 def _is_size(text: str) -> bool:
