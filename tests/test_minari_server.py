@@ -18,6 +18,8 @@ import pytest
 from gymnasium.spaces import Box
 
 from datasets_io import Shards
+from datasets_io.errors import UnknownData
+from datasets_io.sources import minari_server
 
 minari = pytest.importorskip("minari", reason="minari is not installed")
 pytest.importorskip("huggingface_hub", reason="Minari's server is reached with huggingface_hub")
@@ -151,3 +153,46 @@ def test_an_unreachable_server_is_said_to_be(tmp_path: Path, root: Path):
     assert "nearest: toy/here-v0" in done.stderr
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.glob("data/*"))
+
+
+HALF = [
+    b"",
+    b"{",
+    b"null",
+    b"[]",
+    b"{}",
+    b'{"total_episodes": "many"}',
+    b'{"total_episodes": -1}',
+    b"\xff",
+    b"[" * 10**5,
+]
+
+
+@pytest.mark.parametrize("metadata", HALF)
+def test_a_copy_with_damaged_metadata_counts_as_absent(
+    root: Path, monkeypatch: pytest.MonkeyPatch, metadata: bytes
+):
+    create("toy/half-v0")
+    folder = root / "toy/half-v0"
+    assert minari_server.fetch("toy/half-v0") == folder  # complete: nothing is asked for
+    (folder / "data/metadata.json").write_bytes(metadata)
+    asked = []
+    monkeypatch.setattr(
+        minari, "download_dataset", lambda name, force_download: asked.append((name, force_download))
+    )
+    assert minari_server.fetch("toy/half-v0") == folder
+    assert asked == [("toy/half-v0", True)]
+
+
+@pytest.mark.parametrize(
+    "name", ["", "..", "../x-v0", "/etc/x-v0", "x", "toy/x", "a b-v0", "x-v0/../../y-v0", "x\0-v0"]
+)
+def test_what_is_no_id_of_minari_is_unknown_and_no_path(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch, name: str
+):
+    create("toy/here-v0")
+    (tmp_path / "x-v0/data").mkdir(parents=True)
+    monkeypatch.setattr(minari, "list_remote_datasets", lambda prefix: {"toy/there-v0": None})
+    monkeypatch.setattr(minari, "list_local_datasets", lambda: 1 / 0)  # as with a damaged one
+    with pytest.raises(UnknownData):
+        minari_server.fetch(name)

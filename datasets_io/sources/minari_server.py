@@ -1,16 +1,27 @@
 """Find a data set of Minari by its id: in its local folder, else on its server."""
 
-import json
 import sys
 import warnings
 from contextlib import redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datasets_io.errors import Offline, UnknownData, UserError
+from pydantic import NonNegativeInt
+
+from datasets_io.errors import Corrupt, Offline, UnknownData, UserError
 from datasets_io.registry import minari_counterparts
+from datasets_io.storage.documents import read_json
 
 METADATA = "metadata.json"
+
+
+@dataclass(frozen=True)
+class LocalCopy:
+    """The part of a data set's metadata that tells which files belong to it."""
+
+    total_episodes: NonNegativeInt
+    data_format: str = "hdf5"
 
 
 def minari() -> Any:
@@ -38,6 +49,12 @@ def fetch(name: str) -> Path:
         UserError: Minari, or a package it needs for its server, is not installed.
     """
     package = minari()
+    from minari.dataset.minari_dataset import parse_dataset_id
+
+    try:
+        parse_dataset_id(name)  # before it becomes a part of a path
+    except (ValueError, TypeError) as error:  # TypeError: an id without a version
+        raise _unknown(name, error) from None
     folder = folder_of(name)
     if _is_complete(folder / "data"):
         return folder
@@ -48,7 +65,7 @@ def fetch(name: str) -> Path:
             package.download_dataset(name, force_download=folder.exists())
     except ImportError as error:
         raise UserError(f"{error}", f"{name} is not in {_root()}.", "pip install 'off2on[minari]'") from None
-    except (ValueError, TypeError) as error:  # TypeError: an id without a version
+    except (ValueError, TypeError) as error:
         raise _unknown(name, error) from None
     except Exception as error:
         # Any exception of the client: the classes differ between servers and versions.
@@ -99,17 +116,18 @@ def _root() -> Path:
 def _local() -> list[str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about folders that are not data sets
-        return list(minari().list_local_datasets())
+        try:
+            return list(minari().list_local_datasets())
+        except Exception:  # of Minari, about a damaged one: the names are only for a message
+            return []
 
 
 def _is_complete(data: Path) -> bool:
     """Return True if a data set is complete: an interrupted download leaves its folder behind."""
-    if not (data / METADATA).is_file():
-        return False
     try:
-        about = json.loads((data / METADATA).read_text())
-    except ValueError:
+        about = read_json(data / METADATA, LocalCopy)
+    except Corrupt:  # missing, or half of it
         return False
-    if about.get("data_format", "hdf5") == "hdf5":
+    if about.data_format == "hdf5":
         return (data / "main_data.hdf5").is_file()
-    return all((data / str(number) / METADATA).is_file() for number in range(about["total_episodes"]))
+    return all((data / str(number) / METADATA).is_file() for number in range(about.total_episodes))
