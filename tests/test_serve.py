@@ -20,8 +20,9 @@ import torch
 
 from datasets_io.shards.reading import Shards
 from off2on.policy import load_policy
-from off2on.serving.journal import EXTRAS, Journal, RefusedEpisodesError, ServedEpisodes
+from off2on.serving.journal import Journal, RefusedEpisodesError
 from off2on.serving.requests import MAX_BODY_BYTES, BadRequestError, Outcome
+from off2on.serving.served_episodes import EXTRAS, ServedEpisodes
 
 pytest.importorskip("ray.serve", reason="ray[serve] is not installed")
 
@@ -309,6 +310,7 @@ def test_what_cannot_go_into_the_data_set_is_set_aside_and_serving_goes_on(
     journal.add_outcomes([outcome(journal.add_step(step | {"log_prob": None}))])
     (tmp_path / "journal/batch.jsonl").write_text(json.dumps(journal.complete_episodes()[0]) + "\n")
     journal._file.close()
+    journal._lock_held.close()
     journal = Journal(tmp_path / "journal", "mixed", source)
     assert not journal.steps
     assert len(list((tmp_path / "journal").glob("refused-*.jsonl"))) == 2

@@ -2,77 +2,38 @@
 
 Every line is on disk before the answer is sent. Complete episodes are written into a batch file; the batch
 becomes a generation of the data set; then the journal is rewritten without them. After a kill at any moment
-the files show how to continue: a batch that the data set already has is recognised by its hash.
+the files show how to continue: a batch that the data set already has is recognised by its hash. Several
+threads may call a journal at the same time, and steps are recorded while a generation is being written.
 """
 
-import json
-import os
+import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-import numpy as np
-
-from datasets_io import Episode, Source
 from datasets_io.errors import Exists, NoSpace, UnknownName, Unreachable, UserError
 from datasets_io.ingestion.appending import append
 from datasets_io.ingestion.ingest import ingest
 from datasets_io.shards.reading import data_root, open_shards
+from datasets_io.storage.locks import exclusive_lock
 from off2on.runs.folder import write
+from off2on.serving.line_file import LineFile, json_line, read_lines
 from off2on.serving.requests import BadRequestError, Outcome
+from off2on.serving.served_episodes import ServedEpisodes, ServedStep, read_batch
 
-Step = dict[str, Any]
-
-EXTRAS: dict[str, tuple[Callable[[Step], Any], Any]] = {
-    "action_logp": (lambda step: step["log_prob"], np.float32),
-    "policy_version": (lambda step: int(step["version"], 16), np.int64),
-    "served_at": (lambda step: step["at"], np.int64),
-}
-"""Additional columns of served episodes: how each is read from a step, and its dtype. They are the log
-probability of the action, the version of the policy (the hexadecimal number of /version), and the time of the
-request in milliseconds since 1970."""
+LINES = "journal.jsonl"
+"""Name of the file with the steps."""
+NOT_NOW = (Exists, NoSpace, Unreachable)
+"""Errors after which the same attempt may succeed later."""
+LOCK_PATIENCE_S = 60.0
+"""Seconds to wait for the process of a killed service, which may live for a moment."""
 
 
 class RefusedEpisodesError(UserError):
     """Episodes do not fit the data set; they are kept in a separate file."""
-
-
-class ServedEpisodes(Source):
-    """Source of the episodes that a served policy played.
-
-    Args:
-        env: Id of their environment, if it is known.
-        observation_space: Observation space of the run.
-        action_space: Action space of the run.
-        extras: Names of the additional columns, see `EXTRAS`.
-    """
-
-    def __init__(
-        self, env: str | None, observation_space: Any, action_space: Any, extras: Sequence[str] = ()
-    ) -> None:
-        self.env, self.observation_space, self.action_space = env, observation_space, action_space
-        self.extras = tuple(extras)
-
-    def episodes(self, part: Any) -> Iterator[Episode]:
-        """Yield one episode per line of the batch file."""
-        for line in Path(part).read_text(encoding="utf-8").splitlines():
-            steps = json.loads(line)
-            last = steps[-1]
-            yield Episode(
-                obs=np.array([*(step["obs"] for step in steps), last["next_obs"]], np.float32),
-                actions=np.array([step["action"] for step in steps]),
-                rewards=np.array([step["reward"] for step in steps], np.float32),
-                terminated=last["terminated"],
-                truncated=last["truncated"],
-                extras={
-                    name: np.array([read(step) for step in steps], kind)
-                    for name, (read, kind) in EXTRAS.items()
-                    if name in self.extras
-                },
-            )
 
 
 class Journal:
@@ -82,110 +43,150 @@ class Journal:
         folder: Folder of the journal.
         name: Name of the data set.
         source: Reads the episodes of a batch file.
+
+    Lines of the journal that cannot be read, as a kill leaves them, are moved to a file ``damaged-….jsonl``.
+
+    Raises:
+        Exists: Another process uses the folder.
+        UserError: A line of the journal is not a step.
     """
 
     def __init__(self, folder: Path, name: str, source: ServedEpisodes) -> None:
         self.folder, self.name, self.source = folder, name, source
         folder.mkdir(parents=True, exist_ok=True)
-        self.lines, self.batch = folder / "journal.jsonl", folder / "batch.jsonl"
-        self.steps: dict[str, Step] = {}
+        self._lock_held = ExitStack()
+        self._lock_held.enter_context(_wait_for_lock(folder / "lock"))
+        self.lines, self.batch = folder / LINES, folder / "batch.jsonl"
+        self.session = uuid.uuid4().hex
+        self.steps: dict[str, ServedStep] = {}
         """Steps by id, in the order in which they were served."""
-        self._read()
-        # Rewritten, because a killed process may have left half a line, and the next line would continue it.
-        self._file = self._rewrite()
+        read, damaged = read_lines(self.lines, ServedStep)
+        self._merge(read)
+        if damaged:
+            write(folder / f"damaged-{time.time_ns()}.jsonl", b"\n".join([*damaged, b""]))
+        self._file = LineFile(self.lines, map(json_line, self.steps.values()))
+        self._is_stale = False
+        """True if the file may have a line whose step was given up."""
+        self._flushing = threading.Lock()
         if self.batch.is_file():
-            with suppress(
-                Exists, RefusedEpisodesError
-            ):  # written with the next flush, or kept in a separate file
+            with suppress(*NOT_NOW, RefusedEpisodesError):  # the next flush tries again, or they are kept
                 self._commit_batch()
 
-    def _read(self) -> None:
-        text = self.lines.read_text(encoding="utf-8") if self.lines.is_file() else ""
-        for line in text.splitlines():
-            try:
-                given = json.loads(line)
-            except ValueError:  # the last line of a process that was killed
-                continue
-            self.steps.setdefault(given["id"], {}).update(given)
+    def _merge(self, read: Iterable[ServedStep]) -> None:
+        for part in read:
+            self.steps.setdefault(part["id"], {"id": part["id"]}).update(part)
+        # The outcome of a step whose own line is damaged.
+        self.steps = {name: step for name, step in self.steps.items() if "obs" in step}
 
-    def _rewrite(self) -> TextIO:
-        write(self.lines, "".join(json.dumps(step) + "\n" for step in self.steps.values()))
-        return self.lines.open("a", encoding="utf-8")
-
-    def _append(self, given: Step) -> None:
-        self._file.write(json.dumps(given) + "\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self.steps.setdefault(given["id"], {}).update(given)
-
-    def add_step(self, given: Step) -> str:
+    def add_step(self, given: dict[str, Any]) -> str:
         """Record a served action and return its id.
 
         Args:
             given: ``episode``, ``obs``, ``action``, ``log_prob`` and ``version``.
+
+        Raises:
+            NoSpace: The disk is full; nothing is recorded.
         """
         name = uuid.uuid4().hex
-        self._append({"id": name, "at": time.time_ns() // 1_000_000, **given})
+        step: Any = {"id": name, "at": time.time_ns() // 1_000_000, "session": self.session, **given}
+        with self._file.lock:
+            number = self._append([json_line(step)])
+            self.steps[name] = step
+        try:
+            self._file.sync(number)
+        except NoSpace:  # the client learns no id: nothing may wait for its outcome
+            with self._file.lock:
+                del self.steps[name]
+                self._is_stale = True
+            raise
         return name
 
+    def _append(self, lines: list[str]) -> int:
+        """Append lines, see `LineFile.append`; a step that was given up leaves the file first."""
+        if self._is_stale:
+            self._file.replace(map(json_line, self.steps.values()))
+            self._is_stale = False
+        return self._file.append(lines)
+
     def add_outcomes(self, outcomes: list[Outcome]) -> int:
-        """Record the outcomes of actions and return the number of complete episodes.
+        """Record the outcomes of actions, all or none, and return the number of complete episodes.
 
         Raises:
             BadRequestError: An id is unknown, or its outcome is already known and differs.
+            NoSpace: The disk is full; the same outcomes may be sent again.
         """
-        for outcome in outcomes:
-            if outcome.id not in self.steps:
-                raise BadRequestError(
-                    f"no action has the id '{outcome.id}'.",
-                    "Expected an id from /act whose episode is not in the data set yet.",
-                    404,
-                )
-            if self._other_outcome(outcome):
-                raise BadRequestError(
-                    f"a different outcome of '{outcome.id}' was recorded.",
-                    "Each id has one outcome; the same outcome may be sent again.",
-                    409,
-                )
-        for outcome in outcomes:
-            self._append(outcome._asdict())
+        with self._file.lock:
+            for outcome in outcomes:
+                self._check(outcome)
+            number = self._append([json_line(outcome._asdict()) for outcome in outcomes])
+            for outcome in outcomes:
+                self.steps[outcome.id].update(outcome._asdict())  # type: ignore[typeddict-item]
+        self._file.sync(number)
         return len(self.complete_episodes())
 
-    def _other_outcome(self, outcome: Outcome) -> bool:
-        known = self.steps[outcome.id]
-        return "reward" in known and any(known[name] != value for name, value in outcome._asdict().items())
+    def _check(self, outcome: Outcome) -> None:
+        known = self.steps.get(outcome.id)
+        if known is None:
+            raise BadRequestError(
+                f"no action has the id '{outcome.id}'.",
+                "Expected an id from /act whose episode is not in the data set yet.",
+                404,
+            )
+        if "reward" in known and any(known[name] != value for name, value in outcome._asdict().items()):  # type: ignore[literal-required]
+            raise BadRequestError(
+                f"a different outcome of '{outcome.id}' was recorded.",
+                "Each id has one outcome; the same outcome may be sent again.",
+                409,
+            )
 
-    def complete_episodes(self) -> list[list[Step]]:
+    def complete_episodes(self) -> list[list[ServedStep]]:
         """Return the episodes that have ended and whose every action has an outcome.
 
-        A step that is served under the name of an episode that has ended begins a new one.
+        A step that is served under the name of an episode that has ended begins a new one. A step without an
+        outcome is left out if the episode went on in a later process: its answer was lost with the earlier
+        process, and the client has asked again.
         """
-        found: list[list[Step]] = []
-        open_: dict[str, list[Step]] = {}
+        with self._file.lock:
+            known = [[step for step in steps if not _is_lost(step, steps[-1])] for steps in self._ended()]
+            return [steps for steps in known if all("reward" in step for step in steps)]
+
+    def _ended(self) -> list[list[ServedStep]]:
+        found: list[list[ServedStep]] = []
+        open_: dict[str, list[ServedStep]] = {}
         for step in self.steps.values():
             open_.setdefault(step["episode"], []).append(step)
             if step.get("terminated") or step.get("truncated"):
                 found.append(open_.pop(step["episode"]))
-        return [steps for steps in found if all("reward" in step for step in steps)]
+        return found
 
     def flush(self) -> int:
         """Add the complete episodes to the data set, as a generation, and return their number.
 
+        Returns 0 while another thread does so.
+
         Raises:
             Exists: Another process is adding to the data set; the next flush tries again.
+            NoSpace, Unreachable: The data set cannot be written now.
             RefusedEpisodesError: They do not fit the data set and were moved to a separate file.
         """
-        episodes = self.complete_episodes()
-        if episodes:
-            write(self.batch, "".join(json.dumps(steps) + "\n" for steps in episodes))
-            self._commit_batch()
-        return len(episodes)
+        if not self._flushing.acquire(blocking=False):
+            return 0
+        try:
+            if self.batch.is_file():  # of a flush that failed
+                self._commit_batch()
+            episodes = self.complete_episodes()
+            if episodes:
+                write(self.batch, "".join(f"{json_line(steps)}\n" for steps in episodes))
+                self._commit_batch()
+            return len(episodes)
+        finally:
+            self._flushing.release()
 
     def _commit_batch(self) -> None:
         """Add the batch as a generation, then remove its steps from the journal."""
         try:
             self._add()
-        except (Exists, NoSpace, Unreachable):  # the next flush may succeed
+        except NOT_NOW:
             raise
         except UserError as fault:
             kept = self.folder / f"refused-{time.time_ns()}.jsonl"
@@ -209,16 +210,36 @@ class Journal:
             append(self.source, self.batch, there)
 
     def _forget_batch(self) -> None:
-        done = [json.loads(line) for line in self.batch.read_text(encoding="utf-8").splitlines()]
-        for steps in done:
-            for step in steps:
-                self.steps.pop(step["id"], None)
-        self._file.close()
-        self._file = self._rewrite()
+        """Remove the episodes of the batch from the journal, with their lost steps, then the batch."""
+        with self._file.lock:
+            done = {step["id"] for steps in read_batch(self.batch) for step in steps}
+            done |= {step["id"] for steps in self._ended() if steps[-1]["id"] in done for step in steps}
+            self.steps = {name: step for name, step in self.steps.items() if name not in done}
+            self._file.replace(map(json_line, self.steps.values()))
         self.batch.unlink()
 
     def close(self) -> None:
         """Flush the complete episodes and close the file."""
-        with suppress(Exists, RefusedEpisodesError):  # the journal keeps them until the next start
+        with suppress(*NOT_NOW, RefusedEpisodesError):  # the journal keeps them until the next start
             self.flush()
         self._file.close()
+        self._lock_held.close()
+
+
+def _is_lost(step: ServedStep, last: ServedStep) -> bool:
+    return "reward" not in step and step.get("session") != last.get("session")
+
+
+@contextmanager
+def _wait_for_lock(path: Path) -> Iterator[None]:
+    deadline = time.monotonic() + LOCK_PATIENCE_S
+    with ExitStack() as held:
+        while True:
+            try:
+                held.enter_context(exclusive_lock(path))
+                break
+            except Exists:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+        yield

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,10 @@ from ray import serve
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from datasets_io.errors import Exists
+from datasets_io.errors import NoSpace
 from datasets_io.ray_internals import serve_on_loopback
 from off2on.replay.transforms import Array
-from off2on.serving.journal import Journal, RefusedEpisodesError, ServedEpisodes, Step
+from off2on.serving.journal import NOT_NOW, Journal, RefusedEpisodesError
 from off2on.serving.policies import Actions, ServedPolicy
 from off2on.serving.requests import (
     BadRequestError,
@@ -25,6 +26,7 @@ from off2on.serving.requests import (
     parse_outcomes,
     read_body,
 )
+from off2on.serving.served_episodes import ServedEpisodes
 
 ROUTES = {"/act": "POST", "/reward": "POST", "/health": "GET", "/version": "GET"}
 MAX_ONGOING_REQUESTS = 1024
@@ -46,21 +48,23 @@ class JournalActor:
         serve_on_loopback()
         self.journal, self.every = Journal(Path(folder), name, source), every
 
-    def add_step(self, given: Step) -> str:
-        """Record a served action, see `Journal.add_step`."""
-        return self.journal.add_step(given)
+    # Ray Serve calls these methods in several threads.
+
+    def add_step(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Record a served action and return its id, see `Journal.add_step`; or an error as data."""
+        return _answer(lambda: {"id": self.journal.add_step(given)})
 
     def add_outcomes(self, found: list[Outcome]) -> dict[str, Any]:
-        """Record outcomes and return the answer; an error is data, because Ray would wrap an exception."""
-        try:
-            complete = self.journal.add_outcomes(found)
-        except BadRequestError as fault:
-            return {"error": fault.error, "expected": fault.expected, "status": fault.status}
+        """Record outcomes and return the answer; or an error as data."""
+        return _answer(lambda: self._add_outcomes(found))
+
+    def _add_outcomes(self, found: list[Outcome]) -> dict[str, Any]:
+        complete = self.journal.add_outcomes(found)
         answer: dict[str, Any] = {"taken": len(found), "written": 0}
         if complete >= self.every:
             try:
                 answer["written"] = self.journal.flush()
-            except Exists:  # another process is adding to the data set: tried again with the next outcome
+            except NOT_NOW:  # the outcomes are recorded: tried again with the next ones
                 pass
             except RefusedEpisodesError as fault:
                 answer["refused"] = str(fault)
@@ -69,6 +73,16 @@ class JournalActor:
     def close(self) -> None:
         """Write the complete episodes."""
         self.journal.close()
+
+
+def _answer(call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return the result, or an error as data, because Ray would wrap an exception."""
+    try:
+        return call()
+    except BadRequestError as fault:
+        return {"error": fault.error, "expected": fault.expected, "status": fault.status}
+    except NoSpace as fault:
+        return {"error": fault.what, "expected": "Send it again later.", "status": 507}
 
 
 @serve.deployment(max_ongoing_requests=MAX_ONGOING_REQUESTS)
@@ -130,7 +144,10 @@ class Service:
         if want.episode is not None:
             step = {"episode": want.episode, "obs": want.obs[0].tolist(), "action": answer["actions"]}
             step |= {name: answer[name] for name in ("log_prob", "version")}
-            answer["id"] = await self.journal.add_step.remote(step)
+            recorded = await self.journal.add_step.remote(step)
+            if "error" in recorded:
+                return JSONResponse(recorded, recorded.pop("status"))
+            answer |= recorded
         return JSONResponse(answer)
 
     async def _rewarded(self, given: Any) -> JSONResponse:
