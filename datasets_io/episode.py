@@ -64,7 +64,7 @@ class Episode:
 
     Args:
         obs: [T+1, …] with the observation after the last action, or [T, …] without it. [T] and [T+1]
-            stand for one number a step; matrices [T, A, B] are stored as vectors.
+            stand for one number a step; matrices [T, A, B] become vectors.
         actions: [T, A] in the environment's own units, [T] integers for a discrete choice; [T] floats stand
             for A = 1.
         rewards: [T], or [T, 1].
@@ -74,6 +74,7 @@ class Episode:
         extras: Further columns, [T, …] each; `action_logp` is the behaviour's log-probability.
         row: Row of the source at which it begins, for messages about it.
         scene: What a simulator needs to replay it: a name, which several episodes may share, and arrays.
+        obs_shape: Shape of an observation that was a matrix.
     """
 
     obs: Array
@@ -85,18 +86,26 @@ class Episode:
     extras: Mapping[str, Array] = field(default_factory=dict)
     row: int | None = None
     scene: tuple[str, Mapping[str, Array]] | None = None
+    obs_shape: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         arrays = {name: _array(name, getattr(self, name)) for name in ("obs", "actions", "rewards")}
         obs, actions, rewards = arrays["obs"], arrays["actions"], arrays["rewards"]
         terminated = _flag("terminated", self.terminated)
+        extras = {name: _array(name, values) for name, values in self.extras.items()}
+        obs_shape = self.obs_shape
+        if obs.ndim == 3 and obs.dtype != np.uint8:  # bytes are images, which `check` refuses
+            obs_shape, obs = obs.shape[1:], obs.reshape(len(obs), -1)
+            if "new_obs" in extras and extras["new_obs"].shape[1:] == obs_shape:
+                extras["new_obs"] = extras["new_obs"].reshape(len(extras["new_obs"]), -1)
         fixed = {
             "obs": obs[:, None] if obs.ndim == 1 else obs,
+            "obs_shape": obs_shape,
             "actions": actions[:, None] if actions.ndim == 1 and actions.dtype.kind == "f" else actions,
             "rewards": rewards[:, 0] if rewards.shape[1:] == (1,) else rewards,
             "terminated": terminated,
             "truncated": not terminated if self.truncated is None else _flag("truncated", self.truncated),
-            "extras": {name: _array(name, values) for name, values in self.extras.items()},
+            "extras": extras,
         }
         for name, value in fixed.items():
             object.__setattr__(self, name, value)

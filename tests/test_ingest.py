@@ -104,11 +104,14 @@ def change(number, **arrays):
     [
         (change(2, obs=np.zeros((6, 3))), r"shapes of episodes differ: obs \[3\].* at row 10, obs \[2\]"),
         (change(1, rewards=np.ones(4)), r"5 actions, but rewards of shape \[4\]"),
-        (change(1, rewards=np.ones((5, 1))), r"rewards of shape \[5, 1\]"),
+        (change(1, rewards=np.ones((5, 2))), r"rewards has shape \[5, 2\]"),
         (change(1, obs=np.zeros((9, 2))), r"5 actions and 9 observations"),
         (change(1, obs=np.zeros((1, 2)), actions=np.zeros((0, 1)), rewards=np.zeros(0)), "has no step"),
-        (change(1, obs=np.full((6, 2), "a")), "not numbers"),
-        (change(3, obs=np.full((6, 2), 1e300)), r"6 NaN|5 NaN or infinite rows, first at row 15"),
+        (change(1, obs=np.full((6, 2), "a")), "obs has shape .* type <U1"),
+        (
+            change(3, obs=np.full((6, 2), 1e300)),
+            r"5 rows with values too large for float32, .* first at row 15",
+        ),
         (change(1, actions=np.zeros(5, int)), "differ"),
     ],
 )

@@ -13,6 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 from datasets_io import Episode, Source, open_shards
 from datasets_io.errors import BadValues, Corrupt, MissingColumn, UnknownName
+from datasets_io.flatten import unflatten_rows
 from datasets_io.ingestion.ingest import ingest
 from datasets_io.shards.manifest import Manifest, space_from_json, space_to_json
 from datasets_io.shards.moments import Moments
@@ -296,11 +297,19 @@ def test_an_unknown_name_is_reported_with_nearest_name_and_places(shards, monkey
         open_shards("hopper-medium-v2")
 
 
-def test_observations_of_any_shape_are_read_back(tmp_path):
-    obs = np.random.default_rng(0).integers(0, 255, (6, 4, 4, 2)).astype(np.uint8)
+def test_matrices_are_stored_as_vectors_and_given_back_in_their_shape(tmp_path):
+    obs = np.random.default_rng(0).normal(size=(6, 4, 3)).astype(np.float32)
     shards = make(tmp_path, [Episode(obs, np.arange(5) % 3, np.ones(5), terminated=True)])
     read = shards.read_all(["obs", "new_obs"])
-    np.testing.assert_array_equal(read["obs"], obs[:5])
-    np.testing.assert_array_equal(read["new_obs"], obs[1:])
-    assert shards.observation_space.shape == (4, 4, 2)
+    np.testing.assert_array_equal(read["obs"], obs[:5].reshape(5, 12))
+    assert shards.observation_space.shape == (12,)
+    back = unflatten_rows(shards.nested_observation_space, read["new_obs"])
+    np.testing.assert_array_equal(back, obs[1:])
     assert shards.action_space.n == 3
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (3, 8, 8), (8, 8, 3)])
+def test_images_are_refused(tmp_path, shape):
+    episode = Episode(np.zeros((6, *shape), np.uint8), np.arange(5) % 3, np.ones(5), terminated=True)
+    with pytest.raises(BadValues, match="images"):
+        make(tmp_path, [episode])

@@ -1,5 +1,6 @@
 """Checks of packed columns before they are written: NaN, infinity, actions outside the action space."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +34,12 @@ class IngestOptions:
 
 
 def check_rows(
-    columns: dict[str, Array], starts: Array, final_obs: Array, first_rows: Array, options: IngestOptions
+    columns: dict[str, Array],
+    starts: Array,
+    final_obs: Array,
+    first_rows: Array,
+    options: IngestOptions,
+    too_large: Collection[str] = (),
 ) -> tuple[dict[str, Array], Array, list[Fault]]:
     """Find faults in packed episodes, and clip their actions if requested.
 
@@ -43,6 +49,7 @@ def check_rows(
         final_obs: Observations after the last actions [E, …].
         first_rows: Row of the source at which each episode starts [E].
         options: Options that define how faults are handled.
+        too_large: Columns with values that became infinite in float32.
 
     Returns:
         The columns, with clipped actions if requested; a mask of the episodes to leave out [E] bool; the
@@ -55,20 +62,24 @@ def check_rows(
         return int(first_rows[episode] + row - starts[episode])
 
     faults: list[Fault] = []
-    bad = np.zeros(len(starts), bool)
-    verdict = "NaN or infinite rows" + ("" if options.nan == "refuse" else "; their episodes are left out")
+    bad, refused = np.zeros(len(starts), bool), options.nan == "refuse"
+    left_out = "" if options.nan == "refuse" else "; their episodes are left out"
+    verdicts = dict.fromkeys(too_large, f"rows with values too large for float32, or NaN{left_out}")
+    verdict = f"NaN or infinite rows{left_out}"
     for name, values in columns.items():
         wrong = _not_finite(values)
         if wrong.any():
             bad |= np.logical_or.reduceat(wrong, starts)
             row = source_row(int(np.argmax(wrong)))
-            faults.append(Fault("nan", name, verdict, int(wrong.sum()), row, refused=options.nan == "refuse"))
+            faults.append(
+                Fault("nan", name, verdicts.get(name, verdict), int(wrong.sum()), row, refused=refused)
+            )
     wrong = _not_finite(final_obs) & ~bad
     if wrong.any():
         bad |= wrong
         row = int((first_rows + lengths - 1)[wrong][0])
-        detail = f"{verdict} (observation after the last action)"
-        faults.append(Fault("nan", "obs", detail, int(wrong.sum()), row, refused=options.nan == "refuse"))
+        detail = f"{verdicts.get('obs', verdict)} (observation after the last action)"
+        faults.append(Fault("nan", "obs", detail, int(wrong.sum()), row, refused=refused))
     if options.action_space is not None:
         columns, found = _actions(columns, options, source_row)
         faults += found

@@ -7,10 +7,14 @@ from typing import Any
 import numpy as np
 
 from datasets_io.errors import BadValues
-from datasets_io.flatten import nested_to_json
+from datasets_io.faults import Fault
+from datasets_io.flatten import flat_space, nested_to_json
 from datasets_io.ingestion.part_report import PartReport
 from datasets_io.shards.manifest import Generation, Manifest, content_hash, space_to_json
 from datasets_io.source import Source
+
+MAX_CHOICES = 1_000_000
+"""Choices of a discrete action, at most: a network has an output for each."""
 
 
 def build_manifest(
@@ -36,7 +40,8 @@ def build_manifest(
     Raises:
         BadValues: The spaces do not fit the data.
     """
-    nested = source.nested_observation_space
+    observation_space, nested = _observation_space(spaces[0], source.nested_observation_space, report)
+    faults = [*report.faults, *_one_step(report)]
     generation = Generation(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         source={
@@ -52,7 +57,7 @@ def build_manifest(
         files=len(report.files),
         scene_files=len(report.scene_files),
         moments={column: moments.to_json() for column, moments in report.moments.items()},
-        faults=report.faults,
+        faults=faults,
     )
     return Manifest(
         name=name,
@@ -60,7 +65,7 @@ def build_manifest(
         licence=source.licence,
         source=generation.source,
         created=generation.created,
-        observation_space=_observation_space(spaces[0], report),
+        observation_space=observation_space,
         action_space=_action_space(spaces[1], report),
         env_id=source.env,
         env_options=dict(source.env_options),
@@ -76,24 +81,40 @@ def build_manifest(
         scene_files=report.scene_files,
         content_hash=content_hash(report.files),
         discount=discount,
-        faults=report.faults,
+        faults=faults,
         generations=[generation],
         nested_observation_space=None if nested is None else nested_to_json(nested),
     )
 
 
-def _observation_space(space: Any, report: PartReport) -> dict[str, Any]:
+def _observation_space(space: Any, nested: Any, report: PartReport) -> tuple[dict[str, Any], Any]:
+    """Return the space of the stored rows as plain values, and the one that they were flattened from."""
     from gymnasium.spaces import Box
 
-    shape = report.moments["obs"].mean.shape
+    shape, matrix = report.moments["obs"].mean.shape, tuple(report.obs_shape)
+    if nested is None and matrix:
+        nested = space if space is not None and space.shape == matrix else Box(-np.inf, np.inf, matrix)
+        space = flat_space(nested) if space is nested else space
     if space is None or hasattr(space, "n"):  # a discrete observation is stored as one number
-        return space_to_json(Box(-np.inf, np.inf, shape))
+        return space_to_json(Box(-np.inf, np.inf, shape)), nested
     if space.shape != shape:
         raise BadValues(
-            f"observations have shape {list(shape)}, those of the environment {list(space.shape)}.",
+            f"observations have shape {list(matrix or shape)}, those of the environment {list(space.shape)}.",
             "The environment or observation space of the source must be that of the data.",
         )
-    return space_to_json(space)
+    return space_to_json(space), nested
+
+
+def _one_step(report: PartReport) -> list[Fault]:
+    """Return the fault of data of which most episodes have one step."""
+    lengths = np.asarray(report.lengths)
+    if len(lengths) < 10 or (lengths == 1).mean() <= 0.5:
+        return []
+    detail = (
+        f"of {len(lengths):,} episodes have one step: are discounts, masks or step types given as ends? A 1"
+        " marks the row that ends an episode"
+    )
+    return [Fault("one_step", "", detail, count=int((lengths == 1).sum()))]
 
 
 def _action_space(space: Any, report: PartReport) -> dict[str, Any]:
@@ -106,6 +127,11 @@ def _action_space(space: Any, report: PartReport) -> dict[str, Any]:
         if actions.low < 0:
             raise BadValues(
                 f"the smallest action is {actions.low:g}.", "Discrete actions are numbered from 0."
+            )
+        if actions.high >= MAX_CHOICES:
+            raise BadValues(
+                f"the largest action is {actions.high:.0f}, of whole numbers: choices.",
+                f"Expected: fewer than {MAX_CHOICES:,} choices, numbered from 0; quantities are floats.",
             )
         return space_to_json(Discrete(int(actions.high) + 1))
     return space_to_json(Box(actions.low.astype(np.float32), actions.high.astype(np.float32)))

@@ -10,6 +10,7 @@ from typing_extensions import TypedDict
 
 from datasets_io.errors import BadValues, Corrupt
 from datasets_io.faults import Fault, Quarantined, merge
+from datasets_io.ingestion.precision import Ranges
 from datasets_io.shards.moments import Moments
 from datasets_io.storage.documents import parse_json
 
@@ -42,6 +43,8 @@ class StoredReport:
     scene_files: list[WrittenFile]
     quarantined: list[Quarantined]
     faults: list[Fault]
+    ranges: dict[str, dict[str, Any]] = field(default_factory=dict)
+    obs_shape: list[int] = field(default_factory=list)
 
 
 @dataclass
@@ -60,6 +63,8 @@ class PartReport:
         scene_files: Manifest entries of the files of scenes.
         quarantined: Records that were left out.
         faults: Faults of the data.
+        ranges: Ranges of columns that are rounded to float32.
+        obs_shape: Shape of an observation that was a matrix; empty for vectors.
     """
 
     files: list[dict[str, Any]] = field(default_factory=list)
@@ -73,6 +78,8 @@ class PartReport:
     scene_files: list[dict[str, Any]] = field(default_factory=list)
     quarantined: list[Quarantined] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
+    ranges: dict[str, Ranges] = field(default_factory=dict)
+    obs_shape: list[int] = field(default_factory=list)
 
     @property
     def rows(self) -> int:
@@ -82,7 +89,8 @@ class PartReport:
     def to_json(self) -> str:
         """Return the report as JSON text."""
         plain = {**vars(self), "faults": [asdict(fault) for fault in self.faults]}
-        plain["moments"] = {name: moments.to_json() for name, moments in self.moments.items()}
+        for name in ("moments", "ranges"):
+            plain[name] = {column: one.to_json() for column, one in plain[name].items()}
         return json.dumps(plain)
 
     @classmethod
@@ -93,11 +101,15 @@ class PartReport:
             Corrupt: The text is not that of a report.
         """
         stored = parse_json(text, StoredReport)
+        rows, episodes = sum(file["rows"] for file in stored.files), len(stored.lengths)
+        if rows != sum(stored.lengths) or episodes != len(stored.returns):
+            raise Corrupt(f"a report lists {rows:,} rows and {episodes:,} episodes, and counts others.")
         try:
             moments = {name: Moments.from_json(one) for name, one in stored.moments.items()}
+            ranges = {name: Ranges.from_json(one) for name, one in stored.ranges.items()}
         except (KeyError, TypeError, ValueError) as error:
             raise Corrupt(f"the moments of a report cannot be read: {error!r}.") from None
-        return cls(**{**vars(stored), "moments": moments})
+        return cls(**{**vars(stored), "moments": moments, "ranges": ranges})
 
     def refusal(self, path: Any) -> BadValues | None:
         """Return the error with which the data are refused, or None; for a combined report."""
@@ -125,11 +137,10 @@ def combine(reports: list[PartReport], source_faults: list[Fault]) -> PartReport
     combined.seen = sum(report.seen for report in reports)
     combined.quarantined = [record for report in reports for record in report.quarantined]
     for report in (report for report in reports if report.files):
-        if combined.columns and combined.columns != report.columns:
-            raise BadValues(
-                "the columns of two parts differ.", f"first {combined.columns}, then {report.columns}"
-            )
-        combined.columns = report.columns
+        found, first = (report.columns, report.obs_shape), (combined.columns, combined.obs_shape)
+        if combined.columns and first != found:
+            raise BadValues("the columns of two parts differ.", f"first {first}, then {found}")
+        combined.columns, combined.obs_shape = found
         combined.files += report.files
         combined.scene_files += report.scene_files
         combined.returns += report.returns
@@ -140,4 +151,9 @@ def combine(reports: list[PartReport], source_faults: list[Fault]) -> PartReport
         several = [report.moments[name] for report in reports if name in report.moments]
         if several:
             combined.moments[name] = reduce(Moments.merge, several)
+        measured = [report.ranges[name] for report in reports if name in report.ranges]
+        if measured:
+            combined.ranges[name] = reduce(Ranges.merge, measured)
+            if (fault := combined.ranges[name].fault(name)) is not None:
+                combined.faults.append(fault)
     return combined

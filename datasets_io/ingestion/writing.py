@@ -16,6 +16,7 @@ from datasets_io.errors import BadValues
 from datasets_io.faults import Fault, merge
 from datasets_io.ingestion.inspection import IngestOptions, check_rows
 from datasets_io.ingestion.part_report import MEASURED_COLUMNS, PartReport
+from datasets_io.ingestion.precision import Ranges
 from datasets_io.shards.columns import describe_columns, pack, to_table
 from datasets_io.shards.moments import Moments
 from datasets_io.shards.returns import returns_to_go
@@ -142,8 +143,10 @@ class PartWriter:
         if not self._buffer:
             return
         columns, starts, final = pack(self._buffer)
+        too_large = self._measure_ranges()
         first_rows = np.array([episode.row for episode in self._buffer])
-        columns, bad, faults = check_rows(columns, starts, final, first_rows, self._options)
+        columns, bad, faults = check_rows(columns, starts, final, first_rows, self._options, too_large)
+        self.report.obs_shape = [*(self._buffer[0].obs_shape or ())]
         self.report.faults = merge([*self.report.faults, *faults])
         self._buffer = [episode for episode, is_bad in zip(self._buffer, bad, strict=True) if not is_bad]
         if bad.any() and self._buffer:
@@ -157,6 +160,24 @@ class PartWriter:
             self._progress(self.report.rows)
         if self._split is not None and sum(self._groups) >= self._split:
             self._finish_file()
+
+    def _measure_ranges(self) -> set[str]:
+        """Measure the columns that were rounded to float32; return those with values too large for it."""
+        too_large = set()
+        for name in MEASURED_COLUMNS:
+            values = [getattr(episode, name) for episode in self._buffer]
+            if name == "actions" and values[0].ndim == 1:
+                continue  # choices are stored as whole numbers
+            ranges = Ranges.of(values)
+            if ranges is None:
+                continue
+            if values[0].dtype.kind in "iu" and ranges.inexact.any():
+                self.report.faults = merge([*self.report.faults, ranges.rounded(name)])
+            if ranges.overflows:
+                too_large.add(name)
+            before = self.report.ranges.get(name)
+            self.report.ranges[name] = ranges if before is None else before.merge(ranges)
+        return too_large
 
     def _write_group(self, columns: dict[str, Array], starts: Array, final: Array) -> None:
         last = np.zeros(len(columns["t"]), bool)
@@ -234,7 +255,7 @@ def _bytes(episode: Episode) -> int:
 
 
 def _layout(episode: Episode) -> dict[str, tuple[int, ...]]:
-    shapes = {"obs": episode.obs.shape[1:], "actions": episode.actions.shape[1:]}
+    shapes = {"obs": episode.obs_shape or episode.obs.shape[1:], "actions": episode.actions.shape[1:]}
     return shapes | {name: values.shape[1:] for name, values in episode.extras.items()}
 
 
