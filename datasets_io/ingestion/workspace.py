@@ -12,7 +12,7 @@ import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from datasets_io import storage
@@ -73,11 +73,10 @@ class Workspace(ABC):
             try:
                 self._prepare(plan)
                 yield
-            except Unreachable:
-                raise
-            except NoSpace:
-                if not storage.sizes(self.reports):
-                    self._remove()
+            except (NoSpace, Unreachable):
+                with suppress(Unreachable):
+                    if not storage.sizes(self.reports):
+                        self._remove()
                 raise
             except UserError:
                 self._remove()

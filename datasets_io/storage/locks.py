@@ -14,6 +14,7 @@ import json
 import os
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -137,16 +138,24 @@ def _locked(path: Path, refusal: UserError | None, under_way: str) -> int:
         with convert_errors(path):
             # Not through a link: it may lead to a file of somebody else's.
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        if _try_to_lock(descriptor, path):
+            if _is_still(descriptor, path):
+                return descriptor
+            os.close(descriptor)  # the holder of before has removed the file
+        else:
+            owner = _owner(os.pread(descriptor, 4096, 0))
+            os.close(descriptor)
+            raise refusal or _busy(under_way, owner)
+
+
+def _try_to_lock(descriptor: int, path: Path) -> bool:
+    with convert_errors(path):  # of a disk without locks
         try:
             # The system releases the lock when the process ends, also after a crash.
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_still(descriptor, path):
-                return descriptor
         except BlockingIOError:
-            owner = _owner(os.pread(descriptor, 4096, 0))
-            os.close(descriptor)
-            raise refusal or _busy(under_way, owner) from None
-        os.close(descriptor)  # the holder of before has removed the file
+            return False
+    return True
 
 
 def _is_still(descriptor: int, path: Path) -> bool:
@@ -196,7 +205,7 @@ def _lock_object(folder: Location, under_way: str) -> Iterator[None]:
 def _holder(folder: Location, prefix: str, own: Location) -> LockOwner | None:
     """Return the owner of another lock object that counts; objects that do not count are removed."""
     infos = {Location(folder.scheme, info.path): info for info in list_infos(folder.parent, recursive=False)}
-    now = infos[own].mtime_ns  # the clock of the store
+    now = infos[own].mtime_ns if own in infos else time.time_ns()  # by the clock of the store, if it lists us
     for place, info in infos.items():
         if place == own or not info.is_file or not place.name.startswith(prefix):
             continue
