@@ -9,6 +9,7 @@ import pytest
 
 from datasets_io import Episode, Source, open_shards
 from datasets_io.errors import NoSpace
+from datasets_io.ingestion.appending import append
 from datasets_io.ingestion.ingest import ingest
 
 pytestmark = pytest.mark.slow
@@ -74,6 +75,24 @@ def test_a_replacement_without_room_leaves_the_old_data(small_disk):
         ingest(Noise(4), None, small_disk, name="x", overwrite=True)
     assert open_shards(small_disk / "x").manifest.content_hash == old.manifest.content_hash
     open_shards(small_disk / "x").verify()
+
+
+def test_an_addition_without_room_changes_nothing_and_is_made_good(small_disk):
+    class Other(Noise):
+        def episodes(self, part):
+            yield from super().episodes(part + 100)
+
+    old = ingest(Noise(1), None, small_disk, name="x")
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(500_000))
+    with pytest.raises(NoSpace):
+        append(Other(2), None, old)
+    open_shards(small_disk / "x").verify()
+    assert open_shards(small_disk / "x").manifest.content_hash == old.manifest.content_hash
+    ballast.unlink()
+    append(Other(2), None, old).verify()
+    assert sorted(path.name for path in (small_disk / "x").iterdir()) == ["manifest.json", "shards"]
+    assert [path.name for path in small_disk.iterdir()] == ["x"]
 
 
 def test_the_command_line_says_so(small_disk):
