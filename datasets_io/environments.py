@@ -1,10 +1,16 @@
 """Make environments; data, evaluation and rollouts all use `make`, so that they use the same one."""
 
 import importlib
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from datasets_io.errors import SimulatorError, UserError
 from datasets_io.flatten import pick, select
+from datasets_io.imports import KNOWN_PACKAGES, import_module, is_known, raised_at
 
 LEGACY = "gym:"
 """Prefix of ids of environments of the old `gym` package."""
@@ -18,19 +24,24 @@ _REGISTERING_MODULES = {
 }
 """Modules that register environments when imported, with the prefixes of their ids."""
 
+_EXTRAS = {"gymnasium_robotics": "robotics", "ogbench": "ogbench", "gym": "legacy"}
 
-def make(env_id: str, options: Mapping[str, Any] | None = None) -> Any:
+
+def make(env_id: str, options: Mapping[str, Any] | None = None, *, named: bool = False) -> Any:
     """Make an environment whose observations are one vector.
 
     Args:
         env_id: A Gymnasium id, ``module:Id``, or ``gym:Id`` for one of the old `gym` package.
         options: For its constructor; but `observe`, a list of keys, selects parts of a dictionary of
             observations, in this order; a dot separates the keys of nested dictionaries.
+        named: The user named the environment: its module is imported, see `registered`.
 
     Returns:
-        The environment. Nested observations are concatenated, as `datasets_io.flatten` does with rows.
+        The environment. Nested observations are concatenated, as `datasets_io.flatten` does with rows;
+        actions are converted as by `take_policy_actions`.
 
     Raises:
+        SimulatorError: See `registered`.
         Exception: Any error of the package of the environment.
     """
     import gymnasium as gym
@@ -38,13 +49,15 @@ def make(env_id: str, options: Mapping[str, Any] | None = None) -> Any:
 
     options = dict(options or {})
     keys = options.pop(OBSERVE, None)
+    name = registered(env_id, named=named)
     env: Any
     if env_id.startswith(LEGACY):
         from datasets_io.legacy_gym import adapt
 
-        env = adapt(env_id.removeprefix(LEGACY), options)
+        env = adapt(name, options)
     else:
-        env = gym.make(registered(env_id), **options)
+        env = gym.make(name, **options)
+    env = take_policy_actions(env)
     if keys is not None:
         # FilterObservation of Gymnasium sorts the keys alphabetically.
         env = TransformObservation(env, lambda obs: pick(obs, keys), select(env.observation_space, keys))
@@ -53,35 +66,165 @@ def make(env_id: str, options: Mapping[str, Any] | None = None) -> Any:
     return env
 
 
-def registered(env_id: str) -> str:
-    """Return an id as Gymnasium knows it, after importing the package that registers it.
+def registered(env_id: str, *, named: bool = False) -> str:
+    """Return an id as Gymnasium, or `gym`, knows it, after importing the module that registers it.
 
     Args:
-        env_id: A Gymnasium id, or ``module:Id``. Those of Gymnasium-Robotics and ours need no module.
+        env_id: As for `make`. Those of Gymnasium-Robotics and ours need no module.
+        named: The user named the environment. Otherwise the id may come from a file: then only modules of
+            known packages are imported, and those that are loaded already.
 
     Raises:
-        gymnasium.error.DependencyNotInstalled: The module is not installed.
+        SimulatorError: The module would be imported only because a file names it, or it cannot be imported.
+        gymnasium.error.DependencyNotInstalled: A known package is not installed.
     """
     import gymnasium as gym
 
-    module, _, name = env_id.rpartition(":")
-    if not module and name not in gym.registry:
+    module, name = _module_of(env_id), env_id.removeprefix(LEGACY).rpartition(":")[2]
+    if not module and not env_id.startswith(LEGACY) and name not in gym.registry:
         module = next(
             (module for module, begins in _REGISTERING_MODULES.items() if name.startswith(begins)), ""
         )
-    if module:
+    if not named and not is_known(module):
+        raise SimulatorError(
+            f"the environment {env_id} is in the module {module}, which only a file names.",
+            "A module is imported only if it is named on the command line.",
+            f"--env {env_id}",
+        )
+    package = module.partition(".")[0]
+    if package in KNOWN_PACKAGES:
         try:
             importlib.import_module(module)
         except ModuleNotFoundError as error:
-            extra = {"gymnasium_robotics": "robotics", "ogbench": "ogbench"}.get(module)
-            hint = f": pip install 'off2on[{extra}]'" if extra else ""
+            hint = f": pip install 'off2on[{_EXTRAS[package]}]'" if package in _EXTRAS else ""
             raise gym.error.DependencyNotInstalled(f"{error}{hint}") from None
+    elif module:
+        try:
+            import_module(module)
+        except UserError as error:
+            what = f"the environment {env_id} cannot be made: {error.what}"
+            raise SimulatorError(what, error.expected, where=error.where) from error
     return name
 
 
+def may_make(env_id: str) -> bool:
+    """Return True if an environment that a file names may be made, see `registered`."""
+    return is_known(_module_of(env_id))
+
+
+def _module_of(env_id: str) -> str:
+    return env_id.removeprefix(LEGACY).rpartition(":")[0]
+
+
+def check_named(env_id: str) -> None:
+    """Check that an environment that the user names as ``module:Id`` can be made; import its module.
+
+    Raises:
+        SimulatorError: It cannot be made.
+    """
+    if not _module_of(env_id):
+        return  # data can be used without the package of their environment
+    with environment_errors(env_id):
+        make(env_id, named=True).close()
+
+
+@contextmanager
+def environment_errors(env_id: str) -> Iterator[None]:
+    """Convert what an environment raises to an error that names the environment and the line of its code.
+
+    Raises:
+        SimulatorError: Instead of any other exception.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        import gymnasium as gym
+
+        words = [line for line in str(error).splitlines() if line.strip()] or [""]
+        if isinstance(error, gym.error.Error):  # Gymnasium's own words about an id, a version, a package
+            what, where = f"the environment {env_id} cannot be made: {words[0]}", ""
+        else:
+            what, where = f"{type(error).__name__}: {words[-1]}", raised_at(error)
+            what = f"the environment {env_id} raised {what}"
+        raise SimulatorError(
+            what,
+            "Expected an environment that can be made, reset and stepped.",
+            "pip install 'off2on[mujoco]'" if "mujoco" in str(error).lower() else "",
+            where=where,
+        ) from error
+
+
+def not_finite(env_id: Any, step: int, *values: Any) -> SimulatorError:
+    """Return the error for an environment that gave NaN or an infinity in a step."""
+    given = next(str(part) for part in np.concatenate([np.ravel(v) for v in values]) if not np.isfinite(part))
+    return SimulatorError(
+        f"the environment {env_id} gave {given} as an observation or reward in step {step:,}.",
+        "Expected finite numbers. Nothing of this step was learned from.",
+    )
+
+
 def options_for(env_id: str, own_id: str | None, own: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the data's options for an environment; for another environment only the observed keys."""
-    return {name: value for name, value in own.items() if env_id == own_id or name == OBSERVE}
+    """Return the data's options for an environment; for another environment only the observed keys.
+
+    Raises:
+        SimulatorError: An option names code, as ``module:name``.
+    """
+    options = {name: value for name, value in own.items() if env_id == own_id or name == OBSERVE}
+    _refuse_code(env_id, options)
+    return options
+
+
+def _refuse_code(env_id: str, value: Any) -> None:
+    """Check that no text in the options of data names code, which an environment might import."""
+    if isinstance(value, Mapping):
+        value = [*value, *value.values()]
+    if isinstance(value, list | tuple):
+        for part in value:
+            _refuse_code(env_id, part)
+    elif isinstance(value, str) and _NAMES_CODE.fullmatch(value):
+        raise SimulatorError(
+            f"an option of the data for {env_id} names code: {value!r}.", "Options in files are plain values."
+        )
+
+
+_NAMES_CODE = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")
+
+
+def take_policy_actions(env: Any) -> Any:
+    """Return an environment that takes a policy's float32 actions.
+
+    If its actions are a Box of another type, such as int64, they are rounded and converted to that type. The
+    first action is checked against the action space.
+    """
+    import gymnasium as gym
+
+    space = env.action_space
+    if not isinstance(space, gym.spaces.Box):
+        return env
+    is_first = True
+
+    def convert(action: Any) -> Any:
+        nonlocal is_first
+        if not np.can_cast(np.float32, space.dtype):
+            action = np.clip(np.rint(action), space.low, space.high).astype(space.dtype)
+        if is_first:
+            is_first = False
+            _check_action(space, action)
+        return action
+
+    return gym.wrappers.TransformAction(env, convert, space)
+
+
+def _check_action(space: Any, action: Any) -> None:
+    tolerance = 1e-4 * (1 + np.abs(action))  # of float32, in the bounds of data and environment
+    inside = (action >= space.low - tolerance) & (action <= space.high + tolerance)
+    if np.shape(action) != space.shape or not inside.all():
+        raise SimulatorError(
+            f"the first action is {np.array2string(np.asarray(action), threshold=8)}.",
+            f"Expected an action of the environment, in {space}.",
+        )
 
 
 class Spaces(NamedTuple):
@@ -94,12 +237,12 @@ class Spaces(NamedTuple):
     """Observation space before flattening; None if it is already flat."""
 
 
-def spaces_of(env_id: str, options: Mapping[str, Any] | None = None) -> Spaces:
-    """Make an environment, return its spaces and close it. The options are those of `make`."""
+def spaces_of(env_id: str, options: Mapping[str, Any] | None = None, *, named: bool = False) -> Spaces:
+    """Make an environment, return its spaces and close it. The arguments are those of `make`."""
     from gymnasium.wrappers import FlattenObservation
 
     try:
-        env = make(env_id, options)
+        env = make(env_id, options, named=named)
     except Exception as error:
         # Any error of the package of the environment. Data can be used without their simulator.
         return Spaces(None, None, f"{error}".splitlines()[0] if f"{error}" else repr(error))

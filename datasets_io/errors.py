@@ -3,6 +3,7 @@
 UserError                 what is wrong, what was expected, a line to paste   exit code 2
 ├── UnknownName           no such data set, algorithm, hyperparameter …
 ├── Exists                would overwrite an existing file or data set
+├── SimulatorError        an environment that is missing, raises, or does not fit the data
 ├── DataError             the data were refused                               exit code 3
 │   ├── MissingColumn     a required column is missing
 │   ├── Corrupt           a file is truncated or is not what its name says
@@ -98,6 +99,10 @@ class UnknownName(UserError):
 
 class Exists(UserError):
     """Something of that name exists and would be overwritten."""
+
+
+class SimulatorError(UserError):
+    """The environment is missing, raises an error, or does not fit the data."""
 
 
 class DataError(UserError):

@@ -10,7 +10,7 @@ import numpy as np
 
 from datasets_io.environments import OBSERVE, registered
 from datasets_io.episode import Array
-from datasets_io.errors import BadValues, Exists, UserError
+from datasets_io.errors import BadValues, Exists, SimulatorError, UserError
 from datasets_io.flatten import unflatten_rows
 from datasets_io.scores import horizon
 from datasets_io.shards.columns import FIXED_COLUMNS
@@ -146,8 +146,8 @@ def _spec(env_id: str | None, options: dict[str, Any]) -> Any:
         known = gymnasium.spec(registered(env_id))
         name, kwargs = known.id, {**known.kwargs, **kwargs}
         entry = known.entry_point if isinstance(known.entry_point, str) else None
-    except (gymnasium.error.Error, ImportError):
-        pass  # not installed here; it may be where the data are read
+    except (gymnasium.error.Error, ImportError, SimulatorError):
+        pass  # not installed or not imported here; it may be where the data are read
     limit = horizon(env_id, options)
     return gymnasium.envs.registration.EnvSpec(name, entry, kwargs=kwargs, max_episode_steps=limit)
 

@@ -22,7 +22,7 @@ def adapt(env_id: str, options: Mapping[str, Any] | None = None) -> Any:
     """Make an environment that is registered with `gym`.
 
     Args:
-        env_id: Id in `gym`, or ``module:Id`` where `module` registers it.
+        env_id: Id in `gym`.
         options: For its constructor; but `max_episode_steps` replaces the time limit it is registered with.
 
     Returns:
@@ -68,11 +68,9 @@ def _package() -> Any:
 
 
 def _spec(env_id: str) -> Any:
-    gym, (module, _, name) = _package(), env_id.rpartition(":")
+    gym = _package()
     try:
-        if module:
-            importlib.import_module(module)
-        return gym.spec(name)
+        return gym.spec(env_id)
     except gym.error.Error as error:
         raise gymnasium.error.UnregisteredEnv(f"{error}") from None
 

@@ -19,6 +19,7 @@ name (Ray 2.60)                                              why there is no pub
 ``ray._common.tls_utils.add_port_to_grpc_server``            the same
 ``ray._common.deprecation`` (a logger)                       silence RLlib's notes to its own developers
 ``ray.tune.registry._global_registry``                       environments registered with Tune
+``ray.job_config.JobConfig`` (its search path)             keep the current folder from the head of sys.path
 ============================================================ ================================================
 """
 
@@ -49,6 +50,29 @@ def loopback_only() -> Iterator[None]:
         os.environ.pop(_MULTI_NODE)
         if variable is not None:
             os.environ[_MULTI_NODE] = variable
+
+
+class _KeptPath(list[str]):
+    """A list to which Ray adds no folder."""
+
+    def __bool__(self) -> bool:
+        return True
+
+    def extend(self, folders: Any) -> None:
+        """Leave out the folders."""
+
+
+def job_config() -> Any:
+    """Return the configuration of a job whose workers do not search the current folder before all packages.
+
+    Ray puts the current folder and that of the script first: a file such as `queue.py` there would take the
+    place of Python's own. `datasets_io.imports.path_extender` gives the workers these folders last.
+    """
+    from ray.job_config import JobConfig
+
+    job = JobConfig()
+    job._py_driver_sys_path = _KeptPath()
+    return job
 
 
 @contextmanager

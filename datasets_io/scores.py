@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from datasets_io.episode import Array
-from datasets_io.errors import UserError
+from datasets_io.errors import SimulatorError, UserError
 from datasets_io.registry import D4RL, MINARI, D4RLEntry, find, minari_counterpart, registry, task
 
 ReferenceStatus = Literal["measured", "convention", "refused", "unknown"]
@@ -111,9 +111,9 @@ def horizon(env_id: str | None, options: Mapping[str, Any] | None = None) -> int
             if env_id.startswith(LEGACY):
                 from datasets_io.legacy_gym import time_limit
 
-                return time_limit(env_id.removeprefix(LEGACY))
+                return time_limit(registered(env_id))
             steps = gymnasium.spec(registered(env_id)).max_episode_steps
-        except (gymnasium.error.Error, ImportError):
+        except (gymnasium.error.Error, ImportError, SimulatorError):
             return None
     return steps if steps is not None and steps > 0 else None  # -1: no limit, in Gymnasium
 

@@ -23,6 +23,7 @@ class Source:
     Attributes:
         env: Gymnasium id of the environment the data were recorded in, or None.
         env_options: Options of the environment for `environments.make`, as plain JSON values.
+        env_from_file: True if only the data name the environment: its module is then not imported.
         licence: Licence of the data.
         observation_space: Gymnasium space; None: the environment's, else taken from the data.
         nested_observation_space: The space of which `observation_space` is the flat form, if it is one.
@@ -32,6 +33,7 @@ class Source:
 
     env: str | None = None
     env_options: Mapping[str, Any] = MappingProxyType({})
+    env_from_file: bool = False
     licence: str = "unknown"
     observation_space: Any = None
     nested_observation_space: Any = None
@@ -74,6 +76,7 @@ class Source:
             "nested_observation_space",
             "action_space",
             "env_options",
+            "env_from_file",
             "rows_per_shard",
         )
         return {

@@ -38,6 +38,7 @@ CORE = [
     "ray.serve._private.replica.add_port_to_grpc_server",
     "ray._common.tls_utils.add_port_to_grpc_server",
     "ray._common.deprecation.logger",
+    "ray.job_config.JobConfig",
     "ray.tune.registry._global_registry.contains",
     "ray.tune.registry._global_registry.get",
     "torch.distributed.distributed_c10d._set_pg_timeout",

@@ -221,7 +221,7 @@ def _action_space(source: Source) -> tuple[ActionSpace, list[Finding]]:
         return ActionSpace.of(source.action_space), []
     from datasets_io.environments import spaces_of
 
-    spaces = spaces_of(source.env, source.env_options)
+    spaces = spaces_of(source.env, source.env_options, named=not source.env_from_file)
     if not spaces.error:
         return ActionSpace.of(spaces.action), []
     what = f"{source.env} cannot be created here ({spaces.error})"

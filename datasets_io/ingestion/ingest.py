@@ -131,7 +131,7 @@ def _spaces(source: Source) -> tuple[Any, Any]:
     """Return the declared spaces, else those of the environment, else None: to be derived from the data."""
     observation_space, action_space = source.observation_space, source.action_space
     if source.env and (observation_space is None or action_space is None):
-        spaces = spaces_of(source.env, source.env_options)
+        spaces = spaces_of(source.env, source.env_options, named=not source.env_from_file)
         if spaces.error:
             detail = f"{source.env} cannot be created here; spaces are derived from the data ({spaces.error})"
             source.note("env", "", detail)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from datasets_io import ray_internals
 from datasets_io.errors import UserError
 from datasets_io.ingestion.part_job import PartJob
 from datasets_io.ingestion.part_report import PartReport
@@ -71,7 +72,12 @@ def _through_ray(
 
     started_here = not ray.is_initialized()
     if started_here and os.environ.get("RAY_ADDRESS"):
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level="error")
+        ray.init(
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="error",
+            job_config=ray_internals.job_config(),
+        )
     elif started_here:
         start_ray()
     try:

@@ -2,7 +2,6 @@
 
 import inspect
 import shlex
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 from datasets_io import storage
 from datasets_io.errors import UnknownName, UserError
 from datasets_io.imports import import_object
+from datasets_io.quantities import number, whole_number
 from datasets_io.registry import MINARI, find, registry
 from datasets_io.source import Source
 from datasets_io.storage import Place
@@ -171,14 +171,13 @@ def _typed(name: str, value: Any, kind: Any) -> Any:
     if not isinstance(value, str) or kind not in (int, float, bool):
         return value
     try:
-        return {"true": True, "false": False}[value.lower()] if kind is bool else kind(value)
+        if kind is bool:
+            return {"true": True, "false": False}[value.lower()]
+        return whole_number(value) if kind is int else number(value)
     except (KeyError, ValueError):
         raise UserError(f"{name} is {kind.__name__}: got {value!r}.") from None
 
 
 def _import(text: str) -> type[Source]:
-    here = str(Path.cwd())
-    if here not in sys.path:  # an installed command does not look in the current folder by itself
-        sys.path.insert(0, here)
     kind: type[Source] = import_object(text, Source)
     return kind

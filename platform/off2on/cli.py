@@ -1,17 +1,23 @@
 """The command line, ``off2on VERB …``: results on stdout, everything else on stderr.
 
-Exit codes: 0 success · 1 internal error, with its traceback · 2 wrong usage · 3 data refused ·
-4 a learner stopped · 130 interrupted, checkpoint kept.
+Exit codes: 0 success · 1 some runs of several failed · 2 wrong usage · 3 data refused · 4 a learner stopped ·
+70 a defect of off2on, with a file for a report · 130 interrupted, checkpoint kept.
 """
 
 import os
+import platform
 import shlex
 import sys
+import tempfile
+import traceback
 import warnings
 from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
 
 import click
 
+from datasets_io.errors import printable
+from datasets_io.storage.redaction import redact
 from off2on import __version__
 from off2on.commands.algos import algos
 from off2on.commands.compare import compare
@@ -26,6 +32,12 @@ from off2on.commands.strategies import strategies
 from off2on.commands.train import train
 from off2on.commands.tune import tune
 from off2on.errors import HyperparameterError, LearnerDied, RecipeError, UserError
+
+DEFECT = 70
+"""Exit code of a defect of off2on (EX_SOFTWARE of sysexits.h)."""
+
+_REPORTED = ("ray", "torch", "gymnasium", "numpy", "pyarrow", "h5py", "minari", "mujoco")
+"""Packages whose versions are in the file for a report."""
 
 
 class Verbs(click.Group):
@@ -51,11 +63,10 @@ for verb in (data, algos, strategies, plan, train, tune, evaluate, ope, compare,
 
 
 def main() -> int:
-    """Run a verb; convert the errors that it raises to a message and an exit code."""
-    here = os.getcwd()
-    if here not in sys.path:
-        # An installed command does not have it on its path; Ray passes the path to its workers.
-        sys.path.insert(0, here)
+    """Run a verb; convert the errors that it raises to a message and an exit code.
+
+    With ``OFF2ON_DEBUG=1`` defects of off2on are raised with their traceback.
+    """
     if not sys.warnoptions:
         # They are meant for developers of other libraries. -W or PYTHONWARNINGS shows them.
         warnings.simplefilter("ignore")
@@ -72,7 +83,40 @@ def main() -> int:
     except LearnerDied as error:
         click.echo(f"error: {error}\n  try: {_line(_with(arguments, '--resume'))}", err=True)
         return error.exit_code
+    except Exception as error:
+        if os.environ.get("OFF2ON_DEBUG", "0") not in ("", "0"):
+            raise
+        file = _write_report(error)
+        words = redact(f"{type(error).__name__}: {error}".strip().partition("\n")[0])
+        click.echo(
+            printable(f"error: off2on failed: {words}\n       Attach {file} to a report of this defect."),
+            err=True,
+        )
+        return DEFECT
     return status if isinstance(status, int) else 0
+
+
+def _write_report(error: Exception) -> str:
+    """Write traceback, command and versions into a new file in the system's temporary folder."""
+    about = [
+        f"command   {_line(sys.argv[1:])}",
+        f"off2on    {__version__}",
+        f"python    {platform.python_version()} on {platform.platform()}",
+        *(f"{name:<9} {_version(name)}" for name in _REPORTED),
+        "",
+        *traceback.format_exception(error),
+    ]
+    descriptor, file = tempfile.mkstemp(".txt", "off2on-error-")
+    with os.fdopen(descriptor, "w", errors="backslashreplace") as report:
+        report.write("\n".join(redact(about)))
+    return file
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def _say(error: UserError, arguments: Sequence[str]) -> int:

@@ -1,18 +1,17 @@
 """The exceptions of the data (see `datasets_io.errors`) and those of off2on.
 
 UserError
-├── UnknownName, Exists, DataError, Offline      from datasets_io
+├── UnknownName, Exists, DataError, SimulatorError, Offline      from datasets_io
 ├── HyperparameterError      no such hyperparameter, or a value out of range
-├── RecipeError              an algorithm whose class contradicts itself
-│   └── OnlineSettingsError  an algorithm lacks what the strategy or an online setting needs
-└── SimulatorError           an environment that is missing, or does not fit the data
+└── RecipeError              an algorithm whose class contradicts itself
+    └── OnlineSettingsError  an algorithm lacks what the strategy or an online setting needs
 LearnerDied                  a learner process stopped and was not replaced     exit code 4
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from datasets_io.errors import DataError, Exists, MissingColumn, UnknownName, UserError
+from datasets_io.errors import DataError, Exists, MissingColumn, SimulatorError, UnknownName, UserError
 
 __all__ = [
     "DataError",
@@ -39,10 +38,6 @@ class RecipeError(UserError):
 
 class OnlineSettingsError(RecipeError):
     """The algorithm lacks what the strategy or an online setting needs."""
-
-
-class SimulatorError(UserError):
-    """The environment is missing, or its spaces are not those of the data."""
 
 
 class LearnerDied(RuntimeError):

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from datasets_io.quantities import parse_size, whole_number
+from datasets_io.quantities import number, parse_size, whole_number
 from off2on.errors import UserError
 from off2on.training.command_line import split_arguments
 
@@ -17,8 +17,16 @@ def parse_count(text: str) -> int:
     try:
         return whole_number(text)
     except ValueError:
-        message = f"'{text}' is not a whole number, such as 20000, 20k or 1M."
+        message = f"'{text}' is not a whole number below 2^53, such as 20000, 20k or 1M."
         raise click.BadParameter(message) from None
+
+
+def parse_number(text: str) -> float:
+    """Parse a finite number: 0.5, 1e-4 or 20k."""
+    try:
+        return number(text)
+    except ValueError:
+        raise click.BadParameter(f"'{text}' is not a finite number, such as 0.5 or 1e-4.") from None
 
 
 def parse_memory(text: str) -> int:
@@ -53,7 +61,7 @@ def source_arguments(
         env: Id of an environment, or None.
 
     Raises:
-        UserError: There are two paths.
+        UserError: There are two paths, or the environment cannot be made.
         UnknownName: `columns` contains an unknown role.
     """
     given = split_arguments(words)
@@ -70,5 +78,8 @@ def source_arguments(
         words = [*columns, *(f"{role}={names}" for role, names in options.items())]
         options = {"columns": parse_columns(" ".join(words))}
     if env is not None:
+        from datasets_io.environments import check_named
+
+        check_named(env)
         options["env"] = env
     return SourceArguments(given.positional[0] if given.positional else None, options)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from off2on.commands.arguments import parse_count, source_arguments
+from off2on.commands.arguments import parse_count, parse_number, source_arguments
 from off2on.commands.check import check
 from off2on.commands.export import export
 from off2on.commands.output import ProgressLine, format_size, plural, print_table
@@ -85,7 +85,10 @@ def list_(catalogue: bool) -> None:
 )
 @click.option("--env", metavar="ID", help="Gymnasium id of the environment of the data.")
 @click.option(
-    "--discount", type=float, metavar="X", help="Store the return-to-go with this discount as column 'ret'."
+    "--discount",
+    type=parse_number,
+    metavar="X",
+    help="Store the return-to-go with this discount as column 'ret'.",
 )
 @click.option(
     "--columns",

@@ -60,7 +60,7 @@ def evaluate(run: str, episodes: int, checkpoint: str, seed: int, env: str | Non
         with suppress(UnknownName):  # the training data may be on another machine
             shards = metadata.training_data()
             evaluation.check_simulator(
-                env, shards.observation_space, shards.action_space, shards.name, options
+                env, shards.observation_space, shards.action_space, shards.name, options, named=True
             )
     results = evaluation.evaluate(policy, env, episodes=episodes, seed=seed, options=options)
     returns = np.array([episode.ret for episode in results])

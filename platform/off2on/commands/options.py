@@ -5,11 +5,11 @@ from typing import Any
 
 import click
 
-from off2on.commands.arguments import parse_count, parse_memory
+from off2on.commands.arguments import parse_count, parse_memory, parse_number
 from off2on.training.options import ONLINE_SHORTCUTS, OPTIONS, Option, default_text, flag
 
 GUARD = Option("Collect with a new policy only after a test shows that it is not worse.", kind="flag")
-TYPES: dict[str, Any] = {"count": parse_count, "number": float, "size": parse_memory, "text": str}
+TYPES: dict[str, Any] = {"count": parse_count, "number": parse_number, "size": parse_memory, "text": str}
 
 
 def run_options(*names: str) -> Callable[[Any], Any]:

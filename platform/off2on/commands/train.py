@@ -13,7 +13,6 @@ from off2on.commands.algos import plain
 from off2on.commands.arguments import command_line
 from off2on.commands.options import run_options
 from off2on.commands.output import ProgressLine, print_line, print_table
-from off2on.errors import LearnerDied, UserError
 from off2on.training.command_line import ONLINE, STRATEGY, make_plans, renamed_settings, unused_settings
 
 if TYPE_CHECKING:
@@ -92,7 +91,7 @@ def _run_together(plans: "list[Plan]", resume: bool) -> None:
 
 @contextmanager
 def _reported(plan: "Plan") -> Iterator[None]:
-    """Print the duration; or the command that resumes after an interruption, or the traceback's file."""
+    """Print the duration, or the command that resumes after an interruption."""
     from off2on.runs.numbers import duration
 
     started = time.monotonic()
@@ -102,15 +101,6 @@ def _reported(plan: "Plan") -> Iterator[None]:
         click.echo(f"interrupted; to resume from the last checkpoint in {plan.place}:", err=True)
         click.echo(f"  {plan.command} --resume", err=True)
         raise click.exceptions.Exit(130) from None
-    except (UserError, LearnerDied):
-        raise
-    except Exception as error:
-        log = plan.folder / "log.txt"
-        if not log.is_file():
-            raise
-        # A defect of off2on. Training has written the traceback into the log.
-        click.echo(f"error: {type(error).__name__}: {error}\n       The traceback is in {log}", err=True)
-        raise click.exceptions.Exit(1) from None
     click.echo(f"done in {duration(time.monotonic() - started)}", err=True)
 
 

@@ -11,6 +11,7 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from datasets_io import Shards, open_shards
 from datasets_io.column_names import EPISODE_COLUMNS, STEP_COLUMNS
+from datasets_io.environments import may_make, options_for
 from off2on.errors import HyperparameterError, OnlineSettingsError, RecipeError, SimulatorError
 from off2on.recipe.hyperparameters import PRESET, RENAMED, Hyperparameters
 from off2on.replay.augmentation.catalogue import check_augmentations
@@ -80,8 +81,9 @@ class OfflineToOnlineConfig(ManualConfig):
             self.dataset = str(dataset)
             shards = open_shards(dataset)
             self.environment(observation_space=shards.observation_space, action_space=shards.action_space)
-            if shards.env_id is not None and self.env is None:
-                self.environment(shards.env_id, env_config=shards.env_options)
+            env = shards.env_id
+            if env is not None and self.env is None and may_make(env):
+                self.environment(env, env_config=options_for(env, env, shards.env_options))
         if memory_budget is not None:
             self.memory_budget = memory_budget
         return self
@@ -215,7 +217,7 @@ class OfflineToOnlineConfig(ManualConfig):
             raise SimulatorError(
                 f"{shards.name} has no environment for the online phase.",
                 "Leave out the online phase, or give an environment (--env) or new data (--new-data).",
-                "--env my_lab.sim:Forklift-v0",
+                f"--env {shards.env_id or 'my_lab.sim:Forklift-v0'}",
             )
 
     def check_runners(self) -> None:

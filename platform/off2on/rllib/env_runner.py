@@ -82,9 +82,10 @@ class RecipeEnvRunner(SingleAgentEnvRunner):
         """Return a function that makes one environment, from RLlib's registry, a class or a name."""
         name, options = self.config.env, dict(self.config.env_config)
         creator = registered_environment(name) if isinstance(name, str) else name
-        if creator is None:
-            return partial(environments.make, name, options)
-        return partial(creator, EnvContext(options, worker_index=self.worker_index or 0))
+        if creator is None:  # the driver has checked who named it
+            return partial(environments.make, name, options, named=True)
+        context = EnvContext(options, worker_index=self.worker_index or 0)
+        return lambda: environments.take_policy_actions(creator(context))
 
     @property
     def _first_env(self) -> int:
@@ -109,6 +110,9 @@ class RecipeEnvRunner(SingleAgentEnvRunner):
             taken: Number of steps that all runners took before, which determines the random numbers: the
                 runner of a resumed run, or one that replaces a dead one, must not repeat the first steps.
                 None: the number of this runner's steps.
+
+        Raises:
+            SimulatorError: An observation or a reward is NaN or infinite.
         """
         before = self.num_env_steps_sampled_lifetime if taken is None else taken
         if self._obs is None:
@@ -122,7 +126,11 @@ class RecipeEnvRunner(SingleAgentEnvRunner):
             torch.manual_seed(seed_of(ROLLOUTS, self.config.seed, self.worker_index or 0, before))
             while len(steps) * self.num_envs < num_timesteps:
                 policy_obs = torch.from_numpy(np.asarray(self._obs, np.float32))
-                action = self.module.policy(policy_obs, explore=True).numpy()
+                try:
+                    action = self.module.policy(policy_obs, explore=True).numpy()
+                except ValueError:  # of a distribution, for observations that are checked below
+                    self._check_finite(_columns(steps), before)
+                    raise
                 obs, reward, terminated, truncated, _ = self.env.step(action)
                 steps.append((self._obs, obs, action, reward, terminated, truncated, env))
                 for actions, one in zip(self._actions, action, strict=True):
@@ -135,9 +143,23 @@ class RecipeEnvRunner(SingleAgentEnvRunner):
                     lengths += self._length[ended].tolist()
                     self._reset(ended)
         self.num_env_steps_sampled_lifetime += len(steps) * self.num_envs
-        parts = (np.concatenate(part) for part in zip(*steps, strict=True))
-        columns = zip((*TRANSITION, "env"), parts, strict=True)
-        return Rollout(dict(columns), returns, lengths)
+        columns = _columns(steps)
+        self._check_finite(columns, before)
+        return Rollout(columns, returns, lengths)
+
+    def _check_finite(self, columns: Mapping[str, Array], before: int) -> None:
+        """Check observations and rewards of a rollout, whose first step is `before`.
+
+        Raises:
+            SimulatorError: One of them is NaN or infinite.
+        """
+        names, steps = ("obs", "new_obs", "rewards"), len(columns.get("rewards", ()))
+        finite = np.all([np.isfinite(columns[name]).reshape(steps, -1).all(1) for name in names], axis=0)
+        if not finite.all():
+            bad = int(np.argmin(finite))
+            raise environments.not_finite(
+                self.config.env, before + bad + 1, *(columns[name][bad] for name in names)
+            )
 
     # Checkpoints.
 
@@ -176,3 +198,9 @@ class RecipeEnvRunner(SingleAgentEnvRunner):
             self._reset(~reached)
             self._obs = np.where(reached[:, None], continued, self._obs)
         return int((~reached).sum())
+
+
+def _columns(steps: list[tuple[Array, ...]]) -> dict[str, Array]:
+    """Return the columns of `Rollout` of a runner's steps."""
+    parts = (np.concatenate(part) for part in zip(*steps, strict=True))
+    return dict(zip((*TRANSITION, "env"), parts, strict=False))

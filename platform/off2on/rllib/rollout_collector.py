@@ -24,6 +24,7 @@ import ray
 import torch
 from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE
 
+from off2on.errors import UserError
 from off2on.rllib.env_runner import Rollout
 
 REQUEST_TAG = "rollout"
@@ -63,9 +64,11 @@ class RunnerFailure:
 
     Attributes:
         traceback: The error's text.
+        error: An error that would come again; it ends the run.
     """
 
     traceback: str
+    error: UserError | None = None
 
 
 class RolloutCollector:
@@ -187,6 +190,8 @@ class RolloutCollector:
 
     def _rollout(self, result: Rollout | RunnerFailure, staleness: int) -> Iterator[tuple[Rollout, int]]:
         if isinstance(result, RunnerFailure):
+            if result.error is not None:
+                raise result.error
             self._count_failure(result.traceback)
         else:
             self.failures = 0
@@ -262,14 +267,14 @@ def _sample(runner: Any, steps: int, taken: int, weights: Any) -> Rollout | Runn
     _set_weights(runner, weights)
     try:
         rollout: Rollout = runner.sample(num_timesteps=steps, taken=taken)
-    except Exception:
+    except Exception as error:
         if not runner.worker_index:  # the local runner, in this process
             raise
         text = f"the environment of runner {runner.worker_index} failed:\n{traceback.format_exc()}"
         with suppress(Exception):  # a failed environment may also fail to close
             runner.env.close()
         runner.make_env()
-        return RunnerFailure(text)
+        return RunnerFailure(text, error if isinstance(error, UserError) else None)
     return rollout
 
 

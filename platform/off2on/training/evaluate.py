@@ -4,19 +4,17 @@ Every evaluation of a run resets the environments with the same seeds, so that p
 same episodes, and one policy always gets the same score.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from datasets_io.environments import make
-from off2on.errors import SimulatorError, UserError
+from datasets_io.environments import environment_errors, make, not_finite
+from off2on.errors import SimulatorError
 
 Array = np.ndarray[Any, Any]
 PolicyFunction = Callable[[Array], Array]
@@ -57,7 +55,7 @@ def evaluate(
 
     Args:
         act: Policy.
-        env_id: Id of the environment, for `datasets_io.environments.make`.
+        env_id: Id of the environment, for `datasets_io.environments.make`; its module is imported.
         episodes: Number of episodes.
         seed: Seed of the first episode; episode i is reset with seed + i.
         max_envs: Largest number of environments that are stepped together.
@@ -72,31 +70,12 @@ def evaluate(
     return played
 
 
-@contextmanager
-def environment_errors(env_id: str) -> Iterator[None]:
-    """Convert what an environment raises to an error that names the environment.
-
-    Raises:
-        SimulatorError: Instead of any other exception.
-    """
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        words = [line for line in str(error).splitlines() if line.strip()]
-        raise SimulatorError(
-            f"the environment {env_id} raised {type(error).__name__}: {words[-1] if words else ''}",
-            "Expected an environment that can be made, reset and stepped.",
-        ) from error
-
-
 def _play(
     act: PolicyFunction, env_id: str, options: Mapping[str, Any] | None, seeds: list[int], keep: bool
 ) -> list[EvaluationEpisode]:
     """Run one episode in a new environment for each seed."""
     with environment_errors(env_id):
-        make_env = partial(make, env_id, options)
+        make_env = partial(make, env_id, options, named=True)
         env = SyncVectorEnv([make_env] * len(seeds), autoreset_mode=AutoresetMode.NEXT_STEP)
     try:
         with environment_errors(env_id):
@@ -108,6 +87,8 @@ def _play(
             before, action = obs, act(np.asarray(obs, np.float32))
             with environment_errors(env_id):
                 obs, reward, terminated, truncated, _ = env.step(action)
+            if not (np.isfinite(obs).all() and np.isfinite(reward).all()):
+                raise not_finite(env_id, int(length[is_running].max()) + 1, obs, reward)
             if keep:
                 steps.append((before, action, reward, obs, terminated, truncated))
             ret += np.where(is_running, reward, 0.0)
@@ -147,22 +128,24 @@ def check_simulator(
     action_space: Any,
     data: str,
     options: Mapping[str, Any] | None = None,
+    *,
+    named: bool = False,
 ) -> None:
     """Check that the environment can be made and has the spaces of the data.
+
+    Args:
+        env_id: Id of the environment.
+        observation_space: That of the data.
+        action_space: That of the data.
+        data: Name of the data, for messages.
+        options: Arguments for making the environment.
+        named: True if the user named the environment, False if only the data do.
 
     Raises:
         SimulatorError: It cannot be made, or a space differs.
     """
-    try:
-        env: Any = make(env_id, options)
-    except Exception as error:  # of a package of somebody else
-        words = str(error).strip().splitlines() or [""]
-        raised = "" if isinstance(error, gym.error.Error | ImportError) else f"{type(error).__name__}: "
-        raise SimulatorError(
-            f"the environment {env_id} cannot be made: {raised}{words[-1]}",
-            f"It is named by the data set {data}, or given by --env.",
-            "pip install 'off2on[mujoco]'" if "mujoco" in str(error).lower() else "",
-        ) from None
+    with environment_errors(env_id):
+        env: Any = make(env_id, options, named=named)
     with env:
         for what, data_space, env_space in (
             ("observations", observation_space, env.observation_space),
@@ -184,7 +167,7 @@ def check_policy(act: PolicyFunction, env_id: str, options: Mapping[str, Any] | 
         SimulatorError: It cannot be made, or has other spaces.
     """
     with environment_errors(env_id):
-        env: Any = make(env_id, options)
+        env: Any = make(env_id, options, named=True)
     with env:
         observations, actions = env.observation_space, env.action_space
         try:

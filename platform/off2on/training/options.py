@@ -14,6 +14,9 @@ from off2on.errors import UserError
 
 KEPT_OFFLINE, KEPT_ONLINE = "offline", "online"
 
+MOST_PROCESSES = 100_000
+"""Largest number of processes, threads or environments, far beyond any cluster's."""
+
 
 @dataclass(frozen=True)
 class Option:
@@ -25,7 +28,7 @@ class Option:
             ``texts`` (may be repeated) or ``flag``.
         metavar: Placeholder of the value.
         default: Text for the default, where the value does not show it.
-        least: The smallest value.
+        least, most: The smallest and the largest value.
         flag: The option on the command line, if its name differs.
         kept: Phase from which on a run that is resumed, or started from another, must have the same value;
             None if it may change.
@@ -37,6 +40,7 @@ class Option:
     metavar: str = "N"
     default: str | None = None
     least: int | None = None
+    most: int | None = None
     flag: str | None = None
     kept: str | None = None
     in_search: bool = False
@@ -99,18 +103,26 @@ class RunOptions:
     source: str | None = option(
         None, "Start from the handover of another run.", kind="text", metavar="RUN", flag="--from"
     )
-    seed: int = option(0, "Seed of all random numbers.", least=0)
+    seed: int = option(0, "Seed of all random numbers.", least=0, most=2**32 - 1)
     learners: int = option(
-        0, "Learner processes; 0: learn in this process.", least=0, kept=KEPT_OFFLINE, in_search=True
+        0,
+        "Learner processes; 0: learn in this process.",
+        least=0,
+        most=MOST_PROCESSES,
+        kept=KEPT_OFFLINE,
+        in_search=True,
     )
     workers: int = option(
         0,
         "Processes that step environments; 0: step in this process.",
         least=0,
+        most=MOST_PROCESSES,
         kept=KEPT_ONLINE,
         in_search=True,
     )
-    envs: int = option(1, "Environments per worker.", least=1, kept=KEPT_ONLINE, in_search=True)
+    envs: int = option(
+        1, "Environments per worker.", least=1, most=MOST_PROCESSES, kept=KEPT_ONLINE, in_search=True
+    )
     env: str | None = option(
         None,
         "Environment to use instead of that of the data; module:Id imports the module.",
@@ -139,7 +151,7 @@ class RunOptions:
         in_search=True,
     )
     threads: int | None = option(
-        None, "CPU threads per learner.", default="measured", least=1, in_search=True
+        None, "CPU threads per learner.", default="measured", least=1, most=MOST_PROCESSES, in_search=True
     )
     address: str | None = option(
         None, "Ray cluster to join.", kind="text", metavar="HOST:PORT", default="$RAY_ADDRESS"
@@ -158,15 +170,17 @@ class RunOptions:
     origins: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def check_bounds(self) -> None:
-        """Check that no value is below its smallest one.
+        """Check that every value is within its range.
 
         Raises:
-            UserError: A value is too small.
+            UserError: A value is too small or too large.
         """
         for name, known in OPTIONS.items():
             value = getattr(self, name)
             if known.least is not None and value is not None and value < known.least:
                 raise UserError(f"{flag(name)} must be at least {known.least}: got {value}.")
+            if known.most is not None and value is not None and value > known.most:
+                raise UserError(f"{flag(name)} must be at most {known.most:,}: got {value:,}.")
 
 
 OPTIONS: dict[str, Option] = {

@@ -239,7 +239,8 @@ class Plan(RunOptions):
             return None
         try:
             options = options_for(env, shards.env_id, shards.env_options)
-            check_simulator(env, shards.observation_space, shards.action_space, shards.name, options)
+            spaces = shards.observation_space, shards.action_space
+            check_simulator(env, *spaces, shards.name, options, named=self.env is not None)
         except SimulatorError:
             if self.env or self.online:
                 raise

@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any, TextIO
 
 from datasets_io import ray_internals, storage
-from datasets_io.local_ray import start_ray
+from datasets_io.local_ray import runtime_environment, start_ray
 from datasets_io.storage.redaction import redact
 from off2on.errors import UserError
 
@@ -75,12 +75,12 @@ def ray_started(address: str | None, actors: int) -> Iterator[None]:
         return
     address = cluster_address(address)
     os.environ.setdefault("RAY_worker_niceness", "0")
-    # A job may have set a PYTHONPATH, which is extended here.
+    # A job may have an environment, which is extended here.
     os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")
-    paths = os.pathsep.join([os.getcwd(), os.environ.get("PYTHONPATH", "")])
-    environment = {"env_vars": {"PYTHONPATH": paths}}
+    variables = {"PYTHONPATH": os.environ["PYTHONPATH"]} if "PYTHONPATH" in os.environ else {}
     if data := os.environ.get("OFF2ON_DATA"):  # names of data sets mean the same on every node
-        environment["env_vars"]["OFF2ON_DATA"] = str(storage.absolute(data))
+        variables["OFF2ON_DATA"] = str(storage.absolute(data))
+    environment = runtime_environment(**variables)
     if address is None:
         # Ray would wait without a limit for a CPU per actor; on a small machine they share the cores.
         cpus = max(os.cpu_count() or 1, actors + 1)
@@ -107,7 +107,13 @@ def _join(address: str, environment: dict[str, Any]) -> None:
                 "Expected the token of the cluster in ~/.ray/auth_token, or in $RAY_AUTH_TOKEN.",
                 "scp HEAD:.ray/auth_token ~/.ray/auth_token",
             )
-        ray.init(address=address, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(
+            address=address,
+            runtime_env=environment,
+            job_config=ray_internals.job_config(),
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.AuthenticationError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(

@@ -284,7 +284,7 @@ def _missing_on_node(data: Sequence[str], env: str | None, options: dict[str, An
         for path in data:
             open_shards(path)
         if env is not None:
-            environments.make(env, options).close()
+            environments.make(env, options, named=True).close()
     except Exception as error:
         return str(error).strip().splitlines()[0]
     return ""
