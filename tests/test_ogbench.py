@@ -166,7 +166,7 @@ def test_blocks_do_not_change_the_data(tmp_path, monkeypatch):
     path = write(tmp_path / "a.npz", small((4, 9, 1, 5, 3), rewards=np.arange(22.0)))
     wanted = read(OGBench(), path)
     for rows in (1, 2, 5, 22):
-        monkeypatch.setattr("datasets_io.sources.ogbench._BLOCK", rows)
+        monkeypatch.setattr("datasets_io.sources.ogbench.block_rows", lambda _, rows=rows: rows)
         for one, other in zip(read(OGBench(), path), wanted, strict=True):
             np.testing.assert_array_equal(one.obs, other.obs)
             assert (one.rewards.tolist(), one.row) == (other.rewards.tolist(), other.row)
@@ -216,9 +216,9 @@ def test_what_is_refused(tmp_path):
     refused = {
         "'terminals'": (MissingColumn, {name: arrays[name] for name in ("observations", "actions")}),
         "different lengths": (BadValues, {**arrays, "actions": arrays["actions"][1:]}),
-        "holds images": (BadValues, {**arrays, "observations": np.zeros((5, 4, 4, 3), np.uint8)}),
+        "images": (BadValues, {**arrays, "observations": np.zeros((5, 4, 4, 3), np.uint8)}),
         "column by column": (BadValues, {**arrays, "actions": np.asfortranarray(arrays["actions"])}),
-        "holds <U1": (BadValues, {**arrays, "extra": np.array(list("abcde"))}),
+        "holds <U1": (BadValues, {**arrays, "rewards": np.array(list("abcde"))}),
     }
     for words, (kind, columns) in refused.items():
         with pytest.raises(kind, match=words):
@@ -248,8 +248,10 @@ def test_a_damaged_file_leaves_nothing_behind(tmp_path):
 
 def test_columns_are_read_in_pieces(tmp_path):
     path = write(tmp_path / "a.npz", {"x": np.arange(12.0).reshape(6, 2), "y": np.arange(6)})
-    with open_npz(path) as columns:
-        assert list(columns) == ["x", "y"]
+    with open_npz(path) as file:
+        assert file.names == ["x", "y"]
+        columns = file.columns(["y", "x", "z"])
+        assert list(columns) == ["y", "x"]
         assert (columns["x"].rows, columns["x"].shape, columns["y"].dtype) == (6, (6, 2), np.int64)
         np.testing.assert_array_equal(columns["x"].read(4), np.arange(8.0).reshape(4, 2))
         np.testing.assert_array_equal(columns["y"].read(5), np.arange(5))

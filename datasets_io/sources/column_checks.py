@@ -61,14 +61,19 @@ def check_columns(columns: Mapping[str, Declared], where: Any, file_bytes: int) 
         BadValues: A shape or a type is not that of such a column; lengths differ; there is no row.
         Corrupt: The sizes cannot be those of recorded data in a file of this size.
     """
+    obs = next((column for name, column in columns.items() if _ROLES.get(name) == "obs"), None)
     for name, column in columns.items():
         kind = _KINDS.get(_ROLES.get(name, name), ColumnKind.EXTRAS)
+        if kind is ColumnKind.NUMBERS and obs is not None and _is_padded(column.shape, obs.shape):
+            raise BadValues(
+                f"{where}: {name} {list(column.shape)}, observations {list(obs.shape)}: padded sequences.",
+                "Expected: one row a step, without padding. HDF5 files may have a column of lengths.",
+            )
         check_column(kind, f"{where}: {name}", column.shape, column.dtype)
     rows = {column.shape[0] for column in columns.values()}
     if len(rows) > 1 or 0 in rows:
         listed = ", ".join(f"{name} {list(column.shape)}" for name, column in columns.items())
         raise BadValues(f"{where}: columns of different lengths, or none.", listed)
-    obs = next((column for name, column in columns.items() if _ROLES.get(name) == "obs"), None)
     for name, column in columns.items():
         if obs is not None and _ROLES.get(name) == "new_obs" and column.shape != obs.shape:
             raise BadValues(
@@ -76,6 +81,10 @@ def check_columns(columns: Mapping[str, Declared], where: Any, file_bytes: int) 
             )
     check_sizes(columns, where, file_bytes)
     return rows.pop()
+
+
+def _is_padded(shape: tuple[int, ...], obs: tuple[int, ...]) -> bool:
+    return len(shape) == 2 and len(obs) > 2 and shape[1] > 1 and shape == obs[:2]
 
 
 def check_sizes(columns: Mapping[str, Declared], where: Any, file_bytes: int) -> None:

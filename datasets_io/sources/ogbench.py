@@ -18,15 +18,24 @@ import numpy as np
 
 from datasets_io import environments, storage
 from datasets_io.episode import Array, Episode
-from datasets_io.errors import BadValues, MissingColumn, UnknownName, UserError
+from datasets_io.errors import MissingColumn, UnknownName, UserError
 from datasets_io.source import Source
-from datasets_io.sources.npz import open_npz
+from datasets_io.sources.column_checks import (
+    BLOCK_ROWS,
+    block_rows,
+    check_columns,
+    check_episode_size,
+    row_bytes,
+    to_flags,
+)
+from datasets_io.sources.npz import NpzColumn, open_npz
 
 _REQUIRED = ("observations", "actions", "terminals")
-_OPTIONAL = ("next_observations", "valids", "rewards", "masks")
+_OPTIONAL = ("next_observations", "valids", "rewards", "masks", "timeouts")
+_FLAGS = ("terminals", "valids", "masks", "timeouts")
 _STATE = ("qpos", "button_states")  # of the simulator: ogbench computes the rewards of a task from these
+_LISTED = 40
 _TYPES = ("navigate", "stitch", "explore", "play", "noisy")
-_BLOCK = 32_768  # rows read at once
 
 
 class OGBench(Source):
@@ -88,19 +97,19 @@ class OGBench(Source):
     def episodes(self, part: Any) -> Iterator[Episode]:
         """Yield the episodes of a file, read in blocks of whole trajectories."""
         reward_function = self._reward_function()
-        with open_npz(part) as columns:
-            names = [*_REQUIRED, *(_STATE if self._single_task else ()), *_OPTIONAL]
-            names = [name for name in names if name in columns]
+        with open_npz(part) as file:
+            columns = file.columns([*_REQUIRED, *(_STATE if self._single_task else ()), *_OPTIONAL])
+            size = block_rows(sum(row_bytes(column) for column in columns.values()))
             buffered: dict[str, Array] = {}
             first, rows = 0, columns["terminals"].rows
-            for start in range(0, rows, _BLOCK):
-                block = {name: columns[name].read(min(_BLOCK, rows - start)) for name in names}
+            for start in range(0, rows, size):
+                block = {name: _read(name, columns[name], min(size, rows - start), start) for name in columns}
                 buffered = {
                     name: np.concatenate([buffered[name], block[name]]) if buffered else block[name]
-                    for name in names
+                    for name in columns
                 }
                 ends = _ends(buffered)
-                if start + _BLOCK >= rows and (not len(ends) or ends[-1] != len(buffered["terminals"])):
+                if start + size >= rows and (not len(ends) or ends[-1] != len(buffered["terminals"])):
                     ends = np.append(ends, len(buffered["terminals"]))
                 if len(ends):
                     whole = {name: values[: ends[-1]] for name, values in buffered.items()}
@@ -164,26 +173,26 @@ class OGBench(Source):
         """Check that the keys exist and have equally many rows."""
         from gymnasium.spaces import Box
 
-        with open_npz(file) as columns:
+        with open_npz(file) as archive:
             needed = (*_REQUIRED, "qpos") if self._single_task else _REQUIRED
-            if missing := [name for name in needed if name not in columns]:
-                raise MissingColumn(f"{file} has no {missing[0]!r}.", f"There are: {' '.join(columns)}")
-            if not (self._single_task or "rewards" in columns or self.reward_free):
+            if missing := [name for name in needed if name not in archive]:
+                there = " ".join(archive.names[:_LISTED])
+                raise MissingColumn(f"{file} has no {missing[0]!r}.", f"There are: {there}")
+            if not (self._single_task or "rewards" in archive or self.reward_free):
                 raise MissingColumn(
                     f"{file} has no 'rewards': it holds no task.",
                     "OGBench's names with `singletask` say which one; reward_free=true reads them all as 0.",
                     f"off2on data add {_with_task(str(self.name))} {file}",
                 )
-            used = [name for name in (*_REQUIRED, *_OPTIONAL, *_STATE) if name in columns]
-            lengths = {name: columns[name].rows for name in used}
-            if len(set(lengths.values())) > 1 or not lengths["terminals"]:
-                listed = ", ".join(f"{name} {length:,}" for name, length in lengths.items())
-                raise BadValues(f"{file}: columns of different lengths, or none.", listed)
-            if len(columns["observations"].shape) > 2:
-                raise BadValues(
-                    f"{file} holds images {list(columns['observations'].shape)}.",
-                    "off2on learns from vectors.",
+            columns = archive.columns((*_REQUIRED, *_OPTIONAL, *(_STATE if self._single_task else ())))
+            rows = check_columns(columns, file, archive.bytes)
+            if "timeouts" in columns:
+                self.note(
+                    "ogbench", "timeouts", "end trajectories too; no end is a terminal state of the task"
                 )
+            size = sum(row_bytes(column) for column in columns.values())
+            longest, first = _longest({name: columns[name] for name in _FLAGS if name in columns}, rows)
+            check_episode_size(longest, size, file, first, archive.bytes)
             actions = columns["actions"]
             if actions.dtype.kind == "f":
                 self.action_space = Box(-1, 1, actions.shape[1:] or (1,))
@@ -207,12 +216,33 @@ def _with_task(name: str) -> str:
     return f"{head}-singletask-{version}"
 
 
+def _read(name: str, column: NpzColumn, rows: int, first_row: int) -> Array:
+    values = column.read(rows)
+    return to_flags(values, column.name, first_row) if name in _FLAGS else values
+
+
 def _ends(buffered: Mapping[str, Array]) -> Array:
     """Return the ends (exclusive) of the trajectories."""
-    ends: Array = (
-        np.flatnonzero(buffered["valids"] == 0 if "valids" in buffered else buffered["terminals"]) + 1
-    )
+    last = ~buffered["valids"] if "valids" in buffered else buffered["terminals"]
+    if "timeouts" in buffered:
+        last = last | buffered["timeouts"]
+    ends: Array = np.flatnonzero(last) + 1
     return ends
+
+
+def _longest(flags: Mapping[str, NpzColumn], rows: int) -> tuple[int, int]:
+    """Return the length and the first row of the longest trajectory, reading only the flags."""
+    longest = first = begin = 0
+    for start in range(0, rows, BLOCK_ROWS):
+        block = {name: _read(name, flags[name], min(BLOCK_ROWS, rows - start), start) for name in flags}
+        ends = _ends(block) + start
+        if start + BLOCK_ROWS >= rows:
+            ends = np.append(ends, rows)
+        for end in ends:
+            if end - begin > longest:
+                longest, first = int(end - begin), begin
+            begin = int(end)
+    return longest, first
 
 
 def _recorded_rewards(rows: Mapping[str, Array]) -> tuple[Array, Array]:
