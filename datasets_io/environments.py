@@ -37,7 +37,7 @@ def make(env_id: str, options: Mapping[str, Any] | None = None, *, named: bool =
         named: The user named the environment: its module is imported, see `registered`.
 
     Returns:
-        The environment. Nested observations are concatenated, as `datasets_io.flatten` does with rows;
+        The environment. Nested observations and matrices become a vector, as by `datasets_io.flatten`;
         actions are converted as by `take_policy_actions`.
 
     Raises:
@@ -61,7 +61,9 @@ def make(env_id: str, options: Mapping[str, Any] | None = None, *, named: bool =
     if keys is not None:
         # FilterObservation of Gymnasium sorts the keys alphabetically.
         env = TransformObservation(env, lambda obs: pick(obs, keys), select(env.observation_space, keys))
-    if isinstance(env.observation_space, gym.spaces.Dict | gym.spaces.Tuple):
+    space = env.observation_space
+    is_matrix = len(space.shape or ()) == 2 and space.dtype != np.uint8  # as `Episode` takes them
+    if isinstance(space, gym.spaces.Dict | gym.spaces.Tuple) or is_matrix:
         env = FlattenObservation(env)
     return env
 
