@@ -1,10 +1,13 @@
 """Only what an ingest wrote is replaced or removed."""
 
 import json
+import os
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from kills import contents
 
 from datasets_io import open_shards, storage
@@ -13,6 +16,7 @@ from datasets_io.ingestion.appending import append
 from datasets_io.ingestion.ingest import ingest
 from datasets_io.shards.manifest import MANIFEST_FILE
 from datasets_io.sources.toy import ToyPendulum
+from off2on.cli import off2on
 
 
 class Short(ToyPendulum):
@@ -111,6 +115,31 @@ def test_a_data_set_behind_a_link_is_replaced_where_it_is(tmp_path: Path):
         ingest(Short(1), None, tmp_path / "data", name="y", overwrite=True)
     assert (tmp_path / "mine/notes.txt").read_text() == "mine"
     assert sorted(path.name for path in tmp_path.glob("*/*")) == ["notes.txt", "x", "x", "y"]
+
+
+@pytest.mark.parametrize("door", ["ingest", "command"])
+def test_what_is_left_of_one_that_was_killed_after_the_publication_is_removed(
+    root: Any, door: str, monkeypatch: pytest.MonkeyPatch
+):
+    ingest(Short(), None, root, name="x")
+    storage.write_text(root / ".y.lock-1", "of another data set")
+    before = names(root)
+    if isinstance(root, Path):
+        (root / ".x.lock").write_text("{}")
+        ingest(Short(1), None, root, name="old").path.rename(root / "x.old.partial")
+    else:
+        ended = os.spawnlp(os.P_NOWAIT, "true", "true")
+        os.waitpid(ended, 0)
+        owner = {"host": socket.gethostname(), "pid": ended}
+        storage.write_text(root / ".x.lock-1", json.dumps(owner))
+    if door == "command":
+        monkeypatch.setenv("OFF2ON_DATA", str(root))
+        done = CliRunner().invoke(off2on, ["data", "add", "toy-pendulum", "--name", "x"])
+        assert isinstance(done.exception, Exists)
+    else:
+        with pytest.raises(Exists):
+            ingest(Short(), None, root, name="x")
+    assert names(root) == before
 
 
 def test_an_old_data_set_is_replaced(tmp_path: Path):

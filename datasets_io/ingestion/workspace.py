@@ -24,7 +24,7 @@ from datasets_io.storage import Place
 from datasets_io.storage.buckets import Location
 from datasets_io.storage.errors import convert_errors
 from datasets_io.storage.locks import exclusive_lock as exclusive_lock
-from datasets_io.storage.locks import lock_place
+from datasets_io.storage.locks import has_lock, lock_place
 
 SHARDS = "shards"
 ABANDONED_S = 24 * 3600
@@ -89,11 +89,19 @@ class Workspace(ABC):
             Exists: It is refused.
         """
         if self._is_taken() and not self._overwrite:
+            self.tidy()
             name = self._final.name
             raise Exists(
                 f"{self._final} exists.", "", f"off2on data add {name} --overwrite, or another --name"
             )
         self._refuse_foreign_files()
+
+    def tidy(self) -> None:
+        """Remove what is left of a process that was killed when it had just published the data set."""
+        with suppress(UserError):  # another process writes it, or it may not be written
+            if has_lock(self._final):
+                with lock_place(self._final):
+                    self._recover()
 
     def commit(self, manifest: str, extra_files: Mapping[str, str]) -> None:
         """Publish the data set: write the manifest and other text files {name: text}.
@@ -143,11 +151,20 @@ def open_workspace(final: Place, overwrite: bool) -> Workspace:
     Raises:
         Exists: The data set exists, or the folder holds files that no ingest wrote.
     """
-    space = (
-        _DiskWorkspace(final, overwrite) if isinstance(final, Path) else _BucketWorkspace(final, overwrite)
-    )
+    space = _workspace(final, overwrite)
     space.check_target()  # before the data are read; `begin` asks again
     return space
+
+
+def tidy(final: Place) -> None:
+    """Remove what is left of a process that was killed when it had just published this data set."""
+    _workspace(final, False).tidy()
+
+
+def _workspace(final: Place, overwrite: bool) -> Workspace:
+    if isinstance(final, Path):
+        return _DiskWorkspace(final, overwrite)
+    return _BucketWorkspace(final, overwrite)
 
 
 class _DiskWorkspace(Workspace):

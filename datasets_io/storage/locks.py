@@ -89,17 +89,34 @@ def lock_place(place: Place) -> Iterator[None]:
         with _lock_object(place, under_way):
             yield
         return
-    path = place.resolve()
+    path, file = place.resolve(), _lock_file(place)
     made = [parent for parent in path.parents if not parent.exists()]
     with convert_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with exclusive_lock(path.with_name(f".{path.name}.lock"), under_way=under_way, remove=True):
+        with exclusive_lock(file, under_way=under_way, remove=True):
             yield
     finally:
         with suppress(OSError):  # they are not empty, which is what is wanted
             for parent in made:
                 parent.rmdir()
+
+
+def has_lock(place: Place) -> bool:
+    """Return True if there is a lock, held by a process or left by a killed one."""
+    if isinstance(place, Path):
+        return os.path.lexists(_lock_file(place))
+    names = (Location(place.scheme, info.path).name for info in list_infos(place.parent, recursive=False))
+    return any(name.startswith(_object_prefix(place)) for name in names)
+
+
+def _lock_file(place: Path) -> Path:
+    path = place.resolve()
+    return path.with_name(f".{path.name}.lock")
+
+
+def _object_prefix(place: Location) -> str:
+    return f".{place.name}.lock-"
 
 
 @contextmanager
@@ -178,7 +195,7 @@ def _busy(under_way: str, owner: LockOwner | None) -> Exists:
 
 @contextmanager
 def _lock_object(folder: Location, under_way: str) -> Iterator[None]:
-    prefix = f".{folder.name}.lock-"
+    prefix = _object_prefix(folder)
     own = folder.parent / f"{prefix}{uuid.uuid4().hex}"
     text, ended = LockOwner.this().to_json(), threading.Event()
     write_text(own, text)

@@ -240,11 +240,13 @@ def _check_append_options(**options: Any) -> None:
 def _exists(folder: "Place", source: str, accept_existing: bool) -> bool:
     """Return true if the data set exists, with a message on stderr; raise if it must not exist."""
     from datasets_io import storage
+    from datasets_io.ingestion.workspace import tidy
     from datasets_io.shards.manifest import MANIFEST_FILE
     from datasets_io.shards.reading import Shards
 
     if not storage.is_file(folder / MANIFEST_FILE):
         return False
+    tidy(folder)
     if not accept_existing:
         raise Exists(
             f"{folder} exists.",
