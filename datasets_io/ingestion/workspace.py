@@ -23,7 +23,6 @@ from datasets_io.shards.scenes import SCENES_FOLDER as SCENES
 from datasets_io.storage import Place
 from datasets_io.storage.buckets import Location
 from datasets_io.storage.errors import convert_errors
-from datasets_io.storage.locks import exclusive_lock as exclusive_lock
 from datasets_io.storage.locks import has_lock, lock_place
 
 SHARDS = "shards"

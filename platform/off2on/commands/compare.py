@@ -48,7 +48,7 @@ def compare(file: Path, jobs: int, report_only: bool, queue: int | None) -> None
 
 def _in_processes(comparison: Comparison, file: Path, jobs: int) -> bool:
     """Make the missing runs; return True if any failed."""
-    from datasets_io.ingestion.workspace import exclusive_lock
+    from datasets_io.storage.locks import exclusive_lock
 
     comparison.out.mkdir(parents=True, exist_ok=True)
     under_way = UserError(

@@ -11,8 +11,8 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, PopulationBasedTraining, TrialScheduler
 
 from datasets_io import storage
-from datasets_io.ingestion.workspace import exclusive_lock
 from datasets_io.storage.documents import dump_yaml, read_yaml
+from datasets_io.storage.locks import exclusive_lock
 from off2on.errors import Exists, UserError
 from off2on.runs.folder import write
 from off2on.runs.numbers import duration, points
