@@ -1,93 +1,156 @@
-"""Convert columns of a user's table to arrays of numbers; errors name the cell."""
+"""Convert columns of a user's table to arrays of numbers; errors name the column and the row."""
 
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from datasets_io import storage
 from datasets_io.episode import Array
-from datasets_io.errors import BadValues, UnknownName
-from datasets_io.storage import Place
-from datasets_io.storage.parquet import open_parquet
+from datasets_io.errors import BadValues
+
+_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?(?i:nan|inf|infinity)$"
+_WHOLE = r"^-?\d{1,18}$"
 
 
-def open_table(part: Any) -> tuple[list[str], Any]:
-    """Return the names of the columns, and a function that loads some of them."""
-    if not isinstance(part, str | Place):
-        return [str(name) for name in part], lambda names: {name: part[name] for name in names}
-    path = storage.locate(part)
-    if not storage.is_file(path):
-        raise UnknownName(f"there is no file {path}.", f"Looked in {storage.absolute(path).parent}.")
-    if path.suffix not in _READERS:
-        raise UnknownName(f"{path.name} is not a table that is known.", "They end in .csv or .parquet.")
-    names, load = _READERS[path.suffix]
+def side_by_side(role: str, names: tuple[str, ...], block: Any, first_row: int) -> Array:
+    """Return the columns of a role as numbers: [N] for one column, [N, D] for several or for one of lists.
 
-    def read(wanted: list[str]) -> Any:
-        with storage.open_input(path) as file:
-            return load(file, path, wanted)
+    Args:
+        role: Role of the columns.
+        names: Their names.
+        block: Columns by name.
+        first_row: Row of the table with which the block begins, for messages.
 
-    with storage.open_input(path) as file:
-        return names(file, path), read
-
-
-_READERS: dict[str, tuple[Any, Any]] = {
-    ".csv": (
-        lambda file, _: list(pd.read_csv(file, nrows=0).columns),
-        lambda file, _, names: pd.read_csv(file, usecols=names),
-    ),
-    ".parquet": (
-        lambda file, path: open_parquet(file, path).schema_arrow.names,
-        lambda file, path, names: open_parquet(file, path).read(names).to_pandas(),
-    ),
-}
-
-
-def side_by_side(role: str, names: tuple[str, ...], table: Any) -> Array:
-    """Stack columns: [N] for one column of numbers, [N, D] for several or for one of lists."""
-    columns = [_ids(table[name]) if role == "episode" else _numbers(name, table[name]) for name in names]
+    Raises:
+        BadValues: A cell is not a number.
+    """
+    columns = [_numbers(name, block[name], first_row) for name in names]
     if len(columns) > 1:
+        for name, values in zip(names, columns, strict=True):
+            if values.ndim > 1:
+                raise BadValues(f"column {name!r} holds lists.", "One of several columns must hold numbers.")
         return np.stack(columns, axis=1)
-    if role in ("terminated", "truncated"):
-        return _flags(names[0], columns[0])
-    return columns[0]
+    (values,), (name,) = columns, names
+    if role not in ("obs", "new_obs", "actions") and values.ndim > 1:
+        if values.shape[1:] != (1,):
+            raise BadValues(f"column {name!r} holds lists.", f"Expected: one number a row for {role}.")
+        values = values[:, 0]
+    return _flags(name, values, first_row) if role in ("terminated", "truncated") else values
 
 
-def _ids(column: Any) -> Array:
-    codes: Array = pd.factorize(np.asarray(column))[0]  # in order of first appearance; no id is -1
-    return codes
+class EpisodeCodes:
+    """Numbers the ids of episodes in the order of their first appearance, over all blocks of a table."""
+
+    def __init__(self) -> None:
+        self.known: dict[Any, int] = {}
+
+    def of(self, name: str, column: Any) -> Array:
+        """Return the number [N] of each row's episode; -1 where the cell is empty.
+
+        Raises:
+            BadValues: The cells are lists or structures.
+        """
+        if isinstance(column, pa.Array) and pa.types.is_nested(column.type):
+            raise BadValues(f"column {name!r} has the type {column.type}.", "Expected: an id of the episode.")
+        plain = column.to_pandas() if isinstance(column, pa.Array) else pd.Series(np.asarray(column))
+        try:
+            codes, found = pd.factorize(plain)
+        except TypeError:
+            raise BadValues(f"column {name!r} holds values that are no ids of episodes.") from None
+        numbers = np.array([self.known.setdefault(value, len(self.known)) for value in found] or [0])
+        return np.where(codes < 0, -1, numbers[codes])
 
 
-def _numbers(name: str, column: Any) -> Array:
-    values = np.asarray(column)
-    if values.dtype.kind not in "fiub":
-        cells = values.tolist()
-        if cells and isinstance(cells[0], list | tuple | np.ndarray):
-            widths = np.array([np.size(cell) for cell in cells])
-            if (widths != widths[0]).any():
-                row = int(np.argmax(widths != widths[0]))
-                raise BadValues(
-                    f"column {name!r} is ragged: {widths[row]} values in row {row:,}.",
-                    f"{widths[0]} were expected, as in the first row.",
-                )
-            values = np.stack([np.asarray(cell) for cell in cells])
-    if values.dtype.kind not in "fiub":
-        numbers = pd.to_numeric(pd.Series(values.ravel(), dtype=object), errors="coerce")
-        wrong = numbers.isna().to_numpy() & ~pd.isna(values.ravel())
-        if wrong.any():
-            row = int(np.argmax(wrong))
-            raise BadValues(
-                f"column {name!r} holds {values.ravel()[row]!r} in row {row:,}.", "Numbers were expected."
-            )
-        values = numbers.to_numpy(np.float64).reshape(values.shape)
-    return values
+def _numbers(name: str, column: Any, first_row: int) -> Array:
+    if not isinstance(column, pa.Array):
+        values = np.asarray(column)
+        if values.dtype.kind in "fiub":
+            return values
+        column = _to_arrow(name, values, first_row)
+    return _from_arrow(name, column, first_row)
 
 
-def _flags(name: str, values: Array) -> Array:
+def _to_arrow(name: str, values: Array, first_row: int) -> Any:
+    """Convert objects, texts or lists of a column in memory."""
+    cells = values.tolist()
+    try:
+        return pa.array(cells, from_pandas=True)
+    except (pa.ArrowException, OverflowError):  # cells of different kinds
+        texts = [None if cell is None else str(cell) for cell in cells]
+    return pa.array(texts, pa.string())
+
+
+def _from_arrow(name: str, column: Any, first_row: int) -> Array:
+    kind = column.type
+    if isinstance(kind, pa.FixedShapeTensorType):
+        return _from_arrow(name, column.storage, first_row).reshape(len(column), *kind.shape)
+    if pa.types.is_dictionary(kind):
+        return _from_arrow(name, column.dictionary_decode(), first_row)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return _lists(name, column, first_row)
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return _texts(name, column, first_row)
+    if pa.types.is_boolean(kind):
+        column = column.cast(pa.uint8())
+    elif pa.types.is_decimal(kind) or pa.types.is_null(kind):
+        column = column.cast(pa.float64())
+    elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+        raise BadValues(f"column {name!r} has the type {kind}.", "Expected: numbers.")
+    return np.asarray(column.to_numpy(zero_copy_only=False))  # null becomes NaN
+
+
+def _lists(name: str, column: Any, first_row: int) -> Array:
+    """Convert a column of lists [N, W, …], which must have the same length."""
+    if column.null_count:
+        row = first_row + int(np.argmax(column.is_null().to_numpy(zero_copy_only=False)))
+        raise BadValues(f"column {name!r} is empty in row {row:,}.", "Expected: a list of numbers.")
+    if not len(column):
+        return np.zeros((0, 1))
+    widths = pc.list_value_length(column).to_numpy(zero_copy_only=False)
+    if (widths != widths[0]).any():
+        place = int(np.argmax(widths != widths[0]))
+        raise BadValues(
+            f"column {name!r} is ragged: {widths[place]} values in row {first_row + place:,}.",
+            f"{widths[0]} were expected, as in row {first_row:,}.",
+        )
+    if not widths[0]:
+        raise BadValues(f"column {name!r} holds empty lists.", "Expected: lists of numbers.")
+    width = int(widths[0])
+    try:
+        inside = _from_arrow(name, column.flatten(), 0)
+    except BadValues as error:  # its row counts the values of all lists
+        raise BadValues(f"lists of {error.what}", error.expected) from None
+    return inside.reshape(len(column), width, *inside.shape[1:])
+
+
+def _texts(name: str, column: Any, first_row: int) -> Array:
+    """Convert texts to whole numbers if all are, else to floats; true is 1, false 0, an empty cell NaN."""
+    column = pc.utf8_trim_whitespace(column)
+    for word, number in (("true", "1"), ("false", "0")):
+        column = pc.replace_substring_regex(column, f"^(?i:{word})$", number)
+    if not column.null_count and pc.all(pc.match_substring_regex(column, _WHOLE)).as_py():
+        return np.asarray(column.cast(pa.int64()).to_numpy(zero_copy_only=False))
+    column = pc.if_else(pc.equal(column, ""), pa.scalar(None, column.type), column)
+    is_number = pc.fill_null(pc.match_substring_regex(column, _NUMBER), True)
+    if not pc.all(is_number).as_py():
+        place = int(np.argmin(is_number.to_numpy(zero_copy_only=False)))
+        cell = repr(column[place].as_py())
+        cell = cell if len(cell) <= 60 else f"{cell[:57]}..."
+        raise BadValues(
+            f"column {name!r} holds {cell} in row {first_row + place:,}.", "Numbers were expected."
+        )
+    column = pc.replace_substring_regex(column, r"^\+", "")
+    return np.asarray(column.cast(pa.float64()).to_numpy(zero_copy_only=False))
+
+
+def _flags(name: str, values: Array, first_row: int) -> Array:
     wrong = ~np.isin(values, (0, 1))
     if wrong.any():
-        row = int(np.argmax(wrong))
+        place = int(np.argmax(wrong))
         raise BadValues(
-            f"column {name!r} holds {values[row]} in row {row:,}.", "True or false (1 or 0) was expected."
+            f"column {name!r} holds {values[place]} in row {first_row + place:,}.",
+            "True or false (1 or 0) was expected.",
         )
     return values.astype(bool)

@@ -9,9 +9,12 @@ import numpy as np
 from datasets_io import storage
 from datasets_io.column_names import SPELLINGS
 from datasets_io.episode import Array, Episode
-from datasets_io.errors import BadValues, MissingColumn, UnknownName
+from datasets_io.errors import BadValues, MissingColumn, UnknownName, UserError
 from datasets_io.source import Source
-from datasets_io.sources.table_cells import open_table, side_by_side
+from datasets_io.sources.column_checks import check_episode_size
+from datasets_io.sources.table_cells import EpisodeCodes, side_by_side
+from datasets_io.sources.table_episodes import check_closed, cut_episodes, last_start, merge
+from datasets_io.sources.table_files import open_table, table_files
 from datasets_io.storage import Place
 
 ROLES: Mapping[str, tuple[str, ...]] = {
@@ -21,6 +24,8 @@ ROLES: Mapping[str, tuple[str, ...]] = {
 }
 """Roles of columns, with the names that are searched if no column is given."""
 
+WHOLE_BYTES = 2**29
+"""Largest table, in bytes of its numbers, that is held in memory."""
 Columns = Mapping[str, str | Sequence[str]]
 
 
@@ -36,10 +41,27 @@ def parse_columns(text: str | Iterable[str]) -> dict[str, tuple[str, ...]]:
     words = text.split() if isinstance(text, str) else list(text)
     columns: dict[str, tuple[str, ...]] = {}
     for word in words:
-        role, equals, names = word.partition("=")
-        if not (equals and names):
+        role, _, names = word.partition("=")
+        given = tuple(names.split(","))
+        if not all(given):
             role = ""
-        columns[_role(role, word)] = tuple(names.split(","))
+        if role in columns:
+            raise UnknownName(f"{word!r}: {role} is given twice.", f"Expected once: {role}=COLUMN,COLUMN")
+        columns[_role(role, word)] = given
+    return _check_numbers(columns)
+
+
+def _check_numbers(columns: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """Check that roles of one number a row have one column, and that no column is named twice.
+
+    Raises:
+        UnknownName: They do not.
+    """
+    for role, names in columns.items():
+        if len(names) > 1 and role not in ("obs", "new_obs", "actions"):
+            raise UnknownName(f"{role}={','.join(names)} has {len(names)} columns.", "Expected one.")
+        if len({*names}) < len(names):
+            raise UnknownName(f"{role}={','.join(names)} has a column twice.", "Expected each once.")
     return columns
 
 
@@ -81,17 +103,25 @@ class Table(Source):
         self.columns = (
             parse_columns(columns)
             if isinstance(columns, str)
-            else {_role(role): _names(names) for role, names in (columns or {}).items()}
+            else _check_numbers({_role(role): _names(names) for role, names in (columns or {}).items()})
         )
         self.env, self.licence = env, licence
 
     def parts(self, path: Any) -> list[Any]:
-        """Return the table itself, or each file of a folder."""
+        """Return the table itself, or each table of a folder.
+
+        Raises:
+            UnknownName: The folder holds no table.
+            BadValues: An episode may go on in the next file.
+        """
         if not isinstance(path, str | Place) or not storage.is_folder(path):
             return [path]
-        files = storage.list_files(storage.absolute(path), (".csv", ".parquet"))
+        files, others = table_files(storage.locate(path))
         if not files:
             raise UnknownName(f"{path} holds no .csv or .parquet file.")
+        if others:
+            names = ", ".join(storage.locate(file).name for file in others[:5])
+            self.note("skipped", "", f"files that are no tables: {names}", count=len(others))
         return files
 
     def fingerprint(self, path: Any) -> str:
@@ -109,62 +139,56 @@ class Table(Source):
     def episodes(self, part: Any) -> Iterator[Episode]:
         """Read the table and cut it into episodes.
 
+        A table of up to `WHOLE_BYTES` is read as a whole. A larger one is read in pieces, for which the rows
+        of an episode must follow one another.
+
         Raises:
             MissingColumn: A column is missing.
             BadValues: Text among numbers, different lengths, or an end inside an episode.
         """
-        columns = self._read(part)
-        ends = [columns.pop(role, None) for role in ("terminated", "truncated")]
-        rows = len(columns["rewards"])
-        terminated, truncated = (np.zeros(rows, bool) if flag is None else flag for flag in ends)
-        order, starts = _cut(columns.pop("episode", None), terminated | truncated)
-        new_obs = columns.pop("new_obs", None)
-        for start, stop in zip(starts, [*starts[1:], rows], strict=True):
-            index = order[start:stop]
-            _ends_last(index, terminated, truncated)
-            obs = columns["obs"][index]
-            extras = {"action_logp": columns["action_logp"][index]} if "action_logp" in columns else {}
-            if new_obs is not None:
-                extras["new_obs"] = new_obs[index]
-                obs = np.concatenate([obs, new_obs[index[-1:]].reshape(1, *obs.shape[1:])])
-            last = index[-1]
-            yield Episode(
-                obs,
-                columns["actions"][index],
-                columns["rewards"][index],
-                terminated=bool(terminated[last]),
-                truncated=bool(truncated[last]) or not terminated[last],
-                extras=extras,
-                row=int(index[0]),
-            )
+        try:
+            for first, columns in self._pieces(part):
+                yield from cut_episodes(first, columns)
+        except UserError as error:
+            if isinstance(part, str | Place) and str(part) not in error.what:
+                error.where = error.where or str(part)
+            raise
 
-    def _read(self, part: Any) -> dict[str, Array]:
-        """Return the column [N, …] of each role."""
-        there, load = open_table(part)
-        columns: dict[str, tuple[str, ...]] = dict(self.columns)
-        for role, usual in ROLES.items():
-            found = next((name for name in usual if name in there), None)
-            if role not in columns and found is not None:
-                columns[role] = (found,)
-        for role in ("obs", "actions", "rewards"):
-            if role not in columns:
-                raise MissingColumn(
-                    f"no column is named for {role!r}.",
-                    f"There are: {' '.join(there)}",
-                    f"--columns {role}={there[0] if there else 'NAME'} …",
-                )
-        for name in (name for names in columns.values() for name in names):
-            if name not in there:
-                raise MissingColumn(
-                    f"there is no column {name!r}.", f"There are: {' '.join(there)}", given=name, known=there
-                )
-        if not {"episode", "terminated", "truncated"} & set(columns):
-            raise MissingColumn(
-                "no column marks the ends of episodes.",
-                f"Name a column for episode, terminated or truncated. There are: {' '.join(there)}",
-            )
-        table = load(sorted({name for names in columns.values() for name in names}))
-        read = {role: side_by_side(role, names, table) for role, names in columns.items()}
+    def _pieces(self, part: Any) -> Iterator[tuple[int, dict[str, Array]]]:
+        """Yield pieces of whole episodes: the row of the first, and the column [N, …] of each role."""
+        there, blocks = open_table(part)
+        columns = self._found(there)
+        wanted = sorted({name for names in columns.values() for name in names})
+        codes, closed = EpisodeCodes(), 0
+        held: list[dict[str, Array]] = []
+        first = row = size = 0
+        for block in blocks(wanted):
+            held.append(self._numbers(columns, block, row, codes))
+            row += len(held[-1]["rewards"])
+            size += sum(values.nbytes for values in held[-1].values())
+            if size > WHOLE_BYTES:
+                merged = merge(held)
+                stop = last_start(merged)
+                check_episode_size(row - first - stop, size // (row - first), part, first + stop, 0)
+                closed = check_closed(merged, stop, closed, first)
+                yield first, {role: values[:stop] for role, values in merged.items()}
+                held = [{role: values[stop:] for role, values in merged.items()}]
+                first += stop
+                size = sum(values.nbytes for values in held[0].values())
+        if not row:
+            raise BadValues("the table has no rows.")
+        yield first, merge(held)
+
+    def _numbers(
+        self, columns: Mapping[str, tuple[str, ...]], block: Any, row: int, codes: EpisodeCodes
+    ) -> dict[str, Array]:
+        """Return the column [N, …] of each role, of one block that begins at a row of the table."""
+        read = {
+            role: codes.of(names[0], block[names[0]])
+            if role == "episode"
+            else side_by_side(role, names, block, row)
+            for role, names in columns.items()
+        }
         lengths = {role: len(values) for role, values in read.items()}
         if len(set(lengths.values())) > 1:
             raise BadValues(
@@ -172,26 +196,34 @@ class Table(Source):
             )
         return read
 
+    def _found(self, there: list[str]) -> dict[str, tuple[str, ...]]:
+        """Return the names of the columns of each role, given or usual.
 
-def _cut(episode: Array | None, ends: Array) -> tuple[Array, Array]:
-    """Return the order of rows by episode [N], and the start of each episode in that order [E]."""
-    rows = np.arange(len(ends))
-    if episode is None:
-        if not len(rows):
-            return rows, rows
-        return rows, np.concatenate([[0], np.flatnonzero(ends[:-1]) + 1])
-    if (missing := episode < 0).any():
-        raise BadValues(
-            f"row {int(np.argmax(missing)):,} belongs to no episode.", "Its episode column is empty."
-        )
-    order = np.argsort(episode, kind="stable")
-    return order, np.flatnonzero(np.diff(episode[order], prepend=-1))
-
-
-def _ends_last(index: Array, terminated: Array, truncated: Array) -> None:
-    early = terminated[index[:-1]] | truncated[index[:-1]]
-    if early.any():
-        row = int(index[np.argmax(early)])
-        raise BadValues(
-            f"row {row:,} ends an episode that goes on in row {int(index[np.argmax(early) + 1]):,}."
-        )
+        Raises:
+            MissingColumn: The table does not have them.
+        """
+        columns: dict[str, tuple[str, ...]] = dict(self.columns)
+        for role, usual in ROLES.items():
+            found = next((name for name in usual if name in there), None)
+            if role not in columns and found is not None:
+                columns[role] = (found,)
+        listed = " ".join(there[:50]) + (f" and {len(there) - 50:,} more" if len(there) > 50 else "")
+        for role in ("obs", "actions", "rewards"):
+            if role not in columns:
+                raise MissingColumn(
+                    f"no column is named for {role!r}.",
+                    f"There are: {listed}",
+                    f"--columns {role}={there[0] if there else 'NAME'} …",
+                )
+        known = {*there}
+        for name in (name for names in columns.values() for name in names):
+            if name not in known:
+                raise MissingColumn(
+                    f"there is no column {name!r}.", f"There are: {listed}", given=name, known=there[:1000]
+                )
+        if not {"episode", "terminated", "truncated"} & set(columns):
+            raise MissingColumn(
+                "no column marks the ends of episodes.",
+                f"Name a column for episode, terminated or truncated. There are: {listed}",
+            )
+        return columns

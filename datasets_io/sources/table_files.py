@@ -1,0 +1,172 @@
+"""Read tables of a file, block by block: CSV and Parquet, as columns of pyarrow.
+
+Cells of a CSV file stay text: only `table_cells` decides which texts are numbers, for all blocks alike.
+"""
+
+import csv
+import io
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv as pcsv
+
+from datasets_io import storage
+from datasets_io.errors import BadValues, Corrupt, MissingColumn, UnknownName
+from datasets_io.storage import Place
+from datasets_io.storage.parquet import open_parquet
+
+BLOCK_ROWS = 65_536
+BLOCK_BYTES = 2**24
+"""Bytes of a CSV file that are parsed at once; a line must be shorter."""
+
+Block = Mapping[str, Any]
+"""Columns by name, of some consecutive rows."""
+
+
+class TableFile(ABC):
+    """A file with a table.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: Place) -> None:
+        self.path = path
+
+    @abstractmethod
+    def names(self) -> list[str]:
+        """Return the names of the columns.
+
+        Raises:
+            DataError: The file is not such a table.
+        """
+
+    @abstractmethod
+    def blocks(self, names: list[str]) -> Iterator[Block]:
+        """Yield blocks of rows with the columns of these names.
+
+        Raises:
+            DataError: A line or a page is damaged.
+        """
+
+
+class CSVFile(TableFile):
+    """Text with a header, separated by commas, in UTF-8."""
+
+    def names(self) -> list[str]:
+        """Return the names of the columns, from the first line."""
+        with storage.open_input(self.path) as file:
+            text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+            try:
+                header = next(csv.reader(text), [])
+            except UnicodeDecodeError:
+                raise _not_utf8(self.path) from None
+            except csv.Error as error:
+                raise BadValues(f"{self.path} cannot be read as CSV: line 1: {error}.") from None
+        if not any(header):
+            raise BadValues(f"{self.path} has no header.", "Expected: the names of the columns in line 1.")
+        return header
+
+    def blocks(self, names: list[str]) -> Iterator[Block]:
+        """Yield blocks of rows, whose cells are text; empty cells and NA are null."""
+        convert = pcsv.ConvertOptions(
+            include_columns=names,
+            column_types=dict.fromkeys(names, pa.string()),
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=True,
+        )
+        # One thread: with several, the errors of pyarrow do not tell the row.
+        options = pcsv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES, encoding="utf-8")
+        parse = pcsv.ParseOptions(newlines_in_values=False)
+        with storage.open_input(self.path) as file:
+            try:
+                yield from map(_columns, pcsv.open_csv(file, options, parse, convert))
+            except UnicodeDecodeError:
+                raise _not_utf8(self.path) from None
+            except pa.ArrowException as error:
+                text = str(error).partition("\n")[0]
+                if "UTF8" in text or "UTF-8" in text:
+                    raise _not_utf8(self.path) from None
+                if "straddling" in text:
+                    text = f"a line is longer than {BLOCK_BYTES:,} bytes, or a quote is not closed"
+                raise BadValues(
+                    f"{self.path} cannot be read as CSV: {text[:200]}.",
+                    "Expected: as many cells in each line as in the header.",
+                ) from None
+
+
+class ParquetFile(TableFile):
+    """A Parquet file."""
+
+    def names(self) -> list[str]:
+        """Return the names of the columns."""
+        with storage.open_input(self.path) as file:
+            return list(open_parquet(file, self.path).schema_arrow.names)
+
+    def blocks(self, names: list[str]) -> Iterator[Block]:
+        """Yield blocks of rows."""
+        with storage.open_input(self.path) as file:
+            opened = open_parquet(file, self.path)
+            try:
+                yield from map(_columns, opened.iter_batches(BLOCK_ROWS, columns=names))
+            except (pa.ArrowException, OSError) as error:
+                text = str(error).partition("\n")[0]
+                raise Corrupt(f"{self.path} is damaged: {text[:200]}.") from None
+
+
+_KINDS: dict[str, type[TableFile]] = {".csv": CSVFile, ".parquet": ParquetFile}
+SUFFIXES = tuple(_KINDS)
+
+
+def open_table(part: Any) -> tuple[list[str], Any]:
+    """Return the names of the columns of a part, and a function from wanted names to blocks.
+
+    Args:
+        part: A file; or columns by name, such as a frame of pandas, which are one block.
+
+    Raises:
+        UnknownName: There is no such file, or it has another suffix.
+        MissingColumn: Two columns have the same name.
+    """
+    if not isinstance(part, str | Place):
+        names = [str(name) for name in part]
+        return names, lambda wanted: iter([{name: part[name] for name in wanted}])
+    path = storage.locate(part)
+    if not storage.is_file(path):
+        raise UnknownName(f"there is no file {path}.", f"Looked in {storage.absolute(path).parent}.")
+    if path.suffix not in _KINDS:
+        raise UnknownName(f"{path.name} is not a table that is known.", "They end in .csv or .parquet.")
+    table = _KINDS[path.suffix](path)
+    names = table.names()
+    count = Counter(names)
+
+    def blocks(wanted: list[str]) -> Iterator[Block]:
+        if twice := [name for name in wanted if count[name] > 1]:
+            raise MissingColumn(f"{path} has {count[twice[0]]} columns with the name {twice[0]!r}.")
+        return table.blocks(wanted)
+
+    return names, blocks
+
+
+def table_files(folder: Place) -> tuple[list[str], list[str]]:
+    """Return the tables of a folder, and the other files, such as those that Spark and macOS leave."""
+    tables: list[str] = []
+    others: list[str] = []
+    for file in storage.list_files(storage.absolute(folder)):
+        name = storage.locate(file).name
+        is_table = name.endswith(SUFFIXES) and not name.startswith((".", "_"))
+        (tables if is_table else others).append(file)
+    return tables, others
+
+
+def _columns(batch: pa.RecordBatch) -> Block:
+    return dict(zip(batch.schema.names, batch.columns, strict=True))
+
+
+def _not_utf8(path: Place) -> BadValues:
+    return BadValues(
+        f"{path} is not text in UTF-8.", "", f"iconv -f LATIN1 -t UTF-8 {path.name} > utf8-{path.name}"
+    )
