@@ -1,8 +1,6 @@
 """Read data sets of Minari, in its HDF5, Arrow and Parquet formats, with or without an environment."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,17 +9,14 @@ import numpy as np
 from datasets_io import storage
 from datasets_io.environments import OBSERVE
 from datasets_io.episode import Array, Episode
-from datasets_io.errors import BadValues, Corrupt, MissingColumn, UnknownName, UserError
-from datasets_io.flatten import flat_space, flatten_rows, nested_from_json
-from datasets_io.scores import horizon
+from datasets_io.errors import BadValues, MissingColumn, UnknownName, UserError
+from datasets_io.flatten import flat_space, flatten_rows
 from datasets_io.source import Source
-from datasets_io.sources.minari_server import METADATA, minari
+from datasets_io.sources.minari_files import observation_space, read_episodes
+from datasets_io.sources.minari_metadata import OFF2ON_KEY, Metadata, environment, read_metadata, spaces
+from datasets_io.sources.minari_server import METADATA
 
-OFF2ON_KEY = "off2on"
-"""Key in the metadata of an exported data set, with `env`, `env_options`, `columns` (infos that were columns)
-and `nested`, the observation space in its own order, which Minari replaces by alphabetical order."""
-_KNOWN_PACKAGES = ("gymnasium", "gymnasium_robotics")
-"""Packages with environments that need no module before their id."""
+__all__ = ["OFF2ON_KEY", "Minari", "data_folder"]
 
 
 class EpisodeRange(NamedTuple):
@@ -62,13 +57,12 @@ class Minari(Source):
             BadValues: A space cannot be flattened to vectors.
         """
         folder = data_folder(path)
-        data = _open(folder)
-        metadata = data.storage.metadata
-        self._description = str(metadata.get("description") or "").strip().partition("\n")[0]
-        self._spaces(data)
+        metadata = read_metadata(folder)
+        self._description = (metadata.description or "").strip().partition("\n")[0]
+        self._set_spaces(folder, metadata)
         if self.env is None:
-            self._environment(metadata)
-        count, rows = data.total_episodes, data.total_steps
+            self._set_environment(folder, metadata)
+        count, rows = metadata.total_episodes, metadata.total_steps
         if not count or not rows:
             raise BadValues(f"{self.name} is empty.", f"{count} episodes, {rows} steps in {folder}.")
         size = max(1, round(self.rows_per_shard * count / rows))
@@ -76,36 +70,28 @@ class Minari(Source):
 
     def episodes(self, part: Any) -> Iterator[Episode]:
         """Yield the episodes of a part."""
-        folder, start, stop = Path(part[0]), part[1], part[2]
-        data = _open(folder)
-        space = _observation_space(data)
-        names = [
-            *filter(None, self.infos.split(",")),
-            *data.storage.metadata.get(OFF2ON_KEY, {}).get("columns", ()),
-        ]
-        _check_no_objects(folder, range(start, stop))
-        with _convert_errors(folder):
-            lengths = [
-                about["total_steps"] for about in data.storage.get_episode_metadata(range(start, stop))
-            ]
-            read = data.iterate_episodes(range(start, stop))
-            for number, (steps, episode) in enumerate(zip(lengths, read, strict=True), start):
-                if len(episode.rewards) != steps:
-                    raise Corrupt(
-                        f"episode {number} in {folder} has {len(episode.rewards):,} steps.",
-                        f"Expected: {steps:,}, as in its metadata.",
-                    )
-                yield from self._pieces(str(number), episode, space, names)
+        folder, numbers = Path(part[0]), range(part[1], part[2])
+        metadata = read_metadata(folder)
+        obs, action = spaces(folder, metadata)
+        obs = observation_space(folder, metadata) if obs is None else obs
+        names = [*filter(None, self.infos.split(",")), *metadata.off2on.columns]
+        for number, columns in read_episodes(folder, metadata, (obs, action), numbers):
+            yield from self._pieces(str(number), columns, obs, names)
 
-    def _pieces(self, name: str, episode: Any, space: Any, names: Iterable[str]) -> Iterator[Episode]:
+    def _pieces(
+        self, name: str, columns: Mapping[str, Any], space: Any, names: Iterable[str]
+    ) -> Iterator[Episode]:
         """Yield the episodes of one recording, which may continue after an end."""
-        steps = len(episode.rewards)
+        obs, actions, rewards = (columns[key] for key in ("observations", "actions", "rewards"))
+        steps = len(rewards)
         terminations, truncations = (
-            np.asarray(flags).reshape(-1).astype(bool)
-            for flags in (episode.terminations, episode.truncations)
+            _flags(f"episode {name}: {key}", columns[key]) for key in ("terminations", "truncations")
         )
-        obs = flatten_rows(space, episode.observations) if _is_nested(space) else episode.observations
-        extras = {name: _info(episode.infos or {}, name, steps) for name in names}
+        obs = np.asarray(flatten_rows(space, obs) if _is_nested(space) else obs)
+        for key, values, length in (("observations", obs, steps + 1), ("actions", actions, steps)):
+            if len(values) != length:
+                raise BadValues(f"episode {name} has {len(values):,} {key}.", f"Expected: {length:,}.")
+        extras = {name: _info(columns["infos"] or {}, name, steps) for name in names}
         ends = np.flatnonzero(terminations | truncations) + 1
         if not len(ends) or ends[-1] != steps:
             self.note("open_end", "", "episodes stop without an end: they count as cut off", count=1)
@@ -115,21 +101,25 @@ class Minari(Source):
         for index, (first, stop) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
             terminated = bool(terminations[stop - 1])
             yield Episode(
-                np.asarray(obs)[first : stop + 1],
-                np.asarray(episode.actions)[first:stop],
-                episode.rewards[first:stop],
+                obs[first : stop + 1],
+                np.asarray(actions)[first:stop],
+                rewards[first:stop],
                 terminated=terminated,
                 truncated=bool(truncations[stop - 1]) or not terminated,
                 id=name if len(ends) == 1 else f"{name}.{index}",
                 extras={column: values[first:stop] for column, values in extras.items()},
             )
 
-    def _spaces(self, data: Any) -> None:
+    def _set_spaces(self, folder: Path, metadata: Metadata) -> None:
         from gymnasium.spaces import Box, Discrete
 
-        obs, self.action_space = _observation_space(data), data.action_space
-        if not isinstance(self.action_space, Box | Discrete):
+        obs, self.action_space = spaces(folder, metadata)
+        if not isinstance(self.action_space, Box | Discrete | None):
             raise BadValues(f"the action space is {self.action_space}.", "Expected: Box or Discrete.")
+        if obs is None:
+            obs = observation_space(folder, metadata)
+            if not _is_nested(obs):
+                return  # the environment's if it is known, else taken from the data
         if _is_nested(obs):
             self.observation_space, self.nested_observation_space = flat_space(obs), obs
             # The space of the environment may have another order than the space that Minari stored.
@@ -140,53 +130,35 @@ class Minari(Source):
             flat_space(obs)
             self.observation_space = Box(-np.inf, np.inf, obs.shape or (1,))
 
-    def _environment(self, metadata: Mapping[str, Any]) -> None:
+    def _set_environment(self, folder: Path, metadata: Metadata) -> None:
         """Set id and options of the environment: that for evaluation, else that of the recording."""
-        if metadata.get(OFF2ON_KEY):
-            self.env, self.env_options = metadata[OFF2ON_KEY]["env"], metadata[OFF2ON_KEY]["env_options"]
+        self.env_from_file = True
+        ours = metadata.off2on
+        if ours.env is not None:
+            self.env, self.env_options = ours.env, ours.env_options
             return
-        recorded, meant = (_environment(metadata.get(key)) for key in ("env_spec", "eval_env_spec"))
+        recorded, meant = (environment(folder, metadata, key) for key in ("env_spec", "eval_env_spec"))
         chosen = meant or recorded
         if chosen is None:
             return
         self.env, self.env_options = chosen.id, {**chosen.options, **self.env_options}
         if recorded is not None and recorded != chosen:
-            origin = f"{_describe(recorded)} recorded these data"
-            self.note("env", "", f"{origin}; {_describe(chosen)} is meant for evaluation and taken")
+            origin = f"{recorded} recorded these data"
+            self.note("env", "", f"{origin}; {chosen} is meant for evaluation and taken")
         if chosen.wrappers:
             self.note("env", "", f"{chosen.id} had wrappers that are not put on: {' '.join(chosen.wrappers)}")
 
 
-class _Environment(NamedTuple):
-    id: str
-    options: dict[str, Any]
-    wrappers: list[str]
+def _flags(name: str, values: Any) -> Array:
+    """Return flags [T, 1] or [T] as booleans [T].
 
-
-def _environment(text: str | None) -> _Environment | None:
-    """Parse a serialised EnvSpec into id and options, without making it or importing its package."""
-    if not text:
-        return None
-    spec = json.loads(text)
-    name, entry = spec["id"], str(spec.get("entry_point") or "")
-    module = entry.partition(":")[0]
-    if module and module.partition(".")[0] not in _KNOWN_PACKAGES:
-        name = f"{module}:{name}"  # its import, or its package's, registers the environment
-    options = {key: value for key, value in (spec.get("kwargs") or {}).items() if key != "render_mode"}
-    limit = spec.get("max_episode_steps")
-    if limit != horizon(name):
-        options["max_episode_steps"] = -1 if limit is None else limit
-    return _Environment(name, options, [wrapper["name"] for wrapper in spec.get("additional_wrappers") or ()])
-
-
-def _describe(environment: _Environment) -> str:
-    options = ", ".join(f"{name}={value}" for name, value in environment.options.items())
-    return f"{environment.id} ({options})" if options else environment.id
-
-
-def _observation_space(data: Any) -> Any:
-    nested = data.storage.metadata.get(OFF2ON_KEY, {}).get("nested")
-    return data.observation_space if nested is None else nested_from_json(nested)
+    Raises:
+        BadValues: They are not 0 and 1.
+    """
+    flags = np.asarray(values).reshape(-1)
+    if not np.isin(flags, (0, 1)).all():
+        raise BadValues(f"{name} are not flags.", "Expected: true and false.")
+    return flags.astype(bool)
 
 
 def _leaves(space: Any, above: str = "") -> Iterator[str]:
@@ -232,44 +204,3 @@ def data_folder(path: Any) -> Path:
     raise UnknownName(
         f"there is no data set of Minari in {place}.", f"Looked for {place / 'data' / METADATA}."
     )
-
-
-def _open(folder: Path) -> Any:
-    """Open the data set for reading."""
-    package = minari()
-    with _convert_errors(folder):
-        return package.MinariDataset(folder)
-
-
-def _check_no_objects(folder: Path, episodes: Iterable[int]) -> None:
-    """Check that no column of these episodes holds Python objects; HDF5 files cannot hold any.
-
-    Raises:
-        Corrupt: A column holds objects.
-    """
-    import pyarrow as pa
-
-    from datasets_io.storage.parquet import check_no_objects, open_parquet
-
-    for path in (path for number in episodes for path in (folder / str(number)).glob("*.*")):
-        if path.suffix == ".parquet":
-            open_parquet(path, path).close()
-        elif path.suffix == ".arrow":
-            with _convert_errors(folder), pa.ipc.open_file(path) as file:
-                schema = file.schema
-            check_no_objects(schema, path)
-
-
-@contextmanager
-def _convert_errors(folder: Path) -> Iterator[None]:
-    """Convert Minari's exceptions about invalid files to `Corrupt`."""
-    import gymnasium
-
-    try:
-        yield
-    except gymnasium.error.Error as error:  # old data sets without stored spaces
-        raise Corrupt(
-            f"{folder} stores no spaces, and its environment cannot be created.", f"{error}".strip()
-        ) from None
-    except (OSError, KeyError, ValueError, TypeError, AssertionError, IndexError, RuntimeError) as error:
-        raise Corrupt(f"{folder} cannot be read by Minari.", f"{type(error).__name__}: {error}") from None
