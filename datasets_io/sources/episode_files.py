@@ -71,13 +71,13 @@ class D3rlpyFile(EpisodeFile):
 
     def read(self, number: int) -> Episode:
         """Read an episode."""
-        columns = self._columns(number)
+        columns, end = self._columns(number), f"terminated_{number}"
         arrays = {name: column.read(0, column.shape[0]) for name, column in columns.items()}
         return Episode(
             arrays["observations"],
             arrays["actions"],
             arrays["rewards"],
-            terminated=bool(to_flags(np.array([self._scalar(f"terminated_{number}")]), "terminated")[0]),
+            terminated=bool(to_flags(np.array([self._scalar(end)]), f"{self._file.path}: {end}")[0]),
             row=number,
         )
 

@@ -112,9 +112,9 @@ class Hdf5File:
         """Return the names of the datasets, the first of them if there are many."""
         found: list[str] = []
 
-        def visit(name: str, item: Any) -> bool | None:
-            if isinstance(item, h5py.Dataset):
-                found.append(name)
+        def visit(name: str | bytes, item: Any) -> bool | None:
+            if isinstance(item, h5py.Dataset):  # a name that is no UTF-8 comes as bytes
+                found.append(name if isinstance(name, str) else name.decode(errors="backslashreplace"))
             return True if len(found) == _LISTED else None
 
         with _convert_errors(self.path):
