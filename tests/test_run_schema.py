@@ -9,6 +9,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import yaml
+from found import make_search
 from made_runs import make_run
 
 from datasets_io import Shards
@@ -16,6 +17,8 @@ from datasets_io.errors import Corrupt, UnknownName, printable
 from off2on.commands.output import print_table
 from off2on.errors import SimulatorError, UserError
 from off2on.reports.run import write_report
+from off2on.reports.search import write_search_report
+from off2on.reports.search.record import load_search
 from off2on.runs.checkpoints import PARTS, check_checkpoint
 from off2on.runs.folder import Run
 from off2on.runs.handover import read_handover
@@ -406,6 +409,29 @@ def test_a_damaged_guard_is_refused():
     ):  # fmt: skip
         with pytest.raises(UserError):
             Guard.load(yaml.safe_dump(plain | {field: value}))
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"trial": "../../etc"}, {"trial": "x", "folder": "/"}, {"score": "1e308"}, {"low": "x"},
+        {"updates": "many"}, {"seconds": "1e200"},
+    ],
+)  # fmt: skip
+def test_a_damaged_row_of_a_search_is_refused_with_its_line(row: dict[str, str], tmp_path: Path):
+    search = make_search(tmp_path / "search", [{"score": 1, "beta": 1}, {"score": 1, "beta": 2} | row])
+    with pytest.raises(Corrupt, match=r"trials\.csv:3"):
+        load_search(search)
+
+
+@pytest.mark.parametrize(
+    "values", [("$\\frac$", "$x$"), ("a" * 900, "b" * 900), ("1e308", "-1e308"), ("inf", "<script>")]
+)
+def test_odd_values_of_a_search_are_shown(values: tuple[str, str], tmp_path: Path):
+    rows = [{"score": score, values[0]: value, "beta": value} for score, value in enumerate((*values, "1"))]
+    page, _ = write_search_report(make_search(tmp_path / "search", rows))
+    assert isinstance(page, Path)
+    assert "<script" not in page.read_text()
 
 
 def test_a_damaged_trial_is_refused(tmp_path: Path):

@@ -14,12 +14,13 @@ import numpy as np
 from pydantic import BeforeValidator, ConfigDict
 from typing_extensions import TypedDict
 
+from datasets_io.errors import Corrupt
 from datasets_io.storage.documents import read_yaml
 from off2on.errors import UserError
 from off2on.runs.numbers import points
 from off2on.runs.record import RunRecord, load_run, runs_below
 from off2on.runs.statistics import FloatArray
-from off2on.runs.tables import read_episodes, read_table
+from off2on.runs.tables import LARGEST, read_episodes, read_table
 
 SPENT = ("updates", "env_steps", "episodes", "seconds")
 KNOWN = ("trial", "status", "score", "low", "high", "seeds", *SPENT, "folder")
@@ -143,7 +144,7 @@ class SearchRecord:
     def _axis(self, name: str, trials: list[TrialRecord]) -> Axis:
         cells = [trial.values.get(name, "") for trial in trials]
         numbers = [_number(cell) if cell else math.nan for cell in cells]
-        if all(math.isfinite(number) for number, cell in zip(numbers, cells, strict=True) if cell):
+        if all(abs(number) <= LARGEST for number, cell in zip(numbers, cells, strict=True) if cell):
             values = np.array(numbers)
             least, most = float(np.nanmin(values)), float(np.nanmax(values))
             rule = (self.metadata.get("search") or {}).get(name)
@@ -214,7 +215,9 @@ def _trial(folder: Path, names: list[str], row: Mapping[str, str], origin: str) 
         text = (row.get(name) or "").strip()
         number = _number(text)
         if text and math.isnan(number) and text.lower() != "nan":
-            raise UserError(f"{origin}: {name} is no number: '{text}'.")
+            raise Corrupt(f"{name} is no number: '{text[:40]}'.", where=origin)
+        if LARGEST < abs(number) < math.inf:
+            raise Corrupt(f"{name} is {text[:40]}, expected at most {LARGEST:g}.", where=origin)
         return number if math.isfinite(number) else math.nan
 
     low, high = cell("low"), cell("high")
@@ -222,6 +225,8 @@ def _trial(folder: Path, names: list[str], row: Mapping[str, str], origin: str) 
     place = folder / "trials" / name
     if not place.is_dir() and row.get("folder"):
         place = folder / row["folder"]
+    if not place.resolve().is_relative_to(folder.resolve()):
+        raise Corrupt(f"the trial {name[:40]!r} lies outside of the search, in {place}.", where=origin)
     return TrialRecord(
         name=name,
         status=row["status"].strip(),
