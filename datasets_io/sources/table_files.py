@@ -113,6 +113,8 @@ class ParquetFile(TableFile):
             try:
                 yield from map(_columns, opened.iter_batches(BLOCK_ROWS, columns=names))
             except (pa.ArrowException, OSError) as error:
+                if isinstance(error, OSError) and error.errno:
+                    raise
                 text = str(error).partition("\n")[0]
                 raise Corrupt(f"{self.path} is damaged: {text[:200]}.") from None
 

@@ -171,7 +171,8 @@ class Table(Source):
                 stop = last_start(merged)
                 check_episode_size(row - first - stop, size // (row - first), part, first + stop, 0)
                 closed = check_closed(merged, stop, closed, first)
-                yield first, {role: values[:stop] for role, values in merged.items()}
+                if stop:
+                    yield first, {role: values[:stop] for role, values in merged.items()}
                 held = [{role: values[stop:] for role, values in merged.items()}]
                 first += stop
                 size = sum(values.nbytes for values in held[0].values())

@@ -26,7 +26,10 @@ def open_parquet(source: Any, name: Any, **options: Any) -> pq.ParquetFile:
     try:
         file = pq.ParquetFile(source, **options)
         schema = file.schema_arrow
-    except (pa.ArrowException, ValueError, TypeError) as error:  # the last two: types that Ray refuses
+    # ValueError and TypeError: types that Ray refuses. OSError without a number: damaged metadata.
+    except (pa.ArrowException, ValueError, TypeError, OSError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise
         raise Corrupt(f"{name} cannot be read as Parquet: {error}.") from None
     check_no_objects(schema, name)
     return file

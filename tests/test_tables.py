@@ -1,0 +1,289 @@
+"""Tables of strange files: encodings, lines, types and sizes are refused by name, or read rightly."""
+
+import datetime
+import decimal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from datasets_io.episode import Episode
+from datasets_io.errors import BadValues, Corrupt, DataError, MissingColumn, UnknownName, UserError
+from datasets_io.sources import table_files, tabular
+from datasets_io.sources.tabular import Table, parse_columns
+
+COLUMNS = "obs=x,v actions=u rewards=r episode=trip terminated=crashed"
+ROWS = 20
+
+
+def text(change: Callable[[list[dict[str, str]]], None] | None = None) -> str:
+    """Four episodes of five rows as CSV."""
+    rows = [
+        {
+            "x": f"{i / 10}", "v": f"{i / 5}", "u": "0.5", "r": "1", "trip": f"{i // 5}",
+            "crashed": f"{i % 5 == 4:d}",
+        }
+        for i in range(ROWS)
+    ]  # fmt: skip
+    if change is not None:
+        change(rows)
+    return "\n".join([",".join(rows[0]), *(",".join(row.values()) for row in rows)]) + "\n"
+
+
+def cell(name: str, row: int, value: str) -> str:
+    return text(lambda rows: rows[row].update({name: value}))
+
+
+def read(file: Path, columns: str = COLUMNS) -> list[Episode]:
+    source = Table(columns)
+    return [episode for part in source.parts(file) for episode in source.episodes(part)]
+
+
+def write(place: Path, content: str | bytes) -> Path:
+    file = place / "t.csv"
+    file.write_bytes(content.encode() if isinstance(content, str) else content)
+    return file
+
+
+def check_good(episodes: list[Episode]) -> None:
+    assert [episode.length for episode in episodes] == [5] * 4
+    assert all(episode.terminated for episode in episodes)
+    np.testing.assert_allclose(np.concatenate([it.obs[:5, 0] for it in episodes]), np.arange(ROWS) / 10)
+    np.testing.assert_allclose(np.concatenate([it.rewards for it in episodes]), np.ones(ROWS))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        text(),
+        text().replace("\n", "\r\n"),
+        "\ufeff" + text(),
+        "\n".join(",".join(f'"{it}"' for it in line.split(",")) for line in text().splitlines()),
+        text(lambda rows: [row.update(crashed=str(row["crashed"] == "1")) for row in rows]),
+        text(lambda rows: [row.update(trip=f"Fahrt ü{row['trip']}") for row in rows]),
+        text(lambda rows: [row.update(r=" +1.0e0 ") for row in rows]),
+    ],
+    ids=["plain", "crlf", "bom", "quoted", "words", "names", "signs"],
+)
+def test_texts_are_read(tmp_path: Path, content: str):
+    check_good(read(write(tmp_path, content)))
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (text().encode("utf-16"), "UTF-8"),
+        (text().replace("trip", "fahrtü").encode("latin-1"), "UTF-8"),
+        (cell("trip", 7, "é").encode("latin-1"), "UTF-8"),
+        (cell("u", 3, "0\0.5"), "row 3"),
+        (text().replace(",", ";"), "'x'"),
+        (text().partition("\n")[2], "'x'"),
+        ("", "header"),
+        ("\n\n\n", "header"),
+        ("x,v,u,r,trip,crashed\n", "no rows"),
+        (text() + "1,2,3,4,5,0,7,8\n", "Expected 6 columns, got 8"),
+        (text() + "1,2\n", "Expected 6 columns, got 2"),
+        ("x,v,u,r,trip,crashed\n" + "1,2,3,4,0,0,9\n" * 3, "Expected 6 columns, got 7"),
+        (text() + '"1,2,3,4,5,0\n' + "1,1,1,1,9,1\n" * 3, "CSV"),
+        (text().replace("x,v,", "x,x,"), "'v'"),
+        (cell("r", 3, "hello"), "'hello' in row 3"),
+        (cell("r", 3, "0x10"), "'0x10' in row 3"),
+        (cell("r", 3, "2026-01-01"), "row 3"),
+        (cell("r", 3, "=1+1"), "row 3"),
+        (cell("crashed", 3, "2"), "holds 2"),
+        (cell("crashed", 4, "yes"), "'yes' in row 4"),
+        (cell("crashed", 3, ""), "row 3"),
+        (cell("crashed", 2, "1"), "row 2 ends an episode that goes on in row 3"),
+        (cell("trip", 2, ""), "row 2 belongs to no episode"),
+        (text() + "1," * 2_000_000 + "\n", "Expected 6 columns"),
+    ],
+)
+def test_a_damaged_text_is_refused_where_it_is_wrong(tmp_path: Path, content: str | bytes, named: str):
+    with pytest.raises(DataError) as refused:
+        read(write(tmp_path, content))
+    assert named in str(refused.value)
+    assert "t.csv" in str(refused.value)
+
+
+@pytest.mark.parametrize("value", ["", "NA", "NaN"])
+def test_an_empty_cell_is_no_number_and_counts_as_nan(tmp_path: Path, value: str):
+    episodes = read(write(tmp_path, cell("x", 3, value)))
+    assert np.isnan(episodes[0].obs[3, 0])
+    assert np.isfinite(episodes[1].obs).all()
+
+
+def test_a_column_name_that_occurs_twice_is_refused(tmp_path: Path):
+    columns = "obs=x actions=u rewards=r episode=trip"
+    with pytest.raises(MissingColumn, match="2 columns with the name 'x'"):
+        read(write(tmp_path, text().replace("x,v,", "x,x,")), columns)
+
+
+@pytest.mark.parametrize(
+    "columns",
+    ["obs=x obs=v actions=u", "foo=x", "obs=", "obs=x,,v", "obs=x,x", "rewards=r,v", "episode=trip,crashed"],
+)
+def test_columns_that_make_no_sense_are_refused(columns: str):
+    with pytest.raises(UnknownName):
+        parse_columns(columns)
+
+
+# Parquet.
+
+
+def parquet(place: Path, **change: Any) -> Path:
+    table = {
+        "x": np.arange(ROWS) / 10, "v": np.arange(ROWS) / 5, "u": np.full(ROWS, 0.5), "r": np.ones(ROWS),
+        "trip": np.arange(ROWS) // 5, "crashed": np.arange(ROWS) % 5 == 4,
+    }  # fmt: skip
+    pq.write_table(
+        pa.table({name: pa.array(it) for name, it in (table | change).items()}), place / "t.parquet"
+    )
+    return place / "t.parquet"
+
+
+@pytest.mark.parametrize(
+    "rewards",
+    [
+        np.ones(ROWS),
+        pa.array([decimal.Decimal("1.0")] * ROWS),
+        pa.array([1.0] * ROWS).dictionary_encode(),
+        pa.array(["1.0"] * ROWS),
+        pa.array(np.ones(ROWS, "f2")),
+        pa.array([[1.0]] * ROWS),
+        pa.array([1] * ROWS, pa.uint64()),
+    ],
+    ids=lambda it: str(it.type) if isinstance(it, pa.Array) else "f8",
+)
+def test_types_that_are_numbers_are_read(tmp_path: Path, rewards: Any):
+    check_good(read(parquet(tmp_path, r=rewards)))
+
+
+@pytest.mark.parametrize(
+    "rewards",
+    [
+        pa.array([datetime.datetime(2026, 1, 1)] * ROWS),
+        pa.array([datetime.date(2026, 1, 1)] * ROWS),
+        pa.array([datetime.timedelta(1)] * ROWS),
+        pa.array(["a"] * ROWS).dictionary_encode(),
+        pa.array([b"1.5"] * ROWS),
+        pa.array([{"a": 1}] * ROWS),
+        pa.array([[("a", 1)]] * ROWS, pa.map_(pa.string(), pa.int64())),
+        pa.array([[1.0, 2.0]] * ROWS),
+        pa.array([[]] * ROWS, pa.list_(pa.float64())),
+        pa.array([[1.0]] * 3 + [None] + [[1.0]] * 16),
+    ],
+    ids=lambda it: str(it.type),
+)
+def test_types_that_are_no_numbers_are_refused(tmp_path: Path, rewards: Any):
+    with pytest.raises(BadValues, match="'r'"):
+        read(parquet(tmp_path, r=rewards))
+
+
+def test_uneven_lists_are_refused_by_their_row(tmp_path: Path):
+    lists = pa.array([[1.0, 2.0]] * 5 + [[1.0]] + [[1.0, 2.0]] * 14)
+    with pytest.raises(BadValues, match="'x' is ragged: 1 values in row 5"):
+        read(parquet(tmp_path, x=lists), COLUMNS.replace("obs=x,v", "obs=x"))
+    nested = pa.array([[[1.0, 2.0], [3.0]]] * ROWS)
+    with pytest.raises(BadValues, match="ragged"):
+        read(parquet(tmp_path, x=nested), COLUMNS.replace("obs=x,v", "obs=x"))
+
+
+def test_lists_that_differ_between_blocks_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(table_files, "BLOCK_ROWS", 10)
+    lists = pa.array([[1.0, 2.0]] * 10 + [[1.0]] * 10)
+    with pytest.raises(BadValues, match="ragged"):
+        read(parquet(tmp_path, x=lists), COLUMNS.replace("obs=x,v", "obs=x"))
+
+
+@pytest.mark.parametrize("damage", ["half", "middle", "footer", "empty", "magic"])
+def test_a_damaged_parquet_file_is_refused(tmp_path: Path, damage: str):
+    file = parquet(tmp_path)
+    content = bytearray(file.read_bytes())
+    if damage == "middle":
+        content[20:120] = b"\xff" * 100
+    elif damage == "footer":
+        content[-8:-4] = b"\xff\xff\xff\x7f"
+    file.write_bytes(
+        {"half": content[: len(content) // 2], "empty": b"", "magic": b"PAR1PAR1"}.get(damage, content)
+    )
+    with pytest.raises(Corrupt, match=r"t\.parquet"):
+        read(file)
+
+
+# Large tables, in pieces.
+
+
+@pytest.fixture
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tabular, "WHOLE_BYTES", 100)
+    monkeypatch.setattr(table_files, "BLOCK_ROWS", 3)
+    monkeypatch.setattr(table_files, "BLOCK_BYTES", 70)
+
+
+@pytest.mark.parametrize("ends", ["episode=trip terminated=crashed", "terminated=crashed"])
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_large_table_has_the_same_episodes_in_pieces(
+    tmp_path: Path, small_pieces: None, kind: str, ends: str
+):
+    file = write(tmp_path, text()) if kind == "csv" else parquet(tmp_path)
+    check_good(read(file, f"obs=x,v actions=u rewards=r {ends}"))
+
+
+def test_a_large_table_whose_episodes_are_interleaved_is_refused(tmp_path: Path, small_pieces: None):
+    trips = np.arange(ROWS) // 5
+    trips[18:] = 0
+    with pytest.raises(BadValues, match=r"row 18 continues an episode.*") as refused:
+        read(parquet(tmp_path, trip=trips, crashed=np.zeros(ROWS, bool)))
+    assert "sort" in refused.value.expected
+
+
+def test_an_interleaved_table_that_fits_into_memory_is_read(tmp_path: Path):
+    trips = np.arange(ROWS) % 4
+    episodes = read(parquet(tmp_path, trip=trips, crashed=np.arange(ROWS) >= 16))
+    assert [episode.length for episode in episodes] == [5] * 4
+    np.testing.assert_allclose(episodes[1].obs[:5, 0], np.arange(1, ROWS, 4) / 10)
+
+
+def test_rows_of_errors_count_from_the_start_of_a_large_table(tmp_path: Path, small_pieces: None):
+    with pytest.raises(BadValues, match="'fast' in row 17"):
+        read(write(tmp_path, cell("v", 17, "fast")))
+
+
+def test_an_episode_that_is_larger_than_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tabular, "WHOLE_BYTES", 100)
+    monkeypatch.setattr(tabular.check_episode_size.__module__ + ".HELD_BYTES", 400)
+    monkeypatch.setattr(table_files, "BLOCK_ROWS", 3)
+    with pytest.raises(BadValues, match="held in memory"):
+        read(parquet(tmp_path, trip=np.zeros(ROWS), crashed=np.zeros(ROWS, bool)))
+
+
+# Folders.
+
+
+def test_side_files_of_other_programs_are_skipped_and_named(tmp_path: Path):
+    write(tmp_path, text())
+    for name in ("_metadata.parquet", "_SUCCESS", ".DS_Store", "._t.csv", "README.md", ".part-0.csv.crc"):
+        (tmp_path / name).write_bytes(b"")
+    source = Table(COLUMNS)
+    assert [Path(part).name for part in source.parts(tmp_path)] == ["t.csv"]
+    (fault,) = source.faults
+    assert (fault.kind, fault.count) == ("skipped", 6)
+    assert "_SUCCESS" in fault.detail
+
+
+def test_a_file_of_a_folder_without_a_column_is_named(tmp_path: Path):
+    write(tmp_path, text())
+    (tmp_path / "u.csv").write_text(text().replace("x,v,", "y,v,"))
+    with pytest.raises(MissingColumn) as refused:
+        read(tmp_path)
+    assert "u.csv" in str(refused.value)
+
+
+def test_a_folder_without_a_table_is_refused(tmp_path: Path):
+    (tmp_path / "README.md").write_text("nothing")
+    with pytest.raises(UserError, match="holds no"):
+        Table(COLUMNS).parts(tmp_path)
