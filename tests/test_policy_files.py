@@ -203,6 +203,7 @@ def replaced(before: bytes, after: bytes) -> Callable[[bytes], bytes]:
     return change
 
 
+CONFIG_OF_WEIGHTS = "data/weights/model_weights_config.json"
 LINEAR, CONFIG = b"torch.ops.aten.linear.default", "weights_config.json"
 DAMAGE: dict[str, tuple[str, Callable[[bytes], bytes | None], str]] = {
     "half a graph": ("model.json", lambda data: data[: len(data) // 2], "model.json"),
@@ -268,3 +269,9 @@ def test_a_graph_that_would_fill_the_memory_is_refused(here: Path):
     )
     with pytest.raises(UserError, match="elements"):
         load_policy("policy.pt")
+
+
+def test_a_policy_holds_only_what_its_actions_need(exported: bytes):
+    names = member(exported, CONFIG_OF_WEIGHTS)["config"]
+    assert names
+    assert not [name for name in names if "std" in name]

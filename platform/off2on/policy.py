@@ -131,6 +131,7 @@ class Policy(nn.Module):
 
 def _drop_unused(program: torch.export.ExportedProgram) -> None:
     """Remove the parameters on which the actions do not depend, such as the spread of a mean policy."""
+    program.graph.eliminate_dead_code()
     signature = program.graph_signature
     for node in list(program.graph.nodes):
         name = signature.inputs_to_parameters.get(node.name)
