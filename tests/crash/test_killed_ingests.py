@@ -16,19 +16,24 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from kills import KILLS, OFF2ON, Ended, contents, left_processes, moments, run
+from kills import KILLS, Ended, contents, left_processes, moments, run
 
 from datasets_io import Shards, storage
 from datasets_io.errors import UnknownName
 
 pytestmark = pytest.mark.crash
 
-PARTS, ROWS = 10, 100_000
+PARTS, ROWS = 10, 60_000
 KINDS = {
     "add": ["data", "add", "x", "more"],
     "append": ["data", "add", "new", "more", "--append", "x"],
     "overwrite": ["data", "add", "x", "more", "--overwrite"],
 }
+# In this process, also on a busy machine: workers of Ray that are killed with it have a test of their own.
+MAIN = (
+    "import sys; from datasets_io.ingestion import parallel; parallel.PATIENCE_S = float('inf'); "
+    "from off2on.cli import main; sys.exit(main())"
+)
 COLUMNS = ["obs=a,b,c", "actions=u", "rewards=r", "terminated=end"]
 DONE = ("exists", "already contains")
 """What the second run says if the first one had ended its work before it was killed."""
@@ -50,7 +55,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def off2on(words: list[str], folder: Path, root: Any, after: float | None = None) -> Ended:
     environment = {"OFF2ON_DATA": str(root), "TMPDIR": str(folder / "tmp")}
     (folder / "tmp").mkdir(exist_ok=True)
-    return run([OFF2ON, *words, "--columns", *COLUMNS], folder, environment, after)
+    return run([sys.executable, "-c", MAIN, *words, "--columns", *COLUMNS], folder, environment, after)
 
 
 def prepare(folder: Path, root: Any, kind: str) -> None:
