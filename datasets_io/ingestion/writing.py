@@ -30,6 +30,7 @@ from datasets_io.storage.errors import convert_full_disk
 # read per column, and small enough that a few groups take tens of MB. 32k rows of HalfCheetah are 3.5 MB.
 ROW_GROUP = 32_768
 ROW_GROUP_BYTES = 2**23
+MEASURED_ROWS = 2**17
 _NO_FINAL_OBS = "cut-off episodes without their last transition: the observation after it was not recorded"
 
 
@@ -211,8 +212,10 @@ class PartWriter:
     def _count(self, columns: dict[str, Array], starts: Array, last: Array) -> None:
         report = self.report
         for name in MEASURED_COLUMNS:
-            moments = Moments.of(columns[name])
-            report.moments[name] = report.moments[name].merge(moments) if name in report.moments else moments
+            for start in range(0, len(last), MEASURED_ROWS):  # measured in float64, several copies at once
+                moments = Moments.of(columns[name][start : start + MEASURED_ROWS])
+                before = report.moments.get(name)
+                report.moments[name] = moments if before is None else before.merge(moments)
         report.returns.extend(np.add.reduceat(columns["rewards"].astype(np.float64), starts).tolist())
         report.lengths.extend(np.diff(starts, append=len(last)).tolist())
         report.terminated += int(columns["terminateds"].sum())

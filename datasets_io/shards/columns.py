@@ -32,15 +32,15 @@ def pack(episodes: Sequence[Episode]) -> tuple[dict[str, Array], Array, Array]:
     ends = np.cumsum(lengths)
     starts = ends - lengths
     last = ends - 1
-    actions = np.concatenate([episode.actions for episode in episodes])
+    actions = [episode.actions for episode in episodes]
     terminateds, truncateds = np.zeros(ends[-1], bool), np.zeros(ends[-1], bool)
     terminateds[last] = [episode.terminated for episode in episodes]
     truncateds[last] = [episode.truncated for episode in episodes]
     columns = {
         "t": (np.arange(ends[-1]) - np.repeat(starts, lengths)).astype(np.int32),
-        "obs": _float32(np.concatenate([episode.obs[:-1] for episode in episodes])),
-        "actions": actions.astype(np.int64) if actions.ndim == 1 else _float32(actions),
-        "rewards": _float32(np.concatenate([episode.rewards for episode in episodes])),
+        "obs": _float32([episode.obs[:-1] for episode in episodes]),
+        "actions": np.concatenate(actions).astype(np.int64) if actions[0].ndim == 1 else _float32(actions),
+        "rewards": _float32([episode.rewards for episode in episodes]),
         "terminateds": terminateds,
         "truncateds": truncateds,
     }
@@ -48,14 +48,14 @@ def pack(episodes: Sequence[Episode]) -> tuple[dict[str, Array], Array, Array]:
         extra = np.concatenate([episode.extras[name] for episode in episodes])
         if extra.dtype == bool and extra.ndim > 1:  # Arrow has no tensor of bits
             extra = extra.astype(np.uint8)
-        columns[name] = extra if extra.dtype.kind in "iub" else _float32(extra)
-    return columns, starts, _float32(np.stack([episode.obs[-1] for episode in episodes]))
+        columns[name] = extra if extra.dtype.kind in "iub" else _float32([extra])
+    return columns, starts, _float32([episode.obs[-1:] for episode in episodes])
 
 
-def _float32(values: Array) -> Array:
+def _float32(arrays: Sequence[Array]) -> Array:
     # A float64 too large for float32 becomes infinite here; the ingest then reports it as infinite.
     with np.errstate(over="ignore"):
-        return np.ascontiguousarray(values, dtype=np.float32)
+        return np.concatenate(arrays, dtype=np.float32, casting="unsafe")
 
 
 def to_table(columns: dict[str, Array], starts: Array, final_obs: Array, ids: Sequence[str]) -> pa.Table:

@@ -126,10 +126,12 @@ class D4RL(Source):
         episodes = []
         for begin, end, terminal in block:
             rows = slice(begin - first, end - first)
-            final = following[end - first - 1][None] if following is not None else obs[:0]
+            seen = obs[rows]
+            if following is not None:
+                seen = np.concatenate([seen, following[end - first - 1 : end - first]])
             episodes.append(
                 Episode(
-                    np.concatenate([obs[rows], final]),
+                    seen,
                     actions[rows],
                     rewards[rows],
                     terminated=terminal,
