@@ -12,7 +12,7 @@ from datasets_io import ray_internals
 from datasets_io.errors import UserError
 from datasets_io.ingestion.part_job import PartJob
 from datasets_io.ingestion.part_report import PartReport
-from datasets_io.local_ray import start_ray
+from datasets_io.local_ray import start_ray, stop_ray
 
 # Ray and its first worker start in 5-10 s; one process writes about a million rows in that time. So this
 # process writes parts as long as the remaining ones, at the measured speed, take less time than that.
@@ -116,4 +116,4 @@ def _through_ray(
             report_progress()
     finally:
         if started_here:
-            ray.shutdown()
+            stop_ray()

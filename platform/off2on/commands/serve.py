@@ -61,9 +61,8 @@ def serve(
         from off2on.serving import service
     except ImportError:
         raise UserError("Ray Serve is not installed.", "", "pip install 'off2on[serve]'") from None
-    import ray
 
-    from datasets_io.local_ray import start_ray
+    from datasets_io.local_ray import start_ray, stop_ray
     from datasets_io.ray_internals import signal_handlers_kept
 
     signals: list[int] = []
@@ -82,7 +81,7 @@ def serve(
     while not signals:
         signal.pause()
     service.stop(handle)
-    ray.shutdown()
+    stop_ray()
     click.echo("stopped", err=True)
 
 

@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any, TextIO
 
 from datasets_io import ray_internals, storage
-from datasets_io.local_ray import runtime_environment, start_ray
+from datasets_io.local_ray import runtime_environment, start_ray, stop_ray
 from datasets_io.storage.redaction import redact
 from off2on.errors import UserError
 
@@ -90,7 +90,7 @@ def ray_started(address: str | None, actors: int) -> Iterator[None]:
     try:
         yield
     finally:
-        ray.shutdown()
+        stop_ray()
 
 
 def _join(address: str, environment: dict[str, Any]) -> None:
