@@ -4,7 +4,6 @@ A file may have more fields; they are kept when a run writes its file again.
 """
 
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import AfterValidator, Field
 
 from datasets_io.errors import Corrupt
+from datasets_io.imports import is_known
 from datasets_io.scores import Key
 from datasets_io.storage.documents import read_yaml
 from off2on.errors import SimulatorError, UserError
@@ -22,10 +22,6 @@ if TYPE_CHECKING:
     from datasets_io import Shards
 
 FILE = "run.yaml"
-
-KNOWN_MODULES = ("gym", "gymnasium", "gymnasium_robotics", "off2on")
-"""Packages whose environments and algorithms a file may name."""
-
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Name = Annotated[str, Field(min_length=1, max_length=1000)]
 Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST, allow_inf_nan=False)]
@@ -150,7 +146,9 @@ class RunMetadata:
         Raises:
             SimulatorError: It cannot.
         """
-        if self.env is not None and not _is_known(self.env.rpartition(":")[0]):
+        from datasets_io.environments import may_make
+
+        if self.env is not None and not may_make(self.env):
             raise SimulatorError(
                 f"{FILE} names the environment {self.env}: its module would be imported.",
                 "A module is imported only if it is named on the command line.",
@@ -164,7 +162,7 @@ class RunMetadata:
         Raises:
             UserError: It cannot.
         """
-        if ":" in self.algorithm and not _is_known(self.algorithm.partition(":")[0]):
+        if ":" in self.algorithm and not is_known(self.algorithm.partition(":")[0]):
             raise UserError(
                 f"{FILE} names the algorithm {self.algorithm}: its module would be imported.",
                 f"A module is imported only if it is named on the command line: give {self.algorithm} there.",
@@ -199,11 +197,6 @@ class RunMetadata:
                 f"Their hash is {shards.manifest.content_hash}, that in {FILE} {expected}.",
             )
         return shards
-
-
-def _is_known(module: str) -> bool:
-    """Return True if a module need not be imported, or is one of those that off2on itself imports."""
-    return not module or module in sys.modules or module.partition(".")[0] in KNOWN_MODULES
 
 
 def read_metadata(folder: Path) -> RunMetadata:
