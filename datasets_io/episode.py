@@ -150,6 +150,9 @@ class Episode:
             if finite and values.dtype.kind == "f" and not np.isfinite(values).all():
                 step = int(np.argwhere(~np.isfinite(values.reshape(len(values), -1)).all(1))[0, 0])
                 raise BadValues(f"{who}: {name} hold NaN or infinity, first at step {step}.")
+        if "new_obs" in self.extras and self.extras["new_obs"].shape[1:] != self.obs.shape[1:]:
+            shapes = list(self.extras["new_obs"].shape), list(self.obs.shape)
+            raise BadValues(f"{who}: new_obs of shape {shapes[0]}, obs of shape {shapes[1]}.")
         if self.actions.dtype == np.uint64 and self.actions.max() > np.iinfo(np.int64).max:
             raise BadValues(f"{who}: the action {self.actions.max()} is too large.", "Choices start at 0.")
 

@@ -446,6 +446,7 @@ def test_whole_numbers_that_are_rounded_are_reported(tmp_path):
         {"extras": {"action_logp": np.zeros((5, 2))}},
         {"extras": {"x": np.zeros(4)}},
         {"extras": {"x": 3.0}},
+        {"extras": {"new_obs": np.zeros((5, 3))}},
     ],
 )
 def test_an_episode_that_is_none(changes):
