@@ -277,6 +277,10 @@ SPOILED: dict[str, tuple[Callable[[Run], object], str]] = {
         lambda run: (run.checkpoints / "000010/more.pkl").symlink_to("/etc/passwd"),
         "more.pkl",
     ),
+    "another folder": (
+        lambda run: run.checkpoints.symlink_to(run.checkpoints.rename(run.folder.parent / "x")),
+        "leads to",
+    ),
     "a damaged list": (lambda run: (run.checkpoints / "000010" / PARTS).write_text("[1]"), PARTS),
 }
 

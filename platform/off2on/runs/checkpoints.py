@@ -6,11 +6,17 @@ RLlib's checkpoints are pickled: reading one runs the code in it.
 import json
 import re
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from datasets_io.errors import Corrupt
 from datasets_io.storage.documents import read_json
 
 CHECKPOINTS, LAST = "checkpoints", "last"
+
+Name = Annotated[str, Field(pattern=r"^\w[\w-]*$")]
+"""Name of a checkpoint's folder."""
 
 PARTS = "parts.json"
 """Name of the list of a checkpoint's files, with their sizes in bytes."""
@@ -38,9 +44,9 @@ def check_checkpoint(run: Path, name: str) -> Path:
     Raises:
         Corrupt: It is missing, lies elsewhere, or a part of it is missing or has another size than written.
     """
-    named = run / CHECKPOINTS / name
+    named, home = run / CHECKPOINTS / name, run.resolve() / CHECKPOINTS
     folder = named.resolve()
-    if not folder.is_relative_to((run / CHECKPOINTS).resolve()) or folder == (run / CHECKPOINTS).resolve():
+    if home not in folder.parents:
         raise Corrupt(f"the checkpoint {named} leads to {folder}.", f"Expected a folder in {named.parent}.")
     if not folder.is_dir():
         raise Corrupt(f"the checkpoint {named} is missing.", f"It leads to {folder}, which is no folder.")

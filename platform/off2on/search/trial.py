@@ -14,12 +14,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ray import tune
 
 from datasets_io.storage.buckets import Location
 from datasets_io.storage.documents import dump_yaml, read_yaml
+from off2on.runs import checkpoints
 from off2on.runs.bucket_mirror import copy, fetch
 from off2on.runs.folder import Run, write
 from off2on.runs.metadata import read_metadata
@@ -49,7 +50,7 @@ class Donor:
     """The trial of a checkpoint, and the names of the newest checkpoints of its runs, "" without one."""
 
     name: str
-    last: list[str]
+    last: list[checkpoints.Name | Literal[""]]
 
 
 class TrialTrainable(tune.Trainable):
@@ -226,7 +227,8 @@ def _take_over(plan: Plan, donor: Path, name: str, last: str) -> None:
     partial = plan.folder.with_name(f"{plan.folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(donor, partial)
-    (partial / "checkpoints" / "last").symlink_to(last, target_is_directory=True)
+    if last:
+        (partial / checkpoints.CHECKPOINTS / checkpoints.LAST).symlink_to(last, target_is_directory=True)
     run = Run.resume(partial)
     elsewhere = replace(plan, out=str(Path(plan.out) / "elsewhere"))
     taken = [*run.metadata.get("taken_over", []), {"from": f"trial {name}", "evaluations": len(run.metrics)}]

@@ -25,7 +25,7 @@ from scipy import stats as distributions
 from datasets_io.errors import Corrupt
 from datasets_io.storage.documents import MAX_YAML_BYTES, dump_yaml, parse_yaml, read_content
 from off2on.recipe.hyperparameters import Settings, hp
-from off2on.runs.checkpoints import check_checkpoint
+from off2on.runs import checkpoints
 from off2on.runs.folder import GUARD, HANDOVER, Run, write
 from off2on.training.evaluate import EvaluationEpisode
 from off2on.training.resume import restore
@@ -34,9 +34,6 @@ ACCEPT: Final = "accept"
 ROLL_BACK: Final = "roll back"
 STOP: Final = "stop"
 WAIT: Final = "wait"
-
-CheckpointName = Annotated[str, Field(pattern=r"^\w[\w-]*$")]
-"""Name of a folder in checkpoints/."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +70,7 @@ class GuardDecision:
     lower: FiniteFloat
     upper: FiniteFloat
     regret: FiniteFloat
-    serving: CheckpointName
+    serving: checkpoints.Name
 
 
 @dataclass(frozen=True)
@@ -82,7 +79,7 @@ class _GuardFile:
 
     options: dict[str, FiniteFloat | None]
     handover: Annotated[list[FiniteFloat], Field(min_length=1)]
-    home: CheckpointName
+    home: checkpoints.Name
     trials: list[GuardDecision]
 
 
@@ -228,7 +225,7 @@ def resume_guard(run: Run, algo: Any) -> Guard | None:
     guard = Guard.load(read_content(file, MAX_YAML_BYTES), file)
     guard.forget_after(algo.env_steps)
     run.protected = {HANDOVER, guard.serving}
-    restore(algo, check_checkpoint(run.folder, guard.serving))
+    restore(algo, checkpoints.check_checkpoint(run.folder, guard.serving))
     if not algo.is_online:
         algo.go_online()
     algo.runners.weights_frozen = True
