@@ -34,20 +34,23 @@ def make(env_id: str, options: Mapping[str, Any] | None = None, *, named: bool =
         env_id: A Gymnasium id, ``module:Id``, or ``gym:Id`` for one of the old `gym` package.
         options: For its constructor; but `observe`, a list of keys, selects parts of a dictionary of
             observations, in this order; a dot separates the keys of nested dictionaries.
-        named: The user named the environment: its module is imported, see `registered`.
+        named: The user named the environment: its module is imported, see `registered`. Otherwise no option
+            may name code.
 
     Returns:
         The environment. Nested observations and matrices become a vector, as by `datasets_io.flatten`;
         actions are converted as by `take_policy_actions`.
 
     Raises:
-        SimulatorError: See `registered`.
+        SimulatorError: See `registered` and `options_for`.
         Exception: Any error of the package of the environment.
     """
     import gymnasium as gym
     from gymnasium.wrappers import FlattenObservation, TransformObservation
 
     options = dict(options or {})
+    if not named:
+        _refuse_code(env_id, options)
     keys = options.pop(OBSERVE, None)
     name = registered(env_id, named=named)
     env: Any

@@ -178,6 +178,8 @@ def _flatten(space: Any, values: Any, name: str) -> list[Array]:
     values = np.asarray(values)
     if values.shape[1:] != space.shape or values.ndim == 0:
         raise BadValues(f"{name} are {list(values.shape)}.", f"[T, …] with a row of {space} was expected.")
+    if values.dtype.kind not in "fiub":
+        raise BadValues(f"{name} have the type {values.dtype}.", f"Numbers of {space} were expected.")
     if isinstance(space, Discrete | MultiDiscrete):
         return [_one_hot(space, values.reshape(len(values), -1), name)]
     with np.errstate(over="ignore"):  # too large becomes infinite, which the ingest reports

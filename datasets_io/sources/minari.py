@@ -89,8 +89,9 @@ class Minari(Source):
         )
         obs = np.asarray(flatten_rows(space, obs) if _is_nested(space) else obs)
         for key, values, length in (("observations", obs, steps + 1), ("actions", actions, steps)):
-            if len(values) != length:
-                raise BadValues(f"episode {name} has {len(values):,} {key}.", f"Expected: {length:,}.")
+            shape = np.shape(values)
+            if shape[:1] != (length,):
+                raise BadValues(f"episode {name} has {key} of shape {list(shape)}.", f"Expected: {length:,}.")
         extras = {name: _info(columns["infos"] or {}, name, steps) for name in names}
         ends = np.flatnonzero(terminations | truncations) + 1
         if not len(ends) or ends[-1] != steps:

@@ -67,6 +67,8 @@ def main() -> int:
 
     With ``OFF2ON_DEBUG=1`` defects of off2on are raised with their traceback.
     """
+    # Python processes that libraries start with -c (glfw's does) search the current folder first otherwise.
+    os.environ.setdefault("PYTHONSAFEPATH", "1")
     if not sys.warnoptions:
         # They are meant for developers of other libraries. -W or PYTHONWARNINGS shows them.
         warnings.simplefilter("ignore")

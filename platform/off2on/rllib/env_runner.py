@@ -153,7 +153,9 @@ class RecipeEnvRunner(SingleAgentEnvRunner):
         Raises:
             SimulatorError: One of them is NaN or infinite.
         """
-        names, steps = ("obs", "new_obs", "rewards"), len(columns.get("rewards", ()))
+        if not columns:
+            return
+        names, steps = ("obs", "new_obs", "rewards"), len(columns["rewards"])
         finite = np.all([np.isfinite(columns[name]).reshape(steps, -1).all(1) for name in names], axis=0)
         if not finite.all():
             bad = int(np.argmin(finite))
