@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from datasets_io import Shards
-from datasets_io.errors import NoSpace, UserError
+from datasets_io.errors import NoSpace, Unreachable, UserError
 from off2on.serving import journal as journals
-from off2on.serving.journal import LINES, Journal
+from off2on.serving.journal import BATCH, LINES, Journal
 from off2on.serving.line_file import LineFile
 from off2on.serving.requests import Outcome
 from off2on.serving.served_episodes import EXTRAS, ServedEpisodes
@@ -222,6 +222,15 @@ def test_a_foreign_line_is_refused_by_its_number(start: Open, place: Path, line:
     assert f"{LINES}:2" in str(refused.value)
 
 
+def test_a_foreign_batch_is_refused_by_its_line(start: Open, place: Path):
+    start()
+    (place / BATCH).write_text("[]\n")
+    with pytest.raises(UserError) as refused:
+        start()
+    assert f"{BATCH}:1" in str(refused.value)
+    assert not list(place.glob("refused-*"))
+
+
 def test_two_services_do_not_share_a_journal(start: Open, place: Path, monkeypatch: pytest.MonkeyPatch):
     journal = start()
     monkeypatch.setattr(journals, "LOCK_PATIENCE_S", 0.1)
@@ -274,10 +283,63 @@ def test_a_step_that_did_not_reach_the_disk_is_forgotten(
     assert served(tmp_path).manifest.lengths == [2]
 
 
-def test_the_answer_of_a_full_disk_says_so(start: Open) -> None:
+def test_a_wait_that_fails_fails_for_all_who_wait(start: Open, place: Path, monkeypatch: pytest.MonkeyPatch):
+    """The system reports the loss once: a second fsync succeeds, and the lines are not on the disk."""
+    journal, both, failures = start(), threading.Barrier(2), [errno.EIO]
+    append, real = journal._file.append, os.fsync
+
+    def together(lines: list[str]) -> int:
+        number = append(lines)
+        journal._file.lock.release()
+        both.wait(30)
+        journal._file.lock.acquire()
+        return number
+
+    def fail_once(descriptor: int) -> None:
+        if failures:
+            raise OSError(failures.pop(), "failed")
+        real(descriptor)
+
+    def refused(episode: str) -> bool:
+        try:
+            return not act(journal, episode)
+        except UserError:
+            return True
+
+    with monkeypatch.context() as patch, ThreadPoolExecutor(2) as pool:
+        patch.setattr(journal._file, "append", together)
+        patch.setattr(os, "fsync", fail_once)
+        assert list(pool.map(refused, "ab")) == [True, True]
+    assert not journal.steps
+    play(journal, "c", 1)
+    assert [json.loads(line)["episode"] for line in journal.lines.read_text().splitlines()[:1]] == ["c"]
+
+
+@pytest.mark.parametrize(("fault", "status"), [(NoSpace("full"), 507), (Unreachable("broken"), 503)])
+def test_the_answer_of_a_failing_disk_says_so(fault: UserError, status: int):
+    pytest.importorskip("ray.serve", reason="ray[serve] is not installed")
     from off2on.serving.service import _answer
 
-    def full() -> dict[str, Any]:
-        raise NoSpace("x cannot be written: the disk is full.")
+    def fail() -> dict[str, Any]:
+        raise fault
 
-    assert _answer(full)["status"] == 507
+    assert _answer(fail)["status"] == status
+
+
+def test_counting_complete_episodes_does_not_look_at_each_step_again(
+    start: Open, monkeypatch: pytest.MonkeyPatch
+):
+    journal = start()
+    first = act(journal, "a")
+    late = act(journal, "a")
+    assert report(journal, act(journal, "a"), ends=True) == 0
+    looked = []
+    real = journal.complete_episodes
+    monkeypatch.setattr(journal, "complete_episodes", lambda: looked.append(1) or real())
+    for _ in range(5):
+        assert report(journal, act(journal, "b")) == 0
+    assert not looked
+    assert [report(journal, first), report(journal, late)] == [0, 1]
+    assert journal.flush() == 1
+    play(journal, "c")
+    assert journal.count_complete() == 1

@@ -91,9 +91,8 @@ def _journal_options(
     """Return the options of the journal; an existing data set must have the spaces and columns of the run."""
     from datasets_io.shards.columns import FIXED_COLUMNS
     from datasets_io.shards.reading import open_shards
-    from off2on.serving.journal import LINES
-    from off2on.serving.line_file import read_lines
-    from off2on.serving.served_episodes import EXTRAS, ServedEpisodes, ServedStep
+    from off2on.serving.journal import BATCH, LINES
+    from off2on.serving.served_episodes import EXTRAS, ServedEpisodes, read_batch, read_journal
 
     known = [it for it in EXTRAS if explore or it != "action_logp"]
     try:
@@ -113,8 +112,10 @@ def _journal_options(
             )
     source = ServedEpisodes(about.env, shards.observation_space, shards.action_space, extras)
     journal = folder.absolute() / "served" / name
-    if damaged := read_lines(journal / LINES, ServedStep)[1]:
+    if damaged := read_journal(journal / LINES)[1]:
         click.echo(f"warning: {len(damaged)} damaged lines of {journal / LINES} are set aside.", err=True)
+    if (journal / BATCH).is_file():
+        list(read_batch(journal / BATCH))  # an error in it is told here
     return {"folder": str(journal), "name": name, "source": source, "every": every}
 
 

@@ -20,12 +20,20 @@ from datasets_io.ingestion.ingest import ingest
 from datasets_io.shards.reading import data_root, open_shards
 from datasets_io.storage.locks import exclusive_lock
 from off2on.runs.folder import write
-from off2on.serving.line_file import LineFile, json_line, read_lines
+from off2on.serving.line_file import LineFile, json_line
 from off2on.serving.requests import BadRequestError, Outcome
-from off2on.serving.served_episodes import ServedEpisodes, ServedStep, read_batch
+from off2on.serving.served_episodes import (
+    RecordedOutcome,
+    ServedEpisodes,
+    ServedStep,
+    read_batch,
+    read_journal,
+)
 
 LINES = "journal.jsonl"
 """Name of the file with the steps."""
+BATCH = "batch.jsonl"
+"""Name of the file with the episodes that are being added to the data set."""
 NOT_NOW = (Exists, NoSpace, Unreachable)
 """Errors after which the same attempt may succeed later."""
 LOCK_PATIENCE_S = 60.0
@@ -56,27 +64,30 @@ class Journal:
         folder.mkdir(parents=True, exist_ok=True)
         self._lock_held = ExitStack()
         self._lock_held.enter_context(_wait_for_lock(folder / "lock"))
-        self.lines, self.batch = folder / LINES, folder / "batch.jsonl"
+        self.lines, self.batch = folder / LINES, folder / BATCH
         self.session = uuid.uuid4().hex
         self.steps: dict[str, ServedStep] = {}
         """Steps by id, in the order in which they were served."""
-        read, damaged = read_lines(self.lines, ServedStep)
+        read, damaged = read_journal(self.lines)
         self._merge(read)
         if damaged:
             write(folder / f"damaged-{time.time_ns()}.jsonl", b"\n".join([*damaged, b""]))
         self._file = LineFile(self.lines, map(json_line, self.steps.values()))
-        self._is_stale = False
-        """True if the file may have a line whose step was given up."""
+        self._count: int | None = None
+        """Number of complete episodes, if no step has changed it since."""
+        self._late: set[str] = set()
+        """Steps without an outcome of episodes that have ended."""
         self._flushing = threading.Lock()
         if self.batch.is_file():
             with suppress(*NOT_NOW, RefusedEpisodesError):  # the next flush tries again, or they are kept
                 self._commit_batch()
 
-    def _merge(self, read: Iterable[ServedStep]) -> None:
+    def _merge(self, read: Iterable[ServedStep | RecordedOutcome]) -> None:
         for part in read:
-            self.steps.setdefault(part["id"], {"id": part["id"]}).update(part)
-        # The outcome of a step whose own line is damaged.
-        self.steps = {name: step for name, step in self.steps.items() if "obs" in step}
+            if "obs" in part:
+                self.steps[part["id"]] = part  # type: ignore[assignment]
+            elif part["id"] in self.steps:  # else its own line is damaged
+                self.steps[part["id"]].update(part)  # type: ignore[typeddict-item]
 
     def add_step(self, given: dict[str, Any]) -> str:
         """Record a served action and return its id.
@@ -85,7 +96,7 @@ class Journal:
             given: ``episode``, ``obs``, ``action``, ``log_prob`` and ``version``.
 
         Raises:
-            NoSpace: The disk is full; nothing is recorded.
+            NoSpace, Unreachable: The disk is full, or fails; nothing is recorded.
         """
         name = uuid.uuid4().hex
         step: Any = {"id": name, "at": time.time_ns() // 1_000_000, "session": self.session, **given}
@@ -94,18 +105,17 @@ class Journal:
             self.steps[name] = step
         try:
             self._file.sync(number)
-        except NoSpace:  # the client learns no id: nothing may wait for its outcome
+        except UserError:  # the client learns no id: nothing may wait for its outcome
             with self._file.lock:
                 del self.steps[name]
-                self._is_stale = True
+                self._file.is_stale = True
             raise
         return name
 
     def _append(self, lines: list[str]) -> int:
         """Append lines, see `LineFile.append`; a step that was given up leaves the file first."""
-        if self._is_stale:
+        if self._file.is_stale:
             self._file.replace(map(json_line, self.steps.values()))
-            self._is_stale = False
         return self._file.append(lines)
 
     def add_outcomes(self, outcomes: list[Outcome]) -> int:
@@ -113,7 +123,7 @@ class Journal:
 
         Raises:
             BadRequestError: An id is unknown, or its outcome is already known and differs.
-            NoSpace: The disk is full; the same outcomes may be sent again.
+            NoSpace, Unreachable: The disk is full, or fails; the same outcomes may be sent again.
         """
         with self._file.lock:
             for outcome in outcomes:
@@ -121,8 +131,10 @@ class Journal:
             number = self._append([json_line(outcome._asdict()) for outcome in outcomes])
             for outcome in outcomes:
                 self.steps[outcome.id].update(outcome._asdict())  # type: ignore[typeddict-item]
+                if outcome.terminated or outcome.truncated or outcome.id in self._late:
+                    self._count = None
         self._file.sync(number)
-        return len(self.complete_episodes())
+        return self.count_complete()
 
     def _check(self, outcome: Outcome) -> None:
         known = self.steps.get(outcome.id)
@@ -138,6 +150,14 @@ class Journal:
                 "Each id has one outcome; the same outcome may be sent again.",
                 409,
             )
+
+    def count_complete(self) -> int:
+        """Return the number of `complete_episodes`."""
+        with self._file.lock:
+            if self._count is None:
+                self._count = len(self.complete_episodes())
+                self._late = {step["id"] for steps in self._ended() for step in steps if "reward" not in step}
+            return self._count
 
     def complete_episodes(self) -> list[list[ServedStep]]:
         """Return the episodes that have ended and whose every action has an outcome.
@@ -184,6 +204,7 @@ class Journal:
 
     def _commit_batch(self) -> None:
         """Add the batch as a generation, then remove its steps from the journal."""
+        done = {step["id"] for steps in read_batch(self.batch) for step in steps}
         try:
             self._add()
         except NOT_NOW:
@@ -191,11 +212,11 @@ class Journal:
         except UserError as fault:
             kept = self.folder / f"refused-{time.time_ns()}.jsonl"
             kept.hardlink_to(self.batch)
-            self._forget_batch()
+            self._forget_batch(done)
             raise RefusedEpisodesError(
                 f"{fault.what} The episodes are kept in {kept}.", fault.hint
             ) from fault
-        self._forget_batch()
+        self._forget_batch(done)
 
     def _add(self) -> None:
         try:
@@ -209,12 +230,12 @@ class Journal:
         ):  # it is there if the process was killed just after
             append(self.source, self.batch, there)
 
-    def _forget_batch(self) -> None:
-        """Remove the episodes of the batch from the journal, with their lost steps, then the batch."""
+    def _forget_batch(self, done: set[str]) -> None:
+        """Remove the steps of the batch from the journal, with those their episodes lost, then the batch."""
         with self._file.lock:
-            done = {step["id"] for steps in read_batch(self.batch) for step in steps}
             done |= {step["id"] for steps in self._ended() if steps[-1]["id"] in done for step in steps}
             self.steps = {name: step for name, step in self.steps.items() if name not in done}
+            self._count = None
             self._file.replace(map(json_line, self.steps.values()))
         self.batch.unlink()
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from datasets_io.errors import NoSpace
+from datasets_io.errors import NoSpace, Unreachable
 from datasets_io.storage.documents import parse_json
-from datasets_io.storage.errors import convert_full_disk
+from datasets_io.storage.errors import convert_errors
 from off2on.errors import UserError
 from off2on.runs.folder import write
 
@@ -25,13 +25,15 @@ class LineFile:
 
     Attributes:
         lock: Held by whoever appends, or reads what depends on the appended lines.
+        is_stale: True if the content must be replaced before more is appended.
     """
 
     def __init__(self, path: Path, lines: Iterable[str]) -> None:
         self.path = path
         self.lock = threading.RLock()
         self._syncing = threading.Lock()
-        self._appended = self._synced = 0
+        self.is_stale = False
+        self._appended = self._synced = self._failed = 0
         self._file: int | None = None
         self.replace(lines)
 
@@ -39,10 +41,10 @@ class LineFile:
         """Append lines and return a number for `sync`; either all lines are in the file, or none.
 
         Raises:
-            NoSpace: The disk is full.
+            NoSpace, Unreachable: The disk is full, or fails.
         """
         content = "".join(f"{line}\n" for line in lines).encode()
-        with self.lock, convert_full_disk(self.path):
+        with self.lock, convert_errors(self.path):
             assert self._file is not None, "the file is closed"
             size = os.fstat(self._file).st_size
             try:
@@ -60,14 +62,21 @@ class LineFile:
         """Return when the lines with this number, and all before them, are on the disk.
 
         Raises:
-            NoSpace: The disk is full.
+            NoSpace, Unreachable: The disk is full, or fails, for all who wait for these lines: the system
+                reports a failure once, and another `fsync` would succeed without the lines.
         """
         with self._syncing:
+            if number <= self._failed:
+                raise Unreachable(f"{self.path} could not be written.")
             if self._synced >= number or self._file is None:
                 return  # another thread has waited for these lines too
             appended = self._appended
-            with convert_full_disk(self.path):
-                os.fsync(self._file)
+            try:
+                with convert_errors(self.path):
+                    os.fsync(self._file)
+            except UserError:
+                self._failed, self.is_stale = appended, True
+                raise
             self._synced = appended
 
     def replace(self, lines: Iterable[str]) -> None:
@@ -77,8 +86,8 @@ class LineFile:
             if self._file is not None:
                 os.close(self._file)
             self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND)
-            os.fsync(self._file)
-            self._synced = self._appended
+            _sync_folder(self.path.parent)
+            self._synced, self.is_stale = self._appended, False
 
     def close(self) -> None:
         """Close the file."""
@@ -86,6 +95,15 @@ class LineFile:
             if self._file is not None:
                 os.close(self._file)
             self._file = None
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the names of a folder's files on the disk, too."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def read_lines(path: Path, schema: type[T]) -> tuple[list[T], list[bytes]]:

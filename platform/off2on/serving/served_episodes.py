@@ -2,36 +2,82 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Required
+from typing import Annotated, Any, NotRequired
 
 import numpy as np
-from pydantic import FiniteFloat
+from pydantic import AfterValidator, Discriminator, Field, Tag
 from typing_extensions import TypedDict  # pydantic takes that of typing from Python 3.12
 
 from datasets_io import Episode, Source
 from datasets_io.storage.documents import parse_json
 from off2on.errors import UserError
+from off2on.serving.line_file import read_lines
+from off2on.serving.requests import MAX_REWARD
+
+Number = Annotated[float, Field(ge=-MAX_REWARD, le=MAX_REWARD, allow_inf_nan=False)]
+Integer = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+Version = Annotated[str, Field(pattern="^[0-9a-f]{1,15}$")]
 
 
-class ServedStep(TypedDict, total=False):
-    """What is known of a served action: its own fields, and those of its `Outcome` once that came.
+class RecordedOutcome(TypedDict):
+    """What is recorded of an `Outcome`."""
+
+    id: str
+    reward: Number
+    terminated: bool
+    truncated: bool
+    next_obs: list[Number] | None
+
+
+class ServedStep(TypedDict):
+    """What is recorded of a served action, and its outcome once that came.
 
     `session` is the process that served it, `at` the time in milliseconds since 1970.
     """
 
-    id: Required[str]
-    at: int
-    session: str
+    id: str
+    at: Integer
+    session: NotRequired[str]
     episode: str
-    obs: list[FiniteFloat]
-    action: list[FiniteFloat] | int
-    log_prob: FiniteFloat | None
-    version: str
-    reward: FiniteFloat
-    terminated: bool
-    truncated: bool
-    next_obs: list[FiniteFloat] | None
+    obs: list[Number]
+    action: list[Number] | Integer
+    log_prob: Number | None
+    version: Version
+    reward: NotRequired[Number]
+    terminated: NotRequired[bool]
+    truncated: NotRequired[bool]
+    next_obs: NotRequired[list[Number] | None]
 
+
+def _check_outcome(step: ServedStep) -> ServedStep:
+    if missing := [name for name in RecordedOutcome.__required_keys__ if name not in step]:
+        raise ValueError(f"a step with an outcome lacks {', '.join(sorted(missing))}")
+    return step
+
+
+def _check_episode(steps: list[ServedStep]) -> list[ServedStep]:
+    last = _check_outcome(steps[-1])
+    if not (last["terminated"] or last["truncated"]) or last["next_obs"] is None:
+        raise ValueError("the last step does not end the episode")
+    return steps
+
+
+JournalLine = Annotated[
+    Annotated[
+        ServedStep,
+        AfterValidator(lambda step: _check_outcome(step) if "reward" in step else step),
+        Tag("step"),
+    ]
+    | Annotated[RecordedOutcome, Tag("outcome")],
+    Discriminator(lambda line: "outcome" if isinstance(line, dict) and "obs" not in line else "step"),
+]
+"""A line of the journal: a step, or the outcome of an earlier one."""
+PlayedEpisode = Annotated[
+    list[Annotated[ServedStep, AfterValidator(_check_outcome)]],
+    Field(min_length=1),
+    AfterValidator(_check_episode),
+]
+"""A line of the batch file."""
 
 EXTRAS: dict[str, tuple[Callable[[ServedStep], Any], Any]] = {
     "action_logp": (lambda step: step["log_prob"], np.float32),
@@ -77,11 +123,20 @@ class ServedEpisodes(Source):
             )
 
 
+def read_journal(path: Path) -> tuple[list[ServedStep | RecordedOutcome], list[bytes]]:
+    """Return the lines of a journal, and those that are damaged; see `read_lines`.
+
+    Raises:
+        UserError: A line is no step and no outcome.
+    """
+    return read_lines(path, JournalLine)  # type: ignore[arg-type]
+
+
 def read_batch(path: Path) -> Iterator[list[ServedStep]]:
     """Yield the episodes of a batch file.
 
     Raises:
         UserError: A line is not an episode.
     """
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        yield parse_json(line, list[ServedStep], f"{path}:{number}", UserError)
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+        yield parse_json(line, PlayedEpisode, f"{path}:{number}", UserError)

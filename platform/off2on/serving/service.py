@@ -13,7 +13,7 @@ from ray import serve
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from datasets_io.errors import NoSpace
+from datasets_io.errors import NoSpace, Unreachable
 from datasets_io.ray_internals import serve_on_loopback
 from off2on.replay.transforms import Array
 from off2on.serving.journal import NOT_NOW, Journal, RefusedEpisodesError
@@ -83,6 +83,8 @@ def _answer(call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         return {"error": fault.error, "expected": fault.expected, "status": fault.status}
     except NoSpace as fault:
         return {"error": fault.what, "expected": "Send it again later.", "status": 507}
+    except Unreachable as fault:
+        return {"error": fault.what, "expected": "Send it again later.", "status": 503}
 
 
 @serve.deployment(max_ongoing_requests=MAX_ONGOING_REQUESTS)
