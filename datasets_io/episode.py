@@ -11,6 +11,8 @@ import numpy.typing as npt
 from datasets_io.errors import BadValues
 
 Array = npt.NDArray[Any]
+MAX_CHOICES = 1_000_000
+"""Choices of a discrete action, at most: a network has an output for each."""
 
 
 class ColumnKind(Enum):
@@ -113,7 +115,7 @@ class Episode:
     @property
     def length(self) -> int:
         """Return the number of actions, T."""
-        return len(self.actions)
+        return len(self.actions) if self.actions.ndim else 0
 
     @property
     def ret(self) -> float:
@@ -153,8 +155,14 @@ class Episode:
         if "new_obs" in self.extras and self.extras["new_obs"].shape[1:] != self.obs.shape[1:]:
             shapes = list(self.extras["new_obs"].shape), list(self.obs.shape)
             raise BadValues(f"{who}: new_obs of shape {shapes[0]}, obs of shape {shapes[1]}.")
-        if self.actions.dtype == np.uint64 and self.actions.max() > np.iinfo(np.int64).max:
-            raise BadValues(f"{who}: the action {self.actions.max()} is too large.", "Choices start at 0.")
+        if (
+            self.actions.ndim == 1
+            and (wrong := self.actions[(self.actions < 0) | (self.actions >= MAX_CHOICES)]).size
+        ):
+            raise BadValues(
+                f"{who}: the action {wrong[0]} is no choice.",
+                f"Choices are whole numbers from 0, fewer than {MAX_CHOICES:,}; quantities are floats.",
+            )
 
     def complete(self) -> "Episode | None":
         """Return the same episode with the observation after the last action, [T+1, …].

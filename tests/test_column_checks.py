@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
-from datasets_io.diagnosis.diagnose import diagnose_shards
+from datasets_io.diagnosis.diagnose import diagnose_shards, diagnose_source
 from datasets_io.episode import Episode
 from datasets_io.errors import BadValues, Corrupt, DataError, MissingColumn, UnknownName
 from datasets_io.flatten import unflatten_rows
@@ -407,6 +407,12 @@ def test_an_offset_is_measured_over_all_parts(tmp_path):
     assert "offset" not in [fault.kind for fault in kept.manifest.faults]
     with pytest.raises(BadValues, match="float32"):
         made(tmp_path, 1500.0 + 1e-3 * WALK)
+
+
+def test_a_check_before_the_ingest_finds_an_offset(tmp_path):
+    source = Given(Episode(1.7e9 + 0.1 * STEPS, WALK[1:], WALK[1:], terminated=False))
+    found = diagnose_source(source, None, "x", "off2on data add x").findings
+    assert [one.severity for one in found if one.check == "reading" and "float32" in one.what] == ["error"]
 
 
 @pytest.mark.parametrize("kind", [np.float64, np.longdouble])

@@ -11,6 +11,7 @@ import numpy as np
 from datasets_io.diagnosis.finding import Finding
 from datasets_io.episode import Array, Episode
 from datasets_io.errors import DataError
+from datasets_io.ingestion.precision import Ranges, measure
 from datasets_io.shards.reading import Shards
 from datasets_io.source import Source
 
@@ -156,6 +157,7 @@ class SourceBlocks:
         self._row = 0
         self._layout: dict[str, tuple[int, ...]] | None = None
         self._misfits: list[int] = []
+        self._ranges: dict[str, Ranges] = {}
 
     def __iter__(self) -> Iterator[Block]:
         try:
@@ -168,6 +170,8 @@ class SourceBlocks:
                 yield from self._of_part(part)
             except DataError as error:
                 self._refuse(error)
+        lost = [ranges.fault(name) for name, ranges in self._ranges.items()]
+        self.source.faults.extend(fault for fault in lost if fault is not None)
         if self._misfits:
             self.refusals.append(
                 Finding(
@@ -210,6 +214,8 @@ class SourceBlocks:
 
     def _pack(self, buffer: list[tuple[Episode, int]]) -> Block:
         episodes = [episode for episode, _ in buffer]
+        _, rounded = measure(episodes, self._ranges)
+        self.source.faults.extend(rounded)
         lengths = np.array([episode.length for episode in episodes])
         actions = np.concatenate([episode.actions for episode in episodes])
         starts = np.cumsum(lengths) - lengths

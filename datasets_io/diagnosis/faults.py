@@ -31,6 +31,16 @@ _MEANING: dict[str, tuple[Severity, str, str]] = {
         "records that cannot be read were left out",
         "see quarantine.csv in the data set",
     ),
+    "offset": (
+        "warning",
+        "rows are stored in float32, in which the column hardly changes",
+        "subtract a constant from the column, or leave it out",
+    ),
+    "rounded": (
+        "note",
+        "rows are stored in float32, which holds whole numbers up to 16,777,216",
+        "leave out numbers that only name something; divide large quantities",
+    ),
     "outside": ("note", "recorded by the ingest", ""),
     "nan": ("note", "left out by the ingest", ""),
     "env": (
@@ -41,6 +51,10 @@ _MEANING: dict[str, tuple[Severity, str, str]] = {
 }
 
 
+_CHECKS = {"outside": "box", "nan": "finite", "one_step": "one step"}
+"""Kind of fault → check that finds the same."""
+
+
 def fault_findings(faults: Iterable[Fault], seen: set[str]) -> Iterator[Finding]:
     """Yield findings for faults.
 
@@ -49,7 +63,7 @@ def fault_findings(faults: Iterable[Fault], seen: set[str]) -> Iterator[Finding]
         seen: Keys of the checks with findings of their own; their faults are not repeated.
     """
     for fault in faults:
-        if (fault.kind == "outside" and "box" in seen) or (fault.kind == "nan" and "finite" in seen):
+        if _CHECKS.get(fault.kind) in seen:
             continue
         severity, means, do = _MEANING.get(fault.kind, ("note", "recorded when the data were read", ""))
         text = f"{fault.column + ': ' if fault.column else ''}"

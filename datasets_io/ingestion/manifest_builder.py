@@ -13,9 +13,6 @@ from datasets_io.ingestion.part_report import PartReport
 from datasets_io.shards.manifest import Generation, Manifest, content_hash, space_to_json
 from datasets_io.source import Source
 
-MAX_CHOICES = 1_000_000
-"""Choices of a discrete action, at most: a network has an output for each."""
-
 
 def build_manifest(
     source: Source,
@@ -124,14 +121,5 @@ def _action_space(space: Any, report: PartReport) -> dict[str, Any]:
         return space_to_json(space)
     actions = report.moments["actions"]
     if actions.mean.ndim == 0:
-        if actions.low < 0:
-            raise BadValues(
-                f"the smallest action is {actions.low:g}.", "Discrete actions are numbered from 0."
-            )
-        if actions.high >= MAX_CHOICES:
-            raise BadValues(
-                f"the largest action is {actions.high:.0f}, of whole numbers: choices.",
-                f"Expected: fewer than {MAX_CHOICES:,} choices, numbered from 0; quantities are floats.",
-            )
         return space_to_json(Discrete(int(actions.high) + 1))
     return space_to_json(Box(actions.low.astype(np.float32), actions.high.astype(np.float32)))

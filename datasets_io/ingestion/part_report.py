@@ -3,36 +3,21 @@
 import json
 from dataclasses import asdict, dataclass, field
 from functools import reduce
-from typing import Any, NotRequired
-
-from pydantic import NonNegativeInt
-from typing_extensions import TypedDict
+from typing import Any
 
 from datasets_io.errors import BadValues, Corrupt
 from datasets_io.faults import Fault, Quarantined, merge
-from datasets_io.ingestion.precision import Ranges
+from datasets_io.ingestion.precision import MEASURED_COLUMNS, Ranges
+from datasets_io.shards.manifest_checks import ListedFile
 from datasets_io.shards.moments import Moments
 from datasets_io.storage.documents import parse_json
-
-MEASURED_COLUMNS = ("obs", "actions", "rewards")
-"""Columns with stored statistics."""
-
-
-class WrittenFile(TypedDict):
-    """Manifest entry of a file of shards or scenes, in its order; `groups` are the rows of its row groups."""
-
-    name: str
-    rows: NonNegativeInt
-    groups: NotRequired[list[NonNegativeInt]]
-    bytes: NonNegativeInt
-    sha256: str
 
 
 @dataclass(frozen=True)
 class StoredReport:
     """Schema of a `PartReport` in a file."""
 
-    files: list[WrittenFile]
+    files: list[ListedFile]
     columns: list[tuple[str, str, list[int]]]
     moments: dict[str, dict[str, Any]]
     returns: list[float]
@@ -40,7 +25,7 @@ class StoredReport:
     terminated: int
     truncated: int
     seen: int
-    scene_files: list[WrittenFile]
+    scene_files: list[ListedFile]
     quarantined: list[Quarantined]
     faults: list[Fault]
     ranges: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -67,7 +52,7 @@ class PartReport:
         obs_shape: Shape of an observation that was a matrix; empty for vectors.
     """
 
-    files: list[dict[str, Any]] = field(default_factory=list)
+    files: list[ListedFile] = field(default_factory=list)
     columns: list[tuple[str, str, list[int]]] = field(default_factory=list)
     moments: dict[str, Moments] = field(default_factory=dict)
     returns: list[float] = field(default_factory=list)
@@ -75,7 +60,7 @@ class PartReport:
     terminated: int = 0
     truncated: int = 0
     seen: int = 0
-    scene_files: list[dict[str, Any]] = field(default_factory=list)
+    scene_files: list[ListedFile] = field(default_factory=list)
     quarantined: list[Quarantined] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     ranges: dict[str, Ranges] = field(default_factory=dict)

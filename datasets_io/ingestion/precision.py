@@ -6,8 +6,11 @@ from typing import Any, Self
 
 import numpy as np
 
-from datasets_io.episode import Array
+from datasets_io.episode import Array, Episode
 from datasets_io.faults import Fault
+
+MEASURED_COLUMNS = ("obs", "actions", "rewards")
+"""Columns with stored statistics."""
 
 LEVELS = 256
 """A column whose whole range has fewer steps of float32 than this has lost what it recorded."""
@@ -134,3 +137,29 @@ class Ranges:
             "whole numbers above 16,777,216 are rounded, as rows are stored in float32",
             count=int(self.inexact.sum()),
         )
+
+
+def measure(episodes: Sequence[Episode], ranges: dict[str, Ranges]) -> tuple[set[str], list[Fault]]:
+    """Add episodes to the ranges of the columns that float32 rounds.
+
+    Args:
+        episodes: The episodes, in the numbers of their source.
+        ranges: Ranges by column, which are updated.
+
+    Returns:
+        Columns with values that are too large for float32; faults.
+    """
+    too_large, faults = set(), []
+    for name in MEASURED_COLUMNS:
+        values = [getattr(episode, name) for episode in episodes]
+        if name == "actions" and values[0].ndim == 1:
+            continue  # choices are stored as whole numbers
+        found = Ranges.of(values)
+        if found is None:
+            continue
+        if values[0].dtype.kind in "iu" and found.inexact.any():
+            faults.append(found.rounded(name))
+        if found.overflows:
+            too_large.add(name)
+        ranges[name] = found.merge(ranges[name]) if name in ranges else found
+    return too_large, faults

@@ -15,9 +15,10 @@ from datasets_io.episode import Array, Episode
 from datasets_io.errors import BadValues
 from datasets_io.faults import Fault, merge
 from datasets_io.ingestion.inspection import IngestOptions, check_rows
-from datasets_io.ingestion.part_report import MEASURED_COLUMNS, PartReport
-from datasets_io.ingestion.precision import Ranges
+from datasets_io.ingestion.part_report import PartReport
+from datasets_io.ingestion.precision import MEASURED_COLUMNS, measure
 from datasets_io.shards.columns import describe_columns, pack, to_table
+from datasets_io.shards.manifest_checks import ListedFile
 from datasets_io.shards.moments import Moments
 from datasets_io.shards.returns import returns_to_go
 from datasets_io.shards.scenes import SCENES_FOLDER as SCENES
@@ -144,11 +145,11 @@ class PartWriter:
         if not self._buffer:
             return
         columns, starts, final = pack(self._buffer)
-        too_large = self._measure_ranges()
+        too_large, rounded = measure(self._buffer, self.report.ranges)
         first_rows = np.array([episode.row for episode in self._buffer])
         columns, bad, faults = check_rows(columns, starts, final, first_rows, self._options, too_large)
         self.report.obs_shape = [*(self._buffer[0].obs_shape or ())]
-        self.report.faults = merge([*self.report.faults, *faults])
+        self.report.faults = merge([*self.report.faults, *rounded, *faults])
         self._buffer = [episode for episode, is_bad in zip(self._buffer, bad, strict=True) if not is_bad]
         if bad.any() and self._buffer:
             # Rare, so packed a second time; the remaining episodes have no fault that would be counted twice.
@@ -162,24 +163,6 @@ class PartWriter:
         if self._split is not None and sum(self._groups) >= self._split:
             self._finish_file()
 
-    def _measure_ranges(self) -> set[str]:
-        """Measure the columns that were rounded to float32; return those with values too large for it."""
-        too_large = set()
-        for name in MEASURED_COLUMNS:
-            values = [getattr(episode, name) for episode in self._buffer]
-            if name == "actions" and values[0].ndim == 1:
-                continue  # choices are stored as whole numbers
-            ranges = Ranges.of(values)
-            if ranges is None:
-                continue
-            if values[0].dtype.kind in "iu" and ranges.inexact.any():
-                self.report.faults = merge([*self.report.faults, ranges.rounded(name)])
-            if ranges.overflows:
-                too_large.add(name)
-            before = self.report.ranges.get(name)
-            self.report.ranges[name] = ranges if before is None else before.merge(ranges)
-        return too_large
-
     def _write_group(self, columns: dict[str, Array], starts: Array, final: Array) -> None:
         last = np.zeros(len(columns["t"]), bool)
         last[np.append(starts[1:], len(last)) - 1] = True
@@ -191,12 +174,12 @@ class PartWriter:
             columns["ret"] = returns_to_go(columns["rewards"], last, self._discount)
         table = to_table(columns, starts, final, [str(episode.id) for episode in self._buffer])
         report = self.report
-        if report.columns and report.columns != describe_columns(table):
+        if report.columns and report.columns != describe_columns(table.schema):
             raise BadValues(
                 "the column types of two episodes differ.",
-                f"first {report.columns}, then {describe_columns(table)}",
+                f"first {report.columns}, then {describe_columns(table.schema)}",
             )
-        report.columns = describe_columns(table)
+        report.columns = describe_columns(table.schema)
         if self._file is None:
             self._file = pq.ParquetWriter(
                 self._temporary,
@@ -245,11 +228,11 @@ class PartWriter:
             self.report.scene_files.append(_publish(self._scenes.path, self._scene_file, {"rows": rows}))
 
 
-def _publish(written: Path, file: Place, entry: dict[str, Any]) -> dict[str, Any]:
+def _publish(written: Path, file: Place, entry: dict[str, Any]) -> ListedFile:
     """Move a file to its final path; return its manifest entry."""
-    listed = {"name": file.name, **entry, "bytes": storage.size(written), "sha256": hash_path(written)}
+    listed: Any = {"name": file.name, **entry, "bytes": storage.size(written), "sha256": hash_path(written)}
     storage.publish(written, file)
-    return listed
+    return listed  # type: ignore[no-any-return]
 
 
 def _bytes(episode: Episode) -> int:
