@@ -1,5 +1,6 @@
 """Files of a run that somebody changed: read rightly, or refused by file and field; none is a traceback."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,12 +10,15 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import yaml
+from click.testing import CliRunner
 from found import make_search
 from made_runs import make_run
 
 from datasets_io import Shards
 from datasets_io.errors import Corrupt, UnknownName, printable
-from off2on.commands.output import print_table
+from off2on.commands.evaluate import evaluate as eval_command
+from off2on.commands.output import print_json, print_table
+from off2on.commands.serve import serve
 from off2on.errors import SimulatorError, UserError
 from off2on.reports.run import write_report
 from off2on.reports.search import write_search_report
@@ -234,6 +238,30 @@ def test_control_characters_do_not_reach_a_terminal(capsys: pytest.CaptureFixtur
     assert "\x1b" not in str(UserError(text, text, text))
     print_table([[text, "x"]])
     assert "\x1b" not in capsys.readouterr().out
+    plain = {"name": "a\x1b\x9b\u202e é"}
+    print_json(plain)
+    printed = capsys.readouterr().out
+    assert json.loads(printed) == plain
+    assert not {"\x1b", "\x9b", "\u202e"} & set(printed)
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (eval_command, ["--seed", "-5"]), (eval_command, ["--seed", "9" * 23]),
+        (eval_command, ["--episodes", "0"]),
+        (serve, ["--port", "-1"]), (serve, ["--port", "99999"]), (serve, ["--every", "0"]),
+        (serve, ["--replicas", "0"]), (serve, ["--log", "../../x"]), (serve, ["--host", "nope.invalid"]),
+    ],
+)  # fmt: skip
+def test_wrong_options_start_nothing(command: Any, words: list[str], toy: Shards, run: Path):
+    change(run, "data.pinned", toy.pinned)
+    change(run, "data.content_hash", toy.manifest.content_hash)
+    (run / "policy.pt").touch()
+    result = CliRunner().invoke(command, [str(run), *words])
+    assert result.exit_code == 2 or isinstance(result.exception, UserError), result.output
+    assert sorted(path.name for path in run.parent.iterdir()) == ["run"]
+    assert not (run / "served").exists()
 
 
 # Checkpoints.

@@ -12,6 +12,10 @@ import click
 
 from datasets_io.errors import printable
 
+_MARKS = (*range(0x7F, 0xA0), 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))
+_ESCAPED = {code: f"\\u{code:04x}" for code in _MARKS}
+"""Control characters and direction marks that JSON leaves as they are."""
+
 
 def print_table(rows: Iterable[Sequence[object]], right: Sequence[int] = ()) -> None:
     """Print aligned columns on stdout, separated by two spaces.
@@ -48,8 +52,8 @@ def print_line(label: str, text: str) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print a value as JSON on stdout."""
-    click.echo(json.dumps(value, indent=1, ensure_ascii=False))
+    """Print a value as JSON on stdout; control characters are escaped as JSON does."""
+    click.echo(json.dumps(value, indent=1, ensure_ascii=False).translate(_ESCAPED))
 
 
 def format_size(count: float) -> str:
