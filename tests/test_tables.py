@@ -2,58 +2,18 @@
 
 import datetime
 import decimal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from made_tables import COLUMNS, ROWS, cell, check_good, parquet, read, text, write
 
-from datasets_io.episode import Episode
-from datasets_io.errors import BadValues, Corrupt, DataError, MissingColumn, UnknownName, UserError
-from datasets_io.sources import table_files, tabular
+from datasets_io.errors import BadValues, Corrupt, DataError, MissingColumn, UnknownName
+from datasets_io.sources import table_cells, table_files, tabular
 from datasets_io.sources.tabular import Table, parse_columns
-
-COLUMNS = "obs=x,v actions=u rewards=r episode=trip terminated=crashed"
-ROWS = 20
-
-
-def text(change: Callable[[list[dict[str, str]]], None] | None = None) -> str:
-    """Four episodes of five rows as CSV."""
-    rows = [
-        {
-            "x": f"{i / 10}", "v": f"{i / 5}", "u": "0.5", "r": "1", "trip": f"{i // 5}",
-            "crashed": f"{i % 5 == 4:d}",
-        }
-        for i in range(ROWS)
-    ]  # fmt: skip
-    if change is not None:
-        change(rows)
-    return "\n".join([",".join(rows[0]), *(",".join(row.values()) for row in rows)]) + "\n"
-
-
-def cell(name: str, row: int, value: str) -> str:
-    return text(lambda rows: rows[row].update({name: value}))
-
-
-def read(file: Path, columns: str = COLUMNS) -> list[Episode]:
-    source = Table(columns)
-    return [episode for part in source.parts(file) for episode in source.episodes(part)]
-
-
-def write(place: Path, content: str | bytes) -> Path:
-    file = place / "t.csv"
-    file.write_bytes(content.encode() if isinstance(content, str) else content)
-    return file
-
-
-def check_good(episodes: list[Episode]) -> None:
-    assert [episode.length for episode in episodes] == [5] * 4
-    assert all(episode.terminated for episode in episodes)
-    np.testing.assert_allclose(np.concatenate([it.obs[:5, 0] for it in episodes]), np.arange(ROWS) / 10)
-    np.testing.assert_allclose(np.concatenate([it.rewards for it in episodes]), np.ones(ROWS))
 
 
 @pytest.mark.parametrize(
@@ -132,17 +92,6 @@ def test_columns_that_make_no_sense_are_refused(columns: str):
 
 
 # Parquet.
-
-
-def parquet(place: Path, **change: Any) -> Path:
-    table = {
-        "x": np.arange(ROWS) / 10, "v": np.arange(ROWS) / 5, "u": np.full(ROWS, 0.5), "r": np.ones(ROWS),
-        "trip": np.arange(ROWS) // 5, "crashed": np.arange(ROWS) % 5 == 4,
-    }  # fmt: skip
-    pq.write_table(
-        pa.table({name: pa.array(it) for name, it in (table | change).items()}), place / "t.parquet"
-    )
-    return place / "t.parquet"
 
 
 @pytest.mark.parametrize(
@@ -261,29 +210,20 @@ def test_an_episode_that_is_larger_than_memory_is_refused(tmp_path: Path, monkey
         read(parquet(tmp_path, trip=np.zeros(ROWS), crashed=np.zeros(ROWS, bool)))
 
 
-# Folders.
+def test_long_lists_are_read_in_fewer_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(table_files, "BLOCK_BYTES", 8 * 2 * 100)
+    file = parquet(tmp_path, x=[[0.0] * 100] * ROWS)
+    _, blocks = table_files.open_table(file)
+    assert [len(block["x"]) for block in blocks(["x"])] == [2] * 10
 
 
-def test_side_files_of_other_programs_are_skipped_and_named(tmp_path: Path):
-    write(tmp_path, text())
-    for name in ("_metadata.parquet", "_SUCCESS", ".DS_Store", "._t.csv", "README.md", ".part-0.csv.crc"):
-        (tmp_path / name).write_bytes(b"")
-    source = Table(COLUMNS)
-    assert [Path(part).name for part in source.parts(tmp_path)] == ["t.csv"]
-    (fault,) = source.faults
-    assert (fault.kind, fault.count) == ("skipped", 6)
-    assert "_SUCCESS" in fault.detail
+def test_more_episodes_than_fit_into_memory_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(table_cells, "MAX_EPISODES", 3)
+    with pytest.raises(BadValues, match="'trip' has more than 3"):
+        read(parquet(tmp_path))
 
 
-def test_a_file_of_a_folder_without_a_column_is_named(tmp_path: Path):
-    write(tmp_path, text())
-    (tmp_path / "u.csv").write_text(text().replace("x,v,", "y,v,"))
-    with pytest.raises(MissingColumn) as refused:
-        read(tmp_path)
-    assert "u.csv" in str(refused.value)
-
-
-def test_a_folder_without_a_table_is_refused(tmp_path: Path):
-    (tmp_path / "README.md").write_text("nothing")
-    with pytest.raises(UserError, match="holds no"):
-        Table(COLUMNS).parts(tmp_path)
+def test_dates_of_a_frame_are_no_numbers():
+    frame = pd.DataFrame({"obs": [1.0], "actions": [0.5], "rewards": pd.to_datetime(["2026-01-01"])})
+    with pytest.raises(BadValues, match="'rewards' has the type timestamp"):
+        list(Table().episodes(frame.assign(terminated=True)))

@@ -1,5 +1,6 @@
 """Convert columns of a user's table to arrays of numbers; errors name the column and the row."""
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,8 @@ def side_by_side(role: str, names: tuple[str, ...], block: Any, first_row: int) 
     Raises:
         BadValues: A cell is not a number.
     """
-    columns = [_numbers(name, block[name], first_row) for name in names]
+    convert = _moments if role == "step" else _numbers
+    columns = [convert(name, block[name], first_row) for name in names]
     if len(columns) > 1:
         for name, values in zip(names, columns, strict=True):
             if values.ndim > 1:
@@ -38,6 +40,10 @@ def side_by_side(role: str, names: tuple[str, ...], block: Any, first_row: int) 
             raise BadValues(f"column {name!r} holds lists.", f"Expected: one number a row for {role}.")
         values = values[:, 0]
     return _flags(name, values, first_row) if role in ("terminated", "truncated") else values
+
+
+MAX_EPISODES = 5_000_000
+"""Episodes of a table, at most: their ids are held in memory."""
 
 
 class EpisodeCodes:
@@ -59,8 +65,27 @@ class EpisodeCodes:
             codes, found = pd.factorize(plain)
         except TypeError:
             raise BadValues(f"column {name!r} holds values that are no ids of episodes.") from None
+        if len(self.known) + len(found) > MAX_EPISODES:
+            raise BadValues(
+                f"column {name!r} has more than {MAX_EPISODES:,} ids of episodes.", "Is it another one?"
+            )
         numbers = np.array([self.known.setdefault(value, len(self.known)) for value in found] or [0])
         return np.where(codes < 0, -1, numbers[codes])
+
+
+def _moments(name: str, column: Any, first_row: int) -> Array:
+    """Convert numbers, dates, times, and texts of these, to numbers that have the same order."""
+    if not isinstance(column, pa.Array):
+        column = _to_arrow(name, np.asarray(column), first_row)
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pa.types.is_string(column.type):
+        with suppress(pa.ArrowException):  # ISO 8601, else numbers
+            column = column.cast(pa.timestamp("us"))
+    if pa.types.is_temporal(column.type):
+        short = column.type.bit_width == 32
+        column = (column.cast(pa.int32()) if short else column).cast(pa.int64())
+    return _from_arrow(name, column, first_row)
 
 
 def _numbers(name: str, column: Any, first_row: int) -> Array:
@@ -74,6 +99,8 @@ def _numbers(name: str, column: Any, first_row: int) -> Array:
 
 def _to_arrow(name: str, values: Array, first_row: int) -> Any:
     """Convert objects, texts or lists of a column in memory."""
+    if values.dtype.kind in "mM":
+        return pa.array(values)
     cells = values.tolist()
     try:
         return pa.array(cells, from_pandas=True)

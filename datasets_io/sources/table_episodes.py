@@ -13,7 +13,8 @@ def cut_episodes(first: int, columns: dict[str, Array]) -> Iterator[Episode]:
     ends = [columns.pop(role, None) for role in ("terminated", "truncated")]
     rows = len(columns["rewards"])
     terminated, truncated = (np.zeros(rows, bool) if flag is None else flag for flag in ends)
-    order, starts = _cut(columns.pop("episode", None), terminated | truncated, first)
+    step = columns.pop("step", None)
+    order, starts = _cut(columns.pop("episode", None), terminated | truncated, step, first)
     new_obs = columns.pop("new_obs", None)
     for start, stop in zip(starts, [*starts[1:], rows], strict=True):
         index = order[start:stop]
@@ -81,7 +82,7 @@ def check_closed(columns: Mapping[str, Array], stop: int, closed: int, first: in
     return int(codes[stop])
 
 
-def _cut(episode: Array | None, ends: Array, first: int) -> tuple[Array, Array]:
+def _cut(episode: Array | None, ends: Array, step: Array | None, first: int) -> tuple[Array, Array]:
     """Return the order of rows by episode [N], and the start of each episode in that order [E]."""
     rows = np.arange(len(ends))
     if episode is None:
@@ -90,7 +91,9 @@ def _cut(episode: Array | None, ends: Array, first: int) -> tuple[Array, Array]:
         raise BadValues(
             f"row {first + int(np.argmax(missing)):,} belongs to no episode.", "Its episode column is empty."
         )
-    order = np.argsort(episode, kind="stable")
+    order = np.argsort(episode, kind="stable") if step is None else np.lexsort((step, episode))
+    if step is not None:
+        _check_steps(step, episode, order, first)
     return order, np.flatnonzero(np.diff(episode[order], prepend=-1))
 
 
@@ -100,3 +103,13 @@ def _check_ends(index: Array, terminated: Array, truncated: Array, first: int) -
         place = int(np.argmax(early))
         row, after = first + int(index[place]), first + int(index[place + 1])
         raise BadValues(f"row {row:,} ends an episode that goes on in row {after:,}.")
+
+
+def _check_steps(step: Array, episode: Array, order: Array, first: int) -> None:
+    if step.dtype.kind == "f" and (missing := ~np.isfinite(step)).any():
+        raise BadValues(f"row {first + int(np.argmax(missing)):,} has no step.", "Its step column is empty.")
+    twice = (np.diff(step[order]) == 0) & (np.diff(episode[order]) == 0)
+    if twice.any():
+        place = int(np.argmax(twice))
+        row, other = sorted(first + int(it) for it in order[place : place + 2])
+        raise BadValues(f"rows {row:,} and {other:,} have the same episode and step.")

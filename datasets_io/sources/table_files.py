@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv as pcsv
+import pyarrow.parquet as pq
 
 from datasets_io import storage
 from datasets_io.errors import BadValues, Corrupt, MissingColumn, UnknownName
@@ -59,7 +60,7 @@ class CSVFile(TableFile):
     def names(self) -> list[str]:
         """Return the names of the columns, from the first line."""
         with storage.open_input(self.path) as file:
-            text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+            text = io.TextIOWrapper(io.BytesIO(file.read(BLOCK_BYTES)), encoding="utf-8-sig", newline="")
             try:
                 header = next(csv.reader(text), [])
             except UnicodeDecodeError:
@@ -92,8 +93,9 @@ class CSVFile(TableFile):
                     raise _not_utf8(self.path) from None
                 if "straddling" in text:
                     text = f"a line is longer than {BLOCK_BYTES:,} bytes, or a quote is not closed"
+                text = text.removeprefix("CSV parse error: ").replace("Row #", "line ")
                 raise BadValues(
-                    f"{self.path} cannot be read as CSV: {text[:200]}.",
+                    f"{self.path} cannot be read as CSV: {text[:100]}.",
                     "Expected: as many cells in each line as in the header.",
                 ) from None
 
@@ -111,7 +113,7 @@ class ParquetFile(TableFile):
         with storage.open_input(self.path) as file:
             opened = open_parquet(file, self.path)
             try:
-                yield from map(_columns, opened.iter_batches(BLOCK_ROWS, columns=names))
+                yield from map(_columns, opened.iter_batches(_block_rows(opened, names), columns=names))
             except (pa.ArrowException, OSError) as error:
                 if isinstance(error, OSError) and error.errno:
                     raise
@@ -153,15 +155,15 @@ def open_table(part: Any) -> tuple[list[str], Any]:
     return names, blocks
 
 
-def table_files(folder: Place) -> tuple[list[str], list[str]]:
-    """Return the tables of a folder, and the other files, such as those that Spark and macOS leave."""
-    tables: list[str] = []
-    others: list[str] = []
-    for file in storage.list_files(storage.absolute(folder)):
-        name = storage.locate(file).name
-        is_table = name.endswith(SUFFIXES) and not name.startswith((".", "_"))
-        (tables if is_table else others).append(file)
-    return tables, others
+def _block_rows(file: pq.ParquetFile, names: list[str]) -> int:
+    """Return the number of rows to read at once: of long lists fewer."""
+    wanted, widest = {*names}, 1
+    for index in range(file.metadata.num_row_groups):
+        group = file.metadata.row_group(index)
+        chunks = (group.column(place) for place in range(group.num_columns))
+        values = sum(it.num_values for it in chunks if it.path_in_schema.partition(".")[0] in wanted)
+        widest = max(widest, values // max(1, group.num_rows))
+    return max(1, min(BLOCK_ROWS, BLOCK_BYTES // (8 * widest)))
 
 
 def _columns(batch: pa.RecordBatch) -> Block:

@@ -14,12 +14,14 @@ from datasets_io.source import Source
 from datasets_io.sources.column_checks import check_episode_size
 from datasets_io.sources.table_cells import EpisodeCodes, side_by_side
 from datasets_io.sources.table_episodes import check_closed, cut_episodes, last_start, merge
-from datasets_io.sources.table_files import open_table, table_files
+from datasets_io.sources.table_files import open_table
+from datasets_io.sources.table_folders import check_same_columns, is_one_table, table_files
 from datasets_io.storage import Place
 
 ROLES: Mapping[str, tuple[str, ...]] = {
     **SPELLINGS,
     "episode": ("eps_id", "episode", "episode_id"),
+    "step": (),
     "action_logp": ("action_logp",),
 }
 """Roles of columns, with the names that are searched if no column is given."""
@@ -86,8 +88,8 @@ class Table(Source):
     """A table with one row a step.
 
     Give it to `ingest` with a dict of arrays [N, …], a pandas frame, a .csv or .parquet file, or a folder of
-    such files, each of which holds whole episodes. Rows of an episode are in order; episodes may be
-    interleaved if an `episode` column identifies them.
+    such files. Rows of an episode are in order, or a `step` column orders them; episodes may be interleaved
+    if an `episode` column identifies them. An episode may go on in another file of a folder only with both.
 
     Args:
         columns: Role → column, or columns that are put side by side; see `ROLES`. Or as `parse_columns`
@@ -117,12 +119,17 @@ class Table(Source):
         if not isinstance(path, str | Place) or not storage.is_folder(path):
             return [path]
         files, others = table_files(storage.locate(path))
-        if not files:
-            raise UnknownName(f"{path} holds no .csv or .parquet file.")
         if others:
             names = ", ".join(storage.locate(file).name for file in others[:5])
             self.note("skipped", "", f"files that are no tables: {names}", count=len(others))
-        return files
+        if len(files) == 1:
+            return [*files]
+        found = [self._columns_of(file) for file in files]
+        check_same_columns(files, found)
+        if is_one_table(files, found[0], self._blocks):
+            self.note("joined", "", f"files of {path} are one table: episodes go on in other files", count=1)
+            return [tuple(files)]
+        return [*files]
 
     def fingerprint(self, path: Any) -> str:
         """Return a hash of the file's bytes, or of the arrays."""
@@ -147,29 +154,46 @@ class Table(Source):
             BadValues: Text among numbers, different lengths, or an end inside an episode.
         """
         try:
-            for first, columns in self._pieces(part):
+            for first, columns in self._pieces(part if isinstance(part, tuple) else (part,)):
                 yield from cut_episodes(first, columns)
         except UserError as error:
-            if isinstance(part, str | Place) and str(part) not in error.what:
-                error.where = error.where or str(part)
+            _locate(error, part)
             raise
 
-    def _pieces(self, part: Any) -> Iterator[tuple[int, dict[str, Array]]]:
+    def _columns_of(self, file: Any) -> dict[str, tuple[str, ...]]:
+        try:
+            return self._found(open_table(file)[0])
+        except UserError as error:
+            _locate(error, file)
+            raise
+
+    def _blocks(
+        self, file: Any, roles: Mapping[str, tuple[str, ...]], codes: EpisodeCodes
+    ) -> Iterator[dict[str, Array]]:
+        """Yield the column [N, …] of each role, block by block."""
+        row = 0
+        try:
+            for block in open_table(file)[1](sorted({name for names in roles.values() for name in names})):
+                numbers = self._numbers(roles, block, row, codes)
+                yield numbers
+                row += len(next(iter(numbers.values())))
+        except UserError as error:
+            _locate(error, file)
+            raise
+
+    def _pieces(self, files: tuple[Any, ...]) -> Iterator[tuple[int, dict[str, Array]]]:
         """Yield pieces of whole episodes: the row of the first, and the column [N, …] of each role."""
-        there, blocks = open_table(part)
-        columns = self._found(there)
-        wanted = sorted({name for names in columns.values() for name in names})
         codes, closed = EpisodeCodes(), 0
         held: list[dict[str, Array]] = []
         first = row = size = 0
-        for block in blocks(wanted):
-            held.append(self._numbers(columns, block, row, codes))
-            row += len(held[-1]["rewards"])
-            size += sum(values.nbytes for values in held[-1].values())
+        for block in (it for file in files for it in self._blocks(file, self._columns_of(file), codes)):
+            held.append(block)
+            row += len(block["rewards"])
+            size += sum(values.nbytes for values in block.values())
             if size > WHOLE_BYTES:
                 merged = merge(held)
                 stop = last_start(merged)
-                check_episode_size(row - first - stop, size // (row - first), part, first + stop, 0)
+                check_episode_size(row - first - stop, size // (row - first), files[-1], first + stop, 0)
                 closed = check_closed(merged, stop, closed, first)
                 if stop:
                     yield first, {role: values[:stop] for role, values in merged.items()}
@@ -203,7 +227,7 @@ class Table(Source):
         Raises:
             MissingColumn: The table does not have them.
         """
-        columns: dict[str, tuple[str, ...]] = dict(self.columns)
+        columns: dict[str, tuple[str, ...]] = {**self.columns}
         for role, usual in ROLES.items():
             found = next((name for name in usual if name in there), None)
             if role not in columns and found is not None:
@@ -227,4 +251,17 @@ class Table(Source):
                 "no column marks the ends of episodes.",
                 f"Name a column for episode, terminated or truncated. There are: {listed}",
             )
+        if "step" in columns and "episode" not in columns:
+            raise MissingColumn(
+                "a column for step orders the rows of episodes, but none identifies episodes.",
+                f"Name a column for episode. There are: {listed}",
+            )
         return columns
+
+
+def _locate(error: UserError, part: Any) -> None:
+    """Add the file to an error that does not name it."""
+    files = part if isinstance(part, tuple) else (part,)
+    named = [str(file) for file in files if isinstance(file, str | Place)]
+    if named and not error.where and not any(file in error.what for file in named):
+        error.where = named[0] if len(named) == 1 else f"{named[0]} … {named[-1]}"
