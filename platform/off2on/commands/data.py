@@ -94,7 +94,7 @@ def list_(catalogue: bool) -> None:
     "--columns",
     multiple=True,
     metavar="ROLE=COLUMN,…",
-    help="Columns of a table, for example obs=x,v actions=u rewards=r episode=trip",
+    help="Columns of a table, for example obs=x,v actions=u rewards=r episode=trip step=t",
 )
 @click.option(
     "--rows-per-shard",
