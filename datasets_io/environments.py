@@ -1,7 +1,6 @@
 """Make environments; data, evaluation and rollouts all use `make`, so that they use the same one."""
 
 import importlib
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -10,7 +9,7 @@ import numpy as np
 
 from datasets_io.errors import SimulatorError, UserError
 from datasets_io.flatten import pick, select
-from datasets_io.imports import KNOWN_PACKAGES, import_module, is_known, raised_at
+from datasets_io.imports import KNOWN_PACKAGES, import_module, is_known, names_code, raised_at
 
 LEGACY = "gym:"
 """Prefix of ids of environments of the old `gym` package."""
@@ -188,13 +187,10 @@ def _refuse_code(env_id: str, value: Any) -> None:
     if isinstance(value, list | tuple):
         for part in value:
             _refuse_code(env_id, part)
-    elif isinstance(value, str) and _NAMES_CODE.fullmatch(value):
+    elif isinstance(value, str) and names_code(value):
         raise SimulatorError(
             f"an option of the data for {env_id} names code: {value!r}.", "Options in files are plain values."
         )
-
-
-_NAMES_CODE = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")
 
 
 def take_policy_actions(env: Any) -> Any:

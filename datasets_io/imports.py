@@ -6,6 +6,7 @@ place of a package. Nothing is imported because a file at rest names it, except 
 
 import importlib
 import os
+import re
 import sys
 import sysconfig
 import traceback
@@ -99,6 +100,14 @@ def import_object(target: str, *kinds: type, known: Iterable[str] = ()) -> Any:
         names = " or ".join(f"{kind.__module__}.{kind.__qualname__}" for kind in kinds)
         raise UnknownName(f"'{target}' has the wrong type.", f"Expected a subclass of {names}.")
     return found
+
+
+def names_code(text: str) -> bool:
+    """Return True if a text has the form ``package.module:name``."""
+    return _CODE.fullmatch(text) is not None
+
+
+_CODE = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")
 
 
 def raised_at(error: BaseException) -> str:

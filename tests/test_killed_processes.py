@@ -90,6 +90,6 @@ def test_a_loss_that_fails_is_no_learner_that_died(tmp_path: Path, data_root: Pa
         [OFF2ON, *words], cwd=tmp_path, env=os.environ | {"OFF2ON_DATA": str(data_root)},
         capture_output=True, text=True, timeout=PATIENCE,
     )  # fmt: skip
-    assert done.returncode == 1
+    assert done.returncode == 70
     assert "error: ValueError: no such loss" in done.stderr
     assert "died" not in done.stderr

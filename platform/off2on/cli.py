@@ -90,10 +90,8 @@ def main() -> int:
             raise
         file = _write_report(error)
         words = redact(f"{type(error).__name__}: {error}".strip().partition("\n")[0])
-        click.echo(
-            printable(f"error: off2on failed: {words}\n       Attach {file} to a report of this defect."),
-            err=True,
-        )
+        report = f"The traceback is in {file}: attach it to a report, if this is a defect of off2on."
+        click.echo(printable(f"error: {words}\n       {report}"), err=True)
         return DEFECT
     return status if isinstance(status, int) else 0
 

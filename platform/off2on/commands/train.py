@@ -13,7 +13,14 @@ from off2on.commands.algos import plain
 from off2on.commands.arguments import command_line
 from off2on.commands.options import run_options
 from off2on.commands.output import ProgressLine, print_line, print_table
-from off2on.training.command_line import ONLINE, STRATEGY, make_plans, renamed_settings, unused_settings
+from off2on.training.command_line import (
+    ONLINE,
+    STRATEGY,
+    make_plans,
+    renamed_settings,
+    unmade_environment,
+    unused_settings,
+)
 
 if TYPE_CHECKING:
     from off2on.training.plan import Plan, ResolvedPlan
@@ -55,7 +62,7 @@ def train(
             from off2on.training.batched_seeds import check
 
             check(plans, resolved)
-    for text in unused_settings(plans[0], resolved):
+    for text in [*unused_settings(plans[0], resolved), *unmade_environment(resolved)]:
         click.echo(f"note: {text}", err=True)
     if dry_run:
         _print_plan(resolved, plans)

@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from datasets_io.environments import may_make
+from datasets_io.imports import KNOWN_PACKAGES, names_code
 from off2on.errors import UnknownName, UserError, suggesting
 from off2on.recipe.hyperparameters import PRESET, RENAMED
 from off2on.training.located_yaml import COMMAND_LINE, read_yaml
@@ -127,6 +129,14 @@ def unused_settings(plan: "Plan", resolved: "ResolvedPlan") -> list[str]:
     ]
 
 
+def unmade_environment(resolved: "ResolvedPlan") -> list[str]:
+    """Return a line if the data have an environment in which the policy is not evaluated."""
+    if resolved.env is not None or (env := resolved.shards.env_id) is None:
+        return []
+    why = "cannot be made here" if may_make(env) else "is in a module that only the data name"
+    return [f"no evaluation: the environment {env} {why}; --env {env} evaluates in it"]
+
+
 def renamed_settings(words: Iterable[str]) -> list[str]:
     """Return a line for each old name of a setting among the arguments."""
     names = {name: name.rpartition(".")[2] for name in split_arguments(words).values}
@@ -215,11 +225,23 @@ def _from_run(
         for name, known in metadata.hyperparameters.items()
         if known.value != known.default and name not in in_preset
     }
+    _refuse_code(folder, {name: value for name, value in settings.items() if name not in values})
     return (
         inherited | requested | {"source": str(folder)},
         settings | values,
         {**dict.fromkeys({**inherited, **settings}, f"{folder}/run.yaml"), **origins},
     )
+
+
+def _refuse_code(folder: Path, settings: Mapping[str, object]) -> None:
+    """Check that no hyperparameter of another run names a module that only its run.yaml names."""
+    for name, value in settings.items():
+        for part in str(value).split(","):
+            if names_code(part) and part.partition(".")[0].partition(":")[0] not in KNOWN_PACKAGES:
+                raise UserError(
+                    f"{folder}/run.yaml sets {name} to {part}: its module would be imported.",
+                    f"A module is imported only if it is named on the command line: add {name}={value}",
+                )
 
 
 def _preset_values(requested: Mapping[str, Any], values: Mapping[str, object]) -> Mapping[str, object]:
