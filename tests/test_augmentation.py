@@ -255,8 +255,8 @@ def test_the_first_observations_are_those_of_the_episodes(wide: Shards):
 
 
 def test_every_episode_lies_in_one_shard(wide: Shards):
-    numbers = [wide.manifest.episodes_of(number) for number in range(len(wide.files))]
-    assert [part.start for part in numbers] == [0, *(part.stop for part in numbers[:-1])]
-    assert numbers[-1].stop == wide.episodes
-    for part, rows in zip(numbers, wide.manifest.rows_per_file, strict=True):
-        assert sum(wide.manifest.lengths[part]) == rows
+    parts = [piece.episodes for piece in wide.pieces]
+    assert [part.start for part in parts] == [0, *(part.stop for part in parts[:-1])]
+    assert parts[-1].stop == wide.episodes
+    for part, piece in zip(parts, wide.pieces, strict=True):
+        assert sum(wide.manifest.lengths[part]) == piece.size

@@ -12,6 +12,7 @@ from datasets_io.ingestion.ingest import PartProgress, ingest
 from datasets_io.ingestion.own_files import INCOMING, refuse_foreign_files, remove_leftovers
 from datasets_io.shards.generations import totals
 from datasets_io.shards.manifest import MANIFEST_FILE, Manifest, content_hash
+from datasets_io.shards.manifest_checks import ListedFile
 from datasets_io.shards.reading import Shards
 from datasets_io.shards.scenes import SCENES_FOLDER as SCENES
 from datasets_io.source import Source
@@ -130,14 +131,14 @@ def _refuse_incompatible(old: Manifest, new: Manifest) -> None:
             )
 
 
-def _copy(source: Place, target: Place, file: dict[str, Any], number: int) -> dict[str, Any]:
+def _copy(source: Place, target: Place, file: ListedFile, number: int) -> ListedFile:
     """Copy a file of the new generation to the data set under a unique name; return its manifest entry."""
     name = f"g{number:04d}-{file['name']}"
     storage.copy(source / file["name"], target / name)
     return {**file, "name": name}
 
 
-def _merged_manifest(old: Manifest, new: Manifest, added: Mapping[str, list[dict[str, Any]]]) -> Manifest:
+def _merged_manifest(old: Manifest, new: Manifest, added: Mapping[str, list[ListedFile]]) -> Manifest:
     files = [*old.files, *added["shards"]]
     return replace(
         old,

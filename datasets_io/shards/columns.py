@@ -108,10 +108,18 @@ def episode_ends(column: pa.ChunkedArray, shape: Sequence[int]) -> tuple[Array, 
     return last, values.reshape(-1, *shape)
 
 
-def describe_columns(table: pa.Table) -> list[tuple[str, str, list[int]]]:
-    """Return name, dtype and shape of a row for each column, as the manifest lists them."""
+def next_rows(values: Array, last: Array, final: Any) -> Array:
+    """Return the values of the next row [N, …]; on the last row of an episode, those of `final`."""
+    following = np.empty_like(values)
+    following[:-1] = values[1:]
+    following[last] = final
+    return following
+
+
+def describe_columns(schema: pa.Schema) -> list[tuple[str, str, list[int]]]:
+    """Return name, dtype and shape of a row for each column of a shard, as the manifest lists them."""
     described: list[tuple[str, str, list[int]]] = []
-    for column in table.schema:
+    for column in schema:
         kind: Any = column.type
         if isinstance(kind, pa.FixedShapeTensorType):
             described.append((column.name, _dtype(kind.value_type), list(kind.shape)))

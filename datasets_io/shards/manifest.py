@@ -2,16 +2,27 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
-from typing import Any, Self
+import shlex
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 
 from datasets_io.episode import Array
 from datasets_io.errors import BadValues, Corrupt
 from datasets_io.faults import Fault
+from datasets_io.shards.manifest_checks import (
+    Column,
+    Count,
+    Lengths,
+    ListedFile,
+    Returns,
+    SourceFacts,
+    Text,
+    check_manifest,
+)
+from datasets_io.storage.documents import parse_json
 
 SCHEMA_VERSION = 2
 MANIFEST_FILE = "manifest.json"
@@ -34,14 +45,14 @@ class Generation:
         faults: Faults that were found and accepted.
     """
 
-    created: str
-    source: dict[str, Any]
-    rows: int
-    episodes: int
-    terminated: int
-    truncated: int
-    files: int
-    scene_files: int
+    created: Text
+    source: SourceFacts
+    rows: Count
+    episodes: Count
+    terminated: Count
+    truncated: Count
+    files: Count
+    scene_files: Count
     moments: dict[str, dict[str, Any]]
     faults: list[Fault]
 
@@ -78,29 +89,29 @@ class Manifest:
         schema_version: Version of this layout.
     """
 
-    name: str
-    description: str
-    licence: str
-    source: dict[str, Any]
-    created: str
+    name: Text
+    description: Text
+    licence: Text
+    source: SourceFacts
+    created: Text
     observation_space: dict[str, Any]
     action_space: dict[str, Any]
-    env_id: str | None
-    rows: int
-    episodes: int
-    terminated: int
-    truncated: int
-    columns: list[tuple[str, str, list[int]]]
+    env_id: Text | None
+    rows: Count
+    episodes: Count
+    terminated: Count
+    truncated: Count
+    columns: list[Column]
     statistics: dict[str, dict[str, Any]]
-    returns: list[float]
-    lengths: list[int]
-    files: list[dict[str, Any]]
-    content_hash: str
+    returns: Returns
+    lengths: Lengths
+    files: list[ListedFile]
+    content_hash: Text
     discount: float | None = None
     faults: list[Fault] = field(default_factory=list)
     env_options: dict[str, Any] = field(default_factory=dict)
     nested_observation_space: dict[str, Any] | None = None
-    scene_files: list[dict[str, Any]] = field(default_factory=list)
+    scene_files: list[ListedFile] = field(default_factory=list)
     generations: list[Generation] = field(default_factory=list)
     schema_version: int = SCHEMA_VERSION
 
@@ -109,49 +120,48 @@ class Manifest:
         """Return the number of rows of each shard, in order."""
         return [int(file["rows"]) for file in self.files]
 
-    def episodes_of(self, number: int) -> slice:
-        """Return the range of the episodes in shard `number`; no episode spans two shards."""
-        ends = np.cumsum(self.lengths)
-        bounds = np.cumsum([0, *self.rows_per_file])[number : number + 2]
-        first, stop = np.searchsorted(ends, bounds, side="right")
-        return slice(int(first), int(stop))
-
     def to_json(self) -> str:
         """Return the manifest as JSON text."""
         return json.dumps(asdict(self), indent=1, allow_nan=False)
 
     @classmethod
-    def from_json(cls, text: str) -> Self:
-        """Parse the text that `to_json` returns.
+    def from_json(cls, text: str | bytes, where: object = "the manifest") -> "Manifest":
+        """Parse the text that `to_json` returns, and check it.
+
+        Args:
+            text: The text.
+            where: The file, for messages.
 
         Raises:
-            Corrupt: The text is not JSON, or not a manifest of this version.
+            Corrupt: The text is not JSON, is not a manifest of this version, or its fields disagree.
         """
         try:
-            plain = json.loads(text)
-            version = plain["schema_version"]
-            if version != SCHEMA_VERSION:
-                raise Corrupt(
-                    f"the manifest has schema version {version}.",
-                    f"This version of off2on reads schema version {SCHEMA_VERSION}.",
-                    f"off2on data add {plain['name']} --overwrite",
-                )
-            plain["columns"] = [(name, dtype, shape) for name, dtype, shape in plain["columns"]]
-            plain["faults"] = [Fault(**fault) for fault in plain["faults"]]
-            for part in plain["generations"]:
-                part["faults"] = [Fault(**fault) for fault in part["faults"]]
-            plain["generations"] = [Generation(**part) for part in plain["generations"]]
-            known = {item.name for item in fields(cls)}
-            manifest = cls(**{name: value for name, value in plain.items() if name in known})
-            for file in (*manifest.files, *manifest.scene_files):
-                if Path(file["name"]).name != file["name"]:
-                    raise Corrupt("the manifest names a file outside its own folder.")
-            return manifest
-        except (ValueError, KeyError, TypeError) as error:
-            raise Corrupt(f"the manifest cannot be read: {error!r}.") from None
+            manifest = parse_json(text, Manifest, where)
+        except Corrupt:
+            _check_version(text, where)
+            raise
+        if manifest.schema_version != SCHEMA_VERSION:
+            _check_version(text, where)
+        try:
+            check_manifest(manifest)
+        except Corrupt as error:
+            error.where = error.where or str(where)
+            raise
+        return manifest
 
 
-def content_hash(files: Iterable[Mapping[str, Any]]) -> str:
+def _check_version(text: str | bytes, where: object) -> None:
+    plain = parse_json(text, dict[str, Any], where)
+    version = plain.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise Corrupt(
+            f"{where} has schema version {version!r}.",
+            f"This version of off2on reads schema version {SCHEMA_VERSION}.",
+            f"off2on data add {shlex.quote(str(plain.get('name', 'NAME'))[:100])} --overwrite",
+        )
+
+
+def content_hash(files: Iterable[ListedFile]) -> str:
     """Return the SHA-256 over the hashes of shards."""
     return hashlib.sha256("".join(file["sha256"] for file in files).encode()).hexdigest()
 

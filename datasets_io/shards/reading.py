@@ -14,9 +14,10 @@ from datasets_io import storage
 from datasets_io.episode import Array
 from datasets_io.errors import Corrupt, MissingColumn, UnknownName, UserError
 from datasets_io.flatten import nested_from_json
-from datasets_io.shards.columns import episode_ends, to_numpy
+from datasets_io.shards.columns import episode_ends, next_rows, to_numpy
 from datasets_io.shards.generations import GenerationRange, parse_generations, restrict
 from datasets_io.shards.manifest import MANIFEST_FILE, Manifest, space_from_json
+from datasets_io.shards.manifest_checks import ListedFile, check_shard
 from datasets_io.shards.pieces import Piece, list_pieces
 from datasets_io.shards.returns import returns_to_go
 from datasets_io.shards.scenes import SCENES_FOLDER as SCENES
@@ -49,7 +50,7 @@ class Shards:
 
     def __init__(self, path: Place, generations: GenerationRange | None = None) -> None:
         self.path = path
-        self.manifest = Manifest.from_json(storage.read_text(path / MANIFEST_FILE))
+        self.manifest = Manifest.from_json(storage.read_bytes(path / MANIFEST_FILE), path / MANIFEST_FILE)
         first = generations.first if generations is not None else 0
         if generations is not None:
             self.manifest = restrict(self.manifest, generations)
@@ -71,10 +72,14 @@ class Shards:
                     f"off2on data add {self.name} --overwrite",
                 )
 
-    def _listed_files(self) -> Iterator[tuple[Place, dict[str, Any]]]:
+    def _listed_files(self) -> Iterator[tuple[Place, ListedFile]]:
         """Yield every file of the data set and its entry in the manifest."""
         yield from zip(self.files, self.manifest.files, strict=True)
         yield from ((self.path / SCENES / file["name"], file) for file in self.manifest.scene_files)
+
+    @cached_property
+    def _listed_as(self) -> dict[Place, ListedFile]:
+        return dict(self._listed_files())
 
     def __repr__(self) -> str:
         return f"Shards({str(self.path)!r}, rows={self.rows}, episodes={self.episodes})"
@@ -173,15 +178,21 @@ class Shards:
                 known=self.columns,
             )
         file, group = source[:2] if isinstance(source, Piece) else (source, None)
-        table = _table(file, group, self._required_columns(columns, discount))
-        read = {name: to_numpy(table[name]) for name in table.column_names if name != "final_obs"}
-        if "final_obs" in table.column_names:
-            last, final = episode_ends(table["final_obs"], self._shape("obs"))
+        table = self._table(file, group, self._required_columns(columns, discount))
+        try:
+            read = {name: to_numpy(table[name]) for name in table.column_names if name != "final_obs"}
+            ends = "final_obs" in table.column_names
+            last, final = episode_ends(table["final_obs"], self._shape("obs")) if ends else (None, None)
+        except ValueError as error:  # a damaged page that is Parquet
+            raise Corrupt(f"{file} is damaged: {error}.") from None
+        if last is not None and final is not None:
+            if not len(last) or not last[-1] or len(final) != last.sum():
+                raise Corrupt(f"{file} is damaged: an episode does not end in it.")
             read["last"] = last
             if "new_obs" in columns and "new_obs" not in read:
-                read["new_obs"] = _next_rows(read["obs"], last, final)
+                read["new_obs"] = next_rows(read["obs"], last, final)
             if "new_actions" in columns:
-                read["new_actions"] = _next_rows(read["actions"], last, 0)
+                read["new_actions"] = next_rows(read["actions"], last, 0)
             if "ret" in columns and "ret" not in read:
                 read["ret"] = returns_to_go(read["rewards"], last, self._discount(discount))
         return {name: read[name] for name in columns}
@@ -210,6 +221,20 @@ class Shards:
             needs |= {name} if name in stored else {"final_obs", *sources[name]}
         return [name for name in stored if name in needs]
 
+    def _table(self, file: Place, group: int | None, columns: list[str]) -> pa.Table:
+        """Read columns of a file, or of one of its row groups, after comparing the file with the manifest."""
+        system, path = storage.filesystem(file)
+        try:
+            # A bucket is read in a few large requests for all columns; a disk column by column: less memory.
+            with (
+                convert_errors(file),
+                open_parquet(path, file, filesystem=system, pre_buffer=isinstance(file, Location)) as parquet,
+            ):
+                check_shard(parquet, self._listed_as.get(file), self.manifest.columns, file)
+                return parquet.read(columns) if group is None else parquet.read_row_group(group, columns)
+        except (pa.ArrowException, OSError) as error:
+            raise Corrupt(f"{file} cannot be read as Parquet: {error}.") from None
+
     def _shape(self, column: str) -> list[int]:
         return next(shape for name, _, shape in self.manifest.columns if name == column)
 
@@ -220,27 +245,6 @@ class Shards:
                 "With a discount it is derived: discount=0.99",
             )
         return discount
-
-
-def _table(file: Place, group: int | None, columns: list[str]) -> pa.Table:
-    system, path = storage.filesystem(file)
-    try:
-        # A bucket is read in a few large requests for all columns; a disk column by column, in less memory.
-        with (
-            convert_errors(file),
-            open_parquet(path, file, filesystem=system, pre_buffer=isinstance(file, Location)) as parquet,
-        ):
-            return parquet.read(columns) if group is None else parquet.read_row_group(group, columns)
-    except (pa.ArrowException, OSError) as error:
-        raise Corrupt(f"{file} cannot be read as Parquet: {error}.") from None
-
-
-def _next_rows(values: Array, last: Array, final: Any) -> Array:
-    """Return the values of the next row [N, …]; on the last row of an episode, those of `final`."""
-    following = np.empty_like(values)
-    following[:-1] = values[1:]
-    following[last] = final
-    return following
 
 
 def data_folders(root: Place) -> list[Place]:
