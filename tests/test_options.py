@@ -1,10 +1,15 @@
 """Options are declared once: the command line, resuming, and run.yaml follow from the declaration."""
 
 import dataclasses
+from collections.abc import Callable
+from pathlib import Path
 
 import click
 import pytest
+from command import off2on
 
+from datasets_io.quantities import number, parse_size, whole_number
+from off2on.commands.arguments import parse_count, parse_memory, parse_number
 from off2on.commands.train import COMMAND_ONLY, train
 from off2on.errors import UserError
 from off2on.online.settings import OnlineSettings
@@ -64,3 +69,53 @@ def test_run_yaml_has_every_option():
     described = {name: (value, origin) for name, value, origin in Plan("iql", "toy", memory=2**20).describe()}
     assert described.keys() == {"algorithm", "data", *OPTIONS}
     assert described["updates"] == ("1000000", "default")
+
+
+@pytest.mark.parametrize(
+    ("name", "most"), [(name, known.most) for name, known in OPTIONS.items() if known.most is not None]
+)
+def test_a_value_above_the_range_is_refused(name: str, most: int):
+    RunOptions("iql", "toy", **{name: most}).check_bounds()
+    with pytest.raises(UserError, match=f"{flag(name)} must be at most"):
+        RunOptions("iql", "toy", **{name: most + 1}).check_bounds()
+
+
+@pytest.mark.parametrize(
+    "text", ["nan", "inf", "-inf", "1e309", "1e400000000", "1e9999999999999999999", "", "k", "x"]
+)
+@pytest.mark.parametrize("parse", [number, whole_number, parse_size, parse_count, parse_memory, parse_number])
+def test_no_number_is_infinite(parse: Callable[[str], object], text: str):
+    with pytest.raises((ValueError, click.BadParameter)):
+        parse(text)
+
+
+def test_numbers_are_exact():
+    for text, whole in (
+        ("20k", 20_000),
+        ("1.1M", 1_100_000),
+        ("1e-3k", 1),
+        ("-0", 0),
+        (" 7 ", 7),
+        (f"{2**53}", 2**53),
+    ):
+        assert whole_number(text) == whole
+    assert str(number("-0")) == "0.0"
+    assert number("2.5k") == 2500
+    assert parse_size("1.5 GiB") == 3 * 2**29
+    for text in ("0.5", "1e300", f"{2**53 + 1}", "9" * 500):
+        with pytest.raises(ValueError, match=text[:9]):
+            whole_number(text)
+    for text in ("0", "0.1", "9" * 500 + "G"):
+        with pytest.raises(ValueError, match="size"):
+            parse_size(text)
+
+
+@pytest.mark.parametrize(
+    "words", [["--seed", "-1"], ["--seed", str(2**32)], ["--updates", "1e300"], ["--utd", "nan"]]
+)
+def test_a_wrong_number_on_the_command_line_is_named(words: list[str], data_root: Path, tmp_path: Path):
+    online = ["--online", "20"] if "--utd" in words else []
+    done = off2on(tmp_path, "train", "td3_bc", "toy-pendulum", *online, *words, OFF2ON_DATA=data_root)
+    assert done.returncode == 2
+    assert words[0] in done.stderr
+    assert words[1].lstrip("-") in done.stderr.replace(",", "")

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from malicious import MARKER, MaliciousPickle
+from malicious import MARKER, TOUCH_MARKER, MaliciousPickle
 
 from datasets_io import Shards
 from datasets_io.errors import Corrupt
@@ -115,6 +115,37 @@ def test_minari_runs_nothing(data_format: str, toy: Shards, here: Path, monkeypa
     with pytest.raises(Corrupt, match="Python objects"):
         ingest(Minari("lab/toy-v0"), folder, here / "data", name="mine")
     assert not Path(MARKER).exists()
+
+
+@pytest.mark.parametrize("data_format", ["hdf5", "parquet", "arrow"])
+@pytest.mark.parametrize("missing", [["observation_space", "action_space"], ["action_space"], []], ids=len)
+def test_minari_makes_no_environment_of_a_file(
+    data_format: str, missing: list[str], toy: Shards, here: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Minari's own reader makes it, if a space is missing."""
+    pytest.importorskip("minari")
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(here / "minari"))
+    folder = export_minari(toy, "lab/toy-v0", data_format)
+    Path("evil.py").write_text(TOUCH_MARKER)
+    monkeypatch.syspath_prepend(here)
+    metadata = json.loads((folder / "data/metadata.json").read_text())
+    spec = {"id": "Evil-v0", "entry_point": "os:system", "kwargs": {"command": f"touch {MARKER}"}}
+    for name in ("off2on", *missing):
+        del metadata[name]
+    for entry in ("os:system", "evil:Env"):
+        metadata["env_spec"] = json.dumps({**spec, "entry_point": entry})
+        (folder / "data/metadata.json").write_text(json.dumps(metadata))
+        with suppress(Corrupt):  # only HDF5 tells shapes without spaces
+            shards = ingest(Minari("lab/toy-v0"), folder, here / "data", name="mine", overwrite=True)
+            assert shards.env_id == f"{entry.partition(':')[0]}:Evil-v0"
+            assert shards.observation_space.shape == (3,)
+            assert shards.action_space.shape == (1,)
+            np.testing.assert_array_equal(shards.read_all(["obs"])["obs"], toy.read_all(["obs"])["obs"])
+            continue
+        assert missing
+        assert data_format != "hdf5"
+    assert not Path(MARKER).exists()
+    assert "evil" not in sys.modules
 
 
 @pytest.mark.parametrize("name", ["mine.npz", "mine.hdf5", "mine.tfrecord", "mine.parquet"])
