@@ -32,13 +32,13 @@ Lengths = list[PositiveInt]
 
 
 class ListedFile(TypedDict):
-    """A file of a data set as its manifest lists it."""
+    """A file of a data set as its manifest lists it, in the order in which an ingest writes it."""
 
     name: Annotated[str, AfterValidator(_plain_name)]
     rows: PositiveInt
+    groups: NotRequired[list[PositiveInt]]
     bytes: NonNegativeInt
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-    groups: NotRequired[list[PositiveInt]]
 
 
 class SourceFacts(TypedDict):
