@@ -80,12 +80,18 @@ class LineFile:
             self._synced = appended
 
     def replace(self, lines: Iterable[str]) -> None:
-        """Replace the content in one step."""
-        with self.lock, self._syncing:
+        """Replace the content in one step.
+
+        Raises:
+            NoSpace, Unreachable: The disk is full, or fails; `is_stale` is True then.
+        """
+        with self.lock, self._syncing, convert_errors(self.path):
+            self.is_stale = True
             write(self.path, "".join(f"{line}\n" for line in lines))
+            file = os.open(self.path, os.O_WRONLY | os.O_APPEND)
             if self._file is not None:
                 os.close(self._file)
-            self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND)
+            self._file = file
             _sync_folder(self.path.parent)
             self._synced, self.is_stale = self._appended, False
 
