@@ -91,9 +91,8 @@ def test_a_killed_service(tmp_path: Path, data_root: Path, temporary: Path):
     data = tmp_path / "data"
     shutil.copytree(data_root / "toy-pendulum", data / "toy-pendulum")
     environment = {"OFF2ON_DATA": str(data), "RAY_TMPDIR": str(temporary)}
-    words = (
-        "train td3_bc toy-pendulum hidden=16,16 batch_size=16 --updates 20 --eval-every 20 --eval-episodes 1"
-    )
+    words = "train td3_bc toy-pendulum hidden=16,16 batch_size=16 --updates 20 --eval-every 20"
+    words += " --eval-episodes 1 --threads 1"
     trained = run([OFF2ON, *words.split()], tmp_path, environment)
     assert trained.code == 0, trained.output
     with socket.socket() as probe:
