@@ -64,7 +64,7 @@ class _Number:
 
 
 @dataclass(frozen=True)
-class _Layout:
+class _TensorLayout:
     """Type, shape and place of a tensor in its payload."""
 
     dtype: int
@@ -97,7 +97,7 @@ class _Payload:
 
     path_name: str
     use_pickle: Literal[False]
-    tensor_meta: _Layout
+    tensor_meta: _TensorLayout
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ class RecordedScore:
 
 
 @dataclass(frozen=True)
-class RecordedData:
+class TrainingData:
     """The training data.
 
     Attributes:
@@ -107,7 +107,7 @@ class RunMetadata:
     """
 
     algorithm: Name
-    data: RecordedData
+    data: TrainingData
     seed: Count
     plan: Mapping[str, RecordedValue]
     hyperparameters: Mapping[str, RecordedValue] = field(default_factory=dict)
