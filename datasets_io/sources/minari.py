@@ -12,6 +12,7 @@ from datasets_io.episode import Array, Episode
 from datasets_io.errors import BadValues, MissingColumn, UnknownName, UserError
 from datasets_io.flatten import flat_space, flatten_rows
 from datasets_io.source import Source
+from datasets_io.sources.column_checks import to_flags
 from datasets_io.sources.minari_files import observation_space, read_episodes
 from datasets_io.sources.minari_metadata import OFF2ON_KEY, Metadata, environment, read_metadata, spaces
 from datasets_io.sources.minari_server import METADATA
@@ -85,7 +86,8 @@ class Minari(Source):
         obs, actions, rewards = (columns[key] for key in ("observations", "actions", "rewards"))
         steps = len(rewards)
         terminations, truncations = (
-            _flags(f"episode {name}: {key}", columns[key]) for key in ("terminations", "truncations")
+            to_flags(np.asarray(columns[key]), f"episode {name}: {key}")
+            for key in ("terminations", "truncations")
         )
         obs = np.asarray(flatten_rows(space, obs) if _is_nested(space) else obs)
         for key, values, length in (("observations", obs, steps + 1), ("actions", actions, steps)):
@@ -148,18 +150,6 @@ class Minari(Source):
             self.note("env", "", f"{origin}; {chosen} is meant for evaluation and taken")
         if chosen.wrappers:
             self.note("env", "", f"{chosen.id} had wrappers that are not put on: {' '.join(chosen.wrappers)}")
-
-
-def _flags(name: str, values: Any) -> Array:
-    """Return flags [T, 1] or [T] as booleans [T].
-
-    Raises:
-        BadValues: They are not 0 and 1.
-    """
-    flags = np.asarray(values).reshape(-1)
-    if not np.isin(flags, (0, 1)).all():
-        raise BadValues(f"{name} are not flags.", "Expected: true and false.")
-    return flags.astype(bool)
 
 
 def _leaves(space: Any, above: str = "") -> Iterator[str]:
