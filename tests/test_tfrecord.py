@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datasets_io.errors import Corrupt, UnknownName
+from datasets_io.waymo import tfrecord
 from datasets_io.waymo.tfrecord import frame, masked_crc, read_records
 
 RECORDS = [b"first", b"", b"the third one"]
@@ -92,6 +93,15 @@ def test_reasons_say_what_is_wrong(write):
         with pytest.raises(Corrupt, match=reason) as caught:
             list(read_records(write(data)))
         assert caught.value.exit_code == 3
+
+
+def test_a_record_that_is_too_large_is_left_out_and_the_next_one_is_read(write, monkeypatch):
+    monkeypatch.setattr(tfrecord, "RECORD_BYTES", 10)
+    records, reported = read(write(b"".join(map(frame, RECORDS))))
+    assert records == list(zip(OFFSETS, RECORDS, strict=True))[:2]
+    ((offset, reason),) = reported
+    assert offset == OFFSETS[2]
+    assert "13 bytes" in reason
 
 
 def test_a_file_that_is_not_there(tmp_path):

@@ -26,7 +26,7 @@ ROLES: Mapping[str, tuple[str, ...]] = {
 }
 """Roles of columns, with the names that are searched if no column is given."""
 
-WHOLE_BYTES = 2**29
+WHOLE_BYTES = 3 * 2**27
 """Largest table, in bytes of its numbers, that is held in memory."""
 Columns = Mapping[str, str | Sequence[str]]
 
@@ -202,7 +202,9 @@ class Table(Source):
                 size = sum(values.nbytes for values in held[0].values())
         if not row:
             raise BadValues("the table has no rows.")
-        yield first, merge(held)
+        merged = merge(held)
+        held.clear()
+        yield first, merged
 
     def _numbers(
         self, columns: Mapping[str, tuple[str, ...]], block: Any, row: int, codes: EpisodeCodes

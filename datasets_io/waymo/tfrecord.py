@@ -9,6 +9,8 @@ from datasets_io.errors import Corrupt
 _HEADER, _FOOTER = struct.Struct("<QI"), struct.Struct("<I")
 _LENGTH = struct.Struct("<Q")
 _MASK_DELTA = 0xA282EAD8
+RECORD_BYTES = 2**24
+"""Bytes of a record, at most: scenes have about one million, and decoding takes thirty times their memory."""
 
 RecordErrorHandler = Callable[[int, str], None]
 """Function that receives the offset of an unreadable record, and the reason."""
@@ -55,6 +57,11 @@ def read_records(
             if length > left:
                 report(offset, f"a record of {length:,} bytes begins here, but only {max(left, 0):,} follow.")
                 return
+            if length > RECORD_BYTES:
+                report(offset, f"a record of {length:,} bytes; at most {RECORD_BYTES:,} are read.")
+                offset += _HEADER.size + length + _FOOTER.size
+                file.seek(offset)
+                continue
             data = file.read(length)
             (data_crc,) = _FOOTER.unpack(file.read(_FOOTER.size))
             if masked_crc(data) == data_crc:
