@@ -21,7 +21,7 @@ from kills import KILLS, Ended, contents, left_processes, moments, run
 from datasets_io import Shards, storage
 from datasets_io.errors import UnknownName
 
-pytestmark = pytest.mark.crash
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(4 * 3600)]
 
 PARTS, ROWS = 10, 60_000
 KINDS = {
