@@ -96,9 +96,10 @@ class LineFile:
             self._synced, self.is_stale = self._appended, False
 
     def close(self) -> None:
-        """Close the file."""
-        with self.lock, self._syncing:
+        """Close the file; what is in it is on the disk."""
+        with self.lock, self._syncing, convert_errors(self.path):
             if self._file is not None:
+                os.fsync(self._file)
                 os.close(self._file)
             self._file = None
 
