@@ -4,6 +4,9 @@ A dictionary or tuple of spaces is concatenated in its own order, a discrete cho
 original space is stored in the manifest as JSON, so that a row can be unflattened.
 """
 
+import math
+import operator
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +15,9 @@ import numpy as np
 from datasets_io.episode import Array
 from datasets_io.errors import BadValues, MissingColumn, UnknownName
 
+MAX_WIDTH = 2**22
+"""Largest number of values of an observation or an action in a file."""
+_NUMBERS = "bool|u?int(8|16|32|64)|float(16|32|64)"
 _KINDS = "Box, Discrete, MultiDiscrete, MultiBinary, and Dict or Tuple of these"
 
 
@@ -123,26 +129,46 @@ def nested_to_json(space: Any) -> dict[str, Any]:
 
 
 def nested_from_json(plain: Mapping[str, Any]) -> Any:
-    """Invert `nested_to_json`."""
+    """Invert `nested_to_json`.
+
+    Raises:
+        BadValues: They are of no space, or of one of more than `MAX_WIDTH` numbers.
+    """
     from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 
-    match plain["type"]:
-        case "Dict":
-            return Dict([(key, nested_from_json(part)) for key, part in plain["spaces"]])
-        case "Tuple":
-            return Tuple([nested_from_json(part) for part in plain["spaces"]])
-        case "MultiBinary":
-            shape = plain["n"]
-            return MultiBinary(shape if len(shape) > 1 else shape[0])
-        case "Discrete":
-            return Discrete(plain["n"], start=plain["start"], dtype=np.dtype(plain["dtype"]).type)
-        case "MultiDiscrete":
-            return MultiDiscrete(plain["n"], np.dtype(plain["dtype"]).type, start=plain["start"])
-    dtype, shape = np.dtype(plain["dtype"]), tuple(plain["shape"])
-    low, high = (
-        np.broadcast_to(np.asarray(plain[side]).astype(dtype), shape).copy() for side in ("low", "high")
-    )
-    return Box(low, high, shape, dtype.type)
+    try:
+        if (width := _plain_width(plain)) > MAX_WIDTH:  # before memory is taken for it
+            raise BadValues(f"a space has {width:,} numbers.", f"Expected at most {MAX_WIDTH:,}.")
+        dtype: Any = np.dtype(plain.get("dtype", "int8"))
+        match plain["type"]:
+            case "Dict":
+                return Dict([(key, nested_from_json(part)) for key, part in plain["spaces"]])
+            case "Tuple":
+                return Tuple([nested_from_json(part) for part in plain["spaces"]])
+            case "MultiBinary":
+                return MultiBinary(plain["n"] if len(plain["n"]) > 1 else plain["n"][0])
+            case "Discrete":
+                return Discrete(plain["n"], start=plain["start"], dtype=dtype.type)
+            case "MultiDiscrete":
+                return MultiDiscrete(plain["n"], dtype.type, start=plain["start"])
+        low, high = (np.asarray(plain[side]).astype(dtype) for side in ("low", "high"))
+        shape = tuple(plain["shape"])
+        return Box(np.broadcast_to(low, shape).copy(), np.broadcast_to(high, shape).copy(), shape, dtype.type)
+    except (LookupError, ValueError, TypeError, AttributeError, AssertionError, ArithmeticError) as error:
+        raise BadValues("a nested space cannot be read.", f"{error}".partition("\n")[0]) from None
+
+
+def _plain_width(plain: Any) -> int:
+    match plain if re.fullmatch(_NUMBERS, plain.get("dtype", "int8")) else {}:
+        case {"type": "Dict", "spaces": pairs}:
+            return sum(_plain_width(part) for _, part in pairs)
+        case {"type": "Tuple", "spaces": parts}:
+            return sum(map(_plain_width, parts))
+        case {"type": "MultiBinary", "n": shape} | {"type": "Box", "shape": shape}:
+            return math.prod(map(operator.index, shape))
+        case {"type": "Discrete" | "MultiDiscrete", "n": sizes}:
+            return int(np.asarray(sizes, np.float64).sum())
+    raise ValueError(f"Expected {_KINDS}, of numbers.")
 
 
 def _width(space: Any) -> int:

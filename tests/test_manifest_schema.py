@@ -39,6 +39,10 @@ def drop(path: str) -> Change:
     return change
 
 
+NUMBERS = {"type": "Box", "shape": [3], "low": -1, "high": 1, "dtype": "float32"}
+CHOICES = {"type": "Discrete", "n": 3, "start": 0, "dtype": "int64"}
+
+
 @pytest.fixture(scope="module")
 def plain(toy: Shards) -> dict[str, Any]:
     whole: dict[str, Any] = json.loads(toy.manifest.to_json())
@@ -96,6 +100,23 @@ def plain(toy: Shards) -> dict[str, Any]:
         (put("generations/0/moments", {}), "moments"),
         (put("generations/0/moments/obs/count", 0), "moments"),
         (put("nested_observation_space", {"type": "Dict"}), "nested"),
+        (put("nested_observation_space", NUMBERS | {"shape": [10**12]}), "1,000,000,000,000 numbers"),
+        (put("nested_observation_space", NUMBERS | {"shape": [2, 10**400]}), "numbers"),
+        (put("nested_observation_space", NUMBERS | {"shape": [-1, -3]}), "nested"),
+        (put("nested_observation_space", NUMBERS | {"shape": [3.0]}), "nested"),
+        (put("nested_observation_space", NUMBERS | {"low": 2}), "nested"),
+        (put("nested_observation_space", NUMBERS | {"dtype": "S1000000000"}), "nested"),
+        (put("nested_observation_space", NUMBERS | {"dtype": "O"}), "nested"),
+        (put("nested_observation_space", CHOICES | {"n": 10**12}), "1,000,000,000,000 numbers"),
+        (put("nested_observation_space", CHOICES | {"type": "MultiDiscrete", "n": [10**9] * 3}), "numbers"),
+        (put("nested_observation_space", {"type": "MultiBinary", "n": [10**7] * 3}), "numbers"),
+        (put("observation_space/low", 10**400), "space of obs"),
+        (put("statistics/rewards/mean", "1"), "mean of rewards"),
+        (put("statistics/rewards/mean", True), "mean of rewards"),
+        (put("statistics/rewards/mean", 10**400), "mean of rewards"),
+        (put("lengths/0", 2**70), "rows"),
+        (put("files/0/name", "x" * 300), "files[0].name"),
+        (put("discount", float("nan")), "discount"),
         (put("discount", "x"), "discount"),
         (put("source", None), "source"),
         (put("schema_version", 9), "schema version 9"),

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+from pydantic import FiniteFloat
 
 from datasets_io.episode import Array
 from datasets_io.errors import BadValues, Corrupt
@@ -107,7 +108,7 @@ class Manifest:
     lengths: Lengths
     files: list[ListedFile]
     content_hash: Text
-    discount: float | None = None
+    discount: FiniteFloat | None = None
     faults: list[Fault] = field(default_factory=list)
     env_options: dict[str, Any] = field(default_factory=dict)
     nested_observation_space: dict[str, Any] | None = None

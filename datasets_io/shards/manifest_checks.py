@@ -7,15 +7,12 @@ import numpy as np
 from pydantic import AfterValidator, Field, FiniteFloat, NonNegativeInt, PositiveInt
 from typing_extensions import TypedDict  # pydantic takes that of typing from Python 3.12
 
-from datasets_io.errors import Corrupt, UserError
-from datasets_io.flatten import flat_space, nested_from_json
+from datasets_io.errors import BadValues, Corrupt
+from datasets_io.flatten import MAX_WIDTH, flat_space, nested_from_json
 from datasets_io.shards.columns import FIXED_COLUMNS, describe_columns
 
 if TYPE_CHECKING:
     from datasets_io.shards.manifest import Manifest
-
-MAX_WIDTH = 2**24
-"""Largest number of values of an observation or an action."""
 
 
 def _plain_name(name: str) -> str:
@@ -34,7 +31,7 @@ Lengths = list[PositiveInt]
 class ListedFile(TypedDict):
     """A file of a data set as its manifest lists it, in the order in which an ingest writes it."""
 
-    name: Annotated[str, AfterValidator(_plain_name)]
+    name: Annotated[str, Field(max_length=255), AfterValidator(_plain_name)]
     rows: PositiveInt
     groups: NotRequired[list[PositiveInt]]
     bytes: NonNegativeInt
@@ -58,7 +55,7 @@ def check_manifest(manifest: "Manifest") -> None:
     """
     _equal("episodes", manifest.episodes, len(manifest.lengths), "lengths")
     _equal("episodes", manifest.episodes, len(manifest.returns), "returns")
-    _equal("rows", manifest.rows, int(np.sum(manifest.lengths, dtype=np.int64)), "the sum of lengths")
+    _equal("rows", manifest.rows, sum(manifest.lengths), "the sum of lengths")
     _equal("rows", manifest.rows, sum(file["rows"] for file in manifest.files), "the rows of all files")
     for file in manifest.files:
         _equal(f"rows of {file['name']}", file["rows"], sum(file.get("groups", [file["rows"]])), "its groups")
@@ -107,9 +104,11 @@ def _check_numbers(
     for name, numbers in given.items():
         for key in keys:
             try:
-                values = np.asarray(numbers[key], np.float64)
-            except (KeyError, ValueError, TypeError):
+                values = np.asarray(numbers[key])
+            except (KeyError, ValueError):
                 raise Corrupt(f"{what}: {key} of {name} is missing, or holds no numbers.") from None
+            if values.dtype.kind not in "iuf":
+                raise Corrupt(f"{what}: {key} of {name} holds no numbers.")
             if values.shape != shapes.get(name) or not np.isfinite(values).all():
                 raise Corrupt(f"{what}: {key} of {name} has not one finite number for each value of a row.")
             if key in ("std", "m2") and (values < 0).any():
@@ -143,7 +142,7 @@ def space_shape(what: str, plain: Mapping[str, Any]) -> tuple[int, ...]:
         low, high = (
             np.broadcast_to(np.asarray(plain[side], np.float64), tuple(shape)) for side in ("low", "high")
         )
-    except (KeyError, ValueError, TypeError):
+    except (KeyError, ValueError, TypeError, OverflowError):
         raise Corrupt(f"the space of {what} has bounds that do not fit its shape {shape}.") from None
     if not (low <= high).all():  # also where one of them is NaN
         raise Corrupt(f"the space of {what} has a lower bound above its upper one.")
@@ -155,17 +154,8 @@ def _check_nested(manifest: "Manifest") -> None:
     assert plain is not None
     try:
         shape = flat_space(nested_from_json(plain)).shape
-    # Gymnasium checks its spaces by assertions.
-    except (
-        KeyError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        AssertionError,
-        RecursionError,
-        UserError,
-    ) as error:
-        raise Corrupt("the nested observation space cannot be read.", f"{error}".partition("\n")[0]) from None
+    except BadValues as error:
+        raise Corrupt(f"the nested observation space: {error.what}", error.expected) from None
     if list(shape) != manifest.observation_space.get("shape"):
         raise Corrupt(f"the nested observation space has {shape[0]} values, not those of the flat one.")
 
