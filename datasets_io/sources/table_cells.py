@@ -60,6 +60,8 @@ class EpisodeCodes:
         """
         if isinstance(column, pa.Array) and pa.types.is_nested(column.type):
             raise BadValues(f"column {name!r} has the type {column.type}.", "Expected: an id of the episode.")
+        if not isinstance(column, pa.Array) and np.ndim(column) != 1:
+            raise BadValues(f"column {name!r} has shape {list(np.shape(column))}.", "Expected: one id a row.")
         plain = column.to_pandas() if isinstance(column, pa.Array) else pd.Series(np.asarray(column))
         try:
             codes, found = pd.factorize(plain)

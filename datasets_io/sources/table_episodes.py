@@ -15,7 +15,9 @@ def cut_episodes(first: int, columns: dict[str, Array]) -> Iterator[Episode]:
     terminated, truncated = (np.zeros(rows, bool) if flag is None else flag for flag in ends)
     step = columns.pop("step", None)
     order, starts = _cut(columns.pop("episode", None), terminated | truncated, step, first)
-    new_obs = columns.pop("new_obs", None)
+    new_obs, widths = columns.pop("new_obs", None), columns["obs"].shape[1:]
+    if new_obs is not None and int(np.prod(new_obs.shape[1:])) != int(np.prod(widths)):
+        raise BadValues(f"new_obs have rows of shape {list(new_obs.shape[1:])}, obs of {list(widths)}.")
     for start, stop in zip(starts, [*starts[1:], rows], strict=True):
         index = order[start:stop]
         _check_ends(index, terminated, truncated, first)
