@@ -95,7 +95,7 @@ def is_one_table(
                     f"episode {episode!r} is in {other} and in {_name(file)}.",
                     "Files have no order: name a column of times or numbers of steps.\n"
                     "If these are two episodes, mark the end of the first: terminated or truncated.",
-                    "--columns … step=COLUMN",
+                    "--columns step=COLUMN",
                 )
             closed = np.append(closed, np.zeros(len(codes.known) - len(closed), bool))
             owner = np.append(owner, np.full(len(codes.known) - len(owner), number, np.int32))
@@ -104,7 +104,7 @@ def is_one_table(
             raise BadValues(
                 f"the last row of {file} ends no episode, which may go on in {_name(files[number + 1])}.",
                 "Name a column that identifies episodes, or mark that row as truncated.",
-                "--columns … episode=COLUMN",
+                "--columns episode=COLUMN",
             )
     return False
 
