@@ -29,6 +29,9 @@ def side_by_side(role: str, names: tuple[str, ...], block: Any, first_row: int) 
     """
     convert = _moments if role == "step" else _numbers
     columns = [convert(name, block[name], first_row) for name in names]
+    for name, values in zip(names, columns, strict=True):
+        if values.ndim == 0:
+            raise BadValues(f"column {name!r} is one value.", "Expected: a value for each row.")
     if len(columns) > 1:
         for name, values in zip(names, columns, strict=True):
             if values.ndim > 1:
