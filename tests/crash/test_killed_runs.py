@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.crash, pytest.mark.timeout(KILLS * 600)]
 MEASURED = ("updates_per_s", "steps_per_s", "wall_s")
 """Columns of metrics.csv that depend on the clock."""
 SMALL = "hidden=16,16 batch_size=16 --eval-episodes 1 --threads 1"
-TRAIN = f"train iql toy-pendulum {SMALL} --updates 1000 --online 400 --eval-every 200 --strategy symmetric"
+TRAIN = f"train iql toy-pendulum {SMALL} --updates 6000 --online 1500 --eval-every 500 --strategy symmetric"
 TUNE = """\
 algorithm: iql
 data: toy-pendulum

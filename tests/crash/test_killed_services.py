@@ -83,7 +83,10 @@ class Client(threading.Thread):
         content = answer.read()
         if answer.status == 200:
             return json.loads(content)
-        self.refused.append((answer.status, content[:200]))
+        if content.startswith(b"Path "):  # of Ray Serve, which listens before the service is there
+            time.sleep(0.2)
+        else:
+            self.refused.append((answer.status, content[:200]))
         return None
 
 
