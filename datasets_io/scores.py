@@ -89,7 +89,8 @@ def key_of(manifest: Any, env_id: str | None = None, options: Mapping[str, Any] 
 def identity(manifest: Any) -> str:
     """Return the identity of a data set: its Minari id if it came from Minari, else its name."""
     source = manifest.source
-    return f"{MINARI}{source['options']['name']}" if source["kind"] == "Minari" else str(manifest.name)
+    name = source["options"].get("name") if source["kind"] == "Minari" else None
+    return f"{MINARI}{name}" if isinstance(name, str) else str(manifest.name)
 
 
 def horizon(env_id: str | None, options: Mapping[str, Any] | None = None) -> int | None:
@@ -115,7 +116,7 @@ def horizon(env_id: str | None, options: Mapping[str, Any] | None = None) -> int
             steps = gymnasium.spec(registered(env_id)).max_episode_steps
         except (gymnasium.error.Error, ImportError, SimulatorError):
             return None
-    return steps if steps is not None and steps > 0 else None  # -1: no limit, in Gymnasium
+    return steps if isinstance(steps, int) and steps > 0 else None  # -1: no limit, in Gymnasium
 
 
 def reference_status(of: Key) -> tuple[ReferenceStatus, str]:

@@ -1,7 +1,9 @@
 """Manifests and shards of strangers: what does not fit together is refused by the name of the field."""
 
 import json
+import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,10 +11,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 
 from datasets_io.errors import Corrupt, UserError
 from datasets_io.shards.manifest import Manifest
 from datasets_io.shards.reading import Shards
+from off2on.commands.data import data
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -141,6 +145,33 @@ def test_text_that_is_no_manifest_is_refused(text: str | bytes):
 def test_a_manifest_is_read_as_it_was_written(plain: dict[str, Any], toy: Shards):
     assert Manifest.from_json(json.dumps(plain)) == toy.manifest
     assert Manifest.from_json(json.dumps(plain | {"of_a_later_version": 1})) == toy.manifest
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        put("source", {"kind": "Minari", "path": None, "sha256": "", "options": {}}),
+        put("source", {"kind": "Minari", "path": None, "sha256": "", "options": {"name": 7}}),
+        put("env_options", {"max_episode_steps": "x"}),
+        put("env_id", ""),
+        put("env_id", "a\0b"),
+        put("env_id", "no_such_module:X-v0"),
+    ],
+)
+def test_odd_facts_of_an_environment_or_source_are_shown(copied: Shards, change: Change):
+    changed = json.loads(copied.manifest.to_json())
+    change(changed)
+    (copied.path / "manifest.json").write_text(json.dumps(changed))
+    for command in ("show", "check"):
+        ran = CliRunner().invoke(data, [command, str(copied.path)])
+        assert isinstance(ran.exception, SystemExit | UserError | None)
+    assert "no_such_module" not in sys.modules
+
+
+def test_the_size_of_a_manifest_is_limited(copied: Shards):
+    os.truncate(copied.path / "manifest.json", 10**11)  # it takes no space on the disk
+    with pytest.raises(Corrupt, match="100,000,000,000 bytes"):
+        Shards(copied.path)
 
 
 # Shards.

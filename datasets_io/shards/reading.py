@@ -24,6 +24,7 @@ from datasets_io.shards.scenes import SCENES_FOLDER as SCENES
 from datasets_io.source import hash_path
 from datasets_io.storage import Place, locate
 from datasets_io.storage.buckets import Location
+from datasets_io.storage.documents import MAX_JSON_BYTES, read_content
 from datasets_io.storage.errors import convert_errors
 from datasets_io.storage.names import RULE, derive_name, is_valid_name
 from datasets_io.storage.parquet import open_parquet
@@ -50,7 +51,7 @@ class Shards:
 
     def __init__(self, path: Place, generations: GenerationRange | None = None) -> None:
         self.path = path
-        self.manifest = Manifest.from_json(storage.read_bytes(path / MANIFEST_FILE), path / MANIFEST_FILE)
+        self.manifest = Manifest.from_json(read_content(at := path / MANIFEST_FILE, MAX_JSON_BYTES), at)
         first = generations.first if generations is not None else 0
         if generations is not None:
             self.manifest = restrict(self.manifest, generations)
@@ -60,9 +61,8 @@ class Shards:
         self.name = self.manifest.name
         self.folder = path / "shards"
         self.files = [self.folder / file["name"] for file in self.manifest.files]
-        sizes = {
-            folder: storage.sizes(folder) for folder in {file.parent for file, _ in self._listed_files()}
-        }
+        folders = {file.parent for file, _ in self._listed_files()}
+        sizes = {folder: storage.sizes(folder) for folder in folders}
         for file, listed in self._listed_files():
             size = sizes[file.parent].get(file.name, 0)
             if size != listed["bytes"]:
