@@ -127,7 +127,7 @@ class Table(Source):
         found = [self._columns_of(file) for file in files]
         check_same_columns(files, found)
         if is_one_table(files, found[0], self._blocks):
-            self.note("joined", "", f"files of {path} are one table: episodes go on in other files", count=len(files))
+            self.note("joined", "", f"files of {path} are one table", count=len(files))
             return [tuple(files)]
         return [*files]
 
