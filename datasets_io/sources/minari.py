@@ -13,7 +13,7 @@ from datasets_io.errors import BadValues, MissingColumn, UnknownName, UserError
 from datasets_io.flatten import flat_space, flatten_rows
 from datasets_io.source import Source
 from datasets_io.sources.column_checks import to_flags
-from datasets_io.sources.minari_files import observation_space, read_episodes
+from datasets_io.sources.minari_files import check_count, observation_space, read_episodes
 from datasets_io.sources.minari_metadata import OFF2ON_KEY, Metadata, environment, read_metadata, spaces
 from datasets_io.sources.minari_server import METADATA
 
@@ -60,6 +60,7 @@ class Minari(Source):
         folder = data_folder(path)
         metadata = read_metadata(folder)
         self._description = (metadata.description or "").strip().partition("\n")[0]
+        check_count(folder, metadata)
         self._set_spaces(folder, metadata)
         if self.env is None:
             self._set_environment(folder, metadata)

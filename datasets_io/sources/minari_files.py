@@ -58,6 +58,24 @@ def read_episodes(
         yield number, episode
 
 
+def check_count(folder: Path, metadata: Metadata) -> None:
+    """Check that there are as many episodes as the metadata declare.
+
+    Raises:
+        Corrupt: There are fewer.
+    """
+    with convert_errors(folder):
+        if metadata.data_format == "hdf5":
+            with h5py.File(folder / HDF5_FILE, "r") as file:
+                found = len(file)
+        else:
+            found = sum(entry.is_dir() for entry in folder.iterdir())
+    if found < metadata.total_episodes:
+        raise Corrupt(
+            f"{folder} declares {metadata.total_episodes:,} episodes.", f"Its files hold {found:,}."
+        )
+
+
 def observation_space(folder: Path, metadata: Metadata) -> Any:
     """Return an observation space as the first episode has it, if the metadata have none.
 
