@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from datasets_io.errors import Corrupt, UserError
+from datasets_io.ingestion.part_report import PartReport
 from datasets_io.shards.manifest import Manifest
 from datasets_io.shards.reading import Shards
 from off2on.commands.data import data
@@ -172,6 +173,24 @@ def test_the_size_of_a_manifest_is_limited(copied: Shards):
     os.truncate(copied.path / "manifest.json", 10**11)  # it takes no space on the disk
     with pytest.raises(Corrupt, match="100,000,000,000 bytes"):
         Shards(copied.path)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"lengths": [-1], "returns": [0.0]},
+        {"terminated": -1},
+        {"seen": 10**400},
+        {"columns": [["obs"]]},
+        {"moments": {"obs": {"count": 1, "mean": 10**400, "m2": 0, "low": 0, "high": 0}}},
+        {"ranges": {"obs": {"x": 1}}},
+    ],
+)
+def test_an_odd_report_of_a_part_is_refused(odd: dict[str, Any]):
+    whole = json.loads(PartReport().to_json())
+    assert PartReport.from_json(json.dumps(whole)) == PartReport()
+    with pytest.raises(Corrupt):
+        PartReport.from_json(json.dumps(whole | odd))
 
 
 # Shards.

@@ -8,7 +8,7 @@ from typing import Any
 from datasets_io.errors import BadValues, Corrupt
 from datasets_io.faults import Fault, Quarantined, merge
 from datasets_io.ingestion.precision import MEASURED_COLUMNS, Ranges
-from datasets_io.shards.manifest_checks import ListedFile
+from datasets_io.shards.manifest_checks import Column, Count, Lengths, ListedFile, Returns
 from datasets_io.shards.moments import Moments
 from datasets_io.storage.documents import parse_json
 
@@ -18,13 +18,13 @@ class StoredReport:
     """Schema of a `PartReport` in a file."""
 
     files: list[ListedFile]
-    columns: list[tuple[str, str, list[int]]]
+    columns: list[Column]
     moments: dict[str, dict[str, Any]]
-    returns: list[float]
-    lengths: list[int]
-    terminated: int
-    truncated: int
-    seen: int
+    returns: Returns
+    lengths: Lengths
+    terminated: Count
+    truncated: Count
+    seen: Count
     scene_files: list[ListedFile]
     quarantined: list[Quarantined]
     faults: list[Fault]
@@ -92,7 +92,7 @@ class PartReport:
         try:
             moments = {name: Moments.from_json(one) for name, one in stored.moments.items()}
             ranges = {name: Ranges.from_json(one) for name, one in stored.ranges.items()}
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise Corrupt(f"the moments of a report cannot be read: {error!r}.") from None
         return cls(**{**vars(stored), "moments": moments, "ranges": ranges})
 
