@@ -130,10 +130,10 @@ def test_a_row_says_what_its_runs_say(lab: Path, searched: Killed) -> None:
         assert int(row["updates"]) == sum(int(each.metrics["updates"][-1]) for each in runs)
         for each in runs:
             said = each.hyperparameters
-            assert said["hidden"]["value"] == [16, 16]
+            assert said["hidden"].value == [16, 16]
             for name in ("expectile", "beta", "actor_lr", "online.utd"):
-                assert said[name]["value"] == float(row[name])
-                assert said[name]["origin"] == f"trial {row['trial']}"
+                assert said[name].value == float(row[name])
+                assert said[name].origin == f"trial {row['trial']}"
 
 
 @pytest.mark.timeout(900)
@@ -251,14 +251,14 @@ def test_a_population_takes_over_networks_and_has_its_own_values(here: Path, ray
         assert list(one.metrics["updates"]) == [20, 40, 60]
         assert one.status == "finished"
         for name in search.names:
-            assert one.hyperparameters[name]["value"] == float(trial.values[name])
+            assert one.hyperparameters[name].value == float(trial.values[name])
         assert 0.5 <= float(trial.values["expectile"]) <= 0.95
-        for took in one.metadata.get("taken_over", []):
+        for took in one.metadata.taken_over:
             taken += 1
             donor = here / "runs/tune/search/trials" / took["from"].removeprefix("trial ")
             assert donor.is_dir()
         # A copy's history cost nothing here, what it took the place of did.
-        copied = one.metadata.get("not_made", {}).get("updates", 0)
+        copied = one.metadata.not_made.get("updates", 0)
         assert copied in (-40, -20, 0, 20, 40)
         assert trial.outcome["updates"] == 60 - copied
     assert taken
