@@ -179,10 +179,12 @@ class OGBench(Source):
                 there = " ".join(archive.names[:_LISTED])
                 raise MissingColumn(f"{file} has no {missing[0]!r}.", f"There are: {there}")
             if not (self._single_task or "rewards" in archive or self.reward_free):
+                name = str(self.name)
+                words = f"{_with_task(name)} {file}" if environment(name) else f"{file} reward_free=true"
                 raise MissingColumn(
                     f"{file} has no 'rewards': it holds no task.",
                     "OGBench's names with `singletask` say which one; reward_free=true reads them all as 0.",
-                    f"off2on data add {_with_task(str(self.name))} {file}",
+                    f"off2on data add {words}",
                 )
             columns = archive.columns((*_REQUIRED, *_OPTIONAL, *(_STATE if self._single_task else ())))
             rows = check_columns(columns, file, archive.bytes)
