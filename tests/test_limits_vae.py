@@ -116,6 +116,13 @@ def test_plas_without_a_share_for_its_model_leaves_it_as_it_is(build_learner: Ma
 # BEAR.
 
 
+def with_mmd(case: Any) -> Any:
+    """The prepared batch with the MMD and the policy's action, which the policy's loss then reads."""
+    batch = case.prepared()
+    BEAR.mmd(case.nets, batch, case.hp)
+    return batch
+
+
 def test_bears_warm_up_ignores_the_critics(problem: Make):
     case = problem(BEAR, **VAE)
     seen = []
@@ -123,10 +130,10 @@ def test_bears_warm_up_ignores_the_critics(problem: Make):
         for parameter in case.nets.critic.parameters():
             parameter.data *= scale
         case.batch.progress = 0.01
-        batch = case.prepared()
+        batch = with_mmd(case)
         loss = case.loss("actor", batch)
         seen.append((loss, gradient(loss, case.nets.actor)))
-        bare = case.prepared().mmd - case.hp.threshold  # alpha is 1 at first
+        bare = with_mmd(case).mmd - case.hp.threshold  # alpha is 1 at first
         assert torch.equal(loss, bare)
         assert torch.equal(seen[-1][1], gradient(bare, case.nets.actor))
     assert torch.equal(seen[0][0], seen[1][0])
@@ -139,7 +146,7 @@ def test_bears_warm_up_ignores_the_critics(problem: Make):
 def test_bears_warm_up_ends_after_its_share(problem: Make, progress: float, with_value: bool):
     case = problem(BEAR, **VAE)
     case.batch.progress = progress
-    batch = case.prepared()
+    batch = with_mmd(case)
     value = case.nets.critic(batch.obs, batch.own_action).amin(0).mean()
     bare = batch.mmd - case.hp.threshold
     assert torch.equal(case.loss("actor", batch), bare - value if with_value else bare)
@@ -148,7 +155,7 @@ def test_bears_warm_up_ends_after_its_share(problem: Make, progress: float, with
 def test_bear_without_a_price_on_leaving_the_support_only_seeks_value(problem: Make):
     case = problem(BEAR, **VAE)
     case.nets.multiplier.value.data.fill_(-100.0)  # as small as it may be: exp(-5)
-    batch = case.prepared()
+    batch = with_mmd(case)
     value = case.nets.critic(batch.obs, batch.own_action).amin(0).mean()
     price = torch.tensor(-5.0).exp() * (batch.mmd - case.hp.threshold)
     assert torch.equal(case.loss("actor", batch), price - value)
@@ -202,7 +209,8 @@ def test_uwac_without_dropout_is_bear(problem: Make, weight: str):
     assert torch.equal(bear.loss("vae"), uwac.loss("vae"))
     assert torch.equal(bear.loss("multiplier"), uwac.loss("multiplier"))
     for name in ("critic", "actor"):
-        ours, theirs = uwac.loss(name), bear.loss(name)
+        # UWAC draws the target's actions when it prepares, BEAR when it computes the loss.
+        ours, theirs = uwac.loss(name, uwac.prepared(1)), bear.loss(name)
         torch.testing.assert_close(ours, theirs)
         network = getattr(bear.nets, name)
         slopes = gradient(ours, getattr(uwac.nets, name)), gradient(theirs, network)
@@ -223,7 +231,6 @@ def test_uwac_at_a_huge_beta_learns_from_the_ends_of_episodes_alone(problem: Mak
     assert 0 < ends.sum() < 64
     ours = case.loss("critic", seed=3)
     torch.manual_seed(4)
-    UWAC.next_actions(case.nets, case.batch, case.hp)
     case.nets.target.critic.passes(case.batch.next_obs, torch.zeros(10, 64, 3), case.hp.passes)
     q = case.nets.critic(case.batch.obs, case.batch.action)
     assert torch.equal(ours, losses.td(q, case.batch.reward, ends.float()))
@@ -249,7 +256,7 @@ def test_uwac_squares_its_weight(problem: Make):
     plain, halved = problem(UWAC, beta=0.0, **VAE), problem(Halved, beta=0.0, **VAE)
     torch.testing.assert_close(halved.loss("critic"), 0.25 * plain.loss("critic"))
     # its own action's value by a half, not by a quarter
-    batch = plain.prepared()
+    batch = with_mmd(plain)
     torch.manual_seed(1)
     whole = UWAC.own_value(plain.nets, batch, plain.hp)
     torch.manual_seed(1)

@@ -50,6 +50,7 @@ RLLIB = [
     "_dont_auto_sync_env_runner_states",
     "_model_config_auto_includes",
     "_make_modules_ddp_if_necessary",
+    "_should_create_evaluation_env_runners",
     "_weights_seq_no",
 ]
 """The attributes of RLlib's classes that `off2on.rllib.rllib_internals` sets."""

@@ -205,9 +205,9 @@ def test_bear(problem: Callable[..., Any], fidelity: Any, draw: Draw, seed: int,
     noise, latents = torch.randn(4, 64, 3), torch.randn(4, 64, 6)
     policy = lambda: squashed(modules.policy, gradient_of)  # noqa: E731
     for progress in (0.5, 0.0):
-        draw(noise, latents)
         case.batch.progress = progress
         mine = case.prepared()
+        draw(noise, latents)
         ours = case.loss("actor", mine)
         modules.actor_optim.zero_grad()
         if progress:
@@ -369,15 +369,14 @@ def test_uwac(
     torch.manual_seed(seed)
     noise, latents = torch.randn(4, size, 3), torch.randn(4, size, 6)
     next_noise = torch.randn(len(ACTIONS), size, 3)
-    draw(noise, latents)
-    batch = case.prepared(seed)
-
     draw(next_noise)
+    batch = case.prepared(seed)
     ours = case.loss("critic", batch)
     other = uwac_critic(case, next_noise, masks[:2], masks[2:])
     fidelity.compare("uwac", f"critic{what}", **row, ours=ours, theirs=other, network=case.nets.critic)
 
     masks.clear()
+    draw(noise, latents)
     ours = case.loss("actor", batch)
     terms, discrepancies = [], []
     for b in ROWS:

@@ -7,10 +7,11 @@ Datasets", 2020, arXiv:2006.09359.
             w = B softmax(A / lambda) over the batch of B, or min(exp(A / lambda), 100)
     critic  L_Q  = sum_i E[ (r + gamma min_j Q'_j(s', a') - Q_i(s, a))^2 ],  a' ~ pi(s')
 
-Order as in the authors' code (rlkit): both losses see the networks as the update found them, so a~
-and a' are drawn first, and the actor steps before the critics it reads; then the targets. The policy
-is N(tanh f(s), sigma) with one sigma for all states, log sigma in [-6, 0]. Only the policy's weights
-decay. At the handover, neither the batches nor the networks change.
+Order: critics, policy, targets; a~ and a' are drawn first. As in the authors' code (rlkit), the
+advantage of the softmax sees the critics as the update found them; as in CORL's, that of
+``weight=exp_clip`` sees them after their step. The policy is N(tanh f(s), sigma) with one sigma for all
+states, log sigma in [-6, 0]. Only the policy's weights decay.
+At the handover, neither the batches nor the networks change.
 
 Differences: the paper's weight exp(A / lambda) / Z has an unknown Z(s); the authors' code divides by
 the sum over the batch, which is the default here. ``weight=exp_clip`` is CORL's, without Z, and the
@@ -65,7 +66,7 @@ class AWAC(OfflineToOnline):
     """Advantage-weighted cloning with a critic that is learned off-policy."""
 
     Hyperparameters = AWACHyperparameters
-    objectives = ("actor", "critic")
+    objectives = ("critic", "actor")
 
     @classmethod
     def build_nets(cls, obs_space: Any, action_space: Any, hp: AWACHyperparameters) -> Nets:
@@ -79,22 +80,33 @@ class AWAC(OfflineToOnline):
 
     @classmethod
     def prepare(cls, nets: Nets, batch: Batch, hp: AWACHyperparameters) -> Batch:
-        """Draw ``own_action`` [B, A] ~ pi(s) and ``own_next_action`` [B, A] ~ pi(s'), without gradient."""
+        """Draw ``own_action`` [B, A] ~ pi(s) and ``own_next_action`` [B, A] ~ pi(s'), without gradient.
+
+        With softmax weights also add ``advantage`` [B], by the critics before their step.
+        """
         with torch.no_grad():
             drawn = nets.actor(torch.cat((batch.obs, batch.next_obs))).sample().clamp(-1, 1)
         batch.own_action, batch.own_next_action = drawn.chunk(2)
+        if hp.weight == "softmax":
+            batch.advantage = cls.advantage(nets, batch)
         return batch
+
+    @classmethod
+    @torch.no_grad()
+    def advantage(cls, nets: Nets, batch: Batch) -> Tensor:
+        """Return the advantage [B] of the recorded action over the policy's own."""
+        actions = torch.stack((batch.action, batch.own_action))
+        taken, own = nets.critic(batch.obs, actions).amin(0)
+        return taken - own  # type: ignore[no-any-return]
 
     @classmethod
     def compute_actor_loss(cls, nets: Nets, batch: Batch, hp: AWACHyperparameters) -> Loss:
         """Compute the cloning loss, weighted by the advantage over the policy's own action."""
-        with torch.no_grad():
-            actions = torch.stack((batch.action, batch.own_action))
-            taken, own = nets.critic(batch.obs, actions).amin(0)
-            advantage = taken - own
+        softmax = hp.weight == "softmax"
+        advantage = batch.advantage if softmax else cls.advantage(nets, batch)
         log_prob = nets.actor(batch.obs).log_prob(batch.action)
         metrics = {"actor/log_prob": log_prob.detach().mean(), "advantage": advantage.mean()}
-        if hp.weight == "exp_clip":
+        if not softmax:
             loss = losses.advantage_weighted(log_prob, advantage, 1 / hp.temperature, hp.weight_clip)
             return loss, metrics
         weight = (advantage / hp.temperature).softmax(0)  # sums to 1: the batch's mean has B of them

@@ -10,14 +10,15 @@ arXiv:1906.00949.
                           MMD of u_n ~ pi(s) and v_n ~ G(s, clip(N(0, 1), -0.5, 0.5)), before the tanh
     multiplier  L_alpha = -alpha E[ MMD(s) - eps ],  alpha = exp(clip(log alpha, -5, 10))
 
-Order: autoencoder, critics, policy, multiplier, targets. Acting takes the best of 100 samples under Q_1.
+Order as in the authors' code: autoencoder, critics, policy, multiplier, targets. The policy sees the
+autoencoder and the critics after their steps, the multiplier the MMD of before the policy's step.
+Acting takes the best of 100 samples under Q_1.
 
 Differences: settings are those of the authors' runs on D4RL; their code reports the root of the MMD
 and drops the penalty on the critics' spread. The target's actions are those of the target policy, as in
 the paper; those runs take them from pi itself (``slow_actor=false``). The Q of the policy is that of one of
-the MMD's samples; the authors' first code averaged over all. The MMD is computed once per update,
-with the autoencoder as it was before its step. 40k updates of warm-up are a share of the offline
-ones. At test time the 100 samples use the same noise in every state.
+the MMD's samples; the authors' first code averaged over all. 40k updates of warm-up are a share of the
+offline ones. At test time the 100 samples use the same noise in every state.
 """
 
 from collections.abc import Mapping
@@ -89,17 +90,6 @@ class BEAR(OfflineToOnline):
         return Critic(obs, action, hp.hidden)
 
     @classmethod
-    def prepare(cls, nets: Nets, batch: Batch, hp: Any) -> Batch:
-        """Add ``mmd`` [] and ``own_action`` [B, A], both with the policy's gradient."""
-        rows, policy = len(batch.obs), nets.actor(batch.obs)
-        noise = torch.randn(hp.mmd_samples, *policy.location.shape, device=batch.obs.device)
-        raw = policy.location + policy.log_std.exp() * noise
-        with torch.no_grad():
-            data = nets.vae.before_tanh(batch.obs, nets.vae.latents(hp.mmd_samples, rows))
-        batch.mmd, batch.own_action = losses.mmd(raw, data, hp.sigma, hp.kernel), raw[0].tanh()
-        return batch
-
-    @classmethod
     def compute_vae_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
         """Compute the loss of the autoencoder of the data's actions."""
         return nets.vae.loss_per_transition(batch.obs, batch.action, hp.kl_weight).mean(), {}
@@ -121,13 +111,28 @@ class BEAR(OfflineToOnline):
         return actor(batch.next_obs).sample(hp.target_samples)[0]  # type: ignore[no-any-return]
 
     @classmethod
+    def mmd(cls, nets: Nets, batch: Batch, hp: Any) -> Tensor:
+        """Return the MMD [] with the policy's gradient, and add ``own_action`` [B, A], one of its samples.
+
+        Computed once per update, for the first loss that needs it: that of the policy.
+        """
+        if "mmd" not in vars(batch):
+            rows, policy = len(batch.obs), nets.actor(batch.obs)
+            noise = torch.randn(hp.mmd_samples, *policy.location.shape, device=batch.obs.device)
+            raw = policy.location + policy.log_std.exp() * noise
+            with torch.no_grad():
+                data = nets.vae.before_tanh(batch.obs, nets.vae.latents(hp.mmd_samples, rows))
+            batch.mmd, batch.own_action = losses.mmd(raw, data, hp.sigma, hp.kernel), raw[0].tanh()
+        return batch.mmd  # type: ignore[no-any-return]
+
+    @classmethod
     def compute_actor_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
         """Compute the loss of the MMD constraint, minus the value after the warm-up."""
-        alpha = nets.multiplier().detach().clamp(*LOG_ALPHA).exp()
-        loss = alpha * (batch.mmd - hp.threshold)
+        mmd, alpha = cls.mmd(nets, batch, hp), nets.multiplier().detach().clamp(*LOG_ALPHA).exp()
+        loss = alpha * (mmd - hp.threshold)
         if batch.progress >= hp.warmup_share:
             loss = loss - cls.own_value(nets, batch, hp).mean()
-        return loss, {"actor/mmd": batch.mmd.detach(), "multiplier": alpha}
+        return loss, {"actor/mmd": mmd.detach(), "multiplier": alpha}
 
     @classmethod
     def own_value(cls, nets: Nets, batch: Batch, hp: Any) -> Tensor:
@@ -137,7 +142,7 @@ class BEAR(OfflineToOnline):
     @classmethod
     def compute_multiplier_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
         """Compute the loss for dual ascent on the multiplier of the MMD constraint."""
-        return losses.multiplier(nets.multiplier(), batch.mmd - hp.threshold, *LOG_ALPHA), {}
+        return losses.multiplier(nets.multiplier(), cls.mmd(nets, batch, hp) - hp.threshold, *LOG_ALPHA), {}
 
     @classmethod
     def act(cls, nets: Nets, obs: Tensor, hp: Any, explore: bool) -> Tensor:

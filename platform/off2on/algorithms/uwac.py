@@ -8,8 +8,10 @@ arXiv:2105.08140.
             w(V) = clip(exp(-beta V), 0, 1), or clip(beta / V, 0, 1);  a_n and M* = BEAR's mixture
     actor   BEAR's with w(sum_j V_j(s, a~)) min_i M_i(s, a~) in place of min_i Q_i(s, a~)
 
-Order: BEAR's. Dropout is active in the targets too; the critics' weights are divided by their largest
-singular value.
+Order as in the authors' code: the autoencoder steps first; the losses of critics and policy both see
+the critics and the policy as the update found them, so a_n are drawn first and the policy steps before
+the critics; then multiplier and targets. Dropout is active in the targets too; the critics' weights are
+divided by their largest singular value.
 
 Differences: as in the authors' code, the weight is exp(-beta V) and inside the square, where the
 paper has beta / V outside; ``weight=inverse`` is beta / V, inside too. A target without next state has the
@@ -116,6 +118,14 @@ class UWAC(BEAR):
     """BEAR with targets and policy loss weighted by the critics' dropout uncertainty."""
 
     Hyperparameters = UWACHyperparameters
+    objectives = ("vae", "actor", "critic", "multiplier")
+
+    @classmethod
+    def prepare(cls, nets: Nets, batch: Batch, hp: Any) -> Batch:
+        """Draw ``next_actions`` [n, B, A] that the target maximises over, without gradient."""
+        with torch.no_grad():
+            batch.next_actions = cls.next_actions(nets, batch, hp)
+        return batch
 
     @classmethod
     def build_critic(cls, obs: int, action: int, hp: Any) -> Critic:
@@ -133,7 +143,7 @@ class UWAC(BEAR):
     def compute_critic_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
         """Compute the Bellman error, weighted by the target's certainty."""
         with torch.no_grad():
-            drawn = nets.target.critic.passes(batch.next_obs, cls.next_actions(nets, batch, hp), hp.passes)
+            drawn = nets.target.critic.passes(batch.next_obs, batch.next_actions, hp.passes)
             weighed = hp.discount * batch.mask
             target = batch.reward + weighed * min_max_mixture(drawn.mean(1), hp.smallest).amax(0)
             variance = drawn.var(1).sum(0).amax(0) * (weighed > 0)

@@ -10,13 +10,12 @@ from collections.abc import Iterable
 from contextlib import suppress
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import ray
 import torch
 from ray.exceptions import RayTaskError
-from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_LEARNER_GROUP, COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.rllib.utils.checkpoints import Checkpointable
@@ -31,13 +30,14 @@ from off2on.replay.new_data import NewDataReader
 from off2on.rllib import checkpoint_rows
 from off2on.rllib.config import OfflineToOnlineConfig
 from off2on.rllib.env_runner import AnyBundle, Rollout
+from off2on.rllib.evaluation import EvaluatedAlgorithm
 from off2on.rllib.learner import RecipeLearner
 from off2on.rllib.rollout_collector import RolloutCollector
 
 STATE = "off2on"
 
 
-class OfflineToOnline(Recipe, Algorithm):
+class OfflineToOnline(Recipe, EvaluatedAlgorithm):
     """Base class of every algorithm; a subclass defines a recipe."""
 
     @classmethod
@@ -69,6 +69,8 @@ class OfflineToOnline(Recipe, Algorithm):
         """Metrics of asynchronous collection: number of updates by which weights were old; else empty."""
         self.returns: list[float] = []
         """Returns of the finished episodes; the caller of `train` may empty the list."""
+        self.recent_returns: list[float] = []
+        """Returns of the last episodes, whose mean is a metric."""
         self.new_data: NewDataReader | None = None
         """New recorded data that replace the environment, from the handover on; None without."""
         self.is_fitted = not self.config.resolved.recipe.fitted_networks
@@ -206,10 +208,12 @@ class OfflineToOnline(Recipe, Algorithm):
             staleness.append(updates)
         if staleness and self.runners is not None and self.runners.is_asynchronous:
             self.staleness = {"staleness": float(np.mean(staleness)), "staleness_most": float(max(staleness))}
-        if returns:
-            self.returns += returns
-            mean = float(np.mean(returns))
-            self.metrics.log_value((ENV_RUNNER_RESULTS, EPISODE_RETURN_MEAN), mean, window=10)
+        self.returns += returns
+        window = self.config.metrics_num_episodes_for_smoothing
+        self.recent_returns = [*self.recent_returns, *returns][-window:]
+        if self.recent_returns:  # each time: RLlib reports NaN for a metric that is not logged
+            mean = float(np.mean(self.recent_returns))
+            self.metrics.log_value((ENV_RUNNER_RESULTS, EPISODE_RETURN_MEAN), mean, window=1)
 
     def policy(self) -> Policy:
         """Return the current policy, which maps raw observations to actions in raw units."""
@@ -244,6 +248,7 @@ class OfflineToOnline(Recipe, Algorithm):
             "crossed": self.is_online,
             "fitted": self.is_fitted,
             "latest": self.latest_metrics,
+            "recent_returns": self.recent_returns,
         }
         return super().get_state(*args, **kwargs) | {STATE: own}
 
@@ -251,7 +256,7 @@ class OfflineToOnline(Recipe, Algorithm):
         """Restore the result of `get_state`; if it is of the online phase, start that phase first."""
         own = state.pop(STATE)
         self.updates, self.env_steps, self.latest_metrics = own["updates"], own["env_steps"], own["latest"]
-        self.is_fitted = own["fitted"]
+        self.is_fitted, self.recent_returns = own["fitted"], own.get("recent_returns", [])
         if own["crossed"] and not self.is_online:
             self.go_online(restored=True)
         super().set_state(state)
@@ -283,12 +288,6 @@ class OfflineToOnline(Recipe, Algorithm):
         if Path(self.logdir).parent == Path(DEFAULT_STORAGE_PATH):  # Tune manages any other folder
             with suppress(OSError):  # not empty
                 Path(self.logdir).rmdir()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
 
 def _set_updates(learner: RecipeLearner, updates: int) -> None:

@@ -18,11 +18,11 @@ from off2on.replay.augmentation.catalogue import check_augmentations
 from off2on.replay.memory_budget import default_budget
 from off2on.replay.offline_rows import layout_of
 from off2on.replay.transforms import Transforms
+from off2on.rllib.checked_config import TRAINING, CheckedConfig
 from off2on.rllib.data_checks import check_actions, check_new_data
 from off2on.rllib.env_runner import RecipeEnvRunner
 from off2on.rllib.module import RecipeModule
 from off2on.rllib.resolved import ResolvedSettings, resolve
-from off2on.rllib.rllib_internals import ManualConfig
 from off2on.strategies import DEFAULT
 
 _RESOLVED = "_resolved"
@@ -35,11 +35,13 @@ _RESOLVED_FROM = {
     "strategy_options",
     "online_overrides",
     "offline_updates",
+    "num_learners",
+    "_train_batch_size_per_learner",
 }
 """The attributes that `OfflineToOnlineConfig.resolved` is computed from."""
 
 
-class OfflineToOnlineConfig(ManualConfig):
+class OfflineToOnlineConfig(CheckedConfig):
     """Configuration of a run, for every algorithm.
 
     Args:
@@ -64,6 +66,7 @@ class OfflineToOnlineConfig(ManualConfig):
         self.seed = 0
         self.num_env_runners = 0
         self.min_sample_timesteps_per_iteration = 0
+        self.metrics_num_episodes_for_smoothing = 10
         self.env_runner_cls = RecipeEnvRunner
         self.restart_failed_env_runners = True
         # By default RLlib keeps a failed actor, also a learner, for a minute before it ends.
@@ -137,15 +140,18 @@ class OfflineToOnlineConfig(ManualConfig):
             threads: Threads of each learner; None: the fastest number, measured before the first update.
             updates_per_step: Gradient updates per training iteration (call of ``train()``) before the
                 handover.
-            **kwargs: Hyperparameters by name; RLlib's settings are passed on.
+            **kwargs: Hyperparameters by name; RLlib's settings as in `rllib_settings`.
         """
-        names = {*self.algo_class.Hyperparameters.rules(), *RENAMED, PRESET}
-        known = {name: kwargs.pop(name) for name in list(kwargs) if name in names}
-        unknown = [name for name in kwargs if not hasattr(self, name)]
+        rules = self.algo_class.Hyperparameters.rules()
+        known = {name: kwargs.pop(name) for name in list(kwargs) if name in {*rules, *RENAMED, PRESET}}
+        unknown = [name for name in kwargs if name not in TRAINING]
         if unknown:
             recipe = self.algo_class
             recipe.Hyperparameters.parse({unknown[0]: kwargs[unknown[0]]}, recipe.__name__)  # raises
+        known = self.hyperparameters_of(kwargs, rules) | known
         self.hyperparameters = self.hyperparameters | known
+        if "batch_size" in known:
+            self._train_batch_size_per_learner = None
         self.threads = threads or self.threads
         self.updates_per_step = updates_per_step or self.updates_per_step
         super().training(**kwargs)
@@ -161,11 +167,13 @@ class OfflineToOnlineConfig(ManualConfig):
         known: ResolvedSettings | None = self.__dict__.get(_RESOLVED)
         if known is None:
             assert self.dataset is not None  # checked by validate()
+            share = self.__dict__.get("_train_batch_size_per_learner")
+            batch = {} if share is None else {"batch_size": share * max(1, self.num_learners)}
             known = resolve(
                 self.algo_class,
                 self.algorithm_name or self.algo_class.__name__,
                 open_shards(self.dataset),
-                self.hyperparameters,
+                self.hyperparameters | batch,
                 self.strategy_name,
                 self.strategy_options,
                 self.online_overrides,
@@ -213,7 +221,7 @@ class OfflineToOnlineConfig(ManualConfig):
             )
         if self.new_dataset is not None:
             check_new_data(shards, open_shards(self.new_dataset), self.online_steps)
-        elif self.online_steps and self.env is None:
+        elif (self.online_steps or self.evaluation_interval) and self.env is None:
             raise SimulatorError(
                 f"{shards.name} has no environment for the online phase.",
                 "Leave out the online phase, or give an environment (--env) or new data (--new-data).",

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from gymnasium import VectorizeMode
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
+from ray.rllib.callbacks.utils import make_callback
 from ray.rllib.env.env_context import EnvContext
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 
@@ -71,21 +72,24 @@ class RecipeEnvRunner(SingleAgentEnvRunner):
         self.num_envs = self.config.num_envs_per_env_runner
         is_async = self.config.gym_env_vectorize_mode == VectorizeMode.ASYNC
         kind = AsyncVectorEnv if is_async else SyncVectorEnv
-        self.env: Any = kind([self._env_factory()] * self.num_envs, autoreset_mode=AutoresetMode.DISABLED)
+        factory = env_factory(self.config, self.worker_index or 0)
+        self.env: Any = kind([factory] * self.num_envs, autoreset_mode=AutoresetMode.DISABLED)
         self._episode = np.full(self.num_envs, -1)
         """Number of the current episode of each environment [E]."""
         self._actions: list[list[Array]] = [[] for _ in range(self.num_envs)]
         """Actions of the current episode of each environment."""
         self._return, self._length = np.zeros(self.num_envs), np.zeros(self.num_envs, int)
-
-    def _env_factory(self) -> Callable[[], Any]:
-        """Return a function that makes one environment, from RLlib's registry, a class or a name."""
-        name, options = self.config.env, dict(self.config.env_config)
-        creator = registered_environment(name) if isinstance(name, str) else name
-        if creator is None:  # the driver has checked who named it
-            return partial(environments.make, name, options, named=True)
-        context = EnvContext(options, worker_index=self.worker_index or 0)
-        return lambda: environments.take_policy_actions(creator(context))
+        make_callback(
+            "on_environment_created",
+            callbacks_objects=self._callbacks,
+            callbacks_functions=self.config.callbacks_on_environment_created,
+            kwargs={
+                "env_runner": self,
+                "metrics_logger": self.metrics,
+                "env": self.env.unwrapped,
+                "env_context": EnvContext(self.config.env_config, worker_index=self.worker_index or 0),
+            },
+        )
 
     @property
     def _first_env(self) -> int:
@@ -206,3 +210,13 @@ def _columns(steps: list[tuple[Array, ...]]) -> dict[str, Array]:
     """Return the columns of `Rollout` of a runner's steps."""
     parts = (np.concatenate(part) for part in zip(*steps, strict=True))
     return dict(zip((*TRANSITION, "env"), parts, strict=False))
+
+
+def env_factory(config: Any, worker_index: int) -> Callable[[], Any]:
+    """Return a function that makes one environment, from RLlib's registry, a class or a name."""
+    name, options = config.env, dict(config.env_config)
+    creator = registered_environment(name) if isinstance(name, str) else name
+    if creator is None:  # the driver has checked who named it
+        return partial(environments.make, name, options, named=True)
+    context = EnvContext(options, worker_index=worker_index)
+    return lambda: environments.take_policy_actions(creator(context))

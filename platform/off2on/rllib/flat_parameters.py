@@ -35,6 +35,23 @@ class FlatParameters:
         return self.vector.grad
 
     @torch.no_grad()
+    def clip_gradient(self, limit: float, by: str) -> None:
+        """Clip the vector's gradient as RLlib's ``grad_clip`` does.
+
+        Args:
+            limit: Largest absolute value or norm.
+            by: ``value`` of each number, ``norm`` of each parameter, or ``global_norm`` of the vector.
+        """
+        gradient = self.vector.grad
+        assert gradient is not None
+        if by == "value":
+            gradient.clamp_(-limit, limit)
+            return
+        sizes = [parameter.numel() for parameter in self.parameters]
+        for part in torch.split(gradient, sizes) if by == "norm" else (gradient,):
+            part.mul_((limit / (part.norm() + 1e-6)).clamp(max=1.0))
+
+    @torch.no_grad()
     def copy_from(self, network: nn.Module) -> None:
         """Copy the parameters of another network of the same shapes."""
         torch.cat([parameter.flatten() for parameter in network.parameters()], out=self.vector)

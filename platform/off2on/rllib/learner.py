@@ -168,6 +168,8 @@ class RecipeLearner(ManualLearner):
         if self.world_size > 1:
             torch.distributed.all_reduce(gradient)
             gradient /= self.world_size
+        if self.config.grad_clip is not None:
+            flat.clip_gradient(self.config.grad_clip, self.config.grad_clip_by)
         optimizer = self.get_optimizer(DEFAULT_MODULE_ID, name)
         optimizer.param_groups[0]["lr"] = self.recipe.lr(name, self.hp, progress)
         optimizer.step()

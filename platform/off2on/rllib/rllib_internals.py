@@ -6,9 +6,10 @@ overrides such an attribute. Ray's own undocumented names are in `datasets_io.ra
 """
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, Self
 
 import torch
+from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 
@@ -28,6 +29,20 @@ class ManualConfig(AlgorithmConfig):
     @property
     def _model_config_auto_includes(self) -> dict[str, Any]:
         return {}
+
+
+class ManualAlgorithm(Algorithm):
+    """RLlib's algorithm without its evaluation runners: `evaluation.EvaluatedAlgorithm` needs none."""
+
+    @classmethod
+    def _should_create_evaluation_env_runners(cls, eval_config: Any) -> bool:
+        return False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
 
 class ManualLearner(TorchLearner):

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-UPDATES, POSITIONS, ROLLOUTS, MASKS, RESETS, EPISODES = range(6)
+UPDATES, POSITIONS, ROLLOUTS, MASKS, RESETS, EPISODES, EVALUATIONS = range(7)
 """Uses of random numbers: noise in losses, positions of rows, steps in environments, bootstrap masks, new
-weights at resets, episodes of environments."""
+weights at resets, episodes of environments, episodes of evaluations."""
 
 
 def seed_of(use: int, *parts: int) -> int:
