@@ -37,6 +37,9 @@ def import_module(name: str) -> ModuleType:
         raise UnknownName(f"'{name}' is not the name of a module.", "Expected package.module.")
     try:
         return _import(name)
+    except UserError as error:  # such as a misspelt objective of an algorithm
+        error.where = error.where or raised_at(error)
+        raise
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
             raise UnknownName(
