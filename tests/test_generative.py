@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, tensor
 
-from off2on.algorithms.uwac import DropoutCritic, largest_singular_value
+from off2on.algorithms.uwac import DropoutCritic
 from off2on.recipe import losses
-from off2on.recipe.networks import Critic
+from off2on.recipe.networks import Critic, largest_singular_value
 from off2on.recipe.vae import Autoencoder, Perturbation, best_action, concatenate, min_max_mixture
 
 

@@ -10,9 +10,8 @@ arXiv:1906.00949.
                           MMD of u_n ~ pi(s) and v_n ~ G(s, clip(N(0, 1), -0.5, 0.5)), before the tanh
     multiplier  L_alpha = -alpha E[ MMD(s) - eps ],  alpha = exp(clip(log alpha, -5, 10))
 
-Order as in the authors' code: autoencoder, critics, policy, multiplier, targets. The policy sees the
-autoencoder and the critics after their steps, the multiplier the MMD of before the policy's step.
-Acting takes the best of 100 samples under Q_1.
+Order as in the authors' code: autoencoder, critics, policy (which sees both after their steps),
+multiplier (with the policy's MMD), targets. Acting takes the best of 100 samples under Q_1.
 
 Differences: settings are those of the authors' runs on D4RL; their code reports the root of the MMD
 and drops the penalty on the critics' spread. The target's actions are those of the target policy, as in
@@ -112,10 +111,7 @@ class BEAR(OfflineToOnline):
 
     @classmethod
     def mmd(cls, nets: Nets, batch: Batch, hp: Any) -> Tensor:
-        """Return the MMD [] with the policy's gradient, and add ``own_action`` [B, A], one of its samples.
-
-        Computed once per update, for the first loss that needs it: that of the policy.
-        """
+        """Return the MMD [], computed once per update, and add ``own_action`` [B, A], one of its samples."""
         if "mmd" not in vars(batch):
             rows, policy = len(batch.obs), nets.actor(batch.obs)
             noise = torch.randn(hp.mmd_samples, *policy.location.shape, device=batch.obs.device)

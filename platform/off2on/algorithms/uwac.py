@@ -33,7 +33,7 @@ from off2on.recipe import losses
 from off2on.recipe.batch import Batch
 from off2on.recipe.hooks import Loss
 from off2on.recipe.hyperparameters import hp
-from off2on.recipe.networks import Critic, Nets, concatenate
+from off2on.recipe.networks import Critic, Nets, concatenate, largest_singular_value
 from off2on.recipe.vae import min_max_mixture
 
 ROWS = 16_384
@@ -95,23 +95,6 @@ class DropoutCritic(Critic):
         layers: Any = self.layers
         pairs = [(layer.weight[:members], layer.bias[:members]) for layer in layers]
         return [(w / largest_singular_value(w) if self.spectral else w, b) for w, b in pairs]
-
-
-def largest_singular_value(weight: Tensor) -> Tensor:
-    """Compute [E, 1, 1] of [E, out, in] by 256 power iterations, as 8 squarings of the Gram matrix.
-
-    The singular vector carries no gradient: at the maximum its derivative is 0.
-    """
-    low = weight if weight.shape[1] <= weight.shape[2] else weight.transpose(1, 2)
-    with torch.no_grad():
-        power = low @ low.transpose(1, 2)
-        for _ in range(8):
-            power = power / power.norm(dim=(1, 2), keepdim=True)
-            power = power @ power
-        column = power.diagonal(dim1=1, dim2=2).argmax(1).view(-1, 1, 1)
-        vector: Tensor = power.gather(2, column.expand(-1, power.shape[1], 1))
-        vector = F.normalize(vector, dim=1)
-    return (vector.transpose(1, 2) @ low).square().sum(2, keepdim=True).sqrt()
 
 
 class UWAC(BEAR):
