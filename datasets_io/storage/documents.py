@@ -9,7 +9,6 @@ from functools import cache
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
 
 from datasets_io.errors import Corrupt, UserError
 from datasets_io.storage.places import Place, is_file, locate, open_input, size
@@ -45,10 +44,7 @@ def parse_json(
     text: str | bytes, schema: type[T], where: object = "the text", refusal: type[UserError] = Corrupt
 ) -> T:
     """Parse JSON text that was read from `where`; see `read_json`."""
-    try:
-        found: T = _validated(text, schema)
-    except ValidationError as error:
-        raise _refuse(error, where, "JSON", refusal) from None
+    found: T = _validated(text, schema, where, "JSON", refusal)
     return found
 
 
@@ -63,10 +59,7 @@ def parse_yaml(
         as_json = json.dumps(plain, default=str)
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise refusal(f"{where} cannot be read as YAML.", _one_line(error)) from None
-    try:
-        found: T = _validated(as_json, schema)
-    except ValidationError as error:
-        raise _refuse(error, where, "YAML", refusal) from None
+    found: T = _validated(as_json, schema, where, "YAML", refusal)
     return found
 
 
@@ -125,16 +118,23 @@ def read_content(where: str | Place, most: int, refusal: type[UserError] = Corru
     return content
 
 
-def _validated(text: str | bytes, schema: Any) -> Any:
-    return _adapter(schema).validate_json(text, strict=True)
+def _validated(text: str | bytes, schema: Any, where: object, kind: str, refusal: type[UserError]) -> Any:
+    from pydantic import ValidationError  # imported late, because `off2on --help` needs none of it
+
+    try:
+        return _adapter(schema).validate_json(text, strict=True)
+    except ValidationError as error:
+        raise _refuse(error, where, kind, refusal) from None
 
 
 @cache
-def _adapter(schema: Any) -> TypeAdapter[Any]:
+def _adapter(schema: Any) -> Any:
+    from pydantic import TypeAdapter
+
     return TypeAdapter(schema)
 
 
-def _refuse(error: ValidationError, where: object, kind: str, refusal: type[UserError]) -> UserError:
+def _refuse(error: Any, where: object, kind: str, refusal: type[UserError]) -> UserError:
     first, *others = error.errors(include_url=False)
     more = f" ({len(others)} more like this)" if others else ""
     if first["type"] == "json_invalid":
