@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from datasets_io.environments import may_make
 from datasets_io.imports import KNOWN_PACKAGES, names_code
 from off2on.errors import UnknownName, UserError, suggesting
 from off2on.recipe.hyperparameters import PRESET, RENAMED
@@ -133,6 +132,8 @@ def unmade_environment(resolved: "ResolvedPlan") -> list[str]:
     """Return a line if the data have an environment in which the policy is not evaluated."""
     if resolved.env is not None or (env := resolved.shards.env_id) is None:
         return []
+    from datasets_io.environments import may_make
+
     why = "cannot be made here" if may_make(env) else "is in a module that only the data name"
     return [f"no evaluation: the environment {env} {why}; --env {env} evaluates in it"]
 

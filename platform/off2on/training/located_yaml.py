@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from datasets_io.quantities import parse_size, whole_number
-from datasets_io.storage.documents import check_yaml, read_content
 from off2on.errors import UserError
 
 MAX_BYTES = 2**20
@@ -137,6 +136,8 @@ def read_yaml(path: Path) -> LocatedValue:
         UserError: The file does not exist, is not YAML, contains no mapping, or has a name twice.
     """
     import yaml
+
+    from datasets_io.storage.documents import check_yaml, read_content
 
     if not path.is_file():
         raise UserError(
