@@ -12,8 +12,10 @@ $(VENV)/ready: pyproject.toml $(CONSTRAINTS) docker/references.txt
 	touch $@
 
 PYTEST := $(BIN)/python -m pytest
-# One file per worker at a time, in the order that tests/conftest.py gives: longest first.
-PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# One worker more than there are cores, at most 4: many tests wait for processes of their own. One file per
+# worker at a time, in the order that tests/conftest.py gives: longest first.
+WORKERS ?= $(shell cores=$$(nproc); echo $$((cores < 4 ? cores + 1 : 4)))
+PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: run test test-all check fuzz crash bench image learn fidelity clean help
 help:                       ## list the targets
