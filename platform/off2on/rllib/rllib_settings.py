@@ -25,7 +25,7 @@ ROLLOUTS = "online(steps, rollout=…)"
 CONNECTORS = "training(normalise_obs=…, reward=…), or a gymnasium wrapper: there are no connectors"
 EPISODE = "a gymnasium wrapper: the environment runners return rows, not RLlib's episodes"
 ONE_AGENT = "no replacement: off2on trains one agent"
-OFFLINE_EVALUATION = "off2on evaluate, or off2on ope: offline evaluation is separate from training"
+OFFLINE_EVALUATION = "off2on eval, or off2on ope: offline evaluation is separate from training"
 LOCAL_EVALUATION = "no replacement: evaluation runs in the process of the algorithm"
 LEARNER = "no replacement: a recipe's losses run in RecipeLearner"
 TORCH = "no replacement: torch without compilation"
@@ -53,7 +53,7 @@ TABLE: Mapping[str, tuple[tuple[str, str, str], ...]] = {
         (
             "export_native_model_files checkpoint_trainable_policies_only",
             REFUSED,
-            "off2on export: a checkpoint holds everything",
+            "no replacement: a checkpoint holds everything; policy.pt of a run needs no RLlib",
         ),
     ),
     "debugging": (
