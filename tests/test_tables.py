@@ -14,6 +14,7 @@ from made_tables import COLUMNS, ROWS, cell, check_good, parquet, read, text, wr
 from datasets_io.errors import BadValues, Corrupt, DataError, MissingColumn, UnknownName
 from datasets_io.sources import table_cells, table_files, tabular
 from datasets_io.sources.tabular import Table, parse_columns
+from off2on.commands.arguments import source_arguments
 
 
 @pytest.mark.parametrize(
@@ -227,3 +228,10 @@ def test_dates_of_a_frame_are_no_numbers():
     frame = pd.DataFrame({"obs": [1.0], "actions": [0.5], "rewards": pd.to_datetime(["2026-01-01"])})
     with pytest.raises(BadValues, match="'rewards' has the type timestamp"):
         list(Table().episodes(frame.assign(terminated=True)))
+
+
+def test_a_role_that_is_given_twice_on_the_command_line_is_refused():
+    with pytest.raises(UnknownName, match="actions is given twice"):
+        source_arguments("t.csv", ["actions=u", "actions=r", "rewards=r"], ["obs=x"], None)
+    found = source_arguments("t.csv", ["actions=u", "rewards=r"], ["obs=x,v"], None)
+    assert found.options["columns"] == {"obs": ("x", "v"), "actions": ("u",), "rewards": ("r",)}

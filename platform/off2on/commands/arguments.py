@@ -10,6 +10,7 @@ import click
 from datasets_io.quantities import number, parse_size, whole_number
 from off2on.errors import UserError
 from off2on.training.command_line import split_arguments
+from off2on.training.located_yaml import COMMAND_LINE
 
 
 def parse_count(text: str) -> int:
@@ -74,9 +75,11 @@ def source_arguments(
     if columns:
         from datasets_io.sources.tabular import parse_columns
 
-        # With `--columns obs=x actions=u`, all values except the first arrive as NAME=VALUE arguments.
-        words = [*columns, *(f"{role}={names}" for role, names in options.items())]
-        options = {"columns": parse_columns(" ".join(words))}
+        # With `--columns obs=x actions=u`, all values except the first arrive as NAME=VALUE arguments. They
+        # are taken as given: a role that is given twice is wrong.
+        typed = [word for word in words if "=" in word and not word.startswith("@")]
+        read = [f"{role}={names}" for role, names in options.items() if given.origins[role] != COMMAND_LINE]
+        options = {"columns": parse_columns(" ".join([*columns, *typed, *read]))}
     if env is not None:
         from datasets_io.environments import check_named
 
