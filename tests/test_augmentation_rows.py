@@ -226,7 +226,7 @@ def test_held_and_streamed_rows_agree_in_expectation(wide: Shards):
 
 def test_a_file_without_a_kept_episode_is_not_read(wide: Shards, monkeypatch: pytest.MonkeyPatch):
     weights = np.zeros(wide.episodes)
-    weights[: wide.manifest.episodes_of(0).stop] = 1.0
+    weights[: wide.pieces[0].episodes.stop] = 1.0  # the first file has one row group
     read: list[Any] = []
     true = Shards.read
     monkeypatch.setattr(

@@ -67,7 +67,7 @@ MISTAKES = {
     "seeds": (("seeds: 3", "seeds: 0"), ["wrong.yaml:2", "seeds", "0"]),
     "twice": (("seeds: 3", "out: elsewhere"), ["wrong.yaml:2", "'out' is given twice", "First at wrong"]),
     "no-ways": ((FILE[FILE.index("ways:"):], ""), ["wrong.yaml", "ways"]),
-    "yaml": (("seeds: 3", "seeds: [3"), ["wrong.yaml", "not YAML", "line"]),
+    "yaml": (("seeds: 3", "seeds: [3"), ["wrong.yaml:3", "not YAML"]),
     "list": ((f"iql: iql toy-pendulum {SHORT}", "iql: [iql, toy-pendulum]"), ["wrong.yaml:4", "arguments"]),
     "algorithm": (("iql: iql", "iql: iqll"), ["wrong.yaml:4", "'iqll'", "nearest: iql"]),
     "data": (("toy-pendulum", "toy-pendulom"), ["wrong.yaml:4", "'toy-pendulom'", "nearest: toy-pendulum"]),

@@ -10,7 +10,7 @@ import pytest
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
 from datasets_io import Episode, Source, environments
-from datasets_io.errors import BadValues
+from datasets_io.errors import BadValues, SimulatorError
 from datasets_io.ingestion.ingest import ingest
 from datasets_io.sources.catalogue import resolve_source
 
@@ -95,7 +95,6 @@ def test_an_ant_in_its_maze_observes_a_vector():
         ("PointMaze_UMaze-v3", r"off2on\[robotics\]"),
         ("gymnasium_robotics:PointMaze_UMaze-v3", r"off2on\[robotics\]"),
         ("ogbench:scene-v0", r"off2on\[ogbench\]"),
-        ("nobodys_package:Maze-v0", "nobodys_package"),
     ],
 )
 def test_a_package_that_is_missing_is_named(monkeypatch, env_id, words):
@@ -104,6 +103,11 @@ def test_a_package_that_is_missing_is_named(monkeypatch, env_id, words):
     monkeypatch.delitem(gym.registry, "PointMaze_UMaze-v3", raising=False)
     with pytest.raises(gym.error.DependencyNotInstalled, match=words):
         environments.make(env_id)
+
+
+def test_a_module_that_the_user_names_and_that_is_missing_is_named():
+    with pytest.raises(SimulatorError, match="nobodys_package"):
+        environments.make("nobodys_package:Maze-v0", named=True)
 
 
 class Levers(Source):

@@ -19,7 +19,7 @@ from datasets_io.ingestion.appending import append
 from datasets_io.ingestion.ingest import ingest
 from datasets_io.shards.reading import data_folders
 from datasets_io.sources.d4rl import D4RL
-from datasets_io.sources.table_cells import open_table
+from datasets_io.sources.table_files import open_table
 from datasets_io.sources.tabular import Table
 
 

@@ -17,6 +17,7 @@ T = TypeVar("T")
 
 MAX_JSON_BYTES = 256 * 2**20
 MAX_YAML_BYTES = 16 * 2**20
+PIECE_BYTES = 2**20
 MAX_DEPTH = 100
 """Deepest nesting of lists and mappings in YAML; pydantic's own limit for JSON is 200."""
 
@@ -108,14 +109,16 @@ def read_content(where: str | Place, most: int, refusal: type[UserError] = Corru
         raise refusal(f"{place} is not a file.", "Expected a regular file.")
     if (found := size(place)) > most:
         raise refusal(f"{place} has {found:,} bytes.", f"Expected at most {most:,}.")
+    content = bytearray()  # read in pieces: a buffer of `most` bytes would be taken for a small file, too
     try:
         with open_input(place) as file:
-            content = file.read(most + 1)  # the size of a special file may be 0
+            while len(content) <= most and (piece := file.read(PIECE_BYTES)):
+                content += piece
     except OSError as error:
         raise refusal(f"{place} cannot be read: {error.strerror}.") from None
     if len(content) > most:
-        raise refusal(f"{place} has more than {most:,} bytes.")
-    return content
+        raise refusal(f"{place} has more than {most:,} bytes.")  # the size of a special file may be 0
+    return bytes(content)
 
 
 def _validated(text: str | bytes, schema: Any, where: object, kind: str, refusal: type[UserError]) -> Any:

@@ -4,6 +4,8 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
+
 from datasets_io import Shards
 
 
@@ -27,5 +29,8 @@ def linked(shards: Shards, folder: Path, copies: int) -> Shards:
         for name in ("rows", "episodes", "terminated", "truncated"):
             counts[name] *= copies
     plain["generations"][0]["files"] = len(files)
+    for moments in plain["generations"][0]["moments"].values():
+        moments["count"] *= copies
+        moments["m2"] = (copies * np.asarray(moments["m2"])).tolist()
     (folder / "manifest.json").write_text(json.dumps(plain))
     return Shards(folder)
