@@ -1,5 +1,6 @@
 """Check training on data larger than memory: a window that slides over a shuffled stream."""
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from off2on.algorithms.bc import BC
 from off2on.algorithms.iql import IQL
 from off2on.replay.offline_rows import OfflineRows
 from off2on.replay.strategy import Options
+from off2on.replay.stream import EpochPiece, ShuffledStream
 from off2on.replay.transforms import Transforms
 from off2on.strategies.append import Append
 
@@ -174,3 +176,29 @@ def test_a_batch_of_a_window_is_as_uniform_as_its_episodes_are_many(marked: Shar
     # neighbouring shards would have a variance of up to 1 + (B - 1), 128 times that of uniform rows.
     pieces = 1 + (BATCH - 1) * 100 / window * (1 - window / marked.rows)
     assert drift < 1.5 * pieces < 64
+
+
+def test_a_stream_may_be_dropped_in_the_thread_that_reads_it():
+    """As the garbage collector does, which runs in any thread."""
+    dropped, errors = threading.Event(), []
+
+    class Reader:
+        seed = 0
+
+        def read_shuffled(self, piece: EpochPiece) -> torch.Tensor:
+            if given.wait(0) and not dropped.is_set():
+                try:
+                    blocks.close()
+                except RuntimeError as error:  # a thread cannot wait for itself
+                    errors.append(error)
+                dropped.set()
+            return torch.zeros(1, 1)
+
+    given = threading.Event()
+    blocks = ShuffledStream(Reader(), [1] * 8, False)._endless(0)  # type: ignore[arg-type]
+    next(blocks)
+    given.set()
+    pool = blocks.gi_frame.f_locals["pool"]  # type: ignore[attr-defined]
+    pool.submit(blocks.gi_frame.f_locals["self"].reader.read_shuffled, None)  # type: ignore[attr-defined]
+    assert dropped.wait(30)
+    assert not errors

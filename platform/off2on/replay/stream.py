@@ -157,7 +157,8 @@ class ShuffledStream:
         """Yield blocks from row `start` on."""
         epoch, skip = divmod(start, self.total)
         waiting: deque[tuple[Future[Tensor], int]] = deque()
-        with ThreadPoolExecutor(READ_AHEAD, "off2on-reader") as pool:
+        pool = ThreadPoolExecutor(READ_AHEAD, "off2on-reader")
+        try:
             while True:
                 for piece in self.epoch(epoch):
                     if skip >= piece.rows:
@@ -169,6 +170,10 @@ class ShuffledStream:
                         block, skipped = waiting.popleft()
                         yield block.result()[skipped:]
                 epoch += 1
+        finally:
+            # Without waiting: the garbage collector may end this generator in any thread, also in one of the
+            # pool, which cannot wait for itself, or in one that is being started, which others wait for.
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def epoch(self, epoch: int) -> list[EpochPiece]:
         """Return the pieces of an epoch in order, without those that yield no row."""
