@@ -149,6 +149,12 @@ def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> storage.Location:
     return storage.Location("s3", name)
 
 
+@pytest.fixture(params=["disk", "bucket"])
+def any_root(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    """An empty folder of data sets, on a disk and in a bucket."""
+    return tmp_path / "data" if request.param == "disk" else request.getfixturevalue("bucket") / "data"
+
+
 @pytest.fixture(params=CATALOGUE)
 def recipe(request: pytest.FixtureRequest) -> Any:
     """Every algorithm of the catalogue, one after the other."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stored_files import contents_of
 
 from datasets_io import Shards, open_shards, storage
 from datasets_io.errors import Exists, Unreachable
@@ -32,35 +33,22 @@ class Short(ToyPendulum):
         yield from super().episodes(part)
 
 
-@pytest.fixture(params=["disk", "bucket"])
-def root(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    """An empty folder of data sets."""
-    return tmp_path / "data" if request.param == "disk" else request.getfixturevalue("bucket") / "data"
+def names(any_root: Any) -> list[str]:
+    return [name.removeprefix(f"{any_root}/") for name in storage.list_files(any_root, recursive=True)]
 
 
-def files(root: Any) -> dict[str, bytes]:
-    """Every file below a folder, with its content."""
-    if not storage.exists(root):
-        return {}
-    return {name: storage.read_bytes(name) for name in storage.list_files(root, recursive=True)}
-
-
-def names(root: Any) -> list[str]:
-    return [name.removeprefix(f"{root}/") for name in storage.list_files(root, recursive=True)]
-
-
-def test_the_slower_of_two_replaces_nothing(root: Any):
+def test_the_slower_of_two_replaces_nothing(any_root: Any):
     """Both began when there was nothing; the lock lets only one of them write."""
     first: list[Any] = []
 
     def other() -> None:
         with pytest.raises(Exists) as refused:
-            ingest(Short(1), None, root, name="x")
+            ingest(Short(1), None, any_root, name="x")
         first.append(refused.value)
 
-    shards = ingest(Short(0, other), None, root, name="x")
+    shards = ingest(Short(0, other), None, any_root, name="x")
     assert f"process {os.getpid()} on" in first[0].what
-    assert open_shards(root / "x").manifest.content_hash == shards.manifest.content_hash
+    assert open_shards(any_root / "x").manifest.content_hash == shards.manifest.content_hash
 
 
 class Faster(Short):
@@ -75,33 +63,33 @@ class Faster(Short):
         yield from ToyPendulum(seed=1, episodes=1).episodes(part)
 
 
-def test_what_was_written_before_the_lock_is_not_replaced(root: Any):
+def test_what_was_written_before_the_lock_is_not_replaced(any_root: Any):
     written: list[Shards] = []
-    slow = Faster(1, lambda: written.append(ingest(Short(), None, root, name="x")))
+    slow = Faster(1, lambda: written.append(ingest(Short(), None, any_root, name="x")))
     with pytest.raises(Exists):
-        ingest(slow, None, root, name="x")
-    assert open_shards(root / "x").manifest.content_hash == written[0].manifest.content_hash
-    assert len(names(root)) == 2
+        ingest(slow, None, any_root, name="x")
+    assert open_shards(any_root / "x").manifest.content_hash == written[0].manifest.content_hash
+    assert len(names(any_root)) == 2
 
 
 @pytest.mark.parametrize("door", ["add", "overwrite", "append"])
-def test_a_change_by_one_without_the_lock_is_found_before_the_publication(root: Any, door: str):
+def test_a_change_by_one_without_the_lock_is_found_before_the_publication(any_root: Any, door: str):
     def change() -> None:
-        manifest = root / "x" / MANIFEST_FILE
+        manifest = any_root / "x" / MANIFEST_FILE
         text = storage.read_text(manifest) if storage.is_file(manifest) else json.dumps(LISTING)
         storage.write_text(manifest, text + "\n")
-        changed.update(files(root / "x"))
+        changed.update(contents_of(any_root / "x"))
 
     changed: dict[str, bytes] = {}
     if door != "add":
-        ingest(Short(), None, root, name="x")
+        ingest(Short(), None, any_root, name="x")
     doors: dict[str, Any] = {
-        "append": lambda: append(Short(1, change), None, Shards(root / "x")),
-        "overwrite": lambda: ingest(Short(1, change), None, root, name="x", overwrite=True),
+        "append": lambda: append(Short(1, change), None, Shards(any_root / "x")),
+        "overwrite": lambda: ingest(Short(1, change), None, any_root, name="x", overwrite=True),
     }
     with pytest.raises(Exists):
         doors.get(door, doors["overwrite"])()
-    left = {name: content for name, content in files(root / "x").items() if "incoming" not in name}
+    left = {name: content for name, content in contents_of(any_root / "x").items() if "incoming" not in name}
     assert left == {name: content for name, content in changed.items() if name in left}
     assert set(left) == {name for name in changed if "incoming" not in name and ("/g0001-" not in name)}
 
@@ -109,13 +97,13 @@ def test_a_change_by_one_without_the_lock_is_found_before_the_publication(root: 
 LISTING = {"schema_version": 2, "name": "x", "files": []}
 
 
-def test_appending_and_overwriting_wait_for_each_other(root: Any):
-    shards = ingest(Short(), None, root, name="x")
+def test_appending_and_overwriting_wait_for_each_other(any_root: Any):
+    shards = ingest(Short(), None, any_root, name="x")
     tried: list[str] = []
 
     def overwrite() -> None:
         with pytest.raises(Exists):
-            ingest(Short(2), None, root, name="x", overwrite=True)
+            ingest(Short(2), None, any_root, name="x", overwrite=True)
         tried.append("overwrite")
 
     def add() -> None:
@@ -124,9 +112,9 @@ def test_appending_and_overwriting_wait_for_each_other(root: Any):
         tried.append("append")
 
     append(Short(1, overwrite), None, shards).verify()
-    ingest(Short(2, add), None, root, name="x", overwrite=True).verify()
+    ingest(Short(2, add), None, any_root, name="x", overwrite=True).verify()
     assert tried == ["overwrite", "append"]
-    assert not [name for name in names(root) if "incoming" in name or "lock" in name]
+    assert not [name for name in names(any_root) if "incoming" in name or "lock" in name]
 
 
 def test_a_lock_file_names_its_owner_and_is_never_followed(tmp_path: Path):

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from kills import contents
+from stored_files import contents_of
 
 from datasets_io import open_shards, storage
 from datasets_io.errors import Exists, Unreachable, UserError
@@ -24,19 +25,6 @@ class Short(ToyPendulum):
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__(seed=seed, episodes=1)
-
-
-@pytest.fixture(params=["disk", "bucket"])
-def root(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    """An empty folder of data sets."""
-    return tmp_path / "data" if request.param == "disk" else request.getfixturevalue("bucket") / "data"
-
-
-def files(root: Any) -> dict[str, bytes]:
-    """Every file below a folder, with its content."""
-    if not storage.exists(root):
-        return {}
-    return {name: storage.read_bytes(name) for name in storage.list_files(root, recursive=True)}
 
 
 FOREIGN = [
@@ -56,15 +44,15 @@ def test_a_folder_in_a_bucket_with_files_of_others_is_not_replaced(bucket: stora
     check_not_replaced(bucket, FOREIGN[0], data_set)
 
 
-def check_not_replaced(root: Any, path: str, data_set: bool) -> None:
+def check_not_replaced(any_root: Any, path: str, data_set: bool) -> None:
     if data_set:
-        ingest(Short(), None, root, name="x")
-    storage.write_text(root / path, "mine")
-    before = files(root)
+        ingest(Short(), None, any_root, name="x")
+    storage.write_text(any_root / path, "mine")
+    before = contents_of(any_root)
     with pytest.raises(Exists) as refused:
-        ingest(Short(1), None, root, name="x", overwrite=True)
+        ingest(Short(1), None, any_root, name="x", overwrite=True)
     assert path.removeprefix("x/") in str(refused.value) or not data_set
-    assert files(root) == before
+    assert contents_of(any_root) == before
 
 
 @pytest.mark.parametrize(
@@ -90,14 +78,14 @@ def test_a_folder_of_others_is_no_workspace(tmp_path: Path, name: str):
 
 
 def test_a_file_in_the_place_of_a_folder_is_kept(tmp_path: Path):
-    for name in ("x", "y.partial", "z.old.partial", "root"):
+    for name in ("x", "y.partial", "z.old.partial", "any_root"):
         (tmp_path / name).write_text("mine")
     before = contents(tmp_path)
     for name in "xyz":
         with pytest.raises(Exists):
             ingest(Short(), None, tmp_path, name=name, overwrite=True)
     with pytest.raises(Unreachable):
-        ingest(Short(), None, tmp_path / "root", name="x")
+        ingest(Short(), None, tmp_path / "any_root", name="x")
     assert contents(tmp_path) == before
 
 
@@ -119,27 +107,27 @@ def test_a_data_set_behind_a_link_is_replaced_where_it_is(tmp_path: Path):
 
 @pytest.mark.parametrize("door", ["ingest", "command"])
 def test_what_is_left_of_one_that_was_killed_after_the_publication_is_removed(
-    root: Any, door: str, monkeypatch: pytest.MonkeyPatch
+    any_root: Any, door: str, monkeypatch: pytest.MonkeyPatch
 ):
-    ingest(Short(), None, root, name="x")
-    storage.write_text(root / ".y.lock-1", "of another data set")
-    before = names(root)
-    if isinstance(root, Path):
-        (root / ".x.lock").write_text("{}")
-        ingest(Short(1), None, root, name="old").path.rename(root / "x.old.partial")
+    ingest(Short(), None, any_root, name="x")
+    storage.write_text(any_root / ".y.lock-1", "of another data set")
+    before = names(any_root)
+    if isinstance(any_root, Path):
+        (any_root / ".x.lock").write_text("{}")
+        ingest(Short(1), None, any_root, name="old").path.rename(any_root / "x.old.partial")
     else:
         ended = os.spawnlp(os.P_NOWAIT, "true", "true")
         os.waitpid(ended, 0)
         owner = {"host": socket.gethostname(), "pid": ended}
-        storage.write_text(root / ".x.lock-1", json.dumps(owner))
+        storage.write_text(any_root / ".x.lock-1", json.dumps(owner))
     if door == "command":
-        monkeypatch.setenv("OFF2ON_DATA", str(root))
+        monkeypatch.setenv("OFF2ON_DATA", str(any_root))
         done = CliRunner().invoke(off2on, ["data", "add", "toy-pendulum", "--name", "x"])
         assert isinstance(done.exception, Exists)
     else:
         with pytest.raises(Exists):
-            ingest(Short(), None, root, name="x")
-    assert names(root) == before
+            ingest(Short(), None, any_root, name="x")
+    assert names(any_root) == before
 
 
 def test_an_old_data_set_is_replaced(tmp_path: Path):
@@ -163,7 +151,7 @@ def test_damaged_state_in_a_bucket_counts_as_absent(bucket: storage.Location):
     check_damaged_state(bucket / "data", b"{")
 
 
-def check_damaged_state(root: Any, state: bytes) -> None:
+def check_damaged_state(any_root: Any, state: bytes) -> None:
     class Killed(Short):
         def parts(self, path: Any) -> list[Any]:
             return [*super().parts(path), "second"]
@@ -175,21 +163,21 @@ def check_damaged_state(root: Any, state: bytes) -> None:
 
     finish = False
     with pytest.raises(KeyboardInterrupt):
-        ingest(Killed(), None, root, name="x")
-    states = [name for name in storage.list_files(root, recursive=True) if name.endswith(".json")]
+        ingest(Killed(), None, any_root, name="x")
+    states = [name for name in storage.list_files(any_root, recursive=True) if name.endswith(".json")]
     assert len(states) == 2  # the plan and a report
     for name in states:
         with storage.open_output(name) as file:
             file.write(state)
     finish = True
-    whole = ingest(Killed(), None, root.parent / "other", name="x")
-    assert ingest(Killed(), None, root, name="x").manifest.content_hash == whole.manifest.content_hash
-    assert {name.partition("/")[0] for name in names(root)} == {"x"}
-    assert len(names(root)) == 3
+    whole = ingest(Killed(), None, any_root.parent / "other", name="x")
+    assert ingest(Killed(), None, any_root, name="x").manifest.content_hash == whole.manifest.content_hash
+    assert {name.partition("/")[0] for name in names(any_root)} == {"x"}
+    assert len(names(any_root)) == 3
 
 
-def names(root: Any) -> list[str]:
-    return [name.removeprefix(f"{root}/") for name in storage.list_files(root, recursive=True)]
+def names(any_root: Any) -> list[str]:
+    return [name.removeprefix(f"{any_root}/") for name in storage.list_files(any_root, recursive=True)]
 
 
 def test_the_report_of_a_part_that_is_whole_is_used_and_a_damaged_one_is_not(tmp_path: Path):
@@ -215,43 +203,43 @@ def test_the_report_of_a_part_that_is_whole_is_used_and_a_damaged_one_is_not(tmp
 def test_a_killed_overwrite_is_finished(tmp_path: Path):
     """Between its two renames, and after them."""
     for final in (False, True):
-        root = tmp_path / str(final)
-        old = ingest(Short(), None, root, name="x")
-        (root / "x").rename(root / "x.old.partial")
+        any_root = tmp_path / str(final)
+        old = ingest(Short(), None, any_root, name="x")
+        (any_root / "x").rename(any_root / "x.old.partial")
         if final:
-            ingest(Short(2), None, root / "elsewhere", name="x").path.rename(root / "x")
-            (root / "elsewhere").rmdir()
+            ingest(Short(2), None, any_root / "elsewhere", name="x").path.rename(any_root / "x")
+            (any_root / "elsewhere").rmdir()
         if not final:
             with pytest.raises(Exists):
-                ingest(Short(1), None, root, name="x")
-            assert open_shards(root / "x").manifest.content_hash == old.manifest.content_hash
-        ingest(Short(1), None, root, name="x", overwrite=True).verify()
-        assert [path.name for path in root.iterdir()] == ["x"]
+                ingest(Short(1), None, any_root, name="x")
+            assert open_shards(any_root / "x").manifest.content_hash == old.manifest.content_hash
+        ingest(Short(1), None, any_root, name="x", overwrite=True).verify()
+        assert [path.name for path in any_root.iterdir()] == ["x"]
 
 
-def test_appending_removes_what_a_killed_one_left(root: Any):
-    shards = ingest(Short(), None, root, name="x")
+def test_appending_removes_what_a_killed_one_left(any_root: Any):
+    shards = ingest(Short(), None, any_root, name="x")
     left = [f"shards/g0001-part-{number:05d}.parquet" for number in range(3)]
     left += ["scenes/g0001-part-00000.parquet", f".{'0' * 32}.tmp", f"shards/.{'0' * 32}.tmp"]
     for name in [*left, "incoming/0001.partial/plan.json", "notes.txt"]:
-        storage.write_text(root / "x" / name, "half")
+        storage.write_text(any_root / "x" / name, "half")
     assert append(Short(1), None, shards).rows == 2 * shards.rows
-    left = names(root / "x")
+    left = names(any_root / "x")
     assert len(left) == 4  # the manifest, two shards, and what is not ours
     assert "notes.txt" in left
 
 
-def test_a_refused_ingest_leaves_nothing(root: Any):
+def test_a_refused_ingest_leaves_nothing(any_root: Any):
     class Refused(Short):
         def episodes(self, part: Any) -> Any:
             raise UserError("no")
 
     with pytest.raises(UserError, match="no"):
-        ingest(Refused(), None, root / "a" / "b", name="x")
-    assert files(root) == {}
-    assert isinstance(root, storage.Location) or not root.exists()
-    shards = ingest(Short(), None, root, name="x")
-    before = files(root)
+        ingest(Refused(), None, any_root / "a" / "b", name="x")
+    assert contents_of(any_root) == {}
+    assert isinstance(any_root, storage.Location) or not any_root.exists()
+    shards = ingest(Short(), None, any_root, name="x")
+    before = contents_of(any_root)
     with pytest.raises(UserError, match="no"):
         append(Refused(), None, shards)
-    assert files(root) == before
+    assert contents_of(any_root) == before

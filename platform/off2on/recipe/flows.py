@@ -19,8 +19,8 @@ Velocity = Callable[[Tensor, Tensor, Tensor], Tensor]
 """A velocity v(s, x, t) at points x and times t, such as a `Field`."""
 
 
-class Field(nn.Module):
-    """A velocity v(s, x, t) of actions: GELU layers with Glorot's weights, as in the papers' codes.
+class _NoiseNetwork(nn.Module):
+    """A network from observations and noise to actions: GELU layers, Glorot's weights.
 
     Args:
         obs: Observation width D.
@@ -28,30 +28,28 @@ class Field(nn.Module):
         hidden: Widths of the hidden layers.
     """
 
+    more_inputs = 0
+    """Number of inputs besides observation and noise."""
+
     def __init__(self, obs: int, action: int, hidden: Sequence[int]) -> None:
         super().__init__()
-        self.mlp = MLP((obs + action + 1, *hidden, action), "gelu")
+        self.width = action
+        self.mlp = MLP((obs + action + self.more_inputs, *hidden, action), "gelu")
         glorot(self)
+
+
+class Field(_NoiseNetwork):
+    """A velocity v(s, x, t) of actions."""
+
+    more_inputs = 1
 
     def forward(self, obs: Tensor, point: Tensor, time: Tensor) -> Tensor:
         """Return the velocity at points [B, A] or [n, B, A], at times of the same shape with width 1."""
         return self.mlp(concatenate(obs, torch.cat((point, time), -1)))  # type: ignore[no-any-return]
 
 
-class NoiseActor(nn.Module):
-    """A policy in one step a = f(s, z) from noise z, with the layers of `Field`.
-
-    Args:
-        obs: Observation width D.
-        action: Action width A.
-        hidden: Widths of the hidden layers.
-    """
-
-    def __init__(self, obs: int, action: int, hidden: Sequence[int]) -> None:
-        super().__init__()
-        self.width = action
-        self.mlp = MLP((obs + action, *hidden, action), "gelu")
-        glorot(self)
+class NoiseActor(_NoiseNetwork):
+    """A policy in one step a = f(s, z) from noise z."""
 
     def forward(self, obs: Tensor, noise: Tensor) -> Tensor:
         """Map observations [B, D] and noise [B, A] to actions [B, A], which may be outside the box."""
