@@ -30,7 +30,7 @@ hypothesis.settings.load_profile("fixed")
 
 LONGEST = [
     "cluster", "compare", "killed_processes", "rollouts", "tune", "cli", "resume_online", "serve",
-    "tune_bucket", "learner", "batched_seeds", "mirror", "ope_command", "contract_learner", "presets",
+    "tune_bucket", "learner", "learner_online", "learner_group", "batched_seeds", "mirror", "ope_command", "contract_learner", "presets",
     "contract", "runner", "larger_than_memory", "transforms", "security", "s3", "augmentation_rows", "seeds",
     "trackers", "ingest_processes", "guard", "rllib_reads_shards", "search_file", "ingest", "plan",
     "streaming", "learner_hooks", "handover", "online_settings",
@@ -153,6 +153,14 @@ def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> storage.Location:
 def any_root(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     """An empty folder of data sets, on a disk and in a bucket."""
     return tmp_path / "data" if request.param == "disk" else request.getfixturevalue("bucket") / "data"
+
+
+@pytest.fixture
+def minari_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Minari's folder, and ours beside it."""
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+    monkeypatch.setenv("OFF2ON_DATA", str(tmp_path / "data"))
+    return tmp_path / "minari"
 
 
 @pytest.fixture(params=CATALOGUE)

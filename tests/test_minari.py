@@ -1,97 +1,30 @@
-"""Minari's data sets, made by Minari itself: read in each of its formats, and written back."""
+"""Data sets of Minari, made by Minari itself: read in each of its formats."""
 
 import gc
-import json
-import sys
 import warnings
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.envs.registration import EnvSpec
-from gymnasium.spaces import Box, Dict, Discrete, Text
+from gymnasium.spaces import Box, Dict, Text
+from minari_sets import COLUMNS, FORMATS, SPACES, Hopper, add, create, equal, nested, play, tell
 
 from datasets_io import Shards
 from datasets_io.environments import make
-from datasets_io.errors import BadValues, Corrupt, Exists, MissingColumn, UnknownName, UserError
+from datasets_io.errors import BadValues, Corrupt, MissingColumn, UnknownName
 from datasets_io.export import export_minari
 from datasets_io.flatten import unflatten_rows
 from datasets_io.ingestion.ingest import ingest
 from datasets_io.sources.catalogue import resolve_source
-from datasets_io.sources.minari import OFF2ON_KEY
-from off2on.cli import main
 
 minari = pytest.importorskip("minari", reason="minari is not installed")
 
 from minari.data_collector.episode_buffer import EpisodeBuffer  # noqa: E402
 
-FORMATS = ("hdf5", "arrow", "parquet")
-COLUMNS = ["t", "obs", "new_obs", "actions", "rewards", "terminateds", "truncateds", "last"]
-
-
-@pytest.fixture(autouse=True)
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Minari's folder, and ours beside it."""
-    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
-    monkeypatch.setenv("OFF2ON_DATA", str(tmp_path / "data"))
-    return tmp_path / "minari"
-
-
-def play(env_id: str, episodes: int = 4, **options: Any) -> list[EpisodeBuffer]:
-    """Episodes of random actions."""
-    env, played = gym.make(env_id, **options), []
-    env.action_space.seed(0)
-    for seed in range(episodes):
-        obs, over = [env.reset(seed=seed)[0]], False
-        actions, rewards, terminations, truncations = [], [], [], []
-        while not over:
-            action = env.action_space.sample()
-            seen, reward, terminated, truncated, _ = env.step(action)
-            for column, value in zip(
-                (obs, actions, rewards, terminations, truncations),
-                (seen, action, reward, terminated, truncated),
-                strict=True,
-            ):
-                column.append(value)
-            over = terminated or truncated
-        flags = np.array(terminations), np.array(truncations)
-        played.append(
-            EpisodeBuffer(None, seed, None, np.stack(obs), np.stack(actions), np.array(rewards), *flags)
-        )
-    return played
-
-
-def create(name: str, buffers: list[EpisodeBuffer], **facts: Any) -> Any:
-    """A data set in Minari's folder."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that nobody is named as its author
-        return minari.create_dataset_from_buffers(name, buffers, **facts)
-
-
-def tell(data: Any, **specs: EnvSpec) -> None:
-    """Writes environments into a data set's metadata."""
-    file = Path(data.storage.data_path) / "metadata.json"
-    serialised = {name: spec.to_json() for name, spec in specs.items()}
-    file.write_text(json.dumps(json.loads(file.read_text()) | serialised))
-
-
-def add(name: str, tmp_path: Path, rows_per_shard: int = 100_000, **options: Any) -> Shards:
-    """What `off2on data add minari/NAME` does."""
-    source, path, ours = resolve_source(f"minari/{name}", None, options)
-    out = tmp_path / "data" / f"{rows_per_shard}"
-    return ingest(source, path, out, name=ours, rows_per_shard=rows_per_shard, overwrite=True)
-
-
-def equal(one: Shards, other: Shards, columns: list[str]) -> None:
-    """That two data sets hold the same rows."""
-    read = [shards.read_all(columns) for shards in (one, other)]
-    for name in columns:
-        assert read[0][name].dtype == read[1][name].dtype, name
-        np.testing.assert_array_equal(read[0][name], read[1][name], name)
+pytestmark = pytest.mark.usefixtures("minari_root")
 
 
 @pytest.mark.parametrize("data_format", FORMATS)
@@ -147,54 +80,6 @@ def test_what_minaris_own_collector_records(tmp_path: Path, data_format: str):
     assert not shards.env_options
     np.testing.assert_array_equal(shards.returns, returns)
     assert shards.manifest.terminated == 3
-
-
-class Hopper(gym.Env):
-    """Nested observations, whose keys are not in the alphabet's order."""
-
-    observation_space = Dict(
-        observation=Box(-np.inf, np.inf, (3,), np.float64),
-        gait=Discrete(3),
-        goal=Dict(xy=Box(-1, 1, (2,), np.float64)),
-    )
-    action_space = Box(-1, 1, (2,), np.float32)
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
-        super().reset(seed=seed)
-        self.observation_space.seed(seed)
-        return self.observation_space.sample(), {}
-
-    def step(self, action: Any) -> Any:
-        return self.observation_space.sample(), 1.0, False, False, {}
-
-
-gym.register("NestedHopper-v0", Hopper, max_episode_steps=6)
-
-
-def nested(episodes: int = 5, infos: bool = False) -> list[EpisodeBuffer]:
-    rng, buffers = np.random.default_rng(1), []
-    for number in range(episodes):
-        steps = 4 + number
-        obs = {
-            "observation": rng.normal(size=(steps + 1, 3)),
-            "gait": rng.integers(3, size=steps + 1),
-            "goal": {"xy": rng.uniform(-1, 1, (steps + 1, 2))},
-        }
-        ends = np.arange(1, steps + 1) == steps
-        recorded = {
-            "success": list(rng.uniform(size=steps + 1)),
-            "pose": {"q": rng.normal(size=(steps + 1, 2))},
-        }
-        actions = rng.uniform(-1, 1, (steps, 2)).astype(np.float32)
-        flags = ends & (number % 2 == 0), ends & (number % 2 == 1)
-        rewards = rng.normal(size=steps)
-        buffers.append(
-            EpisodeBuffer(None, None, None, obs, actions, rewards, *flags, recorded if infos else None)
-        )
-    return buffers
-
-
-SPACES = {"observation_space": Hopper.observation_space, "action_space": Hopper.action_space}
 
 
 @pytest.mark.parametrize("data_format", FORMATS)
@@ -307,59 +192,6 @@ def test_ends_inside_an_episode_divide_it(tmp_path: Path):
     np.testing.assert_array_equal(seen["gait"], one.observations["gait"][1:])
 
 
-@pytest.mark.parametrize("data_format", FORMATS)
-@pytest.mark.parametrize("name", ["wide", "toy-cartpole", "nested"])
-def test_there_and_back(tmp_path: Path, data_root: Path, data_format: str, name: str):
-    if name == "nested":
-        create("lab/first-v0", nested(infos=True), **SPACES)
-        first = add("lab/first-v0", tmp_path, infos="success,pose/q")
-    else:
-        first = Shards(data_root / name)
-    folder = export_minari(first, "lab/back-v0", data_format)
-    assert sorted(path.name for path in folder.parents[1].iterdir()) == ["lab"]  # nothing half-written
-    again = add("lab/back-v0", tmp_path)
-    extras = [] if name != "nested" else ["success", "pose/q"]
-    equal(first, again, COLUMNS + extras)
-    assert (again.env_id, again.env_options) == (first.env_id, first.env_options)
-    assert (again.observation_space, again.action_space) == (first.observation_space, first.action_space)
-    assert again.nested_observation_space == first.nested_observation_space
-    assert again.manifest.description == first.manifest.description
-    data = minari.load_dataset("lab/back-v0")  # Minari's own readers find it as any other
-    assert data.total_steps == first.rows
-    assert "lab/back-v0" in minari.list_local_datasets()
-    if first.env_id:
-        assert data.recover_environment().spec.id == first.env_id
-
-
-def test_an_export_is_whole_or_not_at_all(tmp_path: Path, root: Path, data_root: Path, monkeypatch: Any):
-    toy = Shards(data_root / "toy-pendulum")
-    with pytest.raises(UserError, match="is not a valid id of Minari"):
-        export_minari(toy, "pendulum")
-    export_minari(toy, "toy-v0")
-    with pytest.raises(Exists, match="toy-v1"):
-        export_minari(toy, "toy-v0")
-
-    def stop(rows: int) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        export_minari(toy, "toy-v1", progress=stop)
-    assert [path.name for path in root.iterdir()] == ["toy-v0"]
-
-
-def test_rows_that_do_not_follow_each_other_cannot_be_exported(tmp_path: Path):
-    from datasets_io import Episode, Source
-
-    class Jumps(Source):
-        def episodes(self, part: Any) -> Iterator[Episode]:
-            obs = np.arange(5.0)
-            yield Episode(obs, np.zeros(4), np.zeros(4), True, extras={"new_obs": -obs[1:, None]})
-
-    shards = ingest(Jumps(), None, tmp_path, name="jumps")
-    with pytest.raises(BadValues, match="do not follow each other"):
-        export_minari(shards, "jumps-v0")
-
-
 def test_what_cannot_be_learned_from_is_refused(tmp_path: Path):
     steps = np.zeros(3)
     ends = np.array([False, False, True])
@@ -373,34 +205,26 @@ def test_what_cannot_be_learned_from_is_refused(tmp_path: Path):
         add("lab/acts-v0", tmp_path)
 
 
-def test_damaged_files_are_said_to_be(tmp_path: Path, root: Path):
+def test_damaged_files_are_said_to_be(tmp_path: Path, minari_root: Path):
     create("lab/hurt-v0", nested(), **SPACES)
-    file = root / "lab" / "hurt-v0" / "data" / "main_data.hdf5"
+    file = minari_root / "lab" / "hurt-v0" / "data" / "main_data.hdf5"
     file.write_bytes(file.read_bytes()[:2000])
     with pytest.raises(Corrupt, match="cannot be read by Minari"):
         add("lab/hurt-v0", tmp_path)
     assert not list((tmp_path / "data").glob("*/*"))
     create("lab/old-v0", nested(), **SPACES)
-    about = root / "lab" / "old-v0" / "data" / "metadata.json"
+    about = minari_root / "lab" / "old-v0" / "data" / "metadata.json"
     about.write_text(about.read_text().replace(minari.__version__, "0.1.0"))
     with pytest.raises(Corrupt, match=r"0\.1\.0"):
         add("lab/old-v0", tmp_path)
 
 
-def test_a_folder_can_be_named(tmp_path: Path, root: Path):
+def test_a_folder_can_be_named(tmp_path: Path, minari_root: Path):
     create("lab/here-v0", nested(), **SPACES)
-    moved = (root / "lab" / "here-v0").rename(tmp_path / "elsewhere")
+    moved = (minari_root / "lab" / "here-v0").rename(tmp_path / "elsewhere")
     for path in (moved, moved / "data"):
         source, found, name = resolve_source("minari/any/name-v0", path)
         assert ingest(source, found, tmp_path / "data", name=name, overwrite=True).episodes == 5
     source, found, _ = resolve_source("minari/any/name-v0", tmp_path / "nowhere")
     with pytest.raises(UnknownName, match="no data set of Minari"):
         source.parts(found)
-
-
-def test_the_command_exports(root: Path, data_root: Path, monkeypatch: Any, capsys: Any):
-    words = ["data", "export", str(data_root / "wide"), "my-lab/wide-v0", "--format", "arrow"]
-    monkeypatch.setattr(sys, "argv", ["off2on", *words])
-    assert main() == 0
-    assert "12 episodes" in capsys.readouterr().out
-    assert json.loads((root / "my-lab/wide-v0/data/metadata.json").read_text())[OFF2ON_KEY]["env"] is None

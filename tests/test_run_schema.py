@@ -2,43 +2,29 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
-from found import make_search
-from made_runs import make_run
+from made_runs import BOMB, make_run
 
 from datasets_io import Shards
-from datasets_io.errors import Corrupt, UnknownName, printable
+from datasets_io.errors import Corrupt, printable
 from off2on.commands.evaluate import evaluate as eval_command
 from off2on.commands.output import print_json, print_table
 from off2on.commands.serve import serve
-from off2on.errors import SimulatorError, UserError
+from off2on.errors import UserError
 from off2on.reports.run import write_report
-from off2on.reports.search import write_search_report
-from off2on.reports.search.record import load_search
-from off2on.runs.checkpoints import PARTS, check_checkpoint
 from off2on.runs.folder import Run
 from off2on.runs.handover import read_handover
-from off2on.runs.metadata import RunMetadata, read_metadata
+from off2on.runs.metadata import read_metadata
 from off2on.runs.record import find_run, find_runs, load_run
 from off2on.runs.tables import read_episodes, read_metrics
-from off2on.search.reading import read as read_search
-from off2on.search.trial_store import TrialStore
-from off2on.training.evaluate import check_policy, check_simulator, evaluate
-from off2on.training.guard import Guard
-from off2on.training.located_yaml import read_yaml
 
 OLD_RUN = Path(__file__).parent / "fixtures" / "run_of_0_1_0"
-BOMB = "a: &a [x, x]\n" + "".join(
-    f"{n}: &{n} [*{o}, *{o}]\n" for o, n in zip("abcdefgh", "bcdefghi", strict=True)
-)
 
 
 @pytest.fixture(scope="module")
@@ -262,259 +248,3 @@ def test_wrong_options_start_nothing(command: Any, words: list[str], toy: Shards
     assert result.exit_code == 2 or isinstance(result.exception, UserError), result.output
     assert sorted(path.name for path in run.parent.iterdir()) == ["run"]
     assert not (run / "served").exists()
-
-
-# Checkpoints.
-
-
-@pytest.fixture
-def kept(run: Path) -> Run:
-    """A run with a checkpoint of two parts."""
-
-    def save(folder: str) -> None:
-        (Path(folder) / "learner").mkdir(parents=True)
-        (Path(folder) / "learner/state.pkl").write_bytes(b"12345")
-        (Path(folder) / "rows-0-of-1.pt").write_bytes(b"678")
-
-    opened = Run.resume(run)
-    opened.checkpoints.mkdir()
-    opened.checkpoint("000010", save)
-    return opened
-
-
-def relink(run: Run, target: str) -> None:
-    (run.checkpoints / "last").unlink()
-    (run.checkpoints / "last").symlink_to(target)
-
-
-SPOILED: dict[str, tuple[Callable[[Run], object], str]] = {
-    "dangling": (lambda run: relink(run, "gone"), "gone"),
-    "elsewhere": (lambda run: relink(run, "/etc"), "/etc"),
-    "the run itself": (lambda run: relink(run, ".."), "leads to"),
-    "all checkpoints": (lambda run: relink(run, "."), "leads to"),
-    "a part is missing": (lambda run: (run.checkpoints / "000010/rows-0-of-1.pt").unlink(), "rows-0-of-1.pt"),
-    "a folder is missing": (
-        lambda run: shutil.rmtree(run.checkpoints / "000010/learner"),
-        "learner/state.pkl",
-    ),
-    "a part is short": (
-        lambda run: (run.checkpoints / "000010/learner/state.pkl").write_bytes(b"12"),
-        "learner/state.pkl has 2 bytes",
-    ),
-    "a part lies elsewhere": (
-        lambda run: (run.checkpoints / "000010/more.pkl").symlink_to("/etc/passwd"),
-        "more.pkl",
-    ),
-    "another folder": (
-        lambda run: run.checkpoints.symlink_to(run.checkpoints.rename(run.folder.parent / "x")),
-        "leads to",
-    ),
-    "a damaged list": (lambda run: (run.checkpoints / "000010" / PARTS).write_text("[1]"), PARTS),
-}
-
-
-@pytest.mark.parametrize("spoil", SPOILED)
-def test_a_checkpoint_that_is_not_whole_is_refused(spoil: str, kept: Run):
-    assert kept.last_checkpoint == kept.checkpoints / "000010"
-    break_it, told = SPOILED[spoil]
-    break_it(kept)
-    with pytest.raises(Corrupt) as refused:
-        _ = kept.last_checkpoint
-    assert told in str(refused.value)
-
-
-def test_a_checkpoint_of_the_version_before_has_its_parts(tmp_path: Path):
-    run = Path(shutil.copytree(OLD_RUN, tmp_path / "run", symlinks=True))
-    checkpoint = check_checkpoint(run, "last")
-    assert checkpoint.name == "000000300-000000100"
-    for part in ("rows-0-of-1.pt", "algorithm_state.pkl"):
-        (checkpoint / part).rename(checkpoint / "moved")
-        with pytest.raises(Corrupt, match=part):
-            check_checkpoint(run, "last")
-        (checkpoint / "moved").rename(checkpoint / part)
-
-
-# What a run.yaml names.
-
-
-def metadata(**fields: Any) -> RunMetadata:
-    plain: dict[str, Any] = {"algorithm": "iql", "data": {"name": "x"}, "seed": 0, "plan": {}} | fields
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(RunMetadata).validate_python(plain)
-
-
-def test_no_module_is_imported_because_a_file_names_it():
-    assert metadata(env="Pendulum-v1").known_env() == "Pendulum-v1"
-    assert metadata(env="off2on.simulators:off2on/X-v0").known_env() is not None
-    assert metadata(algorithm="off2on.algorithms.iql:IQL").known_algorithm() == "off2on.algorithms.iql:IQL"
-    with pytest.raises(SimulatorError, match="evil_module"):
-        metadata(env="evil_module:X-v0").known_env()
-    with pytest.raises(UserError, match="evil_module"):
-        metadata(algorithm="evil_module:Class").known_algorithm()
-
-
-def test_the_training_data_are_those_that_the_run_was_trained_on(
-    toy: Shards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setenv("OFF2ON_DATA", str(tmp_path))
-    data = {"name": "toy", "pinned": toy.pinned, "content_hash": toy.manifest.content_hash}
-    assert metadata(data=data).training_data().rows == toy.rows
-    for changed, kind in (({"content_hash": "0"}, Corrupt), ({"pinned": "gone@0-0"}, UnknownName)):
-        with pytest.raises(kind):
-            metadata(data=data | changed).training_data()
-    for lacks in ("pinned", "content_hash"):
-        with pytest.raises(Corrupt, match=lacks):
-            metadata(data={name: value for name, value in data.items() if name != lacks}).training_data()
-
-
-class Broken(gym.Env[Any, Any]):
-    """An environment whose parts raise on request."""
-
-    observation_space = gym.spaces.Box(-1, 1, (3,), np.float32)
-    action_space = gym.spaces.Box(-1, 1, (1,), np.float32)
-
-    def __init__(self, where: str = "init") -> None:
-        self.where = where
-        self._raise("init")
-
-    def _raise(self, where: str) -> None:
-        if self.where == where:
-            raise FileNotFoundError("no licence\nat /opt/sim.lic")
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
-        self._raise("reset")
-        return np.zeros(3, np.float32), {}
-
-    def step(self, _: Any) -> Any:
-        self._raise("step")
-        return np.zeros(3, np.float32), 0.0, True, False, {}
-
-
-gym.register("off2on/Broken-v0", Broken)
-BROKEN = "off2on/Broken-v0"
-
-
-def zeros(obs: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    return np.zeros((len(obs), 1), np.float32)
-
-
-@pytest.mark.parametrize("where", ["init", "reset", "step"])
-def test_an_error_of_an_environment_names_it(where: str):
-    with pytest.raises(SimulatorError, match=r"Broken-v0 raised FileNotFoundError: at /opt/sim\.lic"):
-        evaluate(zeros, BROKEN, episodes=1, seed=0, options={"where": where})
-
-
-def test_an_environment_that_cannot_be_made_or_does_not_fit_is_refused():
-    space = Broken.observation_space
-    with pytest.raises(SimulatorError, match="FileNotFoundError"):
-        check_simulator(BROKEN, space, Broken.action_space, "data")
-    check_policy(zeros, BROKEN, {"where": ""})
-    for env, options in ((BROKEN, {}), (BROKEN, {"nope": 1}), ("Gone-v0", {}), ("no_module:X-v0", {})):
-        with pytest.raises(SimulatorError, match=env.rpartition(":")[2]):
-            check_policy(zeros, env, options)
-    with pytest.raises(SimulatorError, match="actions of CartPole"):
-        check_policy(zeros, "CartPole-v1")
-
-    def narrow(obs: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        raise RuntimeError("expected 2 columns")
-
-    with pytest.raises(SimulatorError, match="observations of"):
-        check_policy(narrow, BROKEN, {"where": ""})
-
-
-# Guards, trials and files of searches.
-
-
-def test_a_damaged_guard_is_refused():
-    valid = Guard.load(
-        yaml.safe_dump({"options": {"margin": 0.1}, "handover": [1.0, 2.0], "home": "handover", "trials": []})
-    )
-    valid.decide(1, "000001", [2.0, 3.0], [])
-    plain = yaml.safe_load(valid.dump())
-    assert Guard.load(valid.dump()) == valid
-    for field, value in (
-        ("handover", []), ("handover", [float("nan")]), ("handover", [1.0]), ("home", "../../x"),
-        ("home", "/etc"),
-        ("options", {"margn": 1}), ("options", {"margin": "x"}), ("trials", [{}]), ("trials", 1),
-        *(("trials", [plain["trials"][0] | wrong]) for wrong in ({"serving": "../x"}, {"decision": "go"})),
-    ):  # fmt: skip
-        with pytest.raises(UserError):
-            Guard.load(yaml.safe_dump(plain | {field: value}))
-
-
-@pytest.mark.parametrize(
-    "row",
-    [
-        {"trial": "../../etc"}, {"trial": "x", "folder": "/"}, {"score": "1e308"}, {"low": "x"},
-        {"updates": "many"}, {"seconds": "1e200"},
-    ],
-)  # fmt: skip
-def test_a_damaged_row_of_a_search_is_refused_with_its_line(row: dict[str, str], tmp_path: Path):
-    search = make_search(tmp_path / "search", [{"score": 1, "beta": 1}, {"score": 1, "beta": 2} | row])
-    with pytest.raises(Corrupt, match=r"trials\.csv:3"):
-        load_search(search)
-
-
-@pytest.mark.parametrize(
-    "values", [("$\\frac$", "$x$"), ("a" * 900, "b" * 900), ("1e308", "-1e308"), ("inf", "<script>")]
-)
-def test_odd_values_of_a_search_are_shown(values: tuple[str, str], tmp_path: Path):
-    rows = [{"score": score, values[0]: value, "beta": value} for score, value in enumerate((*values, "1"))]
-    page, _ = write_search_report(make_search(tmp_path / "search", rows))
-    assert isinstance(page, Path)
-    assert "<script" not in page.read_text()
-
-
-def test_a_damaged_trial_is_refused(tmp_path: Path):
-    store = TrialStore(tmp_path, ["beta"])
-    trial = store.add("00001", {"beta": 1.0}, {"beta": "1"})
-    assert TrialStore(tmp_path, ["beta"]).trials == [trial]
-    file = tmp_path / "trials/000/trial.yaml"
-    for content in ("", "[]", "name: '000'", file.read_text().replace("'000'", "../x"), BOMB, "name: ["):
-        file.write_text(content)
-        with pytest.raises(Corrupt, match=r"trial\.yaml"):
-            TrialStore(tmp_path, ["beta"])
-
-
-SEARCH = "algorithm: iql\ndata: toy-pendulum\nsearch:\n  beta: {between: [1, 2]}\n"
-SEARCHES = {
-    "an alias": ("with: &a {hidden: 8}\nout: *a\n", ":6"),
-    "many seeds": ("seeds: 1000000000\n", ":5"),
-    "many trials": ("trials: 1e15\n", ":5"),
-    "a quote": ("with: {hidden: '8}\n", ":"),
-    "a list as a name": ("? [a, b]\n: 1\n", ":5"),
-    "deep": ("with: " + "[" * 500 + "\n", ":5"),
-    "a tab": ("with:\n\thidden: 8\n", ":6"),
-    "a large grid": ("by: grid\nwith: {hidden: 8}\n", ":"),
-}
-
-
-@pytest.mark.parametrize("wrong", SEARCHES)
-def test_a_wrong_search_file_is_refused_with_its_line(wrong: str, tmp_path: Path):
-    text, told = SEARCHES[wrong]
-    start = SEARCH
-    if wrong == "a large grid":
-        names = (
-            "beta",
-            "expectile",
-            "weight_clip",
-            "value_lr",
-            "critic_lr",
-            "actor_lr",
-            "discount",
-            "polyak",
-        )
-        lists = {name: {"one_of": [0.5 + number / 100 for number in range(40)]} for name in names}
-        start = yaml.safe_dump({"algorithm": "iql", "data": "toy-pendulum", "search": lists})
-    (tmp_path / "search.yaml").write_text(start + text)
-    with pytest.raises(UserError) as refused:
-        read_search(tmp_path / "search.yaml")
-    assert f"search.yaml{told}" in str(refused.value)
-
-
-def test_a_large_or_special_file_of_a_search_is_not_read(tmp_path: Path):
-    (tmp_path / "search.yaml").write_bytes(b"a: b\n" * 2**20)
-    for file in (tmp_path / "search.yaml", Path("/dev/zero"), tmp_path):
-        with pytest.raises(UserError):
-            read_yaml(file)

@@ -6,7 +6,7 @@ without it the tests hold every comparison against the table that is committed.
 
 import csv
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -117,3 +117,17 @@ def _write(table: Fidelity, rows: list[dict[str, str]]) -> None:
     with TABLE.open("w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([HEADER, *sorted(kept + fresh)])
     PAGE.write_text(embed(PAGE.read_text()))
+
+
+@pytest.fixture
+def draw(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """draw(*numbers, normal=…): the next normal random numbers, in order, whoever asks for them how."""
+
+    def prepare(*numbers: Tensor, normal: tuple[Tensor, ...] = ()) -> None:
+        plain_numbers, of_distributions = list(numbers), list(normal)
+        monkeypatch.setattr(torch, "randn", lambda *_, **__: plain_numbers.pop(0))
+        monkeypatch.setattr(
+            "torch.distributions.normal._standard_normal", lambda *_, **__: of_distributions.pop(0)
+        )
+
+    return prepare

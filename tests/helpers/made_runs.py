@@ -82,3 +82,9 @@ def make_run(
     }  # fmt: skip
     (folder / "run.yaml").write_text(yaml.safe_dump(told))
     return folder
+
+
+BOMB = "a: &a [x, x]\n" + "".join(
+    f"{n}: &{n} [*{o}, *{o}]\n" for o, n in zip("abcdefgh", "bcdefghi", strict=True)
+)
+"""YAML whose aliases stand for many values."""
