@@ -30,10 +30,11 @@ hypothesis.settings.load_profile("fixed")
 
 LONGEST = [
     "cluster", "compare", "killed_processes", "rollouts", "tune", "cli", "resume_online", "serve",
-    "tune_bucket", "learner", "learner_online", "learner_group", "batched_seeds", "mirror", "ope_command", "contract_learner", "presets",
-    "contract", "runner", "larger_than_memory", "transforms", "security", "s3", "augmentation_rows", "seeds",
-    "trackers", "ingest_processes", "guard", "rllib_reads_shards", "search_file", "ingest", "plan",
-    "streaming", "learner_hooks", "handover", "online_settings",
+    "imports", "local_ray", "tune_bucket", "learner", "learner_online", "learner_group", "batched_seeds",
+    "mirror", "ope_command", "contract_learner", "presets", "contract", "runner", "larger_than_memory",
+    "transforms", "security", "s3", "augmentation_rows", "seeds", "trackers", "ingest_processes", "guard",
+    "rllib_reads_shards", "search_file", "ingest", "plan", "streaming", "learner_hooks", "handover",
+    "online_settings",
 ]  # fmt: skip
 """The files that take more than 15 s each, longest first (300 s for the first), measured on two cores."""
 
