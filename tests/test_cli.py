@@ -108,6 +108,7 @@ MISTAKES = {
     "option": ("train iql toy-pendulum --updats 10", 2,
                ["'--updats'", "nearest: --updates", "off2on train iql toy-pendulum --updates 10"]),
     "number": ("train iql toy-pendulum --updates 10x", 2, ["--updates", "'10x'", "20k"]),
+    "seeds": ("train iql toy-pendulum --seeds 1000000000", 2, ["--seeds", "1000000000", "1000"]),
     "data": ("train iql toy-pendulom", 2,
              ["'toy-pendulom'", "nearest: toy-pendulum", "Looked in", "off2on train iql toy-pendulum"]),
     "data-not-added": ("train iql hopper-medium-v2", 2,

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from datasets_io.episode import Array
 from datasets_io.errors import BadValues
+from datasets_io.sources.column_checks import to_flags
 
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?(?i:nan|inf|infinity)$"
 _WHOLE = r"^-?\d{1,18}$"
@@ -42,7 +43,7 @@ def side_by_side(role: str, names: tuple[str, ...], block: Any, first_row: int) 
         if values.shape[1:] != (1,):
             raise BadValues(f"column {name!r} holds lists.", f"Expected: one number a row for {role}.")
         values = values[:, 0]
-    return _flags(name, values, first_row) if role in ("terminated", "truncated") else values
+    return to_flags(values, f"column {name!r}", first_row) if role in ("terminated", "truncated") else values
 
 
 MAX_EPISODES = 5_000_000
@@ -175,14 +176,3 @@ def _texts(name: str, column: Any, first_row: int) -> Array:
         )
     column = pc.replace_substring_regex(column, r"^\+", "")
     return np.asarray(column.cast(pa.float64()).to_numpy(zero_copy_only=False))
-
-
-def _flags(name: str, values: Array, first_row: int) -> Array:
-    wrong = ~np.isin(values, (0, 1))
-    if wrong.any():
-        place = int(np.argmax(wrong))
-        raise BadValues(
-            f"column {name!r} holds {values[place]} in row {first_row + place:,}.",
-            "True or false (1 or 0) was expected.",
-        )
-    return values.astype(bool)

@@ -26,11 +26,11 @@ from off2on.commands.train import COMMAND_ONLY, train
 from off2on.errors import OnlineSettingsError, UserError
 from off2on.training.command_line import make_plans
 from off2on.training.located_yaml import LocatedValue, read_yaml
+from off2on.training.options import MOST_SEEDS
 
 if TYPE_CHECKING:
     from off2on.training.plan import Plan
 
-MOST_SEEDS = 1_000
 KEYS = ("out", "seeds", "handovers", "online", "ways")
 
 

@@ -21,6 +21,7 @@ from off2on.training.command_line import (
     unmade_environment,
     unused_settings,
 )
+from off2on.training.options import MOST_SEEDS
 
 if TYPE_CHECKING:
     from off2on.training.plan import Plan, ResolvedPlan
@@ -33,7 +34,11 @@ COMMAND_ONLY = ("words", "seeds", "together", "resume", "dry_run")
 @click.argument("words", nargs=-1, metavar="ALGO DATA [NAME=VALUE …] [@FILE.yaml]")
 @run_options()
 @click.option(
-    "--seeds", type=click.IntRange(min=1), metavar="N", default=1, help="Number of runs, one per seed.  [1]"
+    "--seeds",
+    type=click.IntRange(1, MOST_SEEDS),
+    metavar="N",
+    default=1,
+    help="Number of runs, one per seed.  [1]",
 )
 @click.option("--together", is_flag=True, help="Train all seeds offline at once, as one batched program.")
 @click.option("--resume", is_flag=True, help="Continue the run of this name where it stopped.")

@@ -11,10 +11,11 @@ from off2on.errors import UserError
 from off2on.search.ranges import read_dimension
 from off2on.search.spec import KEYS, LISTED, OBJECTIVES, OPTIONS, SEARCHERS, STOP_RULES, Dimension, Search
 from off2on.training.located_yaml import LocatedValue, read_yaml
+from off2on.training.options import MOST_SEEDS
 from off2on.training.options import OPTIONS as RUN_OPTIONS
 
 WORDS = {"maximise": OBJECTIVES, "by": SEARCHERS, "stop_early": STOP_RULES}
-MOST = {"seeds": 1_000, "trials": 100_000}
+MOST = {"seeds": MOST_SEEDS, "trials": 100_000}
 """Largest counts."""
 
 EXAMPLE = {"algorithm": "iql", "data": "toy-pendulum"}

@@ -14,6 +14,8 @@ from off2on.errors import UserError
 
 KEPT_OFFLINE, KEPT_ONLINE = "offline", "online"
 
+MOST_SEEDS = 1_000
+"""Largest number of seeds of a run, a variant or a trial."""
 MOST_PROCESSES = 100_000
 """Largest number of processes, threads or environments, far beyond any cluster's."""
 
