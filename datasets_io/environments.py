@@ -204,11 +204,11 @@ def take_policy_actions(env: Any) -> Any:
     space = env.action_space
     if not isinstance(space, gym.spaces.Box):
         return env
-    is_first = True
+    is_first, is_float = True, np.can_cast(np.float32, space.dtype)
 
     def convert(action: Any) -> Any:
         nonlocal is_first
-        if not np.can_cast(np.float32, space.dtype):
+        if not is_float:
             action = np.clip(np.rint(action), space.low, space.high).astype(space.dtype)
         if is_first:
             is_first = False

@@ -4,14 +4,18 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import ray
 import torch
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from ray.tune.registry import register_env
 
 from datasets_io import Shards
 from off2on.algorithms.iql import IQL
 from off2on.rllib.env_runner import RecipeEnvRunner
+from off2on.rllib.seeding import EPISODES, seed_of
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -64,6 +68,86 @@ def test_one_in_a_dead_ones_place_does_not_begin_with_the_same_episodes():
 
     np.testing.assert_array_equal(first(0), first(0))
     assert not np.array_equal(first(0), first(40))
+
+
+@pytest.mark.parametrize("vectorised", ["SYNC", "ASYNC"])
+def test_steps_are_those_of_gymnasiums_vector_environment(vectorised: str):
+    config = online_config().env_runners(
+        num_envs_per_env_runner=2, gym_env_vectorize_mode=gym.VectorizeMode[vectorised]
+    )
+    runner = RecipeEnvRunner(config=config, worker_index=0)
+    columns = runner.sample(num_timesteps=2 * 201).columns
+    runner.stop()
+    peer = SyncVectorEnv([lambda: gym.make(config.env)] * 2, autoreset_mode=AutoresetMode.DISABLED)
+    obs, _ = peer.reset(seed=[seed_of(EPISODES, config.seed, env, 0) % 2**31 for env in range(2)])
+    for step in range(200):
+        rows = slice(2 * step, 2 * step + 2)
+        np.testing.assert_array_equal(columns["obs"][rows], obs)
+        obs, *others, _ = peer.step(columns["actions"][rows])
+        for name, values in zip(
+            ("new_obs", "rewards", "terminateds", "truncateds"), (obs, *others), strict=True
+        ):
+            assert columns[name].dtype == values.dtype
+            np.testing.assert_array_equal(columns[name][rows], values)
+    assert columns["truncateds"][398:400].all()
+    obs, _ = peer.reset(seed=[seed_of(EPISODES, config.seed, env, 1) % 2**31 for env in range(2)])
+    np.testing.assert_array_equal(columns["obs"][400:], obs)
+
+
+class Uneven(gym.Env[Any, Any]):
+    """Its second environment ends every third step; observations name the environment and the step."""
+
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (3,), np.float32)
+    action_space = gym.spaces.Box(-2, 2, (1,), np.float32)
+    made = 0
+
+    def __init__(self) -> None:
+        self.number, self.steps = Uneven.made, 0
+        Uneven.made += 1
+
+    def reset(self, **_: Any) -> Any:
+        self.steps = 0
+        return self.seen(), {}
+
+    def step(self, action: Any) -> Any:
+        self.steps += 1
+        return self.seen(), np.float32(self.steps), False, self.number == 1 and self.steps == 3, {}
+
+    def seen(self) -> Any:
+        return np.array([self.number, self.steps, 0], np.float32)
+
+
+def test_an_episode_goes_on_while_another_environment_starts_again():
+    Uneven.made = 0
+    register_env("uneven", lambda _: Uneven())
+    config = online_config().environment("uneven").env_runners(num_envs_per_env_runner=2)
+    rollout = RecipeEnvRunner(config=config, worker_index=0).sample(num_timesteps=16)
+    steps = rollout.columns["obs"][:, 1].reshape(8, 2).T.tolist()
+    assert steps == [[0, 1, 2, 3, 4, 5, 6, 7], [0, 1, 2, 0, 1, 2, 0, 1]]
+    assert (rollout.returns, rollout.lengths) == ([6.0, 6.0], [3, 3])
+
+
+def test_weights_of_the_learner_are_taken_over():
+    config = online_config()
+    runner, other = (RecipeEnvRunner(config=config.copy(copy_frozen=False), worker_index=0) for _ in range(2))
+    first = runner.sample(num_timesteps=5).columns
+    for parameter in other.module.parameters():
+        parameter.data += 0.1
+    runner.set_state({"rl_module": other.module.get_state()})
+    runner.num_env_steps_sampled_lifetime, runner._obs = 0, None
+    runner._episode[:] = -1
+    again, expected = runner.sample(num_timesteps=5).columns, other.sample(num_timesteps=5).columns
+    np.testing.assert_array_equal(again["obs"][0], first["obs"][0])
+    assert not np.array_equal(again["actions"], first["actions"])
+    np.testing.assert_array_equal(again["actions"], expected["actions"])
+
+
+def test_observations_of_another_shape_are_refused():
+    runner = RecipeEnvRunner(config=online_config(), worker_index=0)
+    runner.sample(num_timesteps=1)
+    runner.env.envs[0].step = lambda _: (np.zeros(1, np.float32), 0.0, False, False, {})
+    with pytest.raises(ValueError, match=r"shape \(1,\), of \(3,\)"):
+        runner.sample(num_timesteps=1)
 
 
 def wait_until(done: Callable[[], bool]) -> None:

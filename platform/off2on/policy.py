@@ -5,16 +5,21 @@ import io
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from off2on.policy_file import load_program
 from off2on.recipe.distributions import END, Distribution
 from off2on.recipe.networks import Nets
-from off2on.replay.transforms import Transforms
+from off2on.recipe.numpy_networks import with_numpy
+from off2on.replay.transforms import Array, Transforms
 
 UNITS = ("obs_mean", "obs_std", "action_low", "action_high")
 """Attributes of `Transforms` that convert observations and actions."""
+
+
+_MINUS_ONE, _ONE, _TWO = np.float32(-1), np.float32(1), np.float32(2)
 
 
 class Acts(Protocol):
@@ -127,6 +132,32 @@ class Policy(nn.Module):
         content = io.BytesIO()
         torch.export.save(program, content)
         return content.getvalue()
+
+
+class StepPolicy:
+    """Explore with the weights of a policy, at little cost for the few observations of a runner's step.
+
+    The random numbers are those of `Policy.forward`; the actions differ from its actions by rounding (see
+    `off2on.recipe.numpy_networks`). Weights that are changed in place are followed.
+
+    Args:
+        policy: Policy, on the CPU.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self._act, self._hp, self._nets = policy.recipe.act, policy.hp, with_numpy(policy.nets)
+        self._mean, self._std = policy.get_buffer("obs_mean").numpy(), policy.get_buffer("obs_std").numpy()
+        self._low, self._high = policy.get_buffer("action_low"), policy.get_buffer("action_high")
+        self._discrete = policy.discrete
+
+    def __call__(self, obs: Array) -> Array:
+        """Return exploring actions in the environment's units, [B, A] float32 or [B] int64, at raw [B, D]."""
+        transformed = (np.asarray(obs, np.float32) - self._mean) / self._std
+        action: Array = self._act(self._nets, torch.from_numpy(transformed), self._hp, True).numpy()
+        if self._discrete:
+            return action
+        share = (np.minimum(np.maximum(action, _MINUS_ONE), _ONE) + _ONE) / _TWO  # as `_to_environment`
+        return torch.lerp(self._low, self._high, torch.from_numpy(share)).numpy()
 
 
 def _drop_unused(program: torch.export.ExportedProgram) -> None:

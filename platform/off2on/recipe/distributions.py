@@ -113,8 +113,9 @@ class TanhNormal:
         return self.mean
 
     def draw(self) -> Tensor:
-        """Draw actions [B, A]."""
-        return self.sample()[0]
+        """Draw the actions [B, A] that `sample` draws, without their densities."""
+        noise = torch.randn(self.location.shape, device=self.location.device)
+        return (self.location + self.log_std.exp() * noise).tanh()
 
     def log_density(self, action: Tensor) -> Tensor:
         """Return the log density of each dimension of actions [B, A], clamped away from the ends."""

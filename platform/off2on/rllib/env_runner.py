@@ -21,6 +21,7 @@ from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from datasets_io import environments
 from datasets_io.column_names import TRANSITION
 from datasets_io.ray_internals import registered_environment
+from off2on.policy import StepPolicy
 from off2on.replay.transforms import Array
 from off2on.rllib.seeding import EPISODES, ROLLOUTS, seed_of
 
@@ -69,6 +70,7 @@ class RecipeEnvRunner(SingleAgentEnvRunner):
     def make_env(self) -> None:
         """Build the vector environment, without automatic resets."""
         self._obs: Any = None
+        self._policy: StepPolicy | None = None
         self.num_envs = self.config.num_envs_per_env_runner
         is_async = self.config.gym_env_vectorize_mode == VectorizeMode.ASYNC
         kind = AsyncVectorEnv if is_async else SyncVectorEnv
@@ -78,7 +80,7 @@ class RecipeEnvRunner(SingleAgentEnvRunner):
         """Number of the current episode of each environment [E]."""
         self._actions: list[list[Array]] = [[] for _ in range(self.num_envs)]
         """Actions of the current episode of each environment."""
-        self._return, self._length = np.zeros(self.num_envs), np.zeros(self.num_envs, int)
+        self._return, self._length = [0.0] * self.num_envs, [0] * self.num_envs
         make_callback(
             "on_environment_created",
             callbacks_objects=self._callbacks,
@@ -99,12 +101,30 @@ class RecipeEnvRunner(SingleAgentEnvRunner):
     def _reset(self, mask: Array) -> None:
         """Start the next episode in the environments where a mask [E] is true."""
         self._episode += mask
-        self._return[mask], self._length[mask] = 0.0, 0
         for index in np.flatnonzero(mask):
-            self._actions[index] = []
+            self._return[index], self._length[index], self._actions[index] = 0.0, 0, []
         numbers = enumerate(self._episode.tolist(), self._first_env)
         seeds = [seed_of(EPISODES, self.config.seed, env, episode) % 2**31 for env, episode in numbers]
-        self._obs, _ = self.env.reset(seed=seeds, options={"reset_mask": mask})
+        first, _ = self.env.reset(seed=seeds, options={"reset_mask": mask})
+        self._obs = first if mask.all() else np.where(mask[:, None], first, self._obs)
+
+    def set_state(self, state: Any) -> None:
+        """Take over weights."""
+        super().set_state(state)
+        self._policy = None
+
+    def _step(self, action: Array) -> tuple[Any, ...]:
+        """Return observations [E, D], rewards, ends and cuts [E] after an action in each environment."""
+        if not isinstance(self.env, SyncVectorEnv):
+            obs, reward, terminated, truncated, _ = self.env.step(action)
+            return obs, reward, terminated, truncated
+        # A `SyncVectorEnv` collects infos and copies what it returns, which takes as long as our policy.
+        steps = [env.step(one)[:4] for env, one in zip(self.env.envs, action, strict=True)]
+        each_obs, reward, terminated, truncated = zip(*steps, strict=True)
+        obs = np.array(each_obs, self._obs.dtype)
+        if obs.shape != self._obs.shape:
+            raise ValueError(f"observations of shape {obs.shape[1:]}, of {self._obs.shape[1:]} before")
+        return obs, reward, terminated, truncated
 
     def sample(self, *, num_timesteps: int, taken: int | None = None, **_: Any) -> Rollout:
         """Step the environments, continuing after the last call.
@@ -122,34 +142,48 @@ class RecipeEnvRunner(SingleAgentEnvRunner):
         if self._obs is None:
             self._episode += before  # a replacement of a dead runner must not repeat its episodes
             self._reset(np.ones(self.num_envs, bool))
+        policy = self._policy = self._policy or StepPolicy(self.module.policy)
         steps: list[tuple[Array, ...]] = []
         returns: list[float] = []
         lengths: list[int] = []
-        env = np.arange(self.num_envs) + self._first_env
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(seed_of(ROLLOUTS, self.config.seed, self.worker_index or 0, before))
             while len(steps) * self.num_envs < num_timesteps:
-                policy_obs = torch.from_numpy(np.asarray(self._obs, np.float32))
                 try:
-                    action = self.module.policy(policy_obs, explore=True).numpy()
+                    action = policy(self._obs)
                 except ValueError:  # of a distribution, for observations that are checked below
-                    self._check_finite(_columns(steps), before)
+                    self._check_finite(self._columns(steps), before)
                     raise
-                obs, reward, terminated, truncated, _ = self.env.step(action)
-                steps.append((self._obs, obs, action, reward, terminated, truncated, env))
-                for actions, one in zip(self._actions, action, strict=True):
-                    actions.append(one)
-                self._return += reward
-                self._length += 1
-                self._obs, ended = obs, terminated | truncated
-                if ended.any():
-                    returns += self._return[ended].tolist()
-                    lengths += self._length[ended].tolist()
-                    self._reset(ended)
+                obs, reward, terminated, truncated = self._step(action)
+                steps.append((self._obs, obs, action, reward, terminated, truncated))
+                self._obs, ended = obs, []
+                for index, (one, gained, *ends) in enumerate(
+                    zip(action, reward, terminated, truncated, strict=True)
+                ):
+                    self._actions[index].append(one)
+                    self._return[index] += float(gained)
+                    self._length[index] += 1
+                    if any(ends):
+                        ended.append(index)
+                if ended:
+                    returns += [self._return[index] for index in ended]
+                    lengths += [self._length[index] for index in ended]
+                    self._reset(np.isin(np.arange(self.num_envs), ended))
         self.num_env_steps_sampled_lifetime += len(steps) * self.num_envs
-        columns = _columns(steps)
+        columns = self._columns(steps)
         self._check_finite(columns, before)
         return Rollout(columns, returns, lengths)
+
+    def _columns(self, steps: list[tuple[Array, ...]]) -> dict[str, Array]:
+        """Return the columns of `Rollout`: those of `TRANSITION` of each step [E, …], and the environment."""
+        if not steps:
+            return {}
+        parts = dict(zip(TRANSITION, map(np.array, zip(*steps, strict=True)), strict=True))
+        columns = {name: part.reshape(-1, *part.shape[2:]) for name, part in parts.items()}
+        for name, kind in (("rewards", np.float64), ("terminateds", bool), ("truncateds", bool)):
+            columns[name] = parts[name].astype(kind).reshape(-1)
+        columns["env"] = np.tile(np.arange(self.num_envs) + self._first_env, len(steps))
+        return columns
 
     def _check_finite(self, columns: Mapping[str, Array], before: int) -> None:
         """Check observations and rewards of a rollout, whose first step is `before`.
@@ -193,23 +227,15 @@ class RecipeEnvRunner(SingleAgentEnvRunner):
             for action in kept["actions"][index].numpy():
                 obs, reward, terminated, truncated, _ = env.step(action)
                 self._actions[index].append(action)
-                self._return[index] += reward
+                self._return[index] += float(reward)
                 self._length[index] += 1
                 if terminated or truncated:
                     break
             reached[index] = np.array_equal(np.asarray(obs, saved_obs.dtype), saved_obs[index])
         self._obs = saved_obs.copy()
         if not reached.all():
-            continued = self._obs
             self._reset(~reached)
-            self._obs = np.where(reached[:, None], continued, self._obs)
         return int((~reached).sum())
-
-
-def _columns(steps: list[tuple[Array, ...]]) -> dict[str, Array]:
-    """Return the columns of `Rollout` of a runner's steps."""
-    parts = (np.concatenate(part) for part in zip(*steps, strict=True))
-    return dict(zip((*TRANSITION, "env"), parts, strict=False))
 
 
 def env_factory(config: Any, worker_index: int) -> Callable[[], Any]:
