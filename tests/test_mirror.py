@@ -2,14 +2,13 @@
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
+from forked import Forked
 from processes import wait_for
 
 from datasets_io import storage
@@ -131,31 +130,28 @@ def test_a_bucket_that_goes_away_does_not_end_a_run_that_was_there(
 
 @pytest.mark.slow
 def test_a_killed_run_in_a_bucket_goes_on_on_another_machine(place: Any, tmp_path: Path, data_root: Path):
-    words = [Path(sys.executable).with_name("off2on"), "train", "iql", "toy-pendulum", "hidden=16,16"]
+    words = ["train", "iql", "toy-pendulum", "hidden=16,16"]
     words += ["batch_size=16", "--threads", "1", "--updates", "1000", "--eval-every", "250"]
     words += ["--eval-episodes", "1", "--out"]
     there = place.parent.parent / "toy-pendulum/iql-s0"
     env = os.environ | {"OFF2ON_DATA": str(data_root)}
 
-    def command(*more: Any, **other: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [str(word) for word in (*words, *more)], cwd=tmp_path, env=env | other, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+    def command(*more: Any, **other: str) -> Forked:
+        return Forked(tmp_path, *words, *more, env=env | other)
 
-    killed = command(place.parent.parent)
-    wait_for(
-        lambda: storage.is_file(there / "checkpoints/last"), killed, said=lambda: killed.communicate()[0]
-    )
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
-    resumed = command(place.parent.parent, "--resume", XDG_CACHE_HOME=str(tmp_path / "elsewhere"))
-    told = resumed.communicate(timeout=200)[0]
-    assert resumed.returncode == 0, told
-    assert str(there) in told
-    whole = command(tmp_path / "runs")
-    assert whole.wait(200) == 0, whole.communicate()[0]
-    whole.communicate()
+    with command(place.parent.parent) as killed:
+        wait_for(
+            lambda: storage.is_file(there / "checkpoints/last"), killed, said=lambda: "".join(killed.told())
+        )
+        killed.send_signal(signal.SIGKILL)
+        killed.wait()
+    with command(place.parent.parent, "--resume", XDG_CACHE_HOME=str(tmp_path / "elsewhere")) as resumed:
+        out, err = resumed.communicate(200)
+        assert resumed.returncode == 0, err
+    assert str(there) in out
+    with command(tmp_path / "runs") as whole:
+        _, err = whole.communicate(200)
+        assert whole.returncode == 0, err
     folder = bucket_mirror.fetch(there)
     assert yaml.safe_load((folder / "run.yaml").read_text())["status"] == "finished"
     assert (folder / "report.html").is_file()

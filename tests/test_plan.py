@@ -3,12 +3,11 @@
 import dataclasses
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from forked import Forked
 from processes import wait_for
 
 from datasets_io import Shards
@@ -97,7 +96,7 @@ def test_online_needs_a_simulator_and_offline_does_not(wide: Shards):
 
 @pytest.mark.slow
 def test_sigterm_keeps_a_checkpoint(toy: Shards, tmp_path: Path):
-    command = [str(Path(sys.executable).with_name("off2on")), "train", "bc", str(toy.path), "--updates", "1M"]
+    words = ["train", "bc", str(toy.path), "--updates", "1M"]
     options = [
         "--eval-every",
         "200",
@@ -108,8 +107,7 @@ def test_sigterm_keeps_a_checkpoint(toy: Shards, tmp_path: Path):
         "hidden=16,16",
         "batch_size=16",
     ]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen([*command, *options], cwd=tmp_path, env=os.environ, **quiet) as process:
+    with Forked(tmp_path, *words, *options, env=os.environ) as process:
         last = tmp_path / "runs" / "toy-pendulum" / "bc-s0" / "checkpoints" / "last"
         wait_for(last.exists, process)
         process.send_signal(signal.SIGTERM)

@@ -1,14 +1,12 @@
 """Presets: a paper's values by family of data, in the catalogue and through the command line."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
-from command import environment, off2on, succeeds
+from command import off2on, succeeds
 
 from datasets_io import Shards
 from off2on.algorithms import CATALOGUE, find_algorithm
@@ -97,7 +95,6 @@ def test_rewards_of_sparse_tasks_are_shifted_as_named(
 
 # The command line.
 
-OFF2ON = Path(sys.executable).with_name("off2on")
 SMALL = ("hidden=16,16", "batch_size=32", "--eval-episodes", "1", "--threads", "1")
 
 
@@ -113,8 +110,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(lab: Path) -> Path:
     """That directory, with a finished run that took a preset."""
     words = ["train", "iql", "toy-pendulum", "--updates", "20", *SMALL, "preset=antmaze", "beta=5"]
-    done = subprocess.run([OFF2ON, *words], cwd=lab, env=environment(), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    succeeds(lab, *words)
     return lab
 
 

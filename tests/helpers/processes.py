@@ -4,15 +4,21 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from subprocess import Popen
-from typing import Any, TypeVar
+from typing import Protocol, TypeVar
 
 T = TypeVar("T")
 
 
+class Process(Protocol):
+    """A process of subprocess or of `forked`."""
+
+    def poll(self) -> int | None:
+        """Return its exit code, None while it runs."""
+
+
 def wait_for(
     condition: Callable[[], T],
-    process: Popen[Any] | None = None,
+    process: Process | None = None,
     seconds: float = 120,
     every: float = 0.05,
     said: Callable[[], str] = str,
