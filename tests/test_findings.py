@@ -1,10 +1,9 @@
 """What is made of a search: made folders in, the page and best.yaml out."""
 
 import math
+import os
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from command import succeeds
 from found import SEARCH, Page, made, make_search, make_seeds
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -22,8 +22,6 @@ from off2on.reports.search import write_search_report
 from off2on.reports.search.best import best_yaml
 from off2on.reports.search.record import SearchRecord, TrialRecord, load_search
 from off2on.training.command_line import split_arguments
-
-OFF2ON = Path(sys.executable).with_name("off2on")
 
 
 @pytest.fixture(scope="module")
@@ -110,9 +108,8 @@ def test_the_best_can_be_trained_as_its_header_says(
     make_search(folder, rows)
     _, best = write_search_report(folder)
     (line,) = re.findall(r"^#   off2on (.*)", best.read_text(), re.MULTILINE)
-    command = [OFF2ON, *shlex.split(line), "--dry-run", "--threads", "1"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    words = [*shlex.split(line), "--dry-run", "--threads", "1"]
+    done = succeeds(tmp_path, *words, OFF2ON_DATA=os.environ["OFF2ON_DATA"])
     shown = {row.split()[0]: row.split(maxsplit=2)[1:] for row in done.stdout.splitlines()}
     assert shown["updates"] == ["300", "command line"]
     assert shown["expectile"][0] == "0.8"

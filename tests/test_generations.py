@@ -1,12 +1,12 @@
 """Check generations: an addition changes no existing file, and every range of generations can be opened."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import command
 import numpy as np
 import pytest
 from gymnasium.spaces import Box
@@ -148,12 +148,7 @@ def test_a_crash_before_the_commit_changes_nothing(tmp_path: Path):
 
 def test_the_command_appends_and_refuses_options_of_a_new_data_set(tmp_path: Path):
     def off2on(*words: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [str(Path(sys.executable).with_name("off2on")), "data", *words],
-            env={**os.environ, "OFF2ON_DATA": str(tmp_path)},
-            capture_output=True,
-            text=True,
-        )
+        return command.off2on(tmp_path, "data", *words, OFF2ON_DATA=tmp_path)
 
     assert off2on("add", "toy-pendulum", "episodes=2").returncode == 0
     assert off2on("add", "toy-pendulum", "episodes=1", "seed=5", "--append", "toy-pendulum").returncode == 0
