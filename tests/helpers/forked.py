@@ -74,20 +74,23 @@ class Forked:
         cwd: Its folder.
         words: What follows ``off2on``.
         env: All environment variables.
-        said: File for standard output and standard error; None: temporary files, one each.
+        said: File for standard output and standard error; None: temporary files, one each, which end with
+            the context.
     """
 
     def __init__(
         self, cwd: Path, *words: str | Path, env: Mapping[str, str], said: Path | None = None
     ) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="said")
-        self._said = [said, said] if said else [Path(self._folder.name, name) for name in ("out", "err")]
+        self._folder = None if said else tempfile.TemporaryDirectory(prefix="said")
+        names = [Path(self._folder.name, name) for name in ("out", "err")] if self._folder else []
+        self._said = [said, said] if said else names
         for file in self._said:
             file.write_bytes(b"")
-        given = (list(map(str, words)), str(cwd), dict(env), _import_path(), *map(str, self._said))
+        self.args = list(map(str, words))
+        given = (self.args, str(cwd), dict(env), _import_path(), *map(str, self._said))
         self._process = _context().Process(target=_run, args=given, daemon=True)
         self._process.start()
-        self.args, self.pid = given[0], self._process.pid
+        self.pid: int = self._process.pid
 
     @property
     def returncode(self) -> int | None:
@@ -128,7 +131,10 @@ class Forked:
     def kill(self) -> None:
         """Kill it with all processes of its group."""
         if self.poll() is None:
-            os.killpg(self.pid, signal.SIGKILL)
+            try:
+                os.killpg(self.pid, signal.SIGKILL)
+            except ProcessLookupError:  # it is not yet the first of its group
+                os.kill(self.pid, signal.SIGKILL)
         self.wait()
 
     def __enter__(self) -> "Forked":
@@ -136,7 +142,8 @@ class Forked:
 
     def __exit__(self, *_: object) -> None:
         self.kill()
-        self._folder.cleanup()
+        if self._folder:
+            self._folder.cleanup()
 
 
 def run(
