@@ -3,17 +3,16 @@
 import csv
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import pytest
 import yaml
+from forked import Forked
 from processes import wait_for
 
 pytestmark = pytest.mark.slow
 
-OFF2ON = Path(sys.executable).with_name("off2on")
 PATIENCE = 300
 
 
@@ -49,30 +48,21 @@ def test_a_run_whose_learner_is_killed_goes_on_by_itself(
     tmp_path: Path, data_root: Path, count: int, side: str, beside: list[str]
 ):
     words = ["train", "iql", "toy-pendulum", "hidden=16,16", "batch_size=16", "--threads", "1"]
-    words += ["--updates", "2000", "--eval-every", "500", "--eval-episodes", "1", "--learners", str(count)]
-    words += ["--online", "1500", "--strategy", "append", *beside]
+    words += ["--updates", "400", "--eval-every", "200", "--eval-episodes", "1", "--learners", str(count)]
+    words += ["--online", "800", "--strategy", "append", *beside]
     run = tmp_path / "runs/toy-pendulum/iql-append-s0"
-    with (tmp_path / "said").open("wb") as said:
-        process = subprocess.Popen(
-            [OFF2ON, *words], cwd=tmp_path, env=os.environ | {"OFF2ON_DATA": str(data_root)},
-            stdout=said, stderr=said, start_new_session=True,
-        )  # fmt: skip
-        try:
-            wait_for(lambda: len(marks(run, side, "updates")) >= 2, process, PATIENCE)
-            there = learners(data_root)
-            assert len(there) == count
-            os.kill(there[0], signal.SIGKILL)
-            assert process.wait(PATIENCE) == 0, (tmp_path / "said").read_text()
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-    told = (tmp_path / "said").read_text()
+    with Forked(tmp_path, *words, env=os.environ | {"OFF2ON_DATA": str(data_root)}) as process:
+        wait_for(lambda: len(marks(run, side, "updates")) >= 2, process, PATIENCE)
+        there = learners(data_root)
+        assert len(there) == count
+        os.kill(there[0], signal.SIGKILL)
+        _, told = process.communicate(PATIENCE)
+        assert process.returncode == 0, told
     assert "a learner died; continuing from the last checkpoint (1 of 3 times)" in told
     assert yaml.safe_load((run / "run.yaml").read_text())["status"] == "finished"
-    assert marks(run, "offline", "updates") == [500, 1000, 1500, 2000]
-    assert marks(run, "online", "env_steps") == [1, 500, 1000, 1500]
-    assert marks(run, "online", "updates") == [2001, 2500, 3000, 3500]
+    assert marks(run, "offline", "updates") == [200, 400]
+    assert marks(run, "online", "env_steps") == [1, 200, 400, 600, 800]
+    assert marks(run, "online", "updates") == [401, 600, 800, 1000, 1200]
 
 
 def test_a_loss_that_fails_is_no_learner_that_died(tmp_path: Path, data_root: Path):
@@ -86,10 +76,7 @@ def test_a_loss_that_fails_is_no_learner_that_died(tmp_path: Path, data_root: Pa
     )
     words = ["train", "sharp:Sharp", "toy-pendulum", "hidden=16,16", "batch_size=16", "--threads", "1"]
     words += ["--updates", "100", "--learners", "1", "--out", "runs"]
-    done = subprocess.run(
-        [OFF2ON, *words], cwd=tmp_path, env=os.environ | {"OFF2ON_DATA": str(data_root)},
-        capture_output=True, text=True, timeout=PATIENCE,
-    )  # fmt: skip
+    done = forked.run(tmp_path, *words, env=os.environ | {"OFF2ON_DATA": str(data_root)}, timeout=PATIENCE)
     assert done.returncode == 70
     assert "error: ValueError: no such loss" in done.stderr
     assert "died" not in done.stderr
