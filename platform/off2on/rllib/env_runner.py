@@ -70,7 +70,6 @@ class RecipeEnvRunner(SingleAgentEnvRunner):
     def make_env(self) -> None:
         """Build the vector environment, without automatic resets."""
         self._obs: Any = None
-        self._policy: StepPolicy | None = None
         self.num_envs = self.config.num_envs_per_env_runner
         is_async = self.config.gym_env_vectorize_mode == VectorizeMode.ASYNC
         kind = AsyncVectorEnv if is_async else SyncVectorEnv
@@ -108,11 +107,6 @@ class RecipeEnvRunner(SingleAgentEnvRunner):
         first, _ = self.env.reset(seed=seeds, options={"reset_mask": mask})
         self._obs = first if mask.all() else np.where(mask[:, None], first, self._obs)
 
-    def set_state(self, state: Any) -> None:
-        """Take over weights."""
-        super().set_state(state)
-        self._policy = None
-
     def _step(self, action: Array) -> tuple[Any, ...]:
         """Return observations [E, D], rewards, ends and cuts [E] after an action in each environment."""
         if not isinstance(self.env, SyncVectorEnv):
@@ -142,7 +136,7 @@ class RecipeEnvRunner(SingleAgentEnvRunner):
         if self._obs is None:
             self._episode += before  # a replacement of a dead runner must not repeat its episodes
             self._reset(np.ones(self.num_envs, bool))
-        policy = self._policy = self._policy or StepPolicy(self.module.policy)
+        policy = StepPolicy(self.module.policy)
         steps: list[tuple[Array, ...]] = []
         returns: list[float] = []
         lengths: list[int] = []
