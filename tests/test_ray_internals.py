@@ -11,13 +11,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
+from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 
 import datasets_io
 import off2on
-from datasets_io import ray_internals
+from datasets_io import Shards, ray_internals
+from off2on.algorithms.iql import IQL
 from off2on.rllib import rllib_internals
 from off2on.rllib.algorithm import OfflineToOnline
 from off2on.rllib.config import OfflineToOnlineConfig
@@ -52,6 +55,11 @@ RLLIB = [
     "_make_modules_ddp_if_necessary",
     "_should_create_evaluation_env_runners",
     "_weights_seq_no",
+    "_remote_config",
+    "_ignore_ray_errors_on_env_runners",
+    "_num_env_runners_dropped_lifetime",
+    "_worker_manager",
+    "_local_env_runner",
 ]
 """The attributes of RLlib's classes that `off2on.rllib.rllib_internals` sets."""
 
@@ -94,6 +102,54 @@ def test_rllib_counts_versions_of_weights(kind: type) -> None:
     assert "_weights_seq_no" in inspect.getsource(inspect.getmodule(kind)) + "".join(
         inspect.getsource(base) for base in kind.__mro__ if base.__module__.startswith("ray.")
     )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "_remote_config",
+        "_ignore_ray_errors_on_env_runners",
+        "_num_env_runners_dropped_lifetime",
+        "_worker_manager",
+        "_local_env_runner",
+    ],
+)
+def test_rllib_sets_the_attribute_of_a_group_of_runners(name: str) -> None:
+    assert re.search(rf"self\.{name}\b.* = ", inspect.getsource(EnvRunnerGroup)), f"no EnvRunnerGroup.{name}"
+
+
+def test_a_group_in_this_process_answers_as_one_of_rllib(toy: Shards, ray_session: None) -> None:
+    config = IQL.configure("toy-pendulum").training(hidden=(16,)).online(10)
+    one, other = rllib_internals.LocalEnvRunnerGroup(config=config), EnvRunnerGroup(config=config)
+    for name in (
+        "num_remote_env_runners",
+        "num_healthy_remote_env_runners",
+        "num_remote_worker_restarts",
+        "num_env_runners_dropped_lifetime",
+        "num_in_flight_async_reqs",
+        "healthy_worker_ids",
+        "probe_unhealthy_env_runners",
+        "fetch_ready_async_reqs",
+        "get_spaces",
+    ):
+        assert getattr(one, name)() == getattr(other, name)(), name
+    for group in (one, other):
+        group.sync_weights()
+        group.sync_env_runner_states(config=config, env_steps_sampled=7)
+        runner = group.local_env_runner
+        assert group.foreach_env_runner(lambda runner: runner.worker_index) == [0]
+        assert (runner.num_workers, runner.tune_trial_id) == (0, None)
+        assert runner.num_env_steps_sampled_lifetime == 7
+        group.stop()
+
+
+def test_every_result_has_the_configuration(toy: Shards) -> None:
+    config = IQL.configure("toy-pendulum").training(hidden=(16,), updates_per_step=1).offline(5)
+    with config.build_algo() as algo:
+        first = algo.train()["config"]
+        assert first == Algorithm.get_auto_filled_metrics(algo)["config"]
+        first["seed"] = 7
+        assert algo.train()["config"]["seed"] == 0
 
 
 @pytest.mark.parametrize(

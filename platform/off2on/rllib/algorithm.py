@@ -32,6 +32,7 @@ from off2on.rllib.config import OfflineToOnlineConfig
 from off2on.rllib.env_runner import AnyBundle, Rollout
 from off2on.rllib.evaluation import EvaluatedAlgorithm
 from off2on.rllib.learner import RecipeLearner
+from off2on.rllib.rllib_internals import LocalEnvRunnerGroup
 from off2on.rllib.rollout_collector import RolloutCollector
 
 STATE = "off2on"
@@ -162,11 +163,11 @@ class OfflineToOnline(Recipe, EvaluatedAlgorithm):
         if self.config.new_dataset is not None:
             self.new_data = NewDataReader(open_shards(self.config.new_dataset))
         else:
-            self.env_runner_group = EnvRunnerGroup(
+            kind = EnvRunnerGroup if self.config.num_env_runners else LocalEnvRunnerGroup
+            self.env_runner_group = kind(
                 env_creator=self.env_creator,
-                validate_env=self.validate_env,
                 config=self.config,
-                local_env_runner=self.config.num_env_runners == 0,
+                local_env_runner=False,
                 logdir=self.logdir,
                 tune_trial_id=self.trial_id,
                 pg_offset=AnyBundle(),

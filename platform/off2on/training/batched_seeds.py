@@ -11,7 +11,6 @@ from typing import TextIO
 
 from off2on.errors import RecipeError, UserError
 from off2on.replay.offline_rows import layout_of
-from off2on.reports.run import write_report
 from off2on.rllib.batched.learners import BatchedLearners
 from off2on.rllib.batched.stackable import TRY_SEPARATELY, check_batchable
 from off2on.runs.folder import Run
@@ -90,6 +89,8 @@ def train_together(plans: Sequence[Plan], resume: bool = False) -> None:
             runs.train()
         for plan, run, found in zip(unfinished, runs.runs, resolved, strict=True):
             if found.env is not None:
+                from off2on.reports.run import write_report  # loads matplotlib, which takes a second
+
                 write_report([plan.folder])
             run.publish()
 

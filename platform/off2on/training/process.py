@@ -63,7 +63,8 @@ def ray_started(address: str | None, actors: int) -> Iterator[None]:
 
     Args:
         address: Address of a cluster; None: see `cluster_address`.
-        actors: Number of processes that share a local Ray.
+        actors: Number of processes that share a local Ray; 0: none is started, because a local Ray takes
+            seconds and ten processes, and nothing would use it.
 
     Raises:
         UserError: The cluster does not answer, or refuses this machine.
@@ -74,6 +75,10 @@ def ray_started(address: str | None, actors: int) -> Iterator[None]:
         yield
         return
     address = cluster_address(address)
+    if address is None and actors == 0:
+        logging.getLogger("ray").setLevel(logging.ERROR)  # as with a local Ray
+        yield
+        return
     os.environ.setdefault("RAY_worker_niceness", "0")
     # A job may have an environment, which is extended here.
     os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")

@@ -16,9 +16,8 @@ from typing import TextIO
 from ray.exceptions import RayActorError
 
 from off2on.errors import LearnerDied
-from off2on.reports.run import write_report
 from off2on.runs.folder import Run
-from off2on.training.cluster.preflight import check_capacity
+from off2on.training.cluster.preflight import check_capacity, remote_processes
 from off2on.training.live_display import open_progress
 from off2on.training.metadata import run_metadata
 from off2on.training.plan import Plan, ResolvedPlan
@@ -51,6 +50,8 @@ def train(plan: Plan, resume: bool = False) -> Path:
             for _ in _training(plan, resolved, run, terminal, _process(plan)):
                 pass
             if resolved.env is not None:  # otherwise there is no score to draw
+                from off2on.reports.run import write_report  # loads matplotlib, which takes a second
+
                 write_report([plan.folder])
             run.publish()
     return plan.folder
@@ -66,8 +67,8 @@ def evaluations(
 ) -> Iterator[Run]:
     """Train a run from one evaluation to the next, so that one process can train several runs.
 
-    Ray must have been started. No report is written. Closing the iterator interrupts the run at its last
-    checkpoint.
+    Ray must have been started if the plan has processes of its own. No report is written. Closing the
+    iterator interrupts the run at its last checkpoint.
 
     Args:
         plan: The plan.
@@ -112,9 +113,9 @@ def _open_run(plan: Plan, resolved: ResolvedPlan, resume: bool) -> Run:
 
 @contextmanager
 def _process(plan: Plan) -> Iterator[StopRequest]:
-    """Start Ray and handle signals, for a process that trains one run."""
+    """Start Ray if the plan needs it, and handle signals, for a process that trains one run."""
     with (
-        ray_started(plan.address, plan.learners + plan.workers),
+        ray_started(plan.address, remote_processes(plan)),
         stop_on_signals() as stop,  # after ray.init, which sets its own handler of SIGTERM
     ):
         yield stop

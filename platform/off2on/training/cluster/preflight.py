@@ -48,6 +48,11 @@ def required_roles(plan: Plan, nodes: Sequence[Node]) -> list[Role]:
     return [role for role in (learners, runners) if role.count]
 
 
+def remote_processes(plan: Plan) -> int:
+    """Return the number of processes that Ray starts for a plan; 0: the plan needs no Ray."""
+    return sum(role.count for role in required_roles(plan, ()))
+
+
 def gpus_per_learner(plan: Plan, nodes: Sequence[Node]) -> int | None:
     """Return the number of GPUs per learner on these nodes; None if the learner is in this process."""
     if plan.learners == 0:
@@ -61,9 +66,11 @@ def available_gpus_per_learner(plan: Plan, show_line: Callable[[str], None]) -> 
     In a trial of a search the resources are reserved already. A cluster that lost a node may first need
     another one.
     """
+    import ray
     from ray.util import get_current_placement_group
 
-    group = get_current_placement_group()
+    # Without Ray there is no group, and the call would start a cluster.
+    group = get_current_placement_group() if ray.is_initialized() else None
     if group is not None:
         return int(GPU_BUNDLE in group.bundle_specs) if plan.learners else None
     return None if plan.address is None else gpus_per_learner(plan, wait_for_capacity(plan, show_line))
