@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import bootstrap
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -70,6 +69,8 @@ def interval(
         seed: Seed of the resampling.
         resamples: Number of resamples.
     """
+    from scipy.stats import bootstrap  # takes a second to load, which a run without a report does not spend
+
     found = bootstrap(
         samples,
         lambda *each, axis: statistic(*each),

@@ -20,7 +20,7 @@ from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 from pydantic import Field, FiniteFloat
-from scipy import stats as distributions
+from scipy.special import stdtrit
 
 from datasets_io.errors import Corrupt
 from datasets_io.storage.documents import MAX_YAML_BYTES, dump_yaml, parse_yaml, read_content
@@ -157,7 +157,7 @@ class Guard:
         """Return a one-sided bound of the mean paired difference; the mean if there is no variance."""
         difference = np.asarray(returns) - np.asarray(others)
         error = difference.std(ddof=1) / np.sqrt(len(difference)) if len(difference) > 1 else 0.0
-        quantile = distributions.t.ppf(self.options.confidence, len(difference) - 1) if error else 0.0
+        quantile = float(stdtrit(len(difference) - 1, self.options.confidence)) if error else 0.0
         return float(difference.mean() + sign * quantile * error)
 
     def forget_after(self, env_steps: int) -> None:
