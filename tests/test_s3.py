@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 
+import forked
 import h5py
 import numpy as np
 import pandas as pd
@@ -125,7 +126,10 @@ import sys, time
 from pathlib import Path
 import numpy as np
 from datasets_io import Episode, Source
+from datasets_io.ingestion import parallel
 from datasets_io.ingestion.ingest import ingest
+
+parallel.PATIENCE_S = float("inf")  # never through Ray, whose workers have other arguments
 
 class Slow(Source):
     def parts(self, path):
@@ -242,8 +246,7 @@ def test_sources_are_read_from_a_bucket(bucket, tmp_path):
 
 
 def off2on(cwd, *words):
-    command = [sys.executable, "-c", "import sys; from off2on.cli import main; sys.exit(main())", *words]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=240)
+    return forked.run(cwd, *words, env=os.environ, timeout=240)
 
 
 @pytest.mark.slow
