@@ -104,7 +104,7 @@ def _runs(comparison: Comparison, refused: dict[tuple[str, str], str], queue: in
         seconds = (time.monotonic() - started) * (total - done) / max(1, done - before)
         return f" · about {duration(seconds)} left" if done < total else ""
 
-    # One Ray for all runs: starting it takes as long as a short run.
+    # One connection to the cluster of $RAY_ADDRESS; without it, a run with processes starts a Ray of its own.
     with redirect_output(out / "log.txt") as terminal, ray_started(None, 0):
         while number := os.read(queue, 2):
             handover, seed = pairs[int.from_bytes(number)]
