@@ -45,8 +45,10 @@ fuzz: $(VENV)/ready         ## give damaged files to every reader, thousands of 
 crash: $(VENV)/ready        ## kill every kind of process at 20 random moments, and compare what is resumed (hours)
 	OFF2ON_KILLS=$${OFF2ON_KILLS:-20} $(PYTEST) -m crash tests/crash
 
-bench: $(VENV)/ready        ## measure speed, as ratios to other packages in the same run
-	$(PYTEST) -m bench -s
+# One file of it: make bench BENCH=tests/bench/test_updates.py
+BENCH ?= tests/bench
+bench: $(VENV)/ready        ## measure speed, as ratios to other packages in the same run (a quiet machine)
+	$(PYTEST) -m bench -s $(BENCH)
 
 image:                      ## build the container, for this machine or docker/compose.yaml
 	docker build -f docker/Dockerfile -t off2on:$(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) .

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,27 +49,35 @@ def in_turns(
 
 
 class Worker:
-    """A process that answers a number of updates with the seconds they took."""
+    """A process that answers a number of updates with the seconds they took.
 
-    def __init__(self, script: str, *arguments: str | Path) -> None:
-        command = [sys.executable, str(HERE / script), *map(str, arguments)]
+    Attributes:
+        offers: What the worker can measure, as it says itself when it is ready.
+    """
+
+    def __init__(self, script: str, *arguments: str | Path, python: str | Path = sys.executable) -> None:
+        command = [str(python), str(HERE / script), *map(str, arguments)]
+        self.errors = tempfile.TemporaryFile(mode="w+")  # noqa: SIM115
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True
         )
-        self._answer_until("ready")
+        self.offers = self._read("ready").split()[1:]
 
-    def __call__(self, updates: int) -> float:
+    def __call__(self, updates: int, *what: str | int) -> float:
+        """Return the seconds of so many updates; `what` comes before the number if the worker has several."""
         assert self.process.stdin is not None
-        self.process.stdin.write(f"{updates}\n")
-        self.process.stdin.flush()
-        return float(self._answer_until(None))
+        print(*what, updates, file=self.process.stdin, flush=True)
+        return float(self._read())
 
-    def _answer_until(self, word: str | None) -> str:
+    def _read(self, start: str = "") -> str:
+        """Return the next line that begins so."""
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            if word is None or line.strip() == word:
+            if line.startswith(start):
                 return line
-        raise RuntimeError(f"{self.process.args} ended: {self.process.wait()}")
+        code = self.process.wait()
+        self.errors.seek(0)
+        raise RuntimeError(f"{self.process.args} ended with {code}: {self.errors.read()[-2000:]}")
 
     def __enter__(self) -> "Worker":
         return self
@@ -77,6 +86,7 @@ class Worker:
         self.process.stdin.close()  # type: ignore[union-attr]
         self.process.wait()
         self.process.stdout.close()  # type: ignore[union-attr]
+        self.errors.close()
 
 
 def report(name: str, ratio: Ratio, bars: Sequence[float] = ()) -> None:

@@ -1,6 +1,11 @@
-"""A worker that makes gradient updates with off2on: one number of updates per line in, seconds out.
+"""A worker that makes gradient updates with off2on.
 
 usage: python worker_off2on.py ALGORITHM SHARDS bare|train [BYTES]
+       then one number of updates per line in, seconds out
+
+usage: python worker_off2on.py plain|compiled SHARDS
+       then the lines of `answering`, for a learner without RLlib's `train()` around it: what that costs is
+       measured by itself
 
 With BYTES, what the data may take in memory, updates run in one thread: how many are fastest is measured, and
 two workers that are to differ in their data alone must not differ in that.
@@ -63,7 +68,49 @@ def bare(learner):
     return loop
 
 
+VARIANTS = {"plain": "off", "compiled": "on"}
+"""Values of the option `compile`, by the variant's name."""
+OWN_UPDATES = 5
+"""Updates of a kind by the recipe's own code before they are traced: few, to measure soon."""
+WIDE = {"hidden": (256, 256, 256), "batch_size": 256}
+SETTINGS = {
+    "bc": {},
+    "td3_bc": {},
+    "iql": {},
+    "awac": {**WIDE, "weight": "exp_clip"},
+    "rebrac": WIDE,
+    "cql": WIDE,
+    "cal_ql": WIDE,
+    "sac_n": {**WIDE, "critics": 10},
+    "edac": {**WIDE, "critics": 10},
+}
+"""Hyperparameters that differ from the defaults, by algorithm: those that the peers are given too."""
+
+
+def learner(name: str, variant: str, shards: str, threads: int):
+    """Return a function that makes n updates with a new learner."""
+    from off2on.algorithms import find_algorithm
+
+    config = find_algorithm(name).configure(shards).offline(10_000_000).training(threads=threads)
+    config.training(**SETTINGS[name])
+    if hasattr(config, "compile"):
+        config.compile = VARIANTS[variant]
+    built = config.get_default_learner_class()(config=config, module_spec=config.get_rl_module_spec())
+    built.build()
+    if hasattr(built, "traced"):
+        built.traced.after = OWN_UPDATES
+    return built.advance
+
+
 if __name__ == "__main__":
+    if sys.argv[1] in VARIANTS:
+        from answering import answer
+
+        variant, shards = sys.argv[1:]
+        answer(
+            {name: lambda threads, name=name: learner(name, variant, shards, threads) for name in SETTINGS}
+        )
+        sys.exit()
     update = updater(*sys.argv[1:])
     print("ready", flush=True)
     for line in sys.stdin:
