@@ -3,10 +3,10 @@
 Neither can be installed beside a package of today. CORL is no package but scripts, one file an algorithm,
 which import the first D4RL and read one of its data sets when they are executed; its requirements name torch
 1.11. OfflineRL-Kit is only in its repository, and requires gym 0.24 or older. So their loops are written here
-from the papers and from the structure of those codes: how rows are sampled, which networks and optimisers there
-are, how often `backward` is called, what is logged with `.item()`. No code of theirs is copied. What the
-originals compute in every update is computed here too, in the same number of passes, and nothing is added;
-progress bars, loggers and checks of shapes are left out.
+from the papers and from the structure of those codes: how rows are sampled, which networks and optimisers
+there are, how often `backward` is called, what is logged with `.item()`. No code of theirs is copied. What
+the originals compute in every update is computed here too, in the same number of passes, and nothing is
+added; progress bars, loggers and checks of shapes are left out.
 
 A file holds one family of algorithms; each of its functions returns a function that makes one update.
 """
