@@ -9,18 +9,18 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from threading import Timer
 
+import forked
 import h5py
 import numpy as np
 import pytest
 import yaml
 from command import environment, off2on, succeeds
+from forked import OFF2ON, Forked
+from processes import wait_for
 
-OFF2ON = Path(sys.executable).with_name("off2on")
 PATIENCE = 240  # seconds until a process counts as stuck; a busy machine is slow
 HEAVY = {"torch", "ray", "pandas", "pyarrow", "matplotlib", "gymnasium", "h5py", "rich"}
 SMALL = ("hidden=16,16", "batch_size=32", "--eval-episodes", "1", "--threads", "1")
@@ -54,6 +54,13 @@ def run_process(cwd: Path, *words: str | Path) -> subprocess.CompletedProcess[st
     done = subprocess.run(
         [OFF2ON, *words], cwd=cwd, env=environment(), capture_output=True, text=True, timeout=PATIENCE
     )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def own_process(cwd: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process of its own, without its imports, and check that it ends with 0."""
+    done = forked.run(cwd, *words, env=environment(), timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     return done
 
@@ -364,7 +371,7 @@ def test_report_takes_what_a_shell_finds(lab: Path, finished: tuple[Path, object
 @pytest.mark.slow
 def test_from_takes_what_is_not_said_from_the_run(lab: Path, finished: tuple[Path, object]) -> None:
     words = ("--online", "20", "--strategy", "append", "--eval-episodes", "1", "--threads", "1")
-    run_process(lab, "train", "--from", "iql-balanced-s0", *words)
+    own_process(lab, "train", "--from", "iql-balanced-s0", *words)
     folder = lab / "runs/toy-pendulum/iql-append-s0"
     (there,), (here,) = (rows(place, "handover") for place in (finished[0], folder))
     assert there["score"] == here["score"]
@@ -374,7 +381,7 @@ def test_from_takes_what_is_not_said_from_the_run(lab: Path, finished: tuple[Pat
     another = shutil.copytree(finished[0], lab / "others/iql-balanced-s7", symlinks=True)
     about["seed"], about["plan"]["env"]["value"] = 7, "Pendulum-v1"
     (another / "run.yaml").write_text(yaml.safe_dump(about))
-    told = run_process(lab, "train", "--from", str(another), *words, "--dry-run").stdout
+    told = succeeds(lab, "train", "--from", str(another), *words, "--dry-run").stdout
     assert re.search(r"^seed +7 +\S*iql-balanced-s7/run.yaml", told, re.MULTILINE)
     assert re.search(r"^env +Pendulum-v1 +\S*iql-balanced-s7/run.yaml", told, re.MULTILINE)
 
@@ -382,7 +389,7 @@ def test_from_takes_what_is_not_said_from_the_run(lab: Path, finished: tuple[Pat
 @pytest.mark.slow
 def test_a_class_of_ones_own_in_another_process_on_data_without_a_simulator(lab: Path) -> None:
     words = ("--updates", "20", "--learners", "1", "--eval-every", "20")
-    done = run_process(lab, "train", "my_lab:SharpIQL", "trips", *words, *SMALL)
+    done = own_process(lab, "train", "my_lab:SharpIQL", "trips", *words, *SMALL)
     assert done.stdout == f"{'run':<10} runs/trips/SharpIQL-s0\n"
     (row,) = rows(lab / "runs/trips/SharpIQL-s0", "offline")
     assert (row["actor/sharp"], row["score"]) == ("7.0", "")
@@ -394,26 +401,25 @@ def test_interrupted_killed_and_resumed_is_the_same_run(lab: Path, finished: tup
     folder = lab / "again/toy-pendulum/iql-balanced-s0"
     words = ["train", "iql", "toy-pendulum", "--updates", "400", "--online", "40", "--eval-every", "100"]
     words += ["--strategy", "balanced", "--out", "again", *SMALL]
-    with started(lab, *words) as process:
-        wait_for_line(process, "offline")
+    with Forked(lab, *words, env=environment()) as process:
+        wait_for(lambda: " offline " in process.told()[1], process, PATIENCE)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
-        rest = process.stderr.read() if process.stderr else ""
-        assert process.wait(PATIENCE) == 130
+        _, rest = process.communicate(PATIENCE)
+        assert process.returncode == 130
     assert "Traceback" not in rest
     assert "--resume" in rest.splitlines()[-1]
     assert yaml.safe_load((folder / "run.yaml").read_text())["status"] == "interrupted"
     assert (folder / "checkpoints/last").exists()
 
-    with started(lab, *words, "--resume") as process:
-        wait_for_line(process, "handover")
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait(PATIENCE)
+    with Forked(lab, *words, "--resume", env=environment()) as process:
+        wait_for(lambda: " handover " in process.told()[1], process, PATIENCE)
+        process.kill()
     changed = off2on(lab, *words, "--resume", "--eval-episodes", "7")
     assert (
         changed.returncode,
         "was run with eval_episodes" in changed.stderr,
     ) == (2, True)
-    run_process(lab, *words, "--resume")
+    own_process(lab, *words, "--resume")
     assert yaml.safe_load((folder / "run.yaml").read_text())["status"] == "finished"
     expected, found = (
         [(row["updates"], row["score"], row["q"]) for row in rows(place, "offline")]
@@ -423,32 +429,3 @@ def test_interrupted_killed_and_resumed_is_the_same_run(lab: Path, finished: tup
     (handover,) = rows(folder, "handover")
     assert handover["score"] == expected[-1][1]
     assert [row["env_steps"] for row in rows(folder, "online")] == ["1", "40"]
-
-
-@contextmanager
-def started(cwd: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
-    """A process, the first of its group, that does not outlive the test."""
-    process = subprocess.Popen(
-        [OFF2ON, *words],
-        cwd=cwd, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
-    )  # fmt: skip
-    timer = Timer(PATIENCE, process.kill)
-    timer.start()
-    try:
-        yield process
-    finally:
-        timer.cancel()
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-        if process.stderr:
-            process.stderr.close()
-
-
-def wait_for_line(process: subprocess.Popen[str], word: str) -> None:
-    assert process.stderr is not None
-    for line in process.stderr:
-        if f" {word} " in line:
-            return
-    raise AssertionError(f"ended without a line about {word}")
