@@ -1,18 +1,18 @@
 """`off2on ope` as a process, on real runs and data."""
 
 import json
-import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import forked
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from command import environment
 
 from datasets_io import Episode, Source
 from datasets_io.ingestion.ingest import ingest
@@ -25,7 +25,6 @@ from off2on.policy import load_policy
 
 pytestmark = pytest.mark.slow
 
-OFF2ON = Path(sys.executable).with_name("off2on")
 SHORT = "hidden=16,16 batch_size=32 --updates 60 --eval-every 60 --eval-episodes 1 --threads 1"
 PATIENCE = 300
 
@@ -46,11 +45,7 @@ class WithLogProbs(Source):
 
 
 def off2on(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    ours = ("OFF2ON_DATA", "PYTHONPATH", "PYTHONWARNINGS", "RAY_ADDRESS")
-    environment = {name: value for name, value in os.environ.items() if name not in ours}
-    return subprocess.run(
-        [OFF2ON, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=PATIENCE
-    )
+    return forked.run(cwd, *arguments, env=environment(), timeout=PATIENCE)
 
 
 @pytest.fixture(scope="module")
