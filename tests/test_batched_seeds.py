@@ -35,7 +35,7 @@ def tiny(recipe: Any) -> dict[str, Any]:
 def learnt(learner: Any) -> dict[str, Any]:
     """Everything that an update changes."""
     states = {
-        objective.name: learner.optimizer_state(objective.name)
+        objective.name: learner.step.optimizer_state(objective.name)
         for objective in learner.recipe.objectives_in_order()
     }
     return {"updates": learner.updates, "nets": dict(learner.nets.state_dict()), "optimizers": states}

@@ -16,13 +16,13 @@ from off2on.errors import HyperparameterError, OnlineSettingsError, RecipeError,
 from off2on.recipe.hyperparameters import PRESET, RENAMED, Hyperparameters
 from off2on.replay.augmentation.catalogue import check_augmentations
 from off2on.replay.memory_budget import default_budget
-from off2on.replay.offline_rows import layout_of
 from off2on.replay.transforms import Transforms
 from off2on.rllib.checked_config import TRAINING, CheckedConfig
-from off2on.rllib.data_checks import check_actions, check_new_data
+from off2on.rllib.data_checks import check_actions, check_new_data, check_order
 from off2on.rllib.env_runner import RecipeEnvRunner
 from off2on.rllib.module import RecipeModule
 from off2on.rllib.resolved import ResolvedSettings, resolve
+from off2on.rllib.traced.compilation import AUTO, MODES
 from off2on.strategies import DEFAULT
 
 _RESOLVED = "_resolved"
@@ -63,6 +63,7 @@ class OfflineToOnlineConfig(CheckedConfig):
         self.algorithm_name = ""
         self.replay_capacity = 1_000_000
         self.threads: int | None = None
+        self.compile = AUTO
         self.seed = 0
         self.num_env_runners = 0
         self.min_sample_timesteps_per_iteration = 0
@@ -132,7 +133,12 @@ class OfflineToOnlineConfig(CheckedConfig):
         return self
 
     def training(
-        self, *, threads: int | None = None, updates_per_step: int | None = None, **kwargs: Any
+        self,
+        *,
+        threads: int | None = None,
+        updates_per_step: int | None = None,
+        compile: str | None = None,  # noqa: A002 - torch's name
+        **kwargs: Any,
     ) -> Self:
         """Set hyperparameters of the algorithm and RLlib's own training settings.
 
@@ -140,6 +146,9 @@ class OfflineToOnlineConfig(CheckedConfig):
             threads: Threads of each learner; None: the fastest number, measured before the first update.
             updates_per_step: Gradient updates per training iteration (call of ``train()``) before the
                 handover.
+            compile: ``on``: compile the updates, which are then faster and differ by rounding; ``off``; or
+                ``auto``: compile them in a run of at least 50,000 updates, if a measurement at its start says
+                that it saves time.
             **kwargs: Hyperparameters by name; RLlib's settings as in `rllib_settings`.
         """
         rules = self.algo_class.Hyperparameters.rules()
@@ -152,7 +161,9 @@ class OfflineToOnlineConfig(CheckedConfig):
         self.hyperparameters = self.hyperparameters | known
         if "batch_size" in known:
             self._train_batch_size_per_learner = None
-        self.threads = threads or self.threads
+        if compile is not None and compile not in MODES:
+            raise HyperparameterError(f"compile must be one of {', '.join(MODES)}: got {compile!r}.")
+        self.threads, self.compile = threads or self.threads, compile or self.compile
         self.updates_per_step = updates_per_step or self.updates_per_step
         super().training(**kwargs)
         return self
@@ -205,7 +216,7 @@ class OfflineToOnlineConfig(CheckedConfig):
         recipe, batch_size = resolved.recipe, resolved.hp.batch_size
         self._check_networks(shards)
         check_actions(recipe, shards)
-        self._check_order(shards)
+        check_order(recipe, shards, max(1, self.num_learners), self.memory_budget)
         check_augmentations(resolved.hp.augment, recipe)
         if batch_size % max(1, self.num_learners):
             raise HyperparameterError(
@@ -258,19 +269,6 @@ class OfflineToOnlineConfig(CheckedConfig):
             raise HyperparameterError(
                 f"the networks would have other shapes online: {', '.join(resolved.changed_online)}.",
                 "The networks are built once: give these hyperparameters one value for both phases.",
-            )
-
-    def _check_order(self, shards: Shards) -> None:
-        """Check that an algorithm that needs whole episodes in order can hold all of the data at once."""
-        recipe = self.resolved.recipe
-        layout = layout_of(shards, recipe.columns, recipe.relabelled_columns)
-        needed = 4 * layout.width * shards.rows // max(1, self.num_learners)
-        if recipe.relabelled_columns and needed > self.memory_budget:
-            raise RecipeError(
-                f"{recipe.__name__} needs whole episodes, and the {needed:,} bytes of {shards.name} "
-                f"per learner exceed the memory budget of {self.memory_budget:,}.",
-                "Larger data are streamed in shuffled order.",
-                f"--memory {needed}",
             )
 
     def get_default_rl_module_spec(self) -> RLModuleSpec:

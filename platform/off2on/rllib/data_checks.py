@@ -6,6 +6,7 @@ import numpy as np
 
 from datasets_io import Shards
 from off2on.errors import RecipeError
+from off2on.replay.offline_rows import layout_of
 
 
 def check_new_data(shards: Shards, new: Shards, steps: int) -> None:
@@ -35,4 +36,24 @@ def check_actions(recipe: Any, shards: Shards) -> None:
         raise RecipeError(
             f"the actions of {shards.name} have no bounds: {space}.",
             "They are scaled to [-1, 1]; the data set must declare a bounded Box.",
+        )
+
+
+def check_order(recipe: Any, shards: Shards, learners: int, memory_budget: int) -> None:
+    """Check that an algorithm that needs whole episodes in order can hold all of the data at once.
+
+    Args:
+        recipe: The algorithm.
+        shards: The data.
+        learners: Number of learners that share the data.
+        memory_budget: Largest number of bytes that a learner holds.
+    """
+    layout = layout_of(shards, recipe.columns, recipe.relabelled_columns)
+    needed = 4 * layout.width * shards.rows // learners
+    if recipe.relabelled_columns and needed > memory_budget:
+        raise RecipeError(
+            f"{recipe.__name__} needs whole episodes, and the {needed:,} bytes of {shards.name} "
+            f"per learner exceed the memory budget of {memory_budget:,}.",
+            "Larger data are streamed in shuffled order.",
+            f"--memory {needed}",
         )

@@ -23,8 +23,6 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from torch import Tensor
 
 from datasets_io import open_shards
-from off2on.recipe.batch import Batch
-from off2on.recipe.hooks import apply_objectives
 from off2on.replay.augmentation.compose import batch_augmentations, episode_weights
 from off2on.replay.buffer import ReplayBuffer
 from off2on.replay.offline_rows import OfflineRows
@@ -34,6 +32,9 @@ from off2on.rllib.flat_parameters import FlatParameters
 from off2on.rllib.rllib_internals import ManualLearner, set_gradient_timeout
 from off2on.rllib.seeding import MASKS, POSITIONS, RESETS, UPDATES, seed_of
 from off2on.rllib.threads import configure_memory, fastest_threads
+from off2on.rllib.traced.compilation import Compilation
+from off2on.rllib.traced.updates import TracedUpdates
+from off2on.rllib.update_step import UpdateStep
 
 GRADIENT_TIMEOUT = timedelta(minutes=3)
 """Longest wait for another learner's gradient."""
@@ -47,7 +48,8 @@ class RecipeLearner(ManualLearner):
         configure_memory()
         super().build()
         resolved = self.config.resolved
-        self.recipe, self.hp, self.online_hp = resolved.recipe, resolved.hp, resolved.online_hp
+        self.recipe, self.online_hp = resolved.recipe, resolved.online_hp
+        self.hp = self.unscaled_hp = resolved.hp
         self.online_settings = resolved.online
         self.rank = torch.distributed.get_rank() if self.distributed else 0
         self.world_size = max(1, self.config.num_learners)
@@ -55,6 +57,9 @@ class RecipeLearner(ManualLearner):
         self.threads: int | None = None
         self.set_threads(self.config.threads)
         self.sampler = self._build_sampler()
+        self.step = self._build_step()
+        planned = self.config.offline_updates + self.online_settings.updates_due(self.config.online_steps)
+        self.traced = TracedUpdates(self.step, Compilation(self.config.compile, planned, self.device))
 
     def _build_sampler(self) -> BatchSampler:
         shards, partition = open_shards(self.config.dataset), (self.rank, self.world_size)
@@ -79,6 +84,26 @@ class RecipeLearner(ManualLearner):
             self.hp.augment, shards, transforms, members=members, seed=seed, device=self.device
         )
         return BatchSampler(source, self.recipe, self.hp, partition, augmentations)
+
+    def _build_step(self) -> UpdateStep:
+        config, recipe = self.config, self.recipe
+        optimizers = {
+            one.name: self.get_optimizer(DEFAULT_MODULE_ID, one.name) for one in recipe.objectives_in_order()
+        }
+
+        def average(gradient: Tensor) -> None:
+            torch.distributed.all_reduce(gradient)
+            gradient /= self.world_size
+
+        return UpdateStep(
+            recipe,
+            self.nets,
+            self.flat,
+            self.target_pairs,
+            optimizers,
+            average=average if self.world_size > 1 else None,
+            clip=None if config.grad_clip is None else (config.grad_clip, config.grad_clip_by),
+        )
 
     @property
     def rows(self) -> ReplayBuffer:
@@ -105,11 +130,6 @@ class RecipeLearner(ManualLearner):
                 module_id=module_id, optimizer_name=objective.name, optimizer=optimizer, params=[vector]
             )
 
-    def optimizer_state(self, name: str) -> dict[str, Any]:
-        """Return the state of an objective's optimiser; empty before its first step."""
-        state: dict[str, Any] = self.get_optimizer(DEFAULT_MODULE_ID, name).state[self.flat[name].vector]
-        return state
-
     def fit(self) -> dict[str, float]:
         """Run the recipe's first stage on the first learner's rows, and send its networks to all learners."""
         with self._seeded_generator() as generator:
@@ -133,6 +153,7 @@ class RecipeLearner(ManualLearner):
         if self.world_size > 1:  # set here, because `fit` may keep other learners waiting longer
             set_gradient_timeout(GRADIENT_TIMEOUT)
         self._scale_regularisation()
+        self.traced.forget_tensors()
         with self._seeded_generator() as generator:
             sampler.strategy.on_replaced(sampler.source.slide(updates * sampler.size))
             while self.updates < last:
@@ -144,36 +165,15 @@ class RecipeLearner(ManualLearner):
                     self.updates += 1
                     if self._is_reset_due():
                         self._reset_value_networks()
+                        self.traced.forget_tensors()
                     batch = sampler.batch(block, drawn, self.progress_at(self.updates), generator)
-                    for name, value in self._update_once(batch).items():
+                    made = self.traced.make(batch, self.hp, self.unscaled_hp, self.updates)
+                    for name, value in made.items():
                         logged[name].append(value)
                     for name, value in sampler.on_used(block, drawn, generator).items():
                         logged[name].append(value)
         self.mark_weights_changed()
         return {name: float(torch.stack(values).mean()) for name, values in logged.items()}
-
-    def _update_once(self, batch: Batch) -> dict[str, Tensor]:
-        """Make one update: every objective that is due, then the target networks."""
-        hp, progress = self.hp, batch.progress
-        logged = apply_objectives(self.recipe, self.nets, batch, hp, self.updates, self._step)
-        if self.recipe.is_target_update_due(hp, self.updates, progress):
-            for target, network in self.target_pairs:
-                target.move_towards(network, hp.polyak)
-        return logged
-
-    def _step(self, name: str, loss: Tensor, progress: float) -> None:
-        """Make one optimiser step of an objective, with the gradient averaged over the learners."""
-        flat = self.flat[name]
-        gradient = flat.set_gradient(torch.autograd.grad(loss, flat.parameters))
-        if self.world_size > 1:
-            torch.distributed.all_reduce(gradient)
-            gradient /= self.world_size
-        if self.config.grad_clip is not None:
-            flat.clip_gradient(self.config.grad_clip, self.config.grad_clip_by)
-        optimizer = self.get_optimizer(DEFAULT_MODULE_ID, name)
-        optimizer.param_groups[0]["lr"] = self.recipe.lr(name, self.hp, progress)
-        optimizer.step()
-        flat.mark_changed()
 
     def set_threads(self, threads: int | None) -> None:
         """Set the number of torch threads; another number changes the order of summation (last digits)."""
@@ -229,7 +229,7 @@ class RecipeLearner(ManualLearner):
         """
         resolved = self.config.resolved
         self.sampler.strategy = resolved.strategy(self.rows, resolved.strategy_options)
-        self.hp = self.sampler.hp = self.online_hp
+        self.hp = self.unscaled_hp = self.sampler.hp = self.online_hp
         if not restored:
             with torch.no_grad():
                 self.recipe.on_handover(self.nets, self.hp)
@@ -271,13 +271,20 @@ class RecipeLearner(ManualLearner):
 
     def get_state(self, *args: Any, **kwargs: Any) -> Any:
         """Return RLlib's state and the counters."""
-        return super().get_state(*args, **kwargs) | {"updates": self.updates, "threads": self.threads}
+        own = {
+            "updates": self.updates,
+            "threads": self.threads,
+            "compilation": self.traced.compilation.state(),
+        }
+        return super().get_state(*args, **kwargs) | own
 
     def set_state(self, state: Any) -> None:
         """Restore the result of `get_state`."""
         super().set_state(state)
         self.updates = state.get("updates", self.updates)
         self.set_threads(state.get("threads") or self.threads)
+        if "compilation" in state:
+            self.traced.compilation.load(state["compilation"])
 
     def save_rows(self, folder: str) -> None:
         """Write this learner's online rows, strategy, window and model rollouts."""

@@ -215,7 +215,7 @@ class BatchedLearners:
             name = objective.name
             flat = stack.flat[name]
             optimizer = self.recipe.optimizer(name, self.hp, flat.vector)
-            states = [one.optimizer_state(name) for one in self.learners]
+            states = [one.step.optimizer_state(name) for one in self.learners]
             for key, value in states[0].items():
                 every = [state[key] for state in states]
                 optimizer.state[flat.vector][key] = (
@@ -237,7 +237,8 @@ class BatchedLearners:
             own.vector.copy_(stack.unstack(stacked, stacked.vector, number))
             own.mark_changed()
         for name, optimizer in self.optimizers.items():
-            flat, state = stack.flat[name], learner.optimizer_state(name)
+            flat = stack.flat[name]
+            state = learner.step.optimizers[name].state[learner.flat[name].vector]
             for key, value in optimizer.state[flat.vector].items():
                 state[key] = stack.unstack(flat, value, number) if is_vector(value) else copy.copy(value)
         learner.mark_weights_changed()

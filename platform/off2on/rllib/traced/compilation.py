@@ -1,0 +1,160 @@
+"""Decide once in a run whether its updates are compiled."""
+
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from datasets_io.sources.download import cache_root
+from off2on.recipe.batch import Batch
+from off2on.rllib.traced.compiled import compile_trace
+from off2on.rllib.traced.trace import Program, Trace
+from off2on.rllib.traced.watched import Numbers
+
+logger = logging.getLogger(__name__)
+
+AUTO, ON, OFF = "auto", "on", "off"
+MODES = (AUTO, ON, OFF)
+WORTHWHILE_UPDATES = 50_000
+"""Smallest number of updates left for which ``auto`` compiles: it takes ten seconds to a minute."""
+LARGEST_DIFFERENCE = 1e-3
+"""Largest difference between a compiled and a traced change of a network, relative to the change (norms)."""
+LEAST_GAIN = 1.05
+ROUNDS, REPEATS = 5, 5
+"""Number of times that each program is timed, and of updates at a time."""
+
+
+def cpp_compiler() -> str | None:
+    """Return the C++ compiler that torch uses on a CPU, or None if this machine has none."""
+    names = (os.environ.get("CXX"), "g++", "clang++")
+    return next((found for name in names if name and (found := shutil.which(name))), None)
+
+
+class Compilation:
+    """Holds whether updates are compiled. Rounding depends on it, so it is part of a checkpoint.
+
+    Args:
+        mode: ``auto`` (if a measurement says that it saves time), ``on`` or ``off``.
+        planned: Number of updates of the whole run.
+        device: Device of the networks.
+    """
+
+    def __init__(self, mode: str, planned: int, device: torch.device) -> None:
+        self.mode, self.planned, self.device = mode, planned, device
+        self.since: int | None = None
+        """First update, counted from 1, that is made by compiled programs; None: there is none."""
+
+    def applies_to(self, update: int) -> bool:
+        """Return True if an update is to be made by a compiled program."""
+        return self.since is not None and update >= self.since
+
+    def is_open(self, update: int) -> bool:
+        """Return True if it is to be decided before an update."""
+        is_long = self.planned - update >= WORTHWHILE_UPDATES
+        return self.since is None and (self.mode == ON or (self.mode == AUTO and is_long))
+
+    def decide(
+        self,
+        trace: Trace,
+        copies: Callable[[], Mapping[str, Tensor]],
+        batch: Batch,
+        numbers: Numbers,
+        update: int,
+    ) -> None:
+        """Compile a trace, compare its results and its time with those of the compiled program, and decide.
+
+        Args:
+            trace: The trace; it runs the program afterwards if updates are to be compiled.
+            copies: Function that copies the tensors of the update.
+            batch: A batch.
+            numbers: The numbers of this batch.
+            update: Number of the last update that was made.
+        """
+        started = time.perf_counter()
+        traced, program = trace.run, self.compile(trace)
+        if program is None:
+            self.mode = OFF
+            return
+
+        def repeat(run: Program, state: Mapping[str, Tensor], times: int) -> float:
+            begun = time.perf_counter()
+            for _ in range(times):
+                trace.repeat([state[name] for name in trace.state], batch, numbers, run)
+            return (time.perf_counter() - begun) / times
+
+        before, expected, found = copies(), copies(), copies()
+        with torch.random.fork_rng(devices=[]):
+            state = torch.get_rng_state()
+            repeat(traced, expected, 1)
+            torch.set_rng_state(state)
+            try:
+                repeat(program, found, 1)
+            except Exception as error:
+                self.refuse(error)
+                return
+            seconds = time.perf_counter() - started
+            if (difference := _difference(before, expected, found)) > LARGEST_DIFFERENCE:
+                self.refuse(f"a compiled update differs by {difference:.1e} of its size")
+                return
+            turns = [(repeat(traced, found, REPEATS), repeat(program, found, REPEATS)) for _ in range(ROUNDS)]
+        slow, fast = (median(times) for times in zip(*turns, strict=True))
+        saved = (slow - fast) * (self.planned - update)
+        pays = slow > LEAST_GAIN * fast and saved > seconds
+        logger.info(
+            "Compiling took %.0f s; an update takes %.2f ms instead of %.2f ms",
+            seconds,
+            1e3 * fast,
+            1e3 * slow,
+        )
+        if self.mode == ON or pays:
+            self.since, trace.run = update + 1, program
+        else:
+            self.mode = OFF
+
+    def compile(self, trace: Trace) -> Program | None:
+        """Return the compiled program of a trace; None, with a warning, if it cannot be compiled."""
+        if self.device.type == "cpu" and cpp_compiler() is None:
+            self.refuse("no C++ compiler was found (looked for $CXX, g++ and clang++)")
+            return None
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_root() / "compiled"))
+        program = compile_trace(trace)
+        if program is None:
+            self.refuse("a random draw depends on the value of a tensor")
+        return program
+
+    def refuse(self, reason: str | Exception) -> None:
+        """Compile nothing more, for a reason that is logged."""
+        if isinstance(reason, Exception):
+            reason = f"{type(reason).__name__}: {str(reason).strip().splitlines()[0]}"
+        log = logger.warning if self.mode == ON else logger.info
+        log("The updates are not compiled: %s", reason)
+        self.mode = OFF
+
+    def state(self) -> dict[str, Any]:
+        """Return the decision for a checkpoint."""
+        return {"mode": self.mode, "since": self.since}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Restore the result of `state`; the mode ``on`` stays."""
+        self.since = state["since"]
+        if self.mode == AUTO:
+            self.mode = state["mode"]
+
+
+def _difference(
+    before: Mapping[str, Tensor], expected: Mapping[str, Tensor], found: Mapping[str, Tensor]
+) -> float:
+    """Return the largest norm of a difference between two changes, relative to the expected change."""
+    differences = [0.0]
+    for name, start in before.items():
+        if name.startswith("vector/"):
+            size = float((expected[name] - start).norm())
+            apart = float((expected[name] - found[name]).norm())
+            differences.append(apart / size if size else float(apart > 0))
+    return max(differences)

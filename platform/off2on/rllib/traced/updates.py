@@ -1,0 +1,226 @@
+"""Make updates by repeated traces where that is possible, and by the recipe's own code elsewhere."""
+
+import logging
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from off2on.recipe.batch import Batch
+from off2on.rllib.traced.compilation import Compilation
+from off2on.rllib.traced.trace import PROGRESS, Trace, columns_of, trace_update
+from off2on.rllib.traced.watched import Numbers
+from off2on.rllib.update_step import UpdateStep
+
+logger = logging.getLogger(__name__)
+
+MOST_TRACES = 16
+"""Largest number of traces of one kind of update; more would mean that the update changes all the time."""
+
+
+@dataclass
+class _Kind:
+    """Updates that train the same objectives with the same hyperparameters on batches of the same shapes.
+
+    Attributes:
+        eager: Number of updates made by the recipe's own code.
+        traces: Traces that are used.
+        unchecked: Trace that must still be compared with the recipe's own code.
+    """
+
+    eager: int = 0
+    traces: list[Trace] = field(default_factory=list)
+    unchecked: Trace | None = None
+
+
+class TracedUpdates:
+    """Makes updates; the first ones by the recipe's own code, the others by repeating a trace of it.
+
+    A trace is used only after it has computed, on copies, bit for bit what the recipe's own code computed in
+    another update. If that fails, or the code cannot be recorded, all updates are made by the recipe's code.
+
+    Args:
+        step: The update.
+        compilation: Whether traces are compiled.
+        after: Number of updates of a kind that are made before one is traced. Tracing takes as long as some
+            dozens of updates.
+    """
+
+    def __init__(self, step: UpdateStep, compilation: Compilation, after: int = 100) -> None:
+        self.step, self.compilation, self.after = step, compilation, after
+        self.reason: str | None = None if step.average is None else "several learners share each batch"
+        """Why the updates are not traced; None as long as they are."""
+        self.repeated = 0
+        """Number of updates made by repeating a trace."""
+        self._kinds: dict[Any, _Kind] = defaultdict(_Kind)
+        self._bound: dict[Trace, list[Tensor]] = {}
+
+    def forget_tensors(self) -> None:
+        """Look the tensors up again: an optimiser's state or a network may have been replaced."""
+        self._bound.clear()
+
+    def make(self, batch: Batch, hp: Any, unscaled_hp: Any, update: int) -> dict[str, Tensor]:
+        """Make an update, counted from 1; return the losses and the recipe's metrics.
+
+        Args:
+            batch: The batch.
+            hp: The hyperparameters.
+            unscaled_hp: The hyperparameters before some of them were scaled; `hp` if none is.
+            update: Number of the update.
+        """
+        numbers = self._numbers(batch, hp, unscaled_hp)
+        if self.reason is not None:
+            return self._eager(batch, hp, update, numbers)
+        kind = self._kinds[self._key(batch, hp, unscaled_hp, update)]
+        trace = next((one for one in kind.traces if one.is_valid(numbers)), None)
+        if trace is not None:
+            return self._repeat(trace, batch, hp, update, numbers)
+        if len(kind.traces) == MOST_TRACES:
+            return self._eager(batch, hp, update, numbers)
+        if self.compilation.applies_to(update):
+            return self._compile(kind, batch, hp, update, numbers)
+        kind.eager += 1
+        if kind.eager <= self.after:
+            return self._eager(batch, hp, update, numbers)
+        if kind.unchecked is None or not kind.unchecked.is_valid(numbers):
+            return self._trace(kind, batch, hp, update, numbers)
+        return self._check(kind, kind.unchecked, batch, hp, update, numbers)
+
+    def _numbers(self, batch: Batch, hp: Any, unscaled_hp: Any) -> dict[str, float]:
+        recipe, progress = self.step.recipe, batch.progress
+        numbers = {f"lr.{name}": recipe.lr(name, hp, progress) for name in self.step.optimizers}
+        numbers[PROGRESS] = progress
+        if hp is not unscaled_hp:
+            scaled = [
+                one.name for one in fields(hp) if getattr(hp, one.name) != getattr(unscaled_hp, one.name)
+            ]
+            numbers |= {f"hp.{name}": getattr(hp, name) for name in scaled}
+        return numbers
+
+    def _key(self, batch: Batch, hp: Any, unscaled_hp: Any, update: int) -> Any:
+        shapes = tuple((name, one.shape, one.stride()) for name, one in columns_of(batch).items())
+        return self.step.due(hp, update, batch.progress), unscaled_hp, getattr(batch, "real", None), shapes
+
+    def _repeat(
+        self, trace: Trace, batch: Batch, hp: Any, update: int, numbers: Numbers
+    ) -> dict[str, Tensor]:
+        state = self._bound.get(trace) or self._bind(trace)
+        if state is None:
+            return self._eager(batch, hp, update, numbers)
+        self.repeated += 1
+        return trace.repeat(state, batch, numbers)
+
+    def _eager(self, batch: Batch, hp: Any, update: int, numbers: Numbers) -> dict[str, Tensor]:
+        self._bound.clear()  # an optimiser may create its state
+        return self.step.run(batch, hp, update, lambda name: numbers[f"lr.{name}"])
+
+    def _bind(self, trace: Trace) -> list[Tensor] | None:
+        """Look up the tensors of a trace; None if one does not exist, such as the state after a reset."""
+        tensors = self.step.tensors()
+        if not all(name in tensors for name in trace.state):
+            return None
+        self._bound[trace] = [tensors[name] for name in trace.state]
+        return self._bound[trace]
+
+    def _trace(self, kind: _Kind, batch: Batch, hp: Any, update: int, numbers: Numbers) -> dict[str, Tensor]:
+        """Make an update and trace it; if that fails, make it again by the recipe's own code."""
+        before, random = self.step.copied_tensors(), _random_state(batch)
+        try:
+            logged, kind.unchecked = trace_update(self.step, batch, hp, update, numbers)
+        except Exception as error:
+            self._undo(before, random, batch)
+            self._give_up(f"{type(error).__name__}: {str(error).strip().splitlines()[0]}")
+            return self._eager(batch, hp, update, numbers)
+        if self.step.tensors().keys() != before.keys():
+            kind.unchecked = None  # an optimiser made its first step, in which it creates its state
+        return {name: value.detach() for name, value in logged.items()}
+
+    def _undo(self, before: Mapping[str, Tensor], random: Tensor, batch: Batch) -> None:
+        """Restore the tensors and the state of the random generator."""
+        with torch.no_grad():
+            for name, tensor in self.step.tensors().items():
+                tensor.copy_(before[name])
+        _set_random_state(batch, random)
+
+    def _compile(
+        self, kind: _Kind, batch: Batch, hp: Any, update: int, numbers: Numbers
+    ) -> dict[str, Tensor]:
+        """Make an update by a compiled program, for which it is first made and traced, and undone."""
+        before, random = self.step.copied_tensors(), _random_state(batch)
+        logged, kind.unchecked = self._trace(kind, batch, hp, update, numbers), kind.unchecked
+        trace = kind.unchecked
+        if trace is None:
+            return logged
+        self._undo(before, random, batch)
+        kind.traces.append(trace)
+        plain = trace.run
+        trace.run = self.compilation.compile(trace) or plain
+        try:
+            return self._repeat(trace, batch, hp, update, numbers)
+        except Exception as error:
+            self.compilation.refuse(error)
+            self._undo(before, random, batch)
+            trace.run = plain
+            return self._repeat(trace, batch, hp, update, numbers)
+
+    def _check(
+        self, kind: _Kind, trace: Trace, batch: Batch, hp: Any, update: int, numbers: Numbers
+    ) -> dict[str, Tensor]:
+        """Make an update by the recipe's own code, and on copies by the trace; compare the two."""
+        copies, random = self.step.copied_tensors(), _random_state(batch)
+        if not all(name in copies for name in trace.state):
+            return self._eager(batch, hp, update, numbers)
+        repeated = trace.repeat([copies[name] for name in trace.state], batch, numbers)
+        after = _random_state(batch)
+        _set_random_state(batch, random)
+        logged = self._eager(batch, hp, update, numbers)
+        kind.unchecked = None
+        differing = [
+            name
+            for names, found in ((self.step.tensors(), copies), (logged, repeated))
+            for name, value in names.items()
+            if name not in found or not _same_bits(value, found[name])
+        ]
+        if differing or not torch.equal(after, _random_state(batch)):
+            self._give_up(
+                f"a repeated update differs in {differing[0] if differing else 'its random numbers'}"
+            )
+        else:
+            kind.traces.append(trace)
+            if self.compilation.is_open(update):
+                self.compilation.decide(trace, self.step.copied_tensors, batch, numbers, update)
+                if self.compilation.since is not None:  # from here on all kinds are compiled
+                    for other in self._kinds.values():
+                        if other is not kind:
+                            other.traces.clear()
+        return logged
+
+    def _give_up(self, reason: str) -> None:
+        self.reason = reason
+        self._kinds.clear()
+        logger.warning(
+            "The updates of %s are not traced, so they take more time: %s", self.step.recipe.__name__, reason
+        )
+
+
+def _random_state(batch: Batch) -> Tensor:
+    """Return the state of torch's generator on the device of a batch."""
+    device = next(iter(columns_of(batch).values())).device
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
+def _set_random_state(batch: Batch, state: Tensor) -> None:
+    device = next(iter(columns_of(batch).values())).device
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state, device)
+    else:
+        torch.set_rng_state(state)
+
+
+def _same_bits(one: Tensor, other: Tensor) -> bool:
+    """Return True if two tensors are equal bit for bit; a NaN equals itself."""
+    one, other = one.detach().reshape(-1), other.detach().reshape(-1)
+    return one.dtype == other.dtype and torch.equal(one.view(torch.uint8), other.view(torch.uint8))

@@ -1,0 +1,105 @@
+"""Make one update of a recipe's networks: the objectives in order, then the target networks."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from off2on.recipe.batch import Batch
+from off2on.recipe.hooks import apply_objectives
+from off2on.rllib.flat_parameters import FlatParameters
+
+Lr = Callable[[str], float | Tensor]
+"""Learning rate of an objective, by its name."""
+
+
+class UpdateStep:
+    """Makes updates of a recipe's networks; holds no counters.
+
+    Args:
+        recipe: The algorithm.
+        nets: Its networks.
+        flat: The parameters of each network, by name.
+        target_pairs: The parameters of each target network, and of the network that it follows.
+        optimizers: Optimiser of each objective, by name.
+        average: Function that averages a gradient over the learners, in place; None with one learner.
+        clip: Largest gradient and kind of clipping, see `FlatParameters.clip_gradient`; None: no clipping.
+    """
+
+    def __init__(
+        self,
+        recipe: Any,
+        nets: Any,
+        flat: Mapping[str, FlatParameters],
+        target_pairs: list[tuple[FlatParameters, FlatParameters]],
+        optimizers: Mapping[str, torch.optim.Optimizer],
+        average: Callable[[Tensor], None] | None = None,
+        clip: tuple[float, str] | None = None,
+    ) -> None:
+        self.recipe, self.nets, self.flat, self.target_pairs = recipe, nets, flat, target_pairs
+        self.optimizers, self.average, self.clip = optimizers, average, clip
+
+    def due(self, hp: Any, update: int, progress: float) -> tuple[tuple[str, ...], bool]:
+        """Return the objectives that an update trains, and whether it updates the target networks."""
+        recipe = self.recipe
+        objectives = recipe.objectives_in_order()
+        names = tuple(one.name for one in objectives if recipe.is_due(one, hp, update, progress))
+        return names, bool(recipe.is_target_update_due(hp, update, progress))
+
+    def run(self, batch: Batch, hp: Any, update: int, lr: Lr) -> dict[str, Tensor]:
+        """Make an update, counted from 1; return the losses and the recipe's metrics."""
+
+        def step(name: str, loss: Tensor, _: float) -> None:
+            flat = self.flat[name]
+            gradient = flat.set_gradient(torch.autograd.grad(loss, flat.parameters))
+            if self.average is not None:
+                self.average(gradient)
+            if self.clip is not None:
+                flat.clip_gradient(*self.clip)
+            self.optimizers[name].param_groups[0]["lr"] = lr(name)
+            self.optimizers[name].step()
+            flat.mark_changed()
+
+        logged = apply_objectives(self.recipe, self.nets, batch, hp, update, step)
+        if self.recipe.is_target_update_due(hp, update, batch.progress):
+            for target, network in self.target_pairs:
+                target.move_towards(network, hp.polyak)
+        return logged
+
+    def optimizer_state(self, name: str) -> dict[str, Any]:
+        """Return the state of an objective's optimiser; empty before its first step."""
+        # Not by an index: the state is a defaultdict, and would keep an empty entry.
+        state: dict[str, Any] = self.optimizers[name].state.get(self.flat[name].vector, {})
+        return state
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all tensors that an update reads or changes, by a name that stays the same."""
+        found = {f"vector/{name}": flat.vector for name, flat in self._vectors()}
+        for name, flat in self._vectors():
+            found |= {f"parameter/{name}/{number}": part for number, part in enumerate(flat.parameters)}
+        return found | self._others()
+
+    def copied_tensors(self) -> dict[str, Tensor]:
+        """Return copies of `tensors`, in which parameters are views of their network's vector, too."""
+        found: dict[str, Tensor] = {}
+        for name, flat in self._vectors():
+            found[f"vector/{name}"] = vector = flat.vector.clone()
+            parts = vector.split([part.numel() for part in flat.parameters])  # type: ignore[no-untyped-call]
+            for number, (part, like) in enumerate(zip(parts, flat.parameters, strict=True)):
+                found[f"parameter/{name}/{number}"] = part.view_as(like)
+        return found | {name: tensor.clone() for name, tensor in self._others().items()}
+
+    def _vectors(self) -> Iterator[tuple[str, FlatParameters]]:
+        yield from self.flat.items()
+        for number, (target, _) in enumerate(self.target_pairs):
+            yield f"target/{number}", target
+
+    def _others(self) -> dict[str, Tensor]:
+        """Return buffers of the networks and the tensors of the optimisers' states."""
+        found = {f"buffer/{name}": tensor for name, tensor in self.nets.named_buffers()}
+        for name in self.optimizers:
+            for key, value in self.optimizer_state(name).items():
+                if isinstance(value, Tensor):
+                    found[f"optimizer/{name}/{key}"] = value
+        return found
