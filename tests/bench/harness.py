@@ -4,6 +4,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -66,7 +67,10 @@ class Worker:
     def __call__(self, updates: int, *what: str | int) -> float:
         """Return the seconds of so many updates; `what` comes before the number if the worker has several."""
         assert self.process.stdin is not None
-        print(*what, updates, file=self.process.stdin, flush=True)
+        try:
+            print(*what, updates, file=self.process.stdin, flush=True)
+        except BrokenPipeError:
+            raise self._ended() from None
         return float(self._read())
 
     def _read(self, start: str = "") -> str:
@@ -75,15 +79,20 @@ class Worker:
         for line in self.process.stdout:
             if line.startswith(start):
                 return line
+        raise self._ended()
+
+    def _ended(self) -> RuntimeError:
+        """Return an error with the last words of the process."""
         code = self.process.wait()
         self.errors.seek(0)
-        raise RuntimeError(f"{self.process.args} ended with {code}: {self.errors.read()[-2000:]}")
+        return RuntimeError(f"{self.process.args} ended with {code}: {self.errors.read()[-2000:]}")
 
     def __enter__(self) -> "Worker":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.process.stdin.close()  # type: ignore[union-attr]
+        with suppress(BrokenPipeError):  # it has ended already
+            self.process.stdin.close()  # type: ignore[union-attr]
         self.process.wait()
         self.process.stdout.close()  # type: ignore[union-attr]
         self.errors.close()
