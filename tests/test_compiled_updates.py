@@ -1,5 +1,6 @@
 """Compiled updates: the numbers of traced ones up to rounding, and exactly the same after a resume."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,7 @@ needs_compiler = pytest.mark.skipif(cpp_compiler() is None, reason="no C++ compi
 @pytest.fixture(autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Compile into a folder of the session."""
-    folder = tmp_path_factory.getbasetemp() / "compiled"
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(folder))
+    monkeypatch.setenv("OFF2ON_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
 def advance(learner: Any, updates: int) -> dict[str, Any]:
@@ -52,6 +52,7 @@ def test_a_compiled_run_differs_by_rounding(build_learner: Any, recipe: Any):
     expected = advance(start, 30)
     compiled = advance(found, 30)
     assert found.traced.compilation.since is not None
+    assert list((Path(os.environ["OFF2ON_CACHE"]) / "compiled").rglob("*.so"))
     assert found.traced.repeated > 20
     assert 0 < apart(compiled, expected, before) < 1e-3
 

@@ -234,10 +234,9 @@ class OfflineToOnline(Recipe, EvaluatedAlgorithm):
         return content.getvalue()
 
     def device_and_threads(self) -> dict[str, Any]:
-        """Return the first learner's ``device``, and its ``threads``, None before the first update."""
-        return dict(
-            zip(("device", "threads"), self.call_learners(RecipeLearner.device_and_threads)[0], strict=True)
-        )
+        """Return the first learner's device, threads and first compiled update; None if there is none yet."""
+        names = ("device", "threads", "compiled_since")
+        return dict(zip(names, self.call_learners(RecipeLearner.device_and_threads)[0], strict=True))
 
     # Checkpoints: those of RLlib, and the counters and files of off2on.
 

@@ -215,9 +215,9 @@ class RecipeLearner(ManualLearner):
             torch.manual_seed(seed_of(UPDATES, *parts))
             yield torch.Generator(self.device).manual_seed(seed_of(POSITIONS, *parts))
 
-    def device_and_threads(self) -> tuple[str, int | None]:
-        """Return the device and the number of threads, None before the first update."""
-        return str(self.device), self.threads
+    def device_and_threads(self) -> tuple[str, int | None, int | None]:
+        """Return the device, the number of threads and the first compiled update; None if not yet known."""
+        return str(self.device), self.threads, self.traced.compilation.since
 
     # The online phase.
 

@@ -124,6 +124,7 @@ class RunMetadata:
     versions: Mapping[str, str | None] | None = None
     device: str | None = None
     threads: Count | None = None
+    compiled_since: Count | None = None
     wall_s: NonNegative = 0.0
     started: str = "some time ago"
     tracked: Mapping[str, str] = field(default_factory=dict)

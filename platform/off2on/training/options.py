@@ -155,6 +155,13 @@ class RunOptions:
     threads: int | None = option(
         None, "CPU threads per learner.", default="measured", least=1, most=MOST_PROCESSES, in_search=True
     )
+    compile: str = option(
+        "auto",
+        "Compile the updates: auto (in a long run, if a measurement says it is faster), on or off.",
+        kind="text",
+        metavar="MODE",
+        in_search=True,
+    )
     address: str | None = option(
         None, "Ray cluster to join.", kind="text", metavar="HOST:PORT", default="$RAY_ADDRESS"
     )

@@ -146,7 +146,7 @@ class Plan(RunOptions):
         )
         config.algorithm_name, config.hyperparameters = self.algorithm, dict(self.hyperparameters)
         return (
-            config.training(threads=self.threads)
+            config.training(threads=self.threads, compile=self.compile)
             .offline(self.updates)
             .online(
                 self.online,

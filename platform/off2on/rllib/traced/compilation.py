@@ -3,8 +3,10 @@
 import logging
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -21,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 AUTO, ON, OFF = "auto", "on", "off"
 MODES = (AUTO, ON, OFF)
+CACHE = "TORCHINDUCTOR_CACHE_DIR"
+"""Environment variable that names the folder of compiled programs."""
 WORTHWHILE_UPDATES = 50_000
 """Smallest number of updates left for which ``auto`` compiles: it takes ten seconds to a minute."""
 LARGEST_DIFFERENCE = 1e-3
@@ -122,7 +126,7 @@ class Compilation:
         if self.device.type == "cpu" and cpp_compiler() is None:
             self.refuse("no C++ compiler was found (looked for $CXX, g++ and clang++)")
             return None
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_root() / "compiled"))
+        _keep_programs()
         program = compile_trace(trace)
         if program is None:
             self.refuse("a random draw depends on the value of a tensor")
@@ -141,10 +145,19 @@ class Compilation:
         return {"mode": self.mode, "since": self.since}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Restore the result of `state`; the mode ``on`` stays."""
-        self.since = state["since"]
+        """Restore the result of `state`, except for the modes ``on`` and ``off``, which stay."""
+        if self.mode != OFF:
+            self.since = state["since"]
         if self.mode == AUTO:
             self.mode = state["mode"]
+
+
+def _keep_programs() -> None:
+    """Let torch keep compiled programs in off2on's cache, unless the user has named another folder."""
+    given = os.environ.get(CACHE)
+    temporary = Path(tempfile.gettempdir()).resolve()  # torch names a folder there when it is imported
+    if given is None or Path(given).resolve().parent == temporary:
+        os.environ[CACHE] = str(cache_root() / "compiled")
 
 
 def _difference(
