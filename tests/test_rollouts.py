@@ -21,6 +21,9 @@ from off2on.training.plan import Plan
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
 
 BOTH = pytest.mark.parametrize("factors", [{}, {"asynchronous": True}], ids=["in step", "beside"])
+BOTH_AND_RUNNERS = pytest.mark.parametrize(
+    ("factors", "runners"), [({}, 2), ({"asynchronous": True}, 1)], ids=["in step", "beside"]
+)
 
 
 class Counter(gym.Env[Any, Any]):
@@ -65,20 +68,22 @@ def rows_by_process(algo: Any) -> dict[int, list[int]]:
     return found
 
 
-@BOTH
-def test_every_step_of_every_runner_comes_in_once_and_in_order(factors: dict[str, Any]):
-    with counting(400, **factors).build_algo() as algo:
+def test_every_step_of_every_runner_comes_in_once_and_in_order():
+    with counting(400).build_algo() as algo:
         while not algo.finished:
             algo.train()
-        assert algo.env_steps == 400
-        assert not algo.runners.outstanding
-        found = rows_by_process(algo)
-        assert len(found) == 2
-        for steps in found.values():
-            assert steps == list(range(len(steps)))
-        assert algo.updates == 10 + 400
-        if factors:
-            assert 0 <= algo.latest_metrics["staleness"] <= algo.latest_metrics["staleness_most"] <= 1000
+        all_came_in_once(algo, 400, updates=10 + 400)
+
+
+def all_came_in_once(algo: Any, steps: int, updates: int) -> None:
+    """Check what two runners have brought to the end of a run."""
+    assert algo.env_steps == steps
+    assert not algo.runners.outstanding
+    found = rows_by_process(algo)
+    assert len(found) == 2
+    for numbers in found.values():
+        assert numbers == list(range(len(numbers)))
+    assert algo.updates == updates
 
 
 @BOTH
@@ -129,17 +134,21 @@ def process_of(actor: Any) -> int | None:
         return None
 
 
-@pytest.mark.parametrize("most", [0, 45, 1000])
-def test_weights_are_no_further_behind_than_is_said(most: int):
-    config = counting(300, asynchronous=True, staleness=most, utd=3)
-    with config.build_algo() as algo:
-        worst = 0.0
-        while not algo.finished:
-            algo.train()
-            worst = max(worst, algo.staleness.get("staleness_most", 0.0))
+def test_weights_are_no_further_behind_than_is_said_and_every_step_comes_in_once():
     # A rollout is 10 steps and 30 updates: 45 leaves room for those of one, not of both runners.
-    assert worst <= most
-    assert most < 1000 or worst > 0
+    with counting(900, asynchronous=True, staleness=0, utd=3).build_algo() as algo:
+        for most, steps in ((0, 300), (45, 600), (1000, 900)):
+            if most:  # in one run, since runners take seconds to come up
+                algo.runners.staleness = most
+            worst = 0.0
+            while algo.env_steps < steps:
+                algo.train()
+                worst = max(worst, algo.staleness.get("staleness_most", 0.0))
+            assert worst <= most
+        assert worst > 0
+        assert algo.finished
+        all_came_in_once(algo, 900, updates=10 + 3 * 900)
+        assert 0 <= algo.latest_metrics["staleness"] <= algo.latest_metrics["staleness_most"] <= 1000
 
 
 class Stuck(Counter):
@@ -155,28 +164,31 @@ class Stuck(Counter):
         return super().step(action)
 
 
-@BOTH
+@BOTH_AND_RUNNERS
 def test_an_environment_that_fails_is_made_anew_and_that_is_said(
-    factors: dict[str, Any], caplog: pytest.LogCaptureFixture
+    factors: dict[str, Any], runners: int, caplog: pytest.LogCaptureFixture
 ):
     register_env("stuck", lambda _: Stuck(35))
-    with counting(120, **factors).environment("stuck").build_algo() as algo:
+    config = counting(120, **factors).environment("stuck").env_runners(num_env_runners=runners)
+    each = 20 // runners
+    with config.build_algo() as algo:
         while not algo.finished:
             algo.train()
         assert algo.env_steps == 120
         for process, steps in rows_by_process(algo).items():
-            # Rollouts of 10: what came before the failure in the fourth of them was not handed in.
-            assert steps == [step % 30 for step in range(len(steps))], process
+            # Whole rollouts: what came before the failure in the last of them was not handed in.
+            assert steps == [step % (35 // each * each) for step in range(len(steps))], process
     assert "the environment of runner 1 failed" in caplog.text
     assert "RuntimeError: the forklift is stuck" in caplog.text
 
 
-@BOTH
-def test_an_environment_that_only_fails_ends_the_run_with_what_failed(factors: dict[str, Any]):
+@BOTH_AND_RUNNERS
+def test_an_environment_that_only_fails_ends_the_run_with_what_failed(factors: dict[str, Any], runners: int):
     register_env("stuck", lambda _: Stuck(0))
+    config = counting(120, **factors).environment("stuck").env_runners(num_env_runners=runners)
     with (
-        counting(120, **factors).environment("stuck").build_algo() as algo,
-        pytest.raises(RuntimeError, match=r"7 failures in a row, .* forklift is stuck"),
+        config.build_algo() as algo,
+        pytest.raises(RuntimeError, match=rf"{3 * runners + 1} failures in a row, .* forklift is stuck"),
     ):
         train_often(algo)
 
@@ -187,8 +199,9 @@ def test_runners_that_do_not_come_up_end_the_run(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(rollout_collector, "RECOVERY_TIMEOUT_S", 3)
     register_env("nowhere", nowhere)
+    config = counting(120).environment("nowhere").env_runners(num_env_runners=1)
     with (
-        counting(120).environment("nowhere").build_algo() as algo,
+        config.build_algo() as algo,
         pytest.raises(RuntimeError, match=r"no environment runner is alive, and none was replaced in 3 s"),
     ):
         train_often(algo)
@@ -200,13 +213,14 @@ def train_often(algo: Any) -> None:
 
 
 def test_a_checkpoint_leaves_nothing_that_is_under_way_out(tmp_path: Path):
-    with counting(400, asynchronous=True).build_algo() as algo:
+    config = counting(400, asynchronous=True).env_runners(num_env_runners=1)
+    with config.copy(copy_frozen=False).build_algo() as algo:
         while algo.env_steps < 100:
             algo.train()
         algo.save_to_path(str(tmp_path / "checkpoint"))
         assert not algo.runners.outstanding
         at, found = algo.env_steps, rows_by_process(algo)
-    with counting(400, asynchronous=True).build_algo() as algo:
+    with config.build_algo() as algo:
         algo.restore_from_path(str(tmp_path / "checkpoint"))
         assert algo.env_steps == at
         assert rows_by_process(algo) == found
