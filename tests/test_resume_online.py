@@ -2,9 +2,6 @@
 
 import csv
 import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from command import succeeds
+from forked import Forked
 from processes import wait_for
 
 from off2on.algorithms.cal_ql import CalQL
@@ -22,7 +20,6 @@ from off2on.policy import load_policy
 
 pytestmark = pytest.mark.slow
 
-OFF2ON = Path(sys.executable).with_name("off2on")
 SMALL = {"hidden": (16, 16), "batch_size": 16}
 
 
@@ -152,19 +149,14 @@ def test_a_run_that_was_killed_online_ends_as_the_one_that_was_not(tmp_path: Pat
 
     succeeds(tmp_path, *words, "--out", "through", OFF2ON_DATA=data_root)
     place = Path("toy-pendulum/iql-balanced-s0")
-    nothing = subprocess.DEVNULL
-    killed = subprocess.Popen(
-        [OFF2ON, *words, "--out", "killed"],
-        cwd=tmp_path, env=os.environ | {"OFF2ON_DATA": str(data_root)}, stdout=nothing, stderr=nothing,
-        start_new_session=True,
-    )  # fmt: skip
 
     def steps() -> list[str]:
         return [row["env_steps"] for row in table(tmp_path / "killed" / place)]
 
-    wait_for(lambda: "200" in steps(), killed)  # past its first online checkpoints
-    os.killpg(killed.pid, signal.SIGKILL)
-    killed.wait()
+    env = os.environ | {"OFF2ON_DATA": str(data_root)}
+    with Forked(tmp_path, *words, "--out", "killed", env=env) as killed:
+        wait_for(lambda: "200" in steps(), killed)  # past its first online checkpoints
+        killed.kill()
     assert "600" not in steps()  # and before its end
     succeeds(tmp_path, *words, "--out", "killed", "--resume", OFF2ON_DATA=data_root)
     ours, theirs = table(tmp_path / "through" / place), table(tmp_path / "killed" / place)
