@@ -15,8 +15,14 @@ from off2on.rllib.update_step import UpdateStep
 
 Program = Callable[..., Sequence[Tensor]]
 PROGRESS = "progress"
-TENSOR_LR = (torch.optim.Adam, torch.optim.AdamW)
-"""Optimisers that take the learning rate as a tensor with the same result as a number, if they are fused."""
+
+
+def takes_tensor_lr(optimizer: torch.optim.Optimizer) -> bool:
+    """Return True if an optimiser takes the learning rate as a tensor, with the same result as a number.
+
+    On a GPU such a tensor is float32.
+    """
+    return type(optimizer) in (torch.optim.Adam, torch.optim.AdamW) and bool(optimizer.defaults.get("fused"))
 
 
 def columns_of(batch: Batch) -> dict[str, Tensor]:
@@ -35,6 +41,7 @@ class Trace:
         numbers: Names of the numbers among the inputs.
         logged: Names of the outputs.
         guards: Comparisons that must have the same result.
+        device: Device of the numbers.
     """
 
     def __init__(
@@ -45,10 +52,11 @@ class Trace:
         numbers: Sequence[str],
         logged: Sequence[str],
         guards: Sequence[Condition],
+        device: torch.device,
     ) -> None:
         self.graph, self.state, self.columns = graph, tuple(state), tuple(columns)
         self.numbers, self.logged = tuple(numbers), tuple(logged)
-        self.guards = tuple(dict.fromkeys(guards))
+        self.guards, self.device = tuple(dict.fromkeys(guards)), device
         self.run: Program = graph.forward
         """The graph, or a compiled program with its inputs and outputs."""
 
@@ -69,8 +77,10 @@ class Trace:
             run: Program to use instead of the attribute `run`.
         """
         columns = vars(batch)
-        values = torch.tensor([numbers[name] for name in self.numbers], dtype=torch.float64).unbind()
-        outputs = (run or self.run)(*state, *[columns[name] for name in self.columns], *values)
+        values = torch.tensor([numbers[name] for name in self.numbers], dtype=torch.float64)
+        if self.device.type != "cpu":
+            values = values.to(self.device, non_blocking=True)
+        outputs = (run or self.run)(*state, *[columns[name] for name in self.columns], *values.unbind())
         return dict(zip(self.logged, outputs, strict=True))
 
 
@@ -96,15 +106,16 @@ def trace_update(
     state, columns = step.tensors(), columns_of(batch)
     logged: dict[str, Tensor] = {}
     guards: list[Condition] = []
-    tensors = {name: torch.tensor(value, dtype=torch.float64) for name, value in numbers.items()}
+    device = next(iter(columns.values())).device
+    tensors = {name: torch.tensor(one, dtype=torch.float64, device=device) for name, one in numbers.items()}
     watched = {
         name: WatchedNumber(value, tensors[name], _reader(name), guards) for name, value in numbers.items()
     }
 
     def lr(name: str) -> float | Tensor:
         optimizer, number = step.optimizers[name], watched[f"lr.{name}"]
-        if type(optimizer) in TENSOR_LR and optimizer.defaults.get("fused"):
-            return number.tensor
+        if takes_tensor_lr(optimizer):
+            return number.tensor if device.type == "cpu" else number.tensor.float()
         assert number == number.value  # a guard: the value is part of the graph
         return number.value
 
@@ -123,7 +134,7 @@ def trace_update(
         for name, optimizer in step.optimizers.items():
             optimizer.param_groups[0]["lr"] = numbers[f"lr.{name}"]
     _simplify(graph)
-    return logged, Trace(graph, [*state], [*columns], [*tensors], [*logged], guards)
+    return logged, Trace(graph, [*state], [*columns], [*tensors], [*logged], guards, device)
 
 
 def _reader(name: str) -> Callable[[Numbers], float]:

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from off2on.recipe.batch import Batch
+from off2on.rllib.traced.captured import capture_trace
 from off2on.rllib.traced.compilation import Compilation
-from off2on.rllib.traced.trace import PROGRESS, Trace, columns_of, trace_update
+from off2on.rllib.traced.trace import PROGRESS, Trace, columns_of, takes_tensor_lr, trace_update
 from off2on.rllib.traced.watched import Numbers
 from off2on.rllib.update_step import UpdateStep
 
@@ -115,7 +116,15 @@ class TracedUpdates:
 
     def _eager(self, batch: Batch, hp: Any, update: int, numbers: Numbers) -> dict[str, Tensor]:
         self._bound.clear()  # an optimiser may create its state
-        return self.step.run(batch, hp, update, lambda name: numbers[f"lr.{name}"])
+        device = next(iter(columns_of(batch).values())).device
+
+        def lr(name: str) -> float | Tensor:
+            value = numbers[f"lr.{name}"]
+            if device.type == "cpu" or not takes_tensor_lr(self.step.optimizers[name]):
+                return value
+            return torch.tensor(value, device=device)  # rounded as in a trace
+
+        return self.step.run(batch, hp, update, lr)
 
     def _bind(self, trace: Trace) -> list[Tensor] | None:
         """Look up the tensors of a trace; None if one does not exist, such as the state after a reset."""
@@ -190,7 +199,9 @@ class TracedUpdates:
             )
         else:
             kind.traces.append(trace)
-            if self.compilation.is_open(update):
+            if trace.device.type == "cuda":
+                trace.run = capture_trace(trace) or trace.run
+            elif self.compilation.is_open(update):
                 self.compilation.decide(trace, self.step.copied_tensors, batch, numbers, update)
                 if self.compilation.since is not None:  # from here on all kinds are compiled
                     for other in self._kinds.values():
