@@ -29,14 +29,14 @@ hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("fixed")
 
 LONGEST = [
-    "cluster", "compare", "killed_processes", "rollouts", "tune", "cli", "resume_online", "serve",
+    "cluster", "tune", "rollouts", "serve", "resume_online", "killed_processes", "compare", "cli",
     "imports", "local_ray", "tune_bucket", "learner", "learner_online", "learner_group", "batched_seeds",
-    "mirror", "ope_command", "contract_learner", "presets", "contract", "runner", "larger_than_memory",
-    "transforms", "security", "s3", "augmentation_rows", "seeds", "trackers", "ingest_processes", "guard",
-    "rllib_reads_shards", "search_file", "ingest", "plan", "streaming", "learner_hooks", "handover",
+    "contract_learner", "contract", "runner", "larger_than_memory", "transforms", "ope_command", "mirror",
+    "security", "augmentation_rows", "seeds", "presets", "trackers", "guard", "rllib_reads_shards",
+    "search_file", "s3", "ingest", "ingest_processes", "plan", "streaming", "learner_hooks", "handover",
     "online_settings",
 ]  # fmt: skip
-"""The files that take more than 15 s each, longest first (300 s for the first), measured on two cores."""
+"""The files that take more than 15 s each, about longest first."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
