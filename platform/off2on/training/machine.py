@@ -36,7 +36,8 @@ def examine() -> dict[str, Any]:
 
     Returns:
         Plain values: `versions` (None for a missing package), `imports` (module to error), `devices`,
-        `cores`, `threads`, `memory`, `data`, and `problems`: pairs of a problem and a line to paste.
+        `cores`, `threads`, `compiler` (None: updates are not compiled), `memory`, `data`, and `problems`:
+        pairs of a problem and a line to paste.
     """
     imports: dict[str, str | None] = {module: _import_error(module) for module in (*DEPENDENCIES, *OPTIONAL)}
     report: dict[str, Any] = {
@@ -51,6 +52,7 @@ def examine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "allowed_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "threads": _threads() if imports["torch"] is None else None,
+        "compiler": _compiler() if imports["torch"] is None else None,
         "memory": {"free": _free_memory(), "shared": _free_disk(Path("/dev/shm"))},
         "data": _data(),
     }
@@ -67,6 +69,7 @@ def summary_line(report: dict[str, Any]) -> str:
     ]
     parts += [", ".join(report["devices"]) or "no device"]
     parts += [f"{report['allowed_cores']} of {report['cores']} cores, {report['threads']} threads"]
+    parts += [f"C++ compiler {report['compiler'] or 'not found: updates are not compiled'}"]
     parts += [f"{_gib(report['memory']['free'])} memory free", f"{_gib(data['disk_free'])} disk free"]
     parts += [f"data sets in {data['folder']}: {data['sets']}", f"problems: {len(report['problems'])}"]
     return " · ".join(parts)
@@ -122,6 +125,12 @@ def _threads() -> int:
     import torch
 
     return torch.get_num_threads()
+
+
+def _compiler() -> str | None:
+    from off2on.rllib.traced.compilation import cpp_compiler
+
+    return cpp_compiler()
 
 
 def _data() -> dict[str, Any]:
