@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -37,27 +37,26 @@ def check_column(kind: ColumnKind, name: str, shape: Sequence[int] | None, dtype
     Raises:
         BadValues: It is a scalar, holds no numbers, or has the wrong number of dimensions or width.
     """
-    text = f"{name} has shape {'none' if shape is None else list(shape)} and type {dtype}"
-    expected = f"Expected: {kind.value}."
+
+    def refuse(problem: str = "", expected: str = "") -> NoReturn:
+        text = f"{name} has shape {'none' if shape is None else list(shape)} and type {dtype}"
+        raise BadValues(f"{text}{problem}.", expected or f"Expected: {kind.value}.")
+
     if not shape or dtype.kind not in "fiub":
-        raise BadValues(f"{text}.", expected)
+        refuse()
     row = tuple(shape[1:])
     if 0 in row:
-        raise BadValues(f"{text}: a row holds no number.", expected)
+        refuse(": a row holds no number")
     if kind is ColumnKind.EXTRAS:
         return
     if kind is ColumnKind.OBSERVATIONS:
         if len(row) > 2 or (len(row) == 2 and dtype == np.uint8):
-            raise BadValues(
-                f"{text}: images.", "off2on learns from vectors; encode images as features [N, D] first."
-            )
+            refuse(": images", "off2on learns from vectors; encode images as features [N, D] first.")
     elif kind is ColumnKind.ACTIONS:
         if len(row) > 1:
-            raise BadValues(
-                f"{text}: matrices.", f"{expected} Flatten them: actions.reshape(len(actions), -1)"
-            )
+            refuse(": matrices", f"Expected: {kind.value}. Flatten them: actions.reshape(len(actions), -1)")
     elif row not in ((), (1,)):
-        raise BadValues(f"{text}.", expected)
+        refuse()
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,6 +162,12 @@ class Episode:
                 f"{who}: the action {wrong[0]} is no choice.",
                 f"Choices are whole numbers from 0, fewer than {MAX_CHOICES:,}; quantities are floats.",
             )
+
+    def labelled(self, name: str, row: int) -> "Episode":
+        """Return the same episode with an id and a row, without its scene; its arrays stay as they are."""
+        copied = object.__new__(type(self))
+        copied.__dict__.update(self.__dict__, id=name, row=row, scene=None)
+        return copied
 
     def complete(self) -> "Episode | None":
         """Return the same episode with the observation after the last action, [T+1, …].

@@ -1,5 +1,7 @@
 """Check the ingest: refused data, replaced data sets, and shards that Ray Data reads."""
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -128,6 +130,33 @@ def test_nan_in_the_last_observation_alone_is_found(tmp_path):
         ingest(Numbers(change(1, obs=obs)), None, tmp_path, name="x")
     shards = ingest(Numbers(change(1, obs=obs)), None, tmp_path, name="x", nan="drop-episode")
     assert shards.episodes == 3
+
+
+def test_each_dimension_of_the_actions_has_its_own_bounds(tmp_path):
+    from gymnasium.spaces import Box
+
+    actions = np.tile([0.5, -3.0], (5, 1))
+    wide = np.tile([0.5, -7.5], (5, 1)) * np.array([[1, 1], [-5, 1], [1, 1], [np.nan, 1], [1, 1]])
+
+    def given(episodes):
+        return [episode | {"actions": actions} for episode in episodes[:3]] + [
+            episodes[3] | {"actions": wide}
+        ]
+
+    source = Numbers(given, action_space=Box(np.float32([-1, -5]), np.float32([1, 5])))
+    fine = Numbers(lambda episodes: given(episodes)[:3], action_space=source.action_space)
+    assert ingest(fine, None, tmp_path, name="fine").manifest.faults == []
+    shards = ingest(source, None, tmp_path, name="x", nan="drop-episode")
+    (fault,) = (fault for fault in shards.manifest.faults if fault.kind == "outside")
+    assert (fault.count, fault.first_row, fault.largest) == (6, 15, -7.5)
+
+
+def test_no_thread_outlives_an_ingest(tmp_path):
+    before = threading.active_count()
+    ingest(Numbers(), None, tmp_path, name="x", rows_per_shard=5)
+    with pytest.raises(BadValues):
+        ingest(Numbers(change(2, obs=np.zeros((6, 3)))), None, tmp_path, name="y", rows_per_shard=5)
+    assert threading.active_count() == before
 
 
 def test_an_action_outside_a_discrete_space_is_refused(tmp_path):

@@ -88,9 +88,9 @@ def check_rows(
 
 def _not_finite(values: Array) -> Array:
     """Return the mask of the rows with NaN or infinity [N] bool."""
-    if values.dtype.kind != "f":
+    if values.dtype.kind != "f" or (finite := np.isfinite(values)).all():
         return np.zeros(len(values), bool)
-    wrong: Array = ~np.isfinite(values)
+    wrong: Array = ~finite
     rows: Array = np.logical_or.reduce(wrong.reshape(len(values), -1), axis=1)
     return rows
 
@@ -108,8 +108,11 @@ def _actions(
     low, high = (0, space.n - 1) if discrete else (space.low, space.high)
     # Rounding errors of a tanh or of a conversion of units are not faults.
     slack = 0 if discrete else 1e-6 * np.maximum(1, np.abs(np.where(np.isfinite(high), high, 0)))
-    outside = (actions < low - slack) | (actions > high + slack)
-    if not outside.any():
+    least, most = low - slack, high + slack
+    if actions.min() >= np.max(least) and actions.max() <= np.min(most):  # several times as fast
+        return columns, []
+    outside = (actions < least) | (actions > most)
+    if not outside.any():  # but NaN, which is a fault of its own
         return columns, []
     rows = outside.reshape(len(outside), -1).any(1)
     clip = options.clip_actions and not discrete
@@ -119,7 +122,7 @@ def _actions(
         detail=f"values outside {_box(space)}" + (", clipped" if clip else ""),
         count=int(outside.sum()),
         first_row=source_row(int(np.argmax(rows))),
-        largest=float(max(actions[outside].ravel(), key=abs)),
+        largest=float(actions[outside][np.argmax(np.abs(actions[outside]))]),
         refused=discrete,  # a discrete action outside the space has no meaning
     )
     if clip:

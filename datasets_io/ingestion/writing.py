@@ -1,13 +1,14 @@
-"""Writing of one part: episodes are checked, counted and written as Parquet, one row group in memory."""
+"""Writing of one part: episodes are checked, counted and written as Parquet, two row groups in memory."""
 
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
 from math import ceil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datasets_io import storage
@@ -32,11 +33,15 @@ from datasets_io.storage.errors import convert_full_disk
 ROW_GROUP = 32_768
 ROW_GROUP_BYTES = 2**23
 MEASURED_ROWS = 2**17
+WAITING_BYTES = 4 * ROW_GROUP_BYTES
+"""Size of the largest group that waits in memory for the disk while the next one is read."""
 _NO_FINAL_OBS = "cut-off episodes without their last transition: the observation after it was not recorded"
 
 
 class PartWriter:
     """Writer of the episodes of one part into one or more files.
+
+    A thread compresses, writes and hashes a group while the next one is read and checked.
 
     Args:
         folder: Folder of the data set; files are written to `shards/`, and scenes to `scenes/`.
@@ -66,8 +71,13 @@ class PartWriter:
         # Row groups of equal size: a file of 100,000 rows has four groups of 25,000, not three and a rest.
         self._group = ROW_GROUP if split is None else ceil(split / ceil(split / ROW_GROUP))
         self._buffer: list[Episode] = []
+        self._layout: dict[str, tuple[int, ...]] | None = None
         self._buffered = self._buffered_bytes = self._row = self._number = 0
         self._file: pq.ParquetWriter | None = None
+        self._disk = ThreadPoolExecutor(1, "shards")
+        """Thread that uses `_file`, task by task; the report's files are added there."""
+        self._written: Future[None] | None = None
+        """The last task that was handed to the thread."""
         self._groups: list[int] = []
         self._temporary = storage.temporary_path_for(self._shard(0))
         self._scenes = SceneWriter(storage.temporary_path_for(self._scene_file))
@@ -90,8 +100,11 @@ class PartWriter:
                     self._add_episode(episode)
                 self._flush()
                 self._finish_file()
+                if self._written is not None:
+                    self._written.result()
                 self._finish_scenes()
         finally:
+            self._disk.shutdown(cancel_futures=True)
             self._discard()
         self.report.faults = merge([*source_faults, *self.report.faults])
         return self.report
@@ -118,7 +131,7 @@ class PartWriter:
         self._number += 1
         if complete.scene is not None:
             self._scenes.add(*complete.scene)
-        complete = replace(complete, id=name, row=row, scene=None)
+        complete = complete.labelled(name, row)
         self._check_layout(complete)
         self._buffer.append(complete)
         self._buffered += complete.length
@@ -131,13 +144,13 @@ class PartWriter:
         self.report.faults = merge([*self.report.faults, Fault(kind, column, detail, 1, row)])
 
     def _check_layout(self, episode: Episode) -> None:
-        if not self._buffer:
-            return
-        first, now = _layout(self._buffer[0]), _layout(episode)
-        if first != now:
+        now = _layout(episode)
+        if self._layout is None:
+            self._layout = now
+        if self._layout != now:
             raise BadValues(
                 f"the shapes of episodes differ: {_layout_text(now)} at row {episode.row}, "
-                f"{_layout_text(first)} before.",
+                f"{_layout_text(self._layout)} before.",
                 "All episodes of a data set have the same columns, each of one width.",
             )
 
@@ -180,6 +193,15 @@ class PartWriter:
                 f"first {report.columns}, then {describe_columns(table.schema)}",
             )
         report.columns = describe_columns(table.schema)
+        if self._written is not None:
+            self._written.result()  # one group waits, not more
+        self._written = self._disk.submit(self._write_table, table)
+        if table.nbytes > WAITING_BYTES:
+            self._written.result()
+        self._groups.append(len(table))
+        self._count(columns, starts, last)
+
+    def _write_table(self, table: pa.Table) -> None:
         if self._file is None:
             self._file = pq.ParquetWriter(
                 self._temporary,
@@ -189,8 +211,6 @@ class PartWriter:
                 write_statistics=["eps_id", "t", "rewards"],
             )
         self._file.write_table(table, row_group_size=len(table))  # whole episodes, readable separately
-        self._groups.append(len(table))
-        self._count(columns, starts, last)
 
     def _count(self, columns: dict[str, Array], starts: Array, last: Array) -> None:
         report = self.report
@@ -205,13 +225,19 @@ class PartWriter:
         report.truncated += int(columns["truncateds"].sum())
 
     def _finish_file(self) -> None:
-        if self._file is None:
-            return
-        self._file.close()
-        self._file = None
-        listed = {"rows": sum(self._groups), "groups": self._groups}
+        if self._groups:
+            self._written = self._disk.submit(self._close_file, self._groups, self._written)
+            self._groups = []
+
+    def _close_file(self, groups: list[int], written: Future[None] | None) -> None:
+        """Publish the file of these groups, the last of which is `written`."""
+        if written is not None:
+            written.result()  # its error is also that of the file
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        listed = {"rows": sum(groups), "groups": groups}
         self.report.files.append(_publish(self._temporary, self._shard(len(self.report.files)), listed))
-        self._groups = []
 
     def _discard(self) -> None:
         """Remove unfinished files."""

@@ -29,9 +29,12 @@ class Moments:
     @classmethod
     def of(cls, rows: Array) -> Self:
         """Compute statistics of rows [N, …], N ≥ 1."""
+        low, high = rows.min(0).astype(np.float64), rows.max(0).astype(np.float64)
         values = rows.astype(np.float64)
         mean = values.mean(0)
-        return cls(len(rows), mean, np.square(values - mean).sum(0), values.min(0), values.max(0))
+        values -= mean
+        np.square(values, out=values)
+        return cls(len(rows), mean, values.sum(0), low, high)
 
     def merge(self, other: "Moments") -> "Moments":
         """Combine the statistics of two sets of rows (Chan, Golub & LeVeque 1979)."""

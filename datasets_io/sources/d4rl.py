@@ -250,8 +250,11 @@ def _mismatch(spaces: Spaces, widths: Any) -> str | None:
 
 def _differ(one: Array, other: Array) -> Array:
     """Return a mask [N] of rows in which two arrays [N, …] differ; NaN (a fault of its own) is ignored."""
-    unequal: Array = (one != other) & np.isfinite(one) & np.isfinite(other)
-    rows: Array = np.logical_or.reduce(unequal, axis=tuple(range(1, unequal.ndim)))
+    one, other = np.ascontiguousarray(one), np.ascontiguousarray(other)
+    unequal = np.flatnonzero(one != other)  # few, if the rows follow each other
+    finite = np.isfinite(one.reshape(-1)[unequal]) & np.isfinite(other.reshape(-1)[unequal])
+    rows = np.zeros(len(one), bool)
+    rows[unequal[finite] // max(1, int(np.prod(one.shape[1:])))] = True
     return rows
 
 
