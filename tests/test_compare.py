@@ -2,17 +2,16 @@
 
 import csv
 import fcntl
-import os
 import re
 import shutil
-import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import command
+import forked
 import pytest
 import yaml
+from forked import Forked
 from processes import runs_in, wait_for
 
 from off2on.commands.comparison_file import read
@@ -23,7 +22,6 @@ from off2on.runs import statistics
 from off2on.runs.numbers import points
 from off2on.runs.record import load_run
 
-OFF2ON = Path(sys.executable).with_name("off2on")
 PATIENCE = 400  # seconds until a process counts as stuck; a busy machine is slow
 SHORT = "hidden=16,16 batch_size=32 --updates 60 --eval-every 60 --eval-episodes 1 --threads 1"
 ONLINE = "--online 200 --eval-every 50 --eval-episodes 1 --threads 1"
@@ -106,9 +104,7 @@ def test_a_way_that_a_recipe_cannot_take_is_left_out_and_no_other(
 
 
 def off2on(cwd: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [OFF2ON, *words], cwd=cwd, env=command.environment(), capture_output=True, text=True, timeout=PATIENCE
-    )
+    return forked.run(cwd, *words, env=command.environment(), timeout=PATIENCE)
 
 
 def scores(out: Path) -> list[dict[str, str]]:
@@ -135,14 +131,9 @@ def compared(lab: Path) -> tuple[dict[Path, str], subprocess.CompletedProcess[st
         When each run that was finished at the kill had started, and what the second command said.
     """
     words = ["compare", "ways.yaml"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(
-        [OFF2ON, *words], cwd=lab, env=command.environment(), start_new_session=True, **quiet
-    ) as first:
-        try:
-            wait_for(lambda: len(runs_in(lab / "runs/ways")) >= 3, first, PATIENCE)
-        finally:
-            os.killpg(first.pid, signal.SIGKILL)
+    with Forked(lab, *words, env=command.environment()) as first:
+        wait_for(lambda: len(runs_in(lab / "runs/ways")) >= 3, first, PATIENCE)
+        first.kill()
     assert not (lab / "runs/ways/scores.csv").exists(), "killed too late to tell anything"
     told = [(run, yaml.safe_load((run / "run.yaml").read_text())) for run in runs_in(lab / "runs/ways")]
     there = {folder: about["started"] for folder, about in told if about["status"] == "finished"}

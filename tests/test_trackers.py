@@ -5,13 +5,12 @@ import json
 import os
 import shutil
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 
 from datasets_io import Shards
@@ -25,7 +24,6 @@ wandb = pytest.importorskip("wandb", reason="wandb is not installed")
 mlflow = pytest.importorskip("mlflow.tracking", reason="mlflow is not installed")
 from wandb.proto import wandb_internal_pb2 as messages  # noqa: E402
 
-OFF2ON = Path(sys.executable).with_name("off2on")
 CLOUDS = (
     b"http://169.254.169.254/metadata/instance?api-version=2021-12-13",
     b"http://169.254.169.254/latest/meta-data/",
@@ -117,7 +115,7 @@ def test_a_run_logs_to_both_and_to_no_other_server(toy: Shards, lab: Path, proxy
     words = ["train", "bc", "toy-pendulum", "hidden=16,16", "batch_size=16", "--updates", "20"]
     words += ["--eval-every", "10", "--eval-episodes", "1", "--threads", "1"]
     words += ["--track", "wandb", "--track", "mlflow"]
-    answer = subprocess.run([OFF2ON, *words], env=environment, capture_output=True, text=True, check=False)
+    answer = forked.run(Path.cwd(), *words, env=environment)
     assert answer.returncode == 0, answer.stderr
     assert "warning" not in answer.stderr
     assert [line for line in came if line.split()[1] not in CLOUDS] == []

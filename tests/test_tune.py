@@ -3,9 +3,6 @@
 import csv
 import os
 import shlex
-import signal
-import subprocess
-import sys
 import time
 from dataclasses import fields
 from pathlib import Path
@@ -15,6 +12,7 @@ import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
+from forked import Forked
 from processes import wait_for
 from searches import FILE, OFFLINE, made
 
@@ -36,7 +34,6 @@ from off2on.training.located_yaml import LocatedValue
 from off2on.training.plan import Plan
 from off2on.training.train import evaluations
 
-OFF2ON = Path(sys.executable).with_name("off2on")
 PATIENCE = 400  # seconds until a process counts as stuck; a busy machine is slow
 
 
@@ -46,11 +43,9 @@ def here(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     return tmp_path
 
 
-def off2on(cwd: Path, *words: str) -> subprocess.Popen[str]:
+def off2on(cwd: Path, *words: str) -> Forked:
     ours = ("PYTHONPATH", "PYTHONWARNINGS", "RAY_ADDRESS")
-    environment = {name: value for name, value in os.environ.items() if name not in ours}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([OFF2ON, *words], cwd=cwd, env=environment, start_new_session=True, **pipes)
+    return Forked(cwd, *words, env={name: os.environ[name] for name in os.environ if name not in ours})
 
 
 def table(folder: Path) -> list[dict[str, str]]:
@@ -84,18 +79,17 @@ def searched(lab: Path) -> Killed:
         The files and the rows of the trials that had ended at the kill; what the second command said.
     """
     out = lab / "runs/tune/search"
-    first = off2on(lab, "tune", "search.yaml")
-    wait_for(lambda: list(out.glob("trials/001/*/*/metrics.csv")), first, PATIENCE)
-    os.killpg(first.pid, signal.SIGKILL)
-    first.communicate()
+    with off2on(lab, "tune", "search.yaml") as first:
+        wait_for(lambda: list(out.glob("trials/001/*/*/metrics.csv")), first, PATIENCE)
+        first.kill()
     time.sleep(1)  # its trial's process ends by itself
     rows = table(out)
     kept: dict[Path, tuple[int, bytes]] = {}
     for row in rows:
         kept |= files(out / row["folder"])
-    again = off2on(lab, "tune", "search.yaml", "--resume")
-    told = again.communicate(timeout=PATIENCE)
-    assert again.returncode == 0, told
+    with off2on(lab, "tune", "search.yaml", "--resume") as again:
+        told = again.communicate(PATIENCE)
+        assert again.returncode == 0, told
     return kept, rows, *told
 
 
@@ -226,9 +220,9 @@ def test_a_trial_that_does_worse_than_others_is_stopped_early(here: Path, ray_se
 def test_runs_of_a_trial_that_go_together_have_learners_and_runners_of_their_own(here: Path) -> None:
     text = FILE.replace("trials: 3", "trials: 1").replace("seeds: 3", "seeds: 2")
     made(f"{text}stop_early: asha\nlearners: 1\nworkers: 1\n".replace("updates: 40", "updates: 20"))
-    search = off2on(here, "tune", "search.yaml")
-    _, said = search.communicate(timeout=PATIENCE)
-    assert search.returncode == 0, said
+    with off2on(here, "tune", "search.yaml") as search:
+        _, said = search.communicate(PATIENCE)
+        assert search.returncode == 0, said
     ((trial,), runs) = (
         table(here / "runs/tune/search"),
         here.glob("runs/tune/search/trials/000/*/*/run.yaml"),
