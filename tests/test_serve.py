@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -14,9 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import forked
 import numpy as np
 import pytest
 import torch
+from command import succeeds
+from forked import OFF2ON, Forked
 
 from datasets_io.shards.reading import Shards
 from off2on.policy import load_policy
@@ -26,7 +28,6 @@ from off2on.serving.served_episodes import EXTRAS, ServedEpisodes
 
 pytest.importorskip("ray.serve", reason="ray[serve] is not installed")
 
-OFF2ON = Path(sys.executable).with_name("off2on")
 PATIENCE = 200
 
 
@@ -42,11 +43,7 @@ class Service:
         self.start()
 
     def start(self) -> None:
-        with (self.lab / "said").open("w") as given:
-            self.process = subprocess.Popen(
-                [OFF2ON, "serve", *self.words], cwd=self.lab, env=self.environment,
-                stdout=given, stderr=given, start_new_session=True,
-            )  # fmt: skip
+        self.process = Forked(self.lab, "serve", *self.words, env=self.environment, said=self.lab / "said")
         deadline = time.monotonic() + PATIENCE
         while "serving " not in (self.lab / "said").read_text():
             assert self.process.poll() is None, (self.lab / "said").read_text()
@@ -78,7 +75,7 @@ class Service:
             return error.code, json.loads(text) if text.startswith("{") else text
 
     def end(self, number: int) -> int:
-        os.killpg(self.process.pid, number) if number == signal.SIGKILL else self.process.send_signal(number)
+        self.process.kill() if number == signal.SIGKILL else self.process.send_signal(number)
         return self.process.wait(PATIENCE)
 
 
@@ -88,8 +85,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Path:
     place = tmp_path_factory.mktemp("lab")
     words = ["train", "td3_bc", "toy-pendulum", "hidden=16,16", "batch_size=16", "--updates", "40"]
     words += ["--eval-episodes", "1", "--eval-every", "40", "--threads", "1"]
-    environment = os.environ | {"OFF2ON_DATA": str(data_root)}
-    subprocess.run([OFF2ON, *words], cwd=place, env=environment, check=True, capture_output=True)
+    succeeds(place, *words, OFF2ON_DATA=data_root)
     return place
 
 
@@ -208,13 +204,7 @@ def test_episodes_become_a_data_set_that_learning_goes_on_from(service: Service,
         "--strategy",
         "symmetric",
     ]
-    subprocess.run(
-        [OFF2ON, *words, "--eval-episodes", "1"],
-        cwd=lab,
-        env=service.environment,
-        check=True,
-        capture_output=True,
-    )
+    succeeds(lab, *words, "--eval-episodes", "1", OFF2ON_DATA=data_root)
 
 
 @pytest.mark.slow
@@ -349,8 +339,7 @@ def test_an_outcome_may_be_said_again_but_not_otherwise(tmp_path: Path, toy: Sha
 )
 @pytest.mark.slow
 def test_mistakes_are_told(lab: Path, data_root: Path, words: list[str], told: str):
-    environment = os.environ | {"OFF2ON_DATA": str(data_root)}
-    done = subprocess.run([OFF2ON, "serve", *words], cwd=lab, env=environment, capture_output=True, text=True)
+    done = forked.run(lab, "serve", *words, env=os.environ | {"OFF2ON_DATA": str(data_root)})
     assert done.returncode == 2
     assert told in done.stderr
     assert "Traceback" not in done.stderr
