@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from nodes import OFF2ON, PATIENCE, TOKEN, Job, Nodes
+from forked import OFF2ON
+from nodes import PATIENCE, TOKEN, Job, Nodes
 from processes import runs_in, wait_for
 
 from datasets_io import open_shards
@@ -62,7 +63,7 @@ def test_an_ingest_loses_a_node_and_nothing_else(
     _, doomed = nodes.only(1, 1)
     (tmp_path / "slow_parts.py").write_text(SLOW)
     (tmp_path / "raw").mkdir()
-    words = [OFF2ON, "data", "add", "slow_parts:Slow", "raw", "--name", "slow"]
+    words = ["data", "add", "slow_parts:Slow", "raw", "--name", "slow"]
     with Job(tmp_path, *words, "--address", nodes.address, OFF2ON_DATA="data") as job:
         (begun,) = job.wait_until(lambda: [*(tmp_path / "raw").glob(f"[2-5]-{doomed}-*")])
         nodes.kill(doomed)
@@ -99,7 +100,7 @@ def test_two_learners_lose_a_node_and_end_as_they_would_have(nodes: Nodes, tmp_p
     words = ["train", "iql", "toy-pendulum", "hidden=16,16", "batch_size=16", "--threads", "1"]
     words += ["--updates", "600", "--eval-every", "200", "--eval-episodes", "1", "--learners", "2"]
     words += ["--address", nodes.address]
-    with Job(tmp_path, OFF2ON, *words, "--out", "whole", OFF2ON_DATA=data_root) as job:
+    with Job(tmp_path, *words, "--out", "whole", OFF2ON_DATA=data_root) as job:
         told = job.ends_well()
     assert f"available  a cluster at {nodes.address} of 3 nodes: 2 of 2 CPUs" in told
     assert "needs      2 learners of 1 CPU each, 0.0687 MiB of data in each" in told
@@ -108,7 +109,7 @@ def test_two_learners_lose_a_node_and_end_as_they_would_have(nodes: Nodes, tmp_p
     where = yaml.safe_load((whole / "run.yaml").read_text())["placement"]["learner"]
     assert len(set(where)) == 2  # each learner reads its half of the data on a node of its own
 
-    with Job(tmp_path, OFF2ON, *words, "--out", "killed", OFF2ON_DATA=data_root) as job:
+    with Job(tmp_path, *words, "--out", "killed", OFF2ON_DATA=data_root) as job:
         killed = tmp_path / "killed/toy-pendulum/iql-s0"
         job.wait_until(lambda: len(rows(killed)) >= 1)
         nodes.kill(nodes.alive[0])
@@ -161,7 +162,7 @@ def test_runners_lose_a_node_and_every_step_comes_in_once(nodes: Nodes, tmp_path
     ]
     words += ["--workers", "2", "--address", nodes.address]
     run = tmp_path / "runs/toy-pendulum/iql-append-s0"
-    with Job(tmp_path, OFF2ON, *words, OFF2ON_DATA=data_root) as job:
+    with Job(tmp_path, *words, OFF2ON_DATA=data_root) as job:
         job.wait_until(lambda: [row for row in rows(run) if int(row["env_steps"]) >= 200])
         nodes.kill(nodes.alive[0])
         nodes.add(1)
@@ -201,7 +202,7 @@ def test_a_search_loses_a_node_and_no_trial(nodes: Nodes, tmp_path: Path, data_r
     (tmp_path / "search.yaml").write_text(SEARCH)
     nodes.only(1, 1)
     words = ["tune", "search.yaml", "--jobs", "2", "--address", nodes.address]
-    with Job(tmp_path, OFF2ON, *words, OFF2ON_DATA=data_root) as job:
+    with Job(tmp_path, *words, OFF2ON_DATA=data_root) as job:
         job.wait_until(lambda: sum(map(len, map(rows, runs_in(tmp_path / "found")))) >= 2)
         nodes.kill(nodes.alive[0])
         nodes.add(1)
@@ -219,14 +220,14 @@ def test_a_search_loses_a_node_and_no_trial(nodes: Nodes, tmp_path: Path, data_r
 def test_what_does_not_fit_is_refused_and_writes_nothing(nodes: Nodes, tmp_path: Path, data_root: Path):
     nodes.only(2, 1)
     words = ["train", "iql", "toy-pendulum", "--online", "10", "--address", nodes.address]
-    with Job(tmp_path, OFF2ON, *words, "--learners", "2", "--workers", "2", OFF2ON_DATA=data_root) as job:
+    with Job(tmp_path, *words, "--learners", "2", "--workers", "2", OFF2ON_DATA=data_root) as job:
         assert job.process.wait(PATIENCE) == 2
     told = job.said.read_text()
     assert "error: the cluster has no capacity for 2 learners of 1 CPU each, 2 runners of 1 CPU each." in told
     assert told.rstrip().endswith("--learners 2 --workers 1")
     assert "--wait MINUTES" in told
     assert [path.name for path in tmp_path.iterdir()] == ["said"]
-    with Job(tmp_path, OFF2ON, *words, "--learners", "0", "--dry-run", OFF2ON_DATA=data_root) as job:
+    with Job(tmp_path, *words, "--learners", "0", "--dry-run", OFF2ON_DATA=data_root) as job:
         told = job.ends_well()
     assert f"available  a cluster at {nodes.address} of 3 nodes: 3 of 3 CPUs, 0 of 0 GPUs free" in told
     assert "in this process the learner, evaluation and checkpoints" in told
@@ -239,12 +240,12 @@ def test_a_search_that_does_not_fit_is_refused_and_writes_nothing(
     nodes.only(2, 1)
     (tmp_path / "search.yaml").write_text(SEARCH)
     words = ["tune", "search.yaml", "online=10", "--jobs", "4", "--address", nodes.address]
-    with Job(tmp_path, OFF2ON, *words, "workers=5", OFF2ON_DATA=data_root) as job:
+    with Job(tmp_path, *words, "workers=5", OFF2ON_DATA=data_root) as job:
         assert job.process.wait(PATIENCE) == 2
     told = job.said.read_text()
     assert "error: the cluster has no capacity for 1 trial of 1 CPU, 5 runners of 1 CPU each." in told
     assert "--wait MINUTES" in told
-    with Job(tmp_path, OFF2ON, *words, "--dry-run", OFF2ON_DATA=data_root) as job:
+    with Job(tmp_path, *words, "--dry-run", OFF2ON_DATA=data_root) as job:
         told = job.ends_well()
     assert f"available  a cluster at {nodes.address} of 3 nodes: 3 of 3 CPUs, 0 of 0 GPUs free" in told
     assert "needs      4 trials of 1 CPU each" in told
@@ -258,11 +259,11 @@ def test_a_cluster_that_wants_a_token_is_joined_with_it_alone(tmp_path: Path, da
     try:
         closed.add(1)
         words = ["train", "iql", "toy-pendulum", "--learners", "1", "--dry-run", "--address", closed.address]
-        with Job(tmp_path, OFF2ON, *words, OFF2ON_DATA=data_root) as job:
+        with Job(tmp_path, *words, OFF2ON_DATA=data_root) as job:
             assert "learners on" in job.ends_well()
         for token in ("", "f" * 64):
             strange = {"RAY_AUTH_TOKEN": token, "HOME": tmp_path, "OFF2ON_DATA": data_root}
-            with Job(tmp_path, OFF2ON, *words, **strange) as job:
+            with Job(tmp_path, *words, **strange) as job:
                 assert job.process.wait(PATIENCE) == 2
             told = job.said.read_text()
             assert f"the Ray cluster at {closed.address} requires a token" in told

@@ -9,22 +9,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from forked import Forked
 from processes import wait_for
 
-OFF2ON = Path(sys.executable).with_name("off2on")
 PATIENCE = 300
 TOKEN = "0123456789abcdef" * 4
 WITH_TOKEN = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"}
 WITH_TOKEN["RAY_AUTH_TOKEN"] = TOKEN
 """As most machines have one, which Ray makes for a Ray of one's own. The mode would be other tests'."""
 
-# Nodes as commands say: "add 2", with so many CPUs, answers with its id; "end ID" and "kill ID" take it away.
+# Nodes as commands say: "add 2", with so many CPUs, answers with its id; "end ID" and "kill ID" take it away;
+# "idle -" waits until no CPU is taken.
 NODES = """
-import sys
+import sys, time
+from ray._private.state import GlobalState
+from ray._raylet import GcsClientOptions
 from ray.cluster_utils import Cluster
 jobs = {"include_dashboard": True, "dashboard_port": int(sys.argv[1]), "dashboard_agent_listen_port": None}
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **jobs})
-nodes = {}
+nodes, state = {}, GlobalState()
+state._initialize_global_state(GcsClientOptions.create(cluster.address, None, True, False))
 print(cluster.address, flush=True)
 for line in sys.stdin:
     verb, what = line.split()
@@ -32,6 +36,10 @@ for line in sys.stdin:
         node = cluster.add_node(num_cpus=int(what))
         nodes[node.node_id] = node
         print(node.node_id, flush=True)
+    elif verb == "idle":
+        while state.available_resources().get("CPU") != state.cluster_resources().get("CPU"):
+            time.sleep(0.1)
+        print("idle", flush=True)
     else:
         cluster.remove_node(nodes.pop(what), allow_graceful=verb == "end")
         print("gone", flush=True)
@@ -52,10 +60,12 @@ class Nodes:
         )  # fmt: skip
         self.address = self._answer()
         self.alive: list[str] = []
+        self._cpus: dict[str, int] = {}
 
     def add(self, cpus: int) -> str:
         """Its id."""
         self.alive.append(self._ask(f"add {cpus}"))
+        self._cpus[self.alive[-1]] = cpus
         return self.alive[-1]
 
     def kill(self, node: str, how: str = "kill") -> None:
@@ -63,10 +73,21 @@ class Nodes:
         assert self._ask(f"{how} {node}") == "gone"
 
     def only(self, *cpus: int) -> list[str]:
-        """Ends what other tests left, and adds nodes with so many CPUs."""
+        """Keep the nodes with so many CPUs that other tests left, add what is missing, and end the others.
+
+        Returns:
+            The ids of all; nothing runs on them.
+        """
+        missing = list(cpus)
         for node in list(self.alive):
-            self.kill(node, "end")
-        return [self.add(count) for count in cpus]
+            if self._cpus[node] in missing:
+                missing.remove(self._cpus[node])
+            else:
+                self.kill(node, "end")
+        for count in missing:
+            self.add(count)
+        assert self._ask("idle -") == "idle"
+        return list(self.alive)
 
     def _ask(self, line: str) -> str:
         assert self.process.stdin is not None
@@ -90,15 +111,12 @@ class Nodes:
 
 
 class Job:
-    """A command that runs beside the test, with a token; what it says is in a file."""
+    """An ``off2on`` that runs beside the test, with a token; what it says is in a file."""
 
     def __init__(self, folder: Path, *words: str | Path, **env: str | Path) -> None:
         self.said = folder / "said"
-        with self.said.open("wb") as said:
-            self.process = subprocess.Popen(
-                list(map(str, words)), cwd=folder, stdout=said, stderr=said, start_new_session=True,
-                env=WITH_TOKEN | {name: str(value) for name, value in env.items()},
-            )  # fmt: skip
+        variables = WITH_TOKEN | {name: str(value) for name, value in env.items()}
+        self.process = Forked(folder, *words, env=variables, said=self.said)
 
     def wait_until(self, condition: Callable[[], Any]) -> Any:
         """What the condition gives as soon as that is something."""
@@ -112,6 +130,4 @@ class Job:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+        self.process.kill()
