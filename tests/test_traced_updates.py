@@ -121,6 +121,46 @@ class CountsCalls(TD3BC):
         return loss * (1 + cls.calls % 7), metrics
 
 
+class ChangesLater(TD3BC):
+    """Depends on a number outside the networks, which changes long after a trace was checked."""
+
+    factor = 1.0
+
+    @classmethod
+    def compute_critic_loss(cls, nets: Any, batch: Any, hp: Any) -> Any:
+        loss, metrics = super().compute_critic_loss(nets, batch, hp)
+        return loss * cls.factor, metrics
+
+
+def test_a_trace_is_compared_again(build_learner: Build, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("off2on.rllib.traced.updates.CHECK_EVERY", 20)
+    learner = build_learner(ChangesLater)
+    learner.traced.after = 1
+    learner.advance(30)
+    assert learner.traced.reason is None
+    monkeypatch.setattr(ChangesLater, "factor", 2.0)
+    learner.advance(15)
+    assert "differs in" in learner.traced.reason
+
+
+class FailsAtFirst(TD3BC):
+    """Fails in the second of two losses while it is traced for the first time, before any step was made."""
+
+    @classmethod
+    def compute_actor_loss(cls, nets: Any, batch: Any, hp: Any) -> Any:
+        if not isinstance(batch.progress, float):
+            raise RuntimeError("traced")
+        return super().compute_actor_loss(nets, batch, hp)
+
+
+def test_a_first_update_that_cannot_be_traced_is_undone(build_learner: Build):
+    expected, learner = build_learner(FailsAtFirst), build_learner(FailsAtFirst)
+    own, found = advance(expected, trace_after=UPDATES), advance(learner, trace_after=0)
+    assert "traced" in learner.traced.reason
+    assert found == own
+    assert same(everything(learner), everything(expected))
+
+
 @pytest.mark.parametrize(
     ("recipe", "reason"),
     [

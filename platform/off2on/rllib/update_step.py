@@ -90,6 +90,15 @@ class UpdateStep:
                 found[f"parameter/{name}/{number}"] = part.view_as(like)
         return found | {name: tensor.clone() for name, tensor in self._others().items()}
 
+    @torch.no_grad()
+    def restore(self, copies: Mapping[str, Tensor]) -> None:
+        """Restore what `copied_tensors` returned; an optimiser without a state in it loses its state."""
+        for name, optimizer in self.optimizers.items():
+            if not any(key.startswith(f"optimizer/{name}/") for key in copies):
+                optimizer.state.pop(self.flat[name].vector, None)
+        for name, tensor in self.tensors().items():
+            tensor.copy_(copies[name])
+
     def _vectors(self) -> Iterator[tuple[str, FlatParameters]]:
         yield from self.flat.items()
         for number, (target, _) in enumerate(self.target_pairs):

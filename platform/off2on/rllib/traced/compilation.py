@@ -81,7 +81,7 @@ class Compilation:
             update: Number of the last update that was made.
         """
         started = time.perf_counter()
-        traced, program = trace.run, self.compile(trace)
+        traced, program = trace.plain, self.compile(trace)
         if program is None:
             self.mode = OFF
             return

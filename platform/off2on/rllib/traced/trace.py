@@ -57,7 +57,9 @@ class Trace:
         self.graph, self.state, self.columns = graph, tuple(state), tuple(columns)
         self.numbers, self.logged = tuple(numbers), tuple(logged)
         self.guards, self.device = tuple(dict.fromkeys(guards)), device
-        self.run: Program = graph.forward
+        self.plain: Program = graph.forward
+        """The graph."""
+        self.run = self.plain
         """The graph, or a compiled program with its inputs and outputs."""
 
     def is_valid(self, numbers: Numbers) -> bool:

@@ -18,6 +18,8 @@ from off2on.rllib.update_step import UpdateStep
 
 logger = logging.getLogger(__name__)
 
+CHECK_EVERY = 1_000
+"""Number of updates from one comparison with the recipe's own code to the next."""
 MOST_TRACES = 16
 """Largest number of traces of one kind of update; more would mean that the update changes all the time."""
 
@@ -41,7 +43,8 @@ class TracedUpdates:
     """Makes updates; the first ones by the recipe's own code, the others by repeating a trace of it.
 
     A trace is used only after it has computed, on copies, bit for bit what the recipe's own code computed in
-    another update. If that fails, or the code cannot be recorded, all updates are made by the recipe's code.
+    another update, and is compared again in every thousandth update. If they differ, or the code cannot be
+    recorded, all updates are made by the recipe's code.
 
     Args:
         step: The update.
@@ -75,10 +78,11 @@ class TracedUpdates:
         numbers = self._numbers(batch, hp, unscaled_hp)
         if self.reason is not None:
             return self._eager(batch, hp, update, numbers)
-        kind = self._kinds[self._key(batch, hp, unscaled_hp, update)]
+        kind = self._kinds[self._key(batch, hp, unscaled_hp, update, numbers)]
         trace = next((one for one in kind.traces if one.is_valid(numbers)), None)
         if trace is not None:
-            return self._repeat(trace, batch, hp, update, numbers)
+            make = self._check_again if update % CHECK_EVERY == 0 else self._repeat
+            return make(trace, batch, hp, update, numbers)
         if len(kind.traces) == MOST_TRACES:
             return self._eager(batch, hp, update, numbers)
         if self.compilation.applies_to(update):
@@ -88,7 +92,7 @@ class TracedUpdates:
             return self._eager(batch, hp, update, numbers)
         if kind.unchecked is None or not kind.unchecked.is_valid(numbers):
             return self._trace(kind, batch, hp, update, numbers)
-        return self._check(kind, kind.unchecked, batch, hp, update, numbers)
+        return self._check_first(kind, kind.unchecked, batch, hp, update, numbers)
 
     def _numbers(self, batch: Batch, hp: Any, unscaled_hp: Any) -> dict[str, float]:
         recipe, progress = self.step.recipe, batch.progress
@@ -101,9 +105,10 @@ class TracedUpdates:
             numbers |= {f"hp.{name}": getattr(hp, name) for name in scaled}
         return numbers
 
-    def _key(self, batch: Batch, hp: Any, unscaled_hp: Any, update: int) -> Any:
+    def _key(self, batch: Batch, hp: Any, unscaled_hp: Any, update: int, numbers: Numbers) -> Any:
         shapes = tuple((name, one.shape, one.stride()) for name, one in columns_of(batch).items())
-        return self.step.due(hp, update, batch.progress), unscaled_hp, getattr(batch, "real", None), shapes
+        due, real = self.step.due(hp, update, batch.progress), getattr(batch, "real", None)
+        return due, unscaled_hp, real, shapes, tuple(numbers)
 
     def _repeat(
         self, trace: Trace, batch: Batch, hp: Any, update: int, numbers: Numbers
@@ -149,44 +154,70 @@ class TracedUpdates:
 
     def _undo(self, before: Mapping[str, Tensor], random: Tensor, batch: Batch) -> None:
         """Restore the tensors and the state of the random generator."""
-        with torch.no_grad():
-            for name, tensor in self.step.tensors().items():
-                tensor.copy_(before[name])
+        self.step.restore(before)
         _set_random_state(batch, random)
+        self._bound.clear()
 
     def _compile(
         self, kind: _Kind, batch: Batch, hp: Any, update: int, numbers: Numbers
     ) -> dict[str, Tensor]:
         """Make an update by a compiled program, for which it is first made and traced, and undone."""
         before, random = self.step.copied_tensors(), _random_state(batch)
-        logged, kind.unchecked = self._trace(kind, batch, hp, update, numbers), kind.unchecked
+        logged = self._trace(kind, batch, hp, update, numbers)
         trace = kind.unchecked
         if trace is None:
             return logged
         self._undo(before, random, batch)
         kind.traces.append(trace)
-        plain = trace.run
-        trace.run = self.compilation.compile(trace) or plain
+        trace.run = self.compilation.compile(trace) or trace.plain
         try:
             return self._repeat(trace, batch, hp, update, numbers)
         except Exception as error:
             self.compilation.refuse(error)
             self._undo(before, random, batch)
-            trace.run = plain
+            trace.run = trace.plain
             return self._repeat(trace, batch, hp, update, numbers)
 
-    def _check(
+    def _check_first(
         self, kind: _Kind, trace: Trace, batch: Batch, hp: Any, update: int, numbers: Numbers
     ) -> dict[str, Tensor]:
-        """Make an update by the recipe's own code, and on copies by the trace; compare the two."""
+        """Make an update by the recipe's own code, and use the trace from now on if it computes the same."""
+        logged = self._compare(trace, batch, hp, update, numbers)
+        if self.reason is None:
+            kind.unchecked = None
+            kind.traces.append(trace)
+            if trace.device.type == "cuda":
+                trace.run = capture_trace(trace) or trace.plain
+            elif self.compilation.is_open(update):
+                self.compilation.decide(trace, self.step.copied_tensors, batch, numbers, update)
+                if self.compilation.since is not None:  # from here on all kinds are compiled
+                    for other in self._kinds.values():
+                        if other is not kind:
+                            other.traces.clear()
+        return logged
+
+    def _check_again(
+        self, trace: Trace, batch: Batch, hp: Any, update: int, numbers: Numbers
+    ) -> dict[str, Tensor]:
+        """Make an update by a trace, and compare the trace with the recipe's own code."""
+        before, random = self.step.copied_tensors(), _random_state(batch)
+        logged = self._compare(trace, batch, hp, update, numbers)
+        if self.reason is not None or not self.compilation.applies_to(update):
+            return logged
+        self._undo(before, random, batch)  # a compiled program differs by rounding
+        return self._repeat(trace, batch, hp, update, numbers)
+
+    def _compare(
+        self, trace: Trace, batch: Batch, hp: Any, update: int, numbers: Numbers
+    ) -> dict[str, Tensor]:
+        """Make an update by the recipe's own code, and by the trace on copies; give up if they differ."""
         copies, random = self.step.copied_tensors(), _random_state(batch)
         if not all(name in copies for name in trace.state):
             return self._eager(batch, hp, update, numbers)
-        repeated = trace.repeat([copies[name] for name in trace.state], batch, numbers)
+        repeated = trace.repeat([copies[name] for name in trace.state], batch, numbers, trace.plain)
         after = _random_state(batch)
         _set_random_state(batch, random)
         logged = self._eager(batch, hp, update, numbers)
-        kind.unchecked = None
         differing = [
             name
             for names, found in ((self.step.tensors(), copies), (logged, repeated))
@@ -194,19 +225,8 @@ class TracedUpdates:
             if name not in found or not _same_bits(value, found[name])
         ]
         if differing or not torch.equal(after, _random_state(batch)):
-            self._give_up(
-                f"a repeated update differs in {differing[0] if differing else 'its random numbers'}"
-            )
-        else:
-            kind.traces.append(trace)
-            if trace.device.type == "cuda":
-                trace.run = capture_trace(trace) or trace.run
-            elif self.compilation.is_open(update):
-                self.compilation.decide(trace, self.step.copied_tensors, batch, numbers, update)
-                if self.compilation.since is not None:  # from here on all kinds are compiled
-                    for other in self._kinds.values():
-                        if other is not kind:
-                            other.traces.clear()
+            what = differing[0] if differing else "its random numbers"
+            self._give_up(f"a repeated update differs in {what}")
         return logged
 
     def _give_up(self, reason: str) -> None:
