@@ -1,10 +1,11 @@
 """A folder for the files of Ray, and the check that nothing of Ray is left after a kill."""
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kills import left_processes
@@ -24,8 +25,12 @@ def ray_folder() -> Iterator[Path]:
 
 
 def shared_memory() -> set[str]:
-    """Return the names of this machine's objects in shared memory."""
-    return set(os.listdir("/dev/shm"))
+    """Return the names of objects in shared memory that no process uses; others may use theirs."""
+    used = set()
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        with suppress(OSError):  # the process has ended
+            used |= set(re.findall(r"/dev/shm/(\S+)", maps.read_text()))
+    return set(os.listdir("/dev/shm")) - used
 
 
 def nothing_left(folder: Path, mark: str, before: set[str], seconds: float = 10) -> None:
