@@ -14,8 +14,6 @@ from typing import Annotated, Literal, TypeVar
 
 import torch
 from pydantic import Field
-from torch._export.serde.schema import ScalarType
-from torch._export.serde.serialize import deserialize_scalar_type
 
 from datasets_io.storage.documents import parse_json
 
@@ -75,6 +73,10 @@ class _TensorLayout:
     @property
     def item_bytes(self) -> int:
         """Bytes of an element."""
+        # Imported here: it takes a second, in every process that imports a policy.
+        from torch._export.serde.schema import ScalarType
+        from torch._export.serde.serialize import deserialize_scalar_type
+
         return deserialize_scalar_type(ScalarType(self.dtype)).itemsize
 
     @property
