@@ -73,6 +73,16 @@ def test_changed_batches(tmp_path: Path, toy: Shards, values: Any):
     start_and_flush(tmp_path, toy, b"", lines(values if isinstance(values, list) else [values]))
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("obs", [1.0]), ("next_obs", [1.0] * 4), ("action", [0.5, 0.5]), ("action", 1)]
+)
+def test_an_episode_of_uneven_shapes_is_kept_aside(tmp_path: Path, toy: Shards, name: str, value: Any):
+    uneven = [*STEPS[:-1], STEPS[-1] | {name: value}]
+    assert start_and_flush(tmp_path, toy, b"", lines([uneven])) == 0
+    (kept,) = (tmp_path / "journal").glob("refused-*.jsonl")
+    assert json.loads(kept.read_bytes()) == uneven
+
+
 @fuzz
 @given(content=damaged(lines([STEPS])))
 def test_damaged_batches(tmp_path: Path, toy: Shards, content: bytes):

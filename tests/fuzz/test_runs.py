@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 from fuzzing import changed, damaged, fuzz, read_or_refused
-from hypothesis import given
+from hypothesis import example, given
 from made_runs import make_run
 
 from off2on.errors import UserError
@@ -112,6 +112,7 @@ def test_changed_handover(content: Any, run: Path):
 
 
 @fuzz
+@example(content=GUARD | {"handover": [1e308, 2.0]})
 @given(content=changed(GUARD))
 def test_changed_guard(content: Any):
     guard = read_or_refused(lambda: Guard.load(yaml.safe_dump(content)))

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag
 from typing_extensions import TypedDict  # pydantic takes that of typing from Python 3.12
 
 from datasets_io import Episode, Source
+from datasets_io.errors import BadValues
 from datasets_io.storage.documents import parse_json
 from off2on.errors import UserError
 from off2on.serving.line_file import read_lines
@@ -49,15 +50,18 @@ class ServedStep(TypedDict):
     next_obs: NotRequired[list[Number] | None]
 
 
-def _check_outcome(step: ServedStep) -> ServedStep:
+def _check_outcome(step: Any) -> Any:
+    """Check the outcome of a step, or an outcome of its own."""
     if missing := [name for name in RecordedOutcome.__required_keys__ if name not in step]:
         raise ValueError(f"a step with an outcome lacks {', '.join(sorted(missing))}")
+    if (step["terminated"] or step["truncated"]) and step["next_obs"] is None:
+        raise ValueError("the last step of an episode lacks next_obs")
     return step
 
 
 def _check_episode(steps: list[ServedStep]) -> list[ServedStep]:
-    last = _check_outcome(steps[-1])
-    if not (last["terminated"] or last["truncated"]) or last["next_obs"] is None:
+    last = steps[-1]
+    if not (last["terminated"] or last["truncated"]):
         raise ValueError("the last step does not end the episode")
     return steps
 
@@ -68,7 +72,7 @@ JournalLine = Annotated[
         AfterValidator(lambda step: _check_outcome(step) if "reward" in step else step),
         Tag("step"),
     ]
-    | Annotated[RecordedOutcome, Tag("outcome")],
+    | Annotated[RecordedOutcome, AfterValidator(_check_outcome), Tag("outcome")],
     Discriminator(lambda line: "outcome" if isinstance(line, dict) and "obs" not in line else "step"),
 ]
 """A line of the journal: a step, or the outcome of an earlier one."""
@@ -110,8 +114,10 @@ class ServedEpisodes(Source):
         for steps in read_batch(Path(part)):
             last = steps[-1]
             yield Episode(
-                obs=np.array([*(step["obs"] for step in steps), last["next_obs"]], np.float32),
-                actions=np.array([step["action"] for step in steps]),
+                obs=_stack([*(step["obs"] for step in steps), last["next_obs"]], "observations").astype(
+                    np.float32
+                ),
+                actions=_stack([step["action"] for step in steps], "actions"),
                 rewards=np.array([step["reward"] for step in steps], np.float32),
                 terminated=last["terminated"],
                 truncated=last["truncated"],
@@ -121,6 +127,20 @@ class ServedEpisodes(Source):
                     if name in self.extras
                 },
             )
+
+
+def _stack(values: Sequence[Any], what: str) -> Any:
+    """Return the values of an episode as one array.
+
+    Raises:
+        BadValues: They have different shapes.
+    """
+    shapes = sorted({np.shape(value) for value in values})
+    if len(shapes) > 1:
+        raise BadValues(
+            f"the {what} of a served episode have different shapes: {', '.join(map(str, shapes))}."
+        )
+    return np.array(values)
 
 
 def read_journal(path: Path) -> tuple[list[ServedStep | RecordedOutcome], list[bytes]]:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Literal
 
 import numpy as np
-from pydantic import Field, FiniteFloat
+from pydantic import Field
 from scipy.special import stdtrit
 
 from datasets_io.errors import Corrupt
@@ -27,6 +27,7 @@ from datasets_io.storage.documents import MAX_YAML_BYTES, dump_yaml, parse_yaml,
 from off2on.recipe.hyperparameters import Settings, hp
 from off2on.runs import checkpoints
 from off2on.runs.folder import GUARD, HANDOVER, Run, write
+from off2on.runs.metadata import Number
 from off2on.training.evaluate import EvaluationEpisode
 from off2on.training.resume import restore
 
@@ -64,12 +65,12 @@ class GuardDecision:
     """
 
     env_steps: Annotated[int, Field(ge=0)]
-    returns: list[FiniteFloat]
-    collected: list[FiniteFloat]
+    returns: list[Number]
+    collected: list[Number]
     decision: Literal["accept", "roll back", "stop", "wait"]
-    lower: FiniteFloat
-    upper: FiniteFloat
-    regret: FiniteFloat
+    lower: Number
+    upper: Number
+    regret: Number
     serving: checkpoints.Name
 
 
@@ -77,8 +78,8 @@ class GuardDecision:
 class _GuardFile:
     """Content of guard.yaml."""
 
-    options: dict[str, FiniteFloat | None]
-    handover: Annotated[list[FiniteFloat], Field(min_length=1)]
+    options: dict[str, Number | None]
+    handover: Annotated[list[Number], Field(min_length=1)]
     home: checkpoints.Name
     trials: list[GuardDecision]
 
