@@ -1,5 +1,6 @@
 """Check generations: an addition changes no existing file, and every range of generations can be opened."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -138,7 +139,11 @@ appending.append(Trips(10), None, Shards(folder))
 
 def test_a_crash_before_the_commit_changes_nothing(tmp_path: Path):
     first = ingest(Trips(0), None, tmp_path, name="trips")
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(first.path)], cwd=Path(__file__).parent)
+    tests = Path(__file__).parent
+    path = os.pathsep.join(map(str, (tests, tests / "helpers")))
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, str(first.path)], env=os.environ | {"PYTHONPATH": path}
+    )
     assert killed.returncode == 9
     assert (first.path / "shards" / "g0001-part-00000.parquet").is_file()  # it had come as far as that
     assert Shards(first.path).rows == 15

@@ -64,7 +64,7 @@ def test_steps_stop_where_they_are_told(tmp_path: Path):
         stops = [algo.train()["updates"] for _ in range(4)]
         assert stops == [4, 14, 24, 25]
         assert algo.finished
-        assert algo.device_and_threads() == {"device": "cpu", "threads": 1}
+        assert algo.device_and_threads() == {"device": "cpu", "threads": 1, "compiled_since": None}
 
 
 def test_an_algorithm_leaves_no_folder_of_rllibs_behind():

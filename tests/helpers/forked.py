@@ -52,6 +52,10 @@ def _run(words: list[str], cwd: str, env: dict[str, str], path: list[str], out: 
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)
+    # Ray read the server's environment when it was imported, such as whether a token is wanted.
+    from ray._raylet import Config
+
+    Config.initialize("")
     for number, name in ((0, os.devnull), (1, out), (2, err)):
         file = os.open(name, os.O_RDWR | os.O_APPEND)
         os.dup2(file, number)
