@@ -4,12 +4,9 @@ import csv
 import json
 import os
 import re
-import resource
 import shutil
 import signal
 import subprocess
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import forked
@@ -17,12 +14,10 @@ import h5py
 import numpy as np
 import pytest
 import yaml
-from command import environment, off2on, succeeds
-from forked import OFF2ON, Forked
+from command import PATIENCE, environment, off2on, run_process, succeeds, with_its_imports
+from forked import Forked
 from processes import wait_for
 
-PATIENCE = 240  # seconds until a process counts as stuck; a busy machine is slow
-HEAVY = {"torch", "ray", "pandas", "pyarrow", "matplotlib", "gymnasium", "h5py", "rich"}
 SMALL = ("hidden=16,16", "batch_size=32", "--eval-episodes", "1", "--threads", "1")
 """The same number of threads in each process: another one rounds differently."""
 
@@ -47,15 +42,6 @@ class Misnamed(IQL):
 
     objectives = ("value", "acter", "critic")
 '''
-
-
-def run_process(cwd: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run the installed command and check that it ends with 0."""
-    done = subprocess.run(
-        [OFF2ON, *words], cwd=cwd, env=environment(), capture_output=True, text=True, timeout=PATIENCE
-    )
-    assert done.returncode == 0, done.stderr
-    return done
 
 
 def own_process(cwd: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
@@ -189,75 +175,6 @@ def test_an_existing_run_is_refused_with_the_ways_on(lab: Path, finished: tuple[
     for part in ("iql-balanced-s0 exists, finished", "--resume", "--seed 1", "--out"):
         assert part in done.stderr
     assert (finished[0] / "metrics.csv").read_bytes() == before
-
-
-@pytest.mark.parametrize(
-    ("words", "allowed"),
-    [
-        ("--help", set()),
-        ("train -h", set()),
-        ("data add -h", set()),
-        ("algos", set()),
-        ("data list --catalogue", HEAVY - {"torch", "ray", "matplotlib"}),
-        ("data show toy-pendulum", HEAVY - {"torch", "ray", "matplotlib"}),
-    ],
-)
-def test_a_verb_imports_only_what_it_needs(lab: Path, words: str, allowed: set[str]) -> None:
-    _, packages = with_its_imports(lab, words.split())
-    assert not packages & (HEAVY - allowed)
-
-
-def with_its_imports(
-    cwd: Path, words: Sequence[str | Path]
-) -> tuple[subprocess.CompletedProcess[str], set[str]]:
-    """A command, and the packages of HEAVY that it ends with."""
-    code = (
-        "import sys; from off2on.cli import main; status = main(); sys.stdout.flush();"
-        "print(*sys.modules, file=sys.stderr); sys.exit(status)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, *words],
-        cwd=cwd, env=environment(), capture_output=True, text=True, timeout=PATIENCE, check=True,
-    )  # fmt: skip
-    return done, HEAVY & set(done.stderr.splitlines()[-1].split())
-
-
-def test_help_is_quick_and_short(tmp_path: Path) -> None:
-    def seconds() -> tuple[float, str]:
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        said = run_process(tmp_path, "--help").stdout
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, said
-
-    # Processor time, and the best of three: the clock would measure what else the machine does.
-    (best, said), *_ = sorted(seconds() for _ in range(3))
-    assert best <= 0.3
-    assert len(said.splitlines()) <= 24
-    assert run_process(tmp_path, "-h").stdout == said
-
-
-def test_the_help_states_the_defaults_of_the_plan(tmp_path: Path) -> None:
-    from off2on.online.settings import OnlineSettings
-    from off2on.training.plan import Plan
-
-    said = run_process(tmp_path, "train", "-h").stdout
-    plan = Plan("iql", "toy")
-    written = {
-        "updates": "1M",
-        "online": "0",
-        "strategy": "symmetric",
-        "seed": "0",
-        "learners": "0",
-        "workers": "0",
-    }
-    written |= {"envs": "1", "utd": "1.0", "eval-episodes": "10", "out": "runs"}
-    scale = {"1M": "1000000"}
-    for option, default in written.items():
-        about = said.partition(f"  --{option} ")[2].partition("\n  --")[0]
-        assert f"[{default}]" in about
-        name = option.replace("-", "_")
-        kept = plan if hasattr(plan, name) else OnlineSettings()
-        assert str(getattr(kept, name)) == scale.get(default, default)
 
 
 def test_data_verbs_tell_facts_on_stdout(lab: Path) -> None:

@@ -14,6 +14,11 @@ Layers = list[tuple[Tensor, Tensor]]
 """Weight [out, in] and bias [out] of every linear layer, from input to output."""
 
 
+def rows_of(batch: Any) -> range:
+    """The numbers of a batch's transitions."""
+    return range(len(batch.obs))
+
+
 def layers_of(network: nn.Module) -> Layers:
     """The linear layers of a network without members."""
     linears = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]

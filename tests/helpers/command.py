@@ -6,11 +6,18 @@ import os
 import subprocess
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from unittest import mock
 
+from forked import OFF2ON
+
 from off2on.cli import main
 
+PATIENCE = 240
+"""Seconds until a process counts as stuck; a busy machine is slow."""
+HEAVY = {"torch", "ray", "pandas", "pyarrow", "matplotlib", "gymnasium", "h5py", "rich"}
+"""Packages that take a command long to import."""
 LEFT_OUT = ("OFF2ON_DATA", "PYTHONPATH", "PYTHONWARNINGS", "RAY_ADDRESS")
 
 
@@ -49,3 +56,27 @@ def succeeds(cwd: Path, *words: str | Path, **variables: str | Path) -> "subproc
     done = off2on(cwd, *words, **variables)
     assert done.returncode == 0, done.stderr
     return done
+
+
+def run_process(cwd: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run the installed command and check that it ends with 0."""
+    done = subprocess.run(
+        [OFF2ON, *words], cwd=cwd, env=environment(), capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def with_its_imports(
+    cwd: Path, words: Sequence[str | Path]
+) -> tuple[subprocess.CompletedProcess[str], set[str]]:
+    """A command, and the packages of HEAVY that it ends with."""
+    code = (
+        "import sys; from off2on.cli import main; status = main(); sys.stdout.flush();"
+        "print(*sys.modules, file=sys.stderr); sys.exit(status)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words],
+        cwd=cwd, env=environment(), capture_output=True, text=True, timeout=PATIENCE, check=True,
+    )  # fmt: skip
+    return done, HEAVY & set(done.stderr.splitlines()[-1].split())

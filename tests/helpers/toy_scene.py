@@ -1,5 +1,7 @@
 """Generate a synthetic scene, to try the simulator without recordings and for tests."""
 
+from dataclasses import fields
+
 import numpy as np
 
 from datasets_io.driving.dynamics import CONTROLLERS
@@ -104,3 +106,12 @@ def _road(centre: Array) -> tuple[Array, Array, Array, Array]:
     direction = step / np.hypot(step[:, 0], step[:, 1])[:, None]
     kinds = np.array([kind for kind, _ in lines], np.int8)[feature]
     return (xy - centre).astype(np.float32), direction.astype(np.float32), kinds, feature.astype(np.int64)
+
+
+def same(one: Scene, other: Scene) -> None:
+    """Names, types, shapes and every bit of the values."""
+    assert one.id == other.id
+    for field in fields(Scene)[1:]:
+        a, b = (np.asarray(getattr(scene, field.name)) for scene in (one, other))
+        assert (a.dtype, a.shape) == (b.dtype, b.shape), field.name
+        np.testing.assert_array_equal(a, b, field.name)
