@@ -188,8 +188,10 @@ def test_what_cannot_be_traced_runs_as_it_is(
 
 
 def test_a_watched_number_is_compared_and_computed_with():
-    guards: list[Condition] = []
-    number = WatchedNumber(0.25, torch.tensor(0.25, dtype=torch.float64), lambda given: given["p"], guards)
+    conditions: list[Condition] = []
+    number = WatchedNumber(
+        0.25, torch.tensor(0.25, dtype=torch.float64), lambda given: given["p"], conditions
+    )
     assert number < 1
     assert not 2 - number <= 1.5
     assert max(0.5, 2 - number).value == 1.75
@@ -197,7 +199,10 @@ def test_a_watched_number_is_compared_and_computed_with():
     assert found.dtype == torch.float32
     assert float(found) == 10.5
     for value, valid in ((0.1, True), (0.4, True), (0.5, False), (1.0, False)):
-        assert all(guard.holds({"p": value}) for guard in guards) is valid
+        assert all(condition.holds({"p": value}) for condition in conditions) is valid
+    assert number.fixed() == 0.25
+    assert conditions[-1].holds({"p": 0.25})
+    assert not conditions[-1].holds({"p": 0.2})
     with pytest.raises(TypeError):
         float(number)  # type: ignore[arg-type]
     with pytest.raises(TypeError):

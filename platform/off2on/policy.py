@@ -17,8 +17,6 @@ from off2on.replay.transforms import Array, Transforms
 
 UNITS = ("obs_mean", "obs_std", "action_low", "action_high")
 """Attributes of `Transforms` that convert observations and actions."""
-
-
 _MINUS_ONE, _ONE, _TWO = np.float32(-1), np.float32(1), np.float32(2)
 
 

@@ -54,27 +54,26 @@ class CapturedUpdate:
         self.captures = 0
         """Number of captures made."""
         self._addresses: list[int] = []
+        self._held: list[Tensor] = []
 
     def __call__(self, *inputs: Tensor) -> list[Tensor]:
         """Make an update with inputs in the order of the trace; return its losses and metrics."""
         state, given = inputs[: self.states], [*inputs[self.states :], *make_draws(self.draws)]
-        addresses = [tensor.data_ptr() for tensor in state]
-        if addresses != self._addresses:
-            self._capture(state, given)
-            self._addresses = addresses
+        if not self._held:
+            self._held = [
+                torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=x.device) for x in given
+            ]
         for held, one in zip(self._held, given, strict=True):
             held.copy_(one)
+        addresses = [tensor.data_ptr() for tensor in state]
+        if addresses != self._addresses:
+            self._capture(state)
+            self._addresses = addresses
         self._replay()
         return list(self._outputs.clone().unbind())
 
-    def _capture(self, state: Sequence[Tensor], given: Sequence[Tensor]) -> None:
-        self._held = [
-            torch.empty_strided(one.shape, one.stride(), dtype=one.dtype, device=one.device) for one in given
-        ]
-        for held, one in zip(self._held, given, strict=True):
-            held.copy_(one)
-        on_gpu = state[0].is_cuda
-        if on_gpu:
+    def _capture(self, state: Sequence[Tensor]) -> None:
+        if state[0].is_cuda:
             stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):
@@ -99,9 +98,9 @@ class CapturedUpdate:
 
 def capture_trace(trace: Trace, record: Record = record_cuda_graph) -> CapturedUpdate | None:
     """Return a trace as a captured update; None if a draw depends on the value of a tensor."""
-    graph = copy.deepcopy(trace.graph.graph)
-    draws = lift_draws(graph)
-    if draws is None:
+    lifted = lift_draws(trace.graph.graph)
+    if lifted is None:
         return None
+    graph, draws = lifted
     program = fx.GraphModule(trace.graph, graph).forward
     return CapturedUpdate(program, draws, len(trace.state), len(trace.logged), record)

@@ -30,6 +30,7 @@ WORTHWHILE_UPDATES = 50_000
 LARGEST_DIFFERENCE = 1e-3
 """Largest difference between a compiled and a traced change of a network, relative to the change (norms)."""
 LEAST_GAIN = 1.05
+"""Smallest ratio of the times of an update for which ``auto`` compiles."""
 ROUNDS, REPEATS = 5, 5
 """Number of times that each program is timed, and of updates at a time."""
 
@@ -83,7 +84,6 @@ class Compilation:
         started = time.perf_counter()
         traced, program = trace.plain, self.compile(trace)
         if program is None:
-            self.mode = OFF
             return
 
         def repeat(run: Program, state: Mapping[str, Tensor], times: int) -> float:

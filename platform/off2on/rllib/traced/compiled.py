@@ -3,7 +3,6 @@
 Results differ from those of the trace by rounding of float32.
 """
 
-import copy
 from collections.abc import Sequence
 
 import torch
@@ -20,10 +19,10 @@ def compile_trace(trace: Trace) -> Program | None:
 
     It is compiled when it is first called. None if the trace's random draws depend on values of tensors.
     """
-    graph = copy.deepcopy(trace.graph.graph)
-    draws = lift_draws(graph)
-    if draws is None:
+    lifted = lift_draws(trace.graph.graph)
+    if lifted is None:
         return None
+    graph, draws = lifted
     _read_parameters_from_vectors(graph, trace.state)
     _write_out_adam(graph)
     program = torch.compile(fx.GraphModule(trace.graph, graph), fullgraph=True, dynamic=False)

@@ -1,5 +1,6 @@
 """Take the random draws out of a traced update, so that they are made before it, in the same order."""
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -29,13 +30,13 @@ FILL: dict[Any, Callable[..., Tensor]] = {
 """Draws into an existing tensor → the same draws into a new tensor."""
 
 
-def lift_draws(graph: fx.Graph) -> list[Callable[[], Tensor]] | None:
-    """Replace the draws of a graph by new inputs, after the others, named ``draw``.
+def lift_draws(traced: fx.Graph) -> tuple[fx.Graph, list[Callable[[], Tensor]]] | None:
+    """Copy a graph, and replace its draws by new inputs after the others.
 
     Returns:
-        Functions that make the draws, in order; None if a draw depends on the value of a tensor. The graph is
-        then changed in part.
+        The copy, and functions that make the draws, in order; None if a draw depends on a tensor's value.
     """
+    graph = copy.deepcopy(traced)
     draws: list[Callable[[], Tensor]] = []
     last = [node for node in graph.nodes if node.op == "placeholder"][-1]
     for node in [node for node in graph.nodes if is_draw(node)]:
@@ -50,7 +51,7 @@ def lift_draws(graph: fx.Graph) -> list[Callable[[], Tensor]] | None:
             node.args[0].replace_all_uses_with(last, delete_user_cb=lambda user, own=node: user is not own)
         node.replace_all_uses_with(last)
         graph.erase_node(node)
-    return draws
+    return graph, draws
 
 
 def is_draw(node: fx.Node) -> bool:

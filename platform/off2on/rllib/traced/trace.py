@@ -17,6 +17,11 @@ Program = Callable[..., Sequence[Tensor]]
 PROGRESS = "progress"
 
 
+def device_of(batch: Batch) -> torch.device:
+    """Return the device of a batch."""
+    return next(iter(columns_of(batch).values())).device
+
+
 def takes_tensor_lr(optimizer: torch.optim.Optimizer) -> bool:
     """Return True if an optimiser takes the learning rate as a tensor, with the same result as a number.
 
@@ -31,7 +36,7 @@ def columns_of(batch: Batch) -> dict[str, Tensor]:
 
 
 class Trace:
-    """An update as a graph, valid as long as its guards hold.
+    """An update as a graph, valid as long as its conditions hold.
 
     Args:
         graph: The graph. Its inputs are the tensors of `UpdateStep.tensors`, the columns of the batch, and
@@ -40,7 +45,7 @@ class Trace:
         columns: Names of the columns among the inputs.
         numbers: Names of the numbers among the inputs.
         logged: Names of the outputs.
-        guards: Comparisons that must have the same result.
+        conditions: Comparisons that must have the same result.
         device: Device of the numbers.
     """
 
@@ -51,12 +56,12 @@ class Trace:
         columns: Sequence[str],
         numbers: Sequence[str],
         logged: Sequence[str],
-        guards: Sequence[Condition],
+        conditions: Sequence[Condition],
         device: torch.device,
     ) -> None:
         self.graph, self.state, self.columns = graph, tuple(state), tuple(columns)
         self.numbers, self.logged = tuple(numbers), tuple(logged)
-        self.guards, self.device = tuple(dict.fromkeys(guards)), device
+        self.conditions, self.device = tuple(dict.fromkeys(conditions)), device
         self.plain: Program = graph.forward
         """The graph."""
         self.run = self.plain
@@ -64,7 +69,7 @@ class Trace:
 
     def is_valid(self, numbers: Numbers) -> bool:
         """Return True if the trace can be repeated with other numbers."""
-        return all(guard.holds(numbers) for guard in self.guards)
+        return all(condition.holds(numbers) for condition in self.conditions)
 
     @torch.no_grad()
     def repeat(
@@ -107,19 +112,19 @@ def trace_update(
     """
     state, columns = step.tensors(), columns_of(batch)
     logged: dict[str, Tensor] = {}
-    guards: list[Condition] = []
-    device = next(iter(columns.values())).device
+    conditions: list[Condition] = []
+    device = device_of(batch)
     tensors = {name: torch.tensor(one, dtype=torch.float64, device=device) for name, one in numbers.items()}
     watched = {
-        name: WatchedNumber(value, tensors[name], _reader(name), guards) for name, value in numbers.items()
+        name: WatchedNumber(value, tensors[name], _reader(name), conditions)
+        for name, value in numbers.items()
     }
 
     def lr(name: str) -> float | Tensor:
         optimizer, number = step.optimizers[name], watched[f"lr.{name}"]
         if takes_tensor_lr(optimizer):
             return number.tensor if device.type == "cpu" else number.tensor.float()
-        assert number == number.value  # a guard: the value is part of the graph
-        return number.value
+        return number.fixed()
 
     def run(*_: Tensor) -> list[Tensor]:
         # The inputs are the tensors that the update uses anyway; `make_fx` knows them by identity.
@@ -136,7 +141,7 @@ def trace_update(
         for name, optimizer in step.optimizers.items():
             optimizer.param_groups[0]["lr"] = numbers[f"lr.{name}"]
     _simplify(graph)
-    return logged, Trace(graph, [*state], [*columns], [*tensors], [*logged], guards, device)
+    return logged, Trace(graph, [*state], [*columns], [*tensors], [*logged], conditions, device)
 
 
 def _reader(name: str) -> Callable[[Numbers], float]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from off2on.recipe.batch import Batch
 from off2on.rllib.traced.captured import capture_trace
 from off2on.rllib.traced.compilation import Compilation
-from off2on.rllib.traced.trace import PROGRESS, Trace, columns_of, takes_tensor_lr, trace_update
+from off2on.rllib.traced.trace import PROGRESS, Trace, columns_of, device_of, takes_tensor_lr, trace_update
 from off2on.rllib.traced.watched import Numbers
 from off2on.rllib.update_step import UpdateStep
 
@@ -121,7 +121,7 @@ class TracedUpdates:
 
     def _eager(self, batch: Batch, hp: Any, update: int, numbers: Numbers) -> dict[str, Tensor]:
         self._bound.clear()  # an optimiser may create its state
-        device = next(iter(columns_of(batch).values())).device
+        device = device_of(batch)
 
         def lr(name: str) -> float | Tensor:
             value = numbers[f"lr.{name}"]
@@ -239,12 +239,12 @@ class TracedUpdates:
 
 def _random_state(batch: Batch) -> Tensor:
     """Return the state of torch's generator on the device of a batch."""
-    device = next(iter(columns_of(batch).values())).device
+    device = device_of(batch)
     return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
 
 
 def _set_random_state(batch: Batch, state: Tensor) -> None:
-    device = next(iter(columns_of(batch).values())).device
+    device = device_of(batch)
     if device.type == "cuda":
         torch.cuda.set_rng_state(state, device)
     else:

@@ -8,6 +8,7 @@ TypeError, and the update cannot be traced.
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partialmethod
 from typing import Any
 
 from torch import Tensor
@@ -38,80 +39,58 @@ class Condition:
 
 
 class WatchedNumber:
-    """A number with its tensor; comparisons become guards, arithmetic becomes tensor operations.
+    """A number with its tensor; comparisons become conditions, arithmetic becomes tensor operations.
 
     Args:
         value: The number.
-        tensor: The number as a tensor [], float64 on the CPU.
+        tensor: The number as a tensor [], float64.
         compute: Function that computes the number from the values of the watched ones.
-        guards: The guards of the trace, which are added to.
+        conditions: The conditions of the trace, which are added to.
     """
 
     __hash__ = None  # type: ignore[assignment]
 
     def __init__(
-        self, value: float, tensor: Tensor, compute: Callable[[Numbers], float], guards: list[Condition]
+        self, value: float, tensor: Tensor, compute: Callable[[Numbers], float], conditions: list[Condition]
     ) -> None:
-        self.value, self.tensor, self.compute, self.guards = value, tensor, compute, guards
+        self.value, self.tensor, self.compute, self.conditions = value, tensor, compute, conditions
 
-    def _compared(self, compare: Callable[[float, float], bool], other: Any) -> Any:
+    def fixed(self) -> float:
+        """Return the value, which becomes a part of the graph: a trace is valid for no other."""
+        self._compared(self.value, operator.eq)
+        return self.value
+
+    def _compared(self, other: Any, compare: Callable[[float, float], bool]) -> Any:
         if not isinstance(other, int | float):
             return NotImplemented
         result = compare(self.value, other)
-        self.guards.append(Condition(compare, self.compute, other, result))
+        self.conditions.append(Condition(compare, self.compute, other, result))
         return result
 
-    def __lt__(self, other: Any) -> Any:
-        return self._compared(operator.lt, other)
-
-    def __le__(self, other: Any) -> Any:
-        return self._compared(operator.le, other)
-
-    def __gt__(self, other: Any) -> Any:
-        return self._compared(operator.gt, other)
-
-    def __ge__(self, other: Any) -> Any:
-        return self._compared(operator.ge, other)
-
-    def __eq__(self, other: Any) -> Any:
-        return self._compared(operator.eq, other)
-
-    def _combined(self, combine: Callable[[Any, Any], Any], other: Any, reverse: bool) -> Any:
-        """Apply an operation with a Python number, or with a tensor whose dtype the result then has."""
+    def _combined(self, other: Any, combine: Callable[[Any, Any], Any]) -> Any:
+        """Combine with a Python number, or with a tensor, whose dtype the result then has."""
         if isinstance(other, Tensor):
-            own = self.tensor.to(other.device, other.dtype)
-            return combine(other, own) if reverse else combine(own, other)
+            return combine(self.tensor.to(other.device, other.dtype), other)
         if not isinstance(other, int | float):
             return NotImplemented
-
-        def apply(number: Any) -> Any:
-            return combine(other, number) if reverse else combine(number, other)
-
-        compute = self.compute
+        own = self.compute
         return WatchedNumber(
-            apply(self.value), apply(self.tensor), lambda numbers: apply(compute(numbers)), self.guards
+            combine(self.value, other),
+            combine(self.tensor, other),
+            lambda numbers: combine(own(numbers), other),
+            self.conditions,
         )
 
-    def __add__(self, other: Any) -> Any:
-        return self._combined(operator.add, other, False)
-
-    def __radd__(self, other: Any) -> Any:
-        return self._combined(operator.add, other, True)
-
-    def __sub__(self, other: Any) -> Any:
-        return self._combined(operator.sub, other, False)
-
-    def __rsub__(self, other: Any) -> Any:
-        return self._combined(operator.sub, other, True)
-
-    def __mul__(self, other: Any) -> Any:
-        return self._combined(operator.mul, other, False)
-
-    def __rmul__(self, other: Any) -> Any:
-        return self._combined(operator.mul, other, True)
-
-    def __truediv__(self, other: Any) -> Any:
-        return self._combined(operator.truediv, other, False)
-
-    def __rtruediv__(self, other: Any) -> Any:
-        return self._combined(operator.truediv, other, True)
+    __lt__ = partialmethod(_compared, compare=operator.lt)
+    __le__ = partialmethod(_compared, compare=operator.le)
+    __gt__ = partialmethod(_compared, compare=operator.gt)
+    __ge__ = partialmethod(_compared, compare=operator.ge)
+    __eq__ = partialmethod(_compared, compare=operator.eq)
+    __add__ = partialmethod(_combined, combine=operator.add)
+    __sub__ = partialmethod(_combined, combine=operator.sub)
+    __mul__ = partialmethod(_combined, combine=operator.mul)
+    __truediv__ = partialmethod(_combined, combine=operator.truediv)
+    __radd__ = partialmethod(_combined, combine=lambda own, other: other + own)
+    __rsub__ = partialmethod(_combined, combine=lambda own, other: other - own)
+    __rmul__ = partialmethod(_combined, combine=lambda own, other: other * own)
+    __rtruediv__ = partialmethod(_combined, combine=lambda own, other: other / own)
