@@ -42,9 +42,8 @@ def apart(found: dict[str, Any], expected: dict[str, Any], start: dict[str, Any]
 
 
 @needs_compiler
-@pytest.mark.parametrize(
-    "recipe", [BC, *(pytest.param(one, marks=pytest.mark.slow) for one in (TD3BC, IQL, AWAC))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", [BC, TD3BC, IQL, AWAC])
 def test_a_compiled_run_differs_by_rounding(build_learner: Any, recipe: Any):
     start, found = (build_learner(recipe, "wide") for _ in range(2))
     found.traced.compilation = Compilation("on", 100, found.device)

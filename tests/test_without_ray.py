@@ -53,6 +53,7 @@ def numbers(folder: Path) -> list[dict[str, str]]:
         return [{name: row[name] for name in row.keys() - CLOCKS} for row in csv.DictReader(file)]
 
 
+@pytest.mark.slow
 def test_a_run_in_one_process_starts_no_ray_and_has_the_numbers_of_one_with_ray(
     toy: Shards, ray_session: None, tmp_path: Path
 ):
