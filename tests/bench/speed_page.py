@@ -29,28 +29,29 @@ MISSING = "Not measured yet on a quiet machine: `make bench BENCH=tests/bench/te
 
 
 def text(rows: Sequence[Row], line: str) -> str:
-    """Return the table: a line for each algorithm and number of threads, a column for each package."""
+    """Return two tables, of rates and of ratios: a line for each algorithm and number of threads."""
     packages = list(dict.fromkeys(row.package for row in rows if row.unit == RATE))
     ours = [name for name in packages if name.startswith(OURS)]
-    titles = ["updates per second", "threads", *packages]
-    titles += [f"{name} / fastest peer" for name in ours] + [f"{FLOOR} / {name}" for name in ours]
-    lines = [f"{line}.", "", _line(titles), _line(["---"] * len(titles))]
+    rates = [["updates per second", "threads", *packages]]
+    ratios = [["", "threads", *(f"{name} / fastest peer" for name in ours), f"{FLOOR} / fastest peer"]]
+    ratios[0] += [f"{FLOOR} / {name}" for name in ours]
     for (algorithm, threads), group in groupby(rows, key=lambda row: (row.algorithm, row.threads)):
         found = {row.package: row for row in group}
-        ratios = {name: row for name, row in found.items() if row.unit != RATE}
-        fastest = next(name.split(" / ")[1] for name in ratios if name.startswith(OURS))
-        cells = [TITLES[algorithm], str(threads)]
-        for name in packages:
-            cell = f"{found[name].median:.3g}" if name in found else "–"
-            cells.append(f"**{cell}**" if name == fastest else cell)
-        cells += [_ratio(ratios[f"{name} / {fastest}"]) for name in ours]
-        cells += [_ratio(ratios[f"{FLOOR} / {name}"]) for name in ours]
-        lines.append(_line(cells))
-    return "\n".join(lines)
+        fastest = next(name.split(" / ")[1] for name in found if name.startswith(f"{OURS} / "))
+        first = [TITLES[algorithm], str(threads)]
+        cells = [f"{found[name].median:.3g}" if name in found else "–" for name in packages]
+        rates.append([*first, *cells])
+        rates[-1][2 + packages.index(fastest)] = f"**{found[fastest].median:.3g}**"
+        limit = found[FLOOR].median / found[fastest].median
+        ratios.append([*first, *(_ratio(found[f"{name} / {fastest}"]) for name in ours), f"{limit:.2f}"])
+        ratios[-1] += [_ratio(found[f"{FLOOR} / {name}"]) for name in ours]
+    return "\n".join([f"{line}.", "", *_table(rates), "", *_table(ratios)])
 
 
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+def _table(lines: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a table in Markdown; the first line is its head."""
+    head, *others = (f"| {' | '.join(cells)} |" for cells in lines)
+    return [head, "| --- " * len(lines[0]) + "|", *others]
 
 
 def _ratio(row: Row) -> str:
