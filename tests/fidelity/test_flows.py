@@ -1,13 +1,13 @@
 """FQL, IFQL and BFN: loops over rows, members and steps of Euler, in double precision."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from plain import average, least
-from torch import Tensor, nn
+from plain_flows import bellman, matching, network, path, values
+from torch import Tensor
 
 from off2on.algorithms.bfn import BFN
 from off2on.algorithms.fql import FQL
@@ -18,70 +18,8 @@ TEXT = "plain loops from the paper's equations, float64"
 Make = Callable[..., Any]
 
 
-def gelu(x: Tensor) -> Tensor:
-    """The tanh approximation, Hendrycks & Gimpel, arXiv:1606.08415."""
-    return 0.5 * x * (1 + (math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)).tanh())
-
-
-def normalise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    spread = ((x - x.mean()) ** 2).mean()
-    return (x - x.mean()) / (spread + 1e-5).sqrt() * weight.double() + bias.double()
-
-
-def network(mlp: nn.Sequential, *parts: Tensor) -> Tensor:
-    """One row through a network."""
-    x = torch.cat([part.double() for part in parts])
-    for layer in mlp:
-        if isinstance(layer, nn.Linear):
-            x = layer.weight.double() @ x + layer.bias.double()
-        else:
-            x = normalise(x, layer.weight, layer.bias) if isinstance(layer, nn.LayerNorm) else gelu(x)
-    return x
-
-
-def values(critic: Any, obs: Tensor, action: Tensor) -> list[Tensor]:
-    """Each member's value of one row."""
-    found = []
-    for number in range(critic.members):
-        x = torch.cat((obs.double(), action.double()))
-        for place, layer in enumerate(critic.layers):
-            if place:
-                norm = critic.norms[place - 1]
-                x = normalise(gelu(x), norm.weight[number, 0], norm.bias[number, 0])
-            x = layer.weight[number].double() @ x + layer.bias[number, 0].double()
-        found.append(x.squeeze())
-    return found
-
-
-def path(flow: Any, obs: Tensor, noise: Tensor, steps: int) -> Tensor:
-    """The end of the path from the noise of one row."""
-    point = noise.double()
-    for step in range(steps):
-        point = point + network(flow.mlp, obs, point, torch.tensor([step / steps])) / steps
-    return point.clamp(-1, 1)
-
-
-def matching(case: Any, batch: Any) -> Tensor:
-    """E|v(s, (1 - t) z + t a, t) - (a - z)|^2, a mean over the dimensions too."""
-    errors = []
-    for b in range(64):
-        start, action, time = batch.start[b].double(), batch.action[b].double(), batch.time[b].double()
-        velocity = network(case.nets.flow.mlp, batch.obs[b], (1 - time) * start + time * action, time)
-        errors.append(((velocity - (action - start)) ** 2).mean())
-    return average(errors)
-
-
 def combined(q: list[Tensor], hp: Any) -> Tensor:
     return average(q) if hp.aggregate == "mean" else least(q)
-
-
-def bellman(case: Any, batch: Any, future: Callable[[int], Tensor]) -> Tensor:
-    """sum_i E(r + gamma m future - Q_i)^2."""
-    errors = []
-    for b in range(64):
-        target = batch.reward[b].double() + case.hp.discount * batch.mask[b].double() * future(b).detach()
-        errors += [(q - target) ** 2 for q in values(case.nets.critic, batch.obs[b], batch.action[b])]
-    return average(errors) * case.nets.critic.members
 
 
 def compare(

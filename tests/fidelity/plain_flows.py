@@ -1,0 +1,71 @@
+"""Flow policies a second time, from their definitions: one row, member and step at a time, in float64."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from plain import average
+from torch import Tensor, nn
+
+
+def gelu(x: Tensor) -> Tensor:
+    """The tanh approximation, Hendrycks & Gimpel, arXiv:1606.08415."""
+    return 0.5 * x * (1 + (math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)).tanh())
+
+
+def normalise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    spread = ((x - x.mean()) ** 2).mean()
+    return (x - x.mean()) / (spread + 1e-5).sqrt() * weight.double() + bias.double()
+
+
+def network(mlp: nn.Sequential, *parts: Tensor) -> Tensor:
+    """One row through a network."""
+    x = torch.cat([part.double() for part in parts])
+    for layer in mlp:
+        if isinstance(layer, nn.Linear):
+            x = layer.weight.double() @ x + layer.bias.double()
+        else:
+            x = normalise(x, layer.weight, layer.bias) if isinstance(layer, nn.LayerNorm) else gelu(x)
+    return x
+
+
+def values(critic: Any, *parts: Tensor) -> list[Tensor]:
+    """Each member's value of one row."""
+    found = []
+    for number in range(critic.members):
+        x = torch.cat([part.double() for part in parts])
+        for place, layer in enumerate(critic.layers):
+            if place:
+                norm = critic.norms[place - 1]
+                x = normalise(gelu(x), norm.weight[number, 0], norm.bias[number, 0])
+            x = layer.weight[number].double() @ x + layer.bias[number, 0].double()
+        found.append(x.squeeze())
+    return found
+
+
+def path(flow: Any, obs: Tensor, noise: Tensor, steps: int) -> Tensor:
+    """The end of the path from the noise of one row."""
+    point = noise.double()
+    for step in range(steps):
+        point = point + network(flow.mlp, obs, point, torch.tensor([step / steps])) / steps
+    return point.clamp(-1, 1)
+
+
+def matching(case: Any, batch: Any) -> Tensor:
+    """E|v(s, (1 - t) z + t a, t) - (a - z)|^2, a mean over the dimensions too."""
+    errors = []
+    for b in range(64):
+        start, action, time = batch.start[b].double(), batch.action[b].double(), batch.time[b].double()
+        velocity = network(case.nets.flow.mlp, batch.obs[b], (1 - time) * start + time * action, time)
+        errors.append(((velocity - (action - start)) ** 2).mean())
+    return average(errors)
+
+
+def bellman(case: Any, batch: Any, future: Callable[[int], Tensor]) -> Tensor:
+    """sum_i E(r + gamma m future - Q_i)^2."""
+    errors = []
+    for b in range(64):
+        target = batch.reward[b].double() + case.hp.discount * batch.mask[b].double() * future(b).detach()
+        errors += [(q - target) ** 2 for q in values(case.nets.critic, batch.obs[b], batch.action[b])]
+    return average(errors) * case.nets.critic.members
