@@ -33,6 +33,17 @@ def test_td_sums_over_members_and_averages_over_the_batch():
     assert losses.td(q, tensor([[1.0, 2.0], [3.0, 4.0]])) == 0.5  # a target for each member
 
 
+def test_critics_are_combined_by_mean_minimum_or_mean_minus_deviations():
+    q = tensor([[1.0, 2.0], [4.0, 2.0], [1.0, 2.0]])  # means 2 and 2, deviations sqrt(6 / 3) and 0
+    assert losses.aggregate(q, "mean", 0.5).tolist() == [2.0, 2.0]
+    assert losses.aggregate(q, "min", 0.5).tolist() == [1.0, 2.0]
+    assert losses.aggregate(q, "pessimistic", 0.5).tolist() == pytest.approx([2 - 0.5 * math.sqrt(2), 2.0])
+    assert torch.equal(losses.aggregate(q, "pessimistic", 0.0), losses.aggregate(q, "mean", 0.5))
+    # one deviation below the mean of two critics is the smaller one
+    pair = torch.randn(2, 5, 8)
+    torch.testing.assert_close(losses.aggregate(pair, "pessimistic", 1.0), losses.aggregate(pair, "min", 1.0))
+
+
 def test_expectile_weighs_a_prediction_below_its_target_more():
     low, high = tensor([2.0]), tensor([-2.0])  # target minus prediction
     assert losses.expectile(low, 0.9).item() == pytest.approx(3.6)

@@ -37,7 +37,10 @@ class BFNHyperparameters(Hyperparameters):
     """Hyperparameters of the paper's tables 3 and 4."""
 
     samples: int = hp(4, "N, actions of the flow to choose from", least=1, search=("choice", 4, 8, 16, 32))
-    aggregate: str = hp("mean", "combination of the critics", choices=("mean", "min"))
+    aggregate: str = hp("mean", "combination of the critics", choices=losses.AGGREGATES)
+    rho: float = hp(
+        0.5, "weight of the critics' standard deviation", least=0, only=("aggregate", "pessimistic")
+    )
     flow_steps: int = hp(10, "steps of Euler from noise to an action", least=1)
     flow_lr: float = hp(3e-4, "learning rate of the flow (Adam)", above=0)
     critic_lr: float = hp(3e-4, "learning rate of the critics (Adam)", above=0, search=("log", 1e-4, 1e-3))
@@ -68,7 +71,7 @@ class BFN(OfflineToOnline):
     @classmethod
     def combined(cls, q: Tensor, hp: BFNHyperparameters) -> Tensor:
         """Combine the critics' values [E, …] to […]."""
-        return q.mean(0) if hp.aggregate == "mean" else q.amin(0)
+        return losses.aggregate(q, hp.aggregate, hp.rho)
 
     @classmethod
     def best_action(cls, nets: Nets, obs: Tensor, noise: Tensor, hp: BFNHyperparameters) -> Tensor:

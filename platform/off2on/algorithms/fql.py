@@ -69,7 +69,10 @@ class FQLHyperparameters(Hyperparameters):
         search=("choice", 0.03, 0.1, 0.3, 1.0, 3.0, 10.0),
     )
     normalise_q: bool = hp(True, "divide Q in the policy's loss by its mean absolute value")
-    aggregate: str = hp("mean", "combination of the critics in the target", choices=("mean", "min"))
+    aggregate: str = hp("mean", "combination of the critics in the target", choices=losses.AGGREGATES)
+    rho: float = hp(
+        0.5, "weight of the critics' standard deviation", least=0, only=("aggregate", "pessimistic")
+    )
     flow_steps: int = hp(10, "steps of Euler from noise to an action", least=1)
     flow_lr: float = hp(3e-4, "learning rate of the flow (Adam)", above=0)
     critic_lr: float = hp(3e-4, "learning rate of the critics (Adam)", above=0, search=("log", 1e-4, 1e-3))
@@ -113,9 +116,8 @@ class FQL(OfflineToOnline):
 
     @classmethod
     def target_value(cls, nets: Nets, batch: Batch, hp: FQLHyperparameters, action: Tensor) -> Tensor:
-        """Return the mean or the minimum of the targets [B] at s' and the policy's action."""
-        q = nets.target.critic(batch.next_obs, action)
-        return q.mean(0) if hp.aggregate == "mean" else q.amin(0)  # type: ignore[no-any-return]
+        """Return the combined value [B] of the targets at s' and the policy's action."""
+        return losses.aggregate(nets.target.critic(batch.next_obs, action), hp.aggregate, hp.rho)
 
     @classmethod
     def compute_actor_loss(cls, nets: Nets, batch: Batch, hp: FQLHyperparameters) -> Loss:

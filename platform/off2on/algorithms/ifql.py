@@ -3,13 +3,14 @@
 Park, Li & Levine, "Flow Q-Learning", ICML 2025, arXiv:2502.02538, section 6: IDQL (Hansen-Estruch et al.,
 arXiv:2304.10573) with a flow in place of the diffusion model.
 
-    value   L_V  = E[ |tau - 1(u < 0)| u^2 ],  u = min_i Q'_i(s, a) - V(s)
+    value   L_V  = E[ |tau - 1(u < 0)| u^2 ],  u = agg_i Q'_i(s, a) - V(s)
     critic  L_Q  = sum_i E[ (r + gamma V(s') - Q_i(s, a))^2 ]
     flow    L_v  = E[ |v(s, x_t, t) - (a - z)|^2 ],  x_t = (1 - t) z + t a,  z ~ N(0, 1),  t ~ U[0, 1]
     act     argmax over N actions of the flow of min_i Q_i(s, a)
 
 The policy reads no values: offline it imitates the data, and the critics choose among its actions. All losses
-use the old networks, as in the authors' code: the critics are updated before the value that they read.
+use the old networks, as in the authors' code: the critics are updated before the value that they read. agg is
+the minimum; Li & Levine, arXiv:2601.14234, take ten critics' mean minus half their standard deviation.
 
 Differences: squares are sums over critics, the authors' a mean. Layer normalisation has epsilon 1e-5, the
 authors' 1e-6. The deterministic action chooses among N noises drawn once; the authors evaluate with new ones.
@@ -42,6 +43,10 @@ class IFQLHyperparameters(Hyperparameters):
         above=0,
         below=1,
         search=("uniform", 0.5, 0.95),
+    )
+    aggregate: str = hp("min", "combination of the critics in the value loss", choices=losses.AGGREGATES)
+    rho: float = hp(
+        0.5, "weight of the critics' standard deviation", least=0, only=("aggregate", "pessimistic")
     )
     samples: int = hp(32, "N, actions of the flow to choose from", least=1)
     flow_steps: int = hp(10, "steps of Euler from noise to an action", least=1)
@@ -81,9 +86,10 @@ class IFQL(OfflineToOnline):
 
     @classmethod
     def prepare(cls, nets: Nets, batch: Batch, hp: IFQLHyperparameters) -> Batch:
-        """Add ``target_q`` [B], min_i Q'_i(s, a), and the flow's ``start`` [B, A] and ``time`` [B, 1]."""
+        """Add ``target_q`` [B], agg_i Q'_i(s, a), and the flow's ``start`` [B, A] and ``time`` [B, 1]."""
         with torch.no_grad():
-            batch.target_q = nets.target.critic(batch.obs, batch.action).amin(0)
+            q = nets.target.critic(batch.obs, batch.action)
+            batch.target_q = losses.aggregate(q, hp.aggregate, hp.rho)
             batch.start = torch.randn_like(batch.action)
             batch.time = torch.rand_like(batch.action[:, :1])
         return batch

@@ -30,6 +30,23 @@ def huber_td(q: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
 TD = {"huber": huber_td, "squared": td}
 """Temporal-difference errors by name."""
 
+AGGREGATES = ("mean", "min", "pessimistic")
+"""Names of the combinations of critics, see `aggregate`."""
+
+
+def aggregate(q: Tensor, name: str, rho: float) -> Tensor:
+    """Combine the values [E, …] of all critics to […]; for targets and choices, without gradient.
+
+    Args:
+        q: Values.
+        name: ``"mean"``, ``"min"``, or ``"pessimistic"``: the mean minus rho standard deviations, which
+            divide by E. With rho 0 it is the mean.
+        rho: Weight of the standard deviation; the other combinations do not use it.
+    """
+    if name == "min":
+        return q.amin(0)
+    return q.mean(0) - rho * q.std(0, correction=0) if name == "pessimistic" else q.mean(0)
+
 
 def expectile(error: Tensor, tau: float) -> Tensor:
     """Compute the asymmetric squared error E[ |tau - 1(error < 0)| error^2 ].
