@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from plain import average
+from plain import average, least
 from torch import Tensor, nn
 
 
@@ -60,6 +60,16 @@ def matching(case: Any, batch: Any) -> Tensor:
         velocity = network(case.nets.flow.mlp, batch.obs[b], (1 - time) * start + time * action, time)
         errors.append(((velocity - (action - start)) ** 2).mean())
     return average(errors)
+
+
+def combined(q: list[Tensor], hp: Any) -> Tensor:
+    """Mean, minimum, or mean minus rho standard deviations of the members' values."""
+    if hp.aggregate == "min":
+        return least(q)
+    mean = average(q)
+    if hp.aggregate == "mean":
+        return mean
+    return mean - hp.rho * average((one - mean) ** 2 for one in q).sqrt()
 
 
 def bellman(case: Any, batch: Any, future: Callable[[int], Tensor]) -> Tensor:

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 import torch
-from plain import average, least
-from plain_flows import bellman, matching, network, path, values
+from plain import average
+from plain_flows import bellman, combined, matching, network, path, values
 from torch import Tensor
 
 from off2on.algorithms.bfn import BFN
@@ -16,10 +16,6 @@ from off2on.algorithms.ifql import IFQL
 SEEDS = range(3)
 TEXT = "plain loops from the paper's equations, float64"
 Make = Callable[..., Any]
-
-
-def combined(q: list[Tensor], hp: Any) -> Tensor:
-    return average(q) if hp.aggregate == "mean" else least(q)
 
 
 def compare(
@@ -32,7 +28,9 @@ def compare(
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize(("aggregate", "normalise_q"), [("mean", True), ("min", False)])
+@pytest.mark.parametrize(
+    ("aggregate", "normalise_q"), [("mean", True), ("min", False), ("pessimistic", True)]
+)
 def test_fql(problem: Make, fidelity: Any, aggregate: str, normalise_q: bool, seed: int):
     case = problem(FQL, seed=seed, flow_steps=3, alpha=1.7, aggregate=aggregate, normalise_q=normalise_q)
     torch.manual_seed(7)
@@ -59,22 +57,24 @@ def test_fql(problem: Make, fidelity: Any, aggregate: str, normalise_q: bool, se
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_ifql(problem: Make, fidelity: Any, seed: int):
-    case = problem(IFQL, seed=seed, samples=3, flow_steps=3, expectile=0.8)
+@pytest.mark.parametrize("aggregate", ["min", "pessimistic"])
+def test_ifql(problem: Make, fidelity: Any, aggregate: str, seed: int):
+    case = problem(IFQL, seed=seed, samples=3, flow_steps=3, expectile=0.8, aggregate=aggregate)
     nets, batch = case.nets, case.prepared()
     errors = []
     for b in range(64):
-        u = least(values(nets.target.critic, batch.obs[b], batch.action[b])).detach()
+        u = combined(values(nets.target.critic, batch.obs[b], batch.action[b]), case.hp).detach()
         u = u - network(nets.value.mlp, batch.obs[b]).squeeze()
         errors.append((0.2 if u < 0 else 0.8) * u**2)
     critic = bellman(case, batch, lambda b: network(nets.value.mlp, batch.next_obs[b]).squeeze())
-    compare(fidelity, "ifql", "value", case, batch, average(errors))
+    more = "" if aggregate == "min" else f", {aggregate}"
+    compare(fidelity, "ifql", "value", case, batch, average(errors), more)
     compare(fidelity, "ifql", "critic", case, batch, critic)
     compare(fidelity, "ifql", "flow", case, batch, matching(case, batch))
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("aggregate", ["mean", "min"])
+@pytest.mark.parametrize("aggregate", ["mean", "min", "pessimistic"])
 def test_bfn(problem: Make, fidelity: Any, aggregate: str, seed: int):
     case = problem(BFN, seed=seed, samples=3, flow_steps=3, aggregate=aggregate)
     torch.manual_seed(7)
