@@ -1,101 +1,88 @@
-"""What float32 cannot hold is refused or reported."""
+"""Matrix products in bfloat16: what is rounded, what is not, and that updates are still traced."""
 
-import numpy as np
+from typing import Any
+
 import pytest
+import torch
+from real_learners import everything, same
 
-from datasets_io.diagnosis.diagnose import diagnose_source
-from datasets_io.episode import Episode
-from datasets_io.errors import BadValues
-from datasets_io.ingestion.ingest import ingest
-from datasets_io.source import Source
+from off2on.algorithms.iql import IQL
+from off2on.algorithms.td3_bc import TD3BC
+from off2on.errors import HyperparameterError
+from off2on.rllib.batched.learners import BatchedLearners
+from off2on.rllib.precision import BFLOAT16, FLOAT32, products_in
 
-
-class Given(Source):
-    """Episodes that are given."""
-
-    def __init__(self, *episodes):
-        self._episodes = episodes
-
-    def episodes(self, part):
-        yield from self._episodes
+FINE = 1 + 2.0**-10
+"""A number of float32 that bfloat16 rounds to 1."""
 
 
-def made(folder, obs, name="made", rewards=None, **options):
-    steps = len(obs) - 1
-    rewards = np.ones(steps) if rewards is None else rewards
-    episode = Episode(obs, np.linspace(-1, 1, steps), rewards, terminated=False)
-    return ingest(Given(episode), None, folder, name=name, **options)
+def test_factors_and_products_are_rounded_and_biases_are_not():
+    one, other = torch.full((2, 3), FINE), torch.ones(3, 2)
+    with products_in(BFLOAT16):
+        product = one @ other
+        biased = torch.addmm(torch.full((2,), FINE), one, other)
+        batched = torch.baddbmm(torch.full((1, 2, 2), FINE), one[None], other[None], beta=2)
+    assert product.dtype == torch.float32
+    assert product.tolist() == [[3.0, 3.0]] * 2
+    assert biased.tolist() == [[3.0 + FINE] * 2] * 2
+    assert batched.tolist() == [[[3.0 + 2 * FINE] * 2] * 2]
 
 
-STEPS = np.arange(1001.0)
-WALK = 0.3 * np.random.default_rng(0).normal(size=1001).cumsum()
+def test_products_of_gradients_are_rounded():
+    weight = torch.ones(3, 2, requires_grad=True)
+    inputs = torch.full((4, 3), FINE)
+    with products_in(BFLOAT16):
+        (gradient,) = torch.autograd.grad((inputs @ weight).sum(), weight)
+    assert gradient.dtype == torch.float32
+    assert gradient.tolist() == [[4.0, 4.0]] * 3
 
 
-@pytest.mark.parametrize(
-    "column",
-    [
-        1.7e9 + 0.1 * STEPS,  # Unix time in seconds
-        1.7e12 + 100 * STEPS,  # in milliseconds
-        (1.7e18 + 1e8 * STEPS).astype(np.int64),  # in nanoseconds
-        1.7e9 + 0.1 * STEPS + 86_400 * (STEPS > 500),  # with a pause
-        5.3e6 + WALK / 10,  # UTM, metres
-    ],
-)
-def test_an_offset_that_float32_loses_is_refused(tmp_path, column):
-    with pytest.raises(BadValues) as caught:
-        made(tmp_path, np.stack([np.asarray(WALK, column.dtype), column], axis=1))
-    assert "dimension 1" in str(caught.value)
+def test_other_operations_and_other_types_are_left_alone():
+    fine = torch.full((2, 2), FINE)
+    with products_in(BFLOAT16):
+        assert torch.equal(fine * 3 + fine, fine.double().mul(3).add(fine.double()).float())
+        double = fine.double() @ torch.eye(2, dtype=torch.float64)
+    assert torch.equal(double, fine.double())
+    with products_in(FLOAT32):
+        assert torch.equal(fine @ torch.eye(2), fine)
 
 
-@pytest.mark.parametrize(
-    "column",
-    [
-        5e5 + 1000 * WALK,
-        1000 + WALK,
-        np.full(1001, 1.7e9),
-        1 + 1e-16 * STEPS,
-        0.6 + 1e-9 * WALK,  # noise of a simulator
-        np.float32(1.7e9) + np.zeros(1001),
-        100 - 1e-4 * STEPS,
-        (STEPS > 500) * 1e9,
-        STEPS.astype(np.int64),
-    ],
-)
-def test_columns_without_a_lost_offset_are_kept(tmp_path, column):
-    assert made(tmp_path, column).rows == 1000
+@pytest.mark.parametrize("recipe", [TD3BC, IQL])
+def test_updates_in_bfloat16_are_traced_and_close_to_those_in_float32(build_learner: Any, recipe: Any):
+    exact = build_learner(recipe, "wide")
+    traced, eager = (build_learner(recipe, "wide", precision=BFLOAT16) for _ in range(2))
+    start = {name: value.clone() for name, value in exact.nets.state_dict().items()}
+    traced.traced.after, eager.traced.after = 1, 1_000
+    for learner in (exact, traced, eager):
+        learner.advance(20)
+    assert traced.traced.repeated > 10
+    assert eager.traced.repeated == 0
+    assert same(everything(traced), everything(eager))
+    found, expected = (everything(learner)["nets"] for learner in (traced, exact))
+    assert not same(found, expected)
+    for name, value in expected.items():
+        assert found[name].dtype == torch.float32
+        assert (found[name] - value).norm() <= 0.3 * (value - start[name]).norm()
 
 
-def test_an_offset_is_measured_over_all_parts(tmp_path):
-    class Parts(Given):
-        def parts(self, path):
-            return [0, 1]
-
-        def episodes(self, part):
-            yield Episode(1500.0 + 50 * part + 1e-3 * WALK, WALK[1:], WALK[1:], terminated=False)
-
-    kept = ingest(Parts(), None, tmp_path, name="kept")
-    assert "offset" not in [fault.kind for fault in kept.manifest.faults]
-    with pytest.raises(BadValues, match="float32"):
-        made(tmp_path, 1500.0 + 1e-3 * WALK)
-
-
-def test_a_check_before_the_ingest_finds_an_offset(tmp_path):
-    source = Given(Episode(1.7e9 + 0.1 * STEPS, WALK[1:], WALK[1:], terminated=False))
-    found = diagnose_source(source, None, "x", "off2on data add x").findings
-    assert [one.severity for one in found if one.check == "reading" and "float32" in one.what] == ["error"]
+def test_seeds_in_one_program_compute_in_bfloat16_too(build_learner: Any):
+    seeds = (3, 4)
+    exact, alone, abreast = (
+        [build_learner(TD3BC, "wide", seed=seed, **given) for seed in seeds]
+        for given in ({}, {"precision": BFLOAT16}, {"precision": BFLOAT16})
+    )
+    together = BatchedLearners(abreast)
+    for one in (*exact, *alone):
+        one.advance(5)
+    for one in abreast:
+        together.advance(one, 5)
+    for plain, single, batched in zip(exact, alone, abreast, strict=True):
+        for name, value in single.nets.state_dict().items():
+            near = (batched.nets.state_dict()[name] - value).norm()
+            far = (plain.nets.state_dict()[name] - value).norm()
+            assert near <= 0.1 * far, name
 
 
-@pytest.mark.parametrize("kind", [np.float64, np.longdouble])
-def test_values_too_large_for_float32_are_named(tmp_path, kind):
-    with pytest.raises(BadValues, match=r"obs .* 1 rows with values too large for float32"):
-        made(tmp_path, np.where(STEPS == 5, 1e300, WALK).astype(kind))
-    with pytest.raises(BadValues, match=r"rewards .* too large for float32"):
-        made(tmp_path, WALK, rewards=np.full(1000, -1e39))
-
-
-def test_whole_numbers_that_are_rounded_are_reported(tmp_path):
-    ids = np.random.default_rng(0).integers(0, 2**30, 1001)
-    (fault,) = made(tmp_path, ids).manifest.faults
-    assert (fault.kind, fault.column, fault.refused) == ("rounded", "obs", False)
-    assert 900 < fault.count <= 1001
-    assert made(tmp_path, ids % 2**24, name="small").manifest.faults == []
+def test_another_format_is_refused():
+    with pytest.raises(HyperparameterError, match=r"precision must be one of float32, bfloat16: got 'half'"):
+        IQL.configure().training(precision="half")

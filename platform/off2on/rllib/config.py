@@ -18,9 +18,10 @@ from off2on.replay.augmentation.catalogue import check_augmentations
 from off2on.replay.memory_budget import default_budget
 from off2on.replay.transforms import Transforms
 from off2on.rllib.checked_config import TRAINING, CheckedConfig
-from off2on.rllib.data_checks import check_actions, check_new_data, check_order
+from off2on.rllib.data_checks import check_actions, check_new_data, check_order, check_windows
 from off2on.rllib.env_runner import RecipeEnvRunner
 from off2on.rllib.module import RecipeModule
+from off2on.rllib.precision import FLOAT32, PRECISIONS
 from off2on.rllib.resolved import ResolvedSettings, resolve
 from off2on.rllib.traced.compilation import AUTO, MODES
 from off2on.strategies import DEFAULT
@@ -64,6 +65,7 @@ class OfflineToOnlineConfig(CheckedConfig):
         self.replay_capacity = 1_000_000
         self.threads: int | None = None
         self.compile = AUTO
+        self.precision = FLOAT32
         self.seed = 0
         self.num_env_runners = 0
         self.min_sample_timesteps_per_iteration = 0
@@ -138,17 +140,18 @@ class OfflineToOnlineConfig(CheckedConfig):
         threads: int | None = None,
         updates_per_step: int | None = None,
         compile: str | None = None,  # noqa: A002 - torch's name
+        precision: str | None = None,
         **kwargs: Any,
     ) -> Self:
         """Set hyperparameters of the algorithm and RLlib's own training settings.
 
         Args:
             threads: Threads of each learner; None: the fastest number, measured before the first update.
-            updates_per_step: Gradient updates per training iteration (call of ``train()``) before the
-                handover.
+            updates_per_step: Gradient updates per call of ``train()`` before the handover.
             compile: ``on``: compile the updates, which are then faster and differ by rounding; ``off``; or
-                ``auto``: compile them in a run of at least 50,000 updates, if a measurement at its start says
-                that it saves time.
+                ``auto``: as a measurement says, in a run of at least 50,000 updates.
+            precision: Number format of the updates' matrix products: ``float32``, or ``bfloat16``, which is
+                faster on some processors and keeps 8 bits of each factor.
             **kwargs: Hyperparameters by name; RLlib's settings as in `rllib_settings`.
         """
         rules = self.algo_class.Hyperparameters.rules()
@@ -161,9 +164,11 @@ class OfflineToOnlineConfig(CheckedConfig):
         self.hyperparameters = self.hyperparameters | known
         if "batch_size" in known:
             self._train_batch_size_per_learner = None
-        if compile is not None and compile not in MODES:
-            raise HyperparameterError(f"compile must be one of {', '.join(MODES)}: got {compile!r}.")
+        for name, given, words in (("compile", compile, MODES), ("precision", precision, PRECISIONS)):
+            if given is not None and given not in words:
+                raise HyperparameterError(f"{name} must be one of {', '.join(words)}: got {given!r}.")
         self.threads, self.compile = threads or self.threads, compile or self.compile
+        self.precision = precision or self.precision
         self.updates_per_step = updates_per_step or self.updates_per_step
         super().training(**kwargs)
         return self
@@ -218,6 +223,7 @@ class OfflineToOnlineConfig(CheckedConfig):
         check_actions(recipe, shards)
         check_order(recipe, shards, max(1, self.num_learners), self.memory_budget)
         check_augmentations(resolved.hp.augment, recipe)
+        check_windows(resolved.hp, resolved.online_hp)
         if batch_size % max(1, self.num_learners):
             raise HyperparameterError(
                 f"batch_size {batch_size} is not a multiple of the number of learners, {self.num_learners}.",

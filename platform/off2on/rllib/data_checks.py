@@ -5,7 +5,9 @@ from typing import Any
 import numpy as np
 
 from datasets_io import Shards
-from off2on.errors import RecipeError
+from off2on.errors import HyperparameterError, RecipeError
+from off2on.replay.augmentation.catalogue import parse_entry
+from off2on.replay.augmentation.compose import episode_augmentations
 from off2on.replay.offline_rows import layout_of
 
 
@@ -36,6 +38,32 @@ def check_actions(recipe: Any, shards: Shards) -> None:
         raise RecipeError(
             f"the actions of {shards.name} have no bounds: {space}.",
             "They are scaled to [-1, 1]; the data set must declare a bounded Box.",
+        )
+
+
+def check_windows(hp: Any, online_hp: Any) -> None:
+    """Check that rows of several steps go together with the other hyperparameters.
+
+    Args:
+        hp: Hyperparameters of the offline phase.
+        online_hp: Hyperparameters of the online phase.
+
+    Raises:
+        HyperparameterError: They do not.
+    """
+    if not episode_augmentations(hp.augment):
+        return
+    for entry in hp.augment:
+        if getattr(parse_entry(entry)[0], "single_steps", False):
+            raise HyperparameterError(
+                f"'{entry}' needs rows of one step, but {','.join(hp.augment)} makes rows of several steps.",
+                "Leave out one of the two.",
+            )
+    if online_hp.discount != hp.discount:
+        raise HyperparameterError(
+            f"discount must be the same in both phases with rows of several steps: got {hp.discount:g} "
+            f"offline, {online_hp.discount:g} online.",
+            "The rewards of several steps are summed with it before the rows are stored.",
         )
 
 

@@ -2,9 +2,8 @@
 
 An update goes through the objectives in order: it differentiates the loss with respect to the objective's own
 network only, averages this gradient over the learners, and makes a step of the optimiser. Then it updates the
-target networks.
-`advance` makes many updates per call; between two calls only counters and a few scalars are sent between
-processes.
+target networks. `advance` makes many updates per call; between two calls only counters and a few scalars are
+sent between processes.
 
 Random numbers are a function of (seed, rank of the learner, number of updates made): a resumed run draws the
 same ones as an uninterrupted run.
@@ -23,7 +22,7 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from torch import Tensor
 
 from datasets_io import open_shards
-from off2on.replay.augmentation.compose import batch_augmentations, episode_weights
+from off2on.replay.augmentation.compose import batch_augmentations, episode_augmentations, episode_weights
 from off2on.replay.buffer import ReplayBuffer
 from off2on.replay.offline_rows import OfflineRows
 from off2on.replay.sampler import BatchSampler
@@ -77,6 +76,7 @@ class RecipeLearner(ManualLearner):
             device=self.device,
             seed=self.config.seed,
             weights=episode_weights(self.hp.augment, shards),
+            changes=episode_augmentations(self.hp.augment),
         )
         members = getattr(getattr(self.nets, "critic", None), "members", 1)
         seed = seed_of(MASKS, self.config.seed, self.rank)
@@ -103,6 +103,7 @@ class RecipeLearner(ManualLearner):
             optimizers,
             average=average if self.world_size > 1 else None,
             clip=None if config.grad_clip is None else (config.grad_clip, config.grad_clip_by),
+            precision=config.precision,
         )
 
     @property

@@ -9,6 +9,7 @@ from torch import Tensor
 from off2on.recipe.batch import Batch
 from off2on.recipe.hooks import apply_objectives
 from off2on.rllib.flat_parameters import FlatParameters
+from off2on.rllib.precision import FLOAT32, products_in
 
 Lr = Callable[[str], float | Tensor]
 """Learning rate of an objective, by its name."""
@@ -25,6 +26,7 @@ class UpdateStep:
         optimizers: Optimiser of each objective, by name.
         average: Function that averages a gradient over the learners, in place; None with one learner.
         clip: Largest gradient and kind of clipping, see `FlatParameters.clip_gradient`; None: no clipping.
+        precision: Number format of matrix products, see `products_in`.
     """
 
     def __init__(
@@ -36,9 +38,11 @@ class UpdateStep:
         optimizers: Mapping[str, torch.optim.Optimizer],
         average: Callable[[Tensor], None] | None = None,
         clip: tuple[float, str] | None = None,
+        precision: str = FLOAT32,
     ) -> None:
         self.recipe, self.nets, self.flat, self.target_pairs = recipe, nets, flat, target_pairs
         self.optimizers, self.average, self.clip = optimizers, average, clip
+        self.precision = precision
 
     def due(self, hp: Any, update: int, progress: float) -> tuple[tuple[str, ...], bool]:
         """Return the objectives that an update trains, and whether it updates the target networks."""
@@ -61,7 +65,8 @@ class UpdateStep:
             self.optimizers[name].step()
             flat.mark_changed()
 
-        logged = apply_objectives(self.recipe, self.nets, batch, hp, update, step)
+        with products_in(self.precision):
+            logged = apply_objectives(self.recipe, self.nets, batch, hp, update, step)
         if self.recipe.is_target_update_due(hp, update, batch.progress):
             for target, network in self.target_pairs:
                 target.move_towards(network, hp.polyak)

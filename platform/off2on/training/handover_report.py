@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from datasets_io.column_names import STEP_COLUMNS
+from datasets_io.column_names import STEP_COLUMNS, TRANSITION
 from datasets_io.shards.returns import returns_to_go
 from off2on.recipe.batch import Batch
 from off2on.replay.buffer import to_learner_columns
@@ -154,9 +154,13 @@ def first_transitions(learner: RecipeLearner, count: int) -> tuple[dict[str, Arr
     """Return the first recorded transitions twice, transformed as offline rows and as online rows."""
     source = learner.sampler.source
     reader, (part, _) = source.reader, source.reader.own_part(0)
-    raw = reader.shards.read(reader.shards.pieces[0], ["obs", "actions", "rewards"])
-    online = source.transforms.apply({name: column[part][:count] for name, column in raw.items()})
     offline = vars(learner.rows.layout.split(reader.read_piece(0)[:count]))
+    if learner.sampler.changes:
+        raw = reader.shards.read(reader.shards.pieces[0], [*TRANSITION, "last"])
+        online = {name: column[part][:count] for name, column in learner.sampler.columns_of(raw).items()}
+    else:
+        raw = reader.shards.read(reader.shards.pieces[0], ["obs", "actions", "rewards"])
+        online = source.transforms.apply({name: column[part][:count] for name, column in raw.items()})
     return {name: offline[name].numpy() for name in online}, online
 
 

@@ -162,6 +162,13 @@ class RunOptions:
         metavar="MODE",
         in_search=True,
     )
+    precision: str = option(
+        "float32",
+        "Number format of the updates' matrix products: float32 or bfloat16 (faster, less exact).",
+        kind="text",
+        metavar="FORMAT",
+        in_search=True,
+    )
     address: str | None = option(
         None, "Ray cluster to join.", kind="text", metavar="HOST:PORT", default="$RAY_ADDRESS"
     )

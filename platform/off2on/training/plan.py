@@ -146,7 +146,7 @@ class Plan(RunOptions):
         )
         config.algorithm_name, config.hyperparameters = self.algorithm, dict(self.hyperparameters)
         return (
-            config.training(threads=self.threads, compile=self.compile)
+            config.training(threads=self.threads, compile=self.compile, precision=self.precision)
             .offline(self.updates)
             .online(
                 self.online,

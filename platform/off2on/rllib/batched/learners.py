@@ -24,6 +24,7 @@ from off2on.rllib.batched.random_draws import PerNetworkRandom
 from off2on.rllib.batched.stack import StackedNetworks
 from off2on.rllib.batched.stackable import gradients
 from off2on.rllib.learner import RecipeLearner
+from off2on.rllib.precision import products_in
 from off2on.rllib.seeding import POSITIONS, UPDATES, seed_of
 from off2on.rllib.threads import fastest_threads
 
@@ -104,7 +105,9 @@ class BatchedLearners:
             ) -> Any:
                 return self._block(stack, nets, draws, columns, real)
 
-            for name, values in stack.run(program, noise, columns).items():
+            with products_in(self.first.config.precision):
+                made = stack.run(program, noise, columns)
+            for name, values in made.items():
                 logged[name].append(values)
             self.updates += count
         means = {name: torch.cat(values, 1).mean(1).tolist() for name, values in logged.items()}

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from datasets_io.sources.download import cache_root
 from off2on.recipe.batch import Batch
+from off2on.rllib.precision import BFLOAT16, FLOAT32
 from off2on.rllib.traced.compiled import compile_trace
 from off2on.rllib.traced.trace import Program, Trace
 from off2on.rllib.traced.watched import Numbers
@@ -27,8 +28,9 @@ CACHE = "TORCHINDUCTOR_CACHE_DIR"
 """Environment variable that names the folder of compiled programs."""
 WORTHWHILE_UPDATES = 50_000
 """Smallest number of updates left for which ``auto`` compiles: it takes ten seconds to a minute."""
-LARGEST_DIFFERENCE = 1e-3
-"""Largest difference between a compiled and a traced change of a network, relative to the change (norms)."""
+LARGEST_DIFFERENCE = {FLOAT32: 1e-3, BFLOAT16: 5e-2}
+"""Largest difference between a compiled and a traced change of a network, relative to the change (norms),
+by the number format of matrix products."""
 LEAST_GAIN = 1.05
 """Smallest ratio of the times of an update for which ``auto`` compiles."""
 ROUNDS, REPEATS = 5, 5
@@ -71,6 +73,7 @@ class Compilation:
         batch: Batch,
         numbers: Numbers,
         update: int,
+        precision: str = FLOAT32,
     ) -> None:
         """Compile a trace, compare its results and its time with those of the compiled program, and decide.
 
@@ -80,6 +83,7 @@ class Compilation:
             batch: A batch.
             numbers: The numbers of this batch.
             update: Number of the last update that was made.
+            precision: Number format of its matrix products.
         """
         started = time.perf_counter()
         traced, program = trace.plain, self.compile(trace)
@@ -103,7 +107,7 @@ class Compilation:
                 self.refuse(error)
                 return
             seconds = time.perf_counter() - started
-            if (difference := _difference(before, expected, found)) > LARGEST_DIFFERENCE:
+            if (difference := _difference(before, expected, found)) > LARGEST_DIFFERENCE[precision]:
                 self.refuse(f"a compiled update differs by {difference:.1e} of its size")
                 return
             turns = [(repeat(traced, found, REPEATS), repeat(program, found, REPEATS)) for _ in range(ROUNDS)]

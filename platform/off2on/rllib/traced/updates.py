@@ -189,7 +189,9 @@ class TracedUpdates:
             if trace.device.type == "cuda":
                 trace.run = capture_trace(trace) or trace.plain
             elif self.compilation.is_open(update):
-                self.compilation.decide(trace, self.step.copied_tensors, batch, numbers, update)
+                self.compilation.decide(
+                    trace, self.step.copied_tensors, batch, numbers, update, self.step.precision
+                )
                 if self.compilation.since is not None:  # from here on all kinds are compiled
                     for other in self._kinds.values():
                         if other is not kind:
