@@ -173,6 +173,21 @@ class Recipe:
         return update % cls.target_update_interval == 0
 
     @classmethod
+    def target_rate(cls, name: str, hp: Any, update: int, progress: float) -> float:
+        """Return the share of its distance that a target network moves at the end of an update; 0: none."""
+        return float(hp.polyak) if cls.is_target_update_due(hp, update, progress) else 0.0
+
+    @classmethod
+    def max_gradient_norm(cls, objective: str, hp: Any) -> float | None:
+        """Return the largest norm of an objective's gradient, to which it is scaled; None: no limit."""
+        return None
+
+    @classmethod
+    def max_joint_gradient_norm(cls, hp: Any) -> float | None:
+        """Return the largest norm of all gradients together, taken before the first step; None: no limit."""
+        return None
+
+    @classmethod
     def optimizer(cls, objective: str, hp: Any, vector: Tensor) -> torch.optim.Optimizer:
         """Return the optimiser of an objective's parameters, which form one vector.
 
@@ -262,8 +277,8 @@ def apply_objectives(
         batch: Transitions to train on.
         hp: Hyperparameters.
         update: Number of the update, counted from 1.
-        step: Function ``(name, loss, progress)`` that updates the network `name` by the gradient of the loss;
-            called before the next loss is computed.
+        step: Function ``(name, loss, progress)`` that takes the gradient of the loss and updates the network
+            `name`, at once or after the last loss; called before the next loss is computed.
 
     Returns:
         Losses by objective, and the metrics of the algorithm.

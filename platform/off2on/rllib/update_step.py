@@ -9,6 +9,7 @@ from torch import Tensor
 from off2on.recipe.batch import Batch
 from off2on.recipe.hooks import apply_objectives
 from off2on.rllib.flat_parameters import FlatParameters
+from off2on.rllib.gradient_steps import GradientSteps
 from off2on.rllib.precision import FLOAT32, products_in
 
 Lr = Callable[[str], float | Tensor]
@@ -44,32 +45,43 @@ class UpdateStep:
         self.optimizers, self.average, self.clip = optimizers, average, clip
         self.precision = precision
 
-    def due(self, hp: Any, update: int, progress: float) -> tuple[tuple[str, ...], bool]:
-        """Return the objectives that an update trains, and whether it updates the target networks."""
+    def due(self, hp: Any, update: int, progress: float) -> tuple[tuple[str, ...], tuple[float, ...]]:
+        """Return the objectives that an update trains, and the rate of each target network."""
         recipe = self.recipe
         objectives = recipe.objectives_in_order()
         names = tuple(one.name for one in objectives if recipe.is_due(one, hp, update, progress))
-        return names, bool(recipe.is_target_update_due(hp, update, progress))
+        return names, self._rates(hp, update, progress)
+
+    def _rates(self, hp: Any, update: int, progress: float) -> tuple[float, ...]:
+        """Return the rate of each target network at the end of an update."""
+        return tuple(self.recipe.target_rate(name, hp, update, progress) for name in self.nets.targets)
 
     def run(self, batch: Batch, hp: Any, update: int, lr: Lr) -> dict[str, Tensor]:
         """Make an update, counted from 1; return the losses and the recipe's metrics."""
 
-        def step(name: str, loss: Tensor, _: float) -> None:
+        def differentiate(name: str, loss: Tensor, _: float) -> None:
             flat = self.flat[name]
             gradient = flat.set_gradient(torch.autograd.grad(loss, flat.parameters))
             if self.average is not None:
                 self.average(gradient)
+            steps.add(name)
+
+        def step(name: str) -> None:
+            flat = self.flat[name]
             if self.clip is not None:
                 flat.clip_gradient(*self.clip)
             self.optimizers[name].param_groups[0]["lr"] = lr(name)
             self.optimizers[name].step()
             flat.mark_changed()
 
+        steps = GradientSteps(self.recipe, hp, self.flat, step)
         with products_in(self.precision):
-            logged = apply_objectives(self.recipe, self.nets, batch, hp, update, step)
-        if self.recipe.is_target_update_due(hp, update, batch.progress):
-            for target, network in self.target_pairs:
-                target.move_towards(network, hp.polyak)
+            logged = apply_objectives(self.recipe, self.nets, batch, hp, update, differentiate)
+        steps.finish()
+        rates = self._rates(hp, update, batch.progress)
+        for (target, network), rate in zip(self.target_pairs, rates, strict=True):
+            if rate:
+                target.move_towards(network, rate)
         return logged
 
     def optimizer_state(self, name: str) -> dict[str, Any]:

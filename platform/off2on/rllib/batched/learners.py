@@ -23,6 +23,7 @@ from off2on.recipe.hooks import apply_objectives
 from off2on.rllib.batched.random_draws import PerNetworkRandom
 from off2on.rllib.batched.stack import StackedNetworks
 from off2on.rllib.batched.stackable import gradients
+from off2on.rllib.gradient_steps import GradientSteps
 from off2on.rllib.learner import RecipeLearner
 from off2on.rllib.precision import products_in
 from off2on.rllib.seeding import POSITIONS, UPDATES, seed_of
@@ -129,26 +130,40 @@ class BatchedLearners:
             batch = Batch(**{name: column[index] for name, column in columns.items()})
             batch.real, batch.progress = real, self.first.progress_at(update)
 
-            def step(name: str, loss: Tensor, progress: float) -> None:
-                draws.run_unbatched(lambda losses: self._step(stack, name, losses, progress), loss)
+            steps = self._steps(stack, batch.progress)
 
-            for name, value in apply_objectives(self.recipe, nets, batch, self.hp, update, step).items():
+            def differentiate(name: str, loss: Tensor, _: float, steps: GradientSteps = steps) -> None:
+                draws.run_unbatched(lambda losses: self._differentiate(steps, name, losses), loss)
+
+            made = apply_objectives(self.recipe, nets, batch, self.hp, update, differentiate)
+            for name, value in made.items():
                 logged[name].append(value)
-            if self.recipe.is_target_update_due(self.hp, update, batch.progress):
-                draws.run_unbatched(lambda: self._move_targets(stack))
+            draws.run_unbatched(lambda: self._finish(stack, steps, update, batch.progress))  # noqa: B023
         return {name: torch.stack(values) for name, values in logged.items()}
 
-    def _move_targets(self, stack: StackedNetworks) -> None:
-        for target, network in stack.target_pairs:
-            target.move_towards(network, self.hp.polyak)
+    def _steps(self, stack: StackedNetworks, progress: float) -> GradientSteps:
+        """Return the steps of an update, each of all learners' networks."""
 
-    def _step(self, stack: StackedNetworks, name: str, losses: Tensor, progress: float) -> None:
-        """Make one optimiser step of an objective, with the gradient of each network's loss of losses [S]."""
-        flat, optimizer = stack.flat[name], self.optimizers[name]
+        def step(name: str) -> None:
+            flat, optimizer = stack.flat[name], self.optimizers[name]
+            optimizer.param_groups[0]["lr"] = self.recipe.lr(name, self.hp, progress)
+            optimizer.step()
+            flat.mark_changed()
+
+        return GradientSteps(self.recipe, self.hp, stack.flat, step, stack.size)
+
+    def _differentiate(self, steps: GradientSteps, name: str, losses: Tensor) -> None:
+        """Compute the gradient of each network's loss of losses [S], and use it."""
+        flat = steps.flat[name]
         flat.set_gradient(torch.autograd.grad(losses.sum(), flat.parameters))
-        optimizer.param_groups[0]["lr"] = self.recipe.lr(name, self.hp, progress)
-        optimizer.step()
-        flat.mark_changed()
+        steps.add(name)
+
+    def _finish(self, stack: StackedNetworks, steps: GradientSteps, update: int, progress: float) -> None:
+        """Make the steps that wait, and update the target networks."""
+        steps.finish()
+        for name, (target, network) in zip(stack.nets.targets, stack.target_pairs, strict=True):
+            if rate := self.recipe.target_rate(name, self.hp, update, progress):
+                target.move_towards(network, rate)
 
     def _draw_columns(self, count: int, positions: Generators) -> tuple[dict[str, Tensor], int]:
         """Draw every learner's batches; return them [S, count, B, …] and the number of real rows of each."""

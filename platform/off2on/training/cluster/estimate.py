@@ -20,6 +20,7 @@ from off2on.replay.buffer import Layout
 from off2on.replay.offline_rows import layout_of
 from off2on.rllib.env_runner import RecipeEnvRunner
 from off2on.rllib.flat_parameters import FlatParameters
+from off2on.rllib.gradient_steps import GradientSteps
 from off2on.rllib.threads import fastest_threads
 from off2on.training.plan import Plan, ResolvedPlan
 
@@ -56,18 +57,24 @@ class SyntheticLearner:
         self.updates += 1
         batch = self.layout.split(0.1 * torch.rand(rows, self.layout.width, device=self.device))
         batch.real, batch.progress = rows, 0.5
-        apply_objectives(self.recipe, self.nets, batch, self.hp, self.updates, self._step)
-        if self.recipe.is_target_update_due(self.hp, self.updates, 0.5):
-            for target, network in self.target_pairs:
-                target.move_towards(network, self.hp.polyak)
+        steps = GradientSteps(self.recipe, self.hp, self.flat, self._step)
+
+        def differentiate(name: str, loss: Tensor, _: float) -> None:
+            flat = self.flat[name]
+            self._bytes += flat.set_gradient(torch.autograd.grad(loss, flat.parameters)).nbytes
+            steps.add(name)
+
+        apply_objectives(self.recipe, self.nets, batch, self.hp, self.updates, differentiate)
+        steps.finish()
+        for name, (target, network) in zip(self.nets.targets, self.target_pairs, strict=True):
+            if rate := self.recipe.target_rate(name, self.hp, self.updates, 0.5):
+                target.move_towards(network, rate)
         if self.device.type == "cuda":
             torch.cuda.synchronize()
 
-    def _step(self, name: str, loss: Tensor, _: float) -> None:
-        flat = self.flat[name]
-        self._bytes += flat.set_gradient(torch.autograd.grad(loss, flat.parameters)).nbytes
+    def _step(self, name: str) -> None:
         self.optimizers[name].step()
-        flat.mark_changed()
+        self.flat[name].mark_changed()
 
     @property
     def gradient_bytes(self) -> float:
