@@ -38,6 +38,7 @@ ORDER = {
     "fql": "actor flow critic",
     "ifql": "critic value flow",
     "bfn": "flow critic",
+    "expo": "actor temperature flow critic",
     "sac sac_n edac mopo": "temperature actor critic",
     "redq rlpd": "critic temperature actor",
     "cql combo e2o cal_ql": "temperature actor multiplier critic",

@@ -106,7 +106,9 @@ def test_epsilon_greedy_draws_from_what_is_said_of_it():
     )
 
 
-NO_DENSITY = ("bc", "filtered_bc", "rebrac", "bcq", "bear", "crr", "uwac", "e2o", "pex", "fql", "ifql", "bfn")
+NO_DENSITY = (
+    "bc", "filtered_bc", "rebrac", "bcq", "bear", "crr", "uwac", "e2o", "pex", "fql", "ifql", "bfn", "expo"
+)  # fmt: skip
 """Algorithms that do not state the distribution of their exploring actions."""
 
 

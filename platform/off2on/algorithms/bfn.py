@@ -26,7 +26,7 @@ from off2on.recipe import losses
 from off2on.recipe.action_choice import best_proposal
 from off2on.recipe.batch import Batch
 from off2on.recipe.flows import Field, euler, flow_matching
-from off2on.recipe.hooks import Loss
+from off2on.recipe.hooks import Loss, Objective
 from off2on.recipe.hyperparameters import Hyperparameters, hp
 from off2on.recipe.networks import Critic, Nets, glorot
 from off2on.rllib.algorithm import OfflineToOnline
@@ -55,8 +55,8 @@ class BFN(OfflineToOnline):
     """The best of N actions of a flow that imitates the data."""
 
     Hyperparameters = BFNHyperparameters
-    objectives = ("flow", "critic")
-    acting_networks = ("flow", "critic")
+    objectives: ClassVar[tuple[str | Objective, ...]] = ("flow", "critic")
+    acting_networks: ClassVar[tuple[str, ...]] = ("flow", "critic")
 
     @classmethod
     def build_nets(cls, obs_space: Any, action_space: Any, hp: BFNHyperparameters) -> Nets:

@@ -86,13 +86,19 @@ class SquashedGaussianActor(nn.Module):
         action: Action width A.
         hidden: Widths of the hidden layers.
         log_std: Bounds of log g.
+        activation: Name of the function between layers, see `networks.ACTIVATIONS`.
     """
 
     def __init__(
-        self, obs: int, action: int, hidden: Sequence[int], log_std: tuple[float, float] = (-20.0, 2.0)
+        self,
+        obs: int,
+        action: int,
+        hidden: Sequence[int],
+        log_std: tuple[float, float] = (-20.0, 2.0),
+        activation: str = "relu",
     ) -> None:
         super().__init__()
-        self.mlp = MLP((obs, *hidden, 2 * action))
+        self.mlp = MLP((obs, *hidden, 2 * action), activation)
         self.bounds = log_std
 
     def forward(self, obs: Tensor) -> TanhNormal:
