@@ -38,6 +38,7 @@ ORDER = {
     "fql": "actor flow critic",
     "ifql": "critic value flow",
     "bfn": "flow critic",
+    "fan": "actor flow upper critic",
     "expo": "actor temperature flow critic",
     "sac sac_n edac mopo": "temperature actor critic",
     "redq rlpd": "critic temperature actor",

@@ -50,7 +50,7 @@ REFUSED: dict[str, list[str]] = {
     "bfn expo": ["exploration=expansion", "policy_expansion", *WEIGHT],
     "ispi_c e2o": ["exploration=expansion", "policy_expansion"],
     "sac_n edac redq mopo rlpd sac td3 ddpg": WEIGHT,
-    "bred": [*TARGET_SETTINGS, *COMBINED],
+    "bred fan": [*TARGET_SETTINGS, *COMBINED],
     "iql awac": [*TARGET_SETTINGS, *COMBINED, *WEIGHT],
     "bcq bear plas crr uwac pex ifql": [
         "exploration=expansion", "policy_expansion", *TARGET_SETTINGS, *COMBINED, *WEIGHT

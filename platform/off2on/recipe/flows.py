@@ -9,11 +9,12 @@ Shapes: ``B`` observations, ``D`` observation width, ``A`` action width, ``n`` s
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from off2on.recipe.networks import MLP, concatenate, glorot
+from off2on.recipe.networks import MLP, Critic, concatenate, glorot
 
 Velocity = Callable[[Tensor, Tensor, Tensor], Tensor]
 """A velocity v(s, x, t) at points x and times t, such as a `Field`."""
@@ -56,6 +57,21 @@ class NoiseActor(_NoiseNetwork):
         return self.mlp(concatenate(obs, noise))  # type: ignore[no-any-return]
 
 
+class NoiseCritic(Critic):
+    """An ensemble of values Q_i(s, a, z) of actions and noise z of the same width.
+
+    The arguments are those of `Critic`.
+    """
+
+    def __init__(self, obs: int, action: int, hidden: Sequence[int], **more: Any) -> None:
+        super().__init__(obs, 2 * action, hidden, **more)
+
+    def forward(self, obs: Tensor, action: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Compute the values, see `Critic.forward`, with noise of the shape of the actions; None: noise 0."""
+        noise = torch.zeros_like(action) if noise is None else noise
+        return super().forward(obs, torch.cat((action, noise), -1))
+
+
 def euler(field: Velocity, obs: Tensor, noise: Tensor, steps: int) -> Tensor:
     """Follow the field from noise to actions by Euler's method, and clip them to [-1, 1] at the end.
 
@@ -87,3 +103,18 @@ def flow_matching(field: Velocity, obs: Tensor, action: Tensor, noise: Tensor, t
     """
     point = torch.lerp(noise, action, time)
     return (field(obs, point, time) - (action - noise)).square().mean()
+
+
+def anchor(field: Velocity, obs: Tensor, action: Tensor, noise: Tensor, time: Tensor) -> Tensor:
+    """Return how far [B, A] the straight path from noise to actions is from the field at one point of it.
+
+    d = a - z - v(s, (1 - t) z + t a, t): flow anchoring, Lee et al., ICML 2026, arXiv:2605.01663.
+
+    Args:
+        field: The field.
+        obs: Observations [B, D].
+        action: Actions [B, A].
+        noise: Starting points z [B, A].
+        time: Times t [B, 1].
+    """
+    return action - noise - field(obs, torch.lerp(noise, action, time), time)
