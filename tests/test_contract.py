@@ -31,7 +31,7 @@ ORDER = {
     "bear": "vae critic actor multiplier",
     "uwac": "vae actor critic multiplier",
     "awr": "value actor",
-    "iql": "value actor critic",
+    "iql xql": "value actor critic",
     "pex": "value actor critic expansion",
     "crr": "actor critic",
     "awac": "critic actor",

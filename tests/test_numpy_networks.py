@@ -71,12 +71,13 @@ class OwnActor(DeterministicActor):
     "network",
     [
         MLP((4, 8, 2), "gelu"),
-        MLP((4, 8, 2), layer_norm=True),
+        MLP((4, 8, 2), layer_norm="before"),
+        MLP((4, 8, 2), layer_norm="after"),
         Critic(3, 1, (8,)),
         OwnActor(4, 2, ()),
         nn.Linear(4, 2),
     ],
-    ids=["gelu", "norm", "critic", "own", "linear"],
+    ids=["gelu", "norm before", "norm after", "critic", "own", "linear"],
 )
 def test_other_networks_stay_as_they_are(network: nn.Module):
     assert type(with_numpy(network)) is type(network)

@@ -51,7 +51,7 @@ REFUSED: dict[str, list[str]] = {
     "ispi_c e2o": ["exploration=expansion", "policy_expansion"],
     "sac_n edac redq mopo rlpd sac td3 ddpg": WEIGHT,
     "bred fan": [*TARGET_SETTINGS, *COMBINED],
-    "iql awac": [*TARGET_SETTINGS, *COMBINED, *WEIGHT],
+    "iql xql awac": [*TARGET_SETTINGS, *COMBINED, *WEIGHT],
     "bcq bear plas crr uwac pex ifql": [
         "exploration=expansion", "policy_expansion", *TARGET_SETTINGS, *COMBINED, *WEIGHT
     ],

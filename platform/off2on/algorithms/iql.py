@@ -64,7 +64,7 @@ class IQLHyperparameters(Hyperparameters):
 class IQL(OfflineToOnline):
     """Expectile regression of values on the data's actions, advantage-weighted cloning."""
 
-    Hyperparameters = IQLHyperparameters
+    Hyperparameters: ClassVar[type[Hyperparameters]] = IQLHyperparameters
     objectives: ClassVar[tuple[str | Objective, ...]] = ("value", "actor", "critic")
 
     @classmethod

@@ -64,15 +64,23 @@ class MLP(nn.Sequential):
     Args:
         sizes: Widths from input to output, ``(D, H, H, out)``.
         activation: Name of the function, see `ACTIVATIONS`.
-        layer_norm: True to normalise each hidden layer after the function.
+        layer_norm: Layer normalisation of the hidden layers ``"before"`` or ``"after"`` the function; None:
+            no normalisation.
     """
 
-    def __init__(self, sizes: Sequence[int], activation: str = "relu", layer_norm: bool = False) -> None:
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        activation: str = "relu",
+        layer_norm: Literal["before", "after"] | None = None,
+    ) -> None:
         layers: list[nn.Module] = []
         for fan_in, fan_out in pairwise(sizes):
-            norm = [nn.LayerNorm(fan_out)] if layer_norm else []
-            layers += [nn.Linear(fan_in, fan_out), ACTIVATIONS[activation](), *norm]
-        super().__init__(*layers[: -1 - layer_norm])
+            hidden: list[nn.Module] = [ACTIVATIONS[activation]()]
+            if layer_norm is not None:
+                hidden.insert(0 if layer_norm == "before" else 1, nn.LayerNorm(fan_out))
+            layers += [nn.Linear(fan_in, fan_out), *hidden]
+        super().__init__(*layers[: -1 - (layer_norm is not None)])
 
     def forward(self, x: Tensor, dropout: float = 0.0) -> Tensor:
         """Map [B, D] to [B, out]; `dropout` is the share of hidden units set to 0."""
@@ -243,7 +251,11 @@ class Value(nn.Module):
     """A state value V(s); the arguments are those of `MLP`."""
 
     def __init__(
-        self, obs: int, hidden: Sequence[int], activation: str = "relu", layer_norm: bool = False
+        self,
+        obs: int,
+        hidden: Sequence[int],
+        activation: str = "relu",
+        layer_norm: Literal["before", "after"] | None = None,
     ) -> None:
         super().__init__()
         self.mlp = MLP((obs, *hidden, 1), activation, layer_norm)
