@@ -64,8 +64,8 @@ def resolve_source(
 
     Args:
         text: `toy-pendulum`; a D4RL id, with or without `d4rl/`; `minari/` and Minari's id; a file ending in
-            .hdf5, .h5, .csv, .parquet or .npz; `module:Class`; or a name of the user's choice, if `path` ends
-            in one of these.
+            .hdf5, .h5, .csv, .parquet or .npz; a folder of LeRobot; `module:Class`; or a name of the user's
+            choice, if `path` is one of these.
         path: The data, on this machine or in a bucket; an id of D4RL or Minari without it is downloaded.
         options: For the source's constructor, as typed or as text: `seed`, `episodes`, `env`, `columns`, ….
         progress: Called during a download with bytes so far and in total.
@@ -112,6 +112,10 @@ def _resolve(
         name = Path(name).name
         own = {"name": name} if _suffix(given) == ".npz" else {}  # the name may contain the task
         return Resolved(_make(_SUFFIXES[_suffix(given)], {**own, **options}), given, name)
+    if given is None and ":" not in text and _is_lerobot(storage.locate(text)):
+        given, name = storage.locate(text), Path(text).name
+    if given is not None and _is_lerobot(given):
+        return Resolved(_make("datasets_io.sources.lerobot:LeRobot", options), given, Path(name).name)
     _refuse_compressed(storage.locate(text) if given is None else given)
     if given is not None:
         raise UnknownName(
@@ -126,6 +130,10 @@ def _resolve(
         given=name,
         known=known_names(),
     )
+
+
+def _is_lerobot(folder: Place) -> bool:
+    return storage.is_folder(folder) and storage.is_file(folder / "meta/info.json")
 
 
 def _refuse_compressed(place: Place) -> None:

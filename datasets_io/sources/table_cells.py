@@ -17,7 +17,7 @@ _WHOLE = r"^-?\d{1,18}$"
 
 
 def side_by_side(role: str, names: tuple[str, ...], block: Any, first_row: int) -> Array:
-    """Return the columns of a role as numbers: [N] for one column, [N, D] for several or for one of lists.
+    """Return the columns of a role as numbers: [N] for one column, [N, D] for several or for lists.
 
     Args:
         role: Role of the columns.
@@ -35,9 +35,11 @@ def side_by_side(role: str, names: tuple[str, ...], block: Any, first_row: int) 
             raise BadValues(f"column {name!r} is one value.", "Expected: a value for each row.")
     if len(columns) > 1:
         for name, values in zip(names, columns, strict=True):
-            if values.ndim > 1:
-                raise BadValues(f"column {name!r} holds lists.", "One of several columns must hold numbers.")
-        return np.stack(columns, axis=1)
+            if values.ndim > 2:
+                raise BadValues(
+                    f"column {name!r} holds matrices.", "One of several columns must hold numbers or vectors."
+                )
+        return np.concatenate([values.reshape(len(values), -1) for values in columns], axis=1)
     (values,), (name,) = columns, names
     if role not in ("obs", "new_obs", "actions") and values.ndim > 1:
         if values.shape[1:] != (1,):
