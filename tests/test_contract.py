@@ -28,6 +28,7 @@ ORDER = {
     "ispi_c": "critic actor rival_critic rival_actor",
     "ddpg": "critic actor",
     "bcq plas": "vae critic actor",
+    "spot": "vae critic actor/2",
     "bear": "vae critic actor multiplier",
     "uwac": "vae actor critic multiplier",
     "awr": "value actor",

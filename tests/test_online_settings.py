@@ -46,7 +46,7 @@ COMBINED = ["ensemble", "rlpd", "so2"]
 """Strategies that set `targets` or `target_jitter`."""
 WEIGHT = ["regularisation=0.5", "adaptive"]
 REFUSED: dict[str, list[str]] = {
-    "td3_bc rebrac ispi_s cql combo cal_ql fql": [],
+    "td3_bc rebrac ispi_s spot cql combo cal_ql fql": [],
     "bfn expo": ["exploration=expansion", "policy_expansion", *WEIGHT],
     "ispi_c e2o": ["exploration=expansion", "policy_expansion"],
     "sac_n edac redq mopo rlpd sac td3 ddpg": WEIGHT,

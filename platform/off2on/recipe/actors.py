@@ -15,15 +15,22 @@ from off2on.recipe.networks import MLP, EnsembleLinear
 
 
 class DeterministicActor(nn.Module):
-    """A policy a = tanh(f(s))."""
+    """A policy a = tanh(f(s)).
 
-    def __init__(self, obs: int, action: int, hidden: Sequence[int]) -> None:
+    Args:
+        obs: Observation width D.
+        action: Action width A.
+        hidden: Widths of the hidden layers.
+        activation: Name of the function between layers, see `networks.ACTIVATIONS`.
+    """
+
+    def __init__(self, obs: int, action: int, hidden: Sequence[int], activation: str = "relu") -> None:
         super().__init__()
-        self.mlp = MLP((obs, *hidden, action))
+        self.mlp = MLP((obs, *hidden, action), activation)
 
-    def forward(self, obs: Tensor) -> Tensor:
-        """Map observations [B, D] to actions [B, A] in (-1, 1)."""
-        return self.mlp(obs).tanh()  # type: ignore[no-any-return]
+    def forward(self, obs: Tensor, dropout: float = 0.0) -> Tensor:
+        """Map [B, D] to actions [B, A] in (-1, 1); `dropout` is the share of hidden units set to 0."""
+        return self.mlp(obs, dropout).tanh()  # type: ignore[no-any-return]
 
 
 class GaussianActor(nn.Module):

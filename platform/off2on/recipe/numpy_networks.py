@@ -129,10 +129,10 @@ class NumpyDeterministicActor(DeterministicActor):
 
     layers: Layers
 
-    def forward(self, obs: Tensor) -> Tensor:
+    def forward(self, obs: Tensor, dropout: float = 0.0) -> Tensor:
         """Map observations [B, D] to actions [B, A] in (-1, 1)."""
-        if not _is_small(obs):
-            return super().forward(obs)
+        if dropout or not _is_small(obs):
+            return super().forward(obs, dropout)
         return torch.from_numpy(np.tanh(_evaluate(self.layers, obs.numpy())))
 
 
