@@ -16,7 +16,12 @@ from off2on.algorithms.iql import IQL
 from off2on.errors import HyperparameterError, UnknownName
 from off2on.recipe.hyperparameters import Hyperparameters
 from off2on.replay.augmentation import catalogue
-from off2on.replay.augmentation.base import BatchAugmentation, Episodes, EpisodeWeighting
+from off2on.replay.augmentation.base import (
+    BatchAugmentation,
+    EpisodeAugmentation,
+    Episodes,
+    EpisodeWeighting,
+)
 from off2on.replay.augmentation.catalogue import (
     CATALOGUE,
     check_augmentations,
@@ -57,7 +62,7 @@ class Given(Episodes):
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_every_listed_expansion_is_found_and_says_what_its_number_is(name: str):
     kind, value = parse_entry(name)
-    assert issubclass(kind, EpisodeWeighting | BatchAugmentation)
+    assert issubclass(kind, EpisodeWeighting | EpisodeAugmentation | BatchAugmentation)
     assert value == kind.default
     assert kind.number.allows(value)
     assert len(kind.number.meaning) > 10

@@ -38,8 +38,16 @@ def drifting(**_: Any) -> gym.Env[Any, Any]:
 gym.register("off2on-tests/Drifting-v0", drifting, max_episode_steps=200)
 
 
-def online_config(recipe: Any, strategy: str, envs: int = 2, workers: int = 0, **factors: Any) -> Any:
-    config = recipe.configure("toy-pendulum").training(threads=1, **SMALL).offline(20).debugging(seed=3)
+def online_config(
+    recipe: Any,
+    strategy: str,
+    envs: int = 2,
+    workers: int = 0,
+    hyperparameters: dict[str, Any] | None = None,
+    **factors: Any,
+) -> Any:
+    given = SMALL | (hyperparameters or {})
+    config = recipe.configure("toy-pendulum").training(threads=1, **given).offline(20).debugging(seed=3)
     return config.online(900, strategy=strategy, rollout=20, **factors).env_runners(
         num_env_runners=workers, num_envs_per_env_runner=envs
     )
@@ -93,8 +101,9 @@ def same(ours: Any, theirs: Any, where: str = "") -> None:
         (TD3BC, "adaptive", {}),
         (TD3BC, "policy_expansion", {"warm_up": 100, "resets": 150}),
         (CalQL, "balanced", {"workers": 2, "envs": 1}),
+        (IQL, "balanced", {"hyperparameters": {"augment": "steps:5"}}),
     ],
-    ids=["balanced", "late columns", "controller", "kept policy and resets", "in other processes"],
+    ids=["balanced", "late columns", "controller", "kept policy and resets", "in other processes", "steps"],
 )
 def test_what_comes_after_a_checkpoint_comes_after_its_restoration(
     tmp_path: Path, recipe: Any, strategy: str, factors: dict[str, Any]

@@ -18,6 +18,7 @@ from datasets_io.shards.returns import returns_to_go
 from datasets_io.storage import Place
 from off2on.recipe.batch import Batch
 from off2on.replay.transforms import Array, Transforms
+from off2on.replay.windows import EpisodeChange
 
 
 class Layout:
@@ -132,7 +133,12 @@ class ReplayBuffer:
 
 
 def read_learner_columns(
-    shards: Shards, source: Place | Piece, names: Sequence[str], transforms: Transforms, discount: float
+    shards: Shards,
+    source: Place | Piece,
+    names: Sequence[str],
+    transforms: Transforms,
+    discount: float,
+    changes: Sequence[EpisodeChange] = (),
 ) -> dict[str, Array]:
     """Read a shard file, or a piece of one, as the learner's columns.
 
@@ -141,24 +147,32 @@ def read_learner_columns(
         source: One of its files or pieces.
         names: Names of the learner's columns; see `datasets_io.column_names`.
         transforms: From raw to transformed units.
-        discount: Discount factor of the return to go ``ret``.
+        discount: Discount factor of the return to go ``ret``, and of the changes.
+        changes: Changes that need whole episodes, in this order.
 
     Raises:
         MissingColumn: The data has no such column.
     """
-    needed = {"rewards", "last"} if "ret" in names else set()
+    needed = {"rewards", "last"} if "ret" in names else {"last"} if changes else set()
     stored = {SHARD_COLUMNS.get(name, name) for name in names if name != "ret"} | needed
-    return to_learner_columns(shards.read(source, sorted(stored)), names, transforms, discount)
+    return to_learner_columns(shards.read(source, sorted(stored)), names, transforms, discount, changes)
 
 
 def to_learner_columns(
-    raw: Mapping[str, Array], names: Sequence[str], transforms: Transforms, discount: float
+    raw: Mapping[str, Array],
+    names: Sequence[str],
+    transforms: Transforms,
+    discount: float,
+    changes: Sequence[EpisodeChange] = (),
 ) -> dict[str, Array]:
-    """Compute the learner's columns from columns in raw units; ``ret`` needs whole episodes."""
+    """Compute the learner's columns from columns in raw units; ``ret`` and changes need whole episodes."""
     computed = transforms.apply(raw)
     for name in names:
         if name == "ret":
             computed["ret"] = returns_to_go(computed["reward"], raw["last"], discount)
         elif name not in computed:
             computed[name] = np.asarray(raw[SHARD_COLUMNS.get(name, name)], np.float32)
-    return {name: computed[name] for name in names}
+    columns = {name: computed[name] for name in names}
+    for change in changes:
+        columns = change.change(columns, raw["last"], discount)
+    return columns

@@ -19,6 +19,7 @@ from datasets_io import Shards
 from off2on.replay.buffer import Layout, ReplayBuffer
 from off2on.replay.stream import PieceReader, ShuffledStream
 from off2on.replay.transforms import Array, Transforms
+from off2on.replay.windows import EpisodeChange
 
 
 class OfflineRows:
@@ -29,7 +30,7 @@ class OfflineRows:
         columns: Columns of the learner that are read from the data.
         relabelled: Further columns, which the algorithm fills during training; 0 at first.
         transforms: From raw to transformed units.
-        discount: Discount factor of the return to go ``ret``.
+        discount: Discount factor of the return to go ``ret``, and of the changes.
         budget: Largest size of the offline rows in bytes.
         capacity: Largest number of online rows.
         partition: (rank, world size): this learner holds part `rank` of `world size` equal parts of each
@@ -37,6 +38,7 @@ class OfflineRows:
         device: Device of the rows.
         seed: Seed of the order of a stream.
         weights: Weights of the rows of each episode [episodes], 1 on average; None: all equal.
+        changes: Changes of the rows that need whole episodes, in this order.
     """
 
     def __init__(
@@ -53,11 +55,12 @@ class OfflineRows:
         device: torch.device,
         seed: int,
         weights: Array | None = None,
+        changes: Sequence[EpisodeChange] = (),
     ) -> None:
-        layout = layout_of(shards, columns, relabelled)
+        layout = layout_of(shards, columns, relabelled, changes)
         self.transforms = transforms
         self.reader = PieceReader(
-            shards, layout, transforms, discount, partition, seed, tuple(columns), weights
+            shards, layout, transforms, discount, partition, seed, tuple(columns), weights, tuple(changes)
         )
         numbers = range(len(shards.pieces))
         self.counts = [self.reader.own_part(number)[1] for number in numbers]
@@ -109,10 +112,17 @@ class OfflineRows:
             self._slide_to(stop)
 
 
-def layout_of(shards: Shards, columns: Sequence[str], relabelled: Sequence[str] = ()) -> Layout:
-    """Return the layout of a learner's columns: those of the data, then the relabelled ones."""
+def layout_of(
+    shards: Shards,
+    columns: Sequence[str],
+    relabelled: Sequence[str] = (),
+    changes: Sequence[EpisodeChange] = (),
+) -> Layout:
+    """Return the layout of a learner's columns: those of the data, changed, then the relabelled ones."""
     obs, space = shards.observation_space.shape[0], shards.action_space
     action = 0 if hasattr(space, "n") else space.shape[0]
     vectors = {"obs": obs, "next_obs": obs, "action": action, "next_action": action}
-    widths = {name: vectors.get(name, 0) for name in columns} | dict.fromkeys(relabelled, 0)
-    return Layout(widths, int(getattr(space, "n", 0)))
+    widths = {name: vectors.get(name, 0) for name in columns}
+    for change in changes:
+        widths = change.widths(widths)
+    return Layout(widths | dict.fromkeys(relabelled, 0), int(getattr(space, "n", 0)))

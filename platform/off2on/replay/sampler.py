@@ -46,7 +46,9 @@ class BatchSampler:
         self.strategy: Strategy = Strategy(self.rows, Options())
         schedule = recipe.rollout_schedule(hp)
         self.model_buffer = ModelBuffer(schedule, self.rows, partition[1]) if schedule else None
-        self.assembler = EpisodeAssembler() if set(recipe.columns) & set(EPISODE_COLUMNS) else None
+        self.changes = source.reader.changes
+        needs_episodes = self.changes or set(recipe.columns) & set(EPISODE_COLUMNS)
+        self.assembler = EpisodeAssembler() if needs_episodes else None
         self.episodes = 0
         """Number of online episodes assembled so far, of all learners."""
 
@@ -124,10 +126,15 @@ class BatchSampler:
         self.strategy.on_collected(columns)
         layout = self.rows.layout
         for own in self._own_part(columns, first):
-            computed = to_learner_columns(own, self.recipe.columns, self.source.transforms, self.hp.discount)
+            computed = self.columns_of(own)
             blank = np.zeros(len(own["rewards"]), np.float32)
             position = self.rows.add(layout.pack(dict.fromkeys(layout.widths, blank) | computed))
             self.strategy.on_added(position)
+
+    def columns_of(self, raw: Mapping[str, Array]) -> dict[str, Array]:
+        """Compute the learner's columns of online transitions; of whole episodes, if they need these."""
+        transforms, discount = self.source.transforms, self.hp.discount
+        return to_learner_columns(raw, self.recipe.columns, transforms, discount, self.changes)
 
     def _own_part(self, columns: Mapping[str, Array], first: int) -> Iterator[Mapping[str, Array]]:
         """Yield this learner's share of n learners: every n-th transition, or every n-th whole episode."""

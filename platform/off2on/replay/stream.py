@@ -17,6 +17,7 @@ from torch import Tensor
 from datasets_io import Shards
 from off2on.replay.buffer import Layout, read_learner_columns
 from off2on.replay.transforms import Array, Transforms
+from off2on.replay.windows import EpisodeChange
 
 READ_AHEAD = 2
 """Number of pieces read ahead; for data in a bucket also the number of simultaneous requests."""
@@ -46,11 +47,12 @@ class PieceReader:
         shards: The data.
         layout: The learner's columns.
         transforms: From raw to transformed units.
-        discount: Discount factor of the return to go ``ret``.
+        discount: Discount factor of the return to go ``ret``, and of the changes.
         partition: (rank, world size): part `rank` of `world size` equal parts of every piece.
         seed: Seed of the order of the rows.
         stored: The columns that are read from the data; the other columns of the layout are 0.
         weights: Weights of the rows of each episode [episodes]; None: all equal.
+        changes: Changes that need whole episodes, in this order.
     """
 
     shards: Shards
@@ -61,6 +63,7 @@ class PieceReader:
     seed: int
     stored: tuple[str, ...]
     weights: Array | None = None
+    changes: tuple[EpisodeChange, ...] = ()
 
     def read_piece(self, number: int) -> Tensor:
         """Read the learner's rows of piece `number`, in the order of the file: [n, W]."""
@@ -68,7 +71,9 @@ class PieceReader:
         if count == 0:
             return torch.empty(0, self.layout.width)
         piece, stored = self.shards.pieces[number], self.stored
-        columns = read_learner_columns(self.shards, piece, stored, self.transforms, self.discount)
+        columns = read_learner_columns(
+            self.shards, piece, stored, self.transforms, self.discount, self.changes
+        )
         held = {name: column[part] for name, column in columns.items()}
         if "last" in held:
             held["last"][-1:] = 1.0  # the part may end within an episode, whose rest another learner holds

@@ -14,11 +14,10 @@ from datasets_io.column_names import EPISODE_COLUMNS, STEP_COLUMNS
 from datasets_io.environments import may_make, options_for
 from off2on.errors import HyperparameterError, OnlineSettingsError, RecipeError, SimulatorError
 from off2on.recipe.hyperparameters import PRESET, RENAMED, Hyperparameters
-from off2on.replay.augmentation.catalogue import check_augmentations
 from off2on.replay.memory_budget import default_budget
 from off2on.replay.transforms import Transforms
 from off2on.rllib.checked_config import TRAINING, CheckedConfig
-from off2on.rllib.data_checks import check_actions, check_new_data, check_order, check_windows
+from off2on.rllib.data_checks import check_actions, check_new_data, check_order, check_rows
 from off2on.rllib.env_runner import RecipeEnvRunner
 from off2on.rllib.module import RecipeModule
 from off2on.rllib.precision import FLOAT32, PRECISIONS
@@ -222,8 +221,7 @@ class OfflineToOnlineConfig(CheckedConfig):
         self._check_networks(shards)
         check_actions(recipe, shards)
         check_order(recipe, shards, max(1, self.num_learners), self.memory_budget)
-        check_augmentations(resolved.hp.augment, recipe)
-        check_windows(resolved.hp, resolved.online_hp)
+        check_rows(recipe, resolved.hp, resolved.online_hp)
         if batch_size % max(1, self.num_learners):
             raise HyperparameterError(
                 f"batch_size {batch_size} is not a multiple of the number of learners, {self.num_learners}.",

@@ -6,7 +6,7 @@ import numpy as np
 
 from datasets_io import Shards
 from off2on.errors import HyperparameterError, RecipeError
-from off2on.replay.augmentation.catalogue import parse_entry
+from off2on.replay.augmentation.catalogue import check_augmentations, parse_entry
 from off2on.replay.augmentation.compose import episode_augmentations
 from off2on.replay.offline_rows import layout_of
 
@@ -41,16 +41,18 @@ def check_actions(recipe: Any, shards: Shards) -> None:
         )
 
 
-def check_windows(hp: Any, online_hp: Any) -> None:
-    """Check that rows of several steps go together with the other hyperparameters.
+def check_rows(recipe: Any, hp: Any, online_hp: Any) -> None:
+    """Check that an algorithm can use the augmentations, and rows of several steps the other settings.
 
     Args:
+        recipe: The algorithm.
         hp: Hyperparameters of the offline phase.
         online_hp: Hyperparameters of the online phase.
 
     Raises:
         HyperparameterError: They do not.
     """
+    check_augmentations(hp.augment, recipe)
     if not episode_augmentations(hp.augment):
         return
     for entry in hp.augment:

@@ -79,10 +79,8 @@ class RecipeLearner(ManualLearner):
             changes=episode_augmentations(self.hp.augment),
         )
         members = getattr(getattr(self.nets, "critic", None), "members", 1)
-        seed = seed_of(MASKS, self.config.seed, self.rank)
-        augmentations = batch_augmentations(
-            self.hp.augment, shards, transforms, members=members, seed=seed, device=self.device
-        )
+        fixed = {"seed": seed_of(MASKS, self.config.seed, self.rank), "device": self.device}
+        augmentations = batch_augmentations(self.hp.augment, shards, transforms, members=members, **fixed)
         return BatchSampler(source, self.recipe, self.hp, partition, augmentations)
 
     def _build_step(self) -> UpdateStep:

@@ -11,6 +11,7 @@ from datasets_io import Shards
 from off2on.recipe.batch import Batch
 from off2on.recipe.hyperparameters import Rule
 from off2on.replay.transforms import Array
+from off2on.replay.windows import EpisodeChange
 
 
 class Episodes:
@@ -71,7 +72,9 @@ class AugmentationContext:
 
 
 class Augmentation:
-    """An entry NAME:NUMBER of ``augment``; subclass `EpisodeWeighting` or `BatchAugmentation`.
+    """An entry NAME:NUMBER of ``augment``.
+
+    Subclass `EpisodeWeighting`, `EpisodeAugmentation` or `BatchAugmentation`.
 
     Args:
         value: NUMBER of the entry.
@@ -81,6 +84,8 @@ class Augmentation:
     """Meaning and range of NUMBER."""
     default: ClassVar[float] = 0.0
     """NUMBER of an entry that gives only NAME."""
+    whole: ClassVar[bool] = False
+    """True if NUMBER must be a whole number."""
     columns: ClassVar[tuple[str, ...]] = ()
     """Columns of a batch that it needs; an algorithm that does not read them cannot use it."""
     objectives: ClassVar[tuple[str, ...]] = ()
@@ -102,6 +107,15 @@ class EpisodeWeighting(Augmentation):
         raise NotImplementedError
 
 
+class EpisodeAugmentation(Augmentation, EpisodeChange):
+    """Changes the rows of whole episodes once, before they are stored; offline and online rows alike."""
+
+    @property
+    def has_effect(self) -> bool:
+        """False if this NUMBER changes nothing; the rows are then those of a run without the entry."""
+        return True
+
+
 class BatchAugmentation(Augmentation):
     """Changes the batch of every update, offline and online rows alike.
 
@@ -109,6 +123,9 @@ class BatchAugmentation(Augmentation):
         value: NUMBER of the entry.
         context: Facts about the data and the run.
     """
+
+    single_steps: ClassVar[bool] = False
+    """True if ``next_obs`` must be the observation one step later."""
 
     def __init__(self, value: float, context: AugmentationContext) -> None:
         super().__init__(value)

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from datasets_io.column_names import EPISODE_COLUMNS
 from datasets_io.imports import import_object
 from datasets_io.quantities import number
 from off2on.errors import HyperparameterError, UnknownName
@@ -38,6 +39,7 @@ CATALOGUE = {
         "off2on.replay.augmentation.states:Mixup",
         "interpolate between observation and next observation",
     ),
+    "steps": ("off2on.replay.augmentation.steps:Steps", "learn from targets of several steps"),
     "bootstrap": (
         "off2on.replay.augmentation.bootstrap:Bootstrap",
         "train each critic on its own random rows",
@@ -59,9 +61,11 @@ def parse_entry(entry: str) -> "tuple[type[Augmentation], float]":
         value = number(text) if text or entry.endswith(":") else kind.default
     except ValueError:
         value = math.nan
-    if not (math.isfinite(value) and kind.number.allows(value)):
+    is_whole = math.isfinite(value) and value == int(value)
+    if not (math.isfinite(value) and kind.number.allows(value) and (is_whole or not kind.whole)):
+        whole = "a whole number " if kind.whole else ""
         raise HyperparameterError(
-            f"the number of '{entry}' must be in the range {kind.number.range()}: got '{text}'.",
+            f"the number of '{entry}' must be {whole}in the range {kind.number.range()}: got '{text}'.",
             f"The number is: {kind.number.meaning}; default {kind.default:g}.",
         )
     return kind, value
@@ -82,6 +86,23 @@ def incompatibility(kind: "type[Augmentation]", recipe: Any) -> str | None:
     for name in kind.columns:
         if name not in recipe.columns:
             return f"it needs the column '{name}', which the algorithm does not read"
+    from off2on.replay.augmentation.base import EpisodeAugmentation
+
+    return one_step_reason(recipe) if issubclass(kind, EpisodeAugmentation) else None
+
+
+def one_step_reason(recipe: Any) -> str | None:
+    """Return the reason why an algorithm needs rows of one step; None if it can learn from longer windows.
+
+    Such a window has no next action or return to go of its own, and a dynamics model learns single steps.
+    """
+    for name in EPISODE_COLUMNS:
+        if name in recipe.columns:
+            return f"the algorithm reads '{name}', which belongs to rows of one step"
+    if recipe.relabelled_columns:
+        return "the algorithm computes labels from rows of one step"
+    if recipe.fitted_networks:
+        return "the algorithm fits a model to rows of one step"
     return None
 
 
@@ -115,7 +136,8 @@ def _parse_custom(entry: str) -> tuple[str, str]:
 
 
 def _import(target: str) -> "type[Augmentation]":
-    from off2on.replay.augmentation.base import BatchAugmentation, EpisodeWeighting
+    from off2on.replay.augmentation.base import BatchAugmentation, EpisodeAugmentation, EpisodeWeighting
 
-    found: type[Augmentation] = import_object(target, EpisodeWeighting, BatchAugmentation, known=CATALOGUE)
+    kinds = EpisodeWeighting, EpisodeAugmentation, BatchAugmentation
+    found: type[Augmentation] = import_object(target, *kinds, known=CATALOGUE)
     return found

@@ -1,4 +1,4 @@
-"""Combine the augmentations of a run: the weights of episodes and the changes of batches."""
+"""Combine the augmentations of a run: weights of episodes, changes of episodes and changes of batches."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +8,13 @@ import torch
 from torch import Tensor
 
 from datasets_io import Shards
-from off2on.replay.augmentation.base import AugmentationContext, BatchAugmentation, Episodes, EpisodeWeighting
+from off2on.replay.augmentation.base import (
+    AugmentationContext,
+    BatchAugmentation,
+    EpisodeAugmentation,
+    Episodes,
+    EpisodeWeighting,
+)
 from off2on.replay.augmentation.catalogue import parse_entry
 from off2on.replay.transforms import Array, Transforms
 
@@ -34,6 +40,16 @@ def episode_weights(entries: Sequence[str], shards: Shards) -> Array | None:
     lengths = np.asarray(shards.manifest.lengths)
     weights *= lengths[weights > 0].sum() / (weights * lengths).sum()
     return weights
+
+
+def episode_augmentations(entries: Sequence[str]) -> list[EpisodeAugmentation]:
+    """Build the augmentations that change whole episodes, in the order of the entries.
+
+    Those whose number has no effect are left out.
+    """
+    found = [parse_entry(entry) for entry in entries]
+    built = [kind(value) for kind, value in found if issubclass(kind, EpisodeAugmentation)]
+    return [one for one in built if one.has_effect]
 
 
 def batch_augmentations(

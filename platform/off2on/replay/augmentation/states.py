@@ -104,6 +104,7 @@ class Mixup(BatchAugmentation):
     )
     default = 0.4
     columns = ("obs", "next_obs")
+    single_steps = True
 
     def augment(self, batch: Batch, position: Tensor, generator: torch.Generator) -> Batch:
         """Return the batch with observations between its own and the next ones."""
