@@ -108,6 +108,10 @@ def _resolve(
         return Resolved(_make("datasets_io.sources.d4rl:D4RL", {"name": name, **options}), given, name)
     if given is None and _kind(text) in _SUFFIXES:
         given, name = storage.locate(text), Path(text).stem
+    if given is not None and _is_rllib(given):
+        return Resolved(
+            _make("datasets_io.sources.rllib_episodes:RLlibEpisodes", options), given, Path(name).name
+        )
     if given is not None and _suffix(given) in _SUFFIXES:
         name = Path(name).name
         own = {"name": name} if _suffix(given) == ".npz" else {}  # the name may contain the task
@@ -134,6 +138,17 @@ def _resolve(
 
 def _is_lerobot(folder: Place) -> bool:
     return storage.is_folder(folder) and storage.is_file(folder / "meta/info.json")
+
+
+def _is_rllib(place: Place) -> bool:
+    """Return True if a Parquet file, or the first one below a folder, holds packed episodes of RLlib."""
+    files = storage.list_files(place, recursive=True) if storage.is_folder(place) else [str(place)]
+    first = next((file for file in files if file.endswith(".parquet")), None)
+    if first is None or not storage.is_file(storage.locate(first)):
+        return False
+    from datasets_io.sources.table_files import open_table
+
+    return open_table(first)[0] == ["item"]
 
 
 def _refuse_compressed(place: Place) -> None:
