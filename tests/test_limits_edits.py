@@ -44,7 +44,7 @@ def test_edits_of_length_0_beside_their_actions_are_the_best_of_n(problem: Make)
 def test_an_edit_of_length_0_learns_its_entropy_alone(problem: Make):
     case = problem(EXPO, edit_scale=0.0, **FEDIT)
     mine = gradient(case.loss("actor"), case.nets.actor)
-    torch.testing.assert_close(mine, gradient(case.prepared().own_log_prob.mean(), case.nets.actor))
+    torch.testing.assert_close(mine, gradient(case.prepared().edit_log_prob.mean(), case.nets.actor))
 
 
 @pytest.mark.parametrize("scale", [0.05, 0.5])
@@ -100,7 +100,7 @@ def test_alpha_grows_while_the_entropy_is_below_minus_half_the_dimensions(proble
     case = problem(EXPO)
     batch = case.prepared()
     for entropy, sign in ((-1.6, -1), (-1.4, 1)):
-        batch.own_log_prob = torch.full((64,), -entropy)
+        batch.edit_log_prob = torch.full((64,), -entropy)
         assert gradient(case.loss("temperature", batch), case.nets.temperature).sign() == sign
 
 

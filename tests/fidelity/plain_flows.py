@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from plain import average, least
+from plain import average, least, log_normal
 from torch import Tensor, nn
 
 
@@ -50,6 +50,14 @@ def path(flow: Any, obs: Tensor, noise: Tensor, steps: int) -> Tensor:
     for step in range(steps):
         point = point + network(flow.mlp, obs, point, torch.tensor([step / steps])) / steps
     return point.clamp(-1, 1)
+
+
+def edit(actor: Any, obs: Tensor, base: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """One row's tanh(u), u = mean + sigma noise, and its log density log N(u) - sum log(1 - tanh(u)^2)."""
+    mean, log_sigma = network(actor.mlp, obs, base).chunk(2)
+    sigma = log_sigma.clamp(-20, 2).exp()
+    u = mean + sigma * noise.double()
+    return u.tanh(), log_normal(u, mean, sigma) - (1 - u.tanh() ** 2).log().sum()
 
 
 def matching(case: Any, batch: Any) -> Tensor:

@@ -5,22 +5,14 @@ from typing import Any
 
 import pytest
 import torch
-from plain import average, log_normal
-from plain_flows import bellman, combined, matching, network, path, values
+from plain import average
+from plain_flows import bellman, combined, edit, matching, path, values
 from torch import Tensor
 
 from off2on.algorithms.expo import EXPO
 
 TEXT = "plain loops from the papers' equations, float64"
 Make = Callable[..., Any]
-
-
-def edit(actor: Any, obs: Tensor, base: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """One row's tanh(u), u = mean + sigma noise, and its log density log N(u) - sum log(1 - tanh(u)^2)."""
-    mean, log_sigma = network(actor.mlp, obs, base).chunk(2)
-    sigma = log_sigma.clamp(-20, 2).exp()
-    u = mean + sigma * noise.double()
-    return u.tanh(), log_normal(u, mean, sigma) - (1 - u.tanh() ** 2).log().sum()
 
 
 @pytest.mark.parametrize("seed", range(3))

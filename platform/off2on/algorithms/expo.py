@@ -33,15 +33,14 @@ import torch
 from torch import Tensor
 
 from off2on.algorithms.bfn import BFN, BFNHyperparameters
+from off2on.algorithms.qam import preset
 from off2on.recipe import losses
 from off2on.recipe.action_choice import best_proposal
-from off2on.recipe.actors import SquashedGaussianActor
 from off2on.recipe.batch import Batch
-from off2on.recipe.distributions import TanhNormal
+from off2on.recipe.edits import EditHyperparameters, Edits
 from off2on.recipe.flows import Field, euler
-from off2on.recipe.hooks import Loss
 from off2on.recipe.hyperparameters import hp
-from off2on.recipe.networks import Critic, Nets, Scalar, concatenate, glorot
+from off2on.recipe.networks import Critic, Nets, glorot
 
 # beta of FEdit.
 SCALES = {
@@ -51,36 +50,22 @@ SCALES = {
 }  # fmt: skip
 
 
-def _preset(name: str, scale: float) -> dict[str, object]:
-    found: dict[str, object] = {"edit_scale": scale, "samples": 1, "keep_unedited": False}
-    far = {"discount": 0.995} if "giant" in name or "humanoid" in name else {}
-    return found | far | ({"aggregate": "mean"} if "humanoid" in name else {})
-
-
 @dataclass(frozen=True)
-class EXPOHyperparameters(BFNHyperparameters):
+class EXPOHyperparameters(EditHyperparameters, BFNHyperparameters):
     """Hyperparameters of the code of both papers."""
 
-    edit_scale: float = hp(
-        0.2,
-        "beta, the largest edit of an action: 0.05 refines, 0.7 explores",
-        least=0,
-        most=2,
-        search=("choice", 0.05, 0.1, 0.2, 0.3, 0.5, 0.8),
-    )
     samples: int = hp(8, "N, actions of the flow, all of which are edited", least=1)
     keep_unedited: bool = hp(True, "choose among the unedited actions, too")
     critics: int = hp(10, "number of critics", least=1)
     aggregate: str = hp("pessimistic", "combination of the critics in the target", choices=losses.AGGREGATES)
-    target_entropy: float | None = hp(None, "H, target entropy; none: minus half the action dimensions")
-    temperature_lr: float = hp(3e-4, "learning rate of the log temperature (Adam)", above=0)
 
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
-        name: _preset(name, scale) for name, scale in SCALES.items()
+        domain: preset(domain, edit_scale=scale, samples=1, keep_unedited=False)
+        for domain, scale in SCALES.items()
     }
 
 
-class EXPO(BFN):
+class EXPO(Edits, BFN):
     """Small edits of a flow's actions, and the best of actions and edits; flow and critics are BFN's."""
 
     Hyperparameters = EXPOHyperparameters
@@ -91,54 +76,32 @@ class EXPO(BFN):
     def build_nets(cls, obs_space: Any, action_space: Any, hp: Any) -> Nets:
         """Build the policy of the edits, the log temperature, the flow, and critics with targets."""
         obs, action = obs_space.shape[0], action_space.shape[0]
-        actor = SquashedGaussianActor(obs + action, action, hp.hidden, activation="gelu")
         critic = Critic(obs, action, hp.hidden, hp.critics, layer_norm="after", activation="gelu")
-        for network in (actor, critic):
-            glorot(network)
+        glorot(critic)
         flow = Field(obs, action, hp.hidden)
         flow.register_buffer("draws", torch.randn(hp.samples, 1, action))
-        return Nets(actor=actor, temperature=Scalar(0.0), flow=flow, critic=critic, targets=("critic",))
+        edits = cls.edit_networks(obs, action, hp.hidden)
+        return Nets(**edits, flow=flow, critic=critic, targets=("critic",))
 
     @classmethod
-    def best_action(cls, nets: Nets, obs: Tensor, noise: Tensor, hp: Any, explore: bool = True) -> Tensor:
+    def best_action(cls, nets: Nets, obs: Tensor, noise: Tensor, hp: Any, draw: bool = True) -> Tensor:
         """Return the best action [B, A] of those from noise [n, B, A] and their edits, drawn or the mode."""
         base = euler(nets.flow, obs, noise, hp.flow_steps)
-        edits: TanhNormal = nets.actor(concatenate(obs, base))
-        proposals = (base + hp.edit_scale * (edits.draw() if explore else edits.mode)).clamp(-1, 1)
+        proposals = cls.edited(nets, obs, base, hp, draw)
         if hp.keep_unedited:
             proposals = torch.cat((base, proposals))
-        return (
-            proposals[0]
-            if len(proposals) == 1
-            else best_proposal(nets.critic(obs, proposals).mean(0), proposals)
-        )
+        if len(proposals) == 1:
+            return proposals[0]
+        return best_proposal(nets.critic(obs, proposals).mean(0), proposals)
 
     @classmethod
     def prepare(cls, nets: Nets, batch: Batch, hp: Any) -> Batch:
-        """Add an action ``base`` [B, A] of the flow to what BFN adds, and draw an edit of it with gradient.
-
-        The edit is ``own_edit`` [B, A], with ``own_log_prob`` [B].
-        """
+        """Add an action of the flow with an edit, see `draw_edit`, to what BFN adds."""
         batch = super().prepare(nets, batch, hp)
         with torch.no_grad():
-            batch.base = euler(nets.flow, batch.obs, torch.randn_like(batch.action), hp.flow_steps)
-        batch.own_edit, batch.own_log_prob = nets.actor(concatenate(batch.obs, batch.base)).sample()
+            base = euler(nets.flow, batch.obs, torch.randn_like(batch.action), hp.flow_steps)
+        cls.draw_edit(nets, batch, base)
         return batch
-
-    @classmethod
-    def compute_actor_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
-        """Compute alpha log pi of the edit minus the mean value of the edited action."""
-        action = (batch.base + hp.edit_scale * batch.own_edit).clamp(-1, 1)
-        alpha, q = nets.temperature().detach().exp(), nets.critic(batch.obs, action).mean(0)
-        return (alpha * batch.own_log_prob - q).mean(), {"actor/edit": batch.own_edit.detach().abs().mean()}
-
-    @classmethod
-    def compute_temperature_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
-        """Compute the loss that moves alpha towards the target entropy."""
-        entropy = -0.5 * batch.action.shape[-1] if hp.target_entropy is None else hp.target_entropy
-        log_alpha = nets.temperature()
-        loss = losses.temperature(log_alpha, batch.own_log_prob, entropy, "alpha")
-        return loss, {"temperature": log_alpha.detach().exp(), "entropy": -batch.own_log_prob.detach().mean()}
 
     @classmethod
     def act(cls, nets: Nets, obs: Tensor, hp: Any, explore: bool) -> Tensor:
