@@ -8,7 +8,8 @@ from torch import Tensor, tensor
 
 from off2on.algorithms.uwac import DropoutCritic
 from off2on.recipe import losses
-from off2on.recipe.networks import Critic, largest_singular_value
+from off2on.recipe.networks import Critic
+from off2on.recipe.singular_values import largest_singular_value
 from off2on.recipe.vae import Autoencoder, Perturbation, best_action, concatenate, min_max_mixture
 
 

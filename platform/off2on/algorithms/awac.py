@@ -30,9 +30,10 @@ from torch import Tensor
 from off2on.recipe import losses
 from off2on.recipe.actors import GaussianActor
 from off2on.recipe.batch import Batch
+from off2on.recipe.critic_heads import CriticHeadHyperparameters, head_of
 from off2on.recipe.distributions import Normal
 from off2on.recipe.hooks import Loss
-from off2on.recipe.hyperparameters import Hyperparameters, hp
+from off2on.recipe.hyperparameters import hp
 from off2on.recipe.networks import Critic, Nets
 from off2on.rllib.algorithm import OfflineToOnline
 
@@ -40,7 +41,7 @@ CORL = {"weight": "exp_clip", "batch_size": 256, "hidden": (256, 256, 256), "nor
 
 
 @dataclass(frozen=True)
-class AWACHyperparameters(Hyperparameters):
+class AWACHyperparameters(CriticHeadHyperparameters):
     """Hyperparameters of the paper's appendix; presets for D4RL from CORL."""
 
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
@@ -74,7 +75,7 @@ class AWAC(OfflineToOnline):
         obs, action = obs_space.shape[0], action_space.shape[0]
         return Nets(
             actor=GaussianActor(obs, action, hp.hidden, log_std=(-6.0, 0.0), start=-3.0),
-            critic=Critic(obs, action, hp.hidden),
+            critic=Critic(obs, action, hp.hidden, head=head_of(hp)),
             targets=("critic",),
         )
 
@@ -116,9 +117,9 @@ class AWAC(OfflineToOnline):
     def compute_critic_loss(cls, nets: Nets, batch: Batch, hp: AWACHyperparameters) -> Loss:
         """Compute the Bellman error of every critic against the minimum of the targets."""
         with torch.no_grad():
-            future = nets.target.critic(batch.next_obs, batch.own_next_action).amin(0)
+            future = nets.target.critic.future(batch.next_obs, batch.own_next_action).amin(0)
             target = batch.reward + hp.discount * batch.mask * future
-        q = nets.critic(batch.obs, batch.action)
+        q = nets.critic.predict(batch.obs, batch.action)
         return losses.td(q, target, batch.weight), {"q": q.detach().mean()}
 
     @classmethod

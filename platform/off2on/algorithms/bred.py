@@ -19,10 +19,9 @@ and online all of them are trained through it, by SAC, with P_e = min(Q_e1, Q_e2
 The other half of the method is ``--strategy balanced``; five to ten times as many updates after the first
 thousand steps are ``online.burst=5``. Order as in CQL.
 
-Differences: the agents share their batches (and a multiplier, if any) and differ by their initial weights
-and samples; the authors train them one by one. The merged policy is evaluated offline too. At the
-handover the authors copy the critics into the targets and start new optimisers; here both continue,
-and only the temperature is new, from 1. They compute all losses before the first step.
+Differences: agents share batches (and a multiplier, if any) and differ by initial weights and samples; the
+authors train them one by one, and compute all losses before the first step. The merged policy is evaluated
+offline too. The authors' handover copies critics to targets and renews optimisers; here the temperature only.
 """
 
 from dataclasses import dataclass, replace
@@ -35,6 +34,7 @@ from off2on.algorithms.cql import CQL, CQLHyperparameters
 from off2on.recipe import losses
 from off2on.recipe.actors import EnsembleActor
 from off2on.recipe.batch import Batch
+from off2on.recipe.critic_heads import CRITIC_HEAD, VALUE_HEADS
 from off2on.recipe.distributions import TanhNormal
 from off2on.recipe.hooks import Loss, Objective
 from off2on.recipe.hyperparameters import hp
@@ -45,6 +45,7 @@ from off2on.recipe.networks import Critic, Nets, Scalar
 class BREDHyperparameters(CQLHyperparameters):
     """Hyperparameters of section 5 and the authors' script."""
 
+    critic_head: str = hp("plain", CRITIC_HEAD, choices=VALUE_HEADS)
     agents: int = hp(5, "E, number of agents, each with a policy and critics", least=1)
     actor_lr: float = hp(3e-4, "learning rate of the policies (Adam)", above=0, search=("log", 1e-5, 3e-4))
     temperature_lr: float = hp(3e-4, "learning rate of the agents' log temperatures (Adam)", above=0)
@@ -116,7 +117,7 @@ class BRED(CQL):
             return super().compute_critic_loss(nets, batch, hp)
         with torch.no_grad():
             target = cls.soft_target(nets, batch, hp, *nets.actor(batch.next_obs).merged().sample())
-        q = nets.critic(batch.obs, batch.action)
+        q = nets.critic.predict(batch.obs, batch.action)
         return losses.td(q, target, batch.weight), {"q": q.detach().mean()}
 
     @classmethod
@@ -127,8 +128,7 @@ class BRED(CQL):
             future = future - nets.merged_temperature().exp() * log_prob
         elif hp.entropy_backup:
             future = future - nets.temperature().exp().unsqueeze(-1) * log_prob
-        target = batch.reward + hp.discount * batch.mask * future
-        return torch.cat([target] * hp.critics, -2)
+        return torch.cat([batch.reward + hp.discount * batch.mask * future] * hp.critics, -2)
 
     @classmethod
     def distribution(cls, nets: Nets, obs: Tensor, hp: Any) -> TanhNormal:

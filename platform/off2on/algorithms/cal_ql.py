@@ -29,6 +29,7 @@ from torch import Tensor
 
 from off2on.algorithms.cql import CQL, CQLHyperparameters
 from off2on.recipe.batch import Batch
+from off2on.recipe.critic_heads import Prediction
 from off2on.recipe.hyperparameters import hp
 from off2on.recipe.networks import Nets
 
@@ -57,7 +58,7 @@ class CalQL(CQL):
     regularisation = (*CQL.regularisation, "online_weight")
 
     @classmethod
-    def conservatism(cls, nets: Nets, batch: Batch, hp: Any) -> tuple[Tensor, Tensor, Tensor]:
+    def conservatism(cls, nets: Nets, batch: Batch, hp: Any) -> tuple[Tensor | Prediction, Tensor, Tensor]:
         """Compute the terms of CQL, online with `online_weight`."""
         return super().conservatism(nets, batch, hp if batch.progress < 1 else with_online_weight(hp))
 

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from off2on.algorithms.cql import CQL, CQLHyperparameters
 from off2on.recipe.batch import Batch
+from off2on.recipe.critic_heads import Prediction, values_of
 from off2on.recipe.hyperparameters import hp
 from off2on.recipe.model_based import ModelBased, ModelHyperparameters
 from off2on.recipe.networks import Nets
@@ -80,7 +81,7 @@ class COMBO(ModelBased, CQL):
     Hyperparameters = COMBOHyperparameters
 
     @classmethod
-    def conservatism(cls, nets: Nets, batch: Batch, hp: Any) -> tuple[Tensor, Tensor, Tensor]:
+    def conservatism(cls, nets: Nets, batch: Batch, hp: Any) -> tuple[Tensor | Prediction, Tensor, Tensor]:
         """Return Q_i of the batch's actions [E, B], the gaps of the means [E], and m w (gap - tau) [E]."""
         if batch.real == len(batch.obs):
             return super().conservatism(nets, batch, hp)
@@ -88,8 +89,8 @@ class COMBO(ModelBased, CQL):
         pushed = slice(batch.real if hp.rho == "model" else 0, None)
         others = nets.critic(batch.obs[pushed], actions[:, pushed])
         down = torch.logsumexp(cls.proposal_values(others, batch, hp) - log_probs[:, pushed], 1).mean(1)
-        q = nets.critic(batch.obs, batch.action)
-        gap = down - q[:, : batch.real].mean(1)
+        q = nets.critic.predict(batch.obs, batch.action)
+        gap = down - values_of(q)[:, : batch.real].mean(1)
         counted = gap if hp.gap_floor is None else gap.clamp(min=hp.gap_floor)
         weight = nets.multiplier().exp().clamp(max=1e6) * hp.conservative_weight
         return q, gap, weight * (counted - (hp.threshold or 0.0))

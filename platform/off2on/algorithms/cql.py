@@ -30,6 +30,7 @@ from off2on.algorithms.sac import SAC, SACHyperparameters
 from off2on.recipe import losses
 from off2on.recipe.actors import SquashedGaussianActor
 from off2on.recipe.batch import Batch
+from off2on.recipe.critic_heads import Prediction, values_of
 from off2on.recipe.hooks import Loss, Objective
 from off2on.recipe.hyperparameters import hp
 from off2on.recipe.networks import Nets, Scalar
@@ -131,13 +132,13 @@ class CQL(SAC):
         return loss, {"q": q.detach().mean(), "critic/gap": gap.detach().mean()}
 
     @classmethod
-    def conservatism(cls, nets: Nets, batch: Batch, hp: Any) -> tuple[Tensor, Tensor, Tensor]:
+    def conservatism(cls, nets: Nets, batch: Batch, hp: Any) -> tuple[Tensor | Prediction, Tensor, Tensor]:
         """Return Q_i of the data's actions [E, B], the gaps G_i [E, B], and m w (E[G_i] - tau) [E]."""
         actions, log_probs = batch.proposals
         recorded = batch.action.expand_as(actions[..., :1, :, :])
-        every = nets.critic(batch.obs, torch.cat((recorded, actions), -3))
-        q, others = every[:, 0], every[:, 1:]
-        gap = torch.logsumexp(cls.proposal_values(others, batch, hp) - log_probs, 1) - q
+        every = nets.critic.predict(batch.obs, torch.cat((recorded, actions), -3))
+        q, others = every[:, 0], values_of(every[:, 1:])
+        gap = torch.logsumexp(cls.proposal_values(others, batch, hp) - log_probs, 1) - values_of(q)
         counted = (gap if hp.gap_floor is None else gap.clamp(min=hp.gap_floor)).mean(1)
         weight = nets.multiplier().exp().clamp(max=1e6) * hp.conservative_weight
         return q, gap, weight * (counted - (hp.threshold or 0.0))

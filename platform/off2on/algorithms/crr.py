@@ -29,14 +29,15 @@ from torch import Tensor
 from off2on.recipe import losses
 from off2on.recipe.actors import StateGaussianActor
 from off2on.recipe.batch import Batch
+from off2on.recipe.critic_heads import CriticHeadHyperparameters, head_of
 from off2on.recipe.hooks import Loss
-from off2on.recipe.hyperparameters import Hyperparameters, hp
+from off2on.recipe.hyperparameters import hp
 from off2on.recipe.networks import Critic, Nets
 from off2on.rllib.algorithm import OfflineToOnline
 
 
 @dataclass(frozen=True)
-class CRRHyperparameters(Hyperparameters):
+class CRRHyperparameters(CriticHeadHyperparameters):
     """Hyperparameters of section 3 and acme's configuration."""
 
     weight: str = hp("exp", "f: exponential in the advantage, or its sign", choices=("exp", "binary"))
@@ -68,7 +69,7 @@ class CRR(OfflineToOnline):
         noise = torch.randn(hp.acting_samples, 1, action)
         noise[0] = 0.0
         actor.register_buffer("noise", noise)
-        critic = Critic(obs, action, hp.hidden, hp.critics)
+        critic = Critic(obs, action, hp.hidden, hp.critics, head=head_of(hp))
         return Nets(actor=actor, critic=critic, targets=("actor", "critic"))
 
     @classmethod
@@ -92,9 +93,9 @@ class CRR(OfflineToOnline):
         """Compute the Bellman error against the target value of the target policy's action."""
         with torch.no_grad():
             action = nets.target.actor(batch.next_obs).sample().clamp(-1, 1)
-            future = nets.target.critic(batch.next_obs, action).amin(0)
+            future = nets.target.critic.future(batch.next_obs, action).amin(0)
             target = batch.reward + hp.discount * batch.mask * future
-        q = nets.critic(batch.obs, batch.action)
+        q = nets.critic.predict(batch.obs, batch.action)
         return losses.td(q, target, batch.weight), {"q": q.detach().mean()}
 
     @classmethod

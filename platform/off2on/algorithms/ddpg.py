@@ -22,6 +22,7 @@ from torch import Tensor
 from off2on.recipe import losses
 from off2on.recipe.actors import DeterministicActor
 from off2on.recipe.batch import Batch
+from off2on.recipe.critic_heads import CriticHeadHyperparameters, head_of
 from off2on.recipe.distributions import Normal, gaussian_around
 from off2on.recipe.hooks import Loss, Objective
 from off2on.recipe.hyperparameters import Hyperparameters, hp
@@ -30,7 +31,7 @@ from off2on.rllib.algorithm import OfflineToOnline
 
 
 @dataclass(frozen=True)
-class DDPGHyperparameters(Hyperparameters):
+class DDPGHyperparameters(CriticHeadHyperparameters):
     """Hyperparameters of section 7."""
 
     critic_lr: float = hp(1e-3, "learning rate of the critic (Adam)", above=0, search=("log", 1e-4, 1e-3))
@@ -61,7 +62,7 @@ class DDPG(OfflineToOnline):
     @classmethod
     def new_critic(cls, obs: int, action: int, hp: Any) -> Critic:
         """Build the critics."""
-        return Critic(obs, action, hp.hidden, hp.critics)
+        return Critic(obs, action, hp.hidden, hp.critics, head=head_of(hp))
 
     @classmethod
     def new_actor(cls, obs: int, action: int, hp: Any) -> DeterministicActor:
@@ -74,7 +75,7 @@ class DDPG(OfflineToOnline):
         with torch.no_grad():
             future = cls.target_value(nets, batch, hp, cls.next_action(nets, batch, hp))
             target = batch.reward + hp.discount * batch.mask * future
-        q = nets.critic(batch.obs, batch.action)
+        q = nets.critic.predict(batch.obs, batch.action)
         return losses.td(q, target, batch.weight), {"q": q.detach().mean()}
 
     @classmethod
@@ -85,7 +86,7 @@ class DDPG(OfflineToOnline):
     @classmethod
     def target_value(cls, nets: Nets, batch: Batch, hp: Any, action: Tensor) -> Tensor:
         """Return the minimum over the target critics [B] at s' and an action there."""
-        return nets.target.critic(batch.next_obs, action).amin(0)  # type: ignore[no-any-return]
+        return nets.target.critic.future(batch.next_obs, action).amin(0)  # type: ignore[no-any-return]
 
     @classmethod
     def compute_actor_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:

@@ -27,6 +27,7 @@ from torch import Tensor
 from off2on.algorithms.double_dqn import DoubleDQN
 from off2on.algorithms.dqn import ATARI, DQNHyperparameters
 from off2on.recipe.batch import Batch
+from off2on.recipe.critic_heads import head_of
 from off2on.recipe.discrete import ValuesAndPolicy, epsilon_greedy, epsilon_greedy_distribution, greedy_within
 from off2on.recipe.distributions import Categorical
 from off2on.recipe.hooks import Loss
@@ -62,12 +63,14 @@ class DiscreteBCQ(DoubleDQN):
     def build_nets(cls, obs_space: Any, action_space: Any, hp: Any) -> Nets:
         """Build action values with a behaviour policy, and their target network."""
         sizes = obs_space.shape[0], int(action_space.n), hp.hidden, hp.critics
-        return Nets(critic=ValuesAndPolicy(*sizes, shared=hp.share_encoder), targets=("critic",))
+        return Nets(
+            critic=ValuesAndPolicy(*sizes, shared=hp.share_encoder, head=head_of(hp)), targets=("critic",)
+        )
 
     @classmethod
     def prepare(cls, nets: Nets, batch: Batch, hp: Any) -> Batch:
-        """Add ``values`` [E, B, n] and ``logits`` [B, n], with gradient."""
-        batch.values, batch.logits = nets.critic.values_and_logits(batch.obs)
+        """Add ``values``, the prediction [E, B, n], and ``logits`` [B, n], with gradient."""
+        batch.values, batch.logits = nets.critic.predictions_and_logits(batch.obs)
         return batch
 
     @classmethod

@@ -21,6 +21,7 @@ from typing import Any, ClassVar
 from off2on.algorithms.double_dqn import DoubleDQN
 from off2on.algorithms.dqn import ATARI, DQNHyperparameters
 from off2on.recipe.batch import Batch
+from off2on.recipe.critic_heads import values_of
 from off2on.recipe.discrete import value_of_action
 from off2on.recipe.hooks import Loss
 from off2on.recipe.hyperparameters import hp
@@ -54,5 +55,6 @@ class DiscreteCQL(DoubleDQN):
         loss, metrics = super().compute_critic_loss(nets, batch, hp)
         if hp.alpha == 0:
             return loss, metrics
-        gap = (batch.values.logsumexp(-1) - value_of_action(batch.values, batch.action)).mean(-1)
+        values = values_of(batch.values)
+        gap = (values.logsumexp(-1) - value_of_action(values, batch.action)).mean(-1)
         return loss + hp.alpha * gap.sum(), metrics | {"critic/gap": gap.detach().mean()}

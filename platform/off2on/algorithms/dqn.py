@@ -27,6 +27,7 @@ from torch import Tensor
 
 from off2on.recipe import losses
 from off2on.recipe.batch import Batch
+from off2on.recipe.critic_heads import CriticHeadHyperparameters, head_of, values_of
 from off2on.recipe.discrete import (
     ActionValues,
     epsilon_greedy,
@@ -36,7 +37,7 @@ from off2on.recipe.discrete import (
 )
 from off2on.recipe.distributions import Categorical
 from off2on.recipe.hooks import Loss
-from off2on.recipe.hyperparameters import Hyperparameters, hp
+from off2on.recipe.hyperparameters import hp
 from off2on.recipe.networks import Nets
 from off2on.rllib.algorithm import OfflineToOnline
 
@@ -51,12 +52,14 @@ ATARI = {
 
 
 @dataclass(frozen=True)
-class DQNHyperparameters(Hyperparameters):
+class DQNHyperparameters(CriticHeadHyperparameters):
     """Hyperparameters for vector observations."""
 
     critic_lr: float = hp(3e-4, "learning rate of the values (Adam)", above=0, search=("log", 3e-5, 1e-3))
     critics: int = hp(1, "number of critics", least=1)
-    td_error: str = hp("huber", "Huber error with bound 1, or squared error", choices=tuple(losses.TD))
+    td_error: str = hp(
+        "huber", "Huber error with bound 1, or squared error; of plain critics", choices=tuple(losses.TD)
+    )
     target_every: int = hp(
         100, "updates between two updates of the target networks", least=1, search=("log", 10, 10_000)
     )
@@ -80,21 +83,22 @@ class DQN(OfflineToOnline):
     @classmethod
     def build_nets(cls, obs_space: Any, action_space: Any, hp: Any) -> Nets:
         """Build action values and their target network."""
-        critic = ActionValues(obs_space.shape[0], int(action_space.n), hp.hidden, hp.critics)
+        sizes = obs_space.shape[0], int(action_space.n), hp.hidden, hp.critics
+        critic = ActionValues(*sizes, head=head_of(hp))
         return Nets(critic=critic, targets=("critic",))
 
     @classmethod
     def prepare(cls, nets: Nets, batch: Batch, hp: Any) -> Batch:
-        """Add ``values`` [E, B, n], Q_i(s, ·), with gradient."""
-        batch.values = nets.critic(batch.obs)
+        """Add ``values``, the prediction [E, B, n] of Q_i(s, ·), with gradient."""
+        batch.values = nets.critic.predict(batch.obs)
         return batch
 
     @classmethod
     def compute_critic_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
         """Compute the error of every critic against the minimum target at the next action."""
         with torch.no_grad():
-            future = nets.target.critic(batch.next_obs)
-            best = value_of_action(future, cls.next_action(nets, batch, future, hp)).amin(0)
+            future = nets.target.critic.future(batch.next_obs)
+            best = value_of_action(future, cls.next_action(nets, batch, values_of(future), hp)).amin(0)
             target = batch.reward + hp.discount * batch.mask * best
         q = value_of_action(batch.values, batch.action)
         return losses.TD[hp.td_error](q, target, batch.weight), {"q": q.detach().mean()}

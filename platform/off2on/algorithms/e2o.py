@@ -36,6 +36,7 @@ from off2on.algorithms.cql import CQL, CQLHyperparameters
 from off2on.recipe import losses
 from off2on.recipe.action_choice import most_optimistic
 from off2on.recipe.batch import Batch
+from off2on.recipe.critic_heads import CRITIC_HEAD, VALUE_HEADS
 from off2on.recipe.hooks import Loss, Objective
 from off2on.recipe.hyperparameters import hp
 from off2on.recipe.networks import Nets
@@ -45,6 +46,7 @@ from off2on.recipe.networks import Nets
 class E2OHyperparameters(CQLHyperparameters):
     """Hyperparameters of the paper and the authors' scripts."""
 
+    critic_head: str = hp("plain", CRITIC_HEAD, choices=VALUE_HEADS)
     critics: int = hp(10, "N, number of critics", least=2)
     online_target: str = hp(
         "weighted_pair",
@@ -100,10 +102,10 @@ class E2O(CQL):
         if hp.online_target == "random_pair":
             pair = torch.randperm(hp.critics, device=action.device)[:2]
             return nets.target.critic.subset(batch.next_obs, action, pair).amin(0)  # type: ignore[no-any-return]
-        q = nets.target.critic(batch.next_obs, action)
+        q: Tensor = nets.target.critic(batch.next_obs, action)
         if hp.online_target == "rem":
             share = torch.rand(hp.critics, device=q.device)
-            return share / share.sum() @ q  # type: ignore[no-any-return]
+            return share / share.sum() @ q
         return losses.weighted_pair(q) if hp.online_target == "weighted_pair" else q.mean(0)
 
     @classmethod

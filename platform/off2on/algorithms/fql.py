@@ -27,9 +27,10 @@ from torch import Tensor
 
 from off2on.recipe import losses
 from off2on.recipe.batch import Batch
+from off2on.recipe.critic_heads import CriticHeadHyperparameters, head_of
 from off2on.recipe.flows import Field, NoiseActor, euler, flow_matching
 from off2on.recipe.hooks import Loss
-from off2on.recipe.hyperparameters import Hyperparameters, hp
+from off2on.recipe.hyperparameters import hp
 from off2on.recipe.networks import Critic, Nets, glorot
 from off2on.rllib.algorithm import OfflineToOnline
 
@@ -59,7 +60,7 @@ def _presets() -> dict[str, dict[str, object]]:
 
 
 @dataclass(frozen=True)
-class FQLHyperparameters(Hyperparameters):
+class FQLHyperparameters(CriticHeadHyperparameters):
     """Hyperparameters of the paper's table 5; alpha and lambda as the authors advise for new data."""
 
     alpha: float = hp(
@@ -92,7 +93,7 @@ class FQL(OfflineToOnline):
     def build_nets(cls, obs_space: Any, action_space: Any, hp: FQLHyperparameters) -> Nets:
         """Build the policy, the flow, and twin critics with targets."""
         obs, action = obs_space.shape[0], action_space.shape[0]
-        critic = Critic(obs, action, hp.hidden, layer_norm="after", activation="gelu")
+        critic = Critic(obs, action, hp.hidden, layer_norm="after", activation="gelu", head=head_of(hp))
         glorot(critic)
         return Nets(
             actor=NoiseActor(obs, action, hp.hidden),
@@ -117,7 +118,7 @@ class FQL(OfflineToOnline):
     @classmethod
     def target_value(cls, nets: Nets, batch: Batch, hp: FQLHyperparameters, action: Tensor) -> Tensor:
         """Return the combined value [B] of the targets at s' and the policy's action."""
-        return losses.aggregate(nets.target.critic(batch.next_obs, action), hp.aggregate, hp.rho)
+        return losses.aggregate(nets.target.critic.future(batch.next_obs, action), hp.aggregate, hp.rho)
 
     @classmethod
     def compute_actor_loss(cls, nets: Nets, batch: Batch, hp: FQLHyperparameters) -> Loss:
@@ -138,7 +139,7 @@ class FQL(OfflineToOnline):
     @classmethod
     def compute_critic_loss(cls, nets: Nets, batch: Batch, hp: FQLHyperparameters) -> Loss:
         """Compute the Bellman error against the targets' value of the policy's next action."""
-        q = nets.critic(batch.obs, batch.action)
+        q = nets.critic.predict(batch.obs, batch.action)
         return losses.td(q, batch.target, batch.weight), {"q": q.detach().mean()}
 
     @classmethod

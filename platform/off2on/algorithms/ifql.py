@@ -26,15 +26,16 @@ from torch import Tensor
 from off2on.recipe import losses
 from off2on.recipe.action_choice import best_proposal
 from off2on.recipe.batch import Batch
+from off2on.recipe.critic_heads import CriticHeadHyperparameters, head_of
 from off2on.recipe.flows import Field, euler, flow_matching
 from off2on.recipe.hooks import Loss
-from off2on.recipe.hyperparameters import Hyperparameters, hp
+from off2on.recipe.hyperparameters import hp
 from off2on.recipe.networks import Critic, Nets, Value, glorot
 from off2on.rllib.algorithm import OfflineToOnline
 
 
 @dataclass(frozen=True)
-class IFQLHyperparameters(Hyperparameters):
+class IFQLHyperparameters(CriticHeadHyperparameters):
     """Hyperparameters of the paper's tables 5 and 6."""
 
     expectile: float = hp(
@@ -77,7 +78,7 @@ class IFQL(OfflineToOnline):
         """Build a value, twin critics with targets, and the flow."""
         obs, action = obs_space.shape[0], action_space.shape[0]
         value = Value(obs, hp.hidden, "gelu", layer_norm="after")
-        critic = Critic(obs, action, hp.hidden, layer_norm="after", activation="gelu")
+        critic = Critic(obs, action, hp.hidden, layer_norm="after", activation="gelu", head=head_of(hp))
         for network in (value, critic):
             glorot(network)
         flow = Field(obs, action, hp.hidden)
@@ -99,7 +100,7 @@ class IFQL(OfflineToOnline):
         """Compute the regression of Q on the reward and the next state's value."""
         with torch.no_grad():
             target = batch.reward + hp.discount * batch.mask * nets.value(batch.next_obs)
-        q = nets.critic(batch.obs, batch.action)
+        q = nets.critic.predict(batch.obs, batch.action)
         return losses.td(q, target, batch.weight), {"q": q.detach().mean()}
 
     @classmethod

@@ -28,6 +28,7 @@ from torch import Tensor
 from off2on.recipe import losses
 from off2on.recipe.actors import GaussianActor
 from off2on.recipe.batch import Batch
+from off2on.recipe.critic_heads import CriticHeadHyperparameters, head_of
 from off2on.recipe.distributions import Normal
 from off2on.recipe.hooks import Loss, Objective, cosine
 from off2on.recipe.hyperparameters import NORMALISE, REWARD, REWARDS, Hyperparameters, hp
@@ -36,7 +37,7 @@ from off2on.rllib.algorithm import OfflineToOnline
 
 
 @dataclass(frozen=True)
-class IQLHyperparameters(Hyperparameters):
+class IQLHyperparameters(CriticHeadHyperparameters):
     """Hyperparameters of section 5.1 (locomotion) and the authors' configuration."""
 
     expectile: float = hp(
@@ -74,7 +75,7 @@ class IQL(OfflineToOnline):
         return Nets(
             value=Value(obs, hp.hidden),
             actor=GaussianActor(obs, action, hp.hidden),
-            critic=Critic(obs, action, hp.hidden),
+            critic=Critic(obs, action, hp.hidden, head=head_of(hp)),
             targets=("critic",),
         )
 
@@ -105,7 +106,7 @@ class IQL(OfflineToOnline):
         """Compute the regression of Q on the reward and the next state's value."""
         with torch.no_grad():
             target = batch.reward + hp.discount * batch.mask * nets.value(batch.next_obs)
-        q = nets.critic(batch.obs, batch.action)
+        q = nets.critic.predict(batch.obs, batch.action)
         return losses.td(q, target, batch.weight), {"q": q.detach().mean()}
 
     @classmethod

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from off2on.algorithms.td3_bc import TD3BC, TD3BCHyperparameters
 from off2on.recipe.batch import Batch
+from off2on.recipe.critic_heads import CRITIC_HEAD, VALUE_HEADS
 from off2on.recipe.distributions import Normal, gaussian_around
 from off2on.recipe.hooks import Loss, Objective
 from off2on.recipe.hyperparameters import hp
@@ -39,6 +40,7 @@ from off2on.recipe.networks import Nets
 class ISPICHyperparameters(TD3BCHyperparameters):
     """Hyperparameters of the authors' configuration."""
 
+    critic_head: str = hp("plain", CRITIC_HEAD, choices=VALUE_HEADS)
     rival_weight: float = hp(
         0.5, "w: 0 is cloning only, 1 ignores the data", least=0, most=1, search=("choice", 0.5, 0.7)
     )

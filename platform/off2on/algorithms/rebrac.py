@@ -26,6 +26,7 @@ from torch import Tensor
 from off2on.algorithms.td3 import TD3, TD3Hyperparameters
 from off2on.recipe.actors import DeterministicActor
 from off2on.recipe.batch import Batch
+from off2on.recipe.critic_heads import head_of
 from off2on.recipe.hooks import Loss
 from off2on.recipe.hyperparameters import hp
 from off2on.recipe.networks import Critic, Nets, start_small
@@ -98,7 +99,7 @@ class ReBRAC(TD3):
     @classmethod
     def new_critic(cls, obs: int, action: int, hp: Any) -> Critic:
         """Build critics with layer normalisation and values near 0."""
-        critic = Critic(obs, action, hp.hidden, hp.critics, layer_norm="after")
+        critic = Critic(obs, action, hp.hidden, hp.critics, layer_norm="after", head=head_of(hp))
         start_small(critic, 3e-3)
         return critic
 

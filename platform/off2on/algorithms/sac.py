@@ -21,15 +21,16 @@ from torch import Tensor
 from off2on.recipe import losses
 from off2on.recipe.actors import SquashedGaussianActor
 from off2on.recipe.batch import Batch
+from off2on.recipe.critic_heads import CriticHeadHyperparameters, head_of
 from off2on.recipe.distributions import TanhNormal
 from off2on.recipe.hooks import Loss, Objective
-from off2on.recipe.hyperparameters import Hyperparameters, hp
+from off2on.recipe.hyperparameters import hp
 from off2on.recipe.networks import Critic, Nets, Scalar
 from off2on.rllib.algorithm import OfflineToOnline
 
 
 @dataclass(frozen=True)
-class SACHyperparameters(Hyperparameters):
+class SACHyperparameters(CriticHeadHyperparameters):
     """Hyperparameters of table 1."""
 
     critic_lr: float = hp(3e-4, "learning rate of the critics (Adam)", above=0, search=("log", 1e-4, 1e-3))
@@ -69,7 +70,8 @@ class SAC(OfflineToOnline):
     @classmethod
     def new_critic(cls, obs: int, action: int, hp: Any) -> Critic:
         """Build the critics."""
-        return Critic(obs, action, hp.hidden, hp.critics, layer_norm="before" if hp.layer_norm else None)
+        norm: Any = "before" if hp.layer_norm else None
+        return Critic(obs, action, hp.hidden, hp.critics, layer_norm=norm, head=head_of(hp))
 
     @classmethod
     def prepare(cls, nets: Nets, batch: Batch, hp: SACHyperparameters) -> Batch:
@@ -99,7 +101,7 @@ class SAC(OfflineToOnline):
         with torch.no_grad():
             action, log_prob = nets.actor(batch.next_obs).sample()
             target = cls.soft_target(nets, batch, hp, action, log_prob)
-        q = nets.critic(batch.obs, batch.action)
+        q = nets.critic.predict(batch.obs, batch.action)
         return losses.td(q, target, batch.weight), {"q": q.detach().mean()}
 
     @classmethod
@@ -120,7 +122,7 @@ class SAC(OfflineToOnline):
     @classmethod
     def target_value(cls, nets: Nets, batch: Batch, hp: Any, action: Tensor) -> Tensor:
         """Return the minimum over the target critics [B] at s' and an action there."""
-        return nets.target.critic(batch.next_obs, action).amin(0)  # type: ignore[no-any-return]
+        return nets.target.critic.future(batch.next_obs, action).amin(0)  # type: ignore[no-any-return]
 
     @classmethod
     def distribution(cls, nets: Nets, obs: Tensor, hp: Any) -> TanhNormal:

@@ -75,5 +75,5 @@ class SACN(SAC):
         if hp.backup_actions == 1:
             return super().soft_target(nets, batch, hp, action, log_prob)
         actions, _ = nets.actor(batch.next_obs).sample(hp.backup_actions)
-        future = nets.target.critic(batch.next_obs, actions).amax(1).amin(0)
+        future = nets.target.critic.future(batch.next_obs, actions).amax(1).amin(0)
         return batch.reward + hp.discount * batch.mask * future  # type: ignore[no-any-return]

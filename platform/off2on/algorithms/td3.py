@@ -22,13 +22,14 @@ from torch import Tensor
 
 from off2on.algorithms.ddpg import DDPG
 from off2on.recipe.batch import Batch
+from off2on.recipe.critic_heads import CriticHeadHyperparameters
 from off2on.recipe.hooks import Objective
-from off2on.recipe.hyperparameters import Hyperparameters, hp
+from off2on.recipe.hyperparameters import hp
 from off2on.recipe.networks import Nets
 
 
 @dataclass(frozen=True)
-class TD3Hyperparameters(Hyperparameters):
+class TD3Hyperparameters(CriticHeadHyperparameters):
     """Hyperparameters of section 6.1."""
 
     critic_lr: float = hp(3e-4, "learning rate of the critics (Adam)", above=0, search=("log", 1e-4, 1e-3))

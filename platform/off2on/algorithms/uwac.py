@@ -33,7 +33,8 @@ from off2on.recipe import losses
 from off2on.recipe.batch import Batch
 from off2on.recipe.hooks import Loss
 from off2on.recipe.hyperparameters import hp
-from off2on.recipe.networks import Critic, Nets, concatenate, largest_singular_value
+from off2on.recipe.networks import Critic, Nets, concatenate
+from off2on.recipe.singular_values import largest_singular_value
 from off2on.recipe.vae import min_max_mixture
 
 ROWS = 16_384

@@ -22,8 +22,11 @@ from off2on.replay.strategy import Strategy
 BURST_STEPS = 1000
 """Number of environment steps of learning in which ``burst`` holds."""
 
-SAME_ONLINE = ("normalise_obs", "reward", "augment")
+SAME_ONLINE = ("normalise_obs", "reward", "augment", "chunk")
 """Hyperparameters that must have the same value in both phases, because they define the transitions."""
+
+SAME_NETWORKS = ("critic_head", "atoms", "v_min", "v_max")
+"""Hyperparameters that must have the same value in both phases, because they define the critics' outputs."""
 
 
 @dataclass(frozen=True)
@@ -173,10 +176,11 @@ def split_overrides(given: Mapping[str, object], recipe: Any) -> tuple[dict[str,
     given = current_names(given)
     settings, hyperparameters = OnlineSettings.rules(), recipe.Hyperparameters.rules()
     for name in given:
-        if name in SAME_ONLINE:
+        if name in (*SAME_ONLINE, *SAME_NETWORKS):
+            what = "outputs of the critics" if name in SAME_NETWORKS else "transitions they are trained on"
             raise HyperparameterError(
                 f"{name} must be the same in the online phase as in the offline phase.",
-                "It defines the transitions that the networks are trained on.",
+                f"The networks continue from the handover, and it defines the {what}.",
             )
         if name not in settings and name not in hyperparameters:
             raise HyperparameterError(

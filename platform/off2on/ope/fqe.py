@@ -108,7 +108,8 @@ class NetworkInputs:
     def at_recorded(self, network: Any, rows: Tensor) -> Tensor:
         """Evaluate a network at the recorded observations and actions of rows [B]: [M, B]."""
         obs, action = self.obs[rows], self.action[rows]
-        return value_of_action(network(obs), action) if self.data.n_actions else network(obs, action)
+        values: Tensor = network(obs) if self.data.n_actions else network(obs, action)
+        return value_of_action(values, action) if self.data.n_actions else values
 
     def expected(self, network: Any, obs: Tensor, actions: Tensor) -> Tensor:
         """Compute the mean of a network over the policy's actions at observations [B, D]: [M, B]."""

@@ -7,13 +7,16 @@ hidden width. Everything is float32; actions in batches are float32 [B], chosen 
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from off2on.recipe.critic_heads import Head, Prediction, values_of
 from off2on.recipe.distributions import Categorical
 from off2on.recipe.networks import MLP, EnsembleLinear
+from off2on.recipe.return_distribution import ReturnDistribution
 
 
 class ActionValues(nn.Module):
@@ -24,13 +27,17 @@ class ActionValues(nn.Module):
         actions: Number of actions n.
         hidden: Widths of the hidden layers.
         members: Ensemble size E.
+        head: What the critics put out for a value; None: the value itself.
     """
 
-    def __init__(self, obs: int, actions: int, hidden: Sequence[int], members: int = 1) -> None:
+    def __init__(
+        self, obs: int, actions: int, hidden: Sequence[int], members: int = 1, head: Head | None = None
+    ) -> None:
         super().__init__()
-        self.members, self.actions = members, actions
+        self.members, self.actions, self.head = members, actions, head
+        width = actions if head is None else actions * head.outputs
         self.layers = nn.ModuleList(
-            EnsembleLinear(members, *pair) for pair in pairwise((obs, *hidden, actions))
+            EnsembleLinear(members, *pair) for pair in pairwise((obs, *hidden, width))
         )
 
     def features(self, obs: Tensor) -> Tensor:
@@ -42,7 +49,23 @@ class ActionValues(nn.Module):
 
     def forward(self, obs: Tensor) -> Tensor:
         """Map observations [B, D] to values [E, B, n]."""
-        return self.layers[-1](self.features(obs))  # type: ignore[no-any-return]
+        return values_of(self._prediction(self.features(obs)))
+
+    def predict(self, obs: Tensor) -> Tensor | Prediction:
+        """Return what `losses.td` compares with a target, for every action at [B, D]."""
+        return self(obs) if self.head is None else self._prediction(self.features(obs))
+
+    def future(self, obs: Tensor) -> Tensor | ReturnDistribution:
+        """Return what targets are made of, for every action at [B, D]."""
+        found = self.predict(obs)
+        return found.head.future(found.outputs) if isinstance(found, Prediction) else found
+
+    def _prediction(self, features: Tensor) -> Tensor | Prediction:
+        """Return the values, or the outputs of the head, of features [E, B, H]."""
+        outputs: Tensor = self.layers[-1](features)
+        if self.head is None:
+            return outputs
+        return Prediction(outputs.view(*outputs.shape[:-1], self.actions, -1), self.head)
 
 
 class ValuesAndPolicy(ActionValues):
@@ -54,19 +77,31 @@ class ValuesAndPolicy(ActionValues):
         hidden: Widths of the hidden layers.
         members: Ensemble size E.
         shared: True if the policy is a layer on the first member's features; False for a separate network.
+        head: What the critics put out for a value; None: the value itself.
     """
 
     def __init__(
-        self, obs: int, actions: int, hidden: Sequence[int], members: int = 1, shared: bool = True
+        self,
+        obs: int,
+        actions: int,
+        hidden: Sequence[int],
+        members: int = 1,
+        shared: bool = True,
+        head: Head | None = None,
     ) -> None:
-        super().__init__(obs, actions, hidden, members)
+        super().__init__(obs, actions, hidden, members, head)
         self.shared = shared
         self.imitator = MLP((hidden[-1], actions) if shared else (obs, *hidden, actions))
 
+    def predictions_and_logits(self, obs: Tensor) -> tuple[Tensor | Prediction, Tensor]:
+        """Return `predict` and the policy's logits [B, n] at [B, D]."""
+        features = self.features(obs)
+        return self._prediction(features), self.imitator(features[0] if self.shared else obs)
+
     def values_and_logits(self, obs: Tensor) -> tuple[Tensor, Tensor]:
         """Map [B, D] to the values [E, B, n] and the policy's logits [B, n]."""
-        features = self.features(obs)
-        return self.layers[-1](features), self.imitator(features[0] if self.shared else obs)
+        q, logits = self.predictions_and_logits(obs)
+        return values_of(q), logits
 
 
 class CategoricalActor(nn.Module):
@@ -81,8 +116,16 @@ class CategoricalActor(nn.Module):
         return Categorical(self.mlp(obs))
 
 
-def value_of_action(values: Tensor, action: Tensor) -> Tensor:
-    """Return the values [E, B] of actions [B], given the values [E, B, n] of all actions."""
+Q = TypeVar("Q", Tensor, Prediction, ReturnDistribution)
+
+
+def value_of_action(values: Q, action: Tensor) -> Q:
+    """Return the values [E, B] of actions [B], given the values [E, B, n] of all actions.
+
+    For `Prediction` and `ReturnDistribution` likewise.
+    """
+    if not isinstance(values, Tensor):
+        return values.at_action(action)
     index = action.long().expand(values.shape[:-1])
     return values.gather(-1, index.unsqueeze(-1)).squeeze(-1)
 

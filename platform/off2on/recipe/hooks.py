@@ -144,8 +144,8 @@ class Recipe:
         """Return each critic's value [E, B] of actions [B, A] or [B] at [B, D]; None without a critic."""
         if "critic" not in nets.names():
             return None
-        discrete = cls.actions == "discrete"
-        return value_of_action(nets.critic(obs), action) if discrete else nets.critic(obs, action)
+        values: Tensor = nets.critic(obs) if cls.actions == "discrete" else nets.critic(obs, action)
+        return value_of_action(values, action) if cls.actions == "discrete" else values
 
     @classmethod
     def prepare(cls, nets: Nets, batch: Batch, hp: Any) -> Batch:

@@ -4,26 +4,37 @@ Shapes: ``B`` transitions, ``E`` members of an ensemble (always the first dimens
 is a scalar: the mean over transitions, summed over members.
 """
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from off2on.recipe.critic_heads import Prediction, values_of
+from off2on.recipe.return_distribution import ReturnDistribution
 
-def td(q: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+
+def td(q: Tensor | Prediction, target: Tensor | ReturnDistribution, weight: Tensor | None = None) -> Tensor:
     """Compute the squared temporal-difference error, summed over members, averaged over the batch.
 
+    For critics with a head (`off2on.recipe.critic_heads`) it is the error of the head instead.
+
     Args:
-        q: Values [E, B] of the data's actions.
-        target: Target values [B] or [E, B], which should carry no gradient.
-        weight: Weights [B] or [E, B] of the squared errors, such as a bootstrap mask; None: all are equal.
+        q: Values [E, B] of the data's actions, or the critics' prediction.
+        target: Target values [B] or [E, B], which should carry no gradient; or distributions of the return.
+        weight: Weights [B] or [E, B] of the errors, such as a bootstrap mask; None: all are equal.
     """
-    error = (q - target).square()
+    error = q.error(target) if isinstance(q, Prediction) else (q - values_of(target)).square()
     return (error if weight is None else weight * error).sum() / q.shape[-1]
 
 
-def huber_td(q: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+def huber_td(
+    q: Tensor | Prediction, target: Tensor | ReturnDistribution, weight: Tensor | None = None
+) -> Tensor:
     """Compute `td` with the Huber error: half the square up to 1, linear with slope 1 beyond."""
-    error = F.huber_loss(q, target.expand_as(q), reduction="none")
+    if isinstance(q, Prediction):
+        return td(q, target, weight)
+    error = F.huber_loss(q, values_of(target).expand_as(q), reduction="none")
     return (error if weight is None else weight * error).sum() / q.shape[-1]
 
 
@@ -178,7 +189,10 @@ def multiplier(log_alpha: Tensor, violation: Tensor, low: float, high: float) ->
     return -torch.where(outwards, inside, passing).exp() * violation
 
 
-def weighted_pair(q: Tensor) -> Tensor:
+Q = TypeVar("Q", Tensor, ReturnDistribution)
+
+
+def weighted_pair(q: Q) -> Q:
     """Compute the mean over all pairs of members of the smaller value: [N, …] to […].
 
     Of N sorted values, the k-th is the smaller one of N - k pairs (E2O, arXiv:2306.06871, WeightedMinPair).
@@ -186,5 +200,7 @@ def weighted_pair(q: Tensor) -> Tensor:
     """
     if len(q) == 1:
         return q[0]
-    pairs = torch.arange(len(q) - 1, -1, -1, device=q.device, dtype=q.dtype)
+    pairs = torch.arange(len(q) - 1, -1, -1, device=q.device, dtype=values_of(q).dtype)
+    if isinstance(q, ReturnDistribution):
+        return q.sorted().mix(pairs / pairs.sum())
     return torch.tensordot(pairs / pairs.sum(), q.sort(0).values, 1)  # type: ignore[no-any-return]

@@ -15,6 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from off2on.recipe.critic_heads import Head, Prediction
+from off2on.recipe.return_distribution import ReturnDistribution
+
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": partial(nn.ReLU, inplace=True),
     "gelu": partial(nn.GELU, approximate="tanh"),  # the approximation is flax's default
@@ -151,6 +154,7 @@ class Critic(nn.Module):
         layer_norm: Layer normalisation of the hidden layers ``"before"`` or ``"after"`` the function between
             layers; None: no normalisation.
         activation: Name of that function, see `ACTIVATIONS`.
+        head: What the critics put out for a value; None: the value itself.
     """
 
     def __init__(
@@ -161,13 +165,15 @@ class Critic(nn.Module):
         members: int = 2,
         layer_norm: Literal["before", "after"] | None = None,
         activation: str = "relu",
+        head: Head | None = None,
     ) -> None:
         super().__init__()
         self.activation: Callable[[Tensor], Tensor] = ACTIVATIONS[activation]()
         self.members = members
         self.obs = obs
         self.layer_norm = layer_norm
-        sizes = (obs + action, *hidden, 1)
+        self.head = head
+        sizes = (obs + action, *hidden, 1 if head is None else head.outputs)
         self.layers = nn.ModuleList(EnsembleLinear(members, *pair) for pair in pairwise(sizes))
         self.norms = nn.ModuleList(EnsembleNorm(members, width) for width in hidden if layer_norm)
 
@@ -182,6 +188,24 @@ class Critic(nn.Module):
         Returns:
             Values [E, B] or [E, n, B].
         """
+        return self._values(self._outputs(obs, action))
+
+    def predict(self, obs: Tensor, action: Tensor) -> Tensor | Prediction:
+        """Return what `losses.td` compares with a target, with the arguments of `forward`."""
+        if self.head is None:
+            return self(obs, action)  # type: ignore[no-any-return]
+        return Prediction(self._outputs(obs, action), self.head)
+
+    def future(self, obs: Tensor, action: Tensor) -> Tensor | ReturnDistribution:
+        """Return what targets are made of, with the arguments of `forward`."""
+        return self(obs, action) if self.head is None else self.head.future(self._outputs(obs, action))
+
+    def _values(self, outputs: Tensor) -> Tensor:
+        """Return the values [...] of outputs [..., M]."""
+        return outputs.squeeze(-1) if self.head is None else self.head.value(outputs)
+
+    def _outputs(self, obs: Tensor, action: Tensor) -> Tensor:
+        """Compute the outputs [E, B, M] or [E, n, B, M]."""
         if action.dim() > 2:
             return self._many(obs, action)
         x = torch.cat((obs, action), -1)
@@ -193,7 +217,7 @@ class Critic(nn.Module):
         for number, layer in enumerate(self.layers):
             x = self._first_hidden(number - 1, x) if number else x
             x = F.linear(x, layer.weight[0], layer.bias[0, 0])  # type: ignore[index]
-        return x.squeeze(-1)
+        return self._values(x)
 
     def _first_hidden(self, number: int, x: Tensor) -> Tensor:
         """Apply `_hidden` for the first member: [B, H]."""
@@ -205,24 +229,25 @@ class Critic(nn.Module):
             return F.layer_norm(self.activation(x), width, scale, shift)
         return self.activation(F.layer_norm(x, width, scale, shift))
 
-    def subset(self, obs: Tensor, action: Tensor, members: Tensor) -> Tensor:
-        """Compute the values [m, B] of the members with the indices [m], at the cost of m members."""
+    def subset(self, obs: Tensor, action: Tensor, members: Tensor) -> Tensor | ReturnDistribution:
+        """Return the `future` [m, B] of the members with the indices [m], at the cost of m members."""
         x = torch.cat((obs, action), -1).expand(len(members), -1, -1)
         for number, layer in enumerate(self.layers):
             weight, bias = layer.weight[members], layer.bias[members]  # type: ignore[index]
             x = self._hidden(number - 1, x, members) if number else x
             x = torch.baddbmm(bias, x, weight.transpose(1, 2))
-        return x.squeeze(-1)
+        return x.squeeze(-1) if self.head is None else self.head.future(x)
 
-    def with_action_gradient(self, obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute values [E, B] and their gradients [E, B, A] by the action, both differentiable."""
+    def with_action_gradient(self, obs: Tensor, action: Tensor) -> tuple[Tensor | Prediction, Tensor]:
+        """Return `predict` [E, B] and the gradients [E, B, A] of the values by the action, differentiable."""
         x = torch.cat((obs, action), -1).expand(self.members, -1, -1).requires_grad_()
-        q = self._rest(self.layers[0](x))
+        outputs = self._rest(self.layers[0](x))
+        q = self._values(outputs)
         (slope,) = torch.autograd.grad(q.sum(), x, create_graph=True)
-        return q, slope[..., self.obs :]
+        return q if self.head is None else Prediction(outputs, self.head), slope[..., self.obs :]
 
     def _many(self, obs: Tensor, action: Tensor) -> Tensor:
-        """Compute values of n actions per observation, with the observation's part of layer one only once."""
+        """Compute the outputs for n actions per observation, with its part of layer one only once."""
         count, batch, width = action.shape[-3:]
         first: EnsembleLinear = self.layers[0]  # type: ignore[assignment]
         weight = first.weight.transpose(1, 2)
@@ -231,13 +256,13 @@ class Critic(nn.Module):
         value_of_action = flat @ weight[:, self.obs :]
         # The sum is a tensor of its own: autograd copies whole gradients for what changes a view in place.
         x = value_of_action.view(self.members, count, batch, -1) + of_obs.unsqueeze(1)
-        return self._rest(x).view(self.members, count, batch)
+        return self._rest(x).view(self.members, count, batch, -1)
 
     def _rest(self, x: Tensor) -> Tensor:
-        """Apply the layers after the first to its output [E, …, H]: [E, rows]."""
+        """Apply the layers after the first to its output [E, …, H]: [E, rows, M]."""
         for number, layer in enumerate(islice(self.layers, 1, None)):
             x = layer(self._hidden(number, x))
-        return x.squeeze(-1)
+        return x
 
     def _hidden(self, number: int, x: Tensor, members: Tensor | None = None) -> Tensor:
         """Apply activation, and layer normalisation if configured, to an output [E, …, H]: [E, rows, H]."""
@@ -280,20 +305,3 @@ class Scalar(nn.Module):
     def forward(self) -> Tensor:
         """Return the number as a tensor [], or several as [count]."""
         return self.value.squeeze()
-
-
-def largest_singular_value(weight: Tensor) -> Tensor:
-    """Compute [E, 1, 1] of [E, out, in] by 256 power iterations, as 8 squarings of the Gram matrix.
-
-    The singular vector carries no gradient: at the maximum its derivative is 0.
-    """
-    low = weight if weight.shape[1] <= weight.shape[2] else weight.transpose(1, 2)
-    with torch.no_grad():
-        power = low @ low.transpose(1, 2)
-        for _ in range(8):
-            power = power / power.norm(dim=(1, 2), keepdim=True)
-            power = power @ power
-        column = power.diagonal(dim1=1, dim2=2).argmax(1).view(-1, 1, 1)
-        vector: Tensor = power.gather(2, column.expand(-1, power.shape[1], 1))
-        vector = F.normalize(vector, dim=1)
-    return (vector.transpose(1, 2) @ low).square().sum(2, keepdim=True).sqrt()

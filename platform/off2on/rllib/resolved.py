@@ -13,6 +13,7 @@ from off2on.errors import suggesting
 from off2on.online.settings import OnlineSettings, apply_modifiers, online_hyperparameters, split_overrides
 from off2on.recipe.hyperparameters import Hyperparameters, Settings
 from off2on.replay.strategy import Strategy
+from off2on.replay.value_range import with_value_range
 from off2on.strategies import find_strategy
 
 
@@ -65,7 +66,8 @@ def resolve(
     Raises:
         UserError: A name is unknown, a value is out of range, or settings do not go together.
     """
-    hp: Hyperparameters = algorithm.resolve(algorithm.Hyperparameters.parse(hyperparameters, name), shards)
+    parsed = algorithm.Hyperparameters.parse(hyperparameters, name)
+    hp: Hyperparameters = with_value_range(algorithm.resolve(parsed, shards), shards)
     strategy = find_strategy(strategy_name)
     with suggesting(f"off2on strategies {strategy_name}"):
         options = strategy.Options.parse(strategy_options, strategy_name)
