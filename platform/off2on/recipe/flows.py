@@ -88,7 +88,9 @@ def euler(field: Velocity, obs: Tensor, noise: Tensor, steps: int) -> Tensor:
     return point.clamp(-1, 1)
 
 
-def flow_matching(field: Velocity, obs: Tensor, action: Tensor, noise: Tensor, time: Tensor) -> Tensor:
+def flow_matching(
+    field: Velocity, obs: Tensor, action: Tensor, noise: Tensor, time: Tensor, weight: Tensor | None = None
+) -> Tensor:
     """Compute the error of the velocity on the straight paths from noise to the data's actions, averaged.
 
     L = E[ |v(s, (1 - t) z + t a, t) - (a - z)|^2 ], arXiv:2210.02747, equation 23 without the smallest sigma;
@@ -100,9 +102,11 @@ def flow_matching(field: Velocity, obs: Tensor, action: Tensor, noise: Tensor, t
         action: Actions [B, A] of the data.
         noise: Starting points z [B, A], from N(0, 1).
         time: Times t [B, 1], uniform in [0, 1].
+        weight: Weights of the squares [B, A]; None: all 1.
     """
     point = torch.lerp(noise, action, time)
-    return (field(obs, point, time) - (action - noise)).square().mean()
+    error = (field(obs, point, time) - (action - noise)).square()
+    return (error if weight is None else weight * error).mean()
 
 
 def anchor(field: Velocity, obs: Tensor, action: Tensor, noise: Tensor, time: Tensor) -> Tensor:

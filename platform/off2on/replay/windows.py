@@ -1,4 +1,8 @@
-"""Windows of consecutive rows of an episode, and changes of rows that need whole episodes."""
+"""Windows of consecutive rows of an episode, and changes of rows that need whole episodes.
+
+Where losses learn from windows of several steps, a stored row is such a window: rows can then be drawn,
+weighted, streamed and shared by learners like rows of one step. The price is memory for a chunk's actions.
+"""
 
 from collections.abc import Mapping
 
@@ -26,6 +30,37 @@ class EpisodeChange:
             discount: Discount factor gamma.
         """
         raise NotImplementedError
+
+
+class Chunks(EpisodeChange):
+    """Rows of ``length`` steps with all their actions; see `off2on.recipe.chunks`.
+
+    Actions after the end of an episode are 0, in the column ``inside`` as well.
+
+    Args:
+        length: Number of steps h of a chunk, at least 2.
+    """
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+
+    def widths(self, widths: Mapping[str, int]) -> dict[str, int]:
+        """Return the widths with ``action`` for h actions, and ``inside``."""
+        return {**widths, "action": self.length * widths["action"], "inside": self.length}
+
+    def change(self, columns: Mapping[str, Array], last: Array, discount: float) -> dict[str, Array]:
+        """Return the columns with ``action`` [N, h A], ``inside`` [N, h], and those of `multi_step`."""
+        end, start = episode_ends(last), np.arange(len(last))
+        rows = [start + step for step in range(self.length)]
+        inside = np.stack([row <= end for row in rows], 1).astype(np.float32)
+        actions = np.stack([columns["action"][np.minimum(row, end)] for row in rows], 1)
+        action = (inside[..., None] * actions).reshape(len(last), -1)
+        return {
+            **columns,
+            **multi_step(columns, last, self.length, discount),
+            "action": action,
+            "inside": inside,
+        }
 
 
 def episode_ends(last: Array) -> Array:

@@ -6,8 +6,9 @@ import numpy as np
 
 from datasets_io import Shards
 from off2on.errors import HyperparameterError, RecipeError
+from off2on.recipe.chunks import chunk_of
 from off2on.replay.augmentation.catalogue import check_augmentations, parse_entry
-from off2on.replay.augmentation.compose import episode_augmentations
+from off2on.replay.augmentation.compose import episode_augmentations, episode_changes
 from off2on.replay.offline_rows import layout_of
 
 
@@ -53,12 +54,16 @@ def check_rows(recipe: Any, hp: Any, online_hp: Any) -> None:
         HyperparameterError: They do not.
     """
     check_augmentations(hp.augment, recipe)
-    if not episode_augmentations(hp.augment):
+    if not episode_changes(hp):
         return
+    chunk = chunk_of(hp)
+    source = f"chunk={chunk}" if chunk > 1 else f"augment={','.join(hp.augment)}"
     for entry in hp.augment:
-        if getattr(parse_entry(entry)[0], "single_steps", False):
+        kind = parse_entry(entry)[0]
+        is_second = chunk > 1 and bool(episode_augmentations([entry]))
+        if is_second or getattr(kind, "single_steps", False):
             raise HyperparameterError(
-                f"'{entry}' needs rows of one step, but {','.join(hp.augment)} makes rows of several steps.",
+                f"'{entry}' needs rows of one step, but {source} makes rows of several steps.",
                 "Leave out one of the two.",
             )
     if online_hp.discount != hp.discount:

@@ -22,7 +22,7 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from torch import Tensor
 
 from datasets_io import open_shards
-from off2on.replay.augmentation.compose import batch_augmentations, episode_augmentations, episode_weights
+from off2on.replay.augmentation.compose import batch_augmentations, episode_changes, episode_weights
 from off2on.replay.buffer import ReplayBuffer
 from off2on.replay.offline_rows import OfflineRows
 from off2on.replay.sampler import BatchSampler
@@ -76,7 +76,7 @@ class RecipeLearner(ManualLearner):
             device=self.device,
             seed=self.config.seed,
             weights=episode_weights(self.hp.augment, shards),
-            changes=episode_augmentations(self.hp.augment),
+            changes=episode_changes(self.hp),
         )
         members = getattr(getattr(self.nets, "critic", None), "members", 1)
         fixed = {"seed": seed_of(MASKS, self.config.seed, self.rank), "device": self.device}

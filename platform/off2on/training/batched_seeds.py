@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from typing import TextIO
 
 from off2on.errors import RecipeError, UserError
-from off2on.replay.offline_rows import layout_of
+from off2on.replay.augmentation.compose import layout_for
 from off2on.rllib.batched.learners import BatchedLearners
 from off2on.rllib.batched.stackable import TRY_SEPARATELY, check_batchable
 from off2on.runs.folder import Run
@@ -52,9 +52,8 @@ def check(plans: Sequence[Plan], resolved: ResolvedPlan) -> None:
             "Expected an algorithm without a first stage.",
             TRY_SEPARATELY,
         )
-    needed = (
-        4 * layout_of(resolved.shards, recipe.columns, recipe.relabelled_columns).width * resolved.shards.rows
-    )
+    layout = layout_for(resolved.shards, recipe, resolved.settings.hp)
+    needed = 4 * layout.width * resolved.shards.rows
     if needed > plan.memory:
         raise UserError(
             f"the {needed:,} bytes of {resolved.shards.name} exceed the memory budget of {plan.memory:,}.",

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from datasets_io import Shards
+from off2on.recipe.chunks import chunk_of
 from off2on.replay.augmentation.base import (
     AugmentationContext,
     BatchAugmentation,
@@ -16,7 +17,10 @@ from off2on.replay.augmentation.base import (
     EpisodeWeighting,
 )
 from off2on.replay.augmentation.catalogue import parse_entry
+from off2on.replay.buffer import Layout
+from off2on.replay.offline_rows import layout_of
 from off2on.replay.transforms import Array, Transforms
+from off2on.replay.windows import Chunks, EpisodeChange
 
 
 def episode_weights(entries: Sequence[str], shards: Shards) -> Array | None:
@@ -40,6 +44,17 @@ def episode_weights(entries: Sequence[str], shards: Shards) -> Array | None:
     lengths = np.asarray(shards.manifest.lengths)
     weights *= lengths[weights > 0].sum() / (weights * lengths).sum()
     return weights
+
+
+def episode_changes(hp: Any) -> list[EpisodeChange]:
+    """Return the changes of whole episodes that an algorithm's hyperparameters ask for, in their order."""
+    chunk = chunk_of(hp)
+    return [*([Chunks(chunk)] if chunk > 1 else []), *episode_augmentations(hp.augment)]
+
+
+def layout_for(shards: Shards, recipe: Any, hp: Any) -> Layout:
+    """Return the layout of the rows that an algorithm learns from."""
+    return layout_of(shards, recipe.columns, recipe.relabelled_columns, episode_changes(hp))
 
 
 def episode_augmentations(entries: Sequence[str]) -> list[EpisodeAugmentation]:

@@ -9,7 +9,7 @@ from torch import Tensor
 from datasets_io import Shards
 from off2on.errors import RecipeError
 from off2on.recipe.batch import Batch
-from off2on.replay.offline_rows import layout_of
+from off2on.replay.augmentation.compose import layout_for
 from off2on.rllib.batched.random_draws import PerNetworkRandom
 from off2on.rllib.batched.stack import StackedNetworks
 
@@ -62,7 +62,7 @@ def check_batchable(recipe: Any, hp: Any, shards: Shards) -> None:
     Raises:
         RecipeError: They cannot, or an optimiser is not elementwise.
     """
-    layout = layout_of(shards, recipe.columns, recipe.relabelled_columns)
+    layout = layout_for(shards, recipe, hp)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         nets = [recipe.build_nets(shards.observation_space, shards.action_space, hp) for _ in range(2)]

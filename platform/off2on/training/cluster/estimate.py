@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from off2on.recipe.hooks import apply_objectives
+from off2on.replay.augmentation.compose import layout_for
 from off2on.replay.buffer import Layout
-from off2on.replay.offline_rows import layout_of
 from off2on.rllib.env_runner import RecipeEnvRunner
 from off2on.rllib.flat_parameters import FlatParameters
 from off2on.rllib.gradient_steps import GradientSteps
@@ -100,7 +100,7 @@ class SyntheticLearner:
 def estimate(plan: Plan, resolved: ResolvedPlan) -> list[EstimatedQuantity]:
     """Measure updates and environment steps for some seconds; return the estimated quantities of the run."""
     settings, online, learners = resolved.settings, resolved.settings.online, max(1, plan.learners)
-    layout = layout_of(resolved.shards, settings.recipe.columns, settings.recipe.relabelled_columns)
+    layout = layout_for(resolved.shards, settings.recipe, settings.hp)
     spaces = resolved.shards.observation_space, resolved.shards.action_space
     with torch.random.fork_rng(devices=[]):
         learner = SyntheticLearner(settings.recipe, settings.hp, *spaces, layout)

@@ -13,7 +13,7 @@ from typing import Any
 
 from datasets_io import open_shards
 from off2on.errors import UserError
-from off2on.replay.offline_rows import layout_of
+from off2on.replay.augmentation.compose import layout_for
 from off2on.replay.stream import READ_AHEAD
 from off2on.training.cluster.placement import (
     Node,
@@ -235,9 +235,7 @@ def _fewer(plan: Plan, nodes: Sequence[Node]) -> str:
 
 def _describe_data(plan: Plan, resolved: ResolvedPlan) -> str:
     """Describe the offline rows of a learner: their bytes, and the window if the data are streamed."""
-    layout = layout_of(
-        resolved.shards, resolved.settings.recipe.columns, resolved.settings.recipe.relabelled_columns
-    )
+    layout = layout_for(resolved.shards, resolved.settings.recipe, resolved.settings.hp)
     share = 4 * layout.width * resolved.shards.rows // max(1, plan.learners)
     if share <= plan.memory:
         return f"{share / 2**20:.3g} MiB of data in each learner"
