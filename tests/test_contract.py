@@ -41,7 +41,7 @@ ORDER = {
     "bfn": "flow critic",
     "fan": "actor flow upper critic",
     "expo": "actor temperature flow critic",
-    "sac sac_n edac mopo": "temperature actor critic",
+    "sac sac_n edac mopo mobile": "temperature actor critic",
     "redq rlpd": "critic temperature actor",
     "cql combo e2o cal_ql": "temperature actor multiplier critic",
     "bred": "temperature merged_temperature actor multiplier critic",

@@ -137,6 +137,7 @@ TAKES_NONE = {
     "cal_ql": "'ret'",
     "mopo": "a model",
     "combo": "a model",
+    "mobile": "a model",
 }
 
 

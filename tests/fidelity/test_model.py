@@ -1,4 +1,4 @@
-"""MOPO and COMBO beside plain loops: the authors' MOPO is of TensorFlow 1, COMBO's was not published."""
+"""MOPO, COMBO and MOBILE beside plain loops: MOPO's code is of TensorFlow 1, COMBO's was not published."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from off2on.algorithms.combo import COMBO
+from off2on.algorithms.mobile import MOBILE
 from off2on.algorithms.mopo import MOPO
 
 SEEDS = range(3)
@@ -132,7 +133,7 @@ def compare(
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize(("recipe", "name"), [(MOPO, "mopo"), (COMBO, "combo")])
+@pytest.mark.parametrize(("recipe", "name"), [(MOPO, "mopo"), (COMBO, "combo"), (MOBILE, "mobile")])
 def test_temperature_and_actor(problem: Callable[..., Any], fidelity: Any, recipe: Any, name: str, seed: int):
     case = case_of(problem, recipe, seed)
     assert 0 < case.batch.real < 64
@@ -202,3 +203,47 @@ def test_combos_critic_and_multiplier(problem: Callable[..., Any], fidelity: Any
     compare(
         fidelity, "combo", "multiplier", ours["multiplier"], multipliers, nets.multiplier, f", rho = {rho}"
     )
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("several", [1, 3])
+def test_mobiles_critic(problem: Callable[..., Any], fidelity: Any, seed: int, several: int):
+    """U(s, a): the spread over the elites of the mean over samples of the next state's value."""
+    given = {"penalty": 1.7, "penalty_samples": 2, "value_floor": -0.5, "backup_actions": several}
+    case = case_of(problem, MOBILE, seed, real_ratio=0.5, **given)
+    batch, nets, hp, real = case.batch, case.nets, case.hp, case.batch.real
+    assert real == 32
+    ours = case.loss("critic", seed=seed)
+
+    torch.manual_seed(seed + 1)
+    first = torch.randn(64, 3)
+    drawn_next = torch.randn(several, 64, 3) if several > 1 else first.unsqueeze(0)
+    state_noise = torch.randn(2, 2, 64 - real, 5)
+    action_noise = torch.randn(2 * 2 * (64 - real), 3).view(2, 2, 64 - real, 3)
+    nets.dynamics.elites.copy_(torch.tensor([0, 1]))
+    targets, floors = [], 0
+    for row in range(64):
+        actions = [plain.squashed(nets.actor, batch.next_obs[row], e[row])[0] for e in drawn_next]
+        every = [plain.values(nets.target.critic, batch.next_obs[row], a) for a in actions]
+        future = plain.least([max(q, key=lambda one: one.item()) for q in zip(*every, strict=True)])
+        target = batch.reward[row].double() + hp.discount * batch.mask[row].double() * future
+        if row >= real:
+            beliefs = []
+            for place, member in enumerate((0, 1)):
+                mean, log_var = foretold(
+                    nets.dynamics, member, torch.cat((batch.obs[row], batch.action[row]))
+                )
+                values = []
+                for draw in range(2):
+                    apart = state_noise[draw, place, row - real].double() * (log_var[:5] / 2).exp()
+                    state = batch.obs[row].double() + mean[:5] + apart
+                    action, _ = plain.squashed(nets.actor, state, action_noise[draw, place, row - real])
+                    values.append(plain.smallest(nets.target.critic, state, action))
+                beliefs.append(plain.average(values))
+            middle = plain.average(beliefs)
+            target = target - 1.7 * sum((one - middle) ** 2 for one in beliefs).sqrt()  # divided by 2 - 1
+        floors += int(target < -0.5)
+        targets.append(target.detach().clamp(min=-0.5))
+    assert 0 < floors < 64
+    name = "critic, best of several actions" if several > 1 else "critic"
+    compare(fidelity, "mobile", name, ours, squares(case, targets), nets.critic)
