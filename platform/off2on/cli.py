@@ -24,6 +24,7 @@ from off2on.commands.compare import compare
 from off2on.commands.data import data
 from off2on.commands.doctor import doctor
 from off2on.commands.evaluate import evaluate
+from off2on.commands.export_policy import export_policy
 from off2on.commands.ope import ope
 from off2on.commands.plan import plan
 from off2on.commands.report import report
@@ -58,7 +59,21 @@ def off2on() -> None:
     """Train policies on recorded data, then improve them in the environment."""
 
 
-for verb in (data, algos, strategies, plan, train, tune, evaluate, ope, compare, report, serve, doctor):
+for verb in (
+    data,
+    algos,
+    strategies,
+    plan,
+    train,
+    tune,
+    evaluate,
+    ope,
+    compare,
+    report,
+    export_policy,
+    serve,
+    doctor,
+):
     off2on.add_command(verb)
 
 
