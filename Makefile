@@ -17,7 +17,7 @@ PYTEST := $(BIN)/python -m pytest
 WORKERS ?= $(shell cores=$$(nproc); echo $$((cores < 4 ? cores + 1 : 4)))
 PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: run test test-all check fuzz crash bench image learn fidelity clean help
+.PHONY: run test test-all check fuzz crash bench image learn fidelity docs clean help
 help:                       ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 10
 
@@ -59,6 +59,9 @@ learn: $(VENV)/ready        ## compare every algorithm's score to its data's ret
 fidelity: $(VENV)/ready     ## compare every loss to a reference; writes fidelity.csv and platform/docs/algorithms.md
 	rm -f platform/off2on/algorithms/fidelity.csv
 	OFF2ON_FIDELITY=write $(BIN)/python -m pytest tests/fidelity -q --deselect tests/fidelity/test_table.py
+
+docs: $(VENV)/ready         ## build the site of platform/docs into build/site; a warning is an error
+	$(BIN)/mkdocs build --strict -f platform/mkdocs.yml
 
 clean:                      ## remove what the targets above made
 	rm -rf $(VENV) build runs/toy-pendulum data/toy-pendulum
