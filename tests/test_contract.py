@@ -198,7 +198,7 @@ def test_without_exploring_it_says_the_same_again(problem: Build, recipe: Any):
 def test_acting_needs_only_what_it_declares(problem: Build, recipe: Any):
     case = problem(recipe)
     whole = recipe.act(case.nets, case.batch.obs, case.hp, False)
-    case.nets.keep(recipe.acting_networks)
+    case.nets.keep(recipe.acting_networks, recipe.acting_targets)
     assert torch.equal(recipe.act(case.nets, case.batch.obs, case.hp, False), whole)
 
 

@@ -92,10 +92,11 @@ class PolicyExpansion(CriticGuidedExploration):
         """Refuse an algorithm that has an expansion already, or no policy network."""
         super().check(recipe)
         names = [objective.name for objective in recipe.objectives_in_order()]
-        if "expansion" in names or "actor" not in names or recipe.acting_networks != ("actor",):
+        acting = (*recipe.acting_networks, *(f"a target of {name}" for name in recipe.acting_targets))
+        if "expansion" in names or "actor" not in names or acting != ("actor",):
             raise OnlineSettingsError(
                 f"exploration '{cls.name}' keeps a copy of the only network that acts, but {recipe.__name__} "
-                f"acts with {' and '.join(recipe.acting_networks)}.",
+                f"acts with {' and '.join(acting)}.",
                 "Expected an algorithm that acts with its actor alone.",
             )
 

@@ -77,6 +77,8 @@ class Recipe:
     """Number of updates between two updates of the target networks."""
     acting_networks: ClassVar[tuple[str, ...]] = ("actor",)
     """Names of the networks that `act` needs; environment runners hold no others."""
+    acting_targets: ClassVar[tuple[str, ...]] = ()
+    """Names of the networks of which `act` needs the target network."""
     value_networks: ClassVar[tuple[str, ...]] = ("critic", "value")
     """Possible names of the networks that estimate values."""
     regularisation: ClassVar[tuple[str, ...]] = ()

@@ -6,7 +6,7 @@ width, ``H`` hidden width. Everything is float32. Actions live in [-1, 1].
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from itertools import islice, pairwise
 from typing import Any, Literal
@@ -53,12 +53,15 @@ class Nets(nn.Module):
         """Return the names of the networks, without the target networks."""
         return [name for name, _ in self.named_children() if name != "target"]
 
-    def keep(self, names: Iterable[str]) -> None:
-        """Remove all networks that are not named, and all target networks, which acting does not need."""
+    def keep(self, names: Iterable[str], targets: Collection[str] = ()) -> None:
+        """Remove all networks and all target networks that are not named."""
         for name in set(self.names()) - set(names):
             delattr(self, name)
-        self.targets = ()
-        del self.target
+        for name in set(self.targets) - set(targets):
+            delattr(self.target, name)
+        self.targets = tuple(name for name in self.targets if name in targets)
+        if not self.targets:
+            del self.target
 
 
 class MLP(nn.Sequential):

@@ -33,9 +33,10 @@ class RecipeModule(TorchRLModule, InferenceOnlyAPI):
             torch.manual_seed(config["seed"])
             nets = recipe.build_nets(self.observation_space, self.action_space, hp)
         unused = [name for name in nets.names() if name not in recipe.acting_networks]
-        self.non_inference_prefixes = [f"policy.nets.{name}" for name in (*unused, "target")]
+        unused += [f"target.{name}" for name in nets.targets if name not in recipe.acting_targets]
+        self.non_inference_prefixes = [f"policy.nets.{name}" for name in unused]
         if self.inference_only:
-            nets.keep(recipe.acting_networks)
+            nets.keep(recipe.acting_networks, recipe.acting_targets)
         self.policy = Policy(recipe, nets, config["online_hp"], config["transforms"])
 
     def get_non_inference_attributes(self) -> list[str]:

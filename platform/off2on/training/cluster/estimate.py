@@ -94,7 +94,8 @@ class SyntheticLearner:
     @property
     def policy_bytes(self) -> int:
         """Bytes of the acting networks."""
-        return sum(self.flat[name].vector.nbytes for name in self.recipe.acting_networks if name in self.flat)
+        acting = (*self.recipe.acting_networks, *self.recipe.acting_targets)
+        return sum(self.flat[name].vector.nbytes for name in acting if name in self.flat)
 
 
 def estimate(plan: Plan, resolved: ResolvedPlan) -> list[EstimatedQuantity]:
