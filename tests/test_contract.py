@@ -40,6 +40,7 @@ ORDER = {
     "ifql": "critic value flow",
     "bfn": "flow critic",
     "fan": "actor flow upper critic",
+    "dsrl": "actor temperature flow noise_critic critic",
     "expo": "actor temperature flow critic",
     "sac sac_n edac mopo mobile": "temperature actor critic",
     "redq rlpd": "critic temperature actor",

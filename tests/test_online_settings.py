@@ -50,6 +50,7 @@ REFUSED: dict[str, list[str]] = {
     "bfn expo qam qam_e": ["exploration=expansion", "policy_expansion", *WEIGHT],
     "ispi_c e2o": ["exploration=expansion", "policy_expansion"],
     "sac_n edac redq mopo mobile rlpd sac td3 ddpg": WEIGHT,
+    "dsrl": ["exploration=expansion", "policy_expansion", *WEIGHT],
     "bred fan": [*TARGET_SETTINGS, *COMBINED],
     "iql xql awac": [*TARGET_SETTINGS, *COMBINED, *WEIGHT],
     "bcq bear plas crr uwac pex ifql": [
