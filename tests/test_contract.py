@@ -46,7 +46,7 @@ ORDER = {
     "redq rlpd": "critic temperature actor",
     "cql combo e2o cal_ql": "temperature actor multiplier critic",
     "bred": "temperature merged_temperature actor multiplier critic",
-    "dqn double_dqn discrete_bcq discrete_cql": "critic",
+    "dqn double_dqn nfq discrete_bcq discrete_cql": "critic",
     "discrete_sac": "critic actor temperature",
 }
 """The order of each algorithm's updates, as in its paper or its authors' code; /2: on every second update.

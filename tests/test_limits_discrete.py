@@ -13,6 +13,7 @@ from off2on.algorithms.discrete_cql import DiscreteCQL
 from off2on.algorithms.discrete_sac import DiscreteSAC
 from off2on.algorithms.double_dqn import DoubleDQN
 from off2on.algorithms.dqn import DQN
+from off2on.algorithms.nfq import NFQ
 from off2on.recipe.discrete import greedy, value_of_action
 from off2on.recipe.distributions import Categorical
 
@@ -59,6 +60,24 @@ def test_double_dqn_whose_target_is_renewed_at_every_update_learns_what_dqn_lear
     dqn, ddqn = (build_learner(kind, target_every=1) for kind in (DQN, DoubleDQN))
     assert dqn.advance(30) == ddqn.advance(30)
     assert torch.equal(dqn.flat["critic"].vector, ddqn.flat["critic"].vector)
+
+
+@pytest.mark.parametrize("every", [1, 7])
+def test_nfq_learns_what_dqn_with_its_error_and_copies_learns(build_learner: Build, every: int):
+    dqn, nfq = (build_learner(kind, target_every=every, td_error="squared") for kind in (DQN, NFQ))
+    assert dqn.advance(30) == nfq.advance(30)
+    assert torch.equal(dqn.flat["critic"].vector, nfq.flat["critic"].vector)
+
+
+@pytest.mark.parametrize(("given", "every"), [({}, 1), ({"target_every": 5}, 5)])
+def test_nfqs_targets_are_of_the_current_values_or_of_the_last_iteration(
+    build_learner: Build, given: Any, every: int
+):
+    learner = build_learner(NFQ, **given)
+    for number in range(1, 11):
+        learner.advance(1)
+        same = torch.equal(learner.nets.target.critic.layers[0].weight, learner.nets.critic.layers[0].weight)
+        assert same is (number % every == 0)
 
 
 def bcq_and_double_dqn(problem: Build, **given: Any) -> tuple[Any, Any]:

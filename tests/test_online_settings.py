@@ -57,7 +57,7 @@ REFUSED: dict[str, list[str]] = {
         "exploration=expansion", "policy_expansion", *TARGET_SETTINGS, *COMBINED, *WEIGHT
     ],
     "bc filtered_bc awr": [*CRITICS, "policy_expansion", *TARGET_SETTINGS, *COMBINED, *WEIGHT],
-    "dqn double_dqn discrete_bc discrete_bcq discrete_cql discrete_sac": [
+    "dqn double_dqn nfq discrete_bc discrete_bcq discrete_cql discrete_sac": [
         "exploration=noisy", *CRITICS, "policy_expansion", *TARGET_SETTINGS, *COMBINED, *WEIGHT
     ],
 }  # fmt: skip

@@ -29,6 +29,7 @@ from off2on.algorithms.discrete_cql import DiscreteCQL
 from off2on.algorithms.discrete_sac import DiscreteSAC
 from off2on.algorithms.double_dqn import DoubleDQN
 from off2on.algorithms.dqn import DQN
+from off2on.algorithms.nfq import NFQ
 
 SEEDS = range(3)
 Problem = Callable[..., Any]
@@ -55,18 +56,20 @@ def match(case: Any, modules: Any) -> None:
 @pytest.mark.parametrize("members", [1, 3])
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize(
-    ("recipe", "name", "algorithm"), [(DQN, "DQN", "dqn"), (DoubleDQN, "DoubleDQN", "double_dqn")]
+    ("recipe", "name", "algorithm"),
+    [(DQN, "DQN", "dqn"), (DoubleDQN, "DoubleDQN", "double_dqn"), (NFQ, "NFQ", "nfq")],
 )
-def test_dqn_and_double_dqn(
+def test_dqn_double_dqn_and_nfq(
     problem: Problem, fidelity: Any, recipe: Any, name: str, algorithm: str, seed: int, members: int
 ):
-    case = problem(recipe, seed=seed, critics=members)
+    case = problem(recipe, seed=seed, critics=members, td_error="huber")
     impl = theirs(name, actions=4, n_critics=members)
     modules, batch = impl._modules, their_batch(case.batch)
     shake(modules)
     match(case, modules)
     other = impl.compute_loss(batch, impl.compute_target(batch)).loss
     relation = "=" if members == 1 else f"=, {members} members"
+    relation += ", td_error=huber" if recipe is NFQ else ""
     same(
         fidelity,
         algorithm,
@@ -184,12 +187,13 @@ def test_discrete_sacs_temperature(problem: Problem, fidelity: Any, seed: int):
         (DQN, "DQN", "dqn"),
         (DoubleDQN, "DoubleDQN", "double_dqn"),
         (DiscreteCQL, "DiscreteCQL", "discrete_cql"),
+        (NFQ, "NFQ", "nfq"),
     ],
 )
 def test_fifty_five_updates(
     build_learner: Callable[..., Any], fidelity: Any, recipe: Any, name: str, algorithm: str
 ):
-    """The machine, too: Adam, and a target that is renewed every tenth update."""
+    """The machine, too: Adam, and a target that is renewed every tenth update, or at every one (NFQ)."""
     seen = []
 
     class Watched(recipe):
@@ -198,8 +202,10 @@ def test_fifty_five_updates(
             seen.append(their_batch(batch))
             return super().prepare(nets, batch, hp)
 
-    learner = build_learner(Watched, "toy-cartpole", target_every=10)
-    options = {"obs": 4, "actions": 2, "learning_rate": 3e-4, "target_update_interval": 10}
+    settings: dict[str, Any] = {} if recipe is NFQ else {"target_update_interval": 10}
+    ours = {"td_error": "huber"} if recipe is NFQ else {"target_every": 10}
+    learner = build_learner(Watched, "toy-cartpole", **ours)
+    options = {"obs": 4, "actions": 2, "learning_rate": 3e-4, **settings}
     impl = theirs(name, **options)
     learner.nets.critic.load_state_dict(critics(impl._modules.q_funcs, value_of))
     learner.nets.target.critic.load_state_dict(critics(impl._modules.targ_q_funcs, value_of))
@@ -220,6 +226,28 @@ def test_fifty_five_updates(
 
 
 # Plain loops, for what d3rlpy does otherwise.
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_nfq(problem: Problem, fidelity: Any, seed: int):
+    """The paper's squared error against max_a Q_k(s', a), row by row."""
+    case = problem(NFQ, seed=seed)
+    batch, errors = case.batch, []
+    for k in plain.rows_of(batch):
+        (following,) = action_values(case.nets.target.critic, batch.next_obs[k])
+        target = batch.reward[k].double() + case.hp.discount * batch.mask[k].double() * max(
+            following.detach()
+        )
+        (own,) = action_values(case.nets.critic, batch.obs[k])
+        errors.append((target - own[int(batch.action[k])]) ** 2)
+    fidelity.compare(
+        "nfq",
+        "critic",
+        reference="plain loops from the paper",
+        ours=case.loss("critic"),
+        theirs=plain.average(errors),
+        network=case.nets.critic,
+    )
 
 
 def log_softmax(logits: Tensor) -> Tensor:
