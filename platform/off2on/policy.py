@@ -26,6 +26,9 @@ class Acts(Protocol):
     def act(self, nets: Nets, obs: Tensor, hp: Any, explore: bool) -> Tensor:
         """Return actions at transformed observations [B, D]: [B, A] in [-1, 1], or integers [B]."""
 
+    def q(self, nets: Nets, obs: Tensor, action: Tensor) -> Tensor | None:
+        """Return each critic's value [E, B] of actions at transformed observations; None without a critic."""
+
     def known_distribution(self, nets: Nets, obs: Tensor, hp: Any) -> Distribution | None:
         """Return the distribution of exploring actions, or None if it has no density."""
 
@@ -82,10 +85,11 @@ class Policy(nn.Module):
         Raises:
             ValueError: The policy has no density.
         """
-        if not self.discrete:
-            low, high = self.get_buffer("action_low"), self.get_buffer("action_high")
-            action = (2 * (action - low) / (high - low) - 1).clamp(-1, 1)
-        return self._log_prob(self._require_density(obs), action)
+        return self._log_prob(self._require_density(obs), self._from_environment(action))
+
+    def q(self, obs: Tensor, action: Tensor) -> Tensor | None:
+        """Return each critic's value [E, B] of actions [B, A] or [B] at raw [B, D]; None without a critic."""
+        return self.recipe.q(self.nets, self._normalise(obs), self._from_environment(action))
 
     def _log_prob(self, policy: Distribution, action: Tensor) -> Tensor:
         density = policy.log_density(action)
@@ -105,6 +109,12 @@ class Policy(nn.Module):
 
     def _normalise(self, obs: Tensor) -> Tensor:
         return (obs - self.get_buffer("obs_mean")) / self.get_buffer("obs_std")
+
+    def _from_environment(self, action: Tensor) -> Tensor:
+        if self.discrete:
+            return action
+        low, high = self.get_buffer("action_low"), self.get_buffer("action_high")
+        return (2 * (action - low) / (high - low) - 1).clamp(-1, 1)
 
     def _to_environment(self, action: Tensor) -> Tensor:
         if self.discrete:

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from datasets_io.scores import key_of, mean_normalised
+from off2on.errors import UserError
 from off2on.runs.folder import HANDOVER, Row, Run, write, write_policy
 from off2on.runs.metadata import read_metadata
 from off2on.runs.tables import read_metrics
+from off2on.training.callbacks import Callbacks
 from off2on.training.cluster.placement import format_placement
 from off2on.training.cluster.preflight import available_gpus_per_learner, placement_of
 from off2on.training.evaluate import EvaluationEpisode, evaluate, numpy_policy
@@ -40,9 +42,11 @@ class Session:
         progress: Any,
         stop: StopRequest,
         trackers: Trackers,
+        callbacks: Callbacks,
     ) -> None:
         self.plan, self.resolved, self.run = plan, resolved, run
         self.progress, self.stop, self.trackers = progress, stop, trackers
+        self.callbacks = callbacks
         self.env = resolved.env
         self.env_options = resolved.env_options
         self.algo = plan.config(resolved, available_gpus_per_learner(plan, progress.note)).build_algo()
@@ -88,6 +92,7 @@ class Session:
                     self._save(HANDOVER)
                 algo.go_online()
                 self._record_placement()
+                self.callbacks.on_handover(algo)
                 played = self._evaluate("handover")
                 self._report_handover(played)
                 if self.resolved.guard is not None:
@@ -146,6 +151,7 @@ class Session:
             }
             phase = "online" if algo.is_online else "offline"
             self.progress.advance(phase, algo.updates, algo.env_steps, self.speeds)
+            self.callbacks.on_update_block(algo)
 
     def _report_handover(self, played: list[EvaluationEpisode]) -> None:
         """Show the handover report and write it to the run."""
@@ -179,7 +185,7 @@ class Session:
                 self.env,
                 episodes=self.plan.eval_episodes,
                 seed=seed,
-                keep=phase == "handover",
+                keep=phase == "handover" or self.callbacks.needs_transitions,
                 options=self.env_options,
             )
             scores = np.array([episode.ret for episode in played])
@@ -199,12 +205,27 @@ class Session:
         row |= {"offline_share": latest.pop("offline_share", "")}
         row |= {name: self.speeds.get(name, "") for name in ("updates_per_s", "steps_per_s")}
         row |= {"wall_s": round(time.monotonic() - self.started, 1)} | latest
+        row |= self._own_metrics(phase, played, row)
         self.run.record(row, episodes)
         self.run.describe({"wall_s": row["wall_s"], **algo.device_and_threads()})
         self.trackers.log(row)
         self.progress.evaluated(row)
         self._warn_of_extrapolation(row["q"])
         return played
+
+    def _own_metrics(self, phase: str, played: list[EvaluationEpisode], row: Row) -> dict[str, float]:
+        """Return the numbers of the user's callbacks.
+
+        Raises:
+            UserError: A name is that of another column, or a value is no number.
+        """
+        found = self.callbacks.on_evaluation(self.algo, phase, played)
+        for name, value in found.items():
+            if name in row:
+                raise UserError(f"on_evaluation returned {name!r}, which metrics.csv has already.")
+            if not isinstance(value, int | float | np.number):
+                raise UserError(f"on_evaluation returned {name}={value!r}.", "Expected: a number.")
+        return {name: float(value) for name, value in found.items()}
 
     def _warn_of_extrapolation(self, q: Any) -> None:
         """Warn once if the critic's mean value exceeds every return to go of the data."""

@@ -17,6 +17,7 @@ from ray.exceptions import RayActorError
 
 from off2on.errors import LearnerDied
 from off2on.runs.folder import Run
+from off2on.training.callbacks import Callbacks
 from off2on.training.cluster.preflight import check_capacity, remote_processes
 from off2on.training.live_display import open_progress
 from off2on.training.metadata import run_metadata
@@ -29,12 +30,13 @@ DEATHS = 4
 """Number of deaths of learners at which a run fails."""
 
 
-def train(plan: Plan, resume: bool = False) -> Path:
+def train(plan: Plan, resume: bool = False, callbacks: Callbacks | None = None) -> Path:
     """Train a run.
 
     Args:
         plan: The plan; it is checked first.
         resume: Continue from the run's last checkpoint.
+        callbacks: Functions that the run calls.
 
     Returns:
         The folder of the run.
@@ -47,7 +49,7 @@ def train(plan: Plan, resume: bool = False) -> Path:
     with _cluster(plan, resolved):
         run = _open_run(plan, resolved, resume)
         with redirect_output(run.folder / "log.txt") as terminal:
-            for _ in _training(plan, resolved, run, terminal, _process(plan)):
+            for _ in _training(plan, resolved, run, terminal, _process(plan), callbacks=callbacks):
                 pass
             if resolved.env is not None:  # otherwise there is no score to draw
                 from off2on.reports.run import write_report  # loads matplotlib, which takes a second
@@ -128,6 +130,7 @@ def _training(
     terminal: TextIO,
     process: AbstractContextManager[StopRequest],
     on_session: Callable[[Session], object] | None = None,
+    callbacks: Callbacks | None = None,
 ) -> Iterator[Run]:
     """Train a run to its end, and record in run.yaml how it ended."""
     progress = open_progress(
@@ -146,7 +149,7 @@ def _training(
             with process as stop:
 
                 def session() -> Session:
-                    return Session(plan, resolved, run, progress, stop, trackers)
+                    return Session(plan, resolved, run, progress, stop, trackers, callbacks or Callbacks())
 
                 yield from _with_restarts(session, progress.note, on_session)
         except BaseException as error:
