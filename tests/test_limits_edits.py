@@ -28,9 +28,11 @@ def bases(case: Any) -> Tensor:
     return euler(case.nets.flow, case.batch.obs, noise, case.hp.flow_steps)
 
 
-def test_an_edit_of_length_0_is_the_flow(problem: Make):
+def test_an_edit_of_length_0_is_the_flow_from_noise_0(problem: Make):
     case = problem(EXPO, edit_scale=0.0, **FEDIT)
     torch.testing.assert_close(acts(case), bases(case)[0])
+    middle = euler(case.nets.flow, case.batch.obs, torch.zeros(64, 3), case.hp.flow_steps)
+    torch.testing.assert_close(acts(case), middle)
 
 
 def test_edits_of_length_0_beside_their_actions_are_the_best_of_n(problem: Make):

@@ -104,7 +104,7 @@ def test_the_optimum_of_a_gaussian_is_the_gaussian_weighted_by_the_exponential_o
 def test_without_a_weight_of_q_the_loss_is_0_where_the_flows_agree(problem: Make, recipe: Any):
     case = problem(recipe, inv_temp=0.0)
     assert case.loss("fast") > 1e-3
-    case.nets.fast.load_state_dict(case.nets.target.flow.state_dict(), strict=False)
+    case.nets.fast.load_state_dict(case.nets.target.flow.state_dict())
     loss = case.loss("fast")
     assert loss == 0
     assert not gradient(loss, case.nets.fast).any()
@@ -112,18 +112,20 @@ def test_without_a_weight_of_q_the_loss_is_0_where_the_flows_agree(problem: Make
 
 def test_with_a_weight_of_q_the_flow_is_moved(problem: Make):
     case = problem(QAM, inv_temp=1.0)
-    case.nets.fast.load_state_dict(case.nets.target.flow.state_dict(), strict=False)
+    case.nets.fast.load_state_dict(case.nets.target.flow.state_dict())
     assert gradient(case.loss("fast"), case.nets.fast).any()
 
 
 def test_adjoints_grow_with_the_weight_and_are_0_for_actions_outside_the_box(problem: Make):
     one, three = problem(QAM, inv_temp=1.0), problem(QAM, inv_temp=3.0)
+    for case in (one, three):
+        case.nets.target.flow.mlp[-1].bias += 10  # the last step of the paths adds about 1
     batch = one.prepared()
     torch.testing.assert_close(three.prepared().adjoints, 3 * batch.adjoints)
     inside = (batch.points[-1].abs() < 1).all(1)
     outside = (batch.points[-1].abs() > 1).all(1)
-    assert inside.any()
-    assert outside.any()
+    assert inside.sum() > 3
+    assert outside.sum() > 3
     assert (batch.adjoints[:, inside].abs().amax((0, 2)) > 0).all()
     assert not batch.adjoints[:, outside].any()
 

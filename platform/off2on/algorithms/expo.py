@@ -21,8 +21,8 @@ of beta e. The paper imitates offline, and trains critics and edits online only;
 
 Differences from FEdit: squares are sums over critics, its code takes a mean. Layer normalisation has epsilon
 1e-5, its code 1e-6. Its presets are for chunks of actions on cubes, scenes and puzzles, and for sparse
-rewards on scenes and puzzles. The deterministic action edits the ends of N noises drawn once, by the mode of
-pi; the authors evaluate with new noise and edits.
+rewards on scenes and puzzles. The deterministic action takes N fixed noises, of which the first is 0, and the
+mode of pi; the authors evaluate with new noise and edits.
 """
 
 from collections.abc import Mapping
@@ -79,7 +79,9 @@ class EXPO(Edits, BFN):
         critic = Critic(obs, action, hp.hidden, hp.critics, layer_norm="after", activation="gelu")
         glorot(critic)
         flow = Field(obs, action, hp.hidden)
-        flow.register_buffer("draws", torch.randn(hp.samples, 1, action))
+        # One fixed noise other than 0 would shift all actions to the same side.
+        others = torch.randn(hp.samples - 1, 1, action)
+        flow.register_buffer("draws", torch.cat((torch.zeros(1, 1, action), others)))
         edits = cls.edit_networks(obs, action, hp.hidden)
         return Nets(**edits, flow=flow, critic=critic, targets=("critic",))
 

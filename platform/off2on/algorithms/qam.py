@@ -16,9 +16,9 @@ gradients of all networks are scaled together to a norm of at most 1. The square
 over critics, as there. Variants with a second policy: `qam_e`, with which the paper reports the best scores,
 and `qam_f`.
 
-Differences: layer normalisation has epsilon 1e-5, the authors' 1e-6. The deterministic action starts from a
-noise drawn once; the authors evaluate with new noise. The presets are the authors'; on cubes, scenes and
-puzzles they are for chunks of actions, and on scenes and puzzles for sparse rewards.
+Differences: layer normalisation has epsilon 1e-5, the authors' 1e-6. The deterministic action starts from
+noise 0; the authors evaluate with new noise. The presets are the authors'; on cubes, scenes and puzzles they
+are for chunks of actions, and on scenes and puzzles for sparse rewards.
 """
 
 from collections.abc import Mapping
@@ -89,7 +89,6 @@ class QAM(OfflineToOnline):
         critic = Critic(obs, action, hp.hidden, hp.critics, layer_norm="after", activation="gelu")
         glorot(critic)
         flow, fast = Field(obs, action, hp.hidden), Field(obs, action, hp.hidden)
-        fast.register_buffer("draw", torch.randn(1, action))
         return Nets(flow=flow, fast=fast, critic=critic, targets=("flow", "critic"))
 
     @classmethod
@@ -145,6 +144,6 @@ class QAM(OfflineToOnline):
 
     @classmethod
     def act(cls, nets: Nets, obs: Tensor, hp: Any, explore: bool) -> Tensor:
-        """Return the policy's action, from new noise if exploring and always the same otherwise."""
-        noise = nets.fast.draw.expand(obs.shape[0], -1)
+        """Return the policy's action, from new noise if exploring and from noise 0 otherwise."""
+        noise = obs.new_zeros(obs.shape[0], getattr(nets, cls.acting_networks[0]).width)
         return cls.act_from(nets, obs, torch.randn_like(noise) if explore else noise, hp, draw=explore)

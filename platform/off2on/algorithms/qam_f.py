@@ -7,7 +7,7 @@ that of FQL's policy, distilled from f in place of the flow of the data:
            a_f    the end of f's path from z
     act    clip(mu(s, z)), also in the critics' target
 
-Differences: as in QAM; the deterministic action is mu(s, 0). On cube-double and puzzle-3x3 the authors chose
+Differences: as in QAM. On cube-double and puzzle-3x3 the authors chose
 alpha 0, which in their code is QAM: there is no preset for them.
 """
 
@@ -86,9 +86,3 @@ class QAMF(QAM):
         distance = (action - flow_action).square().mean()
         q = nets.critic(batch.obs, action.clamp(-1, 1)).mean()
         return hp.fql_alpha * distance - q, {"actor/distance": distance.detach()}
-
-    @classmethod
-    def act(cls, nets: Nets, obs: Tensor, hp: Any, explore: bool) -> Tensor:
-        """Return the policy's action, from new noise if exploring and from noise 0 otherwise."""
-        noise = obs.new_zeros(obs.shape[0], nets.actor.width)
-        return cls.act_from(nets, obs, torch.randn_like(noise) if explore else noise, hp, draw=explore)
