@@ -117,11 +117,18 @@ def _objectives(name: str) -> str:
         often = "" if objective.every == 1 else f" (every {objective.every} updates)"
         order.append(f"`{objective.name}`{often}")
     losses = [f"`{objective.name}/loss`" for objective in kind.objectives_in_order()]
-    rows = [[code(metric), escape(METRICS[metric])] for metric in logged_metrics(kind)]
+    rows = [[code(metric), escape(_meaning(metric))] for metric in logged_metrics(kind)]
     text = f"Each update trains, in this order: {', '.join(order)}. `metrics.csv` has {', '.join(losses)}"
     if not rows:
         return f"{text}."
-    return f"{text}, and:\n\n{table(['metric', 'meaning (means over the batch)'], rows)}"
+    text += ", and (some only with certain hyperparameters)"
+    return f"{text}:\n\n{table(['metric', 'meaning: a mean over the batch'], rows)}"
+
+
+def _meaning(metric: str) -> str:
+    if metric not in METRICS:
+        raise LookupError(f"'{metric}' has no meaning in platform/docs/generate/metrics.csv")
+    return METRICS[metric]
 
 
 def _fidelity(name: str, page: Mapping[str, Any]) -> str:

@@ -1,8 +1,12 @@
-"""Find the names of the metrics that the losses of an algorithm return, by reading their code."""
+"""Find the names of the metrics that the losses of an algorithm return, by reading their code.
+
+Some metrics are logged only with certain hyperparameters, so that running the losses would not find all.
+"""
 
 import ast
 import inspect
 import textwrap
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -10,45 +14,69 @@ def logged_metrics(kind: Any) -> list[str]:
     """Return the names of the metrics of an algorithm's losses, in the order of its objectives."""
     found: dict[str, None] = {}
     for objective in kind.objectives_in_order():
-        found |= dict.fromkeys(_of_method(kind, f"compute_{objective.name}_loss", kind.__mro__))
+        reader = _Reader(kind)
+        reader.read_method(f"compute_{objective.name}_loss", kind.__mro__)
+        found |= reader.found
     return list(found)
 
 
-def _of_method(kind: Any, name: str, bases: tuple[type, ...]) -> list[str]:
-    """Return the keys of the dictionaries that a method, and the methods that it calls, return."""
-    place = next((index for index, base in enumerate(bases) if name in vars(base)), None)
-    if (
-        place is None
-        or not bases[place].__module__.startswith("off2on.")
-        or not _is_method(bases[place], name)
-    ):
-        return []
-    tree = ast.parse(textwrap.dedent(inspect.getsource(getattr(bases[place], name))))
-    found: list[str] = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            called, owner = node.func.attr, node.func.value
-            if isinstance(owner, ast.Name) and owner.id == "cls" and called != name:
-                found += _of_method(kind, called, kind.__mro__)
-            elif (
-                isinstance(owner, ast.Call) and isinstance(owner.func, ast.Name) and owner.func.id == "super"
-            ):
-                found += _of_method(kind, called, bases[place + 1 :])
-    return found + [key for node in ast.walk(tree) if isinstance(node, ast.Return) for key in _keys(node)]
+class _Reader:
+    """Reads functions of the package, and those that they call.
+
+    Args:
+        kind: The class that ``cls`` stands for in its methods.
+    """
+
+    def __init__(self, kind: Any) -> None:
+        self.kind = kind
+        self.found: dict[str, None] = {}
+        self.seen: set[Any] = set()
+
+    def read_method(self, name: str, bases: tuple[type, ...]) -> None:
+        """Read the first method of this name among the classes `bases`."""
+        place = next((index for index, base in enumerate(bases) if name in vars(base)), None)
+        if place is not None:
+            self._read(getattr(bases[place], name), bases[place + 1 :])
+
+    def _read(self, function: Any, rest: tuple[type, ...]) -> None:
+        function = getattr(function, "__func__", function)
+        module = getattr(function, "__module__", None) or ""
+        if not inspect.isfunction(function) or not module.startswith("off2on.") or function in self.seen:
+            return
+        self.seen.add(function)
+        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call):
+                self._follow(node.func, function, rest)
+        self.found |= dict.fromkeys(key for node in ast.walk(tree) for key in _keys(node))
+
+    def _follow(self, called: ast.expr, function: Any, rest: tuple[type, ...]) -> None:
+        """Read what a call in a function calls: a method of its class or of the next one, or a function."""
+        if isinstance(called, ast.Name):
+            self._read(function.__globals__.get(called.id), ())
+        elif isinstance(called, ast.Attribute) and isinstance(called.value, ast.Name):
+            if called.value.id == "cls":
+                self.read_method(called.attr, self.kind.__mro__)
+            else:
+                owner = function.__globals__.get(called.value.id)
+                self._read(getattr(owner, called.attr, None), ())
+        elif isinstance(called, ast.Attribute) and _is_super(called.value):
+            self.read_method(called.attr, rest)
 
 
-def _is_method(base: type, name: str) -> bool:
-    return name.startswith("compute_") or isinstance(vars(base)[name], classmethod)
+def _is_super(value: ast.expr) -> bool:
+    return isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "super"
 
 
-def _keys(node: ast.Return) -> list[str]:
-    """Return the text keys of the dictionaries in a return statement ``loss, metrics``."""
-    if not isinstance(node.value, ast.Tuple) or len(node.value.elts) != 2:
-        return []
-    return [
-        key.value
-        for each in ast.walk(node.value.elts[1])
-        if isinstance(each, ast.Dict)
-        for key in each.keys
-        if isinstance(key, ast.Constant) and isinstance(key.value, str)
-    ]
+def _keys(node: ast.AST) -> Iterator[str]:
+    """Yield the text keys of dictionaries in ``return loss, {…}`` and ``metrics = {…}``."""
+    value: ast.expr | None = None
+    if isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple) and len(node.value.elts) == 2:
+        value = node.value.elts[1]
+    elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+        value = node.value if node.targets[0].id == "metrics" else None
+    for each in ast.walk(value) if value is not None else ():
+        if isinstance(each, ast.Dict):
+            for key in each.keys:
+                if isinstance(key, ast.Constant) and isinstance(key.value, str):
+                    yield key.value

@@ -1,0 +1,224 @@
+"""The generated pages of the site say what the code says, and the site is built without a warning."""
+
+import csv
+import dataclasses
+import inspect
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("mkdocs", reason="off2on[docs] is not installed")
+
+import links
+from algorithm_pages import FAMILIES, METRICS, algorithm_page
+from cli_page import cli_page
+from logged_metrics import logged_metrics
+from markdown_text import docstring, escape, fence, table
+from rooms import rooms_table
+from strategy_pages import online_settings_page, strategy_page
+
+from off2on import cli
+from off2on.algorithms import CATALOGUE, find_algorithm
+from off2on.online.settings import OnlineSettings
+from off2on.strategies import CATALOGUE as STRATEGIES
+from off2on.strategies import find_strategy
+
+ROOT = Path(__file__).parents[1]
+CONFIG = ROOT / "platform" / "mkdocs.yml"
+
+
+# Markdown.
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Q'_i(s, a) * 2 < [3]", r"Q'\_i(s, a) \* 2 &lt; \[3\]"),
+        ("``a_b`` and `c*d` | e", r"``a_b`` and `c*d` \| e"),
+        ("X 2020, arXiv:2006.04779", "X 2020, [arXiv:2006.04779](https://arxiv.org/abs/2006.04779)"),
+    ],
+)
+def test_nothing_but_code_is_markup_in_an_escaped_text(text: str, expected: str):
+    assert escape(text) == expected
+
+
+def test_equations_of_a_docstring_stay_as_they_are():
+    text = "Paper_1.\n\n    L_Q  = E[ x^2 ]\n\n    L_pi = 1\n\nMore."
+    assert docstring(text) == "Paper\\_1.\n\n```text\nL_Q  = E[ x^2 ]\n\nL_pi = 1\n```\n\nMore."
+
+
+def test_code_with_backticks_gets_a_longer_fence():
+    assert fence("```\nx\n```") == "````text\n```\nx\n```\n````"
+
+
+def test_an_empty_cell_is_a_dash():
+    assert table(["a", "b"], [["1", ""]]).splitlines()[-1] == "| 1 | – |"
+
+
+# Pages of algorithms and strategies.
+
+
+def cells(page: str, heading: str) -> list[str]:
+    """Return the first cells of the table below a heading."""
+    rows = f"\n{page}".partition(f"\n{heading}\n")[2].partition("\n#")[0].splitlines()
+    return [row.split(" | ")[0].strip("| `") for row in rows if row.startswith("| ")][2:]
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_the_page_of_an_algorithm_has_all_that_its_class_states(name: str):
+    page, kind = algorithm_page(name), find_algorithm(name)
+    assert cells(page, "## Hyperparameters") == list(kind.Hyperparameters.rules())
+    assert cells(page, "### Presets") == list(kind.Hyperparameters.presets)
+    for objective in kind.objectives_in_order():
+        assert f"`{objective.name}/loss`" in page
+    doc = inspect.getdoc(sys.modules[kind.__module__]) or ""
+    assert [line for line in doc.splitlines() if line.startswith("    ") and line[4:] not in page] == []
+    assert ("## Differences from the paper" in page) is ("\nDifferences" in doc)
+
+
+def test_the_page_names_and_explains_every_metric_that_the_losses_log(
+    problem: Callable[..., Any], recipe: Any
+):
+    case = problem(recipe)
+    batch, logged = case.prepared(), set()
+    for objective in recipe.objectives_in_order():
+        logged |= set(recipe.loss(objective.name, case.nets, batch, case.hp)[1])
+    named = set(logged_metrics(recipe))
+    assert logged <= named, "generate/logged_metrics.py does not find them"
+    assert not named - METRICS.keys(), "they have no meaning in platform/docs/generate/metrics.csv"
+
+
+def test_every_family_has_a_text_when_to_use_it():
+    families = {entry.family for entry in CATALOGUE.values()}
+    assert not families - FAMILIES.keys(), "platform/docs/generate/families.csv"
+
+
+def test_scores_on_a_page_are_those_of_the_table():
+    with (ROOT / "tests" / "learning" / "scores.csv").open(newline="") as file:
+        row = next(row for row in csv.DictReader(file) if row["algorithm"] == "iql")
+    page = algorithm_page("iql")
+    assert f"{row['iqm']} ({row['low']} to {row['high']})" in page
+    assert "pytest -m learning -s tests/learning/test_scores.py -k iql" in page
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_the_page_of_a_strategy_has_its_options_and_online_settings(name: str):
+    page, kind = strategy_page(name), find_strategy(name)
+    assert cells(page, "## Options") == list(kind.Options.rules())
+    assert cells(page, "## Online settings") == [f"online.{key}" for key in kind.online_settings]
+
+
+def test_the_page_of_online_settings_has_all():
+    assert cells(online_settings_page(), "# Online settings") == list(OnlineSettings.rules())
+
+
+# Other generated pages.
+
+
+def test_the_reference_of_commands_has_every_option():
+    page = cli_page()
+
+    def check(command: Any, path: str) -> None:
+        section = page.partition(f"\n## {path}\n")[2].partition("\n## ")[0]
+        assert section, path
+        for option in command.params:
+            if option.param_type_name == "option" and not option.hidden:
+                assert all(name in section for name in option.opts), (path, option.opts)
+        for name, inner in getattr(command, "commands", {}).items():
+            check(inner, f"{path} {name}")
+
+    for name, command in cli.off2on.commands.items():
+        check(command, f"off2on {name}")
+
+
+def test_the_rooms_are_those_that_the_linter_orders():
+    rooms = re.findall(r"^\| `([\w.]+)` \| \S", rooms_table(), re.MULTILINE)
+    assert rooms[0] == "off2on.cli"
+    folders = {path.parent.name for path in (ROOT / "platform" / "off2on").glob("*/__init__.py")}
+    assert {f"off2on.{name}" for name in folders} <= set(rooms)
+
+
+@pytest.mark.parametrize(
+    ("page", "link", "expected", "copied"),
+    [
+        ("algorithms.md", "../off2on/algorithms/iql.py", "algorithms/iql.md", set()),
+        ("algorithms/iql.md", "../choosing.md#a", "../choosing.md#a", set()),
+        ("online.md", "../off2on/strategies/so2.py", "strategies/so2.md", set()),
+        ("index.md", "../off2on/cli.py", "cli.md", set()),
+        ("docker.md", "../tune_configs/iql.yaml", "source/tune_configs/iql.yaml", {"tune_configs/iql.yaml"}),
+        ("contributing.md", "../platform/docs/glossary.md", "glossary.md", set()),
+        ("index.md", "../../.github/handover.png", "source/github/handover.png", {".github/handover.png"}),
+        ("data.md", "../../tests/test_cli.py", "source/tests/test_cli.py.md", {"tests/test_cli.py"}),
+        ("index.md", "https://x.org/a.md", "https://x.org/a.md", set()),
+    ],
+)
+def test_links_lead_to_the_site(page: str, link: str, expected: str, copied: set[str]):
+    assert links.rewrite(f"see [it]({link}).", page) == (f"see [it]({expected}).", copied)
+
+
+def test_names_of_other_libraries_and_ours_exist():
+    d3rlpy = pytest.importorskip("d3rlpy.algos", reason="the reference of the tests is not installed")
+    from ray.rllib.algorithms.cql import CQLConfig
+
+    def fields(config: Any) -> set[str]:
+        return {field.name for field in dataclasses.fields(config)}
+
+    theirs = {
+        ("d3rlpy", "IQL"): fields(d3rlpy.IQLConfig),
+        ("d3rlpy", "CQL"): fields(d3rlpy.CQLConfig),
+        ("d3rlpy", "TD3PlusBC"): fields(d3rlpy.TD3PlusBCConfig),
+        ("RLlib", "CQL"): set(inspect.signature(CQLConfig.training).parameters),
+    }
+    ours = {"IQL": "iql", "IQLLoss": "iql", "CQL": "cql", "CQLLoss": "cql"}
+    library, checked = "", 0
+    for line in (ROOT / "platform" / "docs" / "migrating.md").read_text().splitlines():
+        library = line.removeprefix("## ") if line.startswith("## ") else library
+        row = re.match(r"\| (\w+): (.*?) \| (.*) \|$", line)
+        if row is None:
+            continue
+        names = re.findall(r"`(\w+)`", row[2])
+        assert set(names) <= theirs.get((library, row[1]), set(names)), line
+        if row[1] in ours:
+            rules = find_algorithm(ours[row[1]]).Hyperparameters.rules()
+            assert set(re.findall(r"`(\w+)`", row[3])) <= rules.keys(), line
+        checked += 1
+    assert checked >= 10
+
+
+# The site.
+
+
+def build(config: Path, site: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", config, "-d", site],
+        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True, timeout=500,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_warnings_and_loads_nothing_from_the_network(tmp_path: Path):
+    site = tmp_path / "site"
+    done = build(CONFIG, site)
+    assert done.returncode == 0, done.stderr
+    for folder, names in (("algorithms", CATALOGUE), ("strategies", STRATEGIES)):
+        assert {*names} <= {page.stem for page in (site / folder).glob("*.html")}
+    for page in site.rglob("*.html"):
+        loaded = re.findall(r"<(?:script|img|iframe|link)[^>]+(?:src|href)=\"([^\"]*)", page.read_text())
+        assert [url for url in loaded if re.match(r"(\w+:)?//", url)] == [], page
+    assert "Conservative Q-Learning" in (site / "search" / "search_index.json").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["[a](missing.md)", "[a](index.md#missing)", "[a](/index.md)", ""])
+def test_a_wrong_link_stops_the_build(tmp_path: Path, fault: str):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "index.md").write_text(f"# Page\n\n{fault}\n")
+    config = tmp_path / "mkdocs.yml"
+    config.write_text(f"INHERIT: {CONFIG}\ndocs_dir: docs\nhooks: []\nplugins: [search]\nnav: [index.md]\n")
+    assert (build(config, tmp_path / "site").returncode == 0) is (fault == "")
