@@ -54,8 +54,8 @@ def train(
     NAME=VALUE sets a hyperparameter (`off2on algos ALGO` lists them), strategy.NAME=VALUE an option of
     the strategy, online.NAME=VALUE an online setting (`off2on strategies` lists them) or another value of
     a hyperparameter for the online phase, guard.NAME=VALUE a setting of the guard. preset=NAME sets the
-    hyperparameters that ALGO's paper uses for a family of data; NAME=VALUE replaces them. @FILE.yaml
-    reads the same from lines NAME: VALUE.
+    hyperparameters that ALGO's paper uses for a family of data, preset=auto those for DATA by its name;
+    NAME=VALUE replaces them. @FILE.yaml reads the same from lines NAME: VALUE.
     """
     for text in renamed_settings(words):
         click.echo(f"warning: {text}", err=True)

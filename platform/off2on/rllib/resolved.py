@@ -11,7 +11,8 @@ from typing import Any
 from datasets_io import Shards
 from off2on.errors import suggesting
 from off2on.online.settings import OnlineSettings, apply_modifiers, online_hyperparameters, split_overrides
-from off2on.recipe.hyperparameters import Hyperparameters, Settings
+from off2on.recipe.hyperparameters import PRESET, Hyperparameters, Settings
+from off2on.recipe.presets import with_preset_of_data
 from off2on.replay.strategy import Strategy
 from off2on.replay.value_range import with_value_range
 from off2on.strategies import find_strategy
@@ -30,6 +31,7 @@ class ResolvedSettings:
         online: The online settings.
         online_hp: Hyperparameters of the online phase.
         changed_online: Names of the hyperparameters with another value in the online phase.
+        preset: Name of the preset; None without.
     """
 
     recipe: Any
@@ -39,6 +41,7 @@ class ResolvedSettings:
     online: OnlineSettings
     online_hp: Hyperparameters
     changed_online: tuple[str, ...] = ()
+    preset: str | None = None
 
 
 def resolve(
@@ -66,7 +69,8 @@ def resolve(
     Raises:
         UserError: A name is unknown, a value is out of range, or settings do not go together.
     """
-    parsed = algorithm.Hyperparameters.parse(hyperparameters, name)
+    given = with_preset_of_data(algorithm.Hyperparameters, hyperparameters, shards.name, name)
+    parsed = algorithm.Hyperparameters.parse(given, name)
     hp: Hyperparameters = with_value_range(algorithm.resolve(parsed, shards), shards)
     strategy = find_strategy(strategy_name)
     with suggesting(f"off2on strategies {strategy_name}"):
@@ -82,4 +86,5 @@ def resolve(
         online=online,
         online_hp=online_hyperparameters(algorithm, hp, changed, online.regularisation),
         changed_online=tuple(changed),
+        preset=str(given[PRESET]) if PRESET in given else None,
     )

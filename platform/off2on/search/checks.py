@@ -14,6 +14,7 @@ from off2on.errors import (
     UserError,
 )
 from off2on.recipe.hyperparameters import PRESET
+from off2on.recipe.presets import AUTO
 from off2on.runs.curve import EARLY
 from off2on.search.names import OF_ONLINE, OF_STRATEGY, has_setting, owners, unknown_name
 from off2on.search.spec import KEYS, LISTED, Dimension, Search
@@ -246,7 +247,7 @@ def _check_plans(search: Search) -> None:
 
 def _parse(name: str, value: str, algorithm: str, strategy: str) -> None:
     """Check type and range of a single value, if the algorithm or strategy has the name."""
-    if name == PRESET:
+    if name == PRESET and value != AUTO:  # which one that is depends on the data
         find_algorithm(algorithm).Hyperparameters.parse({PRESET: value}, algorithm)
     for kind, rest in owners(name, algorithm, strategy)[:1]:
         kind.parse({rest: value}, strategy if name.startswith(OF_STRATEGY) else algorithm)

@@ -249,7 +249,10 @@ def _preset_values(requested: Mapping[str, Any], values: Mapping[str, object]) -
     """Return the values of a preset on the command line: they replace those of another run."""
     if PRESET not in values:
         return {}
+    from datasets_io import open_shards
     from off2on.algorithms import find_algorithm
+    from off2on.recipe.presets import with_preset_of_data
 
-    presets = find_algorithm(requested["algorithm"]).Hyperparameters.presets
-    return presets.get(str(values[PRESET]), {})
+    kind, algorithm = find_algorithm(requested["algorithm"]).Hyperparameters, str(requested["algorithm"])
+    given = with_preset_of_data(kind, values, open_shards(requested["data"]).name, algorithm)
+    return kind.presets.get(str(given[PRESET]), {})

@@ -167,9 +167,9 @@ class Plan(RunOptions):
 
     def hyperparameter_origins(self, settings: ResolvedSettings) -> dict[str, str]:
         """Return where the value of every hyperparameter of the offline phase comes from."""
-        kind, preset = settings.recipe.Hyperparameters, self.hyperparameters.get(PRESET)
+        kind, preset = settings.recipe.Hyperparameters, settings.preset
         defaults, origins = kind().as_dict(), dict.fromkeys(kind.presets.get(preset, ()), f"preset {preset}")
-        origins |= {name: self.origins.get(name, "given") for name in self.hyperparameters}
+        origins |= {name: self.origins.get(name, "given") for name in self.hyperparameters if name != PRESET}
         return {
             name: origins.get(name, "default" if value == defaults[name] else "the data")
             for name, value in settings.hp.as_dict().items()
