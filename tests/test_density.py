@@ -109,7 +109,7 @@ def test_epsilon_greedy_draws_from_what_is_said_of_it():
 NO_DENSITY = (
     "bc", "filtered_bc", "rebrac", "bcq", "bear", "crr", "uwac", "e2o", "pex", "fql", "ifql", "bfn", "fan",
     "dsrl",
-    "expo", "qam", "qam_e", "qam_f",
+    "expo", "qam", "qam_e", "qam_f", "diffusion_ql",
 )  # fmt: skip
 """Algorithms that do not state the distribution of their exploring actions."""
 

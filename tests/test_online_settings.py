@@ -46,9 +46,9 @@ COMBINED = ["ensemble", "rlpd", "so2"]
 """Strategies that set `targets` or `target_jitter`."""
 WEIGHT = ["regularisation=0.5", "adaptive"]
 REFUSED: dict[str, list[str]] = {
-    "td3_bc rebrac ispi_s spot cql combo cal_ql fql qam_f": [],
-    "bfn expo qam qam_e": ["exploration=expansion", "policy_expansion", *WEIGHT],
-    "ispi_c e2o": ["exploration=expansion", "policy_expansion"],
+    "td3_bc rebrac ispi_s spot cql combo cal_ql fql qc_fql qam_f": [],
+    "bfn qc expo qam qam_e": ["exploration=expansion", "policy_expansion", *WEIGHT],
+    "ispi_c e2o diffusion_ql": ["exploration=expansion", "policy_expansion"],
     "sac_n edac redq mopo mobile rlpd sac td3 ddpg": WEIGHT,
     "dsrl": ["exploration=expansion", "policy_expansion", *WEIGHT],
     "bred fan": [*TARGET_SETTINGS, *COMBINED],

@@ -82,6 +82,7 @@ def test_a_plan_knows_what_its_preset_said(data_root: Path):
     ("name", "stored", "learned"),
     [
         ("minus_one", (0, 1), (-1, 0)),
+        ("four_minus_two", (0, 1), (-2, 2)),
         ("ten_minus_five", (0, 1), (-5, 5)),
         ("ten_plus_five", (-1, 0), (-5, 5)),
     ],

@@ -15,6 +15,12 @@ def best_proposal(value: Tensor, actions: Tensor) -> Tensor:
     return actions[best, torch.arange(best.shape[0], device=best.device)]
 
 
+def draw_proposal(value: Tensor, actions: Tensor) -> Tensor:
+    """Draw for each observation a proposal [B, A] of [n, B, A] in proportion to exp(value), of [n, B]."""
+    # The largest of logits with Gumbel noise is a draw from their softmax.
+    return best_proposal(value - torch.empty_like(value).exponential_().log(), actions)
+
+
 def most_optimistic(critic: Critic, obs: Tensor, actions: Tensor, bonus: float) -> Tensor:
     """Select argmax_a mean_i Q_i(s, a) + bonus std_i Q_i(s, a) among the proposed actions.
 

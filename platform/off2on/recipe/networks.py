@@ -21,6 +21,7 @@ from off2on.recipe.return_distribution import ReturnDistribution
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": partial(nn.ReLU, inplace=True),
     "gelu": partial(nn.GELU, approximate="tanh"),  # the approximation is flax's default
+    "mish": nn.Mish,
 }
 """Functions between layers, by name."""
 
