@@ -110,6 +110,21 @@ def test_the_flow_learns_offline_and_then_only_if_it_is_not_frozen(data_root: Pa
     assert ("flow/loss" in logged) is not frozen
 
 
+def test_a_runner_holds_the_flows_target_and_no_other_and_acts_as_the_learner_does(build_learner: Make):
+    learner = build_learner(DSRL, "toy-pendulum")
+    learner.advance(5)
+    spec = learner.config.get_rl_module_spec()
+    spec.inference_only = True
+    runner = spec.build()
+    runner.set_state(learner.module["default_policy"].get_state(inference_only=True))
+    held = runner.policy.nets
+    assert sorted(held.names()) == ["actor", "critic"]
+    assert [name for name, _ in held.target.named_children()] == ["flow"] == list(held.targets)
+    obs = torch.randn(8, 3)
+    expected = learner.module["default_policy"].policy(obs)
+    torch.testing.assert_close(runner.policy(obs), expected)
+
+
 # Two equally good actions and a bad mean.
 
 
