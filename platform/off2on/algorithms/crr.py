@@ -15,9 +15,10 @@ The policy acts through the critic (critic-weighted policy, section 3.2): of m s
 proportion to exp(Q / beta).
 
 Differences: a plain critic with squared errors and a single Gaussian N(tanh f(s), g(s)), as in d3rlpy,
-where the paper has a distributional critic, a mixture of Gaussians and recurrent networks. Samples are
-clipped to the action box before they are evaluated. Without exploration nothing is drawn: the policy takes
-the best of the mean and m - 1 samples with noise that is fixed when the networks are built.
+where the paper has a distributional critic (``critic_head=c51``), a mixture of Gaussians and recurrent
+networks. Samples are clipped to the action box before they are evaluated. Without exploration nothing is
+drawn: the policy takes the best of the mean and m - 1 samples with noise that is fixed when the networks are
+built.
 """
 
 from dataclasses import dataclass

@@ -8,10 +8,10 @@ arXiv:2006.04779, CQL(H) of equation 4, where the log-sum-exp over actions is ex
 Order as in DQN.
 
 Differences: the authors add the term to QR-DQN, which learns quantiles and takes the target's own argmax;
-here, as in d3rlpy, values are means and the target is Double DQN's. ``preset=atari`` is the authors'
-configuration for 10% of the data, ``preset=atari-1-percent`` for 1%, where alpha is 4; they count 8,000
-agent steps between updates of the target at one update every four steps, which are 2,000 updates. Each of
-several members has its own term, where d3rlpy has one of their mean. The other differences are DQN's.
+here, as in d3rlpy, the target is Double DQN's, and quantiles are ``critic_head=quantile``. ``preset=atari``
+is the authors' configuration for 10% of the data, ``preset=atari-1-percent`` for 1%, where alpha is 4; they
+count 8,000 agent steps between updates of the target at one update every four steps, which are 2,000 updates.
+Each of several members has its own term, where d3rlpy has one of their mean. The other differences are DQN's.
 """
 
 from collections.abc import Mapping
