@@ -21,6 +21,7 @@ from datasets_io.ingestion.ingest import ingest
 from datasets_io.sources.toy import ToyCartPole, ToyPendulum
 from off2on.algorithms import CATALOGUE, find_algorithm
 from off2on.recipe.batch import Batch
+from off2on.recipe.chunks import chunk_of
 from off2on.recipe.hooks import Recipe
 from off2on.recipe.networks import Nets
 
@@ -246,7 +247,8 @@ def random_batch(recipe: Any, hp: Any) -> Batch:
 
     def action() -> torch.Tensor:
         discrete = recipe.actions == "discrete"
-        return torch.randint(4, (64,)).float() if discrete else torch.rand(64, 3) * 1.9 - 0.95
+        width = 3 * chunk_of(hp)
+        return torch.randint(4, (64,)).float() if discrete else torch.rand(64, width) * 1.9 - 0.95
 
     batch = Batch(
         obs=torch.randn(64, 5),
@@ -263,6 +265,8 @@ def random_batch(recipe: Any, hp: Any) -> Batch:
     for name in (*recipe.columns, *recipe.relabelled_columns):
         if name in late:
             setattr(batch, name, late[name])
+    if (chunk := chunk_of(hp)) > 1:
+        batch.inside = (torch.arange(chunk) < torch.randint(1, chunk + 2, (64, 1))).float()
     plan = recipe.rollout_schedule(hp)
     batch.real = 64 if plan is None else min(max(1, round(64 * plan.real_share)), 63)
     batch.progress = 0.5

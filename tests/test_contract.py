@@ -15,6 +15,7 @@ from off2on.algorithms import CATALOGUE, find_algorithm
 from off2on.errors import RecipeError
 from off2on.policy import Policy
 from off2on.recipe.batch import Batch
+from off2on.recipe.chunks import chunk_of
 from off2on.recipe.hooks import Recipe
 from off2on.replay.transforms import Transforms
 
@@ -105,6 +106,7 @@ def test_it_learns_on_its_declared_columns_alone(problem: Build, recipe: Any):
     case = problem(recipe)
     assert set(recipe.columns) <= {*SHARD_COLUMNS, "ret"}
     known = (*recipe.columns, *recipe.relabelled_columns, "progress", "real")
+    known += ("inside",) if chunk_of(case.hp) > 1 else ()
     case.batch = Batch(**{name: getattr(case.batch, name) for name in known})
     for name in names(recipe):
         assert case.loss(name).isfinite()
@@ -187,7 +189,8 @@ def test_its_actions_fit_the_space(data_root: Path, small: Build, recipe: Any, e
         assert all(space.contains(value) for value in action)
     else:
         assert action.dtype == np.float32
-        assert within.shape == (len(obs), *space.shape)
+        assert within.shape == (len(obs), chunk_of(hp) * space.shape[0])
+        assert action.shape == (len(obs), *((chunk_of(hp),) if chunk_of(hp) > 1 else ()), *space.shape)
         assert within.abs().max() <= 1
         assert (action >= space.low).all()
         assert (action <= space.high).all()

@@ -9,7 +9,7 @@ from command import off2on, succeeds
 
 from datasets_io import Shards
 from off2on.algorithms import CATALOGUE, find_algorithm
-from off2on.replay.offline_rows import layout_of
+from off2on.replay.augmentation.compose import layout_for
 from off2on.training.cluster import estimate as estimating
 from off2on.training.cluster.estimate import SyntheticLearner, estimate
 from off2on.training.cluster.placement import Node, Role, machines_needed
@@ -67,7 +67,7 @@ def test_times_are_the_measurements_times_the_numbers_of_the_plan(toy: Shards, t
 def synthetic(name: str, toy: Shards, **values: object) -> SyntheticLearner:
     recipe = find_algorithm(name)
     hp = recipe.Hyperparameters.parse(values, name)
-    layout = layout_of(toy, recipe.columns, recipe.relabelled_columns)
+    layout = layout_for(toy, recipe, hp)
     return SyntheticLearner(recipe, hp, toy.observation_space, toy.action_space, layout)
 
 

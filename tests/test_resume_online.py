@@ -15,6 +15,7 @@ from processes import wait_for
 
 from off2on.algorithms.cal_ql import CalQL
 from off2on.algorithms.iql import IQL
+from off2on.algorithms.qc import QC
 from off2on.algorithms.td3_bc import TD3BC
 from off2on.policy import load_policy
 
@@ -102,8 +103,17 @@ def same(ours: Any, theirs: Any, where: str = "") -> None:
         (TD3BC, "policy_expansion", {"warm_up": 100, "resets": 150}),
         (CalQL, "balanced", {"workers": 2, "envs": 1}),
         (IQL, "balanced", {"hyperparameters": {"augment": "steps:5"}}),
+        (QC, "append", {"hyperparameters": {"chunk": 7, "samples": 3, "flow_steps": 2}}),
     ],
-    ids=["balanced", "late columns", "controller", "kept policy and resets", "in other processes", "steps"],
+    ids=[
+        "balanced",
+        "late columns",
+        "controller",
+        "kept policy and resets",
+        "in other processes",
+        "steps",
+        "chunks",
+    ],
 )
 def test_what_comes_after_a_checkpoint_comes_after_its_restoration(
     tmp_path: Path, recipe: Any, strategy: str, factors: dict[str, Any]

@@ -2,6 +2,8 @@
 
 import copy
 import io
+from collections import deque
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from off2on.policy_file import load_program
+from off2on.recipe.chunks import chunk_of, in_steps
 from off2on.recipe.distributions import END, Distribution
 from off2on.recipe.networks import Nets
 from off2on.recipe.numpy_networks import with_numpy
@@ -46,14 +49,20 @@ class Policy(nn.Module):
     def __init__(self, recipe: Acts, nets: Nets, hp: Any, transforms: Transforms) -> None:
         super().__init__()
         self.recipe, self.nets, self.hp = recipe, nets, hp
-        self.discrete = transforms.discrete
+        self.discrete, self.chunk = transforms.discrete, chunk_of(hp)
         for name in UNITS:
             value = torch.tensor(getattr(transforms, name))
             self.register_buffer(name, value, persistent=False)
 
     def forward(self, obs: Tensor, explore: bool = False) -> Tensor:
-        """Return actions in the environment's units, [B, A] float32 or [B] int64, at raw [B, D]."""
-        return self._to_environment(self.recipe.act(self.nets, self._normalise(obs), self.hp, explore))
+        """Return actions in the environment's units at raw observations [B, D].
+
+        Returns:
+            [B, A] float32, or [B] int64 if actions are discrete; [B, h, A] of a policy of chunks, whose h
+            actions are executed one after another (see `ActionQueue`).
+        """
+        action = self.recipe.act(self.nets, self._normalise(obs), self.hp, explore)
+        return self._to_environment(in_steps(action, self.chunk))
 
     @property
     def has_density(self) -> bool:
@@ -99,6 +108,8 @@ class Policy(nn.Module):
         return (density - torch.where(action.abs() < END, half.log(), 0.0)).sum(-1)
 
     def _distribution(self, obs: Tensor) -> Distribution | None:
+        if self.chunk > 1:  # a density of chunks is not one of the actions in the data
+            return None
         return self.recipe.known_distribution(self.nets, self._normalise(obs), self.hp)
 
     def _require_density(self, obs: Tensor) -> Distribution:
@@ -156,16 +167,53 @@ class StepPolicy:
         self._act, self._hp, self._nets = policy.recipe.act, policy.hp, with_numpy(policy.nets)
         self._mean, self._std = policy.get_buffer("obs_mean").numpy(), policy.get_buffer("obs_std").numpy()
         self._low, self._high = policy.get_buffer("action_low"), policy.get_buffer("action_high")
-        self._discrete = policy.discrete
+        self._discrete, self._chunk = policy.discrete, policy.chunk
 
     def __call__(self, obs: Array) -> Array:
-        """Return exploring actions in the environment's units, [B, A] float32 or [B] int64, at raw [B, D]."""
+        """Return exploring actions at raw observations [B, D], like `Policy.forward`."""
         transformed = (np.asarray(obs, np.float32) - self._mean) / self._std
         action: Array = self._act(self._nets, torch.from_numpy(transformed), self._hp, True).numpy()
         if self._discrete:
             return action
+        if self._chunk > 1:
+            action = action.reshape(len(action), self._chunk, -1)
         share = (np.minimum(np.maximum(action, _MINUS_ONE), _ONE) + _ONE) / _TWO  # as `_to_environment`
         return torch.lerp(self._low, self._high, torch.from_numpy(share)).numpy()
+
+
+class ActionQueue:
+    """Gives each of E environments its next action; asks the policy where no action of a chunk is left.
+
+    A chunk is executed to its end, also if the policy is replaced meanwhile, or to the end of the episode.
+    Policies of single actions are asked at every step.
+
+    Args:
+        count: Number of environments E.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.left: list[deque[Array]] = [deque() for _ in range(count)]
+
+    def next(self, obs: Array, decide: Callable[[Array], Array]) -> Array:
+        """Return the next actions [E, A], or [E] if discrete.
+
+        Args:
+            obs: Observations [E, D].
+            decide: The policy: observations [n, D] to actions [n, A] or [n], or chunks [n, h, A].
+        """
+        empty = [index for index, actions in enumerate(self.left) if not actions]
+        if empty:
+            decided = decide(obs if len(empty) == len(self.left) else obs[empty])
+            if decided.ndim < 3:
+                return decided
+            for index, actions in zip(empty, decided, strict=True):
+                self.left[index].extend(actions)
+        return np.stack([actions.popleft() for actions in self.left])
+
+    def clear(self, indices: Iterable[int]) -> None:
+        """Drop the actions of environments whose episode has ended."""
+        for index in indices:
+            self.left[index].clear()
 
 
 def _drop_unused(program: torch.export.ExportedProgram) -> None:
@@ -200,7 +248,8 @@ def load_policy(path: str | Path) -> nn.Module:
     """Load a file written by `Policy.export`, without Ray or the class of an algorithm; runs no code in it.
 
     Returns:
-        A module that maps raw observations [B, D] to actions [B, A], float32, in the environment's units.
+        A module that maps raw observations [B, D] to actions [B, A], float32, in the environment's units; to
+        [B, h, A] if the policy decides about chunks of h actions.
 
     Raises:
         UserError: The file is not a policy, or has content that a policy does not need, see

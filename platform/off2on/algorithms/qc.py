@@ -33,9 +33,9 @@ class QCHyperparameters(BFNHyperparameters):
     samples: int = hp(32, "N, chunks of the flow to choose from", least=1, search=("choice", 8, 16, 32, 64))
 
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
-        "cube": {},
-        "scene": {},
-        "puzzle-3x3": {"samples": 64},
+        "cube": {"chunk": 5, "samples": 32},
+        "scene": {"chunk": 5, "samples": 32},
+        "puzzle-3x3": {"chunk": 5, "samples": 64},
         "robomimic": {"samples": 16, "reward": "minus_one"},
     }
 

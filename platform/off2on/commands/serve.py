@@ -53,6 +53,7 @@ def serve(
     if name is not None:
         check_name(name, "--log {}")
     folder, about = find_run(run)
+    _check_single_actions(folder, about)
     file = policy_file(folder, checkpoint, explore)
     shards = about.training_data()
     journal = None if name is None else _journal_options(folder, about, shards, name, every, explore)
@@ -117,6 +118,17 @@ def _journal_options(
     if (journal / BATCH).is_file():
         list(read_batch(journal / BATCH))  # an error in it is told here
     return {"folder": str(journal), "name": name, "source": source, "every": every}
+
+
+def _check_single_actions(folder: Path, about: "RunMetadata") -> None:
+    """Check that the policy decides about one action at a time; an answer of /act is one action."""
+    recorded = about.hyperparameters.get("chunk")
+    chunk = 1 if recorded is None else recorded.count("chunk")
+    if chunk > 1:
+        raise RecipeError(
+            f"the policy of {folder} decides about chunks of {chunk} actions; serve answers with one action.",
+            "Load its policy.pt: it returns the whole chunk, to be executed one action after another.",
+        )
 
 
 def _refuse(name: str, what: str, theirs: Any, ours: Any) -> None:

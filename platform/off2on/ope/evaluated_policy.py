@@ -86,6 +86,11 @@ def as_evaluated_policy(
     """
     evaluated = DeterministicPolicy(policy, bool(data.n_actions)) if callable(policy) else policy
     shape, expected = np.shape(evaluated.act(data.obs[:2])), data.action[:2].shape
+    if len(shape) == 3 and shape[2:] == expected[1:]:
+        raise UserError(
+            f"the policy decides about chunks of {shape[1]} actions.",
+            "The estimators need a policy that decides about one action at every observation.",
+        )
     if shape != expected:
         raise UserError(
             f"the policy returns actions of shape {shape} for two observations.",

@@ -21,7 +21,7 @@ from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from datasets_io import environments
 from datasets_io.column_names import TRANSITION
 from datasets_io.ray_internals import registered_environment
-from off2on.policy import StepPolicy
+from off2on.policy import ActionQueue, StepPolicy
 from off2on.replay.transforms import Array
 from off2on.rllib.seeding import EPISODES, ROLLOUTS, seed_of
 
@@ -79,6 +79,7 @@ class RecipeEnvRunner(SingleAgentEnvRunner):
         """Number of the current episode of each environment [E]."""
         self._actions: list[list[Array]] = [[] for _ in range(self.num_envs)]
         """Actions of the current episode of each environment."""
+        self._queue = ActionQueue(self.num_envs)
         self._return, self._length = [0.0] * self.num_envs, [0] * self.num_envs
         make_callback(
             "on_environment_created",
@@ -100,6 +101,7 @@ class RecipeEnvRunner(SingleAgentEnvRunner):
     def _reset(self, mask: Array) -> None:
         """Start the next episode in the environments where a mask [E] is true."""
         self._episode += mask
+        self._queue.clear(np.flatnonzero(mask))
         for index in np.flatnonzero(mask):
             self._return[index], self._length[index], self._actions[index] = 0.0, 0, []
         numbers = enumerate(self._episode.tolist(), self._first_env)
@@ -144,7 +146,7 @@ class RecipeEnvRunner(SingleAgentEnvRunner):
             torch.manual_seed(seed_of(ROLLOUTS, self.config.seed, self.worker_index or 0, before))
             while len(steps) * self.num_envs < num_timesteps:
                 try:
-                    action = policy(self._obs)
+                    action = self._queue.next(self._obs, policy)
                 except ValueError:  # of a distribution, for observations that are checked below
                     self._check_finite(self._columns(steps), before)
                     raise
@@ -198,11 +200,17 @@ class RecipeEnvRunner(SingleAgentEnvRunner):
     # Checkpoints.
 
     def episodes(self) -> dict[str, Any]:
-        """Return the unfinished episodes: numbers [E], actions [E] × [steps, …], last observations [E, D]."""
+        """Return the unfinished episodes: numbers [E], actions [E] × [steps, …], last observations [E, D].
+
+        For a policy of chunks also the decided actions, ``queued`` [E] × [steps, A].
+        """
         if self._obs is None:
             return {}
         actions = [torch.from_numpy(np.array(episode)) for episode in self._actions]
-        return {"number": self._episode.tolist(), "actions": actions, "obs": torch.from_numpy(self._obs)}
+        kept = {"number": self._episode.tolist(), "actions": actions, "obs": torch.from_numpy(self._obs)}
+        if any(self._queue.left):
+            kept["queued"] = [torch.from_numpy(np.array(left)) for left in self._queue.left]
+        return kept
 
     def restore_episodes(self, kept: Mapping[str, Any]) -> int:
         """Replay the actions of unfinished episodes (see `episodes`), so that they continue.
@@ -227,6 +235,8 @@ class RecipeEnvRunner(SingleAgentEnvRunner):
                     break
             reached[index] = np.array_equal(np.asarray(obs, saved_obs.dtype), saved_obs[index])
         self._obs = saved_obs.copy()
+        for left, queued in zip(self._queue.left, kept.get("queued", ()), strict=False):
+            left.extend(queued.numpy())
         if not reached.all():
             self._reset(~reached)
         return int((~reached).sum())

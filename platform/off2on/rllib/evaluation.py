@@ -18,7 +18,7 @@ from ray.rllib.utils.metrics import (
 
 from datasets_io.environments import environment_errors
 from off2on.errors import SimulatorError
-from off2on.policy import Policy
+from off2on.policy import ActionQueue, Policy
 from off2on.rllib.env_runner import env_factory
 from off2on.rllib.rllib_internals import ManualAlgorithm
 from off2on.rllib.seeding import EVALUATIONS, seed_of
@@ -75,6 +75,10 @@ class EvaluatedAlgorithm(ManualAlgorithm):
 
 def _play(config: Any, policy: Policy, episodes: int, explore: bool) -> tuple[list[float], list[int]]:
     """Run episodes one after another; return their undiscounted returns and lengths."""
+
+    def decide(obs: Any) -> Any:
+        return policy(torch.from_numpy(np.asarray(obs, np.float32)), explore=explore).numpy()
+
     returns, lengths = [], []
     with environment_errors(str(config.env)), torch.random.fork_rng(devices=[]), torch.no_grad():
         env = SyncVectorEnv([env_factory(config, 0)], autoreset_mode=AutoresetMode.DISABLED)
@@ -83,10 +87,9 @@ def _play(config: Any, policy: Policy, episodes: int, explore: bool) -> tuple[li
                 seed = seed_of(EVALUATIONS, config.seed, episode)
                 torch.manual_seed(seed)
                 obs, _ = env.reset(seed=seed % 2**31)
-                total, length, ended = 0.0, 0, False
+                total, length, ended, queue = 0.0, 0, False, ActionQueue(1)
                 while not ended:
-                    action = policy(torch.from_numpy(np.asarray(obs, np.float32)), explore=explore).numpy()
-                    obs, reward, terminated, truncated, _ = env.step(action)
+                    obs, reward, terminated, truncated, _ = env.step(queue.next(obs, decide))
                     total, length = total + float(reward[0]), length + 1
                     ended = bool(terminated[0] or truncated[0])
                 returns.append(total)

@@ -15,10 +15,11 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from datasets_io.environments import environment_errors, make, not_finite
 from off2on.errors import SimulatorError
+from off2on.policy import ActionQueue
 
 Array = np.ndarray[Any, Any]
 PolicyFunction = Callable[[Array], Array]
-"""Function from observations [B, D] to actions [B, A], or [B] if discrete, in raw units."""
+"""Function from observations [B, D] to actions [B, A], [B] if discrete, or chunks [B, h, A], in raw units."""
 
 EPISODE_COLUMNS = ("obs", "actions", "rewards", "new_obs", "terminateds", "truncateds")
 """Names of the columns of kept transitions."""
@@ -83,8 +84,9 @@ def _play(
         is_running = np.ones(len(seeds), bool)
         ret, length = np.zeros(len(seeds)), np.zeros(len(seeds), int)
         steps: list[tuple[Array, ...]] = []
+        queue = ActionQueue(len(seeds))
         while is_running.any():
-            before, action = obs, act(np.asarray(obs, np.float32))
+            before, action = obs, queue.next(np.asarray(obs, np.float32), act)
             with environment_errors(env_id):
                 obs, reward, terminated, truncated, _ = env.step(action)
             if not (np.isfinite(obs).all() and np.isfinite(reward).all()):
@@ -177,7 +179,8 @@ def check_policy(act: PolicyFunction, env_id: str, options: Mapping[str, Any] | 
                 f"the policy does not take the observations of {env_id}, {observations}.",
                 "Expected the environment in which the data were recorded.",
             ) from None
-        if action.shape[1:] != actions.shape or hasattr(actions, "n") != (action.dtype.kind == "i"):
+        shape = action.shape[2 if action.ndim == 3 else 1 :]  # a policy of chunks gives several actions
+        if shape != actions.shape or hasattr(actions, "n") != (action.dtype.kind == "i"):
             raise SimulatorError(
                 f"the policy does not give actions of {env_id}, {actions}.",
                 f"They have the shape {action.shape[1:]} and the type {action.dtype}.",

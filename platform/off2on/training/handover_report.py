@@ -15,8 +15,10 @@ import torch
 from datasets_io.column_names import STEP_COLUMNS, TRANSITION
 from datasets_io.shards.returns import returns_to_go
 from off2on.recipe.batch import Batch
+from off2on.recipe.chunks import chunk_of
 from off2on.replay.buffer import to_learner_columns
 from off2on.replay.transforms import Array
+from off2on.replay.windows import Chunks
 from off2on.rllib.learner import RecipeLearner
 from off2on.runs.handover import HandoverCheck, HandoverReport, SettingChange
 from off2on.runs.numbers import points, short
@@ -182,15 +184,21 @@ def compare_values_with_returns(learner: RecipeLearner, columns: Mapping[str, Ar
     batch = Batch(
         **{name: torch.from_numpy(column).to(learner.rows.data) for name, column in transformed.items()}
     )
+    whole = np.ones(len(columns["last"]), bool)
+    if (chunk := chunk_of(hp)) > 1:
+        windows = Chunks(chunk).change(transformed, columns["last"], hp.discount)
+        batch.action = torch.from_numpy(windows["action"]).to(learner.rows.data)
+        whole = windows["inside"][:, -1] > 0
     values = recipe.q(nets, batch.obs, batch.action)
     next_values = recipe.q(nets, batch.next_obs, recipe.act(nets, batch.next_obs, hp, explore=False))
-    if values is None or next_values is None:
+    if values is None or next_values is None or not whole.any():
         return {}
     q, beyond = (each.mean(0).cpu().numpy() for each in (values, next_values))
     cut_off = columns["last"] & ~columns["terminateds"]
     returns = returns_to_go(
         transformed["reward"] + cut_off * hp.discount * beyond, columns["last"], hp.discount
     )
+    q, returns = q[whole], returns[whole]  # of a chunk that its episode cuts short, no value is learned
     correlation = np.corrcoef(q, returns)[0, 1] if np.ptp(q) and np.ptp(returns) else np.nan
     return {"q": float(q.mean()), "return": float(returns.mean()), "correlation": float(correlation)}
 
