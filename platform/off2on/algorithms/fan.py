@@ -20,7 +20,7 @@ drop the penalty (``online.alpha2=0``) and loosen the anchor of some tasks (``on
 Differences: squares are sums over critics, the authors' a mean. Layer normalisation has epsilon 1e-5, the
 authors' 1e-6. The deterministic action is mu(s, 0); the authors evaluate with new noise. lambda and lambda'
 are 1, or 1 / |mean Q| and 1 / |mean Z| if ``normalise_q``: an option of theirs, and the default here, with
-alpha1 and alpha2 1. Presets are of their scripts, the first value of two. Reports show Z as the value.
+alpha1 and alpha2 1. Presets (alpha1, alpha2) are their scripts', the first value of two. Reports show Z.
 """
 
 from collections.abc import Mapping
@@ -38,9 +38,8 @@ from off2on.recipe.hyperparameters import Hyperparameters, hp
 from off2on.recipe.networks import Critic, Nets, glorot
 from off2on.rllib.algorithm import OfflineToOnline
 
-# alpha1 and alpha2.
-OGBENCH = {"antsoccer": (10.0, 0.1), "cube": (100.0, 0.0), "puzzle": (100.0, 3.0), "scene": (100.0, 3.0)}
-D4RL = {"antmaze": (3, 0.03), "pen": (1e3, 0), "door": (3e3, 10), "hammer": (1e4, 0.3), "relocate": (1e4, 10)}
+OGBENCH = {"antsoccer": (10, 0.1), "cube-double": (100, 0), "puzzle": (100, 3), "scene": (100, 3)}
+D4RL = {"pen": (1e3, 0), "door": (3e3, 10), "hammer": (1e4, 0.3), "relocate": (1e4, 10)}
 
 
 def _preset(alphas: tuple[float, float], **more: object) -> dict[str, object]:
@@ -69,7 +68,8 @@ class FANHyperparameters(Hyperparameters):
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
         **{name: _preset(alphas, discount=0.995) for name, alphas in OGBENCH.items()},
         **{name: _preset(alphas, aggregate="min") for name, alphas in D4RL.items()},
-        "antmaze": _preset(D4RL["antmaze"], aggregate="min", reward="minus_one"),
+        "antmaze-medium": _preset((3, 0.03), aggregate="min", reward="minus_one"),
+        "antmaze-large": _preset((3, 0.03), aggregate="min", reward="minus_one"),
     }
 
 
