@@ -8,7 +8,8 @@ not valid, and there is no normalised score.
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from importlib import metadata
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +19,8 @@ from datasets_io.episode import Array
 from datasets_io.errors import SimulatorError, UserError
 from datasets_io.registry import D4RL, MINARI, D4RLEntry, find, minari_counterpart, registry, task
 
+OGBENCH = "off2on/ogbench-"
+"""Prefix of ids of environments of single tasks of OGBench."""
 ReferenceStatus = Literal["measured", "convention", "refused", "unknown"]
 """Validity of the D4RL references: measured in this environment, a convention in its successor, refused
 elsewhere, or unknown."""
@@ -31,15 +34,19 @@ class Key:
         data: "d4rl/hopper-medium-v2", "minari/mujoco/hopper/medium-v0", or a name given by the user.
         environment: Environment of the episodes, "Hopper-v5"; "d4rl/gym_mujoco/hopper" is D4RL's own.
         horizon: Time limit of the episodes in steps; None if there is none or it is unknown.
+        simulator: Version and settings of a simulator whose scores depend on them: "ogbench 1.2.2,
+            success_timing=pre".
     """
 
     data: str
     environment: str | None = None
     horizon: int | None = None
+    simulator: str | None = None
 
     def __str__(self) -> str:
         steps = "" if self.horizon is None else f", {self.horizon:,} steps"
-        return f"{self.data} in {self.environment or 'an unknown environment'}{steps}"
+        simulator = "" if self.simulator is None else f" ({self.simulator})"
+        return f"{self.data} in {self.environment or 'an unknown environment'}{steps}{simulator}"
 
     @property
     def task(self) -> str:
@@ -76,14 +83,39 @@ def key_of(manifest: Any, env_id: str | None = None, options: Mapping[str, Any] 
         env_id: Environment of the episodes; None: key of the recorded returns of the data.
         options: Options of the environment.
     """
-    name = identity(manifest)
+    name, version = identity(manifest), manifest.source["options"].get("ogbench")
     if env_id is not None:
-        return key(name, env_id, horizon(env_id, options))
+        found = key(name, env_id, horizon(env_id, options))
+        return replace(found, simulator=_simulator(env_id, options or {}, version))
     if name.removeprefix(D4RL) in registry():
         return key(name)
     # Looking an environment up may import it: only where there are references to find.
     steps = horizon(manifest.env_id, manifest.env_options) if _entry(name) else None
-    return key(name, manifest.env_id, steps)
+    simulator = _simulator(manifest.env_id or "", manifest.env_options, version)
+    return replace(key(name, manifest.env_id, steps), simulator=simulator)
+
+
+def _simulator(env_id: str, options: Mapping[str, Any], recorded: str | None) -> str | None:
+    """Return version and settings of OGBench's environments; None for others.
+
+    From version 1.2 on, single tasks determine reward, success and end of a step from the state before the
+    action, earlier ones from the state after it.
+
+    Args:
+        env_id: Id of the environment.
+        options: Its options.
+        recorded: Version with which the data were made, for a machine without ogbench.
+    """
+    if not env_id.startswith((OGBENCH, "ogbench:")):
+        return None
+    try:
+        version = metadata.version("ogbench")
+    except metadata.PackageNotFoundError:
+        version = recorded or "of an unknown version"
+    before = "singletask" in env_id and not re.match(r"(0|1\.[01])\b", version)
+    timing = options.get("success_timing") or ("pre" if before else "post")
+    sparse = ", sparse rewards" if options.get("sparse") else ""
+    return f"ogbench {version}, success_timing={timing}{sparse}"
 
 
 def identity(manifest: Any) -> str:
@@ -174,7 +206,8 @@ def reference(
 def to_json(of: Key) -> dict[str, Any]:
     """Convert a key, and the result of `reference_status`, to plain values."""
     kind, why = reference_status(of)
-    return {**asdict(of), "standing": kind, "why": why}
+    plain = {name: value for name, value in asdict(of).items() if name != "simulator" or value is not None}
+    return {**plain, "standing": kind, "why": why}
 
 
 def normalised(
@@ -211,7 +244,7 @@ def compare(one: Key, other: Key) -> None:
     """Check that two scores are comparable.
 
     Raises:
-        UserError: The data, the environments or the horizons differ.
+        UserError: The data, the environments, the horizons or the simulators differ.
     """
     reasons = []
     pair = minari_counterpart(one.data)
@@ -225,5 +258,8 @@ def compare(one: Key, other: Key) -> None:
     if one.horizon != other.horizon:
         steps = ["no known limit" if k.horizon is None else f"{k.horizon:,} steps" for k in (one, other)]
         reasons.append(f"Different horizons: {' and '.join(steps)}, so returns are sums of other lengths.")
+    if one.simulator != other.simulator:
+        names = " and ".join(k.simulator or "an unknown one" for k in (one, other))
+        reasons.append(f"Different simulators: {names}.")
     if reasons:
         raise UserError(f"scores on {one} and on {other} cannot be compared.", "\n".join(reasons))

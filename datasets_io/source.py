@@ -28,6 +28,7 @@ class Source:
         observation_space: Gymnasium space; None: the environment's, else taken from the data.
         nested_observation_space: The space of which `observation_space` is the flat form, if it is one.
         action_space: Gymnasium space; None: the environment's, else taken from the data.
+        expects_one_step_episodes: True if many episodes of one step are no fault of the data.
         rows_per_shard: Approximate number of rows of a part; set by the ingest before it calls `parts`.
     """
 
@@ -38,6 +39,7 @@ class Source:
     observation_space: Any = None
     nested_observation_space: Any = None
     action_space: Any = None
+    expects_one_step_episodes: bool = False
     rows_per_shard: int = 100_000
 
     def parts(self, path: Any) -> list[Any]:

@@ -236,13 +236,13 @@ def test_names_resolve(tmp_path):
     assert resolve_source(str(path)).name == "a_file"
     assert resolve_source("mine", tmp_path / "t.csv", {"columns": COLUMNS}).name == "mine"
     assert isinstance(resolve_source(str(tmp_path / "t.parquet")).source, Table)
-    assert len(known_names()) == 160
+    assert len(known_names()) == 196
 
 
 @pytest.mark.parametrize(
     ("text", "path", "words"),
     [
-        ("toy-pendulam", None, r"nearest: toy-pendulum\. Looked in the catalogue \(160 names\)"),
+        ("toy-pendulam", None, r"nearest: toy-pendulum\. Looked in the catalogue \(196 names\)"),
         ("hoper-medium-v2", None, "nearest: hopper-medium-v2"),
         ("hopper-medium", None, "nearest: hopper-medium-v"),
         ("mine", "trips.xlsx", r"Known: \.hdf5 \.h5 \.csv \.parquet \.npz"),

@@ -38,7 +38,7 @@ def build_manifest(
         BadValues: The spaces do not fit the data.
     """
     observation_space, nested = _observation_space(spaces[0], source.nested_observation_space, report)
-    faults = [*report.faults, *_one_step(report)]
+    faults = [*report.faults, *([] if source.expects_one_step_episodes else _one_step(report))]
     generation = Generation(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         source={

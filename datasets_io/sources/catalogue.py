@@ -12,6 +12,7 @@ from datasets_io.imports import import_object
 from datasets_io.quantities import number, whole_number
 from datasets_io.registry import MINARI, find, registry
 from datasets_io.source import Source
+from datasets_io.sources.ogbench_tasks import generated_names
 from datasets_io.storage import Place
 from datasets_io.storage.names import derive_name
 
@@ -21,6 +22,13 @@ GENERATED: Mapping[str, tuple[str, dict[str, Any]]] = {
     "maze-umaze": ("datasets_io.sources.mazes:PointMaze", {"maze": "umaze"}),
     "maze-medium": ("datasets_io.sources.mazes:PointMaze", {"maze": "medium"}),
     "maze-large": ("datasets_io.sources.mazes:PointMaze", {"maze": "large"}),
+    **{
+        name: (
+            "datasets_io.sources.ogbench_play:OGBenchPlay",
+            {"environment": environment, "task": task},
+        )
+        for name, (environment, task) in generated_names().items()
+    },
 }
 """Generated data sets: source and options."""
 _SUFFIXES = {

@@ -36,6 +36,7 @@ _FLAGS = ("terminals", "valids", "masks", "timeouts")
 _STATE = ("qpos", "button_states")  # of the simulator: ogbench computes the rewards of a task from these
 _LISTED = 40
 _TYPES = ("navigate", "stitch", "explore", "play", "noisy")
+RewardFunction = Callable[[Mapping[str, Array]], tuple[Array, Array]]
 
 
 class OGBench(Source):
@@ -54,6 +55,7 @@ class OGBench(Source):
     """
 
     licence = "MIT"
+    expects_one_step_episodes = True  # a trajectory that stays at the goal
 
     def __init__(
         self, name: str | None = None, env: str | None = None, val: bool = False, reward_free: bool = False
@@ -113,61 +115,16 @@ class OGBench(Source):
                     ends = np.append(ends, len(buffered["terminals"]))
                 if len(ends):
                     whole = {name: values[: ends[-1]] for name, values in buffered.items()}
-                    yield from self._cut(whole, ends, first, *reward_function(whole))
+                    yield from cut(whole, ends, first, *reward_function(whole))
                     buffered = {name: values[ends[-1] :] for name, values in buffered.items()}
                     first += int(ends[-1])
-
-    def _cut(
-        self, buffered: Mapping[str, Array], ends: Array, first: int, rewards: Array, masks: Array
-    ) -> Iterator[Episode]:
-        """Cut trajectories into episodes, which end with the trajectory or where the task is solved."""
-        obs, actions = buffered["observations"], buffered["actions"]
-        following = buffered.get("next_observations")
-        for begin, end in zip([0, *ends[:-1]], ends, strict=True):
-            seen = obs[begin:end]
-            if following is not None:
-                seen = np.concatenate([seen, following[end - 1 : end]])
-            steps = len(seen) - 1
-            stops = np.flatnonzero(masks[begin : begin + steps] == 0) + 1
-            if steps and (not len(stops) or stops[-1] != steps):
-                stops = np.append(stops, steps)
-            for start, stop in zip([0, *stops[:-1]], stops, strict=False):
-                rows = slice(begin + start, begin + stop)
-                yield Episode(
-                    seen[start : stop + 1],
-                    actions[rows],
-                    rewards[rows],
-                    terminated=masks[begin + stop - 1] == 0,
-                    row=int(first + begin + start),
-                )
 
     @property
     def _single_task(self) -> bool:
         return "singletask" in (self.name or "").split("-")
 
-    def _reward_function(self) -> Callable[[Mapping[str, Array]], tuple[Array, Array]]:
-        """Return a function from rows to rewards and masks [N]; the mask is 0 where the task is solved."""
-        if not self._single_task:
-            return _recorded_rewards
-        import gymnasium as gym
-
-        task = environment(str(self.name))
-        try:
-            env = environments.make(f"ogbench:{task}")
-        except gym.error.Error as error:
-            raise UserError(
-                f"the rewards of {self.name} are computed by ogbench's {task}: {error}.",
-                "",
-                "pip install 'off2on[ogbench]'",
-            ) from None
-        relabel = importlib.import_module("ogbench.relabel_utils").relabel_dataset
-
-        def reward_function(rows: Mapping[str, Array]) -> tuple[Array, Array]:
-            states = {name: rows[name] for name in _STATE if name in rows}
-            relabel(task, env, states)
-            return states["rewards"], states["masks"]
-
-        return reward_function
+    def _reward_function(self) -> RewardFunction:
+        return reward_function(str(environment(str(self.name)))) if self._single_task else _recorded_rewards
 
     def _check(self, file: str) -> None:
         """Check that the keys exist and have equally many rows."""
@@ -198,6 +155,66 @@ class OGBench(Source):
             actions = columns["actions"]
             if actions.dtype.kind == "f":
                 self.action_space = Box(-1, 1, actions.shape[1:] or (1,))
+
+
+def cut(
+    rows: Mapping[str, Array], ends: Array, first: int, rewards: Array, masks: Array
+) -> Iterator[Episode]:
+    """Cut trajectories into episodes, which end with the trajectory or where the task is solved.
+
+    Args:
+        rows: Columns of whole trajectories, named as in OGBench's files.
+        ends: Ends (exclusive) of the trajectories.
+        first: Number of the first row in the data, for messages.
+        rewards: [N].
+        masks: [N], 0 where the task is solved.
+    """
+    obs, actions = rows["observations"], rows["actions"]
+    following = rows.get("next_observations")
+    for begin, end in zip([0, *ends[:-1]], ends, strict=True):
+        seen = obs[begin:end]
+        if following is not None:
+            seen = np.concatenate([seen, following[end - 1 : end]])
+        steps = len(seen) - 1
+        stops = np.flatnonzero(masks[begin : begin + steps] == 0) + 1
+        if steps and (not len(stops) or stops[-1] != steps):
+            stops = np.append(stops, steps)
+        for start, stop in zip([0, *stops[:-1]], stops, strict=False):
+            part = slice(begin + start, begin + stop)
+            yield Episode(
+                seen[start : stop + 1],
+                actions[part],
+                rewards[part],
+                terminated=masks[begin + stop - 1] == 0,
+                row=int(first + begin + start),
+            )
+
+
+def reward_function(task: str) -> RewardFunction:
+    """Return a function from rows to rewards and masks [N]; the mask is 0 where the task is solved.
+
+    Args:
+        task: Environment of a single task in ogbench, `cube-single-singletask-task1-v0`.
+
+    Raises:
+        UserError: ogbench is not installed.
+    """
+    import gymnasium as gym
+
+    try:
+        env = environments.make(f"ogbench:{task}")
+    except gym.error.Error as error:
+        raise UserError(
+            f"the rewards are computed by ogbench's {task}: {error}.", "", "pip install 'off2on[ogbench]'"
+        ) from None
+    relabel = importlib.import_module("ogbench.relabel_utils").relabel_dataset
+
+    def compute(rows: Mapping[str, Array]) -> tuple[Array, Array]:
+        states = {name: rows[name] for name in _STATE if name in rows}
+        relabel(task, env, states)
+        return states["rewards"], states["masks"]
+
+    return compute
 
 
 def environment(name: str) -> str | None:

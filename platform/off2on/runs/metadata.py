@@ -62,11 +62,12 @@ class RecordedScore:
     horizon: Count | None
     standing: str = "unknown"
     why: str = ""
+    simulator: Name | None = None
 
     @property
     def key(self) -> Key:
         """The key."""
-        return Key(self.data, self.environment, self.horizon)
+        return Key(self.data, self.environment, self.horizon, self.simulator)
 
 
 @dataclass(frozen=True)
