@@ -36,7 +36,7 @@ LONGEST = [
     "contract_learner", "contract", "runner", "larger_than_memory", "transforms", "ope_command", "mirror",
     "security", "augmentation_rows", "seeds", "presets", "trackers", "guard", "rllib_reads_shards",
     "search_file", "s3", "ingest", "ingest_processes", "plan", "streaming", "learner_hooks", "handover",
-    "online_settings", "without_ray",
+    "online_settings", "without_ray", "pages_run", "site",
 ]  # fmt: skip
 """The files that take more than 15 s each, about longest first."""
 

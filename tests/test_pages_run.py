@@ -59,7 +59,7 @@ def test_the_page_of_extensions_runs(tmp_path: Path):
 
 
 def test_the_quickstart_runs_and_leaves_the_files_that_it_lists(tmp_path: Path):
-    assert run_page("quickstart.md", tmp_path) == (0, 6, 2)
+    assert run_page("quickstart.md", tmp_path) == (0, 6, 3)
     run = tmp_path / "runs" / "toy-pendulum" / "iql-symmetric-s0"
     listed = re.findall(r"^\| `([\w.]+)/?` \|", (DOCS / "quickstart.md").read_text(), re.MULTILINE)
     assert len(listed) == 6

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,7 @@ def test_an_empty_cell_is_a_dash():
 def cells(page: str, heading: str) -> list[str]:
     """Return the first cells of the table below a heading."""
     rows = f"\n{page}".partition(f"\n{heading}\n")[2].partition("\n#")[0].splitlines()
-    return [row.split(" | ")[0].strip("| `") for row in rows if row.startswith("| ")][2:]
+    return [row.split(" | ")[0].strip("| `") for row in rows if re.match(r"\| (?!---)", row)][1:]
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
@@ -160,6 +161,12 @@ def test_the_rooms_are_those_that_the_linter_orders():
 )
 def test_links_lead_to_the_site(page: str, link: str, expected: str, copied: set[str]):
     assert links.rewrite(f"see [it]({link}).", page) == (f"see [it]({expected}).", copied)
+
+
+def test_the_page_of_the_installation_has_every_optional_part():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    page = (ROOT / "platform" / "docs" / "install.md").read_text(encoding="utf-8")
+    assert set(cells(page, "## Optional parts")) == extras.keys()
 
 
 def test_names_of_other_libraries_and_ours_exist():
