@@ -85,6 +85,7 @@ def test_a_plan_knows_what_its_preset_said(data_root: Path):
         ("four_minus_two", (0, 1), (-2, 2)),
         ("ten_minus_five", (0, 1), (-5, 5)),
         ("ten_plus_five", (-1, 0), (-5, 5)),
+        ("times_ten", (-1, 0), (-10, 0)),
     ],
 )
 def test_rewards_of_sparse_tasks_are_shifted_as_named(

@@ -30,7 +30,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from datasets_io import Shards
 from off2on.algorithms.cql import CQL, CQLHyperparameters
+from off2on.errors import HyperparameterError
 from off2on.recipe import losses
 from off2on.recipe.actors import EnsembleActor
 from off2on.recipe.batch import Batch
@@ -61,6 +63,17 @@ class BRED(CQL):
     target_value: ClassVar[Any] = None  # every agent has its own targets: `soft_target`
 
     @classmethod
+    def resolve(cls, hp: Any, shards: Shards) -> Any:
+        """Refuse `subset`: every agent's target is the minimum of its own critics."""
+        if hp.subset is not None:
+            raise HyperparameterError(
+                "bred has no random critics in the target (subset).",
+                "The target of every agent is the minimum of its own critics.",
+                "subset=none",
+            )
+        return super().resolve(hp, shards)
+
+    @classmethod
     def is_due(cls, objective: Objective, hp: Any, update: int, progress: float) -> bool:
         """Return True for temperatures and multiplier offline, for the merged temperature online."""
         here = {"temperature": progress < 1, "multiplier": progress < 1, "merged_temperature": progress >= 1}
@@ -77,7 +90,8 @@ class BRED(CQL):
     @classmethod
     def new_actor(cls, obs: int, action: int, hp: Any) -> Any:
         """Build the policies."""
-        return EnsembleActor(obs, action, hp.actor_hidden or hp.hidden, hp.agents)
+        norm, hidden = hp.norm_place if hp.actor_layer_norm else None, hp.actor_hidden or hp.hidden
+        return EnsembleActor(obs, action, hidden, hp.agents, activation=hp.activation, layer_norm=norm)
 
     @classmethod
     def new_critic(cls, obs: int, action: int, hp: Any) -> Critic:

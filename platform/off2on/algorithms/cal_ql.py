@@ -27,11 +27,16 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from off2on.algorithms.cql import CQL, CQLHyperparameters
+from off2on.algorithms.cql import CQL, WSRL, CQLHyperparameters
 from off2on.recipe.batch import Batch
 from off2on.recipe.critic_heads import Prediction
 from off2on.recipe.hyperparameters import hp
 from off2on.recipe.networks import Nets
+
+# OGBench (Park et al., arXiv:2502.02538): w by data set.
+OGBENCH = {"layer_norm": True, "norm_place": "after", "activation": "gelu", "hidden": (512,) * 4}
+OGBENCH |= {"reward": "times_ten"}
+MANIPULATION = {"cube-double": 0.01, "scene": 0.01, "puzzle-4x4": 0.003}
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,8 @@ class CalQLHyperparameters(CQLHyperparameters):
         | {"reward": "ten_minus_five"},
         "adroit": {"conservative_weight": 1.0, "hidden": (512,) * 3, "actor_hidden": (512, 512)}
         | {"reward": "ten_plus_five"},
+        "wsrl": WSRL,
+        **{name: {**OGBENCH, "conservative_weight": weight} for name, weight in MANIPULATION.items()},
     }
 
 

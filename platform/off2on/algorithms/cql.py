@@ -15,7 +15,8 @@ of an update are drawn before the policy steps, and no gradient reaches the poli
 
 Differences: tau is inside the bracket (CORL, d3rlpy); the authors' is w times this one. The critics
 take the multiplier just updated (d3rlpy). Of ``backup_actions`` the target is max_n min_j Q'_j (CORL,
-d3rlpy), the authors' min_j max_n. Presets are CORL's, whose cloning takes log pi of fresh actions.
+d3rlpy), the authors' min_j max_n. Presets are CORL's, whose cloning takes log pi of fresh actions;
+``preset=wsrl`` are the networks and the target of WSRL (Zhou et al., arXiv:2412.07762).
 """
 
 import math
@@ -35,6 +36,8 @@ from off2on.recipe.hooks import Loss, Objective
 from off2on.recipe.hyperparameters import hp
 from off2on.recipe.networks import Nets, Scalar
 
+WSRL = {"critics": 10, "subset": 2, "layer_norm": True, "actor_layer_norm": True}
+
 
 @dataclass(frozen=True)
 class CQLHyperparameters(SACHyperparameters):
@@ -46,6 +49,7 @@ class CQLHyperparameters(SACHyperparameters):
     multiplier_lr: float = hp(3e-4, "learning rate of the log multiplier (Adam)", above=0)
     gap_floor: float | None = hp(None, "lower bound of a transition's gap; none: no bound")
     backup_actions: int = hp(1, "number of actions at s' that the target maximises over", least=1)
+    subset: int | None = hp(None, "random critics in the target's minimum, WSRL's 2; none: all", least=1)
     cloning_share: float = hp(0.0, "share of initial offline updates with cloning", least=0, most=1)
     actor_lr: float = hp(1e-4, "learning rate of the policy (Adam)", above=0, search=("log", 1e-5, 3e-4))
     temperature_lr: float = hp(1e-4, "learning rate of the log temperature (Adam)", above=0)
@@ -58,6 +62,7 @@ class CQLHyperparameters(SACHyperparameters):
         "antmaze": {"threshold": 0.8, "gap_floor": -200.0, "backup_actions": 10}
         | {"hidden": (256,) * 5, "actor_hidden": (256,) * 3, "reward": "ten_minus_five"},
         "adroit": {"conservative_weight": 1.0, "normalise_obs": True},
+        "wsrl": WSRL,
     }
 
 
@@ -84,7 +89,8 @@ class CQL(SAC):
     @classmethod
     def new_actor(cls, obs: int, action: int, hp: Any) -> SquashedGaussianActor:
         """Build the policy."""
-        return SquashedGaussianActor(obs, action, hp.actor_hidden or hp.hidden)
+        norm, hidden = hp.norm_place if hp.actor_layer_norm else None, hp.actor_hidden or hp.hidden
+        return SquashedGaussianActor(obs, action, hidden, activation=hp.activation, layer_norm=norm)
 
     @classmethod
     def prepare(cls, nets: Nets, batch: Batch, hp: Any) -> Batch:
@@ -130,6 +136,14 @@ class CQL(SAC):
         q, gap, cost = cls.conservatism(nets, batch, hp)
         loss = losses.td(q, target, batch.weight) + cost.sum()
         return loss, {"q": q.detach().mean(), "critic/gap": gap.detach().mean()}
+
+    @classmethod
+    def target_value(cls, nets: Nets, batch: Batch, hp: Any, action: Tensor) -> Tensor:
+        """Return the minimum over the target critics, or over a random subset of them."""
+        if hp.subset is None:
+            return super().target_value(nets, batch, hp, action)
+        chosen = torch.randperm(hp.critics, device=action.device)[: hp.subset]
+        return nets.target.critic.future(batch.next_obs, action)[chosen].amin(0)  # type: ignore[no-any-return]
 
     @classmethod
     def conservatism(cls, nets: Nets, batch: Batch, hp: Any) -> tuple[Tensor | Prediction, Tensor, Tensor]:

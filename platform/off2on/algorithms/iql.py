@@ -15,7 +15,8 @@ Differences: beta depends on the scale of rewards, so the paper divides locomoti
 smallest return) / 1000. Where all returns are similar this is nearly 0; here they are divided by
 largest |return| / 1000, which is about the same on D4RL (``reward=return_range`` is the paper's).
 Observations are normalised, as in CORL and not in the authors' code and presets. The authors initialise
-orthogonally.
+orthogonally. OGBench's presets have its widths, GELU and layer normalisation; sigma is learned here and 1
+there, and the policy's mean is within the box.
 """
 
 from collections.abc import Mapping
@@ -32,8 +33,16 @@ from off2on.recipe.critic_heads import CriticHeadHyperparameters, head_of
 from off2on.recipe.distributions import Normal
 from off2on.recipe.hooks import Loss, Objective, cosine
 from off2on.recipe.hyperparameters import NORMALISE, REWARD, REWARDS, Hyperparameters, hp
-from off2on.recipe.networks import Critic, Nets, Value
+from off2on.recipe.networks import ACTIVATION, ACTIVATIONS, NORM_PLACE, NORMS, Critic, Nets, Value
 from off2on.rllib.algorithm import OfflineToOnline
+
+
+# beta by data set of OGBench (Park et al., arXiv:2502.02538); with another discount; manipulation.
+WIDE = {"expectile": 0.9, "reward": "raw", "normalise_obs": False, "actor_decay": False, "layer_norm": True}
+WIDE |= {"activation": "gelu", "hidden": (512,) * 4}
+MAZES = {"antmaze-large-navigate": {}, "antmaze-giant-navigate": {"discount": 0.995}}
+MAZES |= {"humanoidmaze": {"discount": 0.995}}
+MANIPULATION = {"cube-single": 1.0, "cube-double": 0.3, "scene": 10.0, "puzzle-3x3": 10.0, "puzzle-4x4": 3.0}
 
 
 @dataclass(frozen=True)
@@ -55,10 +64,15 @@ class IQLHyperparameters(CriticHeadHyperparameters):
     reward: str = hp("return_scale", REWARD, choices=REWARDS)
     actor_decay: bool = hp(True, "decrease the policy's learning rate to 0 along a cosine, offline only")
     dropout: float = hp(0.0, "dropout of the policy's hidden units in training", least=0, below=1)
+    layer_norm: bool = hp(False, "layer normalisation of the value and the critics")
+    norm_place: str = hp("after", NORM_PLACE, choices=NORMS, only=("layer_norm", True))
+    activation: str = hp("relu", ACTIVATION, choices=tuple(ACTIVATIONS))
 
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "antmaze": {"expectile": 0.9, "beta": 10.0, "reward": "minus_one", "normalise_obs": False},
         "adroit": {"beta": 0.5, "dropout": 0.1, "reward": "raw", "normalise_obs": False},
+        **{name: {**WIDE, "beta": 10.0, **more} for name, more in MAZES.items()},
+        **{name: {**WIDE, "beta": beta, "hidden": (256,) * 4} for name, beta in MANIPULATION.items()},
     }
 
 
@@ -72,10 +86,11 @@ class IQL(OfflineToOnline):
     def build_nets(cls, obs_space: Any, action_space: Any, hp: IQLHyperparameters) -> Nets:
         """Build a value, twin critics with targets, and a Gaussian policy."""
         obs, action = obs_space.shape[0], action_space.shape[0]
+        norm: Any = hp.norm_place if hp.layer_norm else None
         return Nets(
-            value=Value(obs, hp.hidden),
-            actor=GaussianActor(obs, action, hp.hidden),
-            critic=Critic(obs, action, hp.hidden, head=head_of(hp)),
+            value=Value(obs, hp.hidden, hp.activation, norm),
+            actor=GaussianActor(obs, action, hp.hidden, activation=hp.activation),
+            critic=Critic(obs, action, hp.hidden, 2, norm, hp.activation, head_of(hp)),
             targets=("critic",),
         )
 

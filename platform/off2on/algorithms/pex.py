@@ -69,7 +69,8 @@ class PEX(IQL):
     def build_nets(cls, obs_space: Any, action_space: Any, hp: Any) -> Nets:
         """Build the networks of IQL, and after them, so that these start the same, a second policy."""
         nets = super().build_nets(obs_space, action_space, hp)
-        nets.expansion = GaussianActor(obs_space.shape[0], action_space.shape[0], hp.hidden)
+        sizes = obs_space.shape[0], action_space.shape[0], hp.hidden
+        nets.expansion = GaussianActor(*sizes, activation=hp.activation)
         return nets
 
     @classmethod

@@ -14,7 +14,8 @@ updates, and beta_2 is 0, as in the authors' code.
 Differences: at the end of an episode the data has no b'. A terminated episode has no next value; where an
 episode was truncated, the next value has no penalty (the authors drop such rows). The actor's target network
 is updated towards the actor after its step; the authors' towards that before. AntMaze's rewards are not
-scaled; the authors multiply them by 100.
+scaled; the authors multiply them by 100. OGBench's presets have its widths, GELU and weights, but this paper's
+initialisation.
 """
 
 from collections.abc import Mapping
@@ -29,7 +30,15 @@ from off2on.recipe.batch import Batch
 from off2on.recipe.critic_heads import head_of
 from off2on.recipe.hooks import Loss
 from off2on.recipe.hyperparameters import hp
-from off2on.recipe.networks import Critic, Nets, start_small
+from off2on.recipe.networks import (
+    ACTIVATION,
+    ACTIVATIONS,
+    NORM_PLACE,
+    NORMS,
+    Critic,
+    Nets,
+    start_small,
+)
 
 SMALL = {"batch_size": 256, "actor_lr": 3e-4, "critic_lr": 3e-4}
 MAZE = SMALL | {"critic_lr": 5e-5, "discount": 0.999}
@@ -44,6 +53,16 @@ PEN, DOOR = ((0.1, 0.5), (0.05, 0.5), (0.01, 0.01)), ((0.1, 0.1), (0.01, 0.1), (
 HAMMER, RELOCATE = ((0.01, 0.5), (0.1, 0.5), (0.01, 0.01)), ((0.1, 0.01), (0.1, 0.01), (0.05, 0.01))
 ANTMAZE = ("umaze", "umaze-diverse", "medium-play", "medium-diverse", "large-play", "large-diverse")
 ANT = (0.003, 0.002), (0.003, 0.001), (0.001, 0.0005), (0.001, 0.0), (0.002, 0.001), (0.002, 0.002)
+
+
+# OGBench (Park et al., arXiv:2502.02538), with its discount.
+WIDE = SMALL | {"hidden": (512,) * 4, "activation": "gelu"}
+OGBENCH = {
+    "antmaze-large-navigate": (0.003, 0.01), "antmaze-giant-navigate": (0.003, 0.01),
+    "humanoidmaze": (0.01, 0.01), "cube-single": (1.0, 0.0), "cube-double": (0.1, 0.0), "scene": (0.1, 0.01),
+    "puzzle": (0.3, 0.01),
+}  # fmt: skip
+FAR = {"antmaze-giant-navigate": {"discount": 0.995}, "humanoidmaze": {"discount": 0.995}}
 
 
 def _presets() -> dict[str, dict[str, object]]:
@@ -65,6 +84,8 @@ def _presets() -> dict[str, dict[str, object]]:
     ):
         for kind, pair in zip(kinds, table, strict=True):
             presets[f"{name}-{kind}"] = {**common, **betas(pair)}
+    for name, pair in OGBENCH.items():
+        presets[name] = {**WIDE, **betas(pair), **FAR.get(name, {})}
     return presets
 
 
@@ -85,6 +106,8 @@ class ReBRACHyperparameters(TD3Hyperparameters):
     actor_lr: float = hp(1e-3, "learning rate of the policy (Adam)", above=0, search=("log", 1e-4, 1e-3))
     batch_size: int = hp(1024, "transitions per gradient update, over all learners", least=1)
     hidden: tuple[int, ...] = hp((256, 256, 256), "widths of the hidden layers", least=1)
+    norm_place: str = hp("after", NORM_PLACE, choices=NORMS)
+    activation: str = hp("relu", ACTIVATION, choices=tuple(ACTIVATIONS))
 
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = _presets()
 
@@ -99,14 +122,14 @@ class ReBRAC(TD3):
     @classmethod
     def new_critic(cls, obs: int, action: int, hp: Any) -> Critic:
         """Build critics with layer normalisation and values near 0."""
-        critic = Critic(obs, action, hp.hidden, hp.critics, layer_norm="after", head=head_of(hp))
+        critic = Critic(obs, action, hp.hidden, hp.critics, hp.norm_place, hp.activation, head_of(hp))
         start_small(critic, 3e-3)
         return critic
 
     @classmethod
     def new_actor(cls, obs: int, action: int, hp: Any) -> DeterministicActor:
         """Build a policy with actions near 0."""
-        actor = super().new_actor(obs, action, hp)
+        actor = DeterministicActor(obs, action, hp.hidden, hp.activation)
         start_small(actor, 1e-3)
         return actor
 

@@ -15,7 +15,8 @@ settings, which can be used with other algorithms.
 
 Differences: the authors draw the members with replacement, and average the critics' losses where here they
 are summed, which makes no difference with Adam. No entropy in the target on AntMaze and Adroit:
-``preset=antmaze``, ``preset=adroit``, with the authors' depths and M.
+``preset=antmaze``, ``preset=adroit``, with the authors' depths and M. OGBench's presets have two critics and
+one update per step: ``--updates 0 --strategy symmetric``.
 """
 
 from collections.abc import Mapping
@@ -30,16 +31,25 @@ from off2on.recipe.hyperparameters import hp
 from off2on.recipe.networks import Nets
 
 
+# OGBench (Park et al., arXiv:2502.02538): as their SAC with half of every batch offline.
+OGBENCH = {"critics": 2, "subset": 2, "policy_every": 1, "entropy_backup": False, "norm_place": "after"}
+OGBENCH |= {"activation": "gelu", "hidden": (512,) * 4}
+NAMES = ("antmaze-large-navigate", "cube", "scene", "puzzle")
+FAR = ("antmaze-giant-navigate", "humanoidmaze", "antsoccer")
+
+
 @dataclass(frozen=True)
 class RLPDHyperparameters(REDQHyperparameters):
     """Hyperparameters of table 2 and the authors' configurations."""
 
-    layer_norm: bool = hp(True, "layer normalisation of the critics, before the ReLU")
+    layer_norm: bool = hp(True, "layer normalisation of the critics")
     target_entropy: float | None = hp(None, "H, target entropy; none: minus half the action dimensions")
 
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "antmaze": {"hidden": (256,) * 3, "subset": 1, "entropy_backup": False, "reward": "minus_one"},
         "adroit": {"hidden": (256,) * 3, "entropy_backup": False},
+        **dict.fromkeys(NAMES, OGBENCH),
+        **dict.fromkeys(FAR, {**OGBENCH, "discount": 0.995}),
     }
 
 

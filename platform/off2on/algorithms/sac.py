@@ -25,7 +25,7 @@ from off2on.recipe.critic_heads import CriticHeadHyperparameters, head_of
 from off2on.recipe.distributions import TanhNormal
 from off2on.recipe.hooks import Loss, Objective
 from off2on.recipe.hyperparameters import hp
-from off2on.recipe.networks import Critic, Nets, Scalar
+from off2on.recipe.networks import ACTIVATION, ACTIVATIONS, NORM_PLACE, NORMS, Critic, Nets, Scalar
 from off2on.rllib.algorithm import OfflineToOnline
 
 
@@ -42,7 +42,10 @@ class SACHyperparameters(CriticHeadHyperparameters):
         "log", "loss in log alpha (rlkit, CORL) or in alpha (paper)", choices=("log", "alpha")
     )
     entropy_backup: bool = hp(True, "subtract alpha log pi from the critics' target")
-    layer_norm: bool = hp(False, "layer normalisation of the critics, before the ReLU (RLPD, WSRL)")
+    layer_norm: bool = hp(False, "layer normalisation of the critics (RLPD, WSRL)")
+    actor_layer_norm: bool = hp(False, "layer normalisation of the policy (WSRL)")
+    norm_place: str = hp("before", NORM_PLACE, choices=NORMS)
+    activation: str = hp("relu", ACTIVATION, choices=tuple(ACTIVATIONS))
 
 
 class SAC(OfflineToOnline):
@@ -65,13 +68,14 @@ class SAC(OfflineToOnline):
     @classmethod
     def new_actor(cls, obs: int, action: int, hp: Any) -> SquashedGaussianActor:
         """Build the policy."""
-        return SquashedGaussianActor(obs, action, hp.hidden)
+        norm = hp.norm_place if hp.actor_layer_norm else None
+        return SquashedGaussianActor(obs, action, hp.hidden, activation=hp.activation, layer_norm=norm)
 
     @classmethod
     def new_critic(cls, obs: int, action: int, hp: Any) -> Critic:
         """Build the critics."""
-        norm: Any = "before" if hp.layer_norm else None
-        return Critic(obs, action, hp.hidden, hp.critics, layer_norm=norm, head=head_of(hp))
+        norm = hp.norm_place if hp.layer_norm else None
+        return Critic(obs, action, hp.hidden, hp.critics, norm, hp.activation, head_of(hp))
 
     @classmethod
     def prepare(cls, nets: Nets, batch: Batch, hp: SACHyperparameters) -> Batch:

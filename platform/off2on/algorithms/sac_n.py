@@ -58,7 +58,8 @@ class SACN(SAC):
     @classmethod
     def new_actor(cls, obs: int, action: int, hp: Any) -> SquashedGaussianActor:
         """Build a policy that starts near tanh(N(0, 1)) in every state."""
-        actor = SquashedGaussianActor(obs, action, hp.hidden, log_std=(-5.0, 2.0))
+        norm = hp.norm_place if hp.actor_layer_norm else None
+        actor = SquashedGaussianActor(obs, action, hp.hidden, (-5.0, 2.0), hp.activation, norm)
         start_small(actor, 1e-3)
         return actor
 

@@ -8,10 +8,9 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
 
 from off2on.recipe.distributions import Normal, TanhNormal
-from off2on.recipe.networks import MLP, EnsembleLinear
+from off2on.recipe.networks import ACTIVATIONS, MLP, EnsembleLinear, EnsembleNorm, Norm
 
 
 class DeterministicActor(nn.Module):
@@ -42,6 +41,7 @@ class GaussianActor(nn.Module):
         hidden: Widths of the hidden layers.
         log_std: Bounds of log sigma.
         start: Initial log sigma.
+        activation: Name of the function between layers, see `networks.ACTIVATIONS`.
     """
 
     def __init__(
@@ -51,9 +51,10 @@ class GaussianActor(nn.Module):
         hidden: Sequence[int],
         log_std: tuple[float, float] = (-5.0, 2.0),
         start: float = 0.0,
+        activation: str = "relu",
     ) -> None:
         super().__init__()
-        self.mlp = MLP((obs, *hidden, action))
+        self.mlp = MLP((obs, *hidden, action), activation)
         self.log_std = nn.Parameter(torch.full((action,), start))
         self.bounds = log_std
 
@@ -94,6 +95,7 @@ class SquashedGaussianActor(nn.Module):
         hidden: Widths of the hidden layers.
         log_std: Bounds of log g.
         activation: Name of the function between layers, see `networks.ACTIVATIONS`.
+        layer_norm: Place of layer normalisation; None: no normalisation.
     """
 
     def __init__(
@@ -103,9 +105,10 @@ class SquashedGaussianActor(nn.Module):
         hidden: Sequence[int],
         log_std: tuple[float, float] = (-20.0, 2.0),
         activation: str = "relu",
+        layer_norm: Norm | None = None,
     ) -> None:
         super().__init__()
-        self.mlp = MLP((obs, *hidden, 2 * action), activation)
+        self.mlp = MLP((obs, *hidden, 2 * action), activation, layer_norm)
         self.bounds = log_std
 
     def forward(self, obs: Tensor) -> TanhNormal:
@@ -123,6 +126,8 @@ class EnsembleActor(nn.Module):
         hidden: Widths of the hidden layers.
         members: Ensemble size E.
         log_std: Bounds of log g.
+        activation: Name of the function between layers, see `networks.ACTIVATIONS`.
+        layer_norm: Place of layer normalisation; None: no normalisation.
     """
 
     def __init__(
@@ -132,10 +137,14 @@ class EnsembleActor(nn.Module):
         hidden: Sequence[int],
         members: int,
         log_std: tuple[float, float] = (-20.0, 2.0),
+        activation: str = "relu",
+        layer_norm: Norm | None = None,
     ) -> None:
         super().__init__()
         sizes = (obs, *hidden, 2 * action)
         self.layers = nn.ModuleList(EnsembleLinear(members, *pair) for pair in pairwise(sizes))
+        self.norms = nn.ModuleList(EnsembleNorm(members, width) for width in hidden if layer_norm)
+        self.activation, self.layer_norm = ACTIVATIONS[activation](), layer_norm
         self.members = members
         self.bounds = log_std
 
@@ -143,6 +152,13 @@ class EnsembleActor(nn.Module):
         """Return every member's distribution of actions at [B, D], with tensors [E, B, A]."""
         x = obs.expand(self.members, *obs.shape)
         for number, layer in enumerate(self.layers):
-            x = layer(F.relu_(x) if number else x)
+            x = layer(self._hidden(number - 1, x) if number else x)
         mean, log_std = x.chunk(2, -1)
         return TanhNormal(mean, log_std.clamp(*self.bounds))
+
+    def _hidden(self, number: int, x: Tensor) -> Tensor:
+        """Apply activation, and layer normalisation if configured, to an output [E, B, H]."""
+        if self.layer_norm == "before":
+            x = self.norms[number](x)
+        x = self.activation(x)
+        return self.norms[number](x) if self.layer_norm == "after" else x

@@ -252,12 +252,13 @@ class Settings:
 NORMALISE = "normalise observations to (s - mean) / (std + 0.001) of the data set, offline and online"
 REWARDS = (
     "raw", "return_scale", "return_range", "standardise", "minus_one", "four_minus_two", "ten_minus_five",
-    "ten_plus_five",
+    "ten_plus_five", "times_ten",
 )  # fmt: skip
 REWARD = (
     "transform of the reward, offline and online: return_scale is r * 1000 / largest |return|, "
     "return_range r * 1000 / (largest - smallest return), standardise (r - mean) / std, "
-    "minus_one r - 1, four_minus_two 4 r - 2, ten_minus_five 10 r - 5, ten_plus_five 10 r + 5"
+    "minus_one r - 1, four_minus_two 4 r - 2, ten_minus_five 10 r - 5, ten_plus_five 10 r + 5, "
+    "times_ten 10 r"
 )
 AUGMENT = "augmentations of the data, applied in this order, such as top:0.5,noise:0.003"
 AUGMENT_SYNTAX, AUGMENT_VALIDATOR = "NAME:NUMBER,…", "off2on.replay.augmentation.catalogue:check"

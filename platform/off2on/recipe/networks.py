@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from itertools import islice, pairwise
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,13 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "mish": nn.Mish,
 }
 """Functions between layers, by name."""
+
+Norm = Literal["before", "after"]
+"""Place of layer normalisation: before or after the function between layers."""
+
+NORMS: tuple[str, ...] = get_args(Norm)
+ACTIVATION = "function between the layers of all networks"
+NORM_PLACE = "place of layer normalisation: before or after the function between layers"
 
 
 class Nets(nn.Module):
@@ -79,7 +86,7 @@ class MLP(nn.Sequential):
         self,
         sizes: Sequence[int],
         activation: str = "relu",
-        layer_norm: Literal["before", "after"] | None = None,
+        layer_norm: Norm | None = None,
     ) -> None:
         layers: list[nn.Module] = []
         for fan_in, fan_out in pairwise(sizes):
@@ -167,7 +174,7 @@ class Critic(nn.Module):
         action: int,
         hidden: Sequence[int],
         members: int = 2,
-        layer_norm: Literal["before", "after"] | None = None,
+        layer_norm: Norm | None = None,
         activation: str = "relu",
         head: Head | None = None,
     ) -> None:
@@ -284,7 +291,7 @@ class Value(nn.Module):
         obs: int,
         hidden: Sequence[int],
         activation: str = "relu",
-        layer_norm: Literal["before", "after"] | None = None,
+        layer_norm: Norm | None = None,
     ) -> None:
         super().__init__()
         self.mlp = MLP((obs, *hidden, 1), activation, layer_norm)

@@ -19,7 +19,7 @@ Row = tuple[float, ...]
 
 SPARSE_REWARDS = {
     "minus_one": (1.0, -1.0), "four_minus_two": (4.0, -2.0), "ten_minus_five": (10.0, -5.0),
-    "ten_plus_five": (10.0, 5.0),
+    "ten_plus_five": (10.0, 5.0), "times_ten": (10.0, 0.0),
 }  # fmt: skip
 """Scale and shift by the name of the reward transform, for the rewards 0 and 1 of AntMaze and -1 and 0 of
 binary Adroit."""

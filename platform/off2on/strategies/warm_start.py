@@ -5,8 +5,9 @@ Offline Data" (WSRL), ICLR 2025, arXiv:2412.07762. The first 5,000 steps are col
 and without updates; then there are four updates per step, without a conservative term, on all collected
 transitions. Optimisers and target networks continue from the handover.
 
-The paper uses ten normalised critics, and the minimum of two of them as target. With `cql` and `cal_ql` that
-is ``critics=10 layer_norm=true online.targets=random_pair``, from the offline phase on.
+The paper uses ten normalised critics, a normalised policy, and the minimum of two random critics as target.
+With `cql` and `cal_ql` that is ``preset=wsrl``, from the offline phase on; with `sac` and its like
+``critics=10 layer_norm=true online.targets=random_pair``.
 """
 
 from collections.abc import Mapping
