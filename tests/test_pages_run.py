@@ -13,7 +13,7 @@ DOCS = Path(__file__).parents[1] / "platform" / "docs"
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"# (\w+/\w+\.py)\n")
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 def blocks(page: str) -> list[tuple[str, str]]:
