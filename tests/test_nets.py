@@ -10,7 +10,8 @@ from torch.nn import functional as F  # noqa: N812
 
 from off2on.recipe.actors import DeterministicActor, GaussianActor, SquashedGaussianActor
 from off2on.recipe.distributions import Normal, TanhNormal
-from off2on.recipe.networks import MLP, Critic, EnsembleLinear, Nets, Scalar, Value
+from off2on.recipe.ensembles import EnsembleLinear
+from off2on.recipe.networks import MLP, Critic, Nets, Scalar, Value
 from off2on.rllib.flat_parameters import FlatParameters
 
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from off2on.recipe.networks import Critic, EnsembleNorm
+from off2on.recipe.ensembles import EnsembleNorm
+from off2on.recipe.networks import Critic
 
 PLACES = (None, "before", "after")
 

@@ -15,7 +15,8 @@ from torch.nn import functional as F  # noqa: N812
 
 from off2on.recipe.critic_heads import Head, Prediction, values_of
 from off2on.recipe.distributions import Categorical
-from off2on.recipe.networks import MLP, EnsembleLinear
+from off2on.recipe.ensembles import EnsembleLinear
+from off2on.recipe.networks import MLP
 from off2on.recipe.return_distribution import ReturnDistribution
 
 

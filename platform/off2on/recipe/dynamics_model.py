@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from off2on.errors import HyperparameterError, UnknownName, UserError
-from off2on.recipe.networks import EnsembleLinear
+from off2on.recipe.ensembles import EnsembleLinear
 
 FILE = "dynamics.pt"
 """File name of fitted dynamics in the folder of a run."""
