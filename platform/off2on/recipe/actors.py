@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from off2on.recipe.distributions import Normal, TanhNormal
-from off2on.recipe.networks import ACTIVATIONS, MLP, EnsembleLinear, EnsembleNorm, Norm
+from off2on.recipe.ensembles import EnsembleLinear, EnsembleNorm
+from off2on.recipe.networks import ACTIVATIONS, MLP, Norm
 
 
 class DeterministicActor(nn.Module):
