@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -15,6 +16,8 @@ from off2on.algorithms.fql import FQL
 from off2on.algorithms.qc import QC
 from off2on.algorithms.qc_fql import QCFQL
 from off2on.errors import HyperparameterError
+from off2on.recipe.batch import Batch
+from off2on.recipe.hooks import apply_objectives
 from off2on.replay.transforms import Transforms
 from off2on.replay.windows import Chunks
 
@@ -154,3 +157,52 @@ def test_what_does_not_go_with_chunks_is_refused(given: dict[str, Any], online: 
     with pytest.raises(HyperparameterError) as refusal:
         QC.configure("toy-pendulum").training(**given).online(10, **online).validate()
     assert says in f"{refusal.value} {refusal.value.expected}"
+
+
+def learned_chunks(kind: Any, seed: int, **given: Any) -> torch.Tensor:
+    """Train on chunks of two steps that both go to -0.7 or both to 0.7; return exploring chunks [512, 2].
+
+    Of a quarter of the rows the second step is after the end of the episode.
+    """
+    torch.manual_seed(seed)
+    settings = {"hidden": (64, 64), "critic_lr": 1e-3, "flow_lr": 2e-3, "flow_steps": 5, "chunk": 2} | given
+    hp = kind.Hyperparameters.parse(settings, kind.__name__)
+    box = gym.spaces.Box(-1, 1, (1,))
+    nets = kind.build_nets(box, box, hp)
+    optimizers = {
+        one.name: torch.optim.Adam(getattr(nets, one.name).parameters(), kind.lr(one.name, hp, 0.0))
+        for one in kind.objectives_in_order()
+    }
+
+    def step(name: str, loss: torch.Tensor, progress: float) -> None:
+        optimizers[name].zero_grad()
+        loss.backward()
+        optimizers[name].step()
+
+    for update in range(1, 801):
+        action = 1.4 * torch.randint(2, (128, 1)).float() - 0.7 + 0.03 * torch.randn(128, 2)
+        inside = torch.ones(128, 2)
+        inside[:32, 1] = action[:32, 1] = 0.0
+        obs = torch.zeros(128, 1)
+        reward = torch.where(inside[:, 1] > 0, 1.0, 50.0)  # which no value may learn
+        batch = Batch(
+            obs=obs, action=action, inside=inside, reward=reward, next_obs=obs, mask=torch.zeros(128)
+        )
+        apply_objectives(kind, nets, batch, hp, update, step)
+    with torch.no_grad():
+        assert abs(float(nets.critic(obs[32:], action[32:]).mean()) - 1) < 0.3
+        return kind.act(nets, torch.zeros(512, 1), hp, True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    ("kind", "given"),
+    [(QC, {"samples": 1}), (QCFQL, {"alpha": 10.0, "actor_lr": 1e-3})],
+    ids=["qc", "qc_fql"],
+)
+def test_the_steps_of_a_chunk_belong_together(kind: Any, given: dict[str, Any], seed: int):
+    first, second = learned_chunks(kind, seed, **given).T
+    for step in (first, second):  # both ways are gone, and not the mean of them
+        assert min((step < -0.35).float().mean(), (step > 0.35).float().mean()) > 0.2
+    assert ((first > 0) == (second > 0)).float().mean() > 0.95  # of steps drawn one by one, a half

@@ -137,6 +137,14 @@ def test_what_does_not_go_together_is_refused(here: Path, wrong: str) -> None:
     assert caught.value.try_ == attempt or not attempt, caught.value.try_
 
 
+def test_policies_of_chunks_have_no_estimates(here: Path) -> None:
+    text = OFFLINE.replace("iql", "qc").partition("search:")[0] + "search:\n  critic_lr: default\n"
+    with pytest.raises(UserError, match="chunks of 5 actions") as caught:
+        made(text, maximise="fqe")
+    assert caught.value.try_ == "maximise=final_score"
+    made(text, "single.yaml", chunk="1", maximise="fqe")
+
+
 def test_trackers_are_told_of_every_run(here: Path) -> None:
     pytest.importorskip("mlflow", reason="mlflow is not installed")
     search = made(OFFLINE, track="mlflow")

@@ -17,6 +17,7 @@ from off2on.recipe.hyperparameters import PRESET
 from off2on.recipe.presets import AUTO
 from off2on.runs.curve import EARLY
 from off2on.search.names import OF_ONLINE, OF_STRATEGY, has_setting, owners, unknown_name
+from off2on.search.scoring import check_estimable
 from off2on.search.spec import KEYS, LISTED, Dimension, Search
 from off2on.training.located_yaml import LocatedValue
 from off2on.training.trackers import check_trackers
@@ -261,6 +262,7 @@ def _check_plan(search: Search, values: dict[str, str], located: LocatedValue | 
             with (located or _location_of(search, error)).located():
                 raise
         if search.maximise == "fqe":
+            check_estimable(resolved.settings.hp, search.located["maximise"])
             continue
         if resolved.env is None:
             raise _first_located(search, "maximise", "data").wrong(

@@ -3,12 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from off2on.recipe.chunks import chunk_of
 from off2on.runs.metadata import read_metadata
 from off2on.runs.record import RunRecord, load_run
 from off2on.runs.statistics import FEWEST_SEEDS, interval
+from off2on.training.located_yaml import LocatedValue
 
 Interval = tuple[float, float] | None
 
@@ -46,6 +49,20 @@ def mean(tasks: Sequence[Sequence[float]]) -> Score:
 
     samples = [np.asarray(seeds, np.float64) for seeds in tasks]
     return Score(value, interval(samples, lambda *each: np.mean([seeds.mean(-1) for seeds in each], axis=0)))
+
+
+def check_estimable(hp: Any, measure: LocatedValue) -> None:
+    """Check that policies of an algorithm with these hyperparameters have offline estimates.
+
+    Raises:
+        UserError: They have none; `measure` is the entry that asks for estimates.
+    """
+    if (chunk := chunk_of(hp)) > 1:
+        raise measure.wrong(
+            f"fqe estimates policies that decide at every observation, not about chunks of {chunk} actions.",
+            "Measure in a simulator.",
+            "maximise: final_score",
+        )
 
 
 def _measured(measure: str, run: RunRecord, normalised: bool) -> float:
