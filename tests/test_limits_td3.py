@@ -166,7 +166,9 @@ def test_rebracs_presets_are_the_authors():
     assert (maze.discount, maze.critic_lr, maze.actor_lr, maze.batch_size) == (0.999, 5e-5, 3e-4, 256)
     pen = parse({"preset": "pen-cloned"}, "rebrac")
     assert (pen.actor_beta, pen.critic_beta, pen.critic_lr, pen.discount) == (0.05, 0.5, 3e-4, 0.99)
-    assert len(ReBRAC.Hyperparameters.presets) == 3 * 6 + 4 * 3 + 6 + 2
+    cube = parse({"preset": "cube-double"}, "rebrac")  # OGBench, by the authors of FQL
+    assert (cube.actor_beta, cube.critic_beta, cube.batch_size, cube.critic_lr) == (0.1, 0.0, 256, 3e-4)
+    assert len(ReBRAC.Hyperparameters.presets) == 3 * 6 + 4 * 3 + 6 + 2 + 7
 
 
 # ISPI-S.
