@@ -41,6 +41,7 @@ ORDER = {
     "ifql": "critic value flow",
     "bfn qc": "flow critic",
     "diffusion_ql": "critic actor",
+    "idql": "actor value critic",
     "fan": "actor flow upper critic",
     "dsrl": "actor temperature flow noise_critic critic",
     "expo": "actor temperature flow critic",

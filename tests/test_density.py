@@ -110,7 +110,7 @@ NO_DENSITY = (
     "bc", "filtered_bc", "rebrac", "bcq", "bear", "crr", "uwac", "e2o", "pex", "fql", "ifql", "bfn", "fan",
     "qc", "qc_fql",
     "dsrl",
-    "expo", "qam", "qam_e", "qam_f", "diffusion_ql",
+    "expo", "qam", "qam_e", "qam_f", "diffusion_ql", "idql",
 )  # fmt: skip
 """Algorithms that do not state the distribution of their exploring actions."""
 

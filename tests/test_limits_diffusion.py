@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from toy_bandit import shares, trained
 
 from off2on.algorithms.diffusion_ql import DiffusionQL
+from off2on.algorithms.idql import IDQL
 from off2on.recipe.action_choice import draw_proposal
 from off2on.recipe.diffusion import denoise, noise_error, schedule, sinusoids
 
@@ -65,10 +66,11 @@ def test_the_exact_noise_leads_to_the_action_from_everywhere(steps: int, clip_st
 def test_the_exact_noise_has_no_error_and_another_one_has():
     noise, number = torch.randn(64, 3), torch.arange(64) % 5
     action = torch.full((64, 3), 0.4)
-    assert noise_error(Exact(0.4, 5), torch.zeros(64, 2), action, noise, number).max() < 1e-8
-    off = noise_error(Exact(0.5, 5), torch.zeros(64, 2), action, noise, number)
-    kept = torch.tensor([step.kept for step in schedule(5)])[number].unsqueeze(-1)
-    torch.testing.assert_close(off, (0.01 * kept / (1 - kept)).expand(64, 3), rtol=1e-3, atol=1e-6)
+    kept = torch.tensor([step.kept for step in schedule(5)])
+    assert noise_error(Exact(0.4, 5), kept, torch.zeros(64, 2), action, noise, number).max() < 1e-8
+    off = noise_error(Exact(0.5, 5), kept, torch.zeros(64, 2), action, noise, number)
+    share = kept[number].unsqueeze(-1)
+    torch.testing.assert_close(off, (0.01 * share / (1 - share)).expand(64, 3), rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize(("steps", "share"), [(5, 0.34), (20, 0.44)])
@@ -106,7 +108,9 @@ def test_proposals_are_drawn_in_proportion_to_their_exponential():
 def test_without_eta_the_policy_imitates_and_without_alpha_it_follows_q_alone(problem: Make):
     case = problem(DiffusionQL, eta=0.0, alpha=2.0)
     batch = case.prepared()
-    error = noise_error(case.nets.actor, batch.obs, batch.action, batch.start, batch.number).mean()
+    error = noise_error(
+        case.nets.actor, case.nets.actor.kept, batch.obs, batch.action, batch.start, batch.number
+    ).mean()
     torch.testing.assert_close(case.loss("actor", batch), 2 * error)
 
     case = problem(DiffusionQL, eta=0.5, alpha=0.0)
@@ -137,21 +141,28 @@ def test_targets_of_more_samples_are_never_lower(problem: Make, monkeypatch: pyt
     assert (found[1] > found[0] + 1e-4).any()
 
 
-def test_the_best_of_one_action_is_the_end_of_its_chain(problem: Make):
-    case = problem(DiffusionQL, samples=1)
-    expected = denoise(case.nets.actor, case.batch.obs, case.nets.actor.draws[:, 0].expand(-1, 64, -1))
-    torch.testing.assert_close(DiffusionQL.act(case.nets, case.batch.obs, case.hp, False), expected)
+@pytest.mark.parametrize("recipe", [DiffusionQL, IDQL])
+def test_the_best_of_one_action_is_the_end_of_its_chain(problem: Make, recipe: Any):
+    case = problem(recipe, samples=1)
+    actor = case.nets.actor if recipe is DiffusionQL else case.nets.target.actor
+    noise = actor.draws[:, 0].expand(-1, 64, -1)
+    expected = denoise(actor, case.batch.obs, noise, clip_start=recipe is DiffusionQL)
+    torch.testing.assert_close(recipe.act(case.nets, case.batch.obs, case.hp, False), expected)
 
 
-def test_more_proposals_are_never_worse(problem: Make):
-    few, many = problem(DiffusionQL, samples=1), problem(DiffusionQL, samples=16)
+@pytest.mark.parametrize("recipe", [DiffusionQL, IDQL])
+def test_more_proposals_are_never_worse(problem: Make, recipe: Any):
+    few, many = problem(recipe, samples=1), problem(recipe, samples=16)
+    many.nets.target.actor.load_state_dict(
+        many.nets.actor.state_dict()
+    )  # others end in one corner of the box
     state = many.nets.state_dict()
     for name in ("actor.draws", "target.actor.draws"):
         state[name] = state[name][:, :1]
     few.nets.load_state_dict(state)
     obs = few.batch.obs
     worse, better = (
-        case.nets.target.critic(obs, DiffusionQL.act(case.nets, obs, case.hp, False)).amin(0)
+        case.nets.target.critic(obs, recipe.act(case.nets, obs, case.hp, False)).amin(0)
         for case in (few, many)
     )
     assert (better >= worse - 1e-6).all()
@@ -178,13 +189,41 @@ def test_the_limit_of_the_gradient_is_a_hyperparameter_and_0_is_none(build_learn
         assert free.flat[name].vector.grad.norm() > 0.1
 
 
+# IDQL.
+
+
+def test_the_acting_policy_of_idql_follows_with_its_own_rate_and_the_learned_one_decays(build_learner: Make):
+    learner = build_learner(IDQL, ema_rate=0.25, polyak=0.5, width=8, blocks=1, samples=2, weight_decay=0.1)
+    actor, target = (
+        learner.flat["actor"].vector,
+        dict(zip(learner.nets.targets, learner.target_pairs, strict=True)),
+    )
+    for _ in range(2):
+        before = {name: pair[0].vector.clone() for name, pair in target.items()}
+        learner.advance(1)
+        assert torch.equal(target["actor"][0].vector, torch.lerp(before["actor"], actor, 0.25))
+        critic = learner.flat["critic"].vector
+        assert torch.equal(target["critic"][0].vector, torch.lerp(before["critic"], critic, 0.5))
+    hp = learner.hp
+    assert IDQL.lr("actor", hp, 0.5) == pytest.approx(0.5 * hp.actor_lr)
+    assert IDQL.lr("actor", hp, 1.0) == hp.actor_lr
+    assert IDQL.lr("critic", hp, 0.5) == hp.critic_lr
+    assert IDQL.optimizer("actor", hp, torch.zeros(1)).defaults["weight_decay"] == 0.1
+    assert IDQL.optimizer("critic", hp, torch.zeros(1)).defaults["weight_decay"] == 0
+
+
 # Two equally good actions with a bad mean.
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
-def test_a_diffusion_policy_avoids_the_bad_mean_of_good_actions(seed: int):
-    low, high = shares(trained(DiffusionQL, seed, 800, eta=0.3))
+@pytest.mark.parametrize(
+    ("recipe", "more"),
+    [(DiffusionQL, {"eta": 0.3}), (IDQL, {"width": 64, "blocks": 1, "ema_rate": 0.05, "value_lr": 1e-3})],
+    ids=["diffusion_ql", "idql"],
+)
+def test_a_diffusion_policy_avoids_the_bad_mean_of_good_actions(recipe: Any, more: Any, seed: int):
+    low, high = shares(trained(recipe, seed, 800, **more))
     assert low + high > 0.8
 
 

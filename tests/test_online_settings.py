@@ -53,7 +53,7 @@ REFUSED: dict[str, list[str]] = {
     "dsrl": ["exploration=expansion", "policy_expansion", *WEIGHT],
     "bred fan": [*TARGET_SETTINGS, *COMBINED],
     "iql xql awac": [*TARGET_SETTINGS, *COMBINED, *WEIGHT],
-    "bcq bear plas crr uwac pex ifql": [
+    "bcq bear plas crr uwac pex ifql idql": [
         "exploration=expansion", "policy_expansion", *TARGET_SETTINGS, *COMBINED, *WEIGHT
     ],
     "bc filtered_bc awr": [*CRITICS, "policy_expansion", *TARGET_SETTINGS, *COMBINED, *WEIGHT],

@@ -53,6 +53,20 @@ def predicted(denoiser: Any, obs: Tensor, point: Tensor, t: int) -> Tensor:
     return network(denoiser.mlp, obs, point, network(denoiser.time, embedding(t)))
 
 
+def residual(denoiser: Any, obs: Tensor, point: Tensor, t: int, drop: Any = None) -> Tensor:
+    """The noise in one point after t steps, by residual blocks; `drop` acts on the input of each."""
+    angles = [2 * math.pi * (t - 1) * frequency for frequency in denoiser.frequencies.double()]
+    waves = torch.stack([angle.cos() for angle in angles] + [angle.sin() for angle in angles])
+    time = network(denoiser.time, waves)
+    x = denoiser.first.weight.double() @ torch.cat((obs.double(), point.double(), time))
+    x = x + denoiser.first.bias.double()
+    for norm, block in zip(denoiser.norms, denoiser.blocks, strict=True):
+        y = x if drop is None else drop(x)
+        y = (y - y.mean()) / (((y - y.mean()) ** 2).mean() + 1e-5).sqrt()
+        x = x + network(block, y * norm.weight.double() + norm.bias.double())
+    return denoiser.last.weight.double() @ mish(x) + denoiser.last.bias.double()
+
+
 def chain(denoiser: Any, obs: Tensor, noise: Tensor) -> Tensor:
     """The end of the chain of one row, from noise [T, A]."""
     steps = len(noise)

@@ -1,14 +1,17 @@
-"""Diffusion-QL: loops over rows, members and denoising steps, in double precision."""
+"""Diffusion-QL and IDQL: loops over rows, members and denoising steps, in double precision."""
 
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from plain import average, least
-from plain_diffusion import chain, kept, predicted, values
+from plain import average, layers_of, least, perceptron
+from plain import values as relu_values
+from plain_diffusion import chain, kept, predicted, residual, values
+from torch import Tensor
 
 from off2on.algorithms.diffusion_ql import DiffusionQL
+from off2on.algorithms.idql import IDQL
 
 TEXT = "plain loops from the paper's equations, float64"
 Make = Callable[..., Any]
@@ -60,4 +63,42 @@ def test_diffusion_ql(problem: Make, fidelity: Any, backup_samples: int, seed: i
         fidelity.compare(
             "diffusion_ql", f"actor, {'first' if coin < 0.5 else 'second'} Q", reference=TEXT,
             ours=case.loss("actor", batch), theirs=actor, network=nets.actor, tolerance=5e-5,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_idql(problem: Make, fidelity: Any, monkeypatch: pytest.MonkeyPatch, dropout: float, seed: int):
+    def drop(x: Tensor, rate: float = 0.3) -> Tensor:
+        """In place of random numbers: a factor that depends on the input."""
+        return x * (1 + rate * x.cos())
+
+    monkeypatch.setattr("torch.nn.functional.dropout", drop)
+    case = problem(IDQL, seed=seed, expectile=0.8, diffusion_steps=4, width=8, blocks=2, dropout=dropout)
+    nets, batch, hp = case.nets, case.prepared(), case.hp
+    assert set(batch.number.tolist()) == {0, 1, 2, 3}
+    for network in (*nets.actor.norms,):
+        network.weight.data.uniform_(0.5, 1.5)
+        network.bias.data.uniform_(-0.5, 0.5)
+    actor, value, critic = [], [], []
+    for b in range(64):
+        t, z, a = int(batch.number[b]) + 1, batch.start[b].double(), batch.action[b].double()
+        point = kept(t, 4) ** 0.5 * a + (1 - kept(t, 4)) ** 0.5 * z
+        noise = residual(nets.actor, batch.obs[b], point, t, drop if dropout else None)
+        actor.append(((noise - z) ** 2).sum())
+        u = least(relu_values(nets.target.critic, batch.obs[b], batch.action[b])).detach()
+        u = u - perceptron(layers_of(nets.value), batch.obs[b]).squeeze()
+        value.append((0.2 if u < 0 else 0.8) * u**2)
+        future = perceptron(layers_of(nets.value), batch.next_obs[b]).squeeze().detach()
+        target = batch.reward[b].double() + hp.discount * batch.mask[b].double() * future
+        critic += [(q - target) ** 2 for q in relu_values(nets.critic, batch.obs[b], batch.action[b])]
+    for name, theirs in (
+        ("actor", average(actor)),
+        ("value", average(value)),
+        ("critic", 2 * average(critic)),
+    ):
+        more = ", dropout" if dropout and name == "actor" else ""
+        fidelity.compare(
+            "idql", name + more, reference=TEXT, ours=case.loss(name, batch), theirs=theirs,
+            network=getattr(nets, name), tolerance=5e-5,
         )  # fmt: skip

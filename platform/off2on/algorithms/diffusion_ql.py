@@ -15,8 +15,7 @@ critic takes its largest value over 10 actions. The target policy moves only in 
 1,000, and the norm of each network's gradient is limited, as in the authors' code. alpha is 1 there.
 
 Differences: the deterministic action is the best one of 50 with noise drawn once; the authors evaluate with
-draws. Learning rates are constant: the authors' cosine is advanced once in 50,000 updates, so that it falls
-by 0.1 %.
+draws. Learning rates are constant: the authors' cosine, advanced once in 50,000 updates, falls by 0.1 %.
 """
 
 from collections.abc import Mapping
@@ -124,7 +123,8 @@ class DiffusionQL(OfflineToOnline):
     @classmethod
     def compute_actor_loss(cls, nets: Nets, batch: Batch, hp: DiffusionQLHyperparameters) -> Loss:
         """Compute the error of the predicted noise minus the scaled Q of the policy's actions."""
-        error = noise_error(nets.actor, batch.obs, batch.action, batch.start, batch.number).mean()
+        data = batch.obs, batch.action, batch.start, batch.number
+        error = noise_error(nets.actor, nets.actor.kept, *data).mean()
         q = nets.critic(batch.obs, denoise(nets.actor, batch.obs, batch.noise))
         scaled = q.mean(1) / q.detach().abs().mean(1).flip(0)
         gain = torch.where(batch.coin < 0.5, scaled[:1], scaled[1:]).squeeze()

@@ -23,8 +23,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
 
-from off2on.recipe.networks import MLP, concatenate
+from off2on.recipe.networks import MLP, concatenate, glorot
 
 Prediction = Callable[[Tensor, Tensor, Tensor], Tensor]
 """A prediction e(s, x, t) of the noise in points x after t + 1 steps, such as a `Denoiser`."""
@@ -80,6 +81,44 @@ class Denoiser(nn.Module):
         return self.mlp(concatenate(obs, torch.cat((point, embedded), -1)))  # type: ignore[no-any-return]
 
 
+class ResidualDenoiser(nn.Module):
+    """A prediction of noise by residual blocks with layer normalisation, and learned waves of the step.
+
+    Hansen-Estruch et al., "IDQL", arXiv:2304.10573, appendix: each block adds W2 mish(W1 norm(x)) to x.
+
+    Args:
+        obs: Observation width D.
+        action: Action width A.
+        width: Width H of the blocks; the layer within a block has 4 H units.
+        blocks: Number of blocks.
+        steps: Number of steps T.
+        samples: Number n of samples with fixed noise, for actions that are the same again.
+        waves: Number of waves.
+    """
+
+    def __init__(
+        self, obs: int, action: int, width: int, blocks: int, steps: int, samples: int, waves: int = 32
+    ) -> None:
+        super().__init__()
+        self.register_buffer("kept", torch.tensor([step.kept for step in schedule(steps)]))
+        self.register_buffer("draws", torch.randn(steps, samples, 1, action))
+        self.frequencies = nn.Parameter(0.2 * torch.randn(waves))
+        self.time = MLP((2 * waves, 128, 128), "mish")
+        self.first, self.last = nn.Linear(obs + action + 128, width), nn.Linear(width, action)
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(blocks))
+        self.blocks = nn.ModuleList(MLP((width, 4 * width, width), "mish") for _ in range(blocks))
+        glorot(self)
+
+    def forward(self, obs: Tensor, point: Tensor, time: Tensor, dropout: float = 0.0) -> Tensor:
+        """Return the noise in points [B, A] or [n, B, A], at times t - 1 of [B, 1] or [1, 1]."""
+        angle = 2 * math.pi * time * self.frequencies
+        embedded = self.time(torch.cat((angle.cos(), angle.sin()), -1)).expand(*point.shape[:-1], -1)
+        x = self.first(concatenate(obs, torch.cat((point, embedded), -1)))
+        for norm, block in zip(self.norms, self.blocks, strict=True):
+            x = x + block(norm(F.dropout(x, dropout) if dropout else x))
+        return self.last(F.mish(x))  # type: ignore[no-any-return]
+
+
 def sinusoids(time: Tensor, width: int) -> Tensor:
     """Return the sines, then the cosines, of times [..., 1] with wavelengths from 2 pi to 20,000 pi.
 
@@ -90,20 +129,22 @@ def sinusoids(time: Tensor, width: int) -> Tensor:
     return torch.cat((angle.sin(), angle.cos()), -1)
 
 
-def noise_error(network: nn.Module, obs: Tensor, action: Tensor, noise: Tensor, number: Tensor) -> Tensor:
+def noise_error(
+    predict: Prediction, kept: Tensor, obs: Tensor, action: Tensor, noise: Tensor, number: Tensor
+) -> Tensor:
     """Compute the squared error [B, A] of the predicted noise, arXiv:2006.11239, equation 14.
 
     Args:
-        network: A prediction of noise with the buffer ``kept`` [T], as `Denoiser` has it.
+        predict: Prediction of the noise in a point.
+        kept: abar_t [T] for t = 1 ... T.
         obs: Observations [B, D].
         action: Actions [B, A] of the data.
         noise: Noise z [B, A], from N(0, 1).
         number: Numbers t - 1 [B] of the steps, uniform in 0 ... T - 1.
     """
-    kept: Tensor = network.kept[number].unsqueeze(-1)  # type: ignore[index]
-    point = kept.sqrt() * action + (1 - kept).sqrt() * noise
-    predicted = network(obs, point, number.unsqueeze(-1).to(obs.dtype))
-    return (predicted - noise).square()  # type: ignore[no-any-return]
+    share = kept[number].unsqueeze(-1)
+    point = share.sqrt() * action + (1 - share).sqrt() * noise
+    return (predict(obs, point, number.unsqueeze(-1).to(obs.dtype)) - noise).square()
 
 
 def denoise(predict: Prediction, obs: Tensor, noise: Tensor, clip_start: bool = True) -> Tensor:
