@@ -35,6 +35,7 @@ LONGEST = [
     "compiled_updates", "traced_updates", "captured_updates", "numpy_networks",
     "contract_learner", "contract", "runner", "larger_than_memory", "transforms", "ope_command", "mirror",
     "security", "augmentation_rows", "seeds", "presets", "trackers", "guard", "rllib_reads_shards",
+    "chunk_acting", "steps", "chunks",
     "search_file", "s3", "ingest", "ingest_processes", "plan", "streaming", "learner_hooks", "handover",
     "online_settings", "without_ray", "pages_run", "site",
     "critic_head_recipes", "critic_heads", "critic_head_learning",
