@@ -33,7 +33,6 @@ import torch
 from torch import Tensor
 
 from off2on.algorithms.bfn import BFN, BFNHyperparameters
-from off2on.algorithms.qam import preset
 from off2on.recipe import losses
 from off2on.recipe.action_choice import best_proposal
 from off2on.recipe.batch import Batch
@@ -41,6 +40,7 @@ from off2on.recipe.edits import EditHyperparameters, Edits
 from off2on.recipe.flows import Field, euler
 from off2on.recipe.hyperparameters import hp
 from off2on.recipe.networks import Critic, Nets, glorot
+from off2on.recipe.ogbench import common_preset
 
 # beta of FEdit.
 SCALES = {
@@ -60,7 +60,7 @@ class EXPOHyperparameters(EditHyperparameters, BFNHyperparameters):
     aggregate: str = hp("pessimistic", "combination of the critics in the target", choices=losses.AGGREGATES)
 
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
-        domain: preset(domain, edit_scale=scale, samples=1, keep_unedited=False)
+        domain: common_preset(domain, edit_scale=scale, samples=1, keep_unedited=False)
         for domain, scale in SCALES.items()
     }
 

@@ -36,7 +36,6 @@ from off2on.recipe.hyperparameters import NORMALISE, REWARD, REWARDS, Hyperparam
 from off2on.recipe.networks import ACTIVATION, ACTIVATIONS, NORM_PLACE, NORMS, Critic, Nets, Value
 from off2on.rllib.algorithm import OfflineToOnline
 
-
 # beta by data set of OGBench (Park et al., arXiv:2502.02538); with another discount; manipulation.
 WIDE = {"expectile": 0.9, "reward": "raw", "normalise_obs": False, "actor_decay": False, "layer_norm": True}
 WIDE |= {"activation": "gelu", "hidden": (512,) * 4}

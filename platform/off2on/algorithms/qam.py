@@ -35,6 +35,7 @@ from off2on.recipe.flows import Field, euler, flow_matching
 from off2on.recipe.hooks import Loss, Objective
 from off2on.recipe.hyperparameters import Hyperparameters, hp
 from off2on.recipe.networks import Critic, Nets, glorot
+from off2on.recipe.ogbench import common_preset
 from off2on.rllib.algorithm import OfflineToOnline
 
 INV_TEMP = {
@@ -42,12 +43,6 @@ INV_TEMP = {
     "puzzle-4x4": 30.0, "antmaze-large-navigate": 10.0, "antmaze-giant-navigate": 3.0,
     "humanoidmaze-medium-navigate": 3.0, "humanoidmaze-large-navigate": 3.0,
 }  # fmt: skip
-
-
-def preset(domain: str, **values: object) -> dict[str, object]:
-    """Return a preset with these values and the paper's common ones for a family of data."""
-    far = {"discount": 0.995} if "giant" in domain or "humanoid" in domain else {}
-    return values | far | ({"aggregate": "mean"} if "humanoid" in domain else {})
 
 
 @dataclass(frozen=True)
@@ -71,7 +66,7 @@ class QAMHyperparameters(Hyperparameters):
     hidden: tuple[int, ...] = hp((512, 512, 512, 512), "widths of the hidden layers", least=1)
 
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
-        domain: preset(domain, inv_temp=value) for domain, value in INV_TEMP.items()
+        domain: common_preset(domain, inv_temp=value) for domain, value in INV_TEMP.items()
     }
 
 

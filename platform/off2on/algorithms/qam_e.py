@@ -18,12 +18,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from off2on.algorithms.qam import QAM, QAMHyperparameters, preset
+from off2on.algorithms.qam import QAM, QAMHyperparameters
 from off2on.recipe.batch import Batch
 from off2on.recipe.edits import EditHyperparameters, Edits
 from off2on.recipe.flows import euler
 from off2on.recipe.hyperparameters import hp
 from off2on.recipe.networks import Nets
+from off2on.recipe.ogbench import common_preset
 
 # lambda and beta.
 VALUES = {
@@ -47,7 +48,7 @@ class QAMEHyperparameters(EditHyperparameters, QAMHyperparameters):
     )
 
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
-        domain: preset(domain, inv_temp=inv_temp, edit_scale=scale)
+        domain: common_preset(domain, inv_temp=inv_temp, edit_scale=scale)
         for domain, (inv_temp, scale) in VALUES.items()
     }
 

@@ -18,12 +18,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from off2on.algorithms.qam import QAM, QAMHyperparameters, preset
+from off2on.algorithms.qam import QAM, QAMHyperparameters
 from off2on.recipe.batch import Batch
 from off2on.recipe.flows import NoiseActor, euler
 from off2on.recipe.hooks import Loss
 from off2on.recipe.hyperparameters import hp
 from off2on.recipe.networks import Nets
+from off2on.recipe.ogbench import common_preset
 
 # lambda and alpha.
 VALUES = {
@@ -45,7 +46,7 @@ class QAMFHyperparameters(QAMHyperparameters):
     )
 
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
-        domain: preset(domain, inv_temp=inv_temp, fql_alpha=alpha)
+        domain: common_preset(domain, inv_temp=inv_temp, fql_alpha=alpha)
         for domain, (inv_temp, alpha) in VALUES.items()
     }
 

@@ -14,8 +14,8 @@ updates, and beta_2 is 0, as in the authors' code.
 Differences: at the end of an episode the data has no b'. A terminated episode has no next value; where an
 episode was truncated, the next value has no penalty (the authors drop such rows). The actor's target network
 is updated towards the actor after its step; the authors' towards that before. AntMaze's rewards are not
-scaled; the authors multiply them by 100. OGBench's presets have its widths, GELU and weights, but this paper's
-initialisation.
+scaled; the authors multiply them by 100. OGBench's presets have its widths, GELU and weights, but this
+paper's initialisation.
 """
 
 from collections.abc import Mapping

@@ -30,7 +30,6 @@ from off2on.recipe.hooks import Loss
 from off2on.recipe.hyperparameters import hp
 from off2on.recipe.networks import Nets
 
-
 # OGBench (Park et al., arXiv:2502.02538): as their SAC with half of every batch offline.
 OGBENCH = {"critics": 2, "subset": 2, "policy_every": 1, "entropy_backup": False, "norm_place": "after"}
 OGBENCH |= {"activation": "gelu", "hidden": (512,) * 4}
@@ -49,7 +48,7 @@ class RLPDHyperparameters(REDQHyperparameters):
         "antmaze": {"hidden": (256,) * 3, "subset": 1, "entropy_backup": False, "reward": "minus_one"},
         "adroit": {"hidden": (256,) * 3, "entropy_backup": False},
         **dict.fromkeys(NAMES, OGBENCH),
-        **dict.fromkeys(FAR, {**OGBENCH, "discount": 0.995}),
+        **{name: {**OGBENCH, "discount": 0.995} for name in FAR},
     }
 
 
