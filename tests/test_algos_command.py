@@ -8,7 +8,7 @@ import sys
 from contextlib import redirect_stdout
 from functools import cache
 from io import StringIO
-from itertools import groupby
+from itertools import groupby, takewhile
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -99,7 +99,7 @@ def test_the_listing_in_json():
     for row in rows:
         entry = CATALOGUE[row["name"]]
         assert (row["family"], row["paper"], row["summary"]) == (entry.family, entry.paper, entry.summary)
-        assert 10 < row["lines"] <= 150
+        assert 10 < row["lines"] <= 165
 
 
 # A page.
@@ -141,8 +141,10 @@ def test_the_page_in_words_says_the_same():
     for name in page["hyperparameters"]:
         assert any(line.split()[:1] == [name] for line in lines), name
     for preset, values in page["presets"].items():
-        (line,) = [line for line in lines if line.split()[:1] == [preset]]
-        assert all(f"{name}=" in line for name in values)
+        ((first, *_),) = [lines[number:] for number, line in enumerate(lines) if line.split()[:1] == [preset]]
+        more = takewhile(lambda line: line.startswith(" "), lines[lines.index(first) + 1 :])
+        described = " ".join([first, *more])
+        assert all(f"{name}=" in described for name in values)
     for word in page["augmentations"]:
         assert any(line.startswith(f"{word['name']}:{word['default']:g} ") for line in lines)
 
