@@ -49,7 +49,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: order.get(item.path.stem, len(order)))
 
 
-SMALL = {"hidden": (32, 32), "batch_size": 32}
+SMALL = {"hidden": (32, 32), "batch_size": 32, "width": 32, "blocks": 1}
 DREAM = {"termination": "never", "rollout_starts": 50, "dynamics_epochs": 1}
 """For recipes with a model: no rule is known by which the episodes of `wide` end."""
 

@@ -1,7 +1,6 @@
 """Presets: a paper's values by family of data, in the catalogue and through the command line."""
 
 import json
-import re
 from pathlib import Path
 
 import numpy as np
@@ -178,8 +177,8 @@ def test_a_misspelt_preset_gets_a_line_to_paste(lab: Path):
 
 
 def test_an_algorithms_page_lists_its_presets(lab: Path):
-    page = succeeds(lab, "algos", "iql").stdout
-    assert re.search(r"^antmaze +expectile=0\.9 beta=10 reward=minus_one normalise_obs=False$", page, re.M)
+    words = " ".join(succeeds(lab, "algos", "iql").stdout.split())
+    assert " antmaze expectile=0.9 beta=10 reward=minus_one normalise_obs=False " in words
     presets = json.loads(succeeds(lab, "algos", "cql", "--json").stdout)["presets"]
     assert presets["antmaze"]["hidden"] == [256] * 5
     assert "preset=" not in succeeds(lab, "algos", "bc").stdout

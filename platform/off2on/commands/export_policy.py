@@ -41,7 +41,7 @@ def export_policy(run: str, file: Path | None, checkpoint: str, overwrite: bool)
         )
     described = {
         "algorithm": metadata.algorithm,
-        "data": str(metadata.data.pinned),
+        "data": metadata.data.name,
         "environment": metadata.env or "",
         "obs": "raw observations, as the environment gives them",
         "actions": "actions in the environment's units",
