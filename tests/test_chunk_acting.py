@@ -149,6 +149,7 @@ def numbers(folder: Path) -> list[dict[str, str]]:
     return [{key: value for key, value in row.items() if key not in timed} for row in read_metrics(folder)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("chunked", "single"), [("qc", "bfn"), ("qc_fql", "fql")])
 @pytest.mark.usefixtures("data_root")
 def test_a_run_with_chunks_of_one_is_the_run_of_single_actions(tmp_path: Path, chunked: str, single: str):
@@ -168,6 +169,7 @@ def test_a_guarded_run_collects_and_tests_chunks(tmp_path: Path):
     assert load_policy(folder / "policy.pt")(torch.zeros(5, 3)).shape == (5, 3, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_session")
 def test_chunks_are_collected_while_the_learner_updates(tmp_path: Path):
     folder = finished("qc", tmp_path, chunk="3", samples="3", workers=1,

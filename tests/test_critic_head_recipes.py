@@ -181,6 +181,7 @@ def test_traced_updates_are_bit_equal(build_learner: Make, name: str, head: str)
     assert traced.traced.repeated > 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "head"), MACHINES)
 def test_seeds_learn_together_what_they_learn_alone(build_learner: Make, name: str, head: str):
     alone, abreast = ([build(build_learner, name, head, seed=seed) for seed in (3, 4)] for _ in range(2))

@@ -91,6 +91,7 @@ def test_its_settings_are_checked_and_it_needs_an_environment(data_root: Path):
             wrong.check()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_session")
 def test_only_the_serving_policy_collects_and_a_collapsed_learner_begins_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -55,6 +55,7 @@ def test_a_learner_in_a_process_of_its_own_learns_the_same():
         assert here.latest_metrics == there.latest_metrics
 
 
+@pytest.mark.slow
 def test_two_learners_on_halves_end_with_equal_parameters(toy: Shards, tmp_path: Path):
     with online_config(IQL, offline=20).learners(num_learners=2).build_algo() as algo:
         algo.train()

@@ -219,6 +219,7 @@ def finished(out: Path, **given: Any) -> tuple[list[dict[str, str]], torch.Tenso
     return rows, load_policy(folder / "policy.pt")(torch.linspace(-1, 1, 60).view(20, 3))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_session")
 def test_one_step_is_nothing_and_three_are_something_in_a_whole_run(tmp_path: Path):
     plain = finished(tmp_path / "plain")
