@@ -38,7 +38,7 @@ LONGEST = [
     "security", "augmentation_rows", "seeds", "presets", "trackers", "guard", "rllib_reads_shards",
     "chunk_acting", "steps", "chunks",
     "search_file", "s3", "ingest", "ingest_processes", "plan", "streaming", "learner_hooks", "handover",
-    "online_settings", "without_ray", "pages_run", "site",
+    "online_settings", "without_ray", "site",
     "critic_head_recipes", "critic_heads", "critic_head_learning",
 ]  # fmt: skip
 """The files that take more than 15 s each, about longest first."""
