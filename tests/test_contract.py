@@ -22,6 +22,8 @@ from off2on.replay.transforms import Transforms
 Build = Callable[..., Any]
 
 
+SAME_PATHS = {"qam", "qam_e", "qam_f"}
+"""Algorithms whose objective ``fast`` learns on paths that `prepare` draws along the same network."""
 ORDER = {
     "bc filtered_bc discrete_bc": "actor",
     "td3_bc rebrac td3": "critic actor/2",
@@ -222,8 +224,8 @@ def test_its_losses_fall_when_it_learns_one_batch(problem: Build, recipe: Any):
         length = torch.cat([gradient.flatten() for gradient in gradients]).norm()
         for parameter, gradient in zip(own, gradients, strict=True):
             parameter.data -= 1e-3 * gradient / length
-        # What `prepare` draws with gradient must be drawn again; QAM's paths, drawn without, must stay.
-        assert min(case.loss(name), case.loss(name, batch)) < first
+        keeps = name == "fast" and any(find_algorithm(known) is recipe for known in SAME_PATHS)
+        assert case.loss(name, batch if keeps else None) < first
 
 
 def test_an_objective_without_a_loss_is_refused_with_the_nearest():

@@ -9,11 +9,12 @@ import torch
 from gradients import gradient
 from torch import nn, tensor
 
-from off2on.algorithms.bred import BRED, minimum_values, to_critics
+from off2on.algorithms.bred import BRED
 from off2on.algorithms.cql import CQL
 from off2on.recipe.actors import EnsembleActor
 from off2on.recipe.batch import Batch
 from off2on.recipe.distributions import TanhNormal
+from off2on.recipe.ensembles import minimum_values, to_critics
 from off2on.recipe.hooks import Objective
 from off2on.recipe.networks import Critic, Nets, Scalar
 
@@ -144,14 +145,14 @@ def test_bred_acts_as_the_merged_policy_on_both_sides(problem: Make):
 def test_breds_agents_believe_their_own_two_critics(problem: Make):
     case = problem(BRED, agents=3)
     obs, action = case.batch.obs, torch.rand(3, 64, 3) * 2 - 1
-    mine = minimum_values(case.nets.critic, obs, action, case.hp)
+    mine = minimum_values(case.nets.critic, obs, action, case.hp.agents)
     for agent in range(3):
         every = case.nets.critic(obs, action[agent])
         torch.testing.assert_close(mine[agent], torch.minimum(every[agent], every[3 + agent]))
-    shared = minimum_values(case.nets.critic, obs, action[0], case.hp)
+    shared = minimum_values(case.nets.critic, obs, action[0], case.hp.agents)
     every = case.nets.critic(obs, action[0])
     assert torch.equal(shared, torch.minimum(every[:3], every[3:]))
-    assert to_critics(action.unsqueeze(0), case.hp).shape == (6, 1, 64, 3)
+    assert to_critics(action.unsqueeze(0), case.hp.critics).shape == (6, 1, 64, 3)
 
 
 def test_a_critic_values_every_members_own_actions():

@@ -52,7 +52,7 @@ class Verbs(click.Group):
 @click.group(
     cls=Verbs,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="\b\noff2on data add toy-pendulum\noff2on train iql toy-pendulum --updates 10k --online 5k",
+    epilog="off2on data add toy-pendulum && off2on train iql toy-pendulum --updates 10k",
 )
 @click.version_option(__version__, message="off2on %(version)s")
 def off2on() -> None:

@@ -38,6 +38,7 @@ from off2on.recipe.actors import EnsembleActor
 from off2on.recipe.batch import Batch
 from off2on.recipe.critic_heads import CRITIC_HEAD, VALUE_HEADS
 from off2on.recipe.distributions import TanhNormal
+from off2on.recipe.ensembles import minimum_values, to_critics
 from off2on.recipe.hooks import Loss, Objective
 from off2on.recipe.hyperparameters import hp
 from off2on.recipe.networks import Critic, Nets, Scalar
@@ -90,8 +91,7 @@ class BRED(CQL):
     @classmethod
     def new_actor(cls, obs: int, action: int, hp: Any) -> Any:
         """Build the policies."""
-        norm, hidden = hp.norm_place if hp.actor_layer_norm else None, hp.actor_hidden or hp.hidden
-        return EnsembleActor(obs, action, hidden, hp.agents, activation=hp.activation, layer_norm=norm)
+        return EnsembleActor(obs, action, members=hp.agents, **hp.actor_layers)
 
     @classmethod
     def new_critic(cls, obs: int, action: int, hp: Any) -> Critic:
@@ -106,7 +106,7 @@ class BRED(CQL):
             return batch
         batch = super().prepare(nets, batch, hp)
         if hp.conservative_weight:
-            batch.proposals = tuple(to_critics(each, hp) for each in batch.proposals)
+            batch.proposals = tuple(to_critics(each, hp.critics) for each in batch.proposals)
         return batch
 
     @classmethod
@@ -119,7 +119,7 @@ class BRED(CQL):
         """Compute the losses of all agents offline, that of the merged policy on the mean value online."""
         if batch.progress < hp.cloning_share:
             return super().compute_actor_loss(nets, batch, hp)
-        q = minimum_values(nets.critic, batch.obs, batch.own_action, hp)
+        q = minimum_values(nets.critic, batch.obs, batch.own_action, hp.agents)
         if batch.progress >= 1:
             return (nets.merged_temperature().exp() * batch.own_log_prob - q.mean(0)).mean(), {}
         return (nets.temperature().exp().unsqueeze(-1) * batch.own_log_prob - q).mean(-1).sum(), {}
@@ -137,7 +137,7 @@ class BRED(CQL):
     @classmethod
     def soft_target(cls, nets: Nets, batch: Batch, hp: Any, action: Tensor, log_prob: Tensor) -> Tensor:
         """Compute every critic's target by its agent's critics: [critics E, B], or several as [n, …]."""
-        future = minimum_values(nets.target.critic, batch.next_obs, action, hp)
+        future = minimum_values(nets.target.critic, batch.next_obs, action, hp.agents)
         if batch.progress >= 1:
             future = future - nets.merged_temperature().exp() * log_prob
         elif hp.entropy_backup:
@@ -148,17 +148,3 @@ class BRED(CQL):
     def distribution(cls, nets: Nets, obs: Tensor, hp: Any) -> TanhNormal:
         """Return the squashed Gaussian of the merged policy."""
         return nets.actor(obs).merged()  # type: ignore[no-any-return]
-
-
-def to_critics(each: Tensor, hp: Any) -> Tensor:
-    """Rearrange a tensor [n, E, …] of the agents for their critics: [critics E, n, …]."""
-    return torch.cat([each.transpose(0, 1)] * hp.critics)
-
-
-def minimum_values(critic: Critic, obs: Tensor, action: Tensor, hp: Any) -> Tensor:
-    """Return every agent's minimum value [..., E, B] of actions [B, A], or of its own [..., E, B, A]."""
-    if action.dim() == 2:
-        return critic(obs, action).view(hp.critics, hp.agents, -1).amin(0)  # type: ignore[no-any-return]
-    own = action.reshape(-1, *action.shape[-3:])
-    q = critic(obs, to_critics(own, hp)).view(hp.critics, hp.agents, len(own), -1).amin(0)
-    return q.transpose(0, 1).reshape(action.shape[:-1])  # type: ignore[no-any-return]

@@ -27,7 +27,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from off2on.algorithms.cql import CQL, WSRL, CQLHyperparameters
+from off2on.algorithms.cql import CQL, CQLHyperparameters
 from off2on.recipe.batch import Batch
 from off2on.recipe.critic_heads import Prediction
 from off2on.recipe.hyperparameters import hp
@@ -52,7 +52,7 @@ class CalQLHyperparameters(CQLHyperparameters):
         | {"reward": "ten_minus_five"},
         "adroit": {"conservative_weight": 1.0, "hidden": (512,) * 3, "actor_hidden": (512, 512)}
         | {"reward": "ten_plus_five"},
-        "wsrl": WSRL,
+        "wsrl": CQLHyperparameters.presets["wsrl"],
         **{name: {**OGBENCH, "conservative_weight": weight} for name, weight in MANIPULATION.items()},
     }
 

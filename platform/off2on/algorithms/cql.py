@@ -10,13 +10,13 @@ arXiv:2006.04779, CQL(H) of equation 4 with the importance-sampled log-sum-exp o
                               + sum_n exp(Q_i(s, a_n)  - log pi(a_n|s))     a_n ~ pi(s)
                               + sum_n exp(Q_i(s, a'_n) - log pi(a'_n|s')) ) a'_n ~ pi(s')
 
-The target has no entropy term (the authors' deterministic backup). As in CORL, all policy samples
-of an update are drawn before the policy steps, and no gradient reaches the policy through them.
+The target has no entropy term (the authors' deterministic backup). As in CORL, all policy samples of an
+update are drawn before the policy steps, and no gradient reaches the policy through them.
 
-Differences: tau is inside the bracket (CORL, d3rlpy); the authors' is w times this one. The critics
-take the multiplier just updated (d3rlpy). Of ``backup_actions`` the target is max_n min_j Q'_j (CORL,
-d3rlpy), the authors' min_j max_n. Presets are CORL's, whose cloning takes log pi of fresh actions;
-``preset=wsrl`` are the networks and the target of WSRL (Zhou et al., arXiv:2412.07762).
+Differences: tau is inside the bracket (CORL, d3rlpy); the authors' is w times this one. The critics take the
+multiplier just updated (d3rlpy). Of ``backup_actions`` the target is max_n min_j Q'_j (CORL, d3rlpy), the
+authors' min_j max_n. Presets are CORL's, whose cloning takes log pi of fresh actions; ``preset=wsrl`` are the
+networks and the target of WSRL (Zhou et al., arXiv:2412.07762).
 """
 
 import math
@@ -29,14 +29,11 @@ from torch import Tensor
 
 from off2on.algorithms.sac import SAC, SACHyperparameters
 from off2on.recipe import losses
-from off2on.recipe.actors import SquashedGaussianActor
 from off2on.recipe.batch import Batch
 from off2on.recipe.critic_heads import Prediction, values_of
 from off2on.recipe.hooks import Loss, Objective
 from off2on.recipe.hyperparameters import hp
 from off2on.recipe.networks import Nets, Scalar
-
-WSRL = {"critics": 10, "subset": 2, "layer_norm": True, "actor_layer_norm": True}
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,6 @@ class CQLHyperparameters(SACHyperparameters):
     actor_lr: float = hp(1e-4, "learning rate of the policy (Adam)", above=0, search=("log", 1e-5, 3e-4))
     temperature_lr: float = hp(1e-4, "learning rate of the log temperature (Adam)", above=0)
     hidden: tuple[int, ...] = hp((256, 256, 256), "widths of the hidden layers", least=1)
-    actor_hidden: tuple[int, ...] = hp((), "widths of the policy's hidden layers, if others", least=1)
     entropy_backup: bool = hp(False, "subtract alpha log pi from the critics' target")
 
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
@@ -62,7 +58,7 @@ class CQLHyperparameters(SACHyperparameters):
         "antmaze": {"threshold": 0.8, "gap_floor": -200.0, "backup_actions": 10}
         | {"hidden": (256,) * 5, "actor_hidden": (256,) * 3, "reward": "ten_minus_five"},
         "adroit": {"conservative_weight": 1.0, "normalise_obs": True},
-        "wsrl": WSRL,
+        "wsrl": {"critics": 10, "subset": 2, "layer_norm": True, "actor_layer_norm": True},
     }
 
 
@@ -85,12 +81,6 @@ class CQL(SAC):
         nets = super().build_nets(obs_space, action_space, hp)
         nets.add_module("multiplier", Scalar(0.0))
         return nets
-
-    @classmethod
-    def new_actor(cls, obs: int, action: int, hp: Any) -> SquashedGaussianActor:
-        """Build the policy."""
-        norm, hidden = hp.norm_place if hp.actor_layer_norm else None, hp.actor_hidden or hp.hidden
-        return SquashedGaussianActor(obs, action, hidden, activation=hp.activation, layer_norm=norm)
 
     @classmethod
     def prepare(cls, nets: Nets, batch: Batch, hp: Any) -> Batch:
@@ -121,8 +111,6 @@ class CQL(SAC):
     @classmethod
     def compute_multiplier_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
         """Compute the loss by which the multiplier grows while the gap is larger than tau."""
-        if not hasattr(batch, "proposals"):
-            return 0 * nets.multiplier(), {}
         return -cls.conservatism(nets, batch, hp)[2].mean(), {"multiplier": nets.multiplier().detach().exp()}
 
     @classmethod
@@ -140,10 +128,8 @@ class CQL(SAC):
     @classmethod
     def target_value(cls, nets: Nets, batch: Batch, hp: Any, action: Tensor) -> Tensor:
         """Return the minimum over the target critics, or over a random subset of them."""
-        if hp.subset is None:
-            return super().target_value(nets, batch, hp, action)
-        chosen = torch.randperm(hp.critics, device=action.device)[: hp.subset]
-        return nets.target.critic.future(batch.next_obs, action)[chosen].amin(0)  # type: ignore[no-any-return]
+        future: Tensor = nets.target.critic.future(batch.next_obs, action)
+        return future.amin(0) if hp.subset is None else losses.random_minimum(future, hp.subset)
 
     @classmethod
     def conservatism(cls, nets: Nets, batch: Batch, hp: Any) -> tuple[Tensor | Prediction, Tensor, Tensor]:

@@ -30,15 +30,7 @@ from off2on.recipe.batch import Batch
 from off2on.recipe.critic_heads import head_of
 from off2on.recipe.hooks import Loss
 from off2on.recipe.hyperparameters import hp
-from off2on.recipe.networks import (
-    ACTIVATION,
-    ACTIVATIONS,
-    NORM_PLACE,
-    NORMS,
-    Critic,
-    Nets,
-    start_small,
-)
+from off2on.recipe.networks import ACTIVATION, ACTIVATIONS, NORM_PLACE, NORMS, Critic, Nets, start_small
 
 SMALL = {"batch_size": 256, "actor_lr": 3e-4, "critic_lr": 3e-4}
 MAZE = SMALL | {"critic_lr": 5e-5, "discount": 0.999}
@@ -53,7 +45,6 @@ PEN, DOOR = ((0.1, 0.5), (0.05, 0.5), (0.01, 0.01)), ((0.1, 0.1), (0.01, 0.1), (
 HAMMER, RELOCATE = ((0.01, 0.5), (0.1, 0.5), (0.01, 0.01)), ((0.1, 0.01), (0.1, 0.01), (0.05, 0.01))
 ANTMAZE = ("umaze", "umaze-diverse", "medium-play", "medium-diverse", "large-play", "large-diverse")
 ANT = (0.003, 0.002), (0.003, 0.001), (0.001, 0.0005), (0.001, 0.0), (0.002, 0.001), (0.002, 0.002)
-
 
 # OGBench (Park et al., arXiv:2502.02538), with its discount.
 WIDE = SMALL | {"hidden": (512,) * 4, "activation": "gelu"}

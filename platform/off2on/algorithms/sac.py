@@ -46,6 +46,13 @@ class SACHyperparameters(CriticHeadHyperparameters):
     actor_layer_norm: bool = hp(False, "layer normalisation of the policy (WSRL)")
     norm_place: str = hp("before", NORM_PLACE, choices=NORMS)
     activation: str = hp("relu", ACTIVATION, choices=tuple(ACTIVATIONS))
+    actor_hidden: tuple[int, ...] = hp((), "widths of the policy's hidden layers, if others", least=1)
+
+    @property
+    def actor_layers(self) -> dict[str, Any]:
+        """Arguments of a policy's network: widths, activation and place of layer normalisation."""
+        norm = self.norm_place if self.actor_layer_norm else None
+        return {"hidden": self.actor_hidden or self.hidden, "activation": self.activation, "layer_norm": norm}
 
 
 class SAC(OfflineToOnline):
@@ -68,8 +75,7 @@ class SAC(OfflineToOnline):
     @classmethod
     def new_actor(cls, obs: int, action: int, hp: Any) -> SquashedGaussianActor:
         """Build the policy."""
-        norm = hp.norm_place if hp.actor_layer_norm else None
-        return SquashedGaussianActor(obs, action, hp.hidden, activation=hp.activation, layer_norm=norm)
+        return SquashedGaussianActor(obs, action, **hp.actor_layers)
 
     @classmethod
     def new_critic(cls, obs: int, action: int, hp: Any) -> Critic:

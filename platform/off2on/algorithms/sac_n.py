@@ -58,8 +58,7 @@ class SACN(SAC):
     @classmethod
     def new_actor(cls, obs: int, action: int, hp: Any) -> SquashedGaussianActor:
         """Build a policy that starts near tanh(N(0, 1)) in every state."""
-        norm = hp.norm_place if hp.actor_layer_norm else None
-        actor = SquashedGaussianActor(obs, action, hp.hidden, (-5.0, 2.0), hp.activation, norm)
+        actor = SquashedGaussianActor(obs, action, log_std=(-5.0, 2.0), **hp.actor_layers)
         start_small(actor, 1e-3)
         return actor
 

@@ -71,7 +71,7 @@ class RandomPairTargets(CombinedTargets):
     @classmethod
     def combine(cls, q: Tensor) -> Tensor:
         """Reduce values [E, …] to […]."""
-        return q[torch.randperm(len(q), device=q.device)[:2]].amin(0)
+        return losses.random_minimum(q, 2)
 
 
 class WeightedPairTargets(CombinedTargets):

@@ -1,6 +1,10 @@
-"""Layers of E members as one batched operation, each initialised like torch's layer of one."""
+"""Layers of E members as one batched operation, and critics of E agents as one ensemble.
+
+Each member is initialised like torch's layer of one.
+"""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,3 +38,28 @@ class EnsembleNorm(nn.Module):
         """Normalise each vector of [E, B, H], or of [m, B, H] for the members with the indices [m]."""
         every = slice(None) if members is None else members
         return torch.addcmul(self.bias[every], F.layer_norm(x, x.shape[-1:]), self.weight[every])
+
+
+def to_critics(each: Tensor, critics: int) -> Tensor:
+    """Rearrange a tensor [n, E, …] of E agents for their critics: [critics E, n, …].
+
+    Every agent's first critic comes first, then every agent's second.
+    """
+    return torch.cat([each.transpose(0, 1)] * critics)
+
+
+def minimum_values(critic: Any, obs: Tensor, action: Tensor, agents: int) -> Tensor:
+    """Return every agent's minimum value [..., E, B] of actions [B, A], or of its own [..., E, B, A].
+
+    Args:
+        critic: Critics in the order of `to_critics`.
+        obs: Observations [B, D].
+        action: Actions.
+        agents: Number of agents E.
+    """
+    critics = critic.members // agents
+    if action.dim() == 2:
+        return critic(obs, action).view(critics, agents, -1).amin(0)  # type: ignore[no-any-return]
+    own = action.reshape(-1, *action.shape[-3:])
+    q = critic(obs, to_critics(own, critics)).view(critics, agents, len(own), -1).amin(0)
+    return q.transpose(0, 1).reshape(action.shape[:-1])  # type: ignore[no-any-return]

@@ -13,6 +13,8 @@ from torch.nn import functional as F  # noqa: N812
 from off2on.recipe.critic_heads import Prediction, values_of
 from off2on.recipe.return_distribution import ReturnDistribution
 
+Q = TypeVar("Q", Tensor, ReturnDistribution)
+
 
 def td(q: Tensor | Prediction, target: Tensor | ReturnDistribution, weight: Tensor | None = None) -> Tensor:
     """Compute the squared temporal-difference error, summed over members, averaged over the batch.
@@ -57,6 +59,16 @@ def aggregate(q: Tensor, name: str, rho: float) -> Tensor:
     if name == "min":
         return q.amin(0)
     return q.mean(0) - rho * q.std(0, correction=0) if name == "pessimistic" else q.mean(0)
+
+
+def random_minimum(q: Q, count: int) -> Q:
+    """Combine [E, …] to the minimum […] over random members: REDQ, arXiv:2101.05982, algorithm 1.
+
+    Args:
+        q: Values, or distributions, of which the one of the smallest mean is taken.
+        count: Number of members that are drawn, the same ones at every place.
+    """
+    return q[torch.randperm(len(q), device=q.device)[:count]].amin(0)
 
 
 def expectile(error: Tensor, tau: float) -> Tensor:
@@ -187,9 +199,6 @@ def multiplier(log_alpha: Tensor, violation: Tensor, low: float, high: float) ->
     outwards = (log_alpha - inside) * violation > 0
     passing = log_alpha + (inside - log_alpha).detach()
     return -torch.where(outwards, inside, passing).exp() * violation
-
-
-Q = TypeVar("Q", Tensor, ReturnDistribution)
 
 
 def weighted_pair(q: Q) -> Q:
