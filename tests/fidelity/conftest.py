@@ -19,6 +19,7 @@ from torch import Tensor, nn
 HEADER = ("algorithm", "loss", "reference", "relation", "loss_error", "gradient_error")
 MODE = os.environ.get("OFF2ON_FIDELITY", "check")
 """check: every comparison is a row of the table. write: the rows found replace the table's. ignore."""
+LOOPS = "plain loops from the paper's equations, float64"
 
 Key = tuple[str, str, str, str]
 
@@ -75,6 +76,24 @@ class Fidelity:
         self._keep(key, errors)
         if MODE == "check":
             assert key in self.known, f"{key} is not in {TABLE.name}: make fidelity"
+
+    def compare_with_loops(
+        self, algorithm: str, loss: str, case: Any, batch: Any, theirs: Tensor, more: str = ""
+    ) -> None:
+        """Compare a loss of a case with loops over rows, and the gradient of the network it trains.
+
+        Args:
+            algorithm: Its name in the catalogue.
+            loss: The objective's name, which is the network's too.
+            case: The algorithm with networks and data.
+            batch: The batch of both losses.
+            theirs: The loss of the loops, in float64.
+            more: Settings that the row of the table names.
+        """
+        self.compare(
+            algorithm, loss + more, reference=LOOPS, ours=case.loss(loss, batch), theirs=theirs,
+            network=getattr(case.nets, loss), tolerance=5e-5,
+        )  # fmt: skip
 
     def _keep(self, key: Key, errors: list[float | None]) -> None:
         before = self.found.get(key, [None, None])

@@ -87,3 +87,23 @@ def bellman(case: Any, batch: Any, future: Callable[[int], Tensor]) -> Tensor:
         target = batch.reward[b].double() + case.hp.discount * batch.mask[b].double() * future(b).detach()
         errors += [(q - target) ** 2 for q in values(case.nets.critic, batch.obs[b], batch.action[b])]
     return average(errors) * case.nets.critic.members
+
+
+def best_proposal(nets: Any, obs: Tensor, noise: Tensor, steps: int, hp: Any) -> Tensor:
+    """The target critics' value of the flow's action, of those from noise [N, A], that the critics prefer."""
+    proposals = [path(nets.flow, obs, one, steps) for one in noise]
+    best = max(proposals, key=lambda action: combined(values(nets.critic, obs, action), hp).item())
+    return combined(values(nets.target.critic, obs, best), hp)
+
+
+def distillation(
+    nets: Any, flow: Any, obs: Tensor, noise: Tensor, steps: int, normalise_q: bool = False
+) -> Tensor:
+    """1.7 E|mu - a|^2 - c E mean_i Q_i(s, clip(mu)), a of the flow; c is 1, or 1 / E|mean_i Q_i|."""
+    distances, found = [], []
+    for b in range(64):
+        action = network(nets.actor.mlp, obs[b], noise[b])
+        distances.append(((action - path(flow, obs[b], noise[b], steps).detach()) ** 2).mean())
+        found.append(average(values(nets.critic, obs[b], action.clamp(-1, 1))))
+    scale = 1 / average(q.abs() for q in found).detach() if normalise_q else 1.0
+    return 1.7 * average(distances) - scale * average(found)

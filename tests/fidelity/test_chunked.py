@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from plain import average
-from plain_flows import combined, network, path, values
+from plain_flows import best_proposal, combined, distillation, network, values
 from torch import Tensor
 
 from off2on.algorithms.qc import QC
@@ -14,17 +13,7 @@ from off2on.algorithms.qc_fql import QCFQL
 
 SEEDS = range(3)
 STEPS = 4
-TEXT = "plain loops from the paper's equations, float64"
 Make = Callable[..., Any]
-
-
-def compare(
-    fidelity: Any, name: str, loss: str, case: Any, batch: Any, other: Tensor, more: str = ""
-) -> None:
-    fidelity.compare(
-        name, loss + more, reference=TEXT, ours=case.loss(loss, batch), theirs=other,
-        network=getattr(case.nets, loss), tolerance=5e-5,
-    )  # fmt: skip
 
 
 def matching(case: Any, batch: Any) -> Tensor:
@@ -63,14 +52,10 @@ def test_qc(problem: Make, fidelity: Any, aggregate: str, seed: int):
     assert 0 < batch.inside[:, -1].sum() < 64
 
     def future(b: int) -> Tensor:
-        proposals = [path(nets.flow, batch.next_obs[b], noise[n, b], 3) for n in range(3)]
-        best = max(
-            proposals, key=lambda a: combined(values(nets.critic, batch.next_obs[b], a), case.hp).item()
-        )
-        return combined(values(nets.target.critic, batch.next_obs[b], best), case.hp)
+        return best_proposal(nets, batch.next_obs[b], noise[:, b], 3, case.hp)
 
-    compare(fidelity, "qc", "critic", case, batch, bellman(case, batch, future), f", {aggregate}")
-    compare(fidelity, "qc", "flow", case, batch, matching(case, batch))
+    fidelity.compare_with_loops("qc", "critic", case, batch, bellman(case, batch, future), f", {aggregate}")
+    fidelity.compare_with_loops("qc", "flow", case, batch, matching(case, batch))
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -86,14 +71,8 @@ def test_qc_fql(problem: Make, fidelity: Any, normalise_q: bool, seed: int):
         action = network(nets.actor.mlp, batch.next_obs[b], next_noise[b]).clamp(-1, 1)
         return combined(values(nets.target.critic, batch.next_obs[b], action), case.hp)
 
-    distances, found = [], []
-    for b in range(64):
-        action = network(nets.actor.mlp, batch.obs[b], noise[b])
-        distances.append(((action - path(nets.flow, batch.obs[b], noise[b], 3).detach()) ** 2).mean())
-        found.append(average(values(nets.critic, batch.obs[b], action.clamp(-1, 1))))
-    scale = 1 / average(q.abs() for q in found).detach() if normalise_q else 1.0
-    actor = 1.7 * average(distances) - scale * average(found)
+    actor = distillation(nets, nets.flow, batch.obs, noise, 3, normalise_q)
     more = ", scaled Q" if normalise_q else ", plain Q"
-    compare(fidelity, "qc_fql", "critic", case, batch, bellman(case, batch, future))
-    compare(fidelity, "qc_fql", "actor", case, batch, actor, more)
-    compare(fidelity, "qc_fql", "flow", case, batch, matching(case, batch))
+    fidelity.compare_with_loops("qc_fql", "critic", case, batch, bellman(case, batch, future))
+    fidelity.compare_with_loops("qc_fql", "actor", case, batch, actor, more)
+    fidelity.compare_with_loops("qc_fql", "flow", case, batch, matching(case, batch))

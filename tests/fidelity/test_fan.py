@@ -12,15 +12,7 @@ from torch import Tensor
 from off2on.algorithms.fan import FAN
 
 SEEDS = range(3)
-TEXT = "plain loops from the paper's equations, float64"
 Make = Callable[..., Any]
-
-
-def compare(fidelity: Any, loss: str, case: Any, batch: Any, other: Tensor, more: str = "") -> None:
-    fidelity.compare(
-        "fan", loss + more, reference=TEXT, ours=case.loss(loss, batch), theirs=other,
-        network=getattr(case.nets, loss), tolerance=5e-5,
-    )  # fmt: skip
 
 
 def anchored(flow: Any, obs: Tensor, action: Tensor, noise: Tensor, time: Tensor) -> Tensor:
@@ -68,7 +60,7 @@ def test_fan(problem: Make, fidelity: Any, aggregate: str, normalise_q: bool, se
     critic = average(errors) * nets.critic.members
 
     more = f", {aggregate}, {'scaled' if normalise_q else 'plain'} values"
-    compare(fidelity, "actor", case, batch, actor, more)
-    compare(fidelity, "critic", case, batch, critic, more)
-    compare(fidelity, "flow", case, batch, matching(case, batch))
-    compare(fidelity, "upper", case, batch, expectile)
+    fidelity.compare_with_loops("fan", "actor", case, batch, actor, more)
+    fidelity.compare_with_loops("fan", "critic", case, batch, critic, more)
+    fidelity.compare_with_loops("fan", "flow", case, batch, matching(case, batch))
+    fidelity.compare_with_loops("fan", "upper", case, batch, expectile)

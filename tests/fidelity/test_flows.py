@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from plain import average
-from plain_flows import bellman, combined, matching, network, path, values
+from plain_flows import bellman, best_proposal, combined, distillation, matching, network, values
 from torch import Tensor
 
 from off2on.algorithms.bfn import BFN
@@ -14,17 +14,7 @@ from off2on.algorithms.fql import FQL
 from off2on.algorithms.ifql import IFQL
 
 SEEDS = range(3)
-TEXT = "plain loops from the paper's equations, float64"
 Make = Callable[..., Any]
-
-
-def compare(
-    fidelity: Any, name: str, loss: str, case: Any, batch: Any, other: Tensor, more: str = ""
-) -> None:
-    fidelity.compare(
-        name, loss + more, reference=TEXT, ours=case.loss(loss, batch), theirs=other,
-        network=getattr(case.nets, loss), tolerance=5e-5,
-    )  # fmt: skip
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -43,17 +33,11 @@ def test_fql(problem: Make, fidelity: Any, aggregate: str, normalise_q: bool, se
         action = network(nets.actor.mlp, batch.next_obs[b], next_noise[b]).clamp(-1, 1)
         return combined(values(nets.target.critic, batch.next_obs[b], action), case.hp)
 
-    distances, found = [], []
-    for b in range(64):
-        action = network(nets.actor.mlp, batch.obs[b], noise[b])
-        distances.append(((action - path(nets.flow, batch.obs[b], noise[b], 3).detach()) ** 2).mean())
-        found.append(average(values(nets.critic, batch.obs[b], action.clamp(-1, 1))))
-    scale = 1 / average(q.abs() for q in found).detach() if normalise_q else 1.0
-    actor = 1.7 * average(distances) - scale * average(found)
+    actor = distillation(nets, nets.flow, batch.obs, noise, 3, normalise_q)
     more = f", {aggregate}, {'scaled' if normalise_q else 'plain'} Q"
-    compare(fidelity, "fql", "critic", case, batch, bellman(case, batch, future), more)
-    compare(fidelity, "fql", "actor", case, batch, actor, more)
-    compare(fidelity, "fql", "flow", case, batch, matching(case, batch))
+    fidelity.compare_with_loops("fql", "critic", case, batch, bellman(case, batch, future), more)
+    fidelity.compare_with_loops("fql", "actor", case, batch, actor, more)
+    fidelity.compare_with_loops("fql", "flow", case, batch, matching(case, batch))
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -68,9 +52,9 @@ def test_ifql(problem: Make, fidelity: Any, aggregate: str, seed: int):
         errors.append((0.2 if u < 0 else 0.8) * u**2)
     critic = bellman(case, batch, lambda b: network(nets.value.mlp, batch.next_obs[b]).squeeze())
     more = "" if aggregate == "min" else f", {aggregate}"
-    compare(fidelity, "ifql", "value", case, batch, average(errors), more)
-    compare(fidelity, "ifql", "critic", case, batch, critic)
-    compare(fidelity, "ifql", "flow", case, batch, matching(case, batch))
+    fidelity.compare_with_loops("ifql", "value", case, batch, average(errors), more)
+    fidelity.compare_with_loops("ifql", "critic", case, batch, critic)
+    fidelity.compare_with_loops("ifql", "flow", case, batch, matching(case, batch))
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -83,12 +67,8 @@ def test_bfn(problem: Make, fidelity: Any, aggregate: str, seed: int):
     nets, batch = case.nets, case.prepared(7)
 
     def future(b: int) -> Tensor:
-        proposals = [path(nets.flow, batch.next_obs[b], noise[n, b], 3) for n in range(3)]
-        best = max(
-            proposals, key=lambda a: combined(values(nets.critic, batch.next_obs[b], a), case.hp).item()
-        )
-        return combined(values(nets.target.critic, batch.next_obs[b], best), case.hp)
+        return best_proposal(nets, batch.next_obs[b], noise[:, b], 3, case.hp)
 
     critic = bellman(case, batch, future)
-    compare(fidelity, "bfn", "critic", case, batch, critic, f", {aggregate}")
-    compare(fidelity, "bfn", "flow", case, batch, matching(case, batch))
+    fidelity.compare_with_loops("bfn", "critic", case, batch, critic, f", {aggregate}")
+    fidelity.compare_with_loops("bfn", "flow", case, batch, matching(case, batch))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from plain import average
-from plain_flows import bellman, combined, edit, matching, network, path, values
+from plain_flows import bellman, combined, distillation, edit, matching, network, path, values
 from torch import Tensor
 from torch.autograd.functional import jacobian
 
@@ -15,7 +15,6 @@ from off2on.algorithms.qam import QAM
 from off2on.algorithms.qam_e import QAME
 from off2on.algorithms.qam_f import QAMF
 
-TEXT = "plain loops from the paper's equations, float64"
 STEPS, H, LAMBDA = 4, 0.25, 2.5
 Make = Callable[..., Any]
 
@@ -104,12 +103,9 @@ def test_qam(problem: Make, fidelity: Any, name: str, recipe: Any, seed: int):
     if name == "qam_e":
         expected |= edit_losses(nets, batch, others[1], others[2])
     if name == "qam_f":
-        expected["actor"] = distillation(nets, batch, others[0])
+        expected["actor"] = distillation(nets, nets.fast, batch.obs, others[0], STEPS)
     for loss, other in expected.items():
-        fidelity.compare(
-            name, loss, reference=TEXT, ours=case.loss(loss, batch), theirs=other,
-            network=getattr(nets, loss), tolerance=5e-5,
-        )  # fmt: skip
+        fidelity.compare_with_loops(name, loss, case, batch, other)
 
 
 def edit_losses(nets: Any, batch: Any, base_noise: Tensor, noise: Tensor) -> dict[str, Tensor]:
@@ -123,13 +119,3 @@ def edit_losses(nets: Any, batch: Any, base_noise: Tensor, noise: Tensor) -> dic
         entropy.append(-log_prob.detach())
     alpha = nets.temperature.value.double().exp().squeeze()
     return {"actor": average(losses), "temperature": alpha * (average(entropy) - (-1.5))}
-
-
-def distillation(nets: Any, batch: Any, noise: Tensor) -> Tensor:
-    """1.7 E|mu - a_f|^2 - E mean_i Q_i(s, clip(mu))."""
-    distances, found = [], []
-    for b in range(64):
-        action = network(nets.actor.mlp, batch.obs[b], noise[b])
-        distances.append(((action - path(nets.fast, batch.obs[b], noise[b], STEPS).detach()) ** 2).mean())
-        found.append(average(values(nets.critic, batch.obs[b], action.clamp(-1, 1))))
-    return 1.7 * average(distances) - average(found)
