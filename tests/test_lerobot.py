@@ -95,6 +95,12 @@ def test_the_folder_is_recognised_with_and_without_a_name(folder: Path):
         assert (found.path, found.name) == (folder, name)
 
 
+def test_the_folder_is_recognised_without_opening_its_tables(folder: Path):
+    for table in folder.rglob("*.parquet"):
+        table.write_bytes(b"damaged")
+    assert isinstance(resolve_source("arm", folder).source, LeRobot)
+
+
 def test_another_format_is_refused(folder: Path):
     change(folder, codebase_version="v1.6")
     with pytest.raises(UserError, match=r"format 'v1\.6'") as error:

@@ -116,19 +116,18 @@ def _resolve(
         return Resolved(_make("datasets_io.sources.d4rl:D4RL", {"name": name, **options}), given, name)
     if given is None and _kind(text) in _SUFFIXES:
         given, name = storage.locate(text), Path(text).stem
+    short = Path(name).name
+    place = storage.locate(text) if given is None else given
+    suffix = "" if given is None else _suffix(given)
+    # LeRobot comes first: its folders may hold thousands of videos, which `_is_rllib` would list.
+    if suffix not in _SUFFIXES and (given is not None or ":" not in text) and _is_lerobot(place):
+        return Resolved(_make("datasets_io.sources.lerobot:LeRobot", options), place, short)
     if given is not None and _is_rllib(given):
-        return Resolved(
-            _make("datasets_io.sources.rllib_episodes:RLlibEpisodes", options), given, Path(name).name
-        )
-    if given is not None and _suffix(given) in _SUFFIXES:
-        name = Path(name).name
-        own = {"name": name} if _suffix(given) == ".npz" else {}  # the name may contain the task
-        return Resolved(_make(_SUFFIXES[_suffix(given)], {**own, **options}), given, name)
-    if given is None and ":" not in text and _is_lerobot(storage.locate(text)):
-        given, name = storage.locate(text), Path(text).name
-    if given is not None and _is_lerobot(given):
-        return Resolved(_make("datasets_io.sources.lerobot:LeRobot", options), given, Path(name).name)
-    _refuse_compressed(storage.locate(text) if given is None else given)
+        return Resolved(_make("datasets_io.sources.rllib_episodes:RLlibEpisodes", options), given, short)
+    if given is not None and suffix in _SUFFIXES:
+        own = {"name": short} if suffix == ".npz" else {}  # the name may contain the task
+        return Resolved(_make(_SUFFIXES[suffix], {**own, **options}), given, short)
+    _refuse_compressed(place)
     if given is not None:
         raise UnknownName(
             f"{given} has no known suffix.",
@@ -145,7 +144,11 @@ def _resolve(
 
 
 def _is_lerobot(folder: Place) -> bool:
-    return storage.is_folder(folder) and storage.is_file(folder / "meta/info.json")
+    if not storage.is_folder(folder):
+        return False
+    from datasets_io.sources.lerobot import INFO
+
+    return storage.is_file(folder / INFO)
 
 
 def _is_rllib(place: Place) -> bool:
@@ -154,9 +157,10 @@ def _is_rllib(place: Place) -> bool:
     first = next((file for file in files if file.endswith(".parquet")), None)
     if first is None or not storage.is_file(storage.locate(first)):
         return False
+    from datasets_io.sources.rllib_episodes import ITEM
     from datasets_io.sources.table_files import open_table
 
-    return open_table(first)[0] == ["item"]
+    return open_table(first)[0] == [ITEM]
 
 
 def _refuse_compressed(place: Place) -> None:
