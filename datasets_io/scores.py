@@ -99,7 +99,7 @@ def _simulator(env_id: str, options: Mapping[str, Any], recorded: str | None) ->
     """Return version and settings of OGBench's environments; None for others.
 
     From version 1.2 on, single tasks determine reward, success and end of a step from the state before the
-    action, earlier ones from the state after it.
+    action, earlier ones from the state after it. The environments of `OGBENCH` have the former as default.
 
     Args:
         env_id: Id of the environment.
@@ -112,7 +112,8 @@ def _simulator(env_id: str, options: Mapping[str, Any], recorded: str | None) ->
         version = metadata.version("ogbench")
     except metadata.PackageNotFoundError:
         version = recorded or "of an unknown version"
-    before = "singletask" in env_id and not re.match(r"(0|1\.[01])\b", version)
+    is_new = not re.match(r"(0|1\.[01])\b", version)
+    before = env_id.startswith(OGBENCH) or ("singletask" in env_id and is_new)
     timing = options.get("success_timing") or ("pre" if before else "post")
     sparse = ", sparse rewards" if options.get("sparse") else ""
     return f"ogbench {version}, success_timing={timing}{sparse}"

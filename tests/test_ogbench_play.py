@@ -224,6 +224,8 @@ def test_the_score_key_names_version_and_timing(tmp_path):
     files = key_of(manifest, "ogbench:cube-single-singletask-v0")
     assert files.simulator == keys[0].simulator
     assert key_of(manifest, "ogbench:cube-single-v0").simulator == keys[1].simulator
+    # Without options: the default of the environment's constructor.
+    assert key_of(manifest, environment_id("cube-single", 1)).simulator == keys[0].simulator
 
 
 @pytest.mark.slow
