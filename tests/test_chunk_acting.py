@@ -10,6 +10,7 @@ import torch
 import yaml
 from click.testing import CliRunner
 
+import off2on
 from datasets_io import Shards
 from off2on.algorithms.qc import QC
 from off2on.commands.evaluate import evaluate as evaluate_command
@@ -100,6 +101,15 @@ def test_an_exported_policy_returns_whole_chunks_in_the_units_of_the_environment
     assert actions.shape == (7, 4, 1)
     assert actions.abs().max() <= 2
     assert actions.std() > 0
+
+
+def test_a_loaded_run_values_whole_chunks(run: Path, toy: Shards):
+    obs = toy.read_all(["obs"])["obs"][:4]
+    loaded = off2on.load_run(run)
+    chunks = loaded.policy()(torch.from_numpy(obs)).detach().numpy()
+    values = loaded.q(obs, chunks)
+    assert values.shape == (2, 4)
+    assert not np.allclose(values, loaded.q(obs, -chunks))
 
 
 def test_an_evaluation_executes_chunks_to_their_end(run: Path):

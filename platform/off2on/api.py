@@ -75,7 +75,7 @@ class LoadedRun:
 
         Args:
             obs: Observations [B, D].
-            actions: Actions [B, A], or [B] if discrete.
+            actions: Actions [B, A], chunks of actions [B, h, A], or choices [B].
             checkpoint: Name of a folder in ``checkpoints``.
 
         Raises:

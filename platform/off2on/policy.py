@@ -97,8 +97,14 @@ class Policy(nn.Module):
         return self._log_prob(self._require_density(obs), self._from_environment(action))
 
     def q(self, obs: Tensor, action: Tensor) -> Tensor | None:
-        """Return each critic's value [E, B] of actions [B, A] or [B] at raw [B, D]; None without a critic."""
-        return self.recipe.q(self.nets, self._normalise(obs), self._from_environment(action))
+        """Return each critic's value [E, B] of raw actions at raw observations [B, D]; None without a critic.
+
+        Args:
+            obs: Observations.
+            action: Actions [B, A], chunks [B, h, A], or choices [B].
+        """
+        scaled = self._from_environment(action)
+        return self.recipe.q(self.nets, self._normalise(obs), scaled if self.discrete else scaled.flatten(1))
 
     def _log_prob(self, policy: Distribution, action: Tensor) -> Tensor:
         density = policy.log_density(action)
