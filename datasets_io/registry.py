@@ -13,6 +13,8 @@ MINARI = "minari/"
 """Prefix of ids of Minari data sets."""
 D4RL = "d4rl/"
 """Prefix of ids of D4RL data sets, and of names of D4RL environments."""
+OGBENCH = "off2on/ogbench-"
+"""Prefix of ids of environments of single tasks of OGBench."""
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,8 @@ import numpy.typing as npt
 
 from datasets_io.episode import Array
 from datasets_io.errors import SimulatorError, UserError
-from datasets_io.registry import D4RL, MINARI, D4RLEntry, find, minari_counterpart, registry, task
+from datasets_io.registry import D4RL, MINARI, OGBENCH, D4RLEntry, find, minari_counterpart, registry, task
 
-OGBENCH = "off2on/ogbench-"
-"""Prefix of ids of environments of single tasks of OGBench."""
 ReferenceStatus = Literal["measured", "convention", "refused", "unknown"]
 """Validity of the D4RL references: measured in this environment, a convention in its successor, refused
 elsewhere, or unknown."""

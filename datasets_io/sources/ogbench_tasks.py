@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from datasets_io.scores import OGBENCH
+from datasets_io.registry import OGBENCH
 
 
 class Kind(NamedTuple):
