@@ -35,7 +35,7 @@ LONGEST = [
     "pages_run", "ogbench_play",
     "compiled_updates", "traced_updates", "captured_updates", "numpy_networks",
     "contract_learner", "contract", "runner", "larger_than_memory", "transforms", "ope_command", "mirror",
-    "foreign_files", "augmentation_rows", "seeds", "presets", "trackers", "guard", "rllib_reads_shards",
+    "foreign_files", "seeds", "presets", "trackers", "guard", "rllib_reads_shards",
     "chunk_acting", "steps", "chunks",
     "search_file", "s3", "ingest", "ingest_processes", "plan", "streaming", "learner_hooks", "handover",
     "online_settings", "without_ray", "site",
