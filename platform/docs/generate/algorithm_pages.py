@@ -1,13 +1,12 @@
 """Write the page of an algorithm from its class and the tables of comparisons and scores."""
 
 import csv
-import json
 from collections.abc import Mapping
-from contextlib import redirect_stdout
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from command_output import described
+from links import ROOT
 from logged_metrics import logged_metrics
 from markdown_text import code, docstring, escape, fence, table
 
@@ -15,7 +14,6 @@ from off2on.algorithms import CATALOGUE, find_algorithm
 from off2on.commands.algos import algos, hyperparameter, plain
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[2]
 SCORES = ROOT / "tests" / "learning" / "scores.csv"
 
 
@@ -31,17 +29,9 @@ METRICS = {row["metric"]: row["meaning"] for row in read(HERE / "metrics.csv")}
 """Meanings of the metrics that algorithms log."""
 
 
-def describe(name: str) -> dict[str, Any]:
-    """Return what ``off2on algos NAME --json`` prints."""
-    with redirect_stdout(StringIO()) as printed:
-        algos.main([name, "--json"], standalone_mode=False)
-    found: dict[str, Any] = json.loads(printed.getvalue())
-    return found
-
-
 def algorithm_page(name: str) -> str:
     """Return the page of an algorithm of the catalogue."""
-    page, entry = describe(name), CATALOGUE[name]
+    page, entry = described(algos, name), CATALOGUE[name]
     _, _, text = page["description"].partition("\n")
     method, difference, differences = text.partition("\nDifferences")
     parts = [
@@ -92,19 +82,14 @@ def settings_table(head: str, settings: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the table of hyperparameters or options: default, range, search range and meaning."""
     rows = []
     for key, setting in settings.items():
-        default = setting["default"]
-        known = {**setting, "default": tuple(default) if isinstance(default, list) else default}
-        given, allowed, search, meaning = hyperparameter(known)
+        given, allowed, search, meaning = hyperparameter(setting)
         rows.append([code(key), code(given), escape(allowed), escape(search), escape(meaning)])
     return table([head, "default", "range", "search range", "meaning"], rows)
 
 
 def _presets(page: Mapping[str, Any]) -> str:
-    def value(given: Any) -> str:
-        return plain(tuple(given) if isinstance(given, list) else given)
-
     rows = [
-        [code(preset), " ".join(code(f"{key}={value(given)}") for key, given in values.items())]
+        [code(preset), " ".join(code(f"{key}={plain(given)}") for key, given in values.items())]
         for preset, values in page["presets"].items()
     ]
     return table(["preset", "values"], rows)

@@ -1,11 +1,7 @@
 """Write the page of a fine-tuning strategy from its class."""
 
-import json
-from contextlib import redirect_stdout
-from io import StringIO
-from typing import Any
-
 from algorithm_pages import settings_table
+from command_output import described
 from markdown_text import code, docstring, escape, fence, table
 
 from off2on.commands.algos import plain
@@ -13,17 +9,9 @@ from off2on.commands.strategies import strategies
 from off2on.strategies import CATALOGUE
 
 
-def describe(*name: str) -> dict[str, Any]:
-    """Return what ``off2on strategies [NAME] --json`` prints."""
-    with redirect_stdout(StringIO()) as printed:
-        strategies.main([*name, "--json"], standalone_mode=False)
-    found: dict[str, Any] = json.loads(printed.getvalue())
-    return found
-
-
 def strategy_page(name: str) -> str:
     """Return the page of a strategy of the catalogue."""
-    page, summary = describe(name), CATALOGUE[name][1]
+    page, summary = described(strategies, name), CATALOGUE[name][1]
     _, _, text = page["description"].partition("\n")
     parts = [
         f"# {name}",
@@ -54,7 +42,7 @@ def strategy_page(name: str) -> str:
 
 def online_settings_page() -> str:
     """Return the page of the settings of the online phase and of the guard."""
-    page = describe()
+    page = described(strategies)
     return (
         "\n\n".join(
             [
