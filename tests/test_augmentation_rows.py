@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from held_rows import CPU, LAYOUT, generator
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,7 +13,7 @@ from datasets_io import Shards
 from off2on.algorithms.bc import BC
 from off2on.algorithms.iql import IQL
 from off2on.replay.augmentation.compose import episode_weights
-from off2on.replay.buffer import Layout, ReplayBuffer
+from off2on.replay.buffer import ReplayBuffer
 from off2on.replay.offline_rows import OfflineRows
 from off2on.replay.strategy import Options, draw_offline
 from off2on.replay.transforms import Transforms
@@ -22,19 +23,12 @@ from off2on.strategies.append import Append
 from off2on.strategies.balanced import Balanced, BalancedOptions
 from off2on.strategies.symmetric import Symmetric, SymmetricOptions
 
-CPU = torch.device("cpu")
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
 # Rows by weight.
 
 
 def held(weights: Any, online: int = 0) -> ReplayBuffer:
     """Offline rows of these weights and as many online ones; each holds its number."""
-    rows = ReplayBuffer(Layout({"obs": 2, "action": 1, "reward": 0}), len(weights), len(weights), 100, CPU)
+    rows = ReplayBuffer(LAYOUT, len(weights), len(weights), 100, CPU)
     rows.data.copy_(torch.arange(float(len(rows.data))).unsqueeze(1).expand_as(rows.data))
     rows.set_weights(torch.tensor(weights, dtype=torch.float64))
     if online:
@@ -85,7 +79,7 @@ def test_balanced_begins_with_the_weights():
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_without_weights_a_strategy_draws_what_it_drew(name: str):
-    rows = ReplayBuffer(Layout({"obs": 2, "action": 1, "reward": 0}), 50, 50, 100, CPU)
+    rows = ReplayBuffer(LAYOUT, 50, 50, 100, CPU)
     rows.data.uniform_()
     kind = find_strategy(name)
     drawn = kind(rows, kind.Options()).draw(10, 64, generator())
