@@ -26,14 +26,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from off2on.recipe import losses
+from off2on.algorithms.iql import IQL
 from off2on.recipe.action_choice import best_proposal
 from off2on.recipe.batch import Batch
 from off2on.recipe.diffusion import ResidualDenoiser, denoise, noise_error
-from off2on.recipe.hooks import Loss, cosine
+from off2on.recipe.hooks import Loss
 from off2on.recipe.hyperparameters import Hyperparameters, hp
 from off2on.recipe.networks import Critic, Nets, Value
-from off2on.rllib.algorithm import OfflineToOnline
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ class IDQLHyperparameters(Hyperparameters):
     }
 
 
-class IDQL(OfflineToOnline):
+class IDQL(IQL):
     """IQL's values, and the best of N actions of a diffusion model of the data."""
 
     Hyperparameters = IDQLHyperparameters
@@ -75,7 +74,7 @@ class IDQL(OfflineToOnline):
     acting_targets = ("actor", "critic")
 
     @classmethod
-    def build_nets(cls, obs_space: Any, action_space: Any, hp: IDQLHyperparameters) -> Nets:
+    def build_nets(cls, obs_space: Any, action_space: Any, hp: Any) -> Nets:
         """Build the diffusion model and twin critics, both with targets, and a value."""
         obs, action = obs_space.shape[0], action_space.shape[0]
         actor = ResidualDenoiser(obs, action, hp.width, hp.blocks, hp.diffusion_steps, hp.samples)
@@ -83,37 +82,22 @@ class IDQL(OfflineToOnline):
         return Nets(actor=actor, value=value, critic=critic, targets=("actor", "critic"))
 
     @classmethod
-    def prepare(cls, nets: Nets, batch: Batch, hp: IDQLHyperparameters) -> Batch:
-        """Add ``target_q`` [B], min_i Q'_i(s, a), z ``start`` [B, A] and t - 1 ``number`` [B]."""
-        with torch.no_grad():
-            batch.target_q = nets.target.critic(batch.obs, batch.action).amin(0)
-            batch.start = torch.randn_like(batch.action)
-            batch.number = torch.randint(hp.diffusion_steps, batch.obs.shape[:1], device=batch.obs.device)
+    def prepare(cls, nets: Nets, batch: Batch, hp: Any) -> Batch:
+        """Add IQL's ``target_q`` [B], z ``start`` [B, A] and t - 1 ``number`` [B]."""
+        batch = super().prepare(nets, batch, hp)
+        batch.start = torch.randn_like(batch.action)
+        batch.number = torch.randint(hp.diffusion_steps, batch.obs.shape[:1], device=batch.obs.device)
         return batch
 
     @classmethod
-    def compute_actor_loss(cls, nets: Nets, batch: Batch, hp: IDQLHyperparameters) -> Loss:
+    def compute_actor_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
         """Compute the error of the predicted noise, summed over the dimensions of the action."""
         predict = partial(nets.actor, dropout=hp.dropout)
         error = noise_error(predict, nets.actor.kept, batch.obs, batch.action, batch.start, batch.number)
         return error.sum(-1).mean(), {}
 
     @classmethod
-    def compute_value_loss(cls, nets: Nets, batch: Batch, hp: IDQLHyperparameters) -> Loss:
-        """Compute the expectile regression of V on the targets' Q."""
-        value = nets.value(batch.obs)
-        return losses.expectile(batch.target_q - value, hp.expectile), {"value": value.detach().mean()}
-
-    @classmethod
-    def compute_critic_loss(cls, nets: Nets, batch: Batch, hp: IDQLHyperparameters) -> Loss:
-        """Compute the regression of Q on the reward and the next state's value."""
-        with torch.no_grad():
-            target = batch.reward + hp.discount * batch.mask * nets.value(batch.next_obs)
-        q = nets.critic(batch.obs, batch.action)
-        return losses.td(q, target, batch.weight), {"q": q.detach().mean()}
-
-    @classmethod
-    def optimizer(cls, objective: str, hp: IDQLHyperparameters, vector: Tensor) -> torch.optim.Optimizer:
+    def optimizer(cls, objective: str, hp: Any, vector: Tensor) -> torch.optim.Optimizer:
         """Return Adam, with decoupled weight decay for the policy."""
         if objective != "actor":
             return super().optimizer(objective, hp, vector)
@@ -121,18 +105,12 @@ class IDQL(OfflineToOnline):
         return torch.optim.AdamW([vector], lr=lr, weight_decay=hp.weight_decay, fused=True)
 
     @classmethod
-    def lr(cls, objective: str, hp: IDQLHyperparameters, progress: float) -> float:
-        """Return the learning rate, which decreases to 0 offline for the policy."""
-        decay = cosine(progress) if objective == "actor" and hp.actor_decay and progress < 1 else 1.0
-        return decay * super().lr(objective, hp, progress)
-
-    @classmethod
-    def target_rate(cls, name: str, hp: IDQLHyperparameters, update: int, progress: float) -> float:
+    def target_rate(cls, name: str, hp: Any, update: int, progress: float) -> float:
         """Return the rate of the acting policy, or of the target critics."""
         return hp.ema_rate if name == "actor" else super().target_rate(name, hp, update, progress)
 
     @classmethod
-    def act(cls, nets: Nets, obs: Tensor, hp: IDQLHyperparameters, explore: bool) -> Tensor:
+    def act(cls, nets: Nets, obs: Tensor, hp: Any, explore: bool) -> Tensor:
         """Return the best of N actions, from new noise if exploring and from the same noise otherwise."""
         noise = nets.target.actor.draws.expand(-1, -1, obs.shape[0], -1)
         noise = torch.randn_like(noise) if explore else noise

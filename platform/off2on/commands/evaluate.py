@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from off2on.commands.options import checkpoint_option
 from off2on.commands.output import print_json
 from off2on.errors import SimulatorError, UnknownName
 
@@ -14,13 +15,7 @@ from off2on.errors import SimulatorError, UnknownName
 @click.option(
     "--episodes", type=click.IntRange(min=1), default=20, show_default=True, help="Number of episodes."
 )
-@click.option(
-    "--checkpoint",
-    type=click.Choice(["handover", "last"]),
-    default="last",
-    show_default=True,
-    help="Checkpoint of the run.",
-)
+@checkpoint_option
 @click.option(
     "--seed",
     type=click.IntRange(0, 2**32 - 1),

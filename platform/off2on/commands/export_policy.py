@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from off2on.commands.options import checkpoint_option
 from off2on.commands.output import format_size, print_line
 from off2on.errors import UserError
 
@@ -11,13 +12,7 @@ from off2on.errors import UserError
 @click.command("export")
 @click.argument("run")
 @click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False))
-@click.option(
-    "--checkpoint",
-    type=click.Choice(["handover", "last"]),
-    default="last",
-    show_default=True,
-    help="Checkpoint of the run.",
-)
+@checkpoint_option
 @click.option("--overwrite", is_flag=True, help="Replace FILE if it exists.")
 def export_policy(run: str, file: Path | None, checkpoint: str, overwrite: bool) -> None:
     """Write the policy of a run in ONNX.

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from off2on.commands.options import checkpoint_option
 from off2on.commands.output import ProgressLine, print_json, print_line, print_table, print_wrapped_table
 from off2on.errors import UnknownName, UserError
 
@@ -24,13 +25,7 @@ QUICK_UPDATES = 4_000
     metavar="NAME",
     help=f"Estimator, may be repeated: {' '.join(METHODS)}.  [default: all]",
 )
-@click.option(
-    "--checkpoint",
-    type=click.Choice(["handover", "last"]),
-    default="last",
-    show_default=True,
-    help="Checkpoint of the run.",
-)
+@checkpoint_option
 @click.option(
     "--checkpoints", is_flag=True, help="Evaluate both checkpoints of each run, and rank all policies."
 )

@@ -1,4 +1,4 @@
-"""Command-line options made from the declarations of `training.options`."""
+"""Command-line options made from the declarations of `training.options`, and one of several commands."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +10,15 @@ from off2on.training.options import ONLINE_SHORTCUTS, OPTIONS, Option, default_t
 
 GUARD = Option("Collect with a new policy only after a test shows that it is not worse.", kind="flag")
 TYPES: dict[str, Any] = {"count": parse_count, "number": parse_number, "size": parse_memory, "text": str}
+
+checkpoint_option = click.option(
+    "--checkpoint",
+    type=click.Choice(["handover", "last"]),
+    default="last",
+    show_default=True,
+    help="Checkpoint of the run.",
+)
+"""Decorator that adds ``--checkpoint`` to a command about a run's policy."""
 
 
 def run_options(*names: str) -> Callable[[Any], Any]:
