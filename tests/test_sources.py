@@ -127,10 +127,16 @@ def test_a_table_that_is_wrong_says_where(tmp_path, trips, change, error, words)
     assert not list(tmp_path.iterdir())
 
 
-def test_columns_of_arrays_must_be_of_one_length(tmp_path, trips):
-    arrays = {name: trips[name].to_numpy() for name in trips} | {"r": np.ones(4)}
+@pytest.mark.parametrize("column", ["r", "x"])
+def test_columns_of_arrays_must_be_of_one_length(tmp_path, trips, column):
+    arrays = {name: trips[name].to_numpy() for name in trips} | {column: np.ones(4)}
     with pytest.raises(BadValues, match="different lengths"):
         add(arrays, tmp_path, Table(COLUMNS))
+
+
+def test_a_table_without_rows_is_refused(tmp_path, trips):
+    with pytest.raises(BadValues, match="no rows"):
+        add(trips[:0], tmp_path, Table(COLUMNS))
 
 
 def test_a_table_without_ends_is_refused(tmp_path, trips):

@@ -26,7 +26,7 @@ def side_by_side(role: str, names: tuple[str, ...], block: Any, first_row: int) 
         first_row: Row of the table with which the block begins, for messages.
 
     Raises:
-        BadValues: A cell is not a number.
+        BadValues: A cell is not a number, or the columns have different lengths.
     """
     convert = _moments if role == "step" else _numbers
     columns = [convert(name, block[name], first_row) for name in names]
@@ -39,7 +39,10 @@ def side_by_side(role: str, names: tuple[str, ...], block: Any, first_row: int) 
                 raise BadValues(
                     f"column {name!r} holds matrices.", "One of several columns must hold numbers or vectors."
                 )
-        return np.concatenate([values.reshape(len(values), -1) for values in columns], axis=1)
+        if len({len(values) for values in columns}) > 1:
+            found = ", ".join(f"{name} {len(values):,}" for name, values in zip(names, columns, strict=True))
+            raise BadValues("columns of different lengths.", found)
+        return np.concatenate([values[:, None] if values.ndim == 1 else values for values in columns], axis=1)
     (values,), (name,) = columns, names
     if role not in ("obs", "new_obs", "actions") and values.ndim > 1:
         if values.shape[1:] != (1,):
