@@ -37,7 +37,7 @@ LONGEST = [
     "contract_learner", "contract", "runner", "larger_than_memory", "transforms", "ope_command", "mirror",
     "foreign_files", "seeds", "presets", "trackers", "guard", "rllib_reads_shards",
     "chunk_acting", "steps", "chunks",
-    "search_file", "s3", "ingest", "ingest_processes", "plan", "streaming", "learner_hooks", "handover",
+    "search_file", "s3", "ingest", "ingest_processes", "plan", "streaming", "handover",
     "online_settings", "without_ray", "site",
     "critic_head_recipes", "critic_heads", "critic_head_learning",
 ]  # fmt: skip
