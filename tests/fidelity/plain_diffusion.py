@@ -1,10 +1,12 @@
 """Diffusion policies a second time, from their definitions: one row and step at a time, in float64."""
 
 import math
+from functools import partial
 from typing import Any
 
+import plain_flows
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 
 def mish(x: Tensor) -> Tensor:
@@ -12,24 +14,8 @@ def mish(x: Tensor) -> Tensor:
     return x * torch.log(1 + x.exp()).tanh()
 
 
-def network(mlp: nn.Sequential, *parts: Tensor) -> Tensor:
-    """One row through linear layers with Mish between them."""
-    x = torch.cat([part.double() for part in parts])
-    for layer in mlp:
-        x = layer.weight.double() @ x + layer.bias.double() if isinstance(layer, nn.Linear) else mish(x)
-    return x
-
-
-def values(critic: Any, *parts: Tensor) -> list[Tensor]:
-    """Each member's value of one row."""
-    found = []
-    for number in range(critic.members):
-        x = torch.cat([part.double() for part in parts])
-        for place, layer in enumerate(critic.layers):
-            x = mish(x) if place else x
-            x = layer.weight[number].double() @ x + layer.bias[number, 0].double()
-        found.append(x.squeeze())
-    return found
+network = partial(plain_flows.network, function=mish)
+values = partial(plain_flows.values, function=mish)
 
 
 def beta(t: int, steps: int) -> float:

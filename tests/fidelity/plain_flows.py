@@ -8,6 +8,8 @@ import torch
 from plain import average, least, log_normal
 from torch import Tensor, nn
 
+Function = Callable[[Tensor], Tensor]
+
 
 def gelu(x: Tensor) -> Tensor:
     """The tanh approximation, Hendrycks & Gimpel, arXiv:1606.08415."""
@@ -19,26 +21,27 @@ def normalise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return (x - x.mean()) / (spread + 1e-5).sqrt() * weight.double() + bias.double()
 
 
-def network(mlp: nn.Sequential, *parts: Tensor) -> Tensor:
-    """One row through a network."""
+def network(mlp: nn.Sequential, *parts: Tensor, function: Function = gelu) -> Tensor:
+    """One row through a network with a function between its layers."""
     x = torch.cat([part.double() for part in parts])
     for layer in mlp:
         if isinstance(layer, nn.Linear):
             x = layer.weight.double() @ x + layer.bias.double()
         else:
-            x = normalise(x, layer.weight, layer.bias) if isinstance(layer, nn.LayerNorm) else gelu(x)
+            x = normalise(x, layer.weight, layer.bias) if isinstance(layer, nn.LayerNorm) else function(x)
     return x
 
 
-def values(critic: Any, *parts: Tensor) -> list[Tensor]:
+def values(critic: Any, *parts: Tensor, function: Function = gelu) -> list[Tensor]:
     """Each member's value of one row."""
     found = []
     for number in range(critic.members):
         x = torch.cat([part.double() for part in parts])
         for place, layer in enumerate(critic.layers):
-            if place:
+            x = function(x) if place else x
+            if place and len(critic.norms):
                 norm = critic.norms[place - 1]
-                x = normalise(gelu(x), norm.weight[number, 0], norm.bias[number, 0])
+                x = normalise(x, norm.weight[number, 0], norm.bias[number, 0])
             x = layer.weight[number].double() @ x + layer.bias[number, 0].double()
         found.append(x.squeeze())
     return found
