@@ -18,6 +18,7 @@ from datasets_io import environments, storage
 from datasets_io.episode import Array, Episode
 from datasets_io.errors import BadValues, Corrupt, UnknownName, UserError
 from datasets_io.source import Source
+from datasets_io.storage.documents import validator
 from datasets_io.storage.parquet import open_parquet
 
 ITEM = "item"
@@ -185,11 +186,11 @@ def _unpack(packed: bytes) -> State:
         Corrupt: It is no state of an episode of one agent.
     """
     import msgpack
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     try:
         plain = msgpack.unpackb(packed, raw=False, strict_map_key=False, object_hook=_array)
-        state: State = TypeAdapter(State).validate_python(plain)
+        state: State = validator(State).validate_python(plain)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(map(str, first["loc"])) or "the content"

@@ -125,13 +125,14 @@ def _validated(text: str | bytes, schema: Any, where: object, kind: str, refusal
     from pydantic import ValidationError  # imported late, because `off2on --help` needs none of it
 
     try:
-        return _adapter(schema).validate_json(text, strict=True)
+        return validator(schema).validate_json(text, strict=True)
     except ValidationError as error:
         raise _refuse(error, where, kind, refusal) from None
 
 
 @cache
-def _adapter(schema: Any) -> Any:
+def validator(schema: Any) -> Any:
+    """Return pydantic's TypeAdapter of a schema, which takes about a millisecond to make."""
     from pydantic import TypeAdapter
 
     return TypeAdapter(schema)
