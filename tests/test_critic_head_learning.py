@@ -5,6 +5,7 @@ from typing import Any
 import gymnasium as gym
 import pytest
 import torch
+from plain_training import learn
 from torch import Tensor
 
 from off2on.algorithms.cql import CQL
@@ -15,7 +16,6 @@ from off2on.algorithms.sac import SAC
 from off2on.algorithms.td3_bc import TD3BC
 from off2on.recipe.batch import Batch
 from off2on.recipe.critic_heads import HEADS
-from off2on.recipe.hooks import apply_objectives
 
 CHAIN = 4.0 * 0.5 ** torch.arange(2, -1, -1.0)
 """Values 1, 2 and 4 of three states in a row, whose last one ends with the reward 4; the discount is 1/2."""
@@ -43,23 +43,7 @@ def learned_values(recipe: Any, updates: int, **given: Any) -> Tensor:
     discrete = recipe.actions == "discrete"
     space = gym.spaces.Discrete(2) if discrete else gym.spaces.Box(-1, 1, (1,))
     nets = recipe.build_nets(gym.spaces.Box(-1, 1, (3,)), space, hp)
-    optimizers = {
-        one.name: torch.optim.Adam(getattr(nets, one.name).parameters(), recipe.lr(one.name, hp, 0.0))
-        for one in recipe.objectives_in_order()
-    }
-
-    def step(name: str, loss: Tensor, progress: float) -> None:
-        optimizers[name].zero_grad()
-        loss.backward()
-        optimizers[name].step()
-
-    for update in range(1, updates + 1):
-        apply_objectives(recipe, nets, chain_batch(recipe), hp, update, step)
-        with torch.no_grad():
-            for name in nets.targets:
-                own, target = getattr(nets, name), getattr(nets.target, name)
-                for mine, its in zip(own.parameters(), target.parameters(), strict=True):
-                    its.lerp_(mine, hp.polyak)
+    learn(recipe, nets, hp, (chain_batch(recipe) for _ in range(updates)))
     with torch.no_grad():
         obs = torch.eye(3)
         if discrete:
