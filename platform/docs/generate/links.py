@@ -65,9 +65,9 @@ def _place(path: str) -> tuple[str, str]:
     if path.startswith(f"{DOCS}/"):
         return path.removeprefix(f"{DOCS}/"), ""
     room, name = posixpath.split(path.removesuffix(".py"))
-    if (room, name in ALGORITHMS) == ("platform/off2on/algorithms", True):
+    if room == "platform/off2on/algorithms" and name in ALGORITHMS:
         return f"algorithms/{name}.md", ""
-    if (room, name in STRATEGIES) == ("platform/off2on/strategies", True):
+    if room == "platform/off2on/strategies" and name in STRATEGIES:
         return f"strategies/{name}.md", ""
     return copy_of(path), path
 

@@ -1,4 +1,4 @@
-"""Assemble online transitions into whole episodes, which the return to go needs."""
+"""Assemble online transitions into whole episodes, which the return to go and changes of episodes need."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

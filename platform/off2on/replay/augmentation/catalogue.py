@@ -88,10 +88,10 @@ def incompatibility(kind: "type[Augmentation]", recipe: Any) -> str | None:
             return f"it needs the column '{name}', which the algorithm does not read"
     from off2on.replay.augmentation.base import EpisodeAugmentation
 
-    return one_step_reason(recipe) if issubclass(kind, EpisodeAugmentation) else None
+    return _one_step_reason(recipe) if issubclass(kind, EpisodeAugmentation) else None
 
 
-def one_step_reason(recipe: Any) -> str | None:
+def _one_step_reason(recipe: Any) -> str | None:
     """Return the reason why an algorithm needs rows of one step; None if it can learn from longer windows.
 
     Such a window has no next action or return to go of its own, and a dynamics model learns single steps.
