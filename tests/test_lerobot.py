@@ -90,6 +90,7 @@ def test_without_rewards_and_success_rewards_are_zero_and_that_is_said(folder: P
 
 
 def test_the_folder_is_recognised_with_and_without_a_name(folder: Path):
+    (folder / "notes.csv").write_text("a\n1\n")  # a table beside it changes nothing
     for found, name in ((resolve_source(str(folder)), "toy"), (resolve_source("arm", folder), "arm")):
         assert isinstance(found.source, LeRobot)
         assert (found.path, found.name) == (folder, name)

@@ -13,6 +13,7 @@ import pytest
 
 from datasets_io.episode import Episode
 from datasets_io.errors import BadValues, Corrupt, UnknownName, UserError
+from datasets_io.sources import rllib_episodes
 from datasets_io.sources.catalogue import resolve_source
 from datasets_io.sources.rllib_episodes import RLlibEpisodes
 
@@ -104,6 +105,17 @@ def test_the_units_of_actions_are_asked_for_where_they_matter(tmp_path: Path):
         RLlibEpisodes(actions="normalised").parts(folder)
     with pytest.raises(UserError, match="normalised or units: got 'raw'"):
         RLlibEpisodes(actions="raw")
+
+
+def test_files_are_grouped_by_their_size(monkeypatch: pytest.MonkeyPatch):
+    folder = FILES / "cartpole"
+    sizes = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
+    monkeypatch.setattr(rllib_episodes, "PART_BYTES", 30_000)
+    groups = [files for files, _ in RLlibEpisodes().parts(folder)]
+    assert [Path(file).name for files in groups for file in files] == list(sizes)
+    assert len(groups) > 1
+    for files in groups:
+        assert sum(sizes[Path(file).name] for file in files) <= 30_000
 
 
 def test_actions_beyond_the_range_are_not_normalised(tmp_path: Path):

@@ -120,7 +120,7 @@ def _resolve(
     place = storage.locate(text) if given is None else given
     suffix = "" if given is None else _suffix(given)
     # LeRobot comes first: its folders may hold thousands of videos, which `_is_rllib` would list.
-    if suffix not in _SUFFIXES and (given is not None or ":" not in text) and _is_lerobot(place):
+    if (given is not None or ":" not in text) and _is_lerobot(place):
         return Resolved(_make("datasets_io.sources.lerobot:LeRobot", options), place, short)
     if given is not None and _is_rllib(given):
         return Resolved(_make("datasets_io.sources.rllib_episodes:RLlibEpisodes", options), given, short)

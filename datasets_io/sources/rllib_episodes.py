@@ -91,10 +91,11 @@ class RLlibEpisodes(Source):
         groups: list[list[str]] = [[]]
         size = 0
         for file in files:
-            size += storage.size(storage.locate(file))
-            if size > PART_BYTES and groups[-1]:
+            own = storage.size(storage.locate(file))
+            if groups[-1] and size + own > PART_BYTES:
                 groups.append([])
                 size = 0
+            size += own
             groups[-1].append(file)
         return [(tuple(group), limits) for group in groups]
 
