@@ -33,7 +33,7 @@ from off2on.rllib.seeding import MASKS, POSITIONS, RESETS, UPDATES, seed_of
 from off2on.rllib.threads import configure_memory, fastest_threads
 from off2on.rllib.traced.compilation import Compilation
 from off2on.rllib.traced.updates import TracedUpdates
-from off2on.rllib.update_step import UpdateStep
+from off2on.rllib.update_step import UpdateStep, trained_objectives
 
 GRADIENT_TIMEOUT = timedelta(minutes=3)
 """Longest wait for another learner's gradient."""
@@ -190,7 +190,7 @@ class RecipeLearner(ManualLearner):
             def gradients() -> None:
                 batch = self.sampler.batch(block, position, self.progress_at(self.updates), generator)
                 batch = self.recipe.prepare(self.nets, batch, self.hp)
-                for objective in self.recipe.objectives_in_order():
+                for objective in trained_objectives(self.recipe, self.hp, self.updates + 1, batch.progress):
                     loss, _ = self.recipe.loss(objective.name, self.nets, batch, self.hp)
                     torch.autograd.grad(loss, self.flat[objective.name].parameters)
 

@@ -7,13 +7,16 @@ import torch
 from torch import Tensor
 
 from off2on.recipe.batch import Batch
-from off2on.recipe.hooks import apply_objectives
+from off2on.recipe.hooks import Objective, apply_objectives
 from off2on.rllib.flat_parameters import FlatParameters
 from off2on.rllib.gradient_steps import GradientSteps
 from off2on.rllib.precision import FLOAT32, products_in
 
 Lr = Callable[[str], float | Tensor]
 """Learning rate of an objective, by its name."""
+
+LOOKAHEAD = 100
+"""Number of updates; an objective that is due in none of them counts as not trained."""
 
 
 class UpdateStep:
@@ -129,3 +132,13 @@ class UpdateStep:
                 if isinstance(value, Tensor):
                     found[f"optimizer/{name}/{key}"] = value
         return found
+
+
+def trained_objectives(recipe: Any, hp: Any, first: int, progress: float) -> tuple[Objective, ...]:
+    """Return the objectives, in order, that are due in one of the `LOOKAHEAD` updates from `first` on."""
+    updates = range(first, first + LOOKAHEAD)
+    return tuple(
+        objective
+        for objective in recipe.objectives_in_order()
+        if any(recipe.is_due(objective, hp, update, progress) for update in updates)
+    )

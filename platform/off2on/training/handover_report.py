@@ -20,13 +20,11 @@ from off2on.replay.buffer import to_learner_columns
 from off2on.replay.transforms import Array
 from off2on.replay.windows import Chunks
 from off2on.rllib.learner import RecipeLearner
+from off2on.rllib.update_step import trained_objectives
 from off2on.runs.handover import HandoverCheck, HandoverReport, SettingChange
 from off2on.runs.numbers import points, short
 from off2on.training.evaluate import EvaluationEpisode
 from off2on.training.plan import Plan, ResolvedPlan
-
-LOOKAHEAD = 100
-"""Number of updates after the handover; an objective that is due in none of them counts as not updated."""
 
 
 def make_report(
@@ -66,18 +64,14 @@ def _changes(plan: Plan, resolved: ResolvedPlan, algo: Any) -> list[SettingChang
     shown |= {name for name, (then, now) in both_phases.items() if then != now}
     found += [SettingChange(name, *map(_format, both)) for name, both in both_phases.items() if name in shown]
     first = plan.updates + 1
+    trained = [
+        trained_objectives(recipe, values, first, progress) for values, progress in ((hp, 0.5), (online, 1.0))
+    ]
     for objective in algo.config.resolved.recipe.objectives_in_order():
-        due = [
-            any(
-                recipe.is_due(objective, values, update, progress)
-                for update in range(first, first + LOOKAHEAD)
-            )
-            for values, progress in ((hp, 0.5), (online, 1.0))
-        ]
         rates = (recipe.lr(objective.name, hp, 1 - 1e-9), recipe.lr(objective.name, online, 1.0))
         both = [
-            f"learning rate {lr:.2g}" if active else "not updated"
-            for lr, active in zip(rates, due, strict=True)
+            f"learning rate {lr:.2g}" if objective in names else "not updated"
+            for lr, names in zip(rates, trained, strict=True)
         ]
         found.append(SettingChange(objective.name, *both))
     return [*found, SettingChange("optimisers, target networks", "kept", "kept")]
