@@ -89,7 +89,7 @@ def test_evaluations_repeat_the_recorded_score(trained: tuple[off2on.LoadedRun, 
     recorded = run.episodes.query("side == 'handover'")
     again = run.evaluate(2, checkpoint="handover", seed=int(recorded["seed"].iloc[0]))
     np.testing.assert_allclose(again["return"], recorded["return"], rtol=1e-5)
-    assert again.columns.tolist() == ["return", "length", "seed"]
+    assert again.columns.tolist() == ["return", "length", "seed", "success"]
 
 
 def test_a_function_is_evaluated_like_a_policy():

@@ -179,7 +179,8 @@ def evaluate(
         options: Arguments for making the environment.
 
     Returns:
-        A row for each episode, with `return`, `length` and `seed`.
+        A row for each episode, with `return`, `length`, `seed`, and `success` (None if the environment does
+        not report it).
     """
     act = evaluation.numpy_policy(policy) if isinstance(policy, nn.Module) else policy
     played = evaluation.evaluate(act, env, episodes=episodes, seed=seed, options=options)
@@ -187,6 +188,7 @@ def evaluate(
         "return": [one.ret for one in played],
         "length": [one.length for one in played],
         "seed": [one.seed for one in played],
+        "success": [one.success for one in played],
     })  # fmt: skip
 
 

@@ -72,12 +72,16 @@ def evaluate(run: str, episodes: int, checkpoint: str, seed: int, env: str | Non
         "mean": float(returns.mean()),
         "std": float(returns.std()),
         "normalised": normalised,
+        "success": evaluation.success_rate(results),
     }
     if json_:
         print_json(summary | {"episodes": [vars(episode) for episode in results]})
         return
-    click.echo("episode\treturn\tlength\tseed")
+    rate = summary["success"]
+    click.echo("episode\treturn\tlength\tseed" + ("" if rate is None else "\tsuccess"))
     for number, episode in enumerate(results):
-        click.echo(f"{number}\t{episode.ret:.6g}\t{episode.length}\t{episode.seed}")
+        success = "" if episode.success is None else f"\t{episode.success:d}"
+        click.echo(f"{number}\t{episode.ret:.6g}\t{episode.length}\t{episode.seed}{success}")
     scored = "" if normalised is None else f" · {normalised:.1f} normalised"
+    scored += "" if rate is None else f" · success {rate:.0%}"
     click.echo(f"{summary['mean']:.1f} ± {summary['std']:.1f} over {len(results)} episodes{scored}", err=True)

@@ -4,7 +4,7 @@ Every evaluation of a run resets the environments with the same seeds, so that p
 same episodes, and one policy always gets the same score.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -24,6 +24,9 @@ PolicyFunction = Callable[[Array], Array]
 EPISODE_COLUMNS = ("obs", "actions", "rewards", "new_obs", "terminateds", "truncateds")
 """Names of the columns of kept transitions."""
 
+SUCCESS = ("success", "is_success")
+"""Names under which environments report success in the `info` of a step."""
+
 
 @dataclass(frozen=True)
 class EvaluationEpisode:
@@ -33,12 +36,14 @@ class EvaluationEpisode:
         ret: Undiscounted return.
         length: Number of steps.
         seed: Seed of the reset.
+        success: True if the environment reported success at one of its steps; None if it reports none.
         columns: Transitions as RLlib's columns [length, …] in raw units; None if they were not kept.
     """
 
     ret: float
     length: int
     seed: int
+    success: bool | None = None
     columns: Mapping[str, Array] | None = None
 
 
@@ -83,22 +88,29 @@ def _play(
             obs, _ = env.reset(seed=list(seeds))
         is_running = np.ones(len(seeds), bool)
         ret, length = np.zeros(len(seeds)), np.zeros(len(seeds), int)
+        success: Array | None = None
         steps: list[tuple[Array, ...]] = []
         queue = ActionQueue(len(seeds))
         while is_running.any():
             before, action = obs, queue.next(np.asarray(obs, np.float32), act)
             with environment_errors(env_id):
-                obs, reward, terminated, truncated, _ = env.step(action)
+                obs, reward, terminated, truncated, info = env.step(action)
             if not (np.isfinite(obs).all() and np.isfinite(reward).all()):
                 raise not_finite(env_id, int(length[is_running].max()) + 1, obs, reward)
             if keep:
                 steps.append((before, action, reward, obs, terminated, truncated))
             ret += np.where(is_running, reward, 0.0)
             length += is_running
+            if (reported := _reported_success(info)) is not None:
+                success = is_running & reported | (False if success is None else success)
             is_running &= ~(terminated | truncated)
     finally:
         env.close()
-    played = [EvaluationEpisode(float(r), int(n), s) for r, n, s in zip(ret, length, seeds, strict=True)]
+    known = [None] * len(seeds) if success is None else success.tolist()
+    played = [
+        EvaluationEpisode(float(r), int(n), s, one)
+        for r, n, s, one in zip(ret, length, seeds, known, strict=True)
+    ]
     if not keep:
         return played
     whole = [np.stack(column) for column in zip(*steps, strict=True)]  # [time, environment, …]
@@ -111,6 +123,18 @@ def _play(
         )
         for index, one in enumerate(played)
     ]
+
+
+def _reported_success(info: Mapping[str, Any]) -> Array | None:
+    """Return which environments [B] report success in the `info` of a step; None if none has the name."""
+    name = next((name for name in SUCCESS if name in info), None)
+    return None if name is None else np.asarray(info[name]).astype(bool)
+
+
+def success_rate(played: Sequence[EvaluationEpisode]) -> float | None:
+    """Return the share of successful episodes; None if the environment does not report success."""
+    known = [episode.success for episode in played if episode.success is not None]
+    return sum(known) / len(known) if known else None
 
 
 def numpy_policy(module: Any) -> PolicyFunction:

@@ -119,6 +119,8 @@ class LineProgress(Progress):
         phase, score = str(row["side"]), _number(row.get("score"))
         at = self.done["online"] if phase == "online" else self.done["offline"]
         words = [f"{phase:<8}", f"{at:>9}", f"score {'-' if score is None else f'{score:.1f}':>8}"]
+        if (rate := _number(row.get("success"))) is not None:
+            words += [f"success {rate:>4.0%}"]
         if phase == "handover":
             words += [f"({row.get('episodes', '?')} episodes)"]
         elif "q" in self.latest:

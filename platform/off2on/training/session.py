@@ -15,7 +15,7 @@ from off2on.runs.tables import read_metrics
 from off2on.training.callbacks import Callbacks
 from off2on.training.cluster.placement import format_placement
 from off2on.training.cluster.preflight import available_gpus_per_learner, placement_of
-from off2on.training.evaluate import EvaluationEpisode, evaluate, numpy_policy
+from off2on.training.evaluate import EvaluationEpisode, evaluate, numpy_policy, success_rate
 from off2on.training.guard import decide_and_apply, resume_guard, start_guard
 from off2on.training.handover_report import make_report
 from off2on.training.plan import Plan, ResolvedPlan
@@ -200,6 +200,10 @@ class Session:
                 {**where, "episode": number, "seed": one.seed, "return": one.ret, "length": one.length}
                 for number, one in enumerate(played)
             ]
+            if (rate := success_rate(played)) is not None:
+                row["success"] = rate
+                for episode, one in zip(episodes, played, strict=True):
+                    episode["success"] = int(bool(one.success))
         latest = dict(algo.latest_metrics)
         row |= {"q": latest.pop("q", ""), "ret": self.run.metadata["data"]["return_to_go_mean"]}
         row |= {"offline_share": latest.pop("offline_share", "")}
