@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import html
 import inspect
 import os
 import re
@@ -16,9 +17,11 @@ import pytest
 
 pytest.importorskip("mkdocs", reason="off2on[docs] is not installed")
 
+import equations
 import links
 from algorithm_pages import FAMILIES, METRICS, algorithm_page
 from cli_page import cli_page
+from equations import typeset, with_equations
 from logged_metrics import logged_metrics
 from markdown_text import docstring, escape, fence, table
 from rooms import rooms_table
@@ -49,9 +52,37 @@ def test_nothing_but_code_is_markup_in_an_escaped_text(text: str, expected: str)
     assert escape(text) == expected
 
 
-def test_equations_of_a_docstring_stay_as_they_are():
+def test_indented_blocks_of_a_docstring_stay_as_they_are():
     text = "Paper_1.\n\n    L_Q  = E[ x^2 ]\n\n    L_pi = 1\n\nMore."
     assert docstring(text) == "Paper\\_1.\n\n```text\nL_Q  = E[ x^2 ]\n\nL_pi = 1\n```\n\nMore."
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("L_pi = -E[ Q'_1(s, pi(s)) ]", "L<sub>π</sub> = −E[ Q′<sub>1</sub>(s, π(s)) ]"),
+        ("(r + gamma^h V(s_t+1))^2", "(r + γ<sup>h</sup> V(s<sub>t+1</sub>))<sup>2</sup>"),
+        ("e^(u - M) <= ok_{h-1}", "e<sup>u − M</sup> ≤ ok<sub>h−1</sub>"),
+        ("min_{j in M} Q'_(k), a~ ~ pi'", "min<sub>j ∈ M</sub> Q′<sub>(k)</sub>, a\u0303 ∼ π′"),
+        ("TD3's, at s' of the data's actions' mean", "TD3’s, at s′ of the data’s actions’ mean"),
+        ("pi_1(s), L_pi1, alpha1", "π<sub>1</sub>(s), L<sub>π1</sub>, α<sub>1</sub>"),
+        ("1(u < 0), see `a_b`", "1(u &lt; 0), see <code>a_b</code>"),
+        ("SAC-N's log-sum-exp", "SAC-N’s log-sum-exp"),
+    ],
+)
+def test_mathematics_in_ascii_is_typeset(text: str, expected: str):
+    assert typeset(text) == expected
+
+
+def test_equations_become_a_table_of_objective_symbol_and_definition():
+    block = "    critic  L_Q = 1\n            a'  the action\n            + 2\n    then SAC's"
+    assert with_equations(f"Text.\n\n{block}").splitlines()[2:-1] == [
+        '<table class="equations">',
+        "<tr><th>critic</th><td>L<sub>Q</sub></td><td>= 1</td></tr>",
+        "<tr><th></th><td>a′</td><td>the action</td></tr>",
+        "<tr><th></th><td></td><td>+ 2</td></tr>",
+        '<tr><td colspan="3">then SAC’s</td></tr>',
+    ]
 
 
 def test_code_with_backticks_gets_a_longer_fence():
@@ -71,6 +102,21 @@ def cells(page: str, heading: str) -> list[str]:
     return [row.split(" | ")[0].strip("| `") for row in rows if re.match(r"\| (?!---)", row)][1:]
 
 
+def symbols(text: str) -> str:
+    """Return equations in ASCII or in HTML as the same letters, without spaces and what groups."""
+    text = html.unescape(re.sub(r"</?(table|tr|th|td|sub|sup|code)\b[^>]*>", "", text))
+    for sign, word in (GREEK | SIGNS).items():
+        text = text.replace(sign, word)
+    return re.sub(r"[\s_^{}()`]", "", text)
+
+
+GREEK = {sign: word for word, sign in equations.GREEK.items()}
+SIGNS = {sign: word for word, sign in equations.OPERATORS.items()} | {
+    "Q̄": "Qbar", "Σ": "sum", "∇": "grad", "∈": "in", "⟨": "<", "⟩": ">", "∼": "~", "\u0303": "~",
+    "−": "-", "′": "'", "″": "''", "’": "'",
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_the_page_of_an_algorithm_has_all_that_its_class_states(name: str):
     page, kind = algorithm_page(name), find_algorithm(name)
@@ -79,7 +125,9 @@ def test_the_page_of_an_algorithm_has_all_that_its_class_states(name: str):
     for objective in kind.objectives_in_order():
         assert f"`{objective.name}/loss`" in page
     doc = inspect.getdoc(sys.modules[kind.__module__]) or ""
-    assert [line for line in doc.splitlines() if line.startswith("    ") and line[4:] not in page] == []
+    assert symbols("".join(line for line in doc.splitlines() if line.startswith("    "))) == symbols(
+        "".join(re.findall(r'<table class="equations">.*?</table>', page, re.DOTALL))
+    )
     assert ("## Differences from the paper" in page) is ("\nDifferences" in doc)
 
 

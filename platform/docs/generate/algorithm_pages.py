@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from command_output import described
+from equations import with_equations
 from links import ROOT
 from logged_metrics import logged_metrics
-from markdown_text import code, docstring, escape, fence, table
+from markdown_text import code, escape, fence, table
 
 from off2on.algorithms import CATALOGUE, find_algorithm
 from off2on.commands.algos import algos, hyperparameter, plain
@@ -40,10 +41,10 @@ def algorithm_page(name: str) -> str:
         f"Family: {entry.family}; actions: {page['actions']}. "
         f"[Source file](../source/platform/off2on/algorithms/{name}.py.md).",
         "## Method",
-        docstring(method),
+        with_equations(method),
     ]
     if difference:
-        parts += ["## Differences from the paper", docstring(_capital(differences))]
+        parts += ["## Differences from the paper", with_equations(_capital(differences))]
     parts += ["## When to use it", _when(name, page), "## Use", _use(name, page)]
     parts += ["## Hyperparameters", settings_table("hyperparameter", page["hyperparameters"])]
     if page["presets"]:

@@ -17,8 +17,11 @@ from strategy_pages import online_settings_page, strategy_page
 from off2on.algorithms import CATALOGUE as ALGORITHMS
 from off2on.strategies import CATALOGUE as STRATEGIES
 
-NAMES: dict[str, Iterable[str]] = {"algorithms/*": ALGORITHMS, "strategies/*": STRATEGIES}
-"""Names of the pages that an entry of the navigation stands for."""
+FAMILIES = {
+    family: [name for name, entry in ALGORITHMS.items() if entry.family == family]
+    for family in dict.fromkeys(entry.family for entry in ALGORITHMS.values())
+}
+"""Names of the algorithms of each family, in the order of the catalogue."""
 
 
 def pages() -> dict[str, Callable[[], str]]:
@@ -33,7 +36,7 @@ def pages() -> dict[str, Callable[[], str]]:
 
 
 def on_config(config: Any) -> Any:
-    """Replace ``algorithms/*`` and ``strategies/*`` in the navigation by the pages of the catalogues."""
+    """Replace ``algorithms/*`` (by family) and ``strategies/*`` in the navigation by the pages."""
     config["nav"] = _expand(config["nav"])
     return config
 
@@ -45,11 +48,19 @@ def _expand(items: list[Any]) -> list[Any]:
             expanded += [
                 {title: _expand(each) if isinstance(each, list) else each} for title, each in item.items()
             ]
-        elif item in NAMES:
-            expanded += [{name: item.replace("*", f"{name}.md")} for name in NAMES[item]]
+        elif item == "algorithms/*":
+            expanded += [
+                {family.capitalize(): _named("algorithms", names)} for family, names in FAMILIES.items()
+            ]
+        elif item == "strategies/*":
+            expanded += _named("strategies", STRATEGIES)
         else:
             expanded.append(item)
     return expanded
+
+
+def _named(folder: str, names: Iterable[str]) -> list[Any]:
+    return [{name: f"{folder}/{name}.md"} for name in names]
 
 
 def on_files(files: Any, config: Any) -> Any:

@@ -1,7 +1,7 @@
 """Convert texts and tables of the package to Markdown."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 
 ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
@@ -18,17 +18,23 @@ def escape(text: str) -> str:
     return "".join(parts)
 
 
-def docstring(text: str) -> str:
-    """Return a docstring as Markdown: indented blocks, such as equations, stay as they are."""
-    return "\n\n".join(_blocks(text))
+def fence(code: str, language: str = "text") -> str:
+    """Return a block of code."""
+    marks = "`" * max(3, *(len(run) + 1 for run in re.findall(r"`+", code) or [""]))
+    return f"{marks}{language}\n{code}\n{marks}"
 
 
-def _blocks(text: str) -> Iterator[str]:
+def docstring(text: str, block: Callable[[str], str] = fence) -> str:
+    """Return a docstring as Markdown; `block` writes its indented blocks, which else stay as they are."""
+    return "\n\n".join(_blocks(text, block))
+
+
+def _blocks(text: str, write: Callable[[str], str]) -> Iterator[str]:
     lines = text.strip("\n").splitlines()
     for is_code, group in groupby(_marked(lines), key=lambda pair: pair[0]):
         block = "\n".join(line for _, line in group).strip("\n")
         if block.strip():
-            yield fence(_dedent(block)) if is_code else escape(block)
+            yield write(_dedent(block)) if is_code else escape(block)
 
 
 def _marked(lines: Sequence[str]) -> Iterator[tuple[bool, str]]:
@@ -45,12 +51,6 @@ def _marked(lines: Sequence[str]) -> Iterator[tuple[bool, str]]:
 
 def _dedent(block: str) -> str:
     return "\n".join(line[4:] for line in block.splitlines())
-
-
-def fence(code: str, language: str = "text") -> str:
-    """Return a block of code."""
-    marks = "`" * max(3, *(len(run) + 1 for run in re.findall(r"`+", code) or [""]))
-    return f"{marks}{language}\n{code}\n{marks}"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -2,7 +2,8 @@
 
 from algorithm_pages import settings_table
 from command_output import described
-from markdown_text import code, docstring, escape, fence, table
+from equations import with_equations
+from markdown_text import code, escape, fence, table
 
 from off2on.commands.algos import plain
 from off2on.commands.strategies import strategies
@@ -19,7 +20,7 @@ def strategy_page(name: str) -> str:
         f"[Source file](../source/platform/off2on/strategies/{name}.py.md).",
     ]
     if text.strip():
-        parts.append(docstring(text))
+        parts.append(with_equations(text))
     command = f"off2on train cql toy-pendulum --updates 10k --online 5k --strategy {name}"
     parts += ["## Use", fence(command)]
     if page["options"]:
