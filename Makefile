@@ -17,7 +17,7 @@ PYTEST := $(BIN)/python -m pytest
 WORKERS ?= $(shell cores=$$(nproc); echo $$((cores < 4 ? cores + 1 : 4)))
 PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: run test test-all check fuzz crash bench image learn fidelity docs clean help
+.PHONY: run test test-all check fuzz crash bench image learn fidelity docs tutorials clean help
 help:                       ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 10
 
@@ -62,6 +62,10 @@ fidelity: $(VENV)/ready     ## compare every loss to a reference; writes fidelit
 
 docs: $(VENV)/ready         ## build the site of platform/docs into build/site; a warning is an error
 	$(BIN)/mkdocs build --strict -f platform/mkdocs.yml
+
+# One of them: make tutorials TUTORIALS=01_first_run
+tutorials: $(VENV)/ready    ## execute the notebooks of platform/docs/tutorials and write their outputs
+	$(BIN)/python platform/docs/generate/tutorials.py $(TUTORIALS)
 
 clean:                      ## remove what the targets above made
 	rm -rf $(VENV) build runs/toy-pendulum data/toy-pendulum

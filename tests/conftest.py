@@ -32,7 +32,7 @@ hypothesis.settings.load_profile("fixed")
 LONGEST = [
     "cluster", "tune", "rollouts", "serve", "resume_online", "killed_processes", "compare", "cli",
     "imports", "local_ray", "tune_bucket", "learner", "learner_online", "learner_group", "batched_seeds",
-    "pages_run", "ogbench_play",
+    "pages_run", "tutorials", "ogbench_play",
     "compiled_updates", "traced_updates", "captured_updates", "numpy_networks",
     "contract_learner", "contract", "runner", "larger_than_memory", "transforms", "ope_command", "mirror",
     "foreign_files", "seeds", "presets", "trackers", "guard", "rllib_reads_shards",

@@ -13,6 +13,7 @@ from links import COPIED, ELSEWHERE, ROOT, copy_of, rewrite, source_page
 from mkdocs.structure.files import File
 from rooms import MARK, rooms_table
 from strategy_pages import online_settings_page, strategy_page
+from tutorial_pages import tutorial_figures, tutorial_names, tutorial_page
 
 from off2on.algorithms import CATALOGUE as ALGORITHMS
 from off2on.strategies import CATALOGUE as STRATEGIES
@@ -32,6 +33,7 @@ def pages() -> dict[str, Callable[[], str]]:
     }
     found |= {f"algorithms/{name}.md": partial(algorithm_page, name) for name in ALGORITHMS}
     found |= {f"strategies/{name}.md": partial(strategy_page, name) for name in STRATEGIES}
+    found |= {f"tutorials/{name}.md": partial(tutorial_page, name) for name in tutorial_names()}
     return found | {ELSEWHERE[file]: partial((ROOT / file).read_text, encoding="utf-8") for file in COPIED}
 
 
@@ -54,6 +56,8 @@ def _expand(items: list[Any]) -> list[Any]:
             ]
         elif item == "strategies/*":
             expanded += _named("strategies", STRATEGIES)
+        elif item == "tutorials/*":
+            expanded += [f"tutorials/{name}.md" for name in tutorial_names()]
         else:
             expanded.append(item)
     return expanded
@@ -67,6 +71,8 @@ def on_files(files: Any, config: Any) -> Any:
     """Add the generated pages, and copies of the files that pages link to."""
     for path, write in pages().items():
         files.append(File.generated(config, path, content=write()))
+    for path, figure in tutorial_figures():
+        files.append(File.generated(config, path, content=figure))
     needed: set[str] = set()
     for page in files.documentation_pages():
         needed |= rewrite(page.content_string, page.src_uri)[1]

@@ -63,7 +63,7 @@ def _place(path: str) -> tuple[str, str]:
         copied = path.removeprefix(f"{DOCS}/{COPIES}/").removesuffix(".md")
         return copy_of(copied), copied
     if path.startswith(f"{DOCS}/"):
-        return path.removeprefix(f"{DOCS}/"), ""
+        return re.sub(r"^(tutorials/.*)\.ipynb$", r"\1.md", path.removeprefix(f"{DOCS}/")), ""
     room, name = posixpath.split(path.removesuffix(".py"))
     if room == "platform/off2on/algorithms" and name in ALGORITHMS:
         return f"algorithms/{name}.md", ""
