@@ -137,6 +137,7 @@ def test_the_page_in_words_says_the_same():
     assert text.startswith("IQL: ")
     for part in (page["description"], f"({page['lines']} lines)", "off2on train iql toy-pendulum"):
         assert part in text
+    assert page["when"] in " ".join(text.split())
     lines = text.splitlines()
     for name in page["hyperparameters"]:
         assert any(line.split()[:1] == [name] for line in lines), name

@@ -21,6 +21,7 @@ import equations
 import links
 from algorithm_pages import FAMILIES, METRICS, algorithm_page
 from cli_page import cli_page
+from command_output import described
 from equations import typeset, with_equations
 from logged_metrics import logged_metrics
 from markdown_text import docstring, escape, fence, table
@@ -29,6 +30,7 @@ from strategy_pages import online_settings_page, strategy_page
 
 from off2on import cli
 from off2on.algorithms import CATALOGUE, find_algorithm
+from off2on.commands.algos import algos
 from off2on.online.settings import OnlineSettings
 from off2on.strategies import CATALOGUE as STRATEGIES
 from off2on.strategies import find_strategy
@@ -146,6 +148,21 @@ def test_the_page_names_and_explains_every_metric_that_the_losses_log(
 def test_every_family_has_a_text_when_to_use_it():
     families = {entry.family for entry in CATALOGUE.values()}
     assert not families - FAMILIES.keys(), "platform/docs/generate/families.csv"
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_every_algorithm_has_a_text_when_to_use_it_in_terms_that_exist(name: str):
+    text = described(algos, name)["when"]
+    assert text, "platform/off2on/algorithms/when.csv"
+    assert 2 <= len(re.findall(r"[.?!](?= |$)", text)) <= 4
+    assert len(text) <= 360
+    known = CATALOGUE.keys() | find_algorithm(name).Hyperparameters.rules().keys()
+    for code in re.findall(r"`([^`]+)`", text):
+        if strategy := re.fullmatch(r"--strategy (\w+)", code):
+            assert strategy[1] in STRATEGIES
+        elif code != "--updates 0":
+            assert code.partition("=")[0] in known, code
+    assert escape(text) in algorithm_page(name)
 
 
 def test_scores_on_a_page_are_those_of_the_table():

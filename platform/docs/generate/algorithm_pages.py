@@ -40,12 +40,15 @@ def algorithm_page(name: str) -> str:
         f"**{escape(entry.summary[:1].upper() + entry.summary[1:])}.** {escape(entry.paper)}. "
         f"Family: {entry.family}; actions: {page['actions']}. "
         f"[Source file](../source/platform/off2on/algorithms/{name}.py.md).",
+        "## When to use it",
+        _when(name, page),
+        "## Use",
+        _use(name, page),
         "## Method",
         with_equations(method),
     ]
     if difference:
         parts += ["## Differences from the paper", with_equations(_capital(differences))]
-    parts += ["## When to use it", _when(name, page), "## Use", _use(name, page)]
     parts += ["## Hyperparameters", settings_table("hyperparameter", page["hyperparameters"])]
     if page["presets"]:
         parts += ["### Presets", _presets(page)]
@@ -61,7 +64,10 @@ def _capital(text: str) -> str:
 
 
 def _when(name: str, page: Mapping[str, Any]) -> str:
-    lines = [f"{FAMILIES[CATALOGUE[name].family]} See [choosing an algorithm](../choosing.md)."]
+    lines = [
+        escape(page["when"]),
+        f"*The family:* {FAMILIES[CATALOGUE[name].family]} See [choosing an algorithm](../choosing.md).",
+    ]
     if page["paper_options"]:
         lines.append(f"The paper's online phase: `{page['paper_options']}`.")
     return "\n\n".join(lines)

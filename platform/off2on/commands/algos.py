@@ -93,6 +93,7 @@ def _page(name: str) -> dict[str, Any]:
         "family": entry.family if entry else None,
         "paper": entry.paper if entry else None,
         "summary": entry.summary if entry else None,
+        "when": _when(name),
         "paper_options": entry.paper_options if entry else "",
         "file": os.path.relpath(inspect.getsourcefile(kind) or ""),
         "lines": _lines(kind.__module__),
@@ -113,19 +114,26 @@ def _page(name: str) -> dict[str, Any]:
     }
 
 
+def _when(name: str) -> str | None:
+    """Return when to use an algorithm of the catalogue."""
+    return next((row["when"] for row in _rows("when.csv") if row["name"] == name), None)
+
+
 def _fidelity(name: str) -> list[dict[str, str]]:
     """Return the comparisons of an algorithm's losses with reference implementations."""
-    from importlib.resources import files
-
-    file = files("off2on.algorithms") / "fidelity.csv"
-    if not file.is_file():
-        return []
-    rows = csv.DictReader(file.read_text(encoding="utf-8").splitlines())
     return [
         {key: value for key, value in row.items() if key != "algorithm"}
-        for row in rows
+        for row in _rows("fidelity.csv")
         if row["algorithm"] == name
     ]
+
+
+def _rows(table: str) -> list[dict[str, str]]:
+    """Return the rows of a table beside the algorithms, none if it does not exist."""
+    from importlib.resources import files
+
+    file = files("off2on.algorithms") / table
+    return list(csv.DictReader(file.read_text(encoding="utf-8").splitlines())) if file.is_file() else []
 
 
 def _augmentations(kind: Any) -> list[dict[str, Any]]:
@@ -150,6 +158,9 @@ def _show(page: dict[str, Any]) -> None:
     """Print the page of an algorithm."""
     click.echo(page["description"])
     click.echo()
+    if page["when"]:
+        print_wrapped_table([("when", page["when"])])
+        click.echo()
     known = page["hyperparameters"]
     head = ("hyperparameter", "default", "range", "search", "meaning")
     print_wrapped_table([head, *((key, *hyperparameter(setting)) for key, setting in known.items())])
