@@ -16,7 +16,6 @@ from datasets_io.errors import BadValues, Corrupt, MissingColumn, UnknownName
 from datasets_io.flatten import unflatten_rows
 from datasets_io.ingestion.ingest import ingest
 from datasets_io.shards.manifest import Manifest, space_from_json, space_to_json
-from datasets_io.shards.moments import Moments
 from datasets_io.shards.returns import returns_to_go
 
 DISCOUNT = 0.9
@@ -137,31 +136,6 @@ def test_returns_to_go_equal_a_plain_loop(rewards, discount, data):
         ret = rewards[row] + (0.0 if last[row] else discount * ret)
         expected[row] = ret
     np.testing.assert_allclose(returns_to_go(rewards, last, discount), expected, rtol=1e-5, atol=1e-5)
-
-
-@given(
-    rows=hnp.arrays(np.float64, (23, 2), elements=st.floats(-1e3, 1e3)),
-    cuts=st.lists(st.integers(1, 22), unique=True, max_size=5),
-)
-def test_merged_statistics_equal_those_of_all_rows(rows, cuts):
-    pieces = np.split(rows, sorted(cuts))
-    merged = Moments.of(pieces[0])
-    for piece in pieces[1:]:
-        merged = merged.merge(Moments.of(piece))
-    summary = Moments.from_json(json.loads(json.dumps(merged.to_json()))).summary()
-    for name, wanted in {
-        "mean": rows.mean(0),
-        "std": rows.std(0),
-        "min": rows.min(0),
-        "max": rows.max(0),
-    }.items():
-        np.testing.assert_allclose(summary[name], wanted, rtol=1e-7, atol=1e-6, err_msg=name)
-
-
-def test_statistics_keep_a_small_deviation_around_a_large_mean():
-    rows = 1e9 + np.random.default_rng(0).normal(size=(1000, 1))
-    merged = Moments.of(rows[:400]).merge(Moments.of(rows[400:]))
-    np.testing.assert_allclose(merged.summary()["std"], rows.std(0), rtol=1e-6)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,12 +22,17 @@ from datasets_io.sources.column_checks import (
 )
 from datasets_io.sources.episode_files import open_layout
 from datasets_io.sources.hdf5 import Hdf5Column, Hdf5File, open_hdf5
+from datasets_io.sources.read_ahead import read_ahead
 
 _REQUIRED = ("observations", "actions", "rewards", "terminals")
 _LOG_PROBS = "infos/action_log_probs"
 _D3RLPY_ENDS = "episode_terminals"
 _OPTIONAL = ("timeouts", _D3RLPY_ENDS, "next_observations", _LOG_PROBS)
 _FLAG_ROWS = 2**20  # flags read at once
+
+
+Block = list[tuple[int, int, bool]]
+"""First row, last row (exclusive) and whether it is terminal, of each of some consecutive episodes."""
 
 
 class RowRange(NamedTuple):
@@ -91,13 +97,9 @@ class D4RL(Source):
                 return
             columns, _ = _columns(file)
             size = block_rows(sum(row_bytes(column) for column in columns.values()))
-            ends, terminal = self._ends(columns, start, stop)
-            block: list[tuple[int, int, bool]] = []
-            for begin, end, is_terminal in zip([start, *ends[:-1]], ends, terminal, strict=True):
-                block.append((int(begin), int(end), bool(is_terminal)))
-                if end - block[0][0] >= size or end == stop:
-                    yield from map(self._with_choices, self._read(columns, block))
-                    block = []
+            blocks = _blocks(start, *self._ends(columns, start, stop), size)
+            for block, values in read_ahead(partial(_read, columns), blocks):
+                yield from map(self._with_choices, self._episodes(values, block))
 
     def _with_choices(self, episode: Episode) -> Episode:
         """Return whole numbers [T, 1] as choices [T], unless the environment's actions are vectors."""
@@ -107,13 +109,8 @@ class D4RL(Source):
             return replace(episode, actions=actions[:, 0])
         return episode
 
-    def _read(self, columns: Mapping[str, Hdf5Column], block: list[tuple[int, int, bool]]) -> list[Episode]:
-        first, stop = block[0][0], block[-1][1]
-        values = {
-            name: columns[name].read(first, stop)
-            for name in (*_REQUIRED[:3], "next_observations", _LOG_PROBS)
-            if name in columns
-        }
+    def _episodes(self, values: Mapping[str, Array], block: Block) -> list[Episode]:
+        first = block[0][0]
         obs, actions, rewards = (values[name] for name in _REQUIRED[:3])
         following = values.get("next_observations")
         extras = {}
@@ -141,7 +138,7 @@ class D4RL(Source):
             )
         return episodes
 
-    def _compare(self, obs: Array, following: Array, block: list[tuple[int, int, bool]]) -> None:
+    def _compare(self, obs: Array, following: Array, block: Block) -> None:
         """Report rows with a next observation that differs from the following row of the episode."""
         inside = np.ones(len(obs), bool)
         inside[[end - block[0][0] - 1 for _, end, _ in block]] = False
@@ -262,6 +259,22 @@ def _columns(file: Hdf5File) -> tuple[dict[str, Hdf5Column], int]:
     """Return the columns of a file with one row a step, checked, and the number of rows."""
     columns = {key: file.column(key) for key in _REQUIRED} | file.columns(_OPTIONAL)
     return columns, check_columns(columns, file.path, file.bytes)
+
+
+def _blocks(start: int, ends: Array, terminal: Array, size: int) -> Iterator[Block]:
+    """Yield the episodes of rows `start` … in blocks of at least `size` rows, but for the last block."""
+    block: Block = []
+    for begin, end, is_terminal in zip([start, *ends[:-1]], ends, terminal, strict=True):
+        block.append((int(begin), int(end), bool(is_terminal)))
+        if end - block[0][0] >= size or end == ends[-1]:
+            yield block
+            block = []
+
+
+def _read(columns: Mapping[str, Hdf5Column], block: Block) -> dict[str, Array]:
+    """Read the columns of a block that become columns of episodes."""
+    names = (*_REQUIRED[:3], "next_observations", _LOG_PROBS)
+    return {name: columns[name].read(block[0][0], block[-1][1]) for name in names if name in columns}
 
 
 def _flags(column: Hdf5Column, start: int, stop: int) -> Array:
