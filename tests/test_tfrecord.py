@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datasets_io.errors import Corrupt, UnknownName
-from datasets_io.waymo import tfrecord
-from datasets_io.waymo.tfrecord import frame, masked_crc, read_records
+from datasets_io.storage.tfrecord import frame, masked_crc, read_records
 
 RECORDS = [b"first", b"", b"the third one"]
 OFFSETS = [0, 21, 37]  # 16 bytes of frame each
@@ -24,10 +23,10 @@ def write(tmp_path):
     return file
 
 
-def read(path):
+def read(path, **options):
     """What comes out, and what is reported."""
     reported = []
-    records = list(read_records(path, lambda offset, reason: reported.append((offset, reason))))
+    records = list(read_records(path, lambda offset, reason: reported.append((offset, reason)), **options))
     return records, reported
 
 
@@ -95,9 +94,8 @@ def test_reasons_say_what_is_wrong(write):
         assert caught.value.exit_code == 3
 
 
-def test_a_record_that_is_too_large_is_left_out_and_the_next_one_is_read(write, monkeypatch):
-    monkeypatch.setattr(tfrecord, "RECORD_BYTES", 10)
-    records, reported = read(write(b"".join(map(frame, RECORDS))))
+def test_a_record_that_is_too_large_is_left_out_and_the_next_one_is_read(write):
+    records, reported = read(write(b"".join(map(frame, RECORDS))), limit=10)
     assert records == list(zip(OFFSETS, RECORDS, strict=True))[:2]
     ((offset, reason),) = reported
     assert offset == OFFSETS[2]

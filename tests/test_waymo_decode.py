@@ -11,9 +11,10 @@ from waymo_records import KINDS, Writer, made, real_record
 
 from datasets_io.driving.scene import Scene
 from datasets_io.errors import Corrupt
+from datasets_io.storage import tf_example
+from datasets_io.storage.tf_example import Features
 from datasets_io.waymo import decode, decode_example, decode_scenario
 from datasets_io.waymo.building import along, wrap
-from datasets_io.waymo.features import Features
 from datasets_io.waymo.frames import walk
 from datasets_io.waymo.schema import message
 from datasets_io.waymo.wire import columns
@@ -39,7 +40,7 @@ def test_the_real_scenario_is_what_protobuf_reads():
 def test_the_real_example_is_what_protobuf_reads():
     data = real_record("example")
     features = Features(data)
-    for entry in message("Example").FromString(data).features.feature:
+    for entry in tf_example.message("Example").FromString(data).features.feature:
         kind = entry.value.WhichOneof("data")
         listed = list(getattr(entry.value, kind).value)
         if kind == "bytes_list":

@@ -6,14 +6,14 @@ from toy_scene import same
 from waymo_records import Writer, real_record
 
 from datasets_io.errors import Corrupt
+from datasets_io.storage import tf_example
+from datasets_io.storage.tf_example import Features
 from datasets_io.waymo import decode_example
-from datasets_io.waymo.features import Features
-from datasets_io.waymo.schema import message
 
 
 def rewritten(data, change):
     """A tf.Example with other lists: `change(key, list)` gives the bytes of each."""
-    record = message("Example").FromString(data)
+    record = tf_example.message("Example").FromString(data)
     entries = b""
     writer = Writer(0)
     for entry in record.features.feature:
@@ -29,7 +29,7 @@ def rewritten(data, change):
 
 def test_integers_of_any_length():
     values = [0, 1, 127, 128, 300, -1, 2**40, -(2**63), 2**63 - 1]
-    lists = message("Int64List")(value=values).SerializeToString()
+    lists = tf_example.message("Int64List")(value=values).SerializeToString()
     writer = Writer(0)
     entry = writer.field(1, "bytes", b"state/id") + writer.field(2, "bytes", writer.field(3, "bytes", lists))
     features = Features(writer.field(1, "bytes", writer.field(1, "bytes", entry)))

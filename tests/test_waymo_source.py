@@ -19,9 +19,10 @@ from datasets_io.ingestion import parallel
 from datasets_io.ingestion.ingest import ingest
 from datasets_io.shards.scenes import Scenes
 from datasets_io.sources.catalogue import resolve_source
+from datasets_io.storage import tf_example
+from datasets_io.storage.tfrecord import frame
 from datasets_io.waymo import Waymo, read_scenes
 from datasets_io.waymo.schema import message
-from datasets_io.waymo.tfrecord import frame
 
 
 def shard(path, *records):
@@ -212,7 +213,7 @@ def test_test_splits_are_refused(tmp_path):
 
 @pytest.mark.parametrize("how", ["left out", "not valid"])
 def test_so_are_those_of_tf_examples(tmp_path, how):
-    example = message("Example").FromString(real_record("example"))
+    example = tf_example.message("Example").FromString(real_record("example"))
     for entry in list(example.features.feature):
         if "/future/" in entry.key and how == "left out":
             example.features.feature.remove(entry)

@@ -1,7 +1,8 @@
 """Files and folders, on this machine or in a bucket (`s3://`, `gs://`).
 
 `places` opens, lists, copies and deletes; `buckets` connects to object stores; `redaction` removes
-credentials from text; `errors` converts errors of file systems and stores; `parquet` opens Parquet files.
+credentials from text; `errors` converts errors of file systems and stores; `parquet` opens Parquet files;
+`tfrecord` and `tf_example` read TensorFlow's records, through classes of `messages`.
 """
 
 from datasets_io.storage.buckets import Location

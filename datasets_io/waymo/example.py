@@ -11,9 +11,8 @@ import numpy as np
 from datasets_io.driving.scene import Scene
 from datasets_io.episode import Array
 from datasets_io.errors import Corrupt
+from datasets_io.storage.tf_example import EXAMPLE, Features
 from datasets_io.waymo.building import CURRENT, Lights, Objects, Road, along, build
-from datasets_io.waymo.features import Features
-from datasets_io.waymo.schema import EXAMPLE
 
 
 def decode_example(data: bytes) -> Scene:

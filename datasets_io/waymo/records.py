@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 from datasets_io.driving.scene import Scene
 from datasets_io.storage import Place
+from datasets_io.storage.tf_example import EXAMPLE
+from datasets_io.storage.tfrecord import read_records
 from datasets_io.waymo.example import decode_example
 from datasets_io.waymo.scenario import decode_scenario
-from datasets_io.waymo.schema import EXAMPLE
-from datasets_io.waymo.tfrecord import read_records
 
 
 def decode(data: bytes) -> Scene:

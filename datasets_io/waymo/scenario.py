@@ -7,9 +7,10 @@ import numpy as np
 from datasets_io.driving.scene import Scene
 from datasets_io.episode import Array
 from datasets_io.errors import Corrupt
+from datasets_io.storage.tf_example import EXAMPLE
 from datasets_io.waymo.building import CURRENT, Lights, Objects, Road, along, build, limit
 from datasets_io.waymo.frames import MessageRun, NonCanonicalMessage, walk
-from datasets_io.waymo.schema import EXAMPLE, framed, message
+from datasets_io.waymo.schema import framed, message
 from datasets_io.waymo.wire import columns
 
 

@@ -1,7 +1,7 @@
-"""Define the two formats of the Waymo Open Motion Dataset, as protobuf classes created at run time.
+"""Define the messages of the Waymo Open Motion Dataset, as protobuf classes created at run time.
 
 The classes are created from names, numbers and types of the fields of waymo-open-dataset (proto2), so that
-neither its wheel nor TensorFlow is needed. There are two views of the same bytes:
+its wheel is not needed; see `datasets_io.storage.messages`. There are two views of the same bytes:
 
 - `message` has the fields as published. It writes a real record back byte for byte.
 - `framed` has only the fields that a scene needs, with the large parts as bytes: protobuf splits the record,
@@ -9,10 +9,10 @@ neither its wheel nor TensorFlow is needed. There are two views of the same byte
 """
 
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
-# name=number:type; * repeated, + repeated and packed; the fields after | exclude each other.
-# Enumerations are declared as int32, their encoding, so that no value is unknown.
+from datasets_io.storage.messages import FieldFacts, make_classes, parse_fields
+
 _MESSAGES = {
     "Scenario": """timestamps_seconds=1:double* tracks=2:Track* objects_of_interest=4:int32*
         scenario_id=5:string sdc_track_index=6:int32 dynamic_map_states=7:DynamicMapState*
@@ -40,14 +40,6 @@ _MESSAGES = {
     "Crosswalk": "polygon=1:MapPoint*",
     "SpeedBump": "polygon=1:MapPoint*",
     "Driveway": "polygon=1:MapPoint*",
-    # TensorFlow: the map of features is encoded as a list of keys with values.
-    "Example": "features=1:Features",
-    "Features": "feature=1:Entry*",
-    "Entry": "key=1:string value=2:Feature",
-    "Feature": "| bytes_list=1:BytesList float_list=2:FloatList int64_list=3:Int64List",
-    "BytesList": "value=1:bytes*",
-    "FloatList": "value=1:float+",
-    "Int64List": "value=1:int64+",
 }
 _FRAMED = {
     "Scenario": """tracks=2:bytes* scenario_id=5:string sdc_track_index=6:int32 dynamic_map_states=7:bytes*
@@ -57,71 +49,24 @@ _FRAMED = {
     "RequiredPrediction": _MESSAGES["RequiredPrediction"],
 }
 _PACKAGE = "waymo.open_dataset"
-EXAMPLE = b"\x0a"
-"""First byte of a tf.Example, the tag of its only field. A Scenario begins with the tag of doubles."""
-# Numbers of FieldDescriptorProto.Type; anything else is a message.
-_TYPES = {"double": 1, "float": 2, "int64": 3, "int32": 5, "bool": 8, "string": 9, "bytes": 12}
-_MESSAGE_TYPE = 11
-
-
-class FieldFacts(NamedTuple):
-    """Declaration of a field; `repeated` is `*`, `+` (repeated and packed) or empty."""
-
-    name: str
-    number: int
-    kind: str
-    repeated: str
 
 
 def message(name: str) -> Any:
     """Return the class of a message as published, such as `Scenario`."""
-    return _classes(False)[f"{_PACKAGE}.{name}"]
+    return _classes(False)[name]
 
 
 def framed(name: str) -> Any:
     """Return the class of a message with its large parts as bytes."""
-    return _classes(True)[f"{_PACKAGE}.{name}"]
+    return _classes(True)[name]
 
 
 @cache
 def fields(name: str) -> tuple[FieldFacts, ...]:
     """Return the fields of a message as published."""
-    return tuple(_facts(word) for word in _MESSAGES[name].split() if word != "|")
-
-
-def _facts(word: str) -> FieldFacts:
-    name, number, kind = word.replace("=", ":").split(":")
-    base = kind.rstrip("*+")
-    return FieldFacts(name, int(number), base, kind[len(base) :])
+    return parse_fields(_MESSAGES[name])
 
 
 @cache
 def _classes(is_framed: bool) -> dict[str, Any]:
-    from google.protobuf.descriptor_pb2 import FileDescriptorProto
-    from google.protobuf.descriptor_pool import DescriptorPool
-    from google.protobuf.message_factory import GetMessageClassesForFiles
-
-    file = FileDescriptorProto(name="waymo_motion.proto", package=_PACKAGE, syntax="proto2")
-    for name, text in (_FRAMED if is_framed else _MESSAGES).items():
-        declared = file.message_type.add(name=name)
-        plain, _, exclusive = text.partition("|")
-        for word in plain.split():
-            _declare(declared, _facts(word))
-        for word in exclusive.split():
-            _declare(declared, _facts(word)).oneof_index = 0
-        if exclusive:
-            declared.oneof_decl.add(name="data")
-    pool = DescriptorPool()
-    pool.Add(file)
-    return dict(GetMessageClassesForFiles([file.name], pool))
-
-
-def _declare(declared: Any, facts: FieldFacts) -> Any:
-    field = declared.field.add(name=facts.name, number=facts.number)
-    field.label = field.LABEL_REPEATED if facts.repeated else field.LABEL_OPTIONAL
-    field.type = _TYPES.get(facts.kind, _MESSAGE_TYPE)
-    if field.type == _MESSAGE_TYPE:
-        field.type_name = f".{_PACKAGE}.{facts.kind}"
-    if facts.repeated == "+":
-        field.options.packed = True
-    return field
+    return make_classes(_PACKAGE, _FRAMED if is_framed else _MESSAGES)

@@ -20,8 +20,8 @@ from datasets_io.driving.situation import VEHICLE_CHOICES
 from datasets_io.episode import Episode
 from datasets_io.errors import BadValues, Corrupt, DataError, UnknownName
 from datasets_io.source import Source, hash_path
+from datasets_io.storage.tfrecord import read_records
 from datasets_io.waymo.records import decode
-from datasets_io.waymo.tfrecord import read_records
 
 SHARD = re.compile(r"\.tfrecords?(-\d+-of-\d+)?$")
 """Ending of the name of a shard; a download in progress has a further suffix."""
@@ -94,6 +94,7 @@ class Waymo(Source):
         """Hash of all code that converts records to episodes."""
         here = Path(__file__).parent
         files = sorted(file for folder in (here, here.parent / "driving") for file in folder.glob("*.py"))
+        files += [here.parent / "storage" / f"{name}.py" for name in ("messages", "tf_example", "tfrecord")]
         hashes = [super().code_hash, *map(hash_path, files)]
         return hashlib.sha256("".join(hashes).encode()).hexdigest()
 

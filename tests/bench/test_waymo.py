@@ -9,9 +9,10 @@ from naive_waymo import decode as naive
 from waymo_records import real_record
 
 from datasets_io.ingestion.ingest import ingest
+from datasets_io.storage import tf_example
+from datasets_io.storage.tfrecord import frame, read_records
 from datasets_io.waymo import Waymo, decode_example, decode_scenario
 from datasets_io.waymo.schema import message
-from datasets_io.waymo.tfrecord import frame, read_records
 
 pytestmark = pytest.mark.bench
 # The training set: 1,000 shards of about 500 scenarios each.
@@ -46,7 +47,7 @@ def test_decoding_examples_against_lists():
     data = real_record("example")
 
     def lists() -> None:
-        for entry in message("Example").FromString(data).features.feature:
+        for entry in tf_example.message("Example").FromString(data).features.feature:
             np.array(getattr(entry.value, entry.value.WhichOneof("data")).value)
 
     report("tf.Example decoded / lists", in_turns(timed(lambda: decode_example(data)), timed(lists), 5))

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from datasets_io.storage.tfrecord import read_records
 from datasets_io.waymo.schema import fields, message
-from datasets_io.waymo.tfrecord import read_records
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 

@@ -8,8 +8,8 @@ from waymo_records import made
 
 from datasets_io.episode import Episode
 from datasets_io.errors import UserError
+from datasets_io.storage.tfrecord import frame
 from datasets_io.waymo import Waymo
-from datasets_io.waymo.tfrecord import frame
 
 RECORD = made("scene").SerializeToString()
 

@@ -1,12 +1,32 @@
-"""Read the features of a tf.Example as arrays."""
+"""Read the features of a tf.Example as arrays, without TensorFlow."""
 
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from datasets_io.episode import Array
 from datasets_io.errors import Corrupt
-from datasets_io.waymo.schema import message
+from datasets_io.storage.messages import make_classes
+
+# The map of features is encoded as a list of keys with values.
+_MESSAGES = {
+    "Example": "features=1:Features",
+    "Features": "feature=1:Entry*",
+    "Entry": "key=1:string value=2:Feature",
+    "Feature": "| bytes_list=1:BytesList float_list=2:FloatList int64_list=3:Int64List",
+    "BytesList": "value=1:bytes*",
+    "FloatList": "value=1:float+",
+    "Int64List": "value=1:int64+",
+}
+EXAMPLE = b"\x0a"
+"""First byte of a tf.Example, the tag of its only field."""
+
+
+@cache
+def message(name: str) -> Any:
+    """Return the class of a message of TensorFlow, such as `Example`."""
+    return make_classes("tensorflow", _MESSAGES)[name]
 
 
 class Features:

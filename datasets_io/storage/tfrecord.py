@@ -17,7 +17,7 @@ RecordErrorHandler = Callable[[int, str], None]
 
 
 def read_records(
-    path: str | storage.Place, on_error: RecordErrorHandler | None = None
+    path: str | storage.Place, on_error: RecordErrorHandler | None = None, limit: int = RECORD_BYTES
 ) -> Iterator[tuple[int, bytes]]:
     """Read a file record by record and check both CRCs.
 
@@ -25,6 +25,7 @@ def read_records(
         path: File on this machine or in a bucket.
         on_error: Called for an unreadable record, instead of raising. If the data are wrong, the next record
             follows; if the length is wrong, the start of the next record is unknown and reading stops.
+        limit: Bytes of a record, at most.
 
     Yields:
         Offset of the record in the file, and its data.
@@ -57,8 +58,8 @@ def read_records(
             if length > left:
                 report(offset, f"a record of {length:,} bytes begins here, but only {max(left, 0):,} follow.")
                 return
-            if length > RECORD_BYTES:
-                report(offset, f"a record of {length:,} bytes; at most {RECORD_BYTES:,} are read.")
+            if length > limit:
+                report(offset, f"a record of {length:,} bytes; at most {limit:,} are read.")
                 offset += _HEADER.size + length + _FOOTER.size
                 file.seek(offset)
                 continue
