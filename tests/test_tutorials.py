@@ -94,6 +94,20 @@ def test_normalising_a_tutorial_again_changes_nothing(name: str, tmp_path: Path)
     assert after == before
 
 
+def test_nodes_of_a_cluster_and_times_of_a_search_do_not_stay_in_outputs(tmp_path: Path):
+    said = (
+        "fits       learners on 10.0.0.2/2868d0 (1), 10.0.0.2/f0d4b2 (1); runners on 10.0.0.2/f0d4b2 (2)\n"
+        "running   000  score −1,092 at 1 of 2 evaluations\n"
+        "finished  000  score −1,000  alpha=3.4  about 1 min left\n"
+    )
+    cell = nbformat.v4.new_code_cell("", outputs=[nbformat.v4.new_output("stream", text=said)])
+    tutorials.normalise(nbformat.v4.new_notebook(cells=[cell]), tmp_path)
+    assert cell.outputs[0].text == (
+        "fits       learners on node-1 (1), node-2 (1); runners on node-2 (2)\n"
+        "finished  000  score −1,000  alpha=3.4\n"
+    )
+
+
 @every_tutorial
 def test_the_page_of_a_tutorial_has_its_text_code_and_outputs(name: str):
     page = tutorial_pages.tutorial_page(name)

@@ -30,6 +30,8 @@ _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _TIME = re.compile(r"^\d\d:\d\d:\d\d  ", re.MULTILINE)
 _SPEED = re.compile(r" +\d+ upd/s.*$|^done in .*\n?", re.MULTILINE)
 _PROGRESS = re.compile(r"(?:offline|online) +\d+ ")
+_TRIAL = re.compile(r"^running   \d+  .*\n|  about .* left$", re.MULTILINE)
+_NODE = re.compile(r"\b\d+(?:\.\d+){3}/[0-9a-f]{6}\b")
 
 
 def main(names: list[str]) -> None:
@@ -120,7 +122,10 @@ def _plain(text: str, folder: str) -> str:
     text = re.sub(r"^.*\r", "", text, flags=re.MULTILINE)
     for path in (os.path.realpath(folder), folder):
         text = text.replace(f"{path}{os.sep}", "").replace(path, ".")
-    return "".join(_shortened(_SPEED.sub("", _TIME.sub("", text)).splitlines(keepends=True)))
+    for number, node in enumerate(dict.fromkeys(_NODE.findall(text)), start=1):
+        text = text.replace(node, f"node-{number}")
+    text = _TRIAL.sub("", _SPEED.sub("", _TIME.sub("", text)))
+    return "".join(_shortened(text.splitlines(keepends=True)))
 
 
 def _shortened(lines: list[str]) -> Iterator[str]:
