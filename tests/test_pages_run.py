@@ -66,6 +66,11 @@ def test_the_quickstart_runs_and_leaves_the_files_that_it_lists(tmp_path: Path):
     assert [name for name in listed if not (run / name).exists()] == []
 
 
+def test_a_table_becomes_a_policy_without_a_simulator(tmp_path: Path):
+    assert run_page("without_simulator.md", tmp_path) == (0, 5, 2)
+    assert (tmp_path / "runs" / "heating" / "iql-s0" / "policy.pt").exists()
+
+
 def test_the_counterparts_of_other_libraries_run(tmp_path: Path):
     text = (DOCS / "migrating.md").read_text(encoding="utf-8")
     ours = re.findall(r'^```\{\.python title="off2on"\}\n(.*?)^```$', text, re.MULTILINE | re.DOTALL)

@@ -228,6 +228,14 @@ def test_links_lead_to_the_site(page: str, link: str, expected: str, copied: set
     assert links.rewrite(f"see [it]({link}).", page) == (f"see [it]({expected}).", copied)
 
 
+def test_issues_of_other_projects_are_links():
+    issue = "https://github.com/pytorch/rl/issues/3034"
+    assert links.link_issues("pytorch/rl#3034, x/y") == f"[pytorch/rl#3034]({issue}), x/y"
+    assert links.link_issues("[a](online.md#the-guard), `docs/online.md#1a`") == (
+        "[a](online.md#the-guard), `docs/online.md#1a`"
+    )
+
+
 def test_the_page_of_the_installation_has_every_optional_part():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     page = (ROOT / "platform" / "docs" / "install.md").read_text(encoding="utf-8")

@@ -9,7 +9,7 @@ from typing import Any
 
 from algorithm_pages import algorithm_page
 from cli_page import cli_page
-from links import COPIED, ELSEWHERE, ROOT, copy_of, rewrite, source_page
+from links import COPIED, ELSEWHERE, ROOT, copy_of, link_issues, rewrite, source_page
 from mkdocs.structure.files import File
 from rooms import MARK, rooms_table
 from strategy_pages import online_settings_page, strategy_page
@@ -89,4 +89,6 @@ def on_files(files: Any, config: Any) -> Any:
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     """Lead the links of a page to the site, and write the table of rooms where it is wanted."""
     text, _ = rewrite(markdown, page.file.src_uri)
+    if page.file.src_uri == "asked.md":
+        text = link_issues(text)
     return text.replace(MARK, rooms_table()) if MARK in text else text

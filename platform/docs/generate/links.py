@@ -26,6 +26,7 @@ ELSEWHERE = {
 COPIED = ("CHANGELOG.md", ".github/CONTRIBUTING.md", "docker/README.md")
 """Those of them whose text is the page."""
 _ORIGINS = {ELSEWHERE[file]: file for file in COPIED}
+_ISSUE = re.compile(r"(?<![\w/])([A-Za-z0-9][\w-]*/[\w.-]+)#(\d+)\b")
 _LINK = re.compile(r"(\]\()([^)\s#]+)([^)]*\))")
 
 
@@ -53,6 +54,11 @@ def rewrite(markdown: str, page: str) -> tuple[str, set[str]]:
         return before + os.path.relpath(place, posixpath.dirname(page) or ".") + after
 
     return _LINK.sub(replace, markdown), needed
+
+
+def link_issues(markdown: str) -> str:
+    """Return a text in which issues, ``owner/repository#number``, are links, as GitHub shows them."""
+    return _ISSUE.sub(r"[\1#\2](https://github.com/\1/issues/\2)", markdown)
 
 
 def _place(path: str) -> tuple[str, str]:
