@@ -23,6 +23,18 @@ SEEDS = (3, 4)
 TINY = {"hidden": (16, 16), "vae_hidden": (16, 16), "passes": 5, "dynamics_hidden": (16, 16, 16, 16)}
 
 
+class SGDs(IQL):
+    """IQL with plain gradient steps, whose size a limit of the gradient changes."""
+
+    @classmethod
+    def optimizer(cls, objective: str, hp: Any, vector: Tensor) -> torch.optim.Optimizer:
+        return torch.optim.SGD([vector], lr=0.1)
+
+    @classmethod
+    def lr(cls, objective: str, hp: Any, progress: float) -> float:
+        return 0.1
+
+
 def data(recipe: Any) -> str:
     return "toy-cartpole" if recipe.actions == "discrete" else "wide"
 
@@ -83,6 +95,21 @@ def test_what_changes_batches_or_draws_masks_is_each_seeds_own(
     for one in abreast:
         together.advance(one, 4)
     same(abreast, alone)
+
+
+@pytest.mark.parametrize("by", ["value", "norm", "global_norm"])
+def test_rllibs_grad_clip_clips_each_seed_by_itself(build_learner: Build, by: str):
+    clip = {"grad_clip": 1e-3, "grad_clip_by": by}
+    plain = build_learner(SGDs, "wide", seed=SEEDS[0], **tiny(IQL))
+    alone, abreast = (pair(build_learner, SGDs, **clip) for _ in range(2))
+    together = BatchedLearners(abreast)
+    for one in (plain, *alone):
+        one.advance(2)
+    for one in abreast:
+        together.advance(one, 2)
+    for mine, its in zip(abreast, alone, strict=True):
+        torch.testing.assert_close(learnt(mine)["nets"], learnt(its)["nets"], rtol=1e-4, atol=1e-7)
+    assert not torch.allclose(plain.flat["critic"].vector, alone[0].flat["critic"].vector, atol=1e-3)
 
 
 def test_long_after_they_are_still_close(build_learner: Build):

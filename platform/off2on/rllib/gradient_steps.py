@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from off2on.rllib.flat_parameters import FlatParameters
 
@@ -61,12 +62,39 @@ def clip_norm(networks: Sequence[FlatParameters], limit: float | None, learners:
     """
     if limit is None:
         return
-    blocks = []
-    for flat in networks:
-        gradient = flat.vector.grad
-        assert gradient is not None
-        sizes = [parameter.numel() for parameter in flat.parameters] if learners > 1 else [gradient.numel()]
-        blocks += [part.view(learners, -1) for part in torch.split(gradient, sizes)]
+    _scale([block for flat in networks for block in _blocks(flat, learners)], limit)
+
+
+@torch.no_grad()
+def clip_stacked(flat: FlatParameters, limit: float, by: str, learners: int) -> None:
+    """Clip the gradient of stacked learners as `FlatParameters.clip_gradient` does, each by itself.
+
+    Args:
+        flat: The parameters [S, …] of all learners, with a gradient.
+        limit: Largest absolute value or norm.
+        by: ``value`` of each number, ``norm`` of each parameter, or ``global_norm`` of a learner's vector.
+        learners: Number S of learners.
+    """
+    blocks = _blocks(flat, learners)
+    if by == "value":
+        flat.clip_gradient(limit, by)
+    elif by == "norm":
+        for block in blocks:
+            _scale([block], limit)
+    else:
+        _scale(blocks, limit)
+
+
+def _blocks(flat: FlatParameters, learners: int) -> list[Tensor]:
+    """Return views [S, n] of the parts of a gradient: one for each parameter, or one of all with S = 1."""
+    gradient = flat.vector.grad
+    assert gradient is not None
+    sizes = [parameter.numel() for parameter in flat.parameters] if learners > 1 else [gradient.numel()]
+    return [part.view(learners, -1) for part in torch.split(gradient, sizes)]
+
+
+def _scale(blocks: Sequence[Tensor], limit: float) -> None:
+    """Scale each learner's part of blocks [S, n], taken together, to a norm of at most a limit."""
     norm = torch.stack([block.norm(dim=1) for block in blocks]).norm(dim=0)
     factor = (limit / (norm + 1e-6)).clamp(max=1.0).unsqueeze(1)
     for block in blocks:

@@ -23,7 +23,7 @@ from off2on.recipe.hooks import apply_objectives
 from off2on.rllib.batched.random_draws import PerNetworkRandom
 from off2on.rllib.batched.stack import StackedNetworks
 from off2on.rllib.batched.stackable import gradients
-from off2on.rllib.gradient_steps import GradientSteps
+from off2on.rllib.gradient_steps import GradientSteps, clip_stacked
 from off2on.rllib.learner import RecipeLearner
 from off2on.rllib.precision import products_in
 from off2on.rllib.seeding import POSITIONS, UPDATES, seed_of
@@ -146,6 +146,8 @@ class BatchedLearners:
 
         def step(name: str) -> None:
             flat, optimizer = stack.flat[name], self.optimizers[name]
+            if self.first.step.clip is not None:
+                clip_stacked(flat, *self.first.step.clip, stack.size)
             optimizer.param_groups[0]["lr"] = self.recipe.lr(name, self.hp, progress)
             optimizer.step()
             flat.mark_changed()
