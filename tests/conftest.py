@@ -14,6 +14,7 @@ import hypothesis
 import numpy as np
 import pytest
 import torch
+from histories import random_histories
 from representatives import REPRESENTATIVES
 
 from datasets_io import Episode, Shards, Source, storage
@@ -22,6 +23,7 @@ from datasets_io.sources.toy import ToyCartPole, ToyPendulum
 from off2on.algorithms import CATALOGUE, find_algorithm
 from off2on.recipe.batch import Batch
 from off2on.recipe.chunks import chunk_of
+from off2on.recipe.histories import context_of
 from off2on.recipe.hooks import Recipe
 from off2on.recipe.networks import Nets
 
@@ -50,7 +52,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: order.get(item.path.stem, len(order)))
 
 
-SMALL = {"hidden": (32, 32), "batch_size": 32, "width": 32, "blocks": 1}
+SMALL = {"hidden": (32, 32), "batch_size": 32, "width": 32, "blocks": 1, "context": 4}
 DREAM = {"termination": "never", "rollout_starts": 50, "dynamics_epochs": 1}
 """For recipes with a model: no rule is known by which the episodes of `wide` end."""
 
@@ -270,6 +272,8 @@ def random_batch(recipe: Any, hp: Any) -> Batch:
             setattr(batch, name, late[name])
     if (chunk := chunk_of(hp)) > 1:
         batch.inside = (torch.arange(chunk) < torch.randint(1, chunk + 2, (64, 1))).float()
+    if context := context_of(hp):
+        batch.obs = random_histories(64, context, 5, 3)
     plan = recipe.rollout_schedule(hp)
     batch.real = 64 if plan is None else min(max(1, round(64 * plan.real_share)), 63)
     batch.progress = 0.5

@@ -54,7 +54,7 @@ def test_every_algorithm_learns_from_expanded_data(build_learner: Build, recipe_
     assert any(not torch.equal(flat.vector, before[name]) for name, flat in learner.flat.items())
 
 
-NO_CRITIC = ("bc", "filtered_bc", "awr", "discrete_bc")
+NO_CRITIC = ("bc", "filtered_bc", "dt", "awr", "discrete_bc")
 
 
 @pytest.mark.parametrize("name", NO_CRITIC)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from histories import random_histories
 from torch import Tensor
 
 from datasets_io import Shards
@@ -25,7 +26,7 @@ Build = Callable[..., Any]
 SAME_PATHS = {"qam", "qam_e", "qam_f"}
 """Algorithms whose objective ``fast`` learns on paths that `prepare` draws along the same network."""
 ORDER = {
-    "bc filtered_bc discrete_bc": "actor",
+    "bc filtered_bc dt discrete_bc": "actor",
     "td3_bc rebrac td3": "critic actor/2",
     "ispi_s": "critic reference/2 actor/2",
     "ispi_c": "critic actor rival_critic rival_actor",
@@ -132,7 +133,7 @@ def test_its_losses_reach_their_own_network(problem: Build, recipe: Any):
         assert any(gradient.abs().max() > 0 for gradient in gradients), name
 
 
-NO_CRITIC = ("bc", "filtered_bc", "awr", "discrete_bc")
+NO_CRITIC = ("bc", "filtered_bc", "dt", "awr", "discrete_bc")
 WITH_CRITIC = [name for name in CATALOGUE if name not in NO_CRITIC]
 
 
@@ -174,17 +175,19 @@ def test_its_actions_fit_the_space(data_root: Path, small: Build, recipe: Any, e
     shards = Shards(data_root / data(recipe))
     hp = recipe.Hyperparameters.parse(small(recipe) | {"normalise_obs": True}, recipe.__name__)
     hp = recipe.resolve(hp, shards)
-    nets = recipe.build_nets(shards.observation_space, shards.action_space, hp)
+    space = shards.action_space
+    nets = recipe.build_nets(shards.observation_space, space, hp)
     for name in recipe.acting_networks:
         for parameter in getattr(nets, name).parameters():
             parameter.data *= 3
     policy = Policy(recipe, nets, hp, Transforms.of(shards, hp))
     obs = torch.from_numpy(shards.read_all(["obs"])["obs"])
     obs = torch.cat((obs, 10 * torch.randn_like(obs)))  # and such as were never seen
+    if policy.history is not None:
+        obs = 10 * random_histories(200, policy.history[0], obs.shape[1], space.shape[0])
     with torch.no_grad():
         within = recipe.act(nets, obs, hp, False)
-        action = policy(obs, explore=explore).numpy()
-    space = shards.action_space
+        action = policy(obs.view(len(obs), *(policy.history or (-1,))), explore=explore).numpy()
     if recipe.actions == "discrete":
         assert (action.dtype, within.dtype) == (np.int64, torch.int64)
         assert within.shape == (len(obs),)

@@ -108,7 +108,7 @@ def test_epsilon_greedy_draws_from_what_is_said_of_it():
 
 NO_DENSITY = (
     "bc", "filtered_bc", "rebrac", "bcq", "bear", "crr", "uwac", "e2o", "pex", "fql", "ifql", "bfn", "fan",
-    "qc", "qc_fql",
+    "qc", "qc_fql", "dt",
     "dsrl",
     "expo", "qam", "qam_e", "qam_f", "diffusion_ql", "idql",
 )  # fmt: skip

@@ -56,7 +56,7 @@ REFUSED: dict[str, list[str]] = {
     "bcq bear plas crr uwac pex ifql idql": [
         "exploration=expansion", "policy_expansion", *TARGET_SETTINGS, *COMBINED, *WEIGHT
     ],
-    "bc filtered_bc awr": [*CRITICS, "policy_expansion", *TARGET_SETTINGS, *COMBINED, *WEIGHT],
+    "bc filtered_bc dt awr": [*CRITICS, "policy_expansion", *TARGET_SETTINGS, *COMBINED, *WEIGHT],
     "dqn double_dqn nfq discrete_bc discrete_bcq discrete_cql discrete_sac": [
         "exploration=noisy", *CRITICS, "policy_expansion", *TARGET_SETTINGS, *COMBINED, *WEIGHT
     ],

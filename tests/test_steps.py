@@ -132,6 +132,7 @@ TAKES_NONE = {
     "bc": "'reward'",
     "filtered_bc": "'reward'",
     "discrete_bc": "'reward'",
+    "dt": "'next_obs'",
     "rebrac": "'last'",
     "awr": "'last'",
     "cal_ql": "'ret'",

@@ -60,13 +60,14 @@ class LoadedRun:
         """Return the figures of the report."""
         return sorted((self.folder / "figures").glob("*"))
 
-    def policy(self, checkpoint: str = "last") -> nn.Module:
+    def policy(self, checkpoint: str = "last", target_return: float | None = None) -> nn.Module:
         """Return the deterministic policy: raw observations [B, D] to actions in the environment's units.
 
         Args:
             checkpoint: ``last`` or ``handover``.
+            target_return: Return that a Decision Transformer is asked for; None: that of its run.
         """
-        return load_policy(policy_file(self.folder, checkpoint))
+        return load_policy(policy_file(self.folder, checkpoint), target_return)
 
     def q(self, obs: Array, actions: Array, checkpoint: str = "handover") -> Array:
         """Return each critic's value [E, B] of actions at observations, both in raw units.
@@ -98,8 +99,15 @@ class LoadedRun:
             raise UnknownName(f"{self.metadata.algorithm} has no critic.")
         return values.numpy()
 
-    def evaluate(self, episodes: int = 20, *, checkpoint: str = "last", seed: int = 0) -> pd.DataFrame:
-        """Evaluate the policy in the run's environment; see the function `evaluate`.
+    def evaluate(
+        self,
+        episodes: int = 20,
+        *,
+        checkpoint: str = "last",
+        seed: int = 0,
+        target_return: float | None = None,
+    ) -> pd.DataFrame:
+        """Evaluate the policy in the run's environment; see the functions `evaluate` and `policy`.
 
         Raises:
             SimulatorError: The run has no environment.
@@ -108,7 +116,7 @@ class LoadedRun:
         if env is None:
             raise SimulatorError(f"{self.folder} has no simulator.")
         options = options_for(env, self.metadata.env, self.metadata.env_options or {})
-        return evaluate(self.policy(checkpoint), env, episodes, seed=seed, options=options)
+        return evaluate(self.policy(checkpoint, target_return), env, episodes, seed=seed, options=options)
 
 
 def train(

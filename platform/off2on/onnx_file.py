@@ -36,6 +36,11 @@ def write_onnx(policy: Path, target: Path, properties: Mapping[str, str]) -> Non
     module = load_program(policy)
     graph: torch.fx.Graph = module.graph  # type: ignore[assignment]
     (obs,) = (node.meta["val"] for node in graph.nodes if node.op == "placeholder")
+    if obs.dim() > 2:
+        raise UserError(
+            f"{policy} decides by a history of {obs.shape[1]} steps; an ONNX file is for one observation.",
+            "Load it in Python: off2on.policy.load_policy, with off2on.acting_memory.History.",
+        )
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it names every library that is not installed
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -2,8 +2,6 @@
 
 import copy
 import io
-from collections import deque
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,15 +9,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from off2on.errors import UserError
 from off2on.policy_file import load_program
 from off2on.recipe.chunks import chunk_of, in_steps
 from off2on.recipe.distributions import END, Distribution
+from off2on.recipe.histories import EXTRA, Steps, context_of, join, split
 from off2on.recipe.networks import Nets
 from off2on.recipe.numpy_networks import with_numpy
 from off2on.replay.transforms import Array, Transforms
 
 UNITS = ("obs_mean", "obs_std", "action_low", "action_high")
 """Attributes of `Transforms` that convert observations and actions."""
+TARGET = "target_return"
+"""Name of the buffer with the return that a policy with a history is asked for, raw."""
 _MINUS_ONE, _ONE, _TWO = np.float32(-1), np.float32(1), np.float32(2)
 
 
@@ -49,20 +51,32 @@ class Policy(nn.Module):
     def __init__(self, recipe: Acts, nets: Nets, hp: Any, transforms: Transforms) -> None:
         super().__init__()
         self.recipe, self.nets, self.hp = recipe, nets, hp
-        self.discrete, self.chunk = transforms.discrete, chunk_of(hp)
+        self.discrete, self.chunk, self.context = transforms.discrete, chunk_of(hp), context_of(hp)
         for name in UNITS:
             value = torch.tensor(getattr(transforms, name))
             self.register_buffer(name, value, persistent=False)
+        if self.context:
+            self.register_buffer(TARGET, torch.tensor(float(hp.target_return)), persistent=False)
 
     def forward(self, obs: Tensor, explore: bool = False) -> Tensor:
         """Return actions in the environment's units at raw observations [B, D].
 
+        A policy with a history takes the last K steps, [B, K, D + A + 2], in place of the last observation;
+        see `off2on.recipe.histories` and `off2on.acting_memory.History`, which keeps them.
+
         Returns:
             [B, A] float32, or [B] int64 if actions are discrete; [B, h, A] of a policy of chunks, whose h
-            actions are executed one after another (see `ActionQueue`).
+            actions are executed one after another (see `off2on.acting_memory`).
         """
         action = self.recipe.act(self.nets, self._normalise(obs), self.hp, explore)
         return self._to_environment(in_steps(action, self.chunk))
+
+    @property
+    def history(self) -> tuple[int, int] | None:
+        """Shape (K, D + A + 2) of the histories that it takes; None: it takes observations."""
+        return (
+            (self.context, self._width + len(self.get_buffer("action_low")) + EXTRA) if self.context else None
+        )
 
     @property
     def has_density(self) -> bool:
@@ -114,7 +128,7 @@ class Policy(nn.Module):
         return (density - torch.where(action.abs() < END, half.log(), 0.0)).sum(-1)
 
     def _distribution(self, obs: Tensor) -> Distribution | None:
-        if self.chunk > 1:  # a density of chunks is not one of the actions in the data
+        if self.chunk > 1 or self.context:  # a density of chunks is not one of the actions in the data
             return None
         return self.recipe.known_distribution(self.nets, self._normalise(obs), self.hp)
 
@@ -125,7 +139,20 @@ class Policy(nn.Module):
         return policy
 
     def _normalise(self, obs: Tensor) -> Tensor:
+        if self.context:
+            return self._normalise_history(obs)
         return (obs - self.get_buffer("obs_mean")) / self.get_buffer("obs_std")
+
+    def _normalise_history(self, history: Tensor) -> Tensor:
+        """Return histories [B, K, D + A + 2] in raw units as those of the losses, [B, K (D + A + 2)]."""
+        steps = split(history.flatten(1), self.context, self._width)
+        inside = steps.inside.unsqueeze(-1)
+        acted = torch.cat((inside[:, :-1], torch.zeros_like(inside[:, :1])), 1)
+        obs = (steps.obs - self.get_buffer("obs_mean")) / self.get_buffer("obs_std")
+        ret = self.get_buffer(TARGET) - steps.ret
+        return join(
+            Steps(inside * obs, acted * self._from_environment(steps.action), inside * ret, steps.number)
+        )
 
     def _from_environment(self, action: Tensor) -> Tensor:
         if self.discrete:
@@ -141,7 +168,11 @@ class Policy(nn.Module):
         return torch.lerp(self.get_buffer("action_low"), self.get_buffer("action_high"), share)
 
     def _two_rows(self) -> Tensor:
-        return self.get_buffer("obs_mean").new_zeros(2, self.get_buffer("obs_mean").shape[0])
+        return self.get_buffer("obs_mean").new_zeros(2, *(self.history or (self._width,)))
+
+    @property
+    def _width(self) -> int:
+        return len(self.get_buffer("obs_mean"))
 
     def export(self, explore: bool = False) -> bytes:
         """Return the content of a file that `load_policy` reads, without pickle.
@@ -187,41 +218,6 @@ class StepPolicy:
         return torch.lerp(self._low, self._high, torch.from_numpy(share)).numpy()
 
 
-class ActionQueue:
-    """Gives each of E environments its next action; asks the policy where no action of a chunk is left.
-
-    A chunk is executed to its end, also if the policy is replaced meanwhile, or to the end of the episode.
-    Policies of single actions are asked at every step.
-
-    Args:
-        count: Number of environments E.
-    """
-
-    def __init__(self, count: int) -> None:
-        self.left: list[deque[Array]] = [deque() for _ in range(count)]
-
-    def next(self, obs: Array, decide: Callable[[Array], Array]) -> Array:
-        """Return the next actions [E, A], or [E] if discrete.
-
-        Args:
-            obs: Observations [E, D].
-            decide: The policy: observations [n, D] to actions [n, A] or [n], or chunks [n, h, A].
-        """
-        empty = [index for index, actions in enumerate(self.left) if not actions]
-        if empty:
-            decided = decide(obs if len(empty) == len(self.left) else obs[empty])
-            if decided.ndim < 3:
-                return decided
-            for index, actions in zip(empty, decided, strict=True):
-                self.left[index].extend(actions)
-        return np.stack([actions.popleft() for actions in self.left])
-
-    def clear(self, indices: Iterable[int]) -> None:
-        """Drop the actions of environments whose episode has ended."""
-        for index in indices:
-            self.left[index].clear()
-
-
 def _drop_unused(program: torch.export.ExportedProgram) -> None:
     """Remove the parameters on which the actions do not depend, such as the spread of a mean policy."""
     program.graph.eliminate_dead_code()
@@ -250,15 +246,40 @@ class Sampling(nn.Module):
         return self.policy.sampled(obs)
 
 
-def load_policy(path: str | Path) -> nn.Module:
+def history_of(policy: nn.Module) -> tuple[int, int] | None:
+    """Return the shape (K, D + A + 2) of the histories that a policy takes; None: it takes observations.
+
+    Args:
+        policy: `Policy`, or module of `load_policy`.
+    """
+    if isinstance(policy, Policy):
+        return policy.history
+    nodes = getattr(getattr(policy, "graph", None), "nodes", ())
+    inputs = [node.meta["val"].shape for node in nodes if node.op == "placeholder" and "val" in node.meta]
+    return (inputs[0][1], inputs[0][2]) if inputs and len(inputs[0]) == 3 else None
+
+
+def load_policy(path: str | Path, target_return: float | None = None) -> nn.Module:
     """Load a file written by `Policy.export`, without Ray or the class of an algorithm; runs no code in it.
+
+    Args:
+        path: The file.
+        target_return: Return that a policy with a history is asked for, in raw units; None: that of its run.
 
     Returns:
         A module that maps raw observations [B, D] to actions [B, A], float32, in the environment's units; to
-        [B, h, A] if the policy decides about chunks of h actions.
+        [B, h, A] if the policy decides about chunks of h actions. A policy with a history takes
+        [B, K, D + A + 2], see `off2on.acting_memory.History`.
 
     Raises:
         UserError: The file is not a policy, or has content that a policy does not need, see
-            `off2on.policy_file`.
+            `off2on.policy_file`; or `target_return` is given and the policy has none.
     """
-    return load_program(path)
+    module = load_program(path)
+    if target_return is not None:
+        if TARGET not in dict(module.named_buffers()):
+            raise UserError(
+                f"the policy {path} is asked for no return.", "Expected one of a Decision Transformer."
+            )
+        module.get_buffer(TARGET).fill_(target_return)
+    return module

@@ -136,7 +136,8 @@ def _check_shapes(module: nn.Module) -> None:
     (obs,) = (node for node in module.graph.nodes if node.op == "placeholder")
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
         run = _LargestResult(module)
-        action, *log_prob = torch.utils._pytree.tree_leaves(run.run(torch.zeros(2, obs.meta["val"].shape[1])))
+        two = torch.zeros(2, *obs.meta["val"].shape[1:])
+        action, *log_prob = torch.utils._pytree.tree_leaves(run.run(two))
     if action.shape[:1] != (2,) or any(each.shape != (2,) for each in log_prob):
         raise RefusedPolicyError("its result is not one action for each observation")
     if run.largest > MAX_ELEMENTS:

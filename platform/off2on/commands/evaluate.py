@@ -24,8 +24,21 @@ from off2on.errors import SimulatorError, UnknownName
     help="Seed of the first episode; each further episode adds 1.",
 )
 @click.option("--env", metavar="ID", help="Environment.  [default: the run's]")
+@click.option(
+    "--target-return",
+    type=float,
+    help="Return that a Decision Transformer is asked for.  [default: the run's]",
+)
 @click.option("--json", "json_", is_flag=True, help="Print JSON.")
-def evaluate(run: str, episodes: int, checkpoint: str, seed: int, env: str | None, json_: bool) -> None:
+def evaluate(
+    run: str,
+    episodes: int,
+    checkpoint: str,
+    seed: int,
+    env: str | None,
+    target_return: float | None,
+    json_: bool,
+) -> None:
     """Evaluate a run's deterministic policy in its environment.
 
     RUN is a folder, or a name with only one match in ./runs. Prints one line per episode on stdout, so that
@@ -48,7 +61,7 @@ def evaluate(run: str, episodes: int, checkpoint: str, seed: int, env: str | Non
     from off2on.runs.folder import policy_file
     from off2on.training import evaluate as evaluation
 
-    policy = evaluation.numpy_policy(load_policy(policy_file(folder, checkpoint)))
+    policy = evaluation.numpy_policy(load_policy(policy_file(folder, checkpoint), target_return))
     options = options_for(env, metadata.env, metadata.env_options or {})
     evaluation.check_policy(policy, env, options)
     if not own_env:

@@ -53,7 +53,7 @@ def serve(
     if name is not None:
         check_name(name, "--log {}")
     folder, about = find_run(run)
-    _check_single_actions(folder, about)
+    _check_answers(folder, about)
     file = policy_file(folder, checkpoint, explore)
     shards = about.training_data()
     journal = None if name is None else _journal_options(folder, about, shards, name, every, explore)
@@ -120,8 +120,13 @@ def _journal_options(
     return {"folder": str(journal), "name": name, "source": source, "every": every}
 
 
-def _check_single_actions(folder: Path, about: "RunMetadata") -> None:
-    """Check that the policy decides about one action at a time; an answer of /act is one action."""
+def _check_answers(folder: Path, about: "RunMetadata") -> None:
+    """Check that the policy decides about one action, by one observation, as /act does."""
+    if about.hyperparameters.get("context") is not None:
+        raise RecipeError(
+            f"the policy of {folder} decides by a history; serve keeps none.",
+            "Load its policy.pt, with off2on.acting_memory.History for the steps of each episode.",
+        )
     recorded = about.hyperparameters.get("chunk")
     chunk = 1 if recorded is None else recorded.count("chunk")
     if chunk > 1:

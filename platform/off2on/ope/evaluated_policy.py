@@ -82,9 +82,14 @@ def as_evaluated_policy(
     """Wrap a function of observations [B, D] as a policy; return a policy as it is.
 
     Raises:
-        UserError: The policy's actions have another shape than the recorded ones.
+        UserError: The policy's actions have another shape than the recorded ones, or it takes histories.
     """
     evaluated = DeterministicPolicy(policy, bool(data.n_actions)) if callable(policy) else policy
+    if history := getattr(evaluated.act, "history", None):
+        raise UserError(
+            f"the policy decides by a history of {history[0]} steps.",
+            "The estimators need a policy that decides by the last observation.",
+        )
     shape, expected = np.shape(evaluated.act(data.obs[:2])), data.action[:2].shape
     if len(shape) == 3 and shape[2:] == expected[1:]:
         raise UserError(

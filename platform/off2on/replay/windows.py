@@ -8,6 +8,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from datasets_io.shards.returns import returns_to_go
+from off2on.recipe.histories import EXTRA
 from off2on.replay.transforms import Array
 
 
@@ -61,6 +63,39 @@ class Chunks(EpisodeChange):
             "action": action,
             "inside": inside,
         }
+
+
+class Histories(EpisodeChange):
+    """Rows whose ``obs`` is the history of the last ``length`` steps; see `off2on.recipe.histories`.
+
+    Args:
+        length: Number of steps K of a history, at least 1.
+    """
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+
+    def widths(self, widths: Mapping[str, int]) -> dict[str, int]:
+        """Return the widths with ``obs`` for K steps of an observation, an action and two numbers."""
+        return {**widths, "obs": self.length * (widths["obs"] + widths["action"] + EXTRA)}
+
+    def change(self, columns: Mapping[str, Array], last: Array, discount: float) -> dict[str, Array]:
+        """Return the columns with ``obs`` [N, K (D + A + 2)]; returns to go are not discounted."""
+        count = len(last)
+        rows = np.arange(count)
+        is_last = np.asarray(last, bool) | (rows == count - 1)
+        ends = np.flatnonzero(is_last)
+        start = np.append(0, ends[:-1] + 1)[np.searchsorted(ends, rows)]
+        ret = returns_to_go(columns["reward"], is_last, 1.0)[:, None]
+        number = (rows - start + 1)[:, None]
+        steps = np.concatenate((columns["obs"], columns["action"], ret, number), 1, dtype=np.float32)
+        history = np.zeros((count, self.length, steps.shape[1]), np.float32)
+        for age in range(self.length):
+            inside = rows - age >= start
+            history[inside, self.length - 1 - age] = steps[rows[inside] - age]
+        width = columns["obs"].shape[1]
+        history[:, -1, width:-EXTRA] = 0  # the action that the policy decides about
+        return {**columns, "obs": history.reshape(count, -1)}
 
 
 def episode_ends(last: Array) -> Array:

@@ -17,7 +17,7 @@ from off2on.recipe.hyperparameters import PRESET, RENAMED, Hyperparameters
 from off2on.replay.memory_budget import default_budget
 from off2on.replay.transforms import Transforms
 from off2on.rllib.checked_config import TRAINING, CheckedConfig
-from off2on.rllib.data_checks import check_actions, check_new_data, check_order, check_rows
+from off2on.rllib.data_checks import check_actions, check_new_data, check_online, check_order, check_rows
 from off2on.rllib.env_runner import RecipeEnvRunner
 from off2on.rllib.module import RecipeModule
 from off2on.rllib.precision import FLOAT32, PRECISIONS
@@ -222,6 +222,7 @@ class OfflineToOnlineConfig(CheckedConfig):
         check_actions(recipe, shards)
         check_order(recipe, shards, max(1, self.num_learners), self.memory_budget)
         check_rows(recipe, resolved.hp, resolved.online_hp)
+        check_online(recipe, resolved.hp, self.online_steps)
         if batch_size % max(1, self.num_learners):
             raise HyperparameterError(
                 f"batch_size {batch_size} is not a multiple of the number of learners, {self.num_learners}.",

@@ -7,6 +7,8 @@ import numpy as np
 from datasets_io import Shards
 from off2on.errors import HyperparameterError, RecipeError
 from off2on.recipe.chunks import chunk_of
+from off2on.recipe.histories import context_of
+from off2on.replay.augmentation.base import BatchAugmentation
 from off2on.replay.augmentation.catalogue import check_augmentations, parse_entry
 from off2on.replay.augmentation.compose import episode_augmentations, episode_changes
 from off2on.replay.offline_rows import layout_of
@@ -56,12 +58,14 @@ def check_rows(recipe: Any, hp: Any, online_hp: Any) -> None:
     check_augmentations(hp.augment, recipe)
     if not episode_changes(hp):
         return
-    chunk = chunk_of(hp)
-    source = f"chunk={chunk}" if chunk > 1 else f"augment={','.join(hp.augment)}"
+    chunk, context = chunk_of(hp), context_of(hp)
+    window = f"context={context}" if context else f"chunk={chunk}" if chunk > 1 else ""
+    source = window or f"augment={','.join(hp.augment)}"
     for entry in hp.augment:
         kind = parse_entry(entry)[0]
-        is_second = chunk > 1 and bool(episode_augmentations([entry]))
-        if is_second or getattr(kind, "single_steps", False):
+        is_second = bool(window and episode_augmentations([entry]))
+        needs_one = getattr(kind, "single_steps", False) or (context and issubclass(kind, BatchAugmentation))
+        if is_second or needs_one:
             raise HyperparameterError(
                 f"'{entry}' needs rows of one step, but {source} makes rows of several steps.",
                 "Leave out one of the two.",
@@ -71,6 +75,21 @@ def check_rows(recipe: Any, hp: Any, online_hp: Any) -> None:
             f"discount must be the same in both phases with rows of several steps: got {hp.discount:g} "
             f"offline, {online_hp.discount:g} online.",
             "The rewards of several steps are summed with it before the rows are stored.",
+        )
+
+
+def check_online(recipe: Any, hp: Any, steps: int) -> None:
+    """Check that an algorithm has an online phase of a number of steps.
+
+    Raises:
+        RecipeError: Its policy decides by a history.
+    """
+    if steps and context_of(hp):
+        raise RecipeError(
+            f"{recipe.__name__} has no online phase: it imitates recorded actions, and does not explore.",
+            "Fine-tuning it online is another method (Zheng et al. 2022, arXiv:2202.05607). Evaluations in "
+            "the environment need no online phase.",
+            "--online 0",
         )
 
 

@@ -17,8 +17,9 @@ from ray.rllib.utils.metrics import (
 )
 
 from datasets_io.environments import environment_errors
+from off2on.acting_memory import memory_for
 from off2on.errors import SimulatorError
-from off2on.policy import ActionQueue, Policy
+from off2on.policy import Policy
 from off2on.rllib.env_runner import env_factory
 from off2on.rllib.rllib_internals import ManualAlgorithm
 from off2on.rllib.seeding import EVALUATIONS, seed_of
@@ -87,9 +88,10 @@ def _play(config: Any, policy: Policy, episodes: int, explore: bool) -> tuple[li
                 seed = seed_of(EVALUATIONS, config.seed, episode)
                 torch.manual_seed(seed)
                 obs, _ = env.reset(seed=seed % 2**31)
-                total, length, ended, queue = 0.0, 0, False, ActionQueue(1)
+                total, length, ended, memory = 0.0, 0, False, memory_for(policy, 1)
                 while not ended:
-                    obs, reward, terminated, truncated, _ = env.step(queue.next(obs, decide))
+                    obs, reward, terminated, truncated, _ = env.step(memory.next(obs, decide))
+                    memory.record(reward)
                     total, length = total + float(reward[0]), length + 1
                     ended = bool(terminated[0] or truncated[0])
                 returns.append(total)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from off2on.recipe.chunks import chunk_of
+from off2on.recipe.histories import context_of
 from off2on.runs.metadata import read_metadata
 from off2on.runs.record import RunRecord, load_run
 from off2on.runs.statistics import FEWEST_SEEDS, interval
@@ -57,9 +58,11 @@ def check_estimable(hp: Any, measure: LocatedValue) -> None:
     Raises:
         UserError: They have none; `measure` is the entry that asks for estimates.
     """
-    if (chunk := chunk_of(hp)) > 1:
+    chunk, context = chunk_of(hp), context_of(hp)
+    if chunk > 1 or context:
+        kind = f"by a history of {context} steps" if context else f"about chunks of {chunk} actions"
         raise measure.wrong(
-            f"fqe estimates policies that decide at every observation, not about chunks of {chunk} actions.",
+            f"fqe estimates policies that decide at every observation by it alone, not {kind}.",
             "Measure in a simulator.",
             "maximise: final_score",
         )

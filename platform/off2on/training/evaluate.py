@@ -14,12 +14,15 @@ import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from datasets_io.environments import environment_errors, make, not_finite
+from off2on.acting_memory import memory_for
 from off2on.errors import SimulatorError
-from off2on.policy import ActionQueue
+from off2on.policy import history_of
 
 Array = np.ndarray[Any, Any]
 PolicyFunction = Callable[[Array], Array]
-"""Function from observations [B, D] to actions [B, A], [B] if discrete, or chunks [B, h, A], in raw units."""
+"""Function from observations [B, D] to actions [B, A], [B] if discrete, or chunks [B, h, A], in raw units.
+
+With an attribute ``history``, see `off2on.acting_memory.memory_for`, it takes histories."""
 
 EPISODE_COLUMNS = ("obs", "actions", "rewards", "new_obs", "terminateds", "truncateds")
 """Names of the columns of kept transitions."""
@@ -90,13 +93,14 @@ def _play(
         ret, length = np.zeros(len(seeds)), np.zeros(len(seeds), int)
         success: Array | None = None
         steps: list[tuple[Array, ...]] = []
-        queue = ActionQueue(len(seeds))
+        memory = memory_for(act, len(seeds))
         while is_running.any():
-            before, action = obs, queue.next(np.asarray(obs, np.float32), act)
+            before, action = obs, memory.next(np.asarray(obs, np.float32), act)
             with environment_errors(env_id):
                 obs, reward, terminated, truncated, info = env.step(action)
             if not (np.isfinite(obs).all() and np.isfinite(reward).all()):
                 raise not_finite(env_id, int(length[is_running].max()) + 1, obs, reward)
+            memory.record(reward)
             if keep:
                 steps.append((before, action, reward, obs, terminated, truncated))
             ret += np.where(is_running, reward, 0.0)
@@ -137,15 +141,26 @@ def success_rate(played: Sequence[EvaluationEpisode]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def numpy_policy(module: Any) -> PolicyFunction:
-    """Return a torch policy as a function on NumPy arrays, deterministic and without gradients."""
+class NumpyPolicy:
+    """A torch policy as a function on NumPy arrays, deterministic and without gradients.
 
-    def act(obs: Array) -> Array:
+    Args:
+        module: `off2on.policy.Policy`, or module of `load_policy`.
+    """
+
+    def __init__(self, module: Any) -> None:
+        self.module, self.history = module, history_of(module)
+
+    def __call__(self, obs: Array) -> Array:
+        """Return the policy's actions."""
         with torch.no_grad():
-            action: Array = module(torch.from_numpy(obs)).numpy()
+            action: Array = self.module(torch.from_numpy(obs)).numpy()
         return action
 
-    return act
+
+def numpy_policy(module: Any) -> NumpyPolicy:
+    """Return a torch policy as a function on NumPy arrays."""
+    return NumpyPolicy(module)
 
 
 def check_simulator(
@@ -197,14 +212,13 @@ def check_policy(act: PolicyFunction, env_id: str, options: Mapping[str, Any] | 
     with env:
         observations, actions = env.observation_space, env.action_space
         try:
-            action = act(np.zeros((2, *observations.shape), np.float32))
+            action = memory_for(act, 2).next(np.zeros((2, *observations.shape), np.float32), act)
         except Exception:  # torch raises many kinds for another shape
             raise SimulatorError(
                 f"the policy does not take the observations of {env_id}, {observations}.",
                 "Expected the environment in which the data were recorded.",
             ) from None
-        shape = action.shape[2 if action.ndim == 3 else 1 :]  # a policy of chunks gives several actions
-        if shape != actions.shape or hasattr(actions, "n") != (action.dtype.kind == "i"):
+        if action.shape[1:] != actions.shape or hasattr(actions, "n") != (action.dtype.kind == "i"):
             raise SimulatorError(
                 f"the policy does not give actions of {env_id}, {actions}.",
                 f"They have the shape {action.shape[1:]} and the type {action.dtype}.",

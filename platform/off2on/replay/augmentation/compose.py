@@ -9,6 +9,7 @@ from torch import Tensor
 
 from datasets_io import Shards
 from off2on.recipe.chunks import chunk_of
+from off2on.recipe.histories import context_of
 from off2on.replay.augmentation.base import (
     AugmentationContext,
     BatchAugmentation,
@@ -20,7 +21,7 @@ from off2on.replay.augmentation.catalogue import parse_entry
 from off2on.replay.buffer import Layout
 from off2on.replay.offline_rows import layout_of
 from off2on.replay.transforms import Array, Transforms
-from off2on.replay.windows import Chunks, EpisodeChange
+from off2on.replay.windows import Chunks, EpisodeChange, Histories
 
 
 def episode_weights(entries: Sequence[str], shards: Shards) -> Array | None:
@@ -48,8 +49,10 @@ def episode_weights(entries: Sequence[str], shards: Shards) -> Array | None:
 
 def episode_changes(hp: Any) -> list[EpisodeChange]:
     """Return the changes of whole episodes that an algorithm's hyperparameters ask for, in their order."""
-    chunk = chunk_of(hp)
-    return [*([Chunks(chunk)] if chunk > 1 else []), *episode_augmentations(hp.augment)]
+    chunk, context = chunk_of(hp), context_of(hp)
+    windows: list[EpisodeChange] = [Chunks(chunk)] if chunk > 1 else []
+    windows += [Histories(context)] if context else []
+    return [*windows, *episode_augmentations(hp.augment)]
 
 
 def layout_for(shards: Shards, recipe: Any, hp: Any) -> Layout:

@@ -10,6 +10,7 @@ documented alternative, a vmap rule of an `autograd.Function`, takes half a mill
 an update of small networks.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -114,6 +115,15 @@ def _dropout(
     return x.mul_(kept) if inplace else x * kept
 
 
+def _attention(
+    draws: PerNetworkRandom, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, dropout: float = 0.0
+) -> Tensor:
+    """Compute attention with a mask [..., T, T], as torch does on the CPU if it drops weights."""
+    scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
+    weights = scores.masked_fill(~mask, -math.inf).softmax(-1)
+    return _dropout(draws, weights, dropout) @ value
+
+
 def _leaf(draws: PerNetworkRandom, x: Tensor, requires_grad: bool = True) -> Tensor:
     """Make a leaf tensor for gradients; torch's own call has no effect through vmap."""
 
@@ -151,6 +161,7 @@ REPLACEMENTS: dict[Any, Callable[..., Any]] = {
     torch.rand_like: _replace_like(torch.Tensor.uniform_),
     torch.randn_like: _replace_like(torch.Tensor.normal_),
     F.dropout: _dropout,
+    F.scaled_dot_product_attention: _attention,
     torch.Tensor.requires_grad_: _leaf,
     torch.autograd.grad: _grad,
 }
