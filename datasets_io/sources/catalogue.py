@@ -1,6 +1,7 @@
 """Resolve names, as `off2on data add` takes them, to sources."""
 
 import inspect
+import re
 import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -40,6 +41,8 @@ _SUFFIXES = {
     ".tfrecord": "datasets_io.waymo:Waymo",
 }
 
+_VERSION = re.compile(r"\d+\.\d+\.\d+")
+"""Name of a folder of TensorFlow Datasets, below that with the data set's name."""
 _UNPACK = {
     ".gz": "gunzip --keep",
     ".bz2": "bunzip2 --keep",
@@ -72,8 +75,8 @@ def resolve_source(
 
     Args:
         text: `toy-pendulum`; a D4RL id, with or without `d4rl/`; `minari/` and Minari's id; a file ending in
-            .hdf5, .h5, .csv, .parquet or .npz; a folder of LeRobot; `module:Class`; or a name of the user's
-            choice, if `path` is one of these.
+            .hdf5, .h5, .csv, .parquet or .npz; a folder of LeRobot or RLDS; `module:Class`; or a name of the
+            user's choice, if `path` is one of these.
         path: The data, on this machine or in a bucket; an id of D4RL or Minari without it is downloaded.
         options: For the source's constructor, as typed or as text: `seed`, `episodes`, `env`, `columns`, ….
         progress: Called during a download with bytes so far and in total.
@@ -122,6 +125,9 @@ def _resolve(
     # LeRobot comes first: its folders may hold thousands of videos, which `_is_rllib` would list.
     if (given is not None or ":" not in text) and _is_lerobot(place):
         return Resolved(_make("datasets_io.sources.lerobot:LeRobot", options), place, short)
+    if (given is not None or ":" not in text) and (folder := _rlds_folder(place)) is not None:
+        short = folder.parent.name if _VERSION.fullmatch(short) else short
+        return Resolved(_make("datasets_io.sources.rlds:RLDS", options), folder, short)
     if given is not None and _is_rllib(given):
         return Resolved(_make("datasets_io.sources.rllib_episodes:RLlibEpisodes", options), given, short)
     if given is not None and suffix in _SUFFIXES:
@@ -149,6 +155,28 @@ def _is_lerobot(folder: Place) -> bool:
     from datasets_io.sources.lerobot import INFO
 
     return storage.is_file(folder / INFO)
+
+
+def _rlds_folder(place: Place) -> Place | None:
+    """Return the folder of a data set of RLDS, or None.
+
+    Raises:
+        UserError: It is one file of such a folder.
+    """
+    if storage.is_folder(place):
+        from datasets_io.sources.rlds import find_folder, is_rlds
+
+        return find_folder(place) if is_rlds(place) else None
+    if _kind(place.name) == ".tfrecord" and storage.is_file(place):
+        from datasets_io.sources.rlds import is_rlds
+
+        if is_rlds(place.parent):
+            raise UserError(
+                f"{place} is one file of a data set of TensorFlow Datasets.",
+                "Give the folder; split=NAME chooses a split.",
+                f"off2on data add {place.parent}",
+            )
+    return None
 
 
 def _is_rllib(place: Place) -> bool:

@@ -67,6 +67,17 @@ class Features:
         """
         return np.asarray(self._values(name, "int64_list"), np.int64)
 
+    def numbers(self, name: str) -> Array:
+        """Return a feature of either kind of numbers as int64 or float32 [n]; an empty one has none.
+
+        Raises:
+            Corrupt: The feature is missing or of another type.
+        """
+        if name in self._features and self._features[name].WhichOneof("data") in ("int64_list", None):
+            values = self._features[name].int64_list.value
+            return np.asarray(values, np.int64)
+        return self.floats(name)
+
     def text(self, name: str) -> str:
         """Return the first text of a feature.
 
