@@ -117,10 +117,15 @@ def raised_at(error: BaseException) -> str:
     """Return ``file:line`` where an error was raised, in code of the user if any of it is on the way."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
-    frames = list(traceback.walk_tb(error.__traceback__))
-    theirs = [pair for pair in frames if _is_users(pair[0].f_code.co_filename, pair[0].f_globals)]
-    for frame, line in (theirs or frames)[-1:]:
-        return f"{frame.f_code.co_filename}:{line}"
+    frames = [*traceback.walk_tb(error.__traceback__)]
+    return line_of_user(error) or (f"{frames[-1][0].f_code.co_filename}:{frames[-1][1]}" if frames else "")
+
+
+def line_of_user(error: BaseException) -> str:
+    """Return the last ``file:line`` of the user's code on the way to an error; empty if there is none."""
+    for frame, line in reversed([*traceback.walk_tb(error.__traceback__)]):
+        if _is_users(frame.f_code.co_filename, frame.f_globals):
+            return f"{frame.f_code.co_filename}:{line}"
     return ""
 
 
@@ -148,7 +153,8 @@ _PYTHONS_OWN = ("<", *(sysconfig.get_path(kind) for kind in ("stdlib", "platstdl
 
 def _is_users(file: str, names: Mapping[str, Any]) -> bool:
     package = str(names.get("__name__")).partition(".")[0]
-    return package not in KNOWN_PACKAGES and not file.startswith(_PYTHONS_OWN)
+    # The modules of torch are also those that it compiles, in files of a temporary folder.
+    return package not in (*KNOWN_PACKAGES, "torch") and not file.startswith(_PYTHONS_OWN)
 
 
 def _first_line(error: BaseException) -> str:

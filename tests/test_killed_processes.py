@@ -65,7 +65,8 @@ def test_a_run_whose_learner_is_killed_goes_on_by_itself(
     assert marks(run, "online", "updates") == [401, 600, 800, 1000, 1200]
 
 
-def test_a_loss_that_fails_is_no_learner_that_died(tmp_path: Path, data_root: Path):
+@pytest.mark.parametrize("learners", ["0", "1"])
+def test_a_loss_that_fails_is_no_learner_that_died(tmp_path: Path, data_root: Path, learners: str):
     (tmp_path / "sharp.py").write_text(
         "from off2on.algorithms.iql import IQL\n\n\n"
         "class Sharp(IQL):\n"
@@ -75,8 +76,11 @@ def test_a_loss_that_fails_is_no_learner_that_died(tmp_path: Path, data_root: Pa
         '        raise ValueError("no such loss")\n'
     )
     words = ["train", "sharp:Sharp", "toy-pendulum", "hidden=16,16", "batch_size=16", "--threads", "1"]
-    words += ["--updates", "100", "--learners", "1", "--out", "runs"]
+    words += ["--updates", "100", "--learners", learners, "--out", "runs"]
     done = forked.run(tmp_path, *words, env=os.environ | {"OFF2ON_DATA": str(data_root)}, timeout=PATIENCE)
-    assert done.returncode == 70
-    assert "error: ValueError: no such loss" in done.stderr
+    assert done.returncode == 2
+    assert f"error: {tmp_path}/sharp.py:9: ValueError: no such loss\n" in done.stderr
+    assert "Traceback" not in done.stderr
     assert "died" not in done.stderr
+    (log,) = tmp_path.glob("runs/**/log.txt")
+    assert all(words in log.read_text() for words in ("Traceback", "compute_actor_loss", "no such loss"))

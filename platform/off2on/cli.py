@@ -32,7 +32,7 @@ from off2on.commands.serve import serve
 from off2on.commands.strategies import strategies
 from off2on.commands.train import train
 from off2on.commands.tune import tune
-from off2on.errors import HyperparameterError, LearnerDied, RecipeError, UserError
+from off2on.errors import HyperparameterError, LearnerDied, RecipeError, UserCodeError, UserError
 
 DEFECT = 70
 """Exit code of a defect of off2on (EX_SOFTWARE of sysexits.h)."""
@@ -171,6 +171,8 @@ def _help_page(error: UserError, arguments: Sequence[str]) -> str:
 
         is_algorithm = rest[0] in CATALOGUE or ":" in rest[0]  # or it is the run of --from
         return _line(["algos", *rest[:1]] if is_algorithm else ["algos"])
+    if isinstance(error, UserCodeError):
+        return ""
     if isinstance(error, RecipeError):
         return _line(["algos", "iql"])  # an example whose objectives and losses have matching names
     if verb == "data" and rest and rest[0] in data.commands:

@@ -3,6 +3,7 @@
 UserError
 ├── UnknownName, Exists, DataError, SimulatorError, Offline      from datasets_io
 ├── HyperparameterError      no such hyperparameter, or a value out of range
+├── UserCodeError            a loss, a network or another part that the user wrote raised an error
 └── RecipeError              an algorithm whose class contradicts itself
     └── OnlineSettingsError  an algorithm lacks what the strategy or an online setting needs
 LearnerDied                  a learner process stopped and was not replaced     exit code 4
@@ -23,6 +24,7 @@ __all__ = [
     "RecipeError",
     "SimulatorError",
     "UnknownName",
+    "UserCodeError",
     "UserError",
     "suggesting",
 ]
@@ -30,6 +32,10 @@ __all__ = [
 
 class HyperparameterError(UserError):
     """No such hyperparameter, or a value outside its range."""
+
+
+class UserCodeError(UserError):
+    """Code of the user, such as a loss, raised an error: it is the cause, and `where` its file and line."""
 
 
 class RecipeError(UserError):

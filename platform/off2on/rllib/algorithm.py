@@ -8,6 +8,7 @@ strategy, and alternates between collecting and updating.
 import io
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from off2on.rllib.evaluation import EvaluatedAlgorithm
 from off2on.rllib.learner import RecipeLearner
 from off2on.rllib.rllib_internals import LocalEnvRunnerGroup
 from off2on.rllib.rollout_collector import RolloutCollector
+from off2on.rllib.user_code import call_named
 
 STATE = "off2on"
 
@@ -140,9 +142,9 @@ class OfflineToOnline(Recipe, EvaluatedAlgorithm):
 
         Raises:
             LearnerDied: The process of a learner has ended.
-            Exception: The function's own error.
+            Exception: The function's own error; `UserCodeError` if code of the user raised it.
         """
-        results = list(self.learner_group.foreach_learner(function, **kwargs))
+        results = list(self.learner_group.foreach_learner(partial(call_named, function), **kwargs))
         failed = [result.get() for result in results if not result.ok]
         for error in failed:
             if not isinstance(error, RayTaskError):

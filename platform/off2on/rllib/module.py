@@ -15,6 +15,7 @@ from ray.rllib.core.rl_module.apis import InferenceOnlyAPI
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 
 from off2on.policy import Policy
+from off2on.rllib.user_code import user_lines_named
 
 
 class RecipeModule(TorchRLModule, InferenceOnlyAPI):
@@ -29,7 +30,7 @@ class RecipeModule(TorchRLModule, InferenceOnlyAPI):
         """Build the networks."""
         config = self.model_config
         recipe, hp = config["recipe"], config["hp"]
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), user_lines_named():
             torch.manual_seed(config["seed"])
             nets = recipe.build_nets(self.observation_space, self.action_space, hp)
         unused = [name for name in nets.names() if name not in recipe.acting_networks]
