@@ -1,12 +1,13 @@
 """TFRecord files: whole records or none, whatever was damaged."""
 
 import gzip
+import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datasets_io.errors import Corrupt, UnknownName
+from datasets_io.errors import Corrupt, UnknownName, UserError
 from datasets_io.storage.tfrecord import frame, masked_crc, read_records
 
 RECORDS = [b"first", b"", b"the third one"]
@@ -33,6 +34,12 @@ def read(path, **options):
 def test_the_crc_is_the_format_s():
     # CRC-32C of "123456789" is by definition 0xE3069283; rotated by 15, and 0xA282EAD8 added, by hand.
     assert masked_crc(b"123456789") == 0xC78AB0E5
+
+
+def test_a_missing_package_is_named(write, monkeypatch):
+    monkeypatch.setitem(sys.modules, "google_crc32c", None)
+    with pytest.raises(UserError, match="need the package google-crc32c"):
+        read(write(b"x" * 20))
 
 
 def test_a_record_is_framed_as_tensorflow_does():

@@ -4,7 +4,7 @@ import struct
 from collections.abc import Callable, Iterator
 
 from datasets_io import storage
-from datasets_io.errors import Corrupt
+from datasets_io.errors import Corrupt, UserError
 
 _HEADER, _FOOTER = struct.Struct("<QI"), struct.Struct("<I")
 _LENGTH = struct.Struct("<Q")
@@ -80,7 +80,11 @@ def frame(data: bytes) -> bytes:
 
 def masked_crc(data: bytes) -> int:
     """Compute CRC-32C, rotated right by 15 bits, plus a constant: the CRC of data that hold CRCs is weak."""
-    import google_crc32c
-
+    try:
+        import google_crc32c
+    except ImportError:
+        raise UserError(
+            "TFRecords need the package google-crc32c.", "", "pip install google-crc32c"
+        ) from None
     crc: int = google_crc32c.value(data)
     return ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF
