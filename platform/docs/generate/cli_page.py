@@ -31,9 +31,12 @@ def _sections(group: click.Group, context: click.Context) -> Iterator[str]:
             rows = [
                 [code(record[0]), escape(record[1])]
                 for option in command.get_params(inner)
-                if option.param_type_name == "option" and (record := option.get_help_record(inner))
+                if option.param_type_name == "option"
+                and option.name != "help"  # every command has it
+                and (record := option.get_help_record(inner))
             ]
-            yield table(["option", "meaning"], rows)
+            if rows:
+                yield table(["option", "meaning"], rows)
             if command.epilog:
                 yield _help(command.epilog)
             if isinstance(command, click.Group):
