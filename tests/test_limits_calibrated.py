@@ -9,9 +9,11 @@ import torch
 from gradients import gradient
 from torch import Tensor, nn, tensor
 
+from datasets_io import Shards
 from off2on.algorithms.cal_ql import CalQL
 from off2on.algorithms.cql import CQL
 from off2on.algorithms.iql import IQL
+from off2on.errors import HyperparameterError
 from off2on.recipe.actors import GaussianActor
 from off2on.recipe.batch import Batch
 from off2on.recipe.networks import Critic, Nets, Scalar
@@ -236,3 +238,11 @@ def test_iql_drops_out_in_the_actors_loss_alone(problem: Make):
     for name, alike in (("value", True), ("critic", True), ("actor", False)):
         assert torch.equal(some.loss(name), none.loss(name)) is alike
     assert torch.equal(*(IQL.act(case.nets, case.batch.obs, case.hp, False) for case in (some, none)))
+
+
+def test_another_discount_online_is_refused_because_returns_to_go_are_stored(toy: Shards):
+    config = CalQL.configure("toy-pendulum").training(discount=0.99).online(10, discount=0.9)
+    with pytest.raises(HyperparameterError, match=r"both phases for CalQL: got 0\.99 offline, 0\.9 online"):
+        config.validate()
+    config.online(10, discount=0.99).validate()
+    CQL.configure("toy-pendulum").training(discount=0.99).online(10, discount=0.9).validate()

@@ -45,7 +45,7 @@ def check_actions(recipe: Any, shards: Shards) -> None:
 
 
 def check_rows(recipe: Any, hp: Any, online_hp: Any) -> None:
-    """Check that an algorithm can use the augmentations, and rows of several steps the other settings.
+    """Check that an algorithm can use the augmentations, and stored rows the settings of the online phase.
 
     Args:
         recipe: The algorithm.
@@ -56,6 +56,12 @@ def check_rows(recipe: Any, hp: Any, online_hp: Any) -> None:
         HyperparameterError: They do not.
     """
     check_augmentations(hp.augment, recipe)
+    if "ret" in recipe.columns and online_hp.discount != hp.discount:
+        raise HyperparameterError(
+            f"discount must be the same in both phases for {recipe.__name__}: got {hp.discount:g} offline, "
+            f"{online_hp.discount:g} online.",
+            "The returns to go are discounted with it before the rows are stored.",
+        )
     if not episode_changes(hp):
         return
     chunk, context = chunk_of(hp), context_of(hp)
