@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from datasets_io import storage
+from datasets_io.code_files import files_of_code
 from datasets_io.episode import Episode
 from datasets_io.faults import Fault, Quarantined
 from datasets_io.storage import Place
@@ -123,12 +124,19 @@ class Source:
 
     @property
     def code_hash(self) -> str:
-        """Hash of the defining file, so that parts created by an older version are not reused."""
+        """Hash of the code, so that parts created by an older version are not reused.
+
+        It is that of the defining file and, outside of this package, of the files beside it that it imports.
+        """
         try:
             file = inspect.getsourcefile(type(self))
         except (TypeError, OSError):  # typed into an interactive session
             file = None
-        return hash_path(Path(file)) if file and Path(file).is_file() else ""
+        if not file or not Path(file).is_file():
+            return ""
+        is_ours = type(self).__module__.partition(".")[0] == __name__.partition(".")[0]
+        hashes = [hash_path(place) for place in ([Path(file)] if is_ours else files_of_code(Path(file)))]
+        return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 def hash_path(path: Place) -> str:
