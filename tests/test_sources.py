@@ -1,13 +1,16 @@
 """Tables, sources of one's own, toys, and the names that all sources are found by; D4RL has its own file."""
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from datasets_io.code_files import files_of_code
 from datasets_io.errors import BadValues, MissingColumn, UnknownName, UserError
 from datasets_io.ingestion.ingest import ingest
+from datasets_io.source import hash_path
 from datasets_io.sources.catalogue import known_names, resolve_source
 from datasets_io.sources.tabular import Table, parse_columns
 from datasets_io.sources.toy import ToyCartPole, ToyPendulum
@@ -264,3 +267,51 @@ def test_an_unknown_or_wrong_option_of_a_source_is_refused():
         resolve_source("toy-pendulum", options={"episods": "3"})
     with pytest.raises(UserError, match="seed is int: got 'x'"):
         resolve_source("toy-pendulum", options={"seed": "x"})
+
+
+# --- the code of a source ----------------------------------------------------------------------------------
+
+PACKAGE = {
+    "trips/__init__.py": "",
+    "trips/source.py": "from datasets_io import Source\nfrom . import units\nfrom trips.parts import wheels\n"
+    "import helper\n\n\nclass Trips(Source):\n    pass\n",
+    "trips/units.py": "from .deep import more\n",
+    "trips/deep.py": "more = 1\n",
+    "trips/parts/__init__.py": "",
+    "trips/parts/wheels.py": "def load():\n    import later\n",
+    "trips/unused.py": "",
+    "helper.py": "import trips.source\n",
+    "later.py": "this is no Python\n",
+    "other.py": "",
+}
+IMPORTED = sorted(PACKAGE.keys() - {"trips/unused.py", "other.py"})
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    for name, text in PACKAGE.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("trips", "helper")]:
+        del sys.modules[name]
+
+
+def test_a_changed_file_that_a_source_imports_changes_the_hash_of_its_code(package):
+    source = resolve_source("trips.source:Trips").source
+    before = source.code_hash
+    assert source.code_hash == before
+    assert files_of_code(package / "trips" / "source.py")[0] == package / "trips" / "source.py"
+    for name, text in PACKAGE.items():
+        (package / name).write_text(f"{text}# changed\n")
+        assert (source.code_hash != before) is (name in IMPORTED), name
+        (package / name).write_text(text)
+    assert source.code_hash == before
+
+
+def test_a_source_without_imports_of_its_own_has_the_hash_of_its_file(tmp_path):
+    (tmp_path / "alone.py").write_text("import numpy, datasets_io\n")
+    assert files_of_code(tmp_path / "alone.py") == [tmp_path / "alone.py"]
+    file = sys.modules[ToyPendulum.__module__].__file__
+    assert ToyPendulum().code_hash == hash_path(Path(file))
