@@ -61,7 +61,7 @@ fidelity: $(VENV)/ready     ## compare every loss to a reference; writes fidelit
 	OFF2ON_FIDELITY=write $(BIN)/python -m pytest tests/fidelity -q --deselect tests/fidelity/test_table.py
 
 docs: $(VENV)/ready         ## build the site of platform/docs into build/site; a warning is an error
-	$(BIN)/mkdocs build --strict -f platform/mkdocs.yml
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -f platform/mkdocs.yml
 
 # One of them: make tutorials TUTORIALS=01_first_run
 tutorials: $(VENV)/ready    ## execute the notebooks of platform/docs/tutorials and write their outputs
