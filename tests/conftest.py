@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import tempfile
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
@@ -68,6 +69,16 @@ def fixed_numbers() -> None:
     """Every test begins with the same random numbers, and with one thread: the machine is shared."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def temporary_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder for temporary files is one of these tests, for packages that leave theirs behind."""
+    folder = tmp_path_factory.mktemp("temporary")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(folder))
+        patch.setenv("TMPDIR", str(folder))  # for other processes
+        yield folder
 
 
 class Wide(Source):

@@ -10,6 +10,7 @@ from datasets_io.sources.catalogue import resolve_source
 from datasets_io.sources.npz import open_npz
 from datasets_io.sources.ogbench import OGBench, environment
 
+pytestmark = pytest.mark.usefixtures("temporary_files")  # of mazes, which ogbench leaves there
 NAVIGATE = "pointmaze-medium-navigate-v0"
 TASK = "pointmaze-medium-navigate-singletask-v0"
 

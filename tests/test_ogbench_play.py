@@ -24,6 +24,7 @@ pytest.importorskip("ogbench", reason="pip install off2on[ogbench]")
 from datasets_io.sources.ogbench_protocol import simulator
 from datasets_io.sources.ogbench_simulation import make_inner
 
+pytestmark = pytest.mark.usefixtures("temporary_files")  # of mazes, which ogbench leaves there
 SLOW = pytest.mark.slow  # a trajectory of an arm takes two seconds of a core
 
 

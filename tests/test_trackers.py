@@ -1,10 +1,13 @@
 """Runs log to Weights & Biases (offline) and MLflow (in a folder), and continue where these fail."""
 
 import csv
+import gc
 import json
 import os
+import re
 import shutil
 import socket
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +35,15 @@ CLOUDS = (
 """Where Ray asks which cloud it is in, whatever one says to it; nobody tells trackers to."""
 
 SMALL = {"hidden": "16,16", "batch_size": "16"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_left(temporary_files: Path) -> Iterator[None]:
+    """Delete the folders that wandb makes when it is imported: a worker of pytest may be ended before."""
+    yield
+    for folder in [one for one in gc.get_objects() if type(one) is tempfile.TemporaryDirectory]:
+        if re.search(r"wandb-(media|artifacts)$", folder.name):
+            folder.cleanup()
 
 
 @pytest.fixture

@@ -52,6 +52,7 @@ def _run(words: list[str], cwd: str, env: dict[str, str], path: list[str], out: 
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)
+    tempfile.tempdir = None  # that of the server; $TMPDIR may name another
     # Ray read the server's environment when it was imported, such as whether a token is wanted.
     from ray._raylet import Config
 
