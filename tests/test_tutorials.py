@@ -17,6 +17,10 @@ from links import DOCS, ROOT
 
 SIZES: dict[str, dict[str, Any]] = {
     "01_first_run": {"UPDATES": 60, "STEPS": 40, "EPISODES": 1},
+    "04_extend": {"UPDATES": 40, "STEPS": 20, "EPISODES": 1},
+    "05_search": {"UPDATES": 40, "TRIALS": 2, "SEEDS": 1},
+    "06_cluster": {"UPDATES": 40, "STEPS": 20},
+    "07_waymo": {"SCENES": 4, "UPDATES": 40},
 }
 """Values of each tutorial's cell of parameters with which a test executes it."""
 BYTES = 400_000
