@@ -11,6 +11,7 @@ import sys
 import sysconfig
 import traceback
 from collections.abc import Callable, Iterable, Mapping
+from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -127,6 +128,14 @@ def line_of_user(error: BaseException) -> str:
         if _is_users(frame.f_code.co_filename, frame.f_globals):
             return f"{frame.f_code.co_filename}:{line}"
     return ""
+
+
+def installed_version(package: str) -> str | None:
+    """Return the version of an installed package; None if it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def own_folders() -> list[str]:

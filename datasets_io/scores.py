@@ -9,7 +9,6 @@ not valid, and there is no normalised score.
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from importlib import metadata
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +16,7 @@ import numpy.typing as npt
 
 from datasets_io.episode import Array
 from datasets_io.errors import SimulatorError, UserError
+from datasets_io.imports import installed_version
 from datasets_io.registry import D4RL, MINARI, OGBENCH, D4RLEntry, find, minari_counterpart, registry, task
 
 ReferenceStatus = Literal["measured", "convention", "refused", "unknown"]
@@ -106,10 +106,7 @@ def _simulator(env_id: str, options: Mapping[str, Any], recorded: str | None) ->
     """
     if not env_id.startswith((OGBENCH, "ogbench:")):
         return None
-    try:
-        version = metadata.version("ogbench")
-    except metadata.PackageNotFoundError:
-        version = recorded or "of an unknown version"
+    version = installed_version("ogbench") or recorded or "of an unknown version"
     is_new = not re.match(r"(0|1\.[01])\b", version)
     before = env_id.startswith(OGBENCH) or ("singletask" in env_id and is_new)
     timing = options.get("success_timing") or ("pre" if before else "post")

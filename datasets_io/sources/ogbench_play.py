@@ -12,15 +12,11 @@ import numpy as np
 
 from datasets_io.episode import Episode
 from datasets_io.errors import BadValues, UnknownName
+from datasets_io.imports import installed_version
 from datasets_io.source import Source, hash_path
 from datasets_io.sources.ogbench import cut, reward_function
 from datasets_io.sources.ogbench_protocol import STEPS, simulator
-from datasets_io.sources.ogbench_simulation import (
-    installed_version,
-    require_ogbench,
-    seeded_draws,
-    without_warnings,
-)
+from datasets_io.sources.ogbench_simulation import require_ogbench, seeded_draws, without_warnings
 from datasets_io.sources.ogbench_tasks import KINDS, TASKS, environment_id, task_id
 
 TRAJECTORIES = 20

@@ -8,7 +8,6 @@ import importlib
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import metadata
 from typing import Any
 
 import gymnasium as gym
@@ -16,18 +15,11 @@ import numpy as np
 
 from datasets_io.episode import Array
 from datasets_io.errors import UserError
+from datasets_io.imports import installed_version
 
 OLDEST = (1, 2)
 """The first version of ogbench with the option `success_timing`."""
 _INSTALL = "pip install 'off2on[ogbench]'"
-
-
-def installed_version(package: str) -> str | None:
-    """Return the version of an installed package; None if it is not installed."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def require_ogbench() -> str:

@@ -1,7 +1,8 @@
 """The command line, ``off2on VERB …``: results on stdout, everything else on stderr.
 
-Exit codes: 0 success · 1 some runs of several failed · 2 wrong usage · 3 data refused · 4 a learner stopped ·
-70 a defect of off2on, with a file for a report · 130 interrupted, checkpoint kept.
+Exit codes: 0 success · 1 some runs of several failed · 2 wrong usage, or an error in code of the user ·
+3 data refused · 4 a learner stopped · 70 a defect of off2on, with a file for a report · 130 interrupted,
+checkpoint kept.
 """
 
 import os
@@ -12,11 +13,11 @@ import tempfile
 import traceback
 import warnings
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 
 import click
 
 from datasets_io.errors import printable
+from datasets_io.imports import installed_version
 from datasets_io.storage.redaction import redact
 from off2on import __version__
 from off2on.commands.algos import algos
@@ -117,7 +118,7 @@ def _write_report(error: Exception) -> str:
         f"command   {_line(sys.argv[1:])}",
         f"off2on    {__version__}",
         f"python    {platform.python_version()} on {platform.platform()}",
-        *(f"{name:<9} {_version(name)}" for name in _REPORTED),
+        *(f"{name:<9} {installed_version(name) or 'not installed'}" for name in _REPORTED),
         "",
         *traceback.format_exception(error),
     ]
@@ -125,13 +126,6 @@ def _write_report(error: Exception) -> str:
     with os.fdopen(descriptor, "w", errors="backslashreplace") as report:
         report.write("\n".join(redact(about)))
     return file
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
 
 
 def _say(error: UserError, arguments: Sequence[str]) -> int:

@@ -5,9 +5,11 @@ import os
 import platform
 import shutil
 import tempfile
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from datasets_io.imports import installed_version
 
 DEPENDENCIES = {
     "torch": "torch",
@@ -44,9 +46,7 @@ def examine() -> dict[str, Any]:
         "off2on": version("off2on"),
         "python": platform.python_version(),
         "system": f"{platform.system().lower()} {platform.machine()}",
-        "versions": {
-            package: _version(package) for package in dict.fromkeys([*DEPENDENCIES.values(), "mujoco"])
-        },
+        "versions": {name: installed_version(name) for name in [*DEPENDENCIES.values(), "mujoco"]},
         "imports": imports,
         "devices": _devices() if imports["torch"] is None else [],
         "cores": os.cpu_count(),
@@ -103,13 +103,6 @@ def _import_error(module: str) -> str | None:
         # A broken package may raise any exception.
         return f"{type(error).__name__}: {error}".splitlines()[0]
     return None
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _devices() -> list[str]:

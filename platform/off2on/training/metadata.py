@@ -2,13 +2,13 @@
 
 import platform
 import subprocess
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from datasets_io import Shards
+from datasets_io.imports import installed_version
 from datasets_io.scores import key_of, mean_normalised, reference, to_json
 from datasets_io.shards.returns import returns_to_go
 from off2on.algorithms import CATALOGUE
@@ -92,13 +92,7 @@ def _returns_to_go(shards: Shards, transforms: Transforms, discount: float) -> d
 
 def versions() -> dict[str, str | None]:
     """Return the version of Python and of each package, None where it is not installed."""
-    found: dict[str, str | None] = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = None
-    return found
+    return {"python": platform.python_version()} | {name: installed_version(name) for name in PACKAGES}
 
 
 def provenance() -> dict[str, Any]:
