@@ -59,7 +59,7 @@ class Chunks(EpisodeChange):
         action = (inside[..., None] * actions).reshape(len(last), -1)
         return {
             **columns,
-            **multi_step(columns, last, self.length, discount),
+            **multi_step(columns, end, self.length, discount),
             "action": action,
             "inside": inside,
         }
@@ -109,7 +109,7 @@ def episode_ends(last: Array) -> Array:
     return np.append(ends, count - 1)[np.searchsorted(ends, np.arange(count))]
 
 
-def multi_step(columns: Mapping[str, Array], last: Array, length: int, discount: float) -> dict[str, Array]:
+def multi_step(columns: Mapping[str, Array], end: Array, length: int, discount: float) -> dict[str, Array]:
     """Return ``reward``, ``next_obs`` and ``mask`` of windows, such that losses of one step learn from them.
 
         reward    sum_{j<k} gamma^j r_{t+j},   k = min(length, steps to the end of the episode)
@@ -118,12 +118,12 @@ def multi_step(columns: Mapping[str, Array], last: Array, length: int, discount:
 
     Args:
         columns: The learner's columns [N, …] of whole episodes.
-        last: [N] true at the last row of an episode.
+        end: Result of `episode_ends`.
         length: Largest number of steps of a window.
         discount: Discount factor gamma.
     """
-    end, start = episode_ends(last), np.arange(len(last))
-    total = np.zeros(len(last))
+    start = np.arange(len(end))
+    total = np.zeros(len(end))
     for step in range(length):
         row = start + step
         total += np.where(row <= end, discount**step * columns["reward"][np.minimum(row, end)], 0.0)

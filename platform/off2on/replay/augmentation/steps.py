@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from off2on.recipe.hyperparameters import Rule
 from off2on.replay.augmentation.base import EpisodeAugmentation
 from off2on.replay.transforms import Array
-from off2on.replay.windows import multi_step
+from off2on.replay.windows import episode_ends, multi_step
 
 
 class Steps(EpisodeAugmentation):
@@ -39,4 +39,4 @@ class Steps(EpisodeAugmentation):
 
     def change(self, columns: Mapping[str, Array], last: Array, discount: float) -> dict[str, Array]:
         """Return the columns with reward, next observation and mask of the windows."""
-        return {**columns, **multi_step(columns, last, int(self.value), discount)}
+        return {**columns, **multi_step(columns, episode_ends(last), int(self.value), discount)}
