@@ -134,8 +134,10 @@ def redirect_output(log: Path) -> Iterator[TextIO]:
     """Redirect standard output and error to a log, also those of C libraries, without secrets.
 
     Yields:
-        The original standard error, for output to the user.
+        The original standard error, for output to the user; in a notebook, its stream into the cell.
     """
+    is_notebook = type(sys.stderr).__module__.partition(".")[0] == "ipykernel"
+    cell = sys.stderr if is_notebook else None  # it need not write to file descriptor 2
     sys.stdout.flush()
     sys.stderr.flush()
     kept = [os.dup(1), os.dup(2)]
@@ -145,7 +147,7 @@ def redirect_output(log: Path) -> Iterator[TextIO]:
         os.dup2(file.fileno(), 2)
         try:
             with redirect_stdout(file), redirect_stderr(file):
-                yield terminal
+                yield cell or terminal
         finally:
             for number, copy in zip((1, 2), kept, strict=True):
                 os.dup2(copy, number)
