@@ -11,7 +11,7 @@ from torch import nn
 from off2on.policy import Policy, StepPolicy
 from off2on.recipe.actors import DeterministicActor, GaussianActor, SquashedGaussianActor, StateGaussianActor
 from off2on.recipe.histories import context_of
-from off2on.recipe.networks import MLP, Critic
+from off2on.recipe.networks import MLP, Critic, Nets
 from off2on.recipe.numpy_networks import MAX_ROWS, with_numpy
 from off2on.replay.transforms import Transforms
 
@@ -84,6 +84,36 @@ def test_other_networks_stay_as_they_are(network: nn.Module):
     assert type(with_numpy(network)) is type(network)
 
 
+@pytest.mark.parametrize("part", [lambda actor: actor, lambda actor: actor.mlp, lambda actor: actor.mlp[0]])
+@pytest.mark.parametrize("kind", ACTORS)
+def test_hooks_of_a_network_are_called(kind: Any, part: Callable[[Any], nn.Module]):
+    actor, seen = kind(17, 6, HIDDEN), []
+    part(actor).register_forward_pre_hook(lambda *given: seen.append(given))
+    drawn(with_numpy(actor), torch.randn(1, 17))
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize("kind", ACTORS[1:])
+def test_an_action_stays_when_others_are_drawn(kind: Any):
+    copied, obs = with_numpy(kind(17, 6, HIDDEN)), torch.randn(1, 17)
+    with torch.no_grad():
+        first = copied(obs).draw()
+        before = first.clone()
+        second = copied(obs).draw()
+    assert torch.equal(first, before)
+    assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize("kind", ACTORS[1:])
+def test_distributions_have_the_tensors_of_those_of_torch(kind: Any):
+    actor, obs = kind(17, 6, HIDDEN), torch.randn(1, 17)
+    with torch.no_grad():
+        found, expected = with_numpy(actor)(obs), actor(obs)
+        action = expected.mode
+        assert (found.mode - action).abs().max() < ROUNDING
+        assert torch.allclose(found.log_density(action), expected.log_density(action), atol=1e-4)
+
+
 @pytest.mark.parametrize("kind", ACTORS)
 def test_weights_that_change_in_place_are_followed(kind: Any):
     actor, other, obs = kind(17, 6, HIDDEN), kind(17, 6, HIDDEN), torch.randn(1, 17)
@@ -92,6 +122,28 @@ def test_weights_that_change_in_place_are_followed(kind: Any):
     actor.load_state_dict(other.state_dict())
     assert (drawn(copied, obs)[0] - drawn(other, obs)[0]).abs().max() < ROUNDING
     assert (drawn(copied, obs)[0] - before).abs().max() > 1e3 * ROUNDING
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "exact"),
+    [(-1.0, 1.0, True), (-2.0, 2.0, True), (3.0, 5.0, True), (-0.3, 0.1, False), (-0.4, 0.4, False)],
+)
+def test_actions_of_a_box_are_bit_equal_to_those_of_torch(low: float, high: float, exact: bool):
+    class Echo:
+        @classmethod
+        def act(cls, nets: Any, obs: torch.Tensor, hp: Any, explore: bool) -> torch.Tensor:
+            return obs
+
+    transforms = Transforms((0.0,) * 5, (1.0,) * 5, (low,) * 5, (high,) * 5)
+    policy = Policy(Echo, Nets(), None, transforms)
+    step = StepPolicy(policy)
+    rng = np.random.default_rng(0)
+    actions = rng.uniform(-1.5, 1.5, (100_000, 5)) * rng.choice([1, 1e-6], (100_000, 1))
+    actions[:3] = [[-1] * 5, [0] * 5, [1] * 5]
+    assert step._exact == exact
+    assert (
+        step(actions).tobytes() == policy(torch.from_numpy(actions).float(), explore=True).numpy().tobytes()
+    )
 
 
 def test_a_policy_explores_step_by_step_as_it_does_at_once(problem: Callable[..., Any], recipe: Any):

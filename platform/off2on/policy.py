@@ -205,6 +205,8 @@ class StepPolicy:
         self._mean, self._std = policy.get_buffer("obs_mean").numpy(), policy.get_buffer("obs_std").numpy()
         self._low, self._high = policy.get_buffer("action_low"), policy.get_buffer("action_high")
         self._discrete, self._chunk = policy.discrete, policy.chunk
+        self._lowest, self._half = self._low.numpy(), ((self._high - self._low) / 2).numpy()
+        self._exact = _is_exact(self._lowest, self._high.numpy())
 
     def __call__(self, obs: Array) -> Array:
         """Return exploring actions at raw observations [B, D], like `Policy.forward`."""
@@ -214,8 +216,24 @@ class StepPolicy:
             return action
         if self._chunk > 1:
             action = action.reshape(len(action), self._chunk, -1)
-        share = (np.minimum(np.maximum(action, _MINUS_ONE), _ONE) + _ONE) / _TWO  # as `_to_environment`
-        return torch.lerp(self._low, self._high, torch.from_numpy(share)).numpy()
+        scaled = np.maximum(action, _MINUS_ONE)  # as `_to_environment`
+        np.minimum(scaled, _ONE, out=scaled)
+        scaled += _ONE
+        if self._exact:
+            scaled *= self._half
+            scaled += self._lowest
+            return scaled
+        scaled /= _TWO
+        return torch.lerp(self._low, self._high, torch.from_numpy(scaled)).numpy()
+
+
+def _is_exact(low: Array, high: Array) -> bool:
+    """Return True if the width of each dimension of a box is a power of two, so that products are exact.
+
+    Then low + share * (high - low) is rounded once, and so equals what `torch.lerp` returns.
+    """
+    width = high.astype(np.float64) - low
+    return bool((np.frexp(width)[0] == 0.5).all())
 
 
 def _drop_unused(program: torch.export.ExportedProgram) -> None:

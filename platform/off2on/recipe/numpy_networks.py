@@ -28,21 +28,27 @@ def with_numpy(network: nn.Module) -> Any:
     """Return a network that shares the weights of another one and evaluates what it can with NumPy.
 
     Replaced are every `MLP` of linear layers and ReLU, and the actors of `off2on.recipe.actors` that consist
-    of one; all other modules, also subclasses of these, are evaluated as before. The results differ from
-    torch's by rounding. The copy uses torch with gradients, dropout or more than `MAX_ROWS` observations.
+    of one; all other modules, also subclasses of these and modules with hooks, are evaluated as before. The
+    results differ from torch's by rounding. The copy uses torch with gradients, dropout or more than
+    `MAX_ROWS` observations.
 
-    Weights that are changed in place are followed. A new copy is needed if a parameter is replaced.
+    Weights that are changed in place are followed. A new copy is needed if a parameter is replaced. A copy is
+    used by one thread at a time.
     """
     children = {name: child and with_numpy(child) for name, child in network._modules.items()}
     kind = _KINDS.get(type(network), type(network))
     layers = _layers(network if isinstance(network, MLP) else children.get("mlp"))
-    if kind is not type(network) and not layers:
+    if not layers or any(part._forward_hooks or part._forward_pre_hooks for part in network.modules()):
         kind = type(network)
     copied = kind.__new__(kind)
     # Modules are attributes too, which Python finds several times faster than torch's `__getattr__` does.
     copied.__dict__.update(network.__dict__, _modules=children, **children)
     if kind is not type(network):
-        copied.__dict__["layers"] = layers
+        copied.__dict__.update(layers=layers, _noise=_Noise())
+        if "bounds" in network.__dict__:
+            copied.__dict__["_limits"] = tuple(map(np.float32, network.__dict__["bounds"]))
+        if isinstance(network, GaussianActor):
+            copied.__dict__["_log_std"] = network.log_std.detach().numpy()
     return copied
 
 
@@ -57,7 +63,23 @@ def _layers(network: nn.Module | None) -> Layers:
 
 
 def _is_small(obs: Tensor) -> bool:
-    return obs.dim() == 2 and len(obs) <= MAX_ROWS and not torch.is_grad_enabled()
+    return obs.dim() == 2 and obs.shape[0] <= MAX_ROWS and not torch.is_grad_enabled()
+
+
+class _Noise:
+    """Draws the numbers of `torch.randn` into memory of its own, in half the time."""
+
+    def __init__(self) -> None:
+        self._tensor = torch.empty(0)
+        self._array: Array = self._tensor.numpy()
+
+    def draw(self, shape: tuple[int, ...]) -> Array:
+        """Return standard normal numbers, which the next draw overwrites."""
+        if self._array.shape != shape:
+            self._tensor = torch.empty(shape)
+            self._array = self._tensor.numpy()
+        self._tensor.normal_()
+        return self._array
 
 
 def _evaluate(layers: Layers, x: Array) -> Array:
@@ -70,10 +92,10 @@ def _evaluate(layers: Layers, x: Array) -> Array:
     return x
 
 
-def _clip(values: Array, bounds: tuple[float, float]) -> Array:
+def _clip(values: Array, limits: tuple[np.float32, np.float32]) -> Array:
     """Do what `numpy.clip` does, which takes several times as long for a few numbers."""
-    clipped: Array = np.minimum(np.maximum(values, np.float32(bounds[0])), np.float32(bounds[1]))
-    return clipped
+    clipped: Array = np.maximum(values, limits[0])
+    return np.minimum(clipped, limits[1], out=clipped)
 
 
 class NumpyNormal(Normal):
@@ -82,34 +104,45 @@ class NumpyNormal(Normal):
     Args:
         mean: [B, A].
         std: [A] or [B, A], positive.
+        noise: Source of the random numbers.
     """
 
-    def __init__(self, mean: Array, std: Array) -> None:
-        super().__init__(torch.from_numpy(mean), torch.from_numpy(std))
-        self._arrays = mean, std
+    def __init__(self, mean: Array, std: Array, noise: _Noise) -> None:
+        self._mean, self._std, self._noise = mean, std, noise
+
+    def __getattr__(self, name: str) -> Tensor:
+        """Return `mean` or `std`: a step needs no tensor of them."""
+        if name not in ("mean", "std"):
+            raise AttributeError(name)
+        return torch.from_numpy(self.__dict__[f"_{name}"])
 
     def draw(self) -> Tensor:
         """Draw actions [B, A]."""
-        mean, std = self._arrays
-        return torch.from_numpy(mean + std * torch.randn(mean.shape).numpy())
+        return torch.from_numpy(self._mean + self._std * self._noise.draw(self._mean.shape))
 
 
 class NumpyTanhNormal(TanhNormal):
     """See `TanhNormal`.
 
     Args:
-        mean: [B, A] before squashing.
+        location: Mean [B, A] before squashing.
         log_std: [B, A] before squashing.
+        noise: Source of the random numbers.
     """
 
-    def __init__(self, mean: Array, log_std: Array) -> None:
-        super().__init__(torch.from_numpy(mean), torch.from_numpy(log_std))
-        self._arrays = mean, log_std
+    def __init__(self, location: Array, log_std: Array, noise: _Noise) -> None:
+        self._location, self._log_std, self._noise = location, log_std, noise
+
+    def __getattr__(self, name: str) -> Tensor:
+        """Return `location` or `log_std`: a step needs no tensor of them."""
+        if name not in ("location", "log_std"):
+            raise AttributeError(name)
+        return torch.from_numpy(self.__dict__[f"_{name}"])
 
     def draw(self) -> Tensor:
         """Draw actions [B, A]."""
-        mean, log_std = self._arrays
-        return torch.from_numpy(np.tanh(mean + np.exp(log_std) * torch.randn(mean.shape).numpy()))
+        noise = self._noise.draw(self._location.shape)
+        return torch.from_numpy(np.tanh(self._location + np.exp(self._log_std) * noise))
 
 
 class NumpyMLP(MLP):
@@ -123,6 +156,8 @@ class NumpyMLP(MLP):
             return super().forward(x, dropout)
         return torch.from_numpy(_evaluate(self.layers, x.numpy()))
 
+    __call__ = forward  # without torch's search for hooks
+
 
 class NumpyDeterministicActor(DeterministicActor):
     """See `DeterministicActor`."""
@@ -135,25 +170,34 @@ class NumpyDeterministicActor(DeterministicActor):
             return super().forward(obs, dropout)
         return torch.from_numpy(np.tanh(_evaluate(self.layers, obs.numpy())))
 
+    __call__ = forward  # without torch's search for hooks
+
 
 class NumpyGaussianActor(GaussianActor):
     """See `GaussianActor`."""
 
     layers: Layers
+    _noise: _Noise
+    _limits: tuple[np.float32, np.float32]
+    _log_std: Array
 
     def forward(self, obs: Tensor, dropout: float = 0.0) -> Normal:
         """Return the distribution of actions at [B, D]."""
         if dropout or not _is_small(obs):
             return super().forward(obs, dropout)
-        mean = np.tanh(_evaluate(self.layers, obs.numpy()))
-        std = np.exp(_clip(self.log_std.detach().numpy(), self.bounds))
-        return NumpyNormal(mean, std)
+        mean = _evaluate(self.layers, obs.numpy())
+        np.tanh(mean, out=mean)
+        return NumpyNormal(mean, np.exp(_clip(self._log_std, self._limits)), self._noise)
+
+    __call__ = forward  # without torch's search for hooks
 
 
 class NumpyStateGaussianActor(StateGaussianActor):
     """See `StateGaussianActor`."""
 
     layers: Layers
+    _noise: _Noise
+    _limits: tuple[np.float32, np.float32]
 
     def forward(self, obs: Tensor) -> Normal:
         """Return the distribution of actions at [B, D]."""
@@ -161,14 +205,18 @@ class NumpyStateGaussianActor(StateGaussianActor):
             return super().forward(obs)
         both = _evaluate(self.layers, obs.numpy())
         width = both.shape[1] // 2
-        std = np.exp(_clip(both[:, width:], self.bounds))
-        return NumpyNormal(np.tanh(both[:, :width]), std)
+        std = np.exp(_clip(both[:, width:], self._limits))
+        return NumpyNormal(np.tanh(both[:, :width]), std, self._noise)
+
+    __call__ = forward  # without torch's search for hooks
 
 
 class NumpySquashedGaussianActor(SquashedGaussianActor):
     """See `SquashedGaussianActor`."""
 
     layers: Layers
+    _noise: _Noise
+    _limits: tuple[np.float32, np.float32]
 
     def forward(self, obs: Tensor) -> TanhNormal:
         """Return the distribution of actions at [B, D]."""
@@ -176,8 +224,10 @@ class NumpySquashedGaussianActor(SquashedGaussianActor):
             return super().forward(obs)
         both = _evaluate(self.layers, obs.numpy())
         width = both.shape[1] // 2
-        log_std = _clip(both[:, width:], self.bounds)
-        return NumpyTanhNormal(both[:, :width], log_std)
+        log_std = _clip(both[:, width:], self._limits)
+        return NumpyTanhNormal(both[:, :width], log_std, self._noise)
+
+    __call__ = forward  # without torch's search for hooks
 
 
 _KINDS: dict[type[nn.Module], type[nn.Module]] = {

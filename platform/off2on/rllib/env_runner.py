@@ -154,13 +154,12 @@ class RecipeEnvRunner(SingleAgentEnvRunner):
                 obs, reward, terminated, truncated = self._step(action)
                 steps.append((self._obs, obs, action, reward, terminated, truncated))
                 self._obs, ended = obs, []
-                for index, (one, gained, *ends) in enumerate(
-                    zip(action, reward, terminated, truncated, strict=True)
-                ):
+                each = zip(range(self.num_envs), action, reward, terminated, truncated, strict=True)
+                for index, one, gained, end, cut in each:
                     self._actions[index].append(one)
                     self._return[index] += float(gained)
                     self._length[index] += 1
-                    if any(ends):
+                    if end or cut:
                         ended.append(index)
                 if ended:
                     returns += [self._return[index] for index in ended]
