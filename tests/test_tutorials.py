@@ -17,6 +17,8 @@ from links import DOCS, ROOT
 
 SIZES: dict[str, dict[str, Any]] = {
     "01_first_run": {"UPDATES": 60, "STEPS": 40, "EPISODES": 1},
+    "02_your_own_logs": {"DAYS": 12, "UPDATES": 40, "OPE_UPDATES": 100, "SERVED_DAYS": 2, "TEST_DAYS": 2},
+    "03_your_own_environment": {"UPDATES": 60, "STEPS": 40, "EPISODES": 1},
     "04_extend": {"UPDATES": 40, "STEPS": 20, "EPISODES": 1},
     "05_search": {"UPDATES": 40, "TRIALS": 2, "SEEDS": 1},
     "06_cluster": {"UPDATES": 40, "STEPS": 20},

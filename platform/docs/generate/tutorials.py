@@ -118,8 +118,8 @@ def _normalised(outputs: list[Any], folder: str) -> Iterator[Any]:
 
 def _plain(text: str, folder: str) -> str:
     """Return a text without colours, times of day, speeds, the folder's path and most lines of progress."""
-    text = _ESCAPE.sub("", text).replace("\r\n", "\n")
-    text = re.sub(r"^.*\r", "", text, flags=re.MULTILINE)
+    text = _ESCAPE.sub("", text)
+    text = re.sub(r"^.*\r", "", re.sub(r"\r+\n", "\n", text), flags=re.MULTILINE)
     for path in (os.path.realpath(folder), folder):
         text = text.replace(f"{path}{os.sep}", "").replace(path, ".")
     for number, node in enumerate(dict.fromkeys(_NODE.findall(text)), start=1):
