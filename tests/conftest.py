@@ -14,6 +14,7 @@ import gymnasium as gym
 import hypothesis
 import numpy as np
 import pytest
+import shortcuts
 import torch
 from histories import random_histories
 from representatives import REPRESENTATIVES
@@ -28,9 +29,12 @@ from off2on.recipe.histories import context_of
 from off2on.recipe.hooks import Recipe
 from off2on.recipe.networks import Nets
 
-# The same examples in every run, and no deadline on a machine that others use.
+# The same examples in every run, and no deadline on a machine that others use. `make test` takes "quick".
 hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("quick", derandomize=True, deadline=None, max_examples=30)
 hypothesis.settings.load_profile("fixed")
+
+shortcuts.take()
 
 LONGEST = [
     "cluster", "tune", "rollouts", "serve", "resume_online", "killed_processes", "compare", "cli",
@@ -47,21 +51,36 @@ LONGEST = [
 """The files that take more than 15 s each, about longest first."""
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Import no file of a folder whose mark is excluded: bench, crash and learning."""
+    if collection_path.parent != Path(__file__).parent or not collection_path.is_dir():
+        return None
+    return f"not {collection_path.name}" in config.option.markexpr or None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Order the files by duration, so that no worker begins a long one when the others have no work left."""
     order = {f"test_{name}": place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(item.path.stem, len(order)))
 
 
-SMALL = {"hidden": (32, 32), "batch_size": 32, "width": 32, "blocks": 1, "context": 4}
+SMALL = {
+    "hidden": (32, 32), "vae_hidden": (32, 32), "dynamics_hidden": (32, 32, 32, 32),
+    "batch_size": 32, "width": 32, "blocks": 1, "context": 4,
+}  # fmt: skip
+AT_MOST = {
+    "samples": 4, "act_samples": 10, "backup_actions": 4, "penalty_samples": 4, "passes": 5, "flow_steps": 4,
+}  # fmt: skip
+"""What is drawn so many times: the number, unless the default is smaller."""
 DREAM = {"termination": "never", "rollout_starts": 50, "dynamics_epochs": 1}
 """For recipes with a model: no rule is known by which the episodes of `wide` end."""
 
 
 def small(recipe: Any) -> dict[str, Any]:
     """Hyperparameters that make a recipe fast, of those that it has."""
-    rules = recipe.Hyperparameters.rules()
-    return {name: value for name, value in (SMALL | DREAM).items() if name in rules}
+    rules, defaults = recipe.Hyperparameters.rules(), recipe.Hyperparameters()
+    most = {name: min(value, getattr(defaults, name)) for name, value in AT_MOST.items() if name in rules}
+    return {name: value for name, value in (SMALL | DREAM).items() if name in rules} | most
 
 
 @pytest.fixture(autouse=True)
@@ -292,8 +311,9 @@ def random_batch(recipe: Any, hp: Any) -> Batch:
 
 
 @pytest.fixture
-def build_learner(data_root: Path) -> Callable[..., Any]:
+def build_learner(data_root: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """build_learner(recipe, data, **hyperparameters): the machine, in this process, without Ray."""
+    shortcuts.keep_no_stacks(monkeypatch)
 
     def build(
         recipe: Any, data: str | None = None, *, seed: int = 0, updates: int = 100, **given: Any

@@ -9,7 +9,7 @@ import pytest
 import torch
 from gradients import gradient
 from torch import Tensor, nn
-from toy_bandit import shares, trained
+from toy_bandit import seeds, shares, trained
 
 from off2on.algorithms.diffusion_ql import DiffusionQL
 from off2on.algorithms.idql import IDQL
@@ -216,7 +216,7 @@ def test_the_acting_policy_of_idql_follows_with_its_own_rate_and_the_learned_one
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(2))
+@seeds(2)
 @pytest.mark.parametrize(
     ("recipe", "more"),
     [(DiffusionQL, {"eta": 0.3}), (IDQL, {"width": 64, "blocks": 1, "ema_rate": 0.05, "value_lr": 1e-3})],
@@ -228,7 +228,7 @@ def test_a_diffusion_policy_avoids_the_bad_mean_of_good_actions(recipe: Any, mor
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(2))
+@seeds(2)
 def test_a_diffusion_model_alone_plays_both_good_actions(seed: int):
     low, high = shares(trained(DiffusionQL, seed, 800, eta=0.0, samples=1))
     assert min(low, high) > 0.12  # a Gaussian policy plays less than 0.1 on both sides together

@@ -8,7 +8,7 @@ import pytest
 import torch
 from real_learners import online_config
 from torch import Tensor
-from toy_bandit import FLOW, shares, trained
+from toy_bandit import FLOW, seeds, shares, trained
 
 from off2on.algorithms.dsrl import DSRL
 from off2on.recipe.flows import euler
@@ -129,7 +129,7 @@ def test_a_runner_holds_the_flows_target_and_no_other_and_acts_as_the_learner_do
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3))
+@seeds(3)
 def test_dsrl_avoids_the_bad_mean_of_good_actions(seed: int):
     fast = {"noise_critic_lr": 1e-3, "temperature_lr": 1e-3, "polyak": 0.02, "critics": 2}
     low, high = shares(trained(DSRL, seed, 800, **FLOW, **fast))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from gradients import gradient
 from torch import Tensor, nn
-from toy_bandit import FLOW, shares, trained
+from toy_bandit import FLOW, seeds, shares, trained
 
 from off2on.algorithms.bfn import BFN
 from off2on.algorithms.expo import EXPO
@@ -107,7 +107,7 @@ def test_alpha_grows_while_the_entropy_is_below_minus_half_the_dimensions(proble
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3))
+@seeds(3)
 @pytest.mark.parametrize("more", [FEDIT, {"samples": 4}], ids=["fedit", "expo"])
 def test_edits_keep_the_flow_away_from_the_bad_mean_of_good_actions(more: dict[str, Any], seed: int):
     low, high = shares(trained(EXPO, seed, 800, critics=2, edit_scale=0.1, **FLOW, **more))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from gradients import gradient
 from torch import Tensor
-from toy_bandit import FLOW, shares, trained
+from toy_bandit import FLOW, seeds, shares, trained
 
 from off2on.algorithms.fan import FAN
 from off2on.recipe.flows import anchor, euler
@@ -132,7 +132,7 @@ def test_critics_that_ignore_noise_are_plain_critics(problem: Make):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3))
+@seeds(3)
 def test_fan_avoids_the_bad_mean_of_good_actions(seed: int):
     low, high = shares(trained(FAN, seed, 800, upper_lr=1e-3, flow_lr=FLOW["flow_lr"]))
     assert low + high > 0.8

@@ -7,7 +7,7 @@ import pytest
 import torch
 from gradients import gradient
 from torch import Tensor
-from toy_bandit import FLOW, shares, trained
+from toy_bandit import FLOW, seeds, shares, trained
 
 from off2on.algorithms.bfn import BFN
 from off2on.algorithms.fql import FQL
@@ -105,7 +105,7 @@ def test_more_proposals_are_never_worse(problem: Make, recipe: Any):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3))
+@seeds(3)
 @pytest.mark.parametrize(
     ("recipe", "more"),
     [(FQL, {"alpha": 1.0}), (IFQL, {"value_lr": 1e-3}), (BFN, {})],
@@ -117,14 +117,14 @@ def test_a_flow_policy_avoids_the_bad_mean_of_good_actions(recipe: Any, more: An
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3))
+@seeds(3)
 def test_a_flow_alone_plays_both_good_actions(seed: int):
     low, high = shares(trained(BFN, seed, 800, samples=1, **FLOW))
     assert min(low, high) > 0.25
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3))
+@seeds(3)
 def test_a_gaussian_policy_plays_the_bad_mean_of_good_actions(seed: int):
     low, high = shares(trained(TD3BC, seed, 800, alpha=0.1))
     assert low + high < 0.1

@@ -8,7 +8,7 @@ import pytest
 import torch
 from gradients import gradient
 from torch import Tensor
-from toy_bandit import FLOW, shares, trained
+from toy_bandit import FLOW, seeds, shares, trained
 
 from off2on.algorithms.qam import QAM
 from off2on.algorithms.qam_e import QAME
@@ -167,7 +167,7 @@ def test_the_policy_in_one_step_is_pulled_to_the_flow_that_is_moved(problem: Mak
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3))
+@seeds(3)
 @pytest.mark.parametrize(
     ("recipe", "more"), [(QAM, {}), (QAME, {}), (QAMF, {"fql_alpha": 1.0})], ids=["qam", "qam_e", "qam_f"]
 )

@@ -167,7 +167,7 @@ def test_a_batch_of_a_window_is_as_uniform_as_its_episodes_are_many(marked: Shar
     The worst case is a column that is constant within an episode: rows of one episode are then equal. With w
     of N rows in the window and T rows per episode, the ratio is 1 + (B - 1) T/w (1 - w/N).
     """
-    drawn = batches(marked, window, 60)
+    drawn = batches(marked, window, 30)
     uniform = marked.read_all(["obs"])["obs"].var(axis=0)[1:] / BATCH
     worst, drift = drawn.mean(axis=1)[:, 1:].var(axis=0) / uniform
     limit = 1 + (BATCH - 1) * 25 / window * (1 - window / marked.rows)

@@ -3,6 +3,7 @@
 import io
 import json
 import zipfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ class Units:
     action_low, action_high = -np.ones(1, np.float32), np.ones(1, np.float32)
 
 
+@cache
 def exported() -> bytes:
     recipe = find_algorithm("bc")
     hp = recipe.Hyperparameters.parse({"hidden": (4, 4)}, "bc")
@@ -32,10 +34,15 @@ def exported() -> bytes:
     return Policy(recipe, nets, hp, units).export()
 
 
-VALID = exported()
-with zipfile.ZipFile(io.BytesIO(VALID)) as archive:
-    MEMBERS = {info.filename: archive.read(info) for info in archive.infolist()}
-DESCRIPTIONS = {name: json.loads(content) for name, content in MEMBERS.items() if name.endswith(".json")}
+@cache
+def members() -> dict[str, bytes]:
+    """Return the content of each file in the archive."""
+    with zipfile.ZipFile(io.BytesIO(exported())) as archive:
+        return {info.filename: archive.read(info) for info in archive.infolist()}
+
+
+def descriptions() -> list[str]:
+    return sorted(name for name in members() if name.endswith(".json"))
 
 
 def packed(members: dict[str, bytes]) -> bytes:
@@ -53,19 +60,19 @@ def check(content: bytes, folder: Path) -> None:
 
 
 @fuzz
-@given(content=damaged(VALID))
+@given(content=st.deferred(lambda: damaged(exported())))
 def test_a_damaged_archive(content: bytes, tmp_path: Path):
     check(content, tmp_path)
 
 
 @fuzz
-@given(data=st.data(), name=st.sampled_from(sorted(MEMBERS)))
+@given(data=st.data(), name=st.deferred(lambda: st.sampled_from(sorted(members()))))
 def test_a_damaged_member(data: st.DataObject, name: str, tmp_path: Path):
-    check(packed(MEMBERS | {name: data.draw(damaged(MEMBERS[name]))}), tmp_path)
+    check(packed(members() | {name: data.draw(damaged(members()[name]))}), tmp_path)
 
 
 @fuzz
-@given(data=st.data(), name=st.sampled_from(sorted(DESCRIPTIONS)))
+@given(data=st.data(), name=st.deferred(lambda: st.sampled_from(descriptions())))
 def test_a_changed_description(data: st.DataObject, name: str, tmp_path: Path):
-    content = json.dumps(data.draw(changed(DESCRIPTIONS[name]))).encode()
-    check(packed(MEMBERS | {name: content}), tmp_path)
+    content = json.dumps(data.draw(changed(json.loads(members()[name])))).encode()
+    check(packed(members() | {name: content}), tmp_path)

@@ -3,6 +3,7 @@
 from typing import Any
 
 import gymnasium as gym
+import pytest
 import torch
 from plain_training import learn
 from torch import Tensor
@@ -12,6 +13,12 @@ from off2on.recipe.batch import Batch
 GOOD = 0.7
 SETTINGS = {"hidden": (64, 64), "batch_size": 128, "actor_lr": 1e-3, "critic_lr": 1e-3}
 FLOW = {"flow_lr": 2e-3, "flow_steps": 5}
+
+
+def seeds(count: int) -> pytest.MarkDecorator:
+    """Return the marks of so many seeds: the first in all runs of the tests, the others with `make learn`."""
+    later = [pytest.param(seed, marks=pytest.mark.learning) for seed in range(1, count)]
+    return pytest.mark.parametrize("seed", [0, *later])
 
 
 def batch() -> Batch:
