@@ -12,13 +12,13 @@ from click.testing import CliRunner
 
 import off2on
 from datasets_io import Shards
-from off2on.acting_memory import ActionQueue
 from off2on.algorithms.qc import QC
 from off2on.commands.evaluate import evaluate as evaluate_command
 from off2on.commands.ope import ope
 from off2on.commands.serve import serve
 from off2on.errors import UserError
 from off2on.policy import load_policy
+from off2on.recipe.acting_memory import ActionQueue
 from off2on.runs.tables import read_metrics
 from off2on.training.evaluate import evaluate, numpy_policy
 from off2on.training.plan import Plan

@@ -14,7 +14,6 @@ from real_learners import ask, same
 import off2on
 from datasets_io import Episode, Shards, Source
 from datasets_io.ingestion.ingest import ingest
-from off2on.acting_memory import memory_for
 from off2on.algorithms.dt import DT
 from off2on.commands.evaluate import evaluate as evaluate_command
 from off2on.commands.export_policy import export_policy
@@ -22,6 +21,7 @@ from off2on.commands.ope import ope
 from off2on.commands.serve import serve
 from off2on.errors import UserError
 from off2on.policy import Policy, load_policy
+from off2on.recipe.acting_memory import memory_for
 from off2on.replay.transforms import Transforms
 from off2on.replay.windows import Histories
 from off2on.training.evaluate import evaluate, numpy_policy

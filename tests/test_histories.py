@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datasets_io import Shards
-from off2on.acting_memory import ActionQueue, History, memory_for
 from off2on.algorithms.bc import BC
 from off2on.algorithms.dt import DT
 from off2on.policy import Policy, history_of
+from off2on.recipe.acting_memory import ActionQueue, History, memory_for
 from off2on.recipe.histories import split
 from off2on.replay.transforms import Transforms
 from off2on.replay.windows import Histories

@@ -8,12 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from off2on.policy import Policy, StepPolicy
+from off2on.policy import Policy
 from off2on.recipe.actors import DeterministicActor, GaussianActor, SquashedGaussianActor, StateGaussianActor
 from off2on.recipe.histories import context_of
 from off2on.recipe.networks import MLP, Critic, Nets
 from off2on.recipe.numpy_networks import MAX_ROWS, with_numpy
 from off2on.replay.transforms import Transforms
+from off2on.rllib.step_policy import StepPolicy
 
 ROUNDING = 4e-6
 """Bound of the difference of two actions in [-1, 1]: some steps of float32, through three layers."""

@@ -39,7 +39,7 @@ VERSION = re.compile(r"\d+\.\d+\.\d+")
 _SHARD = re.compile(r"-(\w+)\.tfrecord-(\d+)-of-(\d+)$")
 
 
-class Part(NamedTuple):
+class RLDSPart(NamedTuple):
     """A file, the number of its records, and the features that are read of them."""
 
     file: str
@@ -78,7 +78,7 @@ class RLDS(Source):
         self.split, self.obs, self.last_step = split, obs, last_step
         self.env, self.licence = env, licence
 
-    def parts(self, path: Any) -> list[Part]:
+    def parts(self, path: Any) -> list[RLDSPart]:
         """Return the files of the split, with the features that are read.
 
         Raises:
@@ -105,9 +105,9 @@ class RLDS(Source):
             self.note("no_rewards", "rewards", "no rewards are recorded, all are 0: only imitation can learn")
         files = _files(root, split)
         counts = (int(count) for count in split.shard_lengths)
-        return [Part(file, n, obs, actions, has_rewards) for file, n in zip(files, counts, strict=True)]
+        return [RLDSPart(file, n, obs, actions, has_rewards) for file, n in zip(files, counts, strict=True)]
 
-    def episodes(self, part: Part) -> Iterator[Episode]:
+    def episodes(self, part: RLDSPart) -> Iterator[Episode]:
         """Read a file record by record.
 
         Raises:
@@ -127,7 +127,7 @@ class RLDS(Source):
         if count != part.records:
             raise Corrupt(f"{part.file} has {count:,} episodes.", f"{INFO} tells of {part.records:,}.")
 
-    def _episode(self, features: Features, part: Part) -> Episode | None:
+    def _episode(self, features: Features, part: RLDSPart) -> Episode | None:
         """Return an episode; None if it has no step with an action that counts."""
         is_last, terminal = (
             to_flags(features.numbers(f"{STEPS}/{name}"), name) for name in (IS_LAST, IS_TERMINAL)

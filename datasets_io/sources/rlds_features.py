@@ -29,7 +29,7 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Info:
+class RLDSInfo:
     """The fields of dataset_info.json that are read."""
 
     name: str
@@ -54,24 +54,24 @@ class Tensor:
 
 
 @dataclass(frozen=True)
-class Features:
+class RLDSFeatures:
     """Features by name."""
 
-    features: "Mapping[str, Feature]"
+    features: "Mapping[str, RLDSFeature]"
 
 
 @dataclass(frozen=True)
 class Sequence:
     """A feature with any number of values."""
 
-    feature: "Feature"
+    feature: "RLDSFeature"
 
 
 @dataclass(frozen=True)
-class Feature:
+class RLDSFeature:
     """One of: features by name, a sequence, a tensor, or something that is not read (images, text)."""
 
-    children: Annotated[Features | None, Field(alias="featuresDict")] = None
+    children: Annotated[RLDSFeatures | None, Field(alias="featuresDict")] = None
     sequence: Sequence | None = None
     tensor: Tensor | None = None
 
@@ -97,14 +97,14 @@ class StepFeatures(NamedTuple):
     skipped: list[str]
 
 
-def read_info(folder: Place) -> Info:
+def read_info(folder: Place) -> RLDSInfo:
     """Read dataset_info.json.
 
     Raises:
         Corrupt: It is damaged, or lacks a field.
         UserError: The records are in files of another format.
     """
-    info = read_json(folder / INFO, Info)
+    info = read_json(folder / INFO, RLDSInfo)
     if info.file_format != TFRECORD:
         raise UserError(
             f"{folder} has files of the format {info.file_format[:40]!r}.",
@@ -120,7 +120,7 @@ def read_features(folder: Place) -> StepFeatures:
         Corrupt: It is damaged.
         MissingColumn: It describes no steps: the data set is not in the form of RLDS.
     """
-    top = read_json(folder / FEATURES, Feature)
+    top = read_json(folder / FEATURES, RLDSFeature)
     names = {} if top.children is None else top.children.features
     steps = names[STEPS].sequence if STEPS in names else None
     if steps is None or steps.feature.children is None:
@@ -138,7 +138,7 @@ def read_features(folder: Place) -> StepFeatures:
     return found
 
 
-def _walk(feature: Feature, above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Feature]]:
+def _walk(feature: RLDSFeature, above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], RLDSFeature]]:
     """Yield the features that hold no others by name, with their paths."""
     if feature.children is None:
         yield above, feature

@@ -39,7 +39,7 @@ def write_onnx(policy: Path, target: Path, properties: Mapping[str, str]) -> Non
     if obs.dim() > 2:
         raise UserError(
             f"{policy} decides by a history of {obs.shape[1]} steps; an ONNX file is for one observation.",
-            "Load it in Python: off2on.policy.load_policy, with off2on.acting_memory.History.",
+            "Load it in Python: off2on.policy.load_policy, with off2on.recipe.acting_memory.History.",
         )
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it names every library that is not installed
     with warnings.catch_warnings():

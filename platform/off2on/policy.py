@@ -5,7 +5,6 @@ import io
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -13,16 +12,14 @@ from off2on.errors import UserError
 from off2on.policy_file import load_program
 from off2on.recipe.chunks import chunk_of, in_steps
 from off2on.recipe.distributions import END, Distribution
-from off2on.recipe.histories import EXTRA, Steps, context_of, join, split
+from off2on.recipe.histories import EXTRA, HistorySteps, context_of, join, split
 from off2on.recipe.networks import Nets
-from off2on.recipe.numpy_networks import with_numpy
-from off2on.replay.transforms import Array, Transforms
+from off2on.replay.transforms import Transforms
 
 UNITS = ("obs_mean", "obs_std", "action_low", "action_high")
 """Attributes of `Transforms` that convert observations and actions."""
 TARGET = "target_return"
 """Name of the buffer with the return that a policy with a history is asked for, raw."""
-_MINUS_ONE, _ONE, _TWO = np.float32(-1), np.float32(1), np.float32(2)
 
 
 class Acts(Protocol):
@@ -62,11 +59,11 @@ class Policy(nn.Module):
         """Return actions in the environment's units at raw observations [B, D].
 
         A policy with a history takes the last K steps, [B, K, D + A + 2], in place of the last observation;
-        see `off2on.recipe.histories` and `off2on.acting_memory.History`, which keeps them.
+        see `off2on.recipe.histories` and `off2on.recipe.acting_memory.History`, which keeps them.
 
         Returns:
             [B, A] float32, or [B] int64 if actions are discrete; [B, h, A] of a policy of chunks, whose h
-            actions are executed one after another (see `off2on.acting_memory`).
+            actions are executed one after another (see `off2on.recipe.acting_memory`).
         """
         action = self.recipe.act(self.nets, self._normalise(obs), self.hp, explore)
         return self._to_environment(in_steps(action, self.chunk))
@@ -151,7 +148,9 @@ class Policy(nn.Module):
         obs = (steps.obs - self.get_buffer("obs_mean")) / self.get_buffer("obs_std")
         ret = self.get_buffer(TARGET) - steps.ret
         return join(
-            Steps(inside * obs, acted * self._from_environment(steps.action), inside * ret, steps.number)
+            HistorySteps(
+                inside * obs, acted * self._from_environment(steps.action), inside * ret, steps.number
+            )
         )
 
     def _from_environment(self, action: Tensor) -> Tensor:
@@ -188,52 +187,6 @@ class Policy(nn.Module):
         content = io.BytesIO()
         torch.export.save(program, content)
         return content.getvalue()
-
-
-class StepPolicy:
-    """Explore with the weights of a policy, at little cost for the few observations of a runner's step.
-
-    The random numbers are those of `Policy.forward`; the actions differ from its actions by rounding (see
-    `off2on.recipe.numpy_networks`). Weights that are changed in place are followed.
-
-    Args:
-        policy: Policy, on the CPU.
-    """
-
-    def __init__(self, policy: Policy) -> None:
-        self._act, self._hp, self._nets = policy.recipe.act, policy.hp, with_numpy(policy.nets)
-        self._mean, self._std = policy.get_buffer("obs_mean").numpy(), policy.get_buffer("obs_std").numpy()
-        self._low, self._high = policy.get_buffer("action_low"), policy.get_buffer("action_high")
-        self._discrete, self._chunk = policy.discrete, policy.chunk
-        self._lowest, self._half = self._low.numpy(), ((self._high - self._low) / 2).numpy()
-        self._exact = _is_exact(self._lowest, self._high.numpy())
-
-    def __call__(self, obs: Array) -> Array:
-        """Return exploring actions at raw observations [B, D], like `Policy.forward`."""
-        transformed = (np.asarray(obs, np.float32) - self._mean) / self._std
-        action: Array = self._act(self._nets, torch.from_numpy(transformed), self._hp, True).numpy()
-        if self._discrete:
-            return action
-        if self._chunk > 1:
-            action = action.reshape(len(action), self._chunk, -1)
-        scaled = np.maximum(action, _MINUS_ONE)  # as `_to_environment`
-        np.minimum(scaled, _ONE, out=scaled)
-        scaled += _ONE
-        if self._exact:
-            scaled *= self._half
-            scaled += self._lowest
-            return scaled
-        scaled /= _TWO
-        return torch.lerp(self._low, self._high, torch.from_numpy(scaled)).numpy()
-
-
-def _is_exact(low: Array, high: Array) -> bool:
-    """Return True if the width of each dimension of a box is a power of two, so that products are exact.
-
-    Then low + share * (high - low) is rounded once, and so equals what `torch.lerp` returns.
-    """
-    width = high.astype(np.float64) - low
-    return bool((np.frexp(width)[0] == 0.5).all())
 
 
 def _drop_unused(program: torch.export.ExportedProgram) -> None:
@@ -287,7 +240,7 @@ def load_policy(path: str | Path, target_return: float | None = None) -> nn.Modu
     Returns:
         A module that maps raw observations [B, D] to actions [B, A], float32, in the environment's units; to
         [B, h, A] if the policy decides about chunks of h actions. A policy with a history takes
-        [B, K, D + A + 2], see `off2on.acting_memory.History`.
+        [B, K, D + A + 2], see `off2on.recipe.acting_memory.History`.
 
     Raises:
         UserError: The file is not a policy, or has content that a policy does not need, see

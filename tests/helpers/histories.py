@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from off2on.recipe.histories import Steps, join
+from off2on.recipe.histories import HistorySteps, join
 
 
 def random_histories(count: int, context: int, obs: int, action: int) -> Tensor:
@@ -14,4 +14,4 @@ def random_histories(count: int, context: int, obs: int, action: int) -> Tensor:
     acted = inside & (torch.arange(context) < context - 1).unsqueeze(-1)
     steps = torch.randn(count, context, obs), torch.rand(count, context, action) * 1.9 - 0.95
     ret = torch.randn(count, context, 1)
-    return join(Steps(inside * steps[0], acted * steps[1], inside * ret, number.float()))
+    return join(HistorySteps(inside * steps[0], acted * steps[1], inside * ret, number.float()))

@@ -16,8 +16,7 @@ def strategy_page(name: str) -> str:
     _, _, text = page["description"].partition("\n")
     parts = [
         f"# {name}",
-        f"**Batches: {escape(summary)}.** "
-        f"[Source file](../source/platform/off2on/strategies/{name}.py.md).",
+        f"**Batches: {escape(summary)}.** [Source file](../source/platform/off2on/strategies/{name}.py.md).",
     ]
     if text.strip():
         parts.append(with_equations(text))

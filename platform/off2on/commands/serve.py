@@ -125,7 +125,7 @@ def _check_answers(folder: Path, about: "RunMetadata") -> None:
     if about.hyperparameters.get("context") is not None:
         raise RecipeError(
             f"the policy of {folder} decides by a history; serve keeps none.",
-            "Load its policy.pt, with off2on.acting_memory.History for the steps of each episode.",
+            "Load its policy.pt, with off2on.recipe.acting_memory.History for the steps of each episode.",
         )
     recorded = about.hyperparameters.get("chunk")
     chunk = 1 if recorded is None else recorded.count("chunk")

@@ -24,7 +24,7 @@ EXTRA = 2
 """Numbers of a step besides its observation and action."""
 
 
-class Steps(NamedTuple):
+class HistorySteps(NamedTuple):
     """Parts of histories.
 
     Attributes:
@@ -50,13 +50,13 @@ def context_of(hp: Any) -> int:
     return int(getattr(hp, "context", 0))
 
 
-def split(history: Tensor, context: int, obs: int) -> Steps:
+def split(history: Tensor, context: int, obs: int) -> HistorySteps:
     """Return the parts of histories [B, K (D + A + 2)] of K = `context` steps, with D = `obs`."""
     steps = history.view(history.shape[0], context, -1)
     observation, action, ret, number = torch.split(steps, [obs, steps.shape[-1] - obs - EXTRA, 1, 1], -1)
-    return Steps(observation, action, ret, number.squeeze(-1))
+    return HistorySteps(observation, action, ret, number.squeeze(-1))
 
 
-def join(steps: Steps) -> Tensor:
+def join(steps: HistorySteps) -> Tensor:
     """Return the histories [B, K (D + A + 2)] with these parts."""
     return torch.cat((steps.obs, steps.action, steps.ret, steps.number.unsqueeze(-1)), -1).flatten(1)

@@ -14,7 +14,7 @@ from off2on.recipe.histories import split
 from off2on.recipe.networks import MLP
 
 
-class Block(nn.Module):
+class TransformerBlock(nn.Module):
     """x <- x + attention(norm(x)), then x <- x + mlp(norm(x)).
 
     Weights are drawn from N(0, 0.02^2), biases are 0, as in GPT-2.
@@ -107,7 +107,7 @@ class DecisionTransformer(nn.Module):
         self.kinds = nn.ModuleList(nn.Linear(size, width) for size in (1, obs, action))
         self.time = nn.Embedding(longest, width)
         self.norm, self.last_norm = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.blocks = nn.ModuleList(Block(width, hidden, heads) for _ in range(blocks))
+        self.blocks = nn.ModuleList(TransformerBlock(width, hidden, heads) for _ in range(blocks))
         self.head = nn.Linear(width, action)
 
     def forward(self, history: Tensor, dropout: float = 0.0) -> Tensor:

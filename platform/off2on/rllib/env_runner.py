@@ -21,10 +21,10 @@ from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from datasets_io import environments
 from datasets_io.column_names import TRANSITION
 from datasets_io.ray_internals import registered_environment
-from off2on.acting_memory import ActionQueue
-from off2on.policy import StepPolicy
+from off2on.recipe.acting_memory import ActionQueue
 from off2on.replay.transforms import Array
 from off2on.rllib.seeding import EPISODES, ROLLOUTS, seed_of
+from off2on.rllib.step_policy import StepPolicy
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from ray.rllib.utils.metrics import (
 )
 
 from datasets_io.environments import environment_errors
-from off2on.acting_memory import memory_for
 from off2on.errors import SimulatorError
 from off2on.policy import Policy
+from off2on.recipe.acting_memory import memory_for
 from off2on.rllib.env_runner import env_factory
 from off2on.rllib.rllib_internals import ManualAlgorithm
 from off2on.rllib.seeding import EVALUATIONS, seed_of

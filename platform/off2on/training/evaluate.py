@@ -14,15 +14,15 @@ import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from datasets_io.environments import environment_errors, make, not_finite
-from off2on.acting_memory import memory_for
 from off2on.errors import SimulatorError
 from off2on.policy import history_of
+from off2on.recipe.acting_memory import memory_for
 
 Array = np.ndarray[Any, Any]
 PolicyFunction = Callable[[Array], Array]
 """Function from observations [B, D] to actions [B, A], [B] if discrete, or chunks [B, h, A], in raw units.
 
-With an attribute ``history``, see `off2on.acting_memory.memory_for`, it takes histories."""
+With an attribute ``history``, see `off2on.recipe.acting_memory.memory_for`, it takes histories."""
 
 EPISODE_COLUMNS = ("obs", "actions", "rewards", "new_obs", "terminateds", "truncateds")
 """Names of the columns of kept transitions."""

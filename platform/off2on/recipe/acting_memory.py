@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from datasets_io.episode import Array
 from off2on.recipe.histories import EXTRA
-from off2on.replay.transforms import Array
 
 Decide = Callable[[Array], Array]
 
