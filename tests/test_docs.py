@@ -1,5 +1,6 @@
 """Links between the pages of the documentation lead to files that exist."""
 
+import csv
 import re
 from pathlib import Path
 
@@ -24,3 +25,18 @@ def test_links_lead_to_files(page: Path):
 
 def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+
+
+def test_the_shares_of_successes_are_those_of_the_file():
+    page = (ROOT / "platform" / "docs" / "results.md").read_text(encoding="utf-8")
+    shares: dict[tuple[str, str], list[str]] = {}
+    with (ROOT / "tests" / "learning" / "ogbench.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            share = int(row["successes"]) / int(row["episodes"])
+            shares.setdefault((row["algorithm"], row["options"]), []).append(
+                f"{share:.0%}".replace("%", " %")
+            )
+    assert len(shares) == 5
+    for (algorithm, options), row in shares.items():
+        given = f" `{options}` " if options else " "
+        assert f"| `{algorithm}` |{given}| {' | '.join(row)} |" in page
