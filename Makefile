@@ -27,7 +27,7 @@ run: $(VENV)/ready          ## a small run: toy data, offline training, handover
 	$(BIN)/off2on train iql toy-pendulum --updates 6k --online 3k --strategy symmetric
 
 test: $(VENV)/ready         ## the quick tests, in minutes: all but those marked slow
-	$(PYTEST) $(PARALLEL) --hypothesis-profile quick -m 'not slow and not learning and not bench and not image and not crash'
+	$(PYTEST) $(PARALLEL) -m 'not slow and not learning and not bench and not image and not crash'
 
 test-all: $(VENV)/ready     ## every test that needs no GPU and no download
 	$(PYTEST) $(PARALLEL)

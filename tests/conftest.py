@@ -29,9 +29,8 @@ from off2on.recipe.histories import context_of
 from off2on.recipe.hooks import Recipe
 from off2on.recipe.networks import Nets
 
-# The same examples in every run, and no deadline on a machine that others use. `make test` takes "quick".
+# The same examples in every run, and no deadline on a machine that others use.
 hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None)
-hypothesis.settings.register_profile("quick", derandomize=True, deadline=None, max_examples=30)
 hypothesis.settings.load_profile("fixed")
 
 shortcuts.take()

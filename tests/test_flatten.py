@@ -71,7 +71,7 @@ def same(one, other):
 
 
 @given(spaces, st.integers(1, 4), st.integers(0, 2**31))
-@settings(max_examples=3 * settings.default.max_examples // 2)
+@settings(max_examples=150)
 def test_rows_are_gymnasiums_and_come_back(space, count, seed):
     space.seed(seed)
     samples = [space.sample() for _ in range(count)]

@@ -86,14 +86,14 @@ def test_both_real_records_make_sense(name):
 # --- any record, in any layout
 
 
-@settings(max_examples=3 * settings.default.max_examples)
+@settings(max_examples=300)
 @given(st.integers(0, 2**32), st.sampled_from([0.0, 0.0, 0.02, 0.2]))
 def test_any_scenario_is_what_protobuf_reads(seed, odd):
     data = Writer(seed, odd).scenario()
     same(decode_scenario(data), naive(data))
 
 
-@settings(max_examples=2 * settings.default.max_examples)
+@settings(max_examples=200)
 @given(
     st.integers(0, 2**32),
     st.sampled_from([0.0, 0.02, 0.1]),
@@ -114,7 +114,7 @@ def test_any_small_messages_are_what_protobuf_reads(seed, odd, name):
             assert values[row] == getattr(getattr(parsed, outer) if outer else parsed, last), column
 
 
-@settings(max_examples=3 * settings.default.max_examples)
+@settings(max_examples=300)
 @given(st.data())
 def test_damage_that_protobuf_survives_is_read_as_protobuf_reads_it(data):
     """Bytes changed anywhere: the same scene, or refused; never another exception, never other numbers."""
