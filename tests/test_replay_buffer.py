@@ -27,6 +27,9 @@ def test_the_ring_holds_the_newest_rows_and_overwrites_the_oldest(capacity: int,
         assert position.max() < 3 + capacity
     assert rows.online == min(sum(counts), capacity)
     assert sorted(rows.data[3 : 3 + rows.online, 3].tolist()) == arrived[-capacity:]
+    position, batch = rows.rows_in_order()
+    assert batch.reward[3:].tolist() == arrived[-capacity:]
+    assert torch.equal(rows.data[position, 3], batch.reward)
     assert torch.equal(rows.data[:3], offline)
 
 
