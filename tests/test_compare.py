@@ -220,7 +220,7 @@ def test_a_run_that_fails_stops_no_other(lab: Path) -> None:
     done = off2on(lab, "compare", "failing.yaml", "--jobs", "2")
     assert done.returncode == 1, done.stderr
     log = "runs/failing/broken/offline/toy-pendulum/Broken-s0/log.txt"
-    assert f"RuntimeError: a loss that cannot be computed; see {log}" in done.stderr
+    assert f"{lab / 'my_lab.py'}:10: RuntimeError: a loss that cannot be computed" in done.stderr
     assert "a loss that cannot be computed" in (lab / log).read_text()
     assert [row["handover"] for row in scores(lab / "runs/failing")] == ["iql"]
     assert "broken" in (lab / "runs/failing/report.html").read_text()

@@ -117,7 +117,7 @@ def test_with_a_weight_of_q_the_flow_is_moved(problem: Make):
 
 
 def test_adjoints_grow_with_the_weight_and_are_0_for_actions_outside_the_box(problem: Make):
-    one, three = problem(QAM, inv_temp=1.0), problem(QAM, inv_temp=3.0)
+    one, three = (problem(QAM, inv_temp=weight, flow_steps=10) for weight in (1.0, 3.0))
     for case in (one, three):
         case.nets.target.flow.mlp[-1].bias += 10  # the last step of the paths adds about 1
     batch = one.prepared()

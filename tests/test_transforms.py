@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from histories import random_histories
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -185,10 +186,13 @@ def test_an_exported_policy_acts_as_the_live_one(
     learner.advance(4)
     policy = learner.module["default_policy"].policy
     (tmp_path / "policy.pt").write_bytes(policy.export())
-    obs = data.read_all(["obs"])["obs"]
+    obs = torch.from_numpy(data.read_all(["obs"])["obs"])
+    if policy.history is not None:
+        obs = random_histories(50, policy.history[0], obs.shape[1], data.action_space.shape[0])
+        obs = obs.view(50, *policy.history)
     with torch.no_grad():
-        live = policy(torch.from_numpy(obs)).numpy()
-    loaded = load_policy(tmp_path / "policy.pt")(torch.from_numpy(obs)).detach().numpy()
+        live = policy(obs).numpy()
+    loaded = load_policy(tmp_path / "policy.pt")(obs).detach().numpy()
     np.testing.assert_allclose(loaded, live, atol=1e-6)
 
 
