@@ -1,14 +1,14 @@
 """Data sets written as files of d3rlpy, read by d3rlpy itself, and read back."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from command import off2on
+from jumps import jumps
 
-from datasets_io import Episode, Shards, Source
+from datasets_io import Shards
 from datasets_io.errors import BadValues, Exists, UserError
 from datasets_io.export import export_d3rlpy
 from datasets_io.ingestion.ingest import ingest
@@ -109,11 +109,5 @@ def test_a_file_is_whole_or_not_there(data_root: Path, tmp_path: Path):
 
 
 def test_rows_that_do_not_follow_each_other_cannot_be_exported(tmp_path: Path):
-    class Jumps(Source):
-        def episodes(self, part: Any) -> Iterator[Episode]:
-            obs = np.arange(5.0)
-            yield Episode(obs, np.zeros(4), np.zeros(4), True, extras={"new_obs": -obs[1:, None]})
-
-    shards = ingest(Jumps(), None, tmp_path, name="jumps")
     with pytest.raises(BadValues, match="do not follow each other"):
-        export_d3rlpy(shards, tmp_path / "x.h5")
+        export_d3rlpy(jumps(tmp_path), tmp_path / "x.h5")

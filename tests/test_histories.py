@@ -67,7 +67,7 @@ def test_histories_are_those_of_a_loop_over_episodes(sizes: list[int], length: i
         start += size
 
 
-def test_a_learner_holds_histories_and_two_learners_hold_the_same(build_learner: Build, wide: Shards):
+def test_a_learner_holds_the_histories_of_its_data(build_learner: Build, wide: Shards):
     learner = build_learner(DT, "wide", context=3)
     raw = wide.read_all(["obs", "actions", "rewards", "last"])
     plain = Transforms.of(wide, learner.hp).apply(raw)

@@ -2,18 +2,16 @@
 
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from jumps import jumps
 from minari_sets import COLUMNS, FORMATS, SPACES, add, create, equal, nested
 
 from datasets_io import Shards
 from datasets_io.errors import BadValues, Exists, UserError
 from datasets_io.export import export_minari
-from datasets_io.ingestion.ingest import ingest
 from datasets_io.sources.minari import OFF2ON_KEY
 from off2on.cli import main
 
@@ -66,16 +64,8 @@ def test_an_export_is_whole_or_not_at_all(
 
 
 def test_rows_that_do_not_follow_each_other_cannot_be_exported(tmp_path: Path):
-    from datasets_io import Episode, Source
-
-    class Jumps(Source):
-        def episodes(self, part: Any) -> Iterator[Episode]:
-            obs = np.arange(5.0)
-            yield Episode(obs, np.zeros(4), np.zeros(4), True, extras={"new_obs": -obs[1:, None]})
-
-    shards = ingest(Jumps(), None, tmp_path, name="jumps")
     with pytest.raises(BadValues, match="do not follow each other"):
-        export_minari(shards, "jumps-v0")
+        export_minari(jumps(tmp_path), "jumps-v0")
 
 
 def test_the_command_exports(minari_root: Path, data_root: Path, monkeypatch: Any, capsys: Any):

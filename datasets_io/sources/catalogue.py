@@ -1,7 +1,6 @@
 """Resolve names, as `off2on data add` takes them, to sources."""
 
 import inspect
-import re
 import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -41,8 +40,6 @@ _SUFFIXES = {
     ".tfrecord": "datasets_io.waymo:Waymo",
 }
 
-_VERSION = re.compile(r"\d+\.\d+\.\d+")
-"""Name of a folder of TensorFlow Datasets, below that with the data set's name."""
 _UNPACK = {
     ".gz": "gunzip --keep",
     ".bz2": "bunzip2 --keep",
@@ -126,7 +123,9 @@ def _resolve(
     if (given is not None or ":" not in text) and _is_lerobot(place):
         return Resolved(_make("datasets_io.sources.lerobot:LeRobot", options), place, short)
     if (given is not None or ":" not in text) and (folder := _rlds_folder(place)) is not None:
-        short = folder.parent.name if _VERSION.fullmatch(short) else short
+        from datasets_io.sources.rlds import VERSION
+
+        short = folder.parent.name if VERSION.fullmatch(short) else short
         return Resolved(_make("datasets_io.sources.rlds:RLDS", options), folder, short)
     if given is not None and _is_rllib(given):
         return Resolved(_make("datasets_io.sources.rllib_episodes:RLlibEpisodes", options), given, short)

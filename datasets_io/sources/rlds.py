@@ -36,6 +36,7 @@ DROP, KEEP = "drop", "keep"
 RECORD_BYTES = HELD_BYTES
 """Bytes of an episode with its images, at most."""
 VERSION = re.compile(r"\d+\.\d+\.\d+")
+"""Name of a folder of TensorFlow Datasets, below that with the data set's name."""
 _SHARD = re.compile(r"-(\w+)\.tfrecord-(\d+)-of-(\d+)$")
 
 

@@ -3,6 +3,7 @@
 It is empty at the start of an episode.
 """
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -15,9 +16,10 @@ from off2on.recipe.histories import EXTRA
 Decide = Callable[[Array], Array]
 
 
-class ActingMemory:
+class ActingMemory(ABC):
     """Turns observations of E environments into actions, with a policy that needs more than the last ones."""
 
+    @abstractmethod
     def next(self, obs: Array, decide: Decide) -> Array:
         """Return the next actions [E, A], or [E] if discrete.
 
@@ -25,14 +27,13 @@ class ActingMemory:
             obs: Observations [E, D].
             decide: The policy.
         """
-        raise NotImplementedError
 
-    def record(self, reward: Array) -> None:
+    def record(self, reward: Array) -> None:  # noqa: B027 - most memories need no rewards
         """Take the rewards [E] that followed the last actions."""
 
+    @abstractmethod
     def clear(self, indices: Iterable[int]) -> None:
         """Forget the episodes of environments where they have ended."""
-        raise NotImplementedError
 
 
 class ActionQueue(ActingMemory):
@@ -48,7 +49,7 @@ class ActionQueue(ActingMemory):
     def __init__(self, count: int) -> None:
         self.left: list[deque[Array]] = [deque() for _ in range(count)]
 
-    def next(self, obs: Array, decide: Callable[[Array], Array]) -> Array:
+    def next(self, obs: Array, decide: Decide) -> Array:
         """Return the next actions [E, A], or [E] if discrete.
 
         Args:

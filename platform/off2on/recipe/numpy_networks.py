@@ -98,7 +98,18 @@ def _clip(values: Array, limits: tuple[np.float32, np.float32]) -> Array:
     return np.minimum(clipped, limits[1], out=clipped)
 
 
-class NumpyNormal(Normal):
+class _Arrays:
+    """Gives tensors of arrays when they are asked for, since a step needs none of them."""
+
+    def __getattr__(self, name: str) -> Tensor:
+        """Return the array ``_name`` as a tensor."""
+        array = self.__dict__.get(f"_{name}")
+        if not isinstance(array, np.ndarray):
+            raise AttributeError(name)
+        return torch.from_numpy(array)
+
+
+class NumpyNormal(_Arrays, Normal):
     """See `Normal`.
 
     Args:
@@ -110,18 +121,12 @@ class NumpyNormal(Normal):
     def __init__(self, mean: Array, std: Array, noise: _Noise) -> None:
         self._mean, self._std, self._noise = mean, std, noise
 
-    def __getattr__(self, name: str) -> Tensor:
-        """Return `mean` or `std`: a step needs no tensor of them."""
-        if name not in ("mean", "std"):
-            raise AttributeError(name)
-        return torch.from_numpy(self.__dict__[f"_{name}"])
-
     def draw(self) -> Tensor:
         """Draw actions [B, A]."""
         return torch.from_numpy(self._mean + self._std * self._noise.draw(self._mean.shape))
 
 
-class NumpyTanhNormal(TanhNormal):
+class NumpyTanhNormal(_Arrays, TanhNormal):
     """See `TanhNormal`.
 
     Args:
@@ -132,12 +137,6 @@ class NumpyTanhNormal(TanhNormal):
 
     def __init__(self, location: Array, log_std: Array, noise: _Noise) -> None:
         self._location, self._log_std, self._noise = location, log_std, noise
-
-    def __getattr__(self, name: str) -> Tensor:
-        """Return `location` or `log_std`: a step needs no tensor of them."""
-        if name not in ("location", "log_std"):
-            raise AttributeError(name)
-        return torch.from_numpy(self.__dict__[f"_{name}"])
 
     def draw(self) -> Tensor:
         """Draw actions [B, A]."""

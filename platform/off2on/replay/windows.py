@@ -81,11 +81,9 @@ class Histories(EpisodeChange):
 
     def change(self, columns: Mapping[str, Array], last: Array, discount: float) -> dict[str, Array]:
         """Return the columns with ``obs`` [N, K (D + A + 2)]; returns to go are not discounted."""
-        count = len(last)
-        rows = np.arange(count)
-        is_last = np.asarray(last, bool) | (rows == count - 1)
-        ends = np.flatnonzero(is_last)
-        start = np.append(0, ends[:-1] + 1)[np.searchsorted(ends, rows)]
+        count, rows = len(last), np.arange(len(last))
+        is_last = rows == episode_ends(last)
+        start = np.maximum.accumulate(np.where(np.append(True, is_last[:-1]), rows, 0))
         ret = returns_to_go(columns["reward"], is_last, 1.0)[:, None]
         number = (rows - start + 1)[:, None]
         steps = np.concatenate((columns["obs"], columns["action"], ret, number), 1, dtype=np.float32)

@@ -198,12 +198,11 @@ class Session:
             }
             episodes = [
                 {**where, "episode": number, "seed": one.seed, "return": one.ret, "length": one.length}
+                | ({} if one.success is None else {"success": int(one.success)})
                 for number, one in enumerate(played)
             ]
             if (rate := success_rate(played)) is not None:
                 row["success"] = rate
-                for episode, one in zip(episodes, played, strict=True):
-                    episode["success"] = int(bool(one.success))
         latest = dict(algo.latest_metrics)
         row |= {"q": latest.pop("q", ""), "ret": self.run.metadata["data"]["return_to_go_mean"]}
         row |= {"offline_share": latest.pop("offline_share", "")}
