@@ -56,7 +56,9 @@ def find_algorithm(name: str) -> "type[OfflineToOnline]":
     Raises:
         UnknownName: There is no such class, or it is not an `OfflineToOnline`.
     """
-    plugged = {point.name: point.value for point in entry_points(group="off2on.algorithms")}
+    plugged = {}  # finding them reads the metadata of all installed packages
+    if name not in CATALOGUE:
+        plugged = {point.name: point.value for point in entry_points(group="off2on.algorithms")}
     target = CATALOGUE[name].target if name in CATALOGUE else plugged.get(name, name)
     if ":" not in target:
         known = [*CATALOGUE, *plugged]
