@@ -235,3 +235,18 @@ def test_a_role_that_is_given_twice_on_the_command_line_is_refused():
         source_arguments("t.csv", ["actions=u", "actions=r", "rewards=r"], ["obs=x"], None)
     found = source_arguments("t.csv", ["actions=u", "rewards=r"], ["obs=x,v"], None)
     assert found.options["columns"] == {"obs": ("x", "v"), "actions": ("u",), "rewards": ("r",)}
+
+
+@pytest.mark.parametrize("beside", ["0.25", "true", ""], ids=["plain numbers", "a word", "an empty cell"])
+def test_a_text_is_the_same_number_whatever_stands_beside_it(beside: str):
+    texts = ["+1", ".5", "5.", "1E+05", "-0", "1e400", "-INF", "NaN", "123456789012345678"]
+    values = table_cells.side_by_side("rewards", ("r",), {"r": pa.array([*texts, beside])}, 0)
+    np.testing.assert_array_equal(values[:-1], [float(one) for one in texts])
+
+
+@pytest.mark.parametrize(
+    ("texts", "kind"), [(["1", "-2"], "i"), (["1.0", "2.0"], "f"), (["1", "2e0"], "f"), (["1", None], "f")]
+)
+def test_texts_are_whole_numbers_only_if_written_so(texts: list[str | None], kind: str):
+    values = table_cells.side_by_side("rewards", ("r",), {"r": pa.array(texts, pa.string())}, 0)
+    assert values.dtype.kind == kind

@@ -165,6 +165,10 @@ def _lists(name: str, column: Any, first_row: int) -> Array:
 
 def _texts(name: str, column: Any, first_row: int) -> Array:
     """Convert texts to whole numbers if all are, else to floats; true is 1, false 0, an empty cell NaN."""
+    with suppress(pa.ArrowInvalid):  # plain numbers, which need no expression to be matched, are most tables
+        floats = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
+        if not np.array_equal(floats, np.floor(floats)):
+            return np.asarray(floats)
     column = pc.utf8_trim_whitespace(column)
     for word, number in (("true", "1"), ("false", "0")):
         column = pc.replace_substring_regex(column, f"^(?i:{word})$", number)
