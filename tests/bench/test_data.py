@@ -24,6 +24,7 @@ pytestmark = pytest.mark.bench
 
 WHOLE = ["obs", "actions", "rewards", "new_obs", "terminateds"]
 SPACES = {"obs": 17, "actions": 6}
+HDF5_COLUMNS = ("observations", "actions", "rewards", "terminals", "timeouts", "next_observations")
 
 
 def timed(work):
@@ -35,24 +36,39 @@ def timed(work):
     return run
 
 
-@pytest.fixture
-def ours(halfcheetah_file, tmp_path):
+def ingesting(file: Path, folder: Path):
     count = iter(range(1000))
 
     def work() -> None:
-        name = f"halfcheetah-medium-{next(count)}"
-        ingest(D4RL(env="HalfCheetah-v5"), halfcheetah_file, tmp_path, name=name)
+        ingest(D4RL(env="HalfCheetah-v5"), file, folder, name=f"halfcheetah-medium-{next(count)}")
 
     return timed(work)
 
 
-def test_ingestion_against_reading_with_h5py(ours, halfcheetah, halfcheetah_file):
-    def read() -> None:
-        with h5py.File(halfcheetah_file) as file:
-            for name in ("observations", "actions", "rewards", "terminals", "timeouts", "next_observations"):
-                np.asarray(file[name])
+def repeated(file: Path, copies: int, folder: Path) -> Path:
+    """Write a file with the rows of another several times, in the same chunks and compression."""
+    large = folder / f"times-{copies}.hdf5"
+    with h5py.File(file) as small, h5py.File(large, "w") as written:
+        for name in HDF5_COLUMNS:
+            one = small[name]
+            stored = {"chunks": one.chunks, "compression": one.compression}
+            written.create_dataset(
+                name, data=np.concatenate([one] * copies), compression_opts=one.compression_opts, **stored
+            )
+    return large
 
-    report("ingested rows / h5py read", in_turns(ours, timed(read), halfcheetah.rows))
+
+@pytest.mark.parametrize("copies", [1, 10])  # 10: a million rows, as in most files of D4RL
+def test_ingestion_against_reading_with_h5py(copies, halfcheetah, halfcheetah_file, tmp_path):
+    file = halfcheetah_file if copies == 1 else repeated(halfcheetah_file, copies, tmp_path)
+
+    def read() -> None:
+        with h5py.File(file) as opened:
+            for name in HDF5_COLUMNS:
+                np.asarray(opened[name])
+
+    rows = copies * halfcheetah.rows
+    report(f"ingested / h5py read, {rows:,} rows", in_turns(ingesting(file, tmp_path), timed(read), rows))
 
 
 @pytest.fixture
@@ -92,8 +108,10 @@ MINARI_LINKS = "ignore::UserWarning:minari"  # about links it would like to have
 
 
 @pytest.mark.filterwarnings(MINARI_LINKS)
-def test_ingestion_against_writing_with_minari(ours, halfcheetah, write_with_minari):
-    ratio = in_turns(ours, timed(write_with_minari), halfcheetah.rows, rounds=3)
+def test_ingestion_against_writing_with_minari(halfcheetah, halfcheetah_file, write_with_minari, tmp_path):
+    ratio = in_turns(
+        ingesting(halfcheetah_file, tmp_path), timed(write_with_minari), halfcheetah.rows, rounds=3
+    )
     report("ingested rows / minari write", ratio)
 
 
