@@ -37,6 +37,7 @@ _SUFFIXES = {
     ".csv": "datasets_io.sources.tabular:Table",
     ".parquet": "datasets_io.sources.tabular:Table",
     ".npz": "datasets_io.sources.ogbench:OGBench",
+    ".arrow": "datasets_io.sources.tabular:Table",
     ".tfrecord": "datasets_io.waymo:Waymo",
 }
 
@@ -47,6 +48,7 @@ _UNPACK = {
     ".zst": "unzstd",
     ".zip": "unzip",
 }
+_FOLDERS = "LeRobot, RLDS (TensorFlow Datasets), RLlib or Hugging Face"
 
 
 class Resolved(NamedTuple):
@@ -72,8 +74,8 @@ def resolve_source(
 
     Args:
         text: `toy-pendulum`; a D4RL id, with or without `d4rl/`; `minari/` and Minari's id; a file ending in
-            .hdf5, .h5, .csv, .parquet or .npz; a folder of LeRobot or RLDS; `module:Class`; or a name of the
-            user's choice, if `path` is one of these.
+            .hdf5, .h5, .csv, .parquet, .arrow or .npz; a folder of LeRobot, RLDS or Hugging Face;
+            `module:Class`; or a name of the user's choice, if `path` is one of these.
         path: The data, on this machine or in a bucket; an id of D4RL or Minari without it is downloaded.
         options: For the source's constructor, as typed or as text: `seed`, `episodes`, `env`, `columns`, ….
         progress: Called during a download with bytes so far and in total.
@@ -129,6 +131,8 @@ def _resolve(
         return Resolved(_make("datasets_io.sources.rlds:RLDS", options), folder, short)
     if given is not None and _is_rllib(given):
         return Resolved(_make("datasets_io.sources.rllib_episodes:RLlibEpisodes", options), given, short)
+    if (given is not None or ":" not in text) and _is_hugging_face(place):
+        return Resolved(_make("datasets_io.sources.hugging_face:HuggingFace", options), place, short)
     if given is not None and suffix in _SUFFIXES:
         own = {"name": short} if suffix == ".npz" else {}  # the name may contain the task
         return Resolved(_make(_SUFFIXES[suffix], {**own, **options}), given, short)
@@ -136,13 +140,15 @@ def _resolve(
     if given is not None:
         raise UnknownName(
             f"{given} has no known suffix.",
-            f"Known: {' '.join(_SUFFIXES)}. For anything else, write a Source:",
+            f"Known: {' '.join(_SUFFIXES)}; a folder of these, or of {_FOLDERS}.\n"
+            "For anything else, write a Source:",
             f"off2on data add my_lab.trips:Trips {given}",
         )
     raise UnknownName(
         f"there is no source {text!r}.",
         f"Looked in the catalogue ({len(known_names())} names).\n"
-        f"A file ends in {' '.join(_SUFFIXES)}; a source of your own is module:Class.",
+        f"A file ends in {' '.join(_SUFFIXES)}; a folder is of {_FOLDERS}, or is given after a name;\n"
+        "a source of your own is module:Class.",
         given=name,
         known=known_names(),
     )
@@ -178,6 +184,14 @@ def _rlds_folder(place: Place) -> Place | None:
     return None
 
 
+def _is_hugging_face(place: Place) -> bool:
+    if not storage.is_folder(place):
+        return False
+    from datasets_io.sources.hugging_face import is_hugging_face
+
+    return is_hugging_face(place)
+
+
 def _is_rllib(place: Place) -> bool:
     """Return True if a Parquet file, or the first one below a folder, holds packed episodes of RLlib."""
     files = storage.list_files(place, recursive=True) if storage.is_folder(place) else [str(place)]
@@ -202,7 +216,7 @@ def _suffix(place: Place) -> str:
     if not storage.is_folder(place):
         return _kind(place.name)
     kinds = (_kind(file) for file in storage.list_files(place))
-    return next((kind for kind in kinds if kind in (".csv", ".parquet", ".npz", ".tfrecord")), "")
+    return next((kind for kind in kinds if kind in (".csv", ".parquet", ".arrow", ".npz", ".tfrecord")), "")
 
 
 def _kind(name: str) -> str:

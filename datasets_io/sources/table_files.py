@@ -1,4 +1,4 @@
-"""Read tables of a file, block by block: CSV and Parquet, as columns of pyarrow.
+"""Read tables of a file, block by block: CSV, Parquet and Arrow, as columns of pyarrow.
 
 Cells of a CSV file stay text: only `table_cells` decides which texts are numbers, for all blocks alike.
 """
@@ -8,6 +8,7 @@ import io
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
@@ -17,7 +18,7 @@ import pyarrow.parquet as pq
 from datasets_io import storage
 from datasets_io.errors import BadValues, Corrupt, MissingColumn, UnknownName
 from datasets_io.storage import Place
-from datasets_io.storage.parquet import open_parquet
+from datasets_io.storage.parquet import check_no_objects, open_parquet
 
 BLOCK_ROWS = 65_536
 BLOCK_BYTES = 2**24
@@ -121,7 +122,49 @@ class ParquetFile(TableFile):
                 raise Corrupt(f"{self.path} is damaged: {text[:200]}.") from None
 
 
-_KINDS: dict[str, type[TableFile]] = {".csv": CSVFile, ".parquet": ParquetFile}
+class ArrowFile(TableFile):
+    """Batches of Arrow: in the stream format, as Hugging Face writes them, or in the file format."""
+
+    def names(self) -> list[str]:
+        """Return the names of the columns."""
+        with storage.open_input(self.path) as file, self._convert_errors():
+            return list(self._open(file).schema.names)
+
+    def blocks(self, names: list[str]) -> Iterator[Block]:
+        """Yield blocks of rows; other columns are not decoded."""
+        with storage.open_input(self.path) as file, self._convert_errors():
+            there = self._open(file).schema.names
+            reader = self._open(file, [there.index(name) for name in names])
+            is_stream = isinstance(reader, pa.RecordBatchStreamReader)
+            for batch in reader if is_stream else map(reader.get_batch, range(reader.num_record_batches)):
+                batch.validate(full=True)  # offsets of a damaged file may lie outside of its buffers
+                yield _columns(batch)
+
+    def _open(self, file: Any, fields: list[int] | None = None) -> Any:
+        """Return pyarrow's reader of all columns, or of those with these numbers."""
+        file.seek(0)
+        is_file = file.read(len(_FILE_FORMAT)) == _FILE_FORMAT
+        file.seek(0)
+        options = pa.ipc.IpcReadOptions(included_fields=fields, use_threads=False)
+        reader = (pa.ipc.open_file if is_file else pa.ipc.open_stream)(file, options=options)
+        check_no_objects(reader.schema, self.path)
+        return reader
+
+    @contextmanager
+    def _convert_errors(self) -> Iterator[None]:
+        try:
+            yield
+        # ValueError and TypeError: types that Ray refuses. OSError without a number: damaged metadata.
+        except (pa.ArrowException, ValueError, TypeError, OSError) as error:
+            if isinstance(error, OSError) and error.errno:
+                raise
+            text = str(error).partition("\n")[0]
+            raise Corrupt(f"{self.path} cannot be read as Arrow: {text[:200]}.") from None
+
+
+_FILE_FORMAT = b"ARROW1"
+"""First bytes of Arrow's file format; a stream has none."""
+_KINDS: dict[str, type[TableFile]] = {".csv": CSVFile, ".parquet": ParquetFile, ".arrow": ArrowFile}
 SUFFIXES = tuple(_KINDS)
 
 
@@ -142,7 +185,7 @@ def open_table(part: Any) -> tuple[list[str], Any]:
     if not storage.is_file(path):
         raise UnknownName(f"there is no file {path}.", f"Looked in {storage.absolute(path).parent}.")
     if path.suffix not in _KINDS:
-        raise UnknownName(f"{path.name} is not a table that is known.", "They end in .csv or .parquet.")
+        raise UnknownName(f"{path.name} is not a table that is known.", f"They end in {', '.join(_KINDS)}.")
     table = _KINDS[path.suffix](path)
     names = table.names()
     count = Counter(names)

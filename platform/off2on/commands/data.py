@@ -127,9 +127,10 @@ def add(
     """Read SOURCE, check the data, and write them as a data set.
 
     SOURCE is toy-pendulum or maze-umaze; an id of D4RL, downloaded unless PATH is given; minari/ and an id
-    of Minari; a file, folder or pattern ending in .hdf5, .h5, .csv, .parquet, .npz or .tfrecord, local or in
-    s3:// or gs://; a new name with such a PATH; or package.module:Class. NAME=VALUE are options of the
-    source, for example episodes=10 for toy-pendulum.
+    of Minari; a file or pattern ending in .hdf5, .h5, .csv, .parquet, .arrow, .npz or .tfrecord, or a folder
+    of LeRobot, RLDS or Hugging Face, local or in s3:// or gs://; a new name with such a PATH, or with a
+    folder of tables or of RLlib's episodes; or package.module:Class. NAME=VALUE are options of the source,
+    for example episodes=10 for toy-pendulum.
     """
     from datasets_io.ingestion.appending import append as add_generation
     from datasets_io.ingestion.ingest import ingest
