@@ -18,6 +18,9 @@ MAX_BYTES = 2**20
 COMMAND_LINE = "command line"
 """Origin of values that are given on the command line."""
 
+READY = Path("tune_configs")
+"""Folder of ready files: in the root of the sources, and as data of the installed package."""
+
 
 @dataclass(frozen=True)
 class LocatedValue:
@@ -129,8 +132,28 @@ class LocatedValue:
             raise
 
 
+def find_yaml(path: Path) -> Path:
+    """Return the path of a file; ``tune_configs/NAME`` that does not exist here is looked up in the package.
+
+    Raises:
+        UserError: The file does not exist.
+    """
+    folders = [path.parent]
+    if path.parent == READY:
+        folders.append(Path(__file__).parents[1] / READY)
+    for folder in folders:
+        if (folder / path.name).is_file():
+            return folder / path.name
+    raise UserError(
+        f"there is no file '{path}'.",
+        f"Looked in {' and '.join(str(folder.absolute()) for folder in folders)}.",
+        given=path.name,
+        known=(file.name for folder in folders for file in folder.glob("*.yaml")),
+    )
+
+
 def read_yaml(path: Path) -> LocatedValue:
-    """Read a file that contains a mapping.
+    """Read a file that contains a mapping; see `find_yaml` for ready files.
 
     Raises:
         UserError: The file does not exist, is not YAML, contains no mapping, or has a name twice.
@@ -139,13 +162,7 @@ def read_yaml(path: Path) -> LocatedValue:
 
     from datasets_io.storage.documents import check_yaml, read_content
 
-    if not path.is_file():
-        raise UserError(
-            f"there is no file '{path}'.",
-            f"Looked in {path.absolute().parent}.",
-            given=path.name,
-            known=(file.name for file in path.parent.glob("*.yaml")),
-        )
+    path = find_yaml(path)
     try:
         text = read_content(path, MAX_BYTES, UserError).decode()
         check_yaml(text)
