@@ -3,7 +3,8 @@
 UserError
 ├── UnknownName, Exists, DataError, SimulatorError, Offline      from datasets_io
 ├── HyperparameterError      no such hyperparameter, or a value out of range
-├── UserCodeError            a loss, a network or another part that the user wrote raised an error
+├── UserCodeError            a loss, a network, a callback or another part that the user wrote raised an error
+├── Diverged                 a loss or a weight became NaN or infinite
 └── RecipeError              an algorithm whose class contradicts itself
     └── OnlineSettingsError  an algorithm lacks what the strategy or an online setting needs
 LearnerDied                  a learner process stopped and was not replaced     exit code 4
@@ -16,6 +17,7 @@ from datasets_io.errors import DataError, Exists, MissingColumn, SimulatorError,
 
 __all__ = [
     "DataError",
+    "Diverged",
     "Exists",
     "HyperparameterError",
     "LearnerDied",
@@ -36,6 +38,20 @@ class HyperparameterError(UserError):
 
 class UserCodeError(UserError):
     """Code of the user, such as a loss, raised an error: it is the cause, and `where` its file and line."""
+
+
+class Diverged(UserError):
+    """A loss or a weight became NaN or infinite, which ends the run.
+
+    Args:
+        what: The problem.
+        objective: Name of the objective, which is that of its network.
+        update: Number of the update, counted from 1.
+    """
+
+    def __init__(self, what: str, objective: str, update: int) -> None:
+        super().__init__(what)
+        self.objective, self.update = objective, update
 
 
 class RecipeError(UserError):

@@ -72,14 +72,16 @@ def train(
     if dry_run:
         _print_plan(resolved, plans)
         return
-    if together:
-        _run_together(plans, resume)
-    else:
-        for each in plans:
-            # Of several seeds, some may not have begun.
-            run(each, resume and (seeds == 1 or (each.folder / "run.yaml").is_file()))
-    if seeds > 1:
-        print_line("together", shlex.join(["off2on", "report", *(str(each.place) for each in plans)]))
+    if seeds == 1:
+        run(plans[0], resume)
+        return
+    # Of several seeds, some may not have begun.
+    diverged = (_run_together if together else _run_each)(plans, resume)
+    places = [str(each.place) for each in plans if str(each.place) not in diverged]
+    if places:
+        print_line("together", shlex.join(["off2on", "report", *places]))
+    if diverged:
+        raise click.exceptions.Exit(1)
 
 
 def run(plan: "Plan", resume: bool) -> None:
@@ -91,14 +93,33 @@ def run(plan: "Plan", resume: bool) -> None:
     _print_result(plan)
 
 
-def _run_together(plans: "list[Plan]", resume: bool) -> None:
-    """Carry out the runs as one program and print the result of each."""
+def _run_each(plans: "list[Plan]", resume: bool) -> set[str]:
+    """Carry out one run after the other; return the places of those that diverged, which stop no other."""
+    from off2on.errors import Diverged
+
+    diverged = set()
+    for plan in plans:
+        try:
+            run(plan, resume and (plan.folder / "run.yaml").is_file())
+        except Diverged as error:
+            click.echo(f"error: {error}", err=True)
+            diverged.add(str(plan.place))
+    return diverged
+
+
+def _run_together(plans: "list[Plan]", resume: bool) -> set[str]:
+    """Carry out the runs as one program, print each result; return the places of those that diverged."""
     from off2on.training.batched_seeds import train_together
 
     with _reported(plans[0]):
-        train_together(plans, resume)
+        errors = train_together(plans, resume)
+    diverged = {error.where for error in errors}
     for plan in plans:
-        _print_result(plan)
+        if str(plan.place) not in diverged:
+            _print_result(plan)
+    for error in errors:
+        click.echo(f"error: {error}", err=True)
+    return diverged
 
 
 @contextmanager

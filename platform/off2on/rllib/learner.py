@@ -27,6 +27,7 @@ from off2on.replay.buffer import ReplayBuffer
 from off2on.replay.offline_rows import OfflineRows
 from off2on.replay.sampler import BatchSampler
 from off2on.replay.transforms import Array
+from off2on.rllib.divergence import checked_means
 from off2on.rllib.flat_parameters import FlatParameters
 from off2on.rllib.rllib_internals import ManualLearner, set_gradient_timeout
 from off2on.rllib.seeding import MASKS, POSITIONS, RESETS, UPDATES, seed_of
@@ -145,6 +146,9 @@ class RecipeLearner(ManualLearner):
 
         Returns:
             The losses and the recipe's metrics, averaged over the updates, and ``offline_share``.
+
+        Raises:
+            Diverged: A loss is NaN or infinite.
         """
         self.set_threads(self.threads or self._measured_threads())
         logged: dict[str, list[Tensor]] = defaultdict(list)
@@ -167,12 +171,10 @@ class RecipeLearner(ManualLearner):
                         self.traced.forget_tensors()
                     batch = sampler.batch(block, drawn, self.progress_at(self.updates), generator)
                     made = self.traced.make(batch, self.hp, self.unscaled_hp, self.updates)
-                    for name, value in made.items():
-                        logged[name].append(value)
-                    for name, value in sampler.on_used(block, drawn, generator).items():
+                    for name, value in (made | sampler.on_used(block, drawn, generator)).items():
                         logged[name].append(value)
         self.mark_weights_changed()
-        return {name: float(torch.stack(values).mean()) for name, values in logged.items()}
+        return checked_means(self, logged, last - updates + 1)
 
     def set_threads(self, threads: int | None) -> None:
         """Set the number of torch threads; another number changes the order of summation (last digits)."""
@@ -198,8 +200,7 @@ class RecipeLearner(ManualLearner):
 
     def progress_at(self, update: int) -> float:
         """Return the progress at an update (counted from 1): offline from 0 to 1, online from 1 to 2."""
-        offline = self.config.offline_updates
-        done = max(0, update - 1)
+        offline, done = self.config.offline_updates, max(0, update - 1)
         if done < offline:
             return float(done / offline)
         online = self.online_settings.updates_due(self.config.online_steps)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TextIO
 
-from off2on.errors import RecipeError, UserError
+from off2on.errors import Diverged, RecipeError, UserError
 from off2on.replay.augmentation.compose import layout_for
 from off2on.rllib.batched.learners import BatchedLearners
 from off2on.rllib.batched.stackable import TRY_SEPARATELY, check_batchable
@@ -63,12 +63,15 @@ def check(plans: Sequence[Plan], resolved: ResolvedPlan) -> None:
     check_batchable(recipe, resolved.settings.hp, resolved.shards)
 
 
-def train_together(plans: Sequence[Plan], resume: bool = False) -> None:
+def train_together(plans: Sequence[Plan], resume: bool = False) -> list[Diverged]:
     """Train the runs of plans that passed `check`, and show the progress of the first one.
 
     Args:
         plans: Plans that differ in their seed.
         resume: Continue from the last checkpoints; finished runs stay as they are.
+
+    Returns:
+        The errors of the runs that diverged; the others go on.
 
     Raises:
         UserError: The plans cannot work; nothing was started.
@@ -76,7 +79,7 @@ def train_together(plans: Sequence[Plan], resume: bool = False) -> None:
     """
     unfinished = [plan for plan in plans if not (resume and _is_finished(plan))]
     if not unfinished:
-        return
+        return []
     resolved = [plan.check(resume) for plan in unfinished]
     unfinished[0].folder.mkdir(parents=True, exist_ok=True)
     with redirect_output(unfinished[0].folder / "log.txt") as terminal:
@@ -87,11 +90,12 @@ def train_together(plans: Sequence[Plan], resume: bool = False) -> None:
         ):
             runs.train()
         for plan, run, found in zip(unfinished, runs.runs, resolved, strict=True):
-            if found.env is not None:
+            if found.env is not None and _is_finished(plan):
                 from off2on.reports.run import write_report  # loads matplotlib, which takes a second
 
                 write_report([plan.folder])
             run.publish()
+    return runs.diverged
 
 
 def _is_finished(plan: Plan) -> bool:
@@ -123,6 +127,8 @@ class BatchedRuns:
             for number, plan in enumerate(plans)
         ]
         self.runs: list[Run] = []
+        self.diverged: list[Diverged] = []
+        """Errors of the runs that ended before the others."""
 
     def __enter__(self) -> "BatchedRuns":
         self.stack = ExitStack()
@@ -151,6 +157,9 @@ class BatchedRuns:
                 next(behind[1])
             except StopIteration:
                 remaining.remove(behind)
+            except Diverged as error:  # its networks stay in the batched program, apart from the others'
+                remaining.remove(behind)
+                self.diverged.append(error)
             except KeyboardInterrupt as error:
                 remaining.remove(behind)
                 interrupted = error

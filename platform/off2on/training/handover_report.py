@@ -102,7 +102,7 @@ def _checks(algo: Any, before: float | None, played: Sequence[EvaluationEpisode]
     offline, online = algo.call_learners(first_transitions, count=256)[0]
     differences = {name: float(np.abs(offline[name] - online[name]).max()) for name in offline}
     wrong = ", ".join(f"{name} by up to {gap:.3g}" for name, gap in differences.items() if gap)
-    same = f"{len(offline['reward'])} recorded transitions are transformed equally in both phases"
+    same = f"{len(offline['obs'])} recorded transitions are transformed equally in both phases"
     found = [HandoverCheck("transforms", not wrong, f"the phases differ: {wrong}" if wrong else same)]
     if not played:
         return found
@@ -157,6 +157,8 @@ def first_transitions(learner: RecipeLearner, count: int) -> tuple[dict[str, Arr
     else:
         raw = reader.shards.read(reader.shards.pieces[0], ["obs", "actions", "rewards"])
         online = source.transforms.apply({name: column[part][:count] for name, column in raw.items()})
+    # Losses of behaviour cloning have no rewards.
+    online = {name: column for name, column in online.items() if name in offline}
     return {name: offline[name].numpy() for name in online}, online
 
 

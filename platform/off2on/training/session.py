@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ray.exceptions import RayActorError
 
 from datasets_io.scores import key_of, mean_normalised
-from off2on.errors import UserError
+from off2on.errors import Diverged, LearnerDied, UserError
+from off2on.rllib.divergence import check_weights
 from off2on.runs.folder import HANDOVER, Row, Run, write, write_policy
 from off2on.runs.metadata import read_metadata
 from off2on.runs.tables import read_metrics
@@ -143,7 +145,7 @@ class Session:
                 self._save(self._checkpoint_name)
                 self.run.describe({"wall_s": round(time.monotonic() - self.started, 1)})
                 raise KeyboardInterrupt
-            algo.train()
+            self._train_block()
             took = self.clock() - started
             self.speeds = {
                 "updates_per_s": (algo.updates - updates) / took,
@@ -152,6 +154,21 @@ class Session:
             phase = "online" if algo.is_online else "offline"
             self.progress.advance(phase, algo.updates, algo.env_steps, self.speeds)
             self.callbacks.on_update_block(algo)
+        algo.call_learners(check_weights)  # a loss shows them only at the next update
+
+    def _train_block(self) -> None:
+        """Make a block of updates; any error that NaN weights lead to becomes `Diverged`.
+
+        Raises:
+            Diverged: A loss or a weight is NaN or infinite.
+        """
+        try:
+            self.algo.train()
+        except (Diverged, LearnerDied, RayActorError):
+            raise
+        except Exception:  # such as that of an environment that got NaN as an action
+            self.algo.call_learners(check_weights)
+            raise
 
     def _report_handover(self, played: list[EvaluationEpisode]) -> None:
         """Show the handover report and write it to the run."""
@@ -246,7 +263,12 @@ class Session:
         return f"{self.algo.updates:09d}{steps}"
 
     def _save(self, name: str) -> None:
-        """Write a checkpoint; the handover checkpoint also contains the policy, for later evaluation."""
+        """Write a checkpoint; the handover checkpoint also contains the policy, for later evaluation.
+
+        Raises:
+            Diverged: A weight is NaN or infinite; the last checkpoint stays.
+        """
+        self.algo.call_learners(check_weights)
 
         def save(folder: str) -> None:
             self.algo.save_to_path(folder)

@@ -15,8 +15,10 @@ from typing import TextIO
 
 from ray.exceptions import RayActorError
 
-from off2on.errors import LearnerDied
+from off2on.errors import Diverged, LearnerDied
+from off2on.rllib.user_code import user_lines_named
 from off2on.runs.folder import Run
+from off2on.training import divergence
 from off2on.training.callbacks import Callbacks
 from off2on.training.cluster.preflight import check_capacity, remote_processes
 from off2on.training.live_display import open_progress
@@ -146,7 +148,7 @@ def _training(
         try:
             if trackers.ids:
                 run.describe({"tracked": trackers.ids})
-            with process as stop:
+            with user_lines_named(), process as stop:
 
                 def session() -> Session:
                     return Session(plan, resolved, run, progress, stop, trackers, callbacks or Callbacks())
@@ -155,6 +157,8 @@ def _training(
         except BaseException as error:
             is_requested = isinstance(error, KeyboardInterrupt | GeneratorExit)
             run.describe({"status": "interrupted" if is_requested else "failed"})
+            if isinstance(error, Diverged):
+                divergence.explain(error, plan, resolved, run)
             if not isinstance(error, GeneratorExit):
                 traceback.print_exc()  # into log.txt
             raise

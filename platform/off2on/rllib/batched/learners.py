@@ -18,11 +18,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from off2on.errors import Diverged
 from off2on.recipe.batch import Batch
 from off2on.recipe.hooks import apply_objectives
 from off2on.rllib.batched.random_draws import PerNetworkRandom
 from off2on.rllib.batched.stack import StackedNetworks
 from off2on.rllib.batched.stackable import gradients
+from off2on.rllib.divergence import find_divergence
 from off2on.rllib.gradient_steps import GradientSteps, clip_stacked
 from off2on.rllib.learner import RecipeLearner
 from off2on.rllib.precision import products_in
@@ -57,8 +59,9 @@ class BatchedLearners:
         """Number of updates of the stacked networks."""
         self.is_consistent = True
         """False during an update, and after an interrupted one."""
-        self.pending: list[deque[tuple[int, Metrics, float]]] = [deque() for _ in learners]
-        """Results of each learner that `advance` has not returned: number of updates, metrics, seconds."""
+        self.pending: list[deque[tuple[int, Metrics | Diverged, float]]] = [deque() for _ in learners]
+        """Results of each learner that `advance` has not returned: number of updates, metrics or the error
+        that it raises instead, seconds."""
         self.seconds = [0.0 for _ in learners]
         """Seconds of the updates whose results were returned, for each learner."""
 
@@ -66,6 +69,9 @@ class BatchedLearners:
         """Make updates like `RecipeLearner.advance`, of this learner and of the others at the same time.
 
         While the learners are at different updates, as after an interruption, each is updated alone.
+
+        Raises:
+            Diverged: A loss of this learner is NaN or infinite; the others can go on.
         """
         number = self.learners.index(learner)
         if not self.pending[number]:
@@ -76,19 +82,21 @@ class BatchedLearners:
             started, self.is_consistent = time.perf_counter(), False
             results = self._advance(updates)
             self.is_consistent, duration = True, time.perf_counter() - started
-            for pending, metrics in zip(self.pending, results, strict=True):
-                pending.append((updates, metrics, duration))
-        made, metrics, duration = self.pending[number].popleft()
+            for pending, result in zip(self.pending, results, strict=True):
+                pending.append((updates, result, duration))
+        made, result, duration = self.pending[number].popleft()
         assert made == updates, "batched learners make the same numbers of updates"
         learner.updates += made
         self.seconds[number] += duration
         if not self.pending[number]:
             self._write_back(number)
-        return metrics
+        if isinstance(result, Diverged):
+            raise result
+        return result
 
     # Updates of all learners at once.
 
-    def _advance(self, updates: int) -> list[Metrics]:
+    def _advance(self, updates: int) -> list[Metrics | Diverged]:
         stack = self.stack = self.stack or self._build_stack()
         threads = self.first.threads or self._measured_threads(stack)
         for one in self.learners:
@@ -112,8 +120,15 @@ class BatchedLearners:
                 logged[name].append(values)
             self.updates += count
         means = {name: torch.cat(values, 1).mean(1).tolist() for name, values in logged.items()}
-        every = range(len(self.learners))
-        return [{"offline_share": 1.0} | {name: means[name][number] for name in means} for number in every]
+        results: list[Metrics | Diverged] = []
+        for number, one in enumerate(self.learners):
+            own = {"offline_share": 1.0} | {name: means[name][number] for name in means}
+
+            def losses(name: str, number: int = number) -> Tensor:
+                return torch.cat(logged[name], 1)[number]
+
+            results.append(find_divergence(one, own, losses, last - updates + 1, last) or own)
+        return results
 
     def _block(
         self,
