@@ -16,6 +16,8 @@ from off2on.commands.algos import algos, hyperparameter, plain
 
 HERE = Path(__file__).parent
 SCORES = ROOT / "tests" / "learning" / "scores.csv"
+UNPUBLISHED = "halfcheetah-medium"
+"""Data set of the scores that is a file of the maintainers."""
 
 
 def read(file: Path) -> list[dict[str, str]]:
@@ -130,7 +132,8 @@ def _fidelity(name: str, page: Mapping[str, Any]) -> str:
     rows = [[escape(row[key]) for key in keys] for row in page["fidelity"]]
     text = (
         "Largest relative errors of the losses and their gradients, with the same weights, batch and random "
-        f"numbers. Command: `make fidelity`; for this algorithm alone: `pytest tests/fidelity -k {name}`."
+        f"numbers. Command: `make fidelity`; `pytest tests/fidelity -k {name}` compares only algorithms "
+        "whose names contain this one."
     )
     return f"{text}\n\n{table(['loss', 'reference', 'relation', 'loss error', 'gradient error'], rows)}"
 
@@ -142,8 +145,14 @@ def _scores(name: str) -> str:
     text = (
         "Return after a short offline training: interquartile mean of the seeds with its 95 % bootstrap "
         "interval. Such short runs rank algorithms by how fast they begin to learn, not by their final "
-        f"score. Command: `pytest -m learning -s tests/learning/test_scores.py -k {name}`, or `make learn`."
+        f"score. Command: `pytest -m learning -s tests/learning/test_scores.py -k {_only(name)}`, or `make "
+        "learn`."
     )
+    if any(row["data"] == UNPUBLISHED for row in rows):
+        text += (
+            f" {UNPUBLISHED} is [not published](../algorithms.md#the-data-of-the-scores): without its file "
+            "the test skips that row."
+        )
     cells = [
         [
             row["data"],
@@ -157,6 +166,12 @@ def _scores(name: str) -> str:
     ]
     head = ["data", "updates", "settings", "mean return of the data", "score", "each seed"]
     return f"{text}\n\n{table(head, cells)}"
+
+
+def _only(name: str) -> str:
+    """Return the choice of pytest for an algorithm, without others whose names contain its name."""
+    others = [other for other in CATALOGUE if name in other and other != name]
+    return f'"{name} and not ({" or ".join(others)})"' if others else name
 
 
 def _augmentations(page: Mapping[str, Any]) -> str:

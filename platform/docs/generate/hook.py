@@ -11,7 +11,10 @@ from algorithm_pages import algorithm_page
 from cli_page import cli_page
 from links import COPIED, ELSEWHERE, ROOT, copy_of, link_issues, rewrite, source_page
 from mkdocs.structure.files import File
-from rooms import MARK, rooms_table
+from rooms import MARK as ROOMS
+from rooms import rooms_table
+from search_keys import MARK as SEARCH_KEYS
+from search_keys import search_keys_table
 from strategy_pages import online_settings_page, strategy_page
 from tutorial_pages import tutorial_figures, tutorial_names, tutorial_page
 
@@ -87,8 +90,11 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
-    """Lead the links of a page to the site, and write the table of rooms where it is wanted."""
+    """Lead the links of a page to the site, and write the tables that it asks for."""
     text, _ = rewrite(markdown, page.file.src_uri)
     if page.file.src_uri == "asked.md":
         text = link_issues(text)
-    return text.replace(MARK, rooms_table()) if MARK in text else text
+    for mark, write in ((ROOMS, rooms_table), (SEARCH_KEYS, search_keys_table)):
+        if mark in text:
+            text = text.replace(mark, write())
+    return text
