@@ -250,3 +250,23 @@ def test_a_text_is_the_same_number_whatever_stands_beside_it(beside: str):
 def test_texts_are_whole_numbers_only_if_written_so(texts: list[str | None], kind: str):
     values = table_cells.side_by_side("rewards", ("r",), {"r": pa.array(texts, pa.string())}, 0)
     assert values.dtype.kind == kind
+
+
+@pytest.mark.parametrize(
+    ("word", "role"),
+    [("observations", "obs"), ("observation", "obs"), ("next_obs", "new_obs"), ("timeouts", "truncated")],
+)
+def test_usual_names_of_columns_lead_to_the_role(word: str, role: str):
+    with pytest.raises(UnknownName, match=f"{word}=x' does not name columns") as error:
+        parse_columns(f"{word}=x actions=u rewards=r")
+    assert error.value.nearest == role
+
+
+def test_a_column_of_another_role_is_not_suggested():
+    table = {"state": [[0.0]], "actions": [[0.0]], "rewards": [0.0], "episode": [0]}
+    with pytest.raises(MissingColumn, match="no column 'observations'") as error:
+        [*Table("obs=observations").episodes(table)]
+    assert error.value.nearest == ""
+    with pytest.raises(MissingColumn) as error:
+        [*Table("obs=states").episodes(table)]
+    assert error.value.nearest == "state"

@@ -25,6 +25,7 @@ ROLES: Mapping[str, tuple[str, ...]] = {
     "action_logp": ("action_logp",),
 }
 """Roles of columns, with the names that are searched if no column is given."""
+_ROLE_OF = {name: role for role, names in ROLES.items() for name in names}
 
 WHOLE_BYTES = 3 * 2**27
 """Largest table, in bytes of its numbers, that is held in memory."""
@@ -71,13 +72,17 @@ def _role(role: str, word: str = "") -> str:
     if role in ROLES:
         return role
     word = word or role
-    raise UnknownName(
+    given = word.partition("=")[0]
+    error = UnknownName(
         f"{word!r} does not name columns.",
         f"Expected ROLE=COLUMN or ROLE=COLUMN,COLUMN; roles: {' '.join(ROLES)}",
         "--columns obs=x,v actions=u rewards=r episode=trip terminated=crashed",
-        given=word.partition("=")[0],
-        known=ROLES,
+        given=given,
+        known=[*ROLES, *_ROLE_OF],
     )
+    near = given if given in _ROLE_OF else error.nearest
+    error.nearest = _ROLE_OF.get(near, near)
+    raise error
 
 
 def _names(names: str | Sequence[str]) -> tuple[str, ...]:
@@ -87,9 +92,10 @@ def _names(names: str | Sequence[str]) -> tuple[str, ...]:
 class Table(Source):
     """A table with one row a step.
 
-    Give it to `ingest` with a dict of arrays [N, …], a pandas frame, a .csv or .parquet file, or a folder of
-    such files. Rows of an episode are in order, or a `step` column orders them; episodes may be interleaved
-    if an `episode` column identifies them. An episode may go on in another file of a folder only with both.
+    Give it to `ingest` with a dict of arrays [N, …], a pandas frame, a .csv, .parquet or .arrow file, or a
+    folder of such files. Rows of an episode are in order, or a `step` column orders them; episodes may be
+    interleaved if an `episode` column identifies them. An episode may go on in another file of a folder only
+    with both.
 
     Args:
         columns: Role → column, or columns that are put side by side; see `ROLES`. Or as `parse_columns`
@@ -242,11 +248,12 @@ class Table(Source):
                     f"There are: {listed}",
                     f"--columns {role}={there[0] if there else 'NAME'} …",
                 )
-        known = {*there}
+        known, used = {*there}, {name for names in columns.values() for name in names}
         for name in (name for names in columns.values() for name in names):
             if name not in known:
+                free = [other for other in there[:1000] if other not in used]
                 raise MissingColumn(
-                    f"there is no column {name!r}.", f"There are: {listed}", given=name, known=there[:1000]
+                    f"there is no column {name!r}.", f"There are: {listed}", given=name, known=free
                 )
         if not {"episode", "terminated", "truncated"} & set(columns):
             raise MissingColumn(
