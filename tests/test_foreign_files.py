@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from command import off2on
 from malicious import MARKER, TOUCH_MARKER, MaliciousPickle
 
 from datasets_io import Shards
@@ -52,6 +53,19 @@ def objects(rows: int) -> pa.Table:
     columns = [[pickle.dumps(MaliciousPickle())] * rows, [[1.0, 2.0]] * rows, [[0.5]] * rows, [0] * rows]
     arrays = [pa.array(values, field.type) for values, field in zip(columns, fields, strict=True)]
     return pa.table(arrays, schema=pa.schema(fields))
+
+
+@pytest.mark.parametrize("name", ["buffer.pkl", "buffer.pickle", "buffer.PKL", "buffer.pkl.gz"])
+def test_a_pickle_is_refused_with_the_place_of_the_lines_that_export_it(here: Path, name: str):
+    Path(name).write_bytes(pickle.dumps(MaliciousPickle()))
+    for words in (["data", "add", name], ["data", "add", "mine", name], ["data", "check", name]):
+        done = off2on(here, *words)
+        assert done.returncode == 3
+        assert f"{name} is a pickle" in done.stderr
+        assert "can run any code" in done.stderr
+        assert "Stable-Baselines3 of platform/docs/data.md" in done.stderr
+    assert not Path(MARKER).exists()
+    assert not Path("data").exists()
 
 
 def test_a_table_runs_nothing(here: Path):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from datasets_io import storage
-from datasets_io.errors import UnknownName, UserError
+from datasets_io.errors import DataError, UnknownName, UserError
 from datasets_io.imports import import_object
 from datasets_io.quantities import number, whole_number
 from datasets_io.registry import MINARI, find, registry
@@ -48,7 +48,8 @@ _UNPACK = {
     ".zst": "unzstd",
     ".zip": "unzip",
 }
-_FOLDERS = "LeRobot, RLDS (TensorFlow Datasets), RLlib or Hugging Face"
+_PICKLES = (".pkl", ".pickle")
+_FOLDERS = "LeRobot, RLDS, RLlib or Hugging Face"
 
 
 class Resolved(NamedTuple):
@@ -83,6 +84,7 @@ def resolve_source(
     Raises:
         UnknownName: The name or an option is unknown.
         UserError: A class is not a Source, or a package is missing.
+        DataError: The file is a pickle.
         Offline: A required download failed.
     """
     found = _resolve(text, None if path is None else storage.locate(path), dict(options or {}), progress)
@@ -136,6 +138,7 @@ def _resolve(
     if given is not None and suffix in _SUFFIXES:
         own = {"name": short} if suffix == ".npz" else {}  # the name may contain the task
         return Resolved(_make(_SUFFIXES[suffix], {**own, **options}), given, short)
+    _refuse_pickle(place)
     _refuse_compressed(place)
     if given is not None:
         raise UnknownName(
@@ -147,8 +150,8 @@ def _resolve(
     raise UnknownName(
         f"there is no source {text!r}.",
         f"Looked in the catalogue ({len(known_names())} names).\n"
-        f"A file ends in {' '.join(_SUFFIXES)}; a folder is of {_FOLDERS}, or is given after a name;\n"
-        "a source of your own is module:Class.",
+        f"A file ends in {' '.join(_SUFFIXES)}; a source of your own is module:Class.\n"
+        f"A folder is one of {_FOLDERS}; one of RLlib or of tables follows a name.",
         given=name,
         known=known_names(),
     )
@@ -202,6 +205,16 @@ def _is_rllib(place: Place) -> bool:
     from datasets_io.sources.table_files import open_table
 
     return open_table(first)[0] == [ITEM]
+
+
+def _refuse_pickle(place: Place) -> None:
+    if {place.suffix.lower(), Path(place.stem).suffix.lower()}.intersection(_PICKLES):
+        raise DataError(
+            f"{place} is a pickle, and is not loaded: to read one can run any code.",
+            "Expected: numbers in HDF5, Parquet or CSV, written by the program that has the objects.\n"
+            "For a replay buffer of Stable-Baselines3, the page Data has the lines that write it: section\n"
+            "Stable-Baselines3 of platform/docs/data.md.",
+        )
 
 
 def _refuse_compressed(place: Place) -> None:
