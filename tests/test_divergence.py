@@ -9,12 +9,15 @@ import pytest
 import torch
 import yaml
 from command import off2on
+from searches import OFFLINE, made
 from torch import Tensor
 
 from off2on.algorithms.bc import BC
 from off2on.errors import Diverged
 from off2on.rllib.batched.learners import BatchedLearners
 from off2on.rllib.divergence import check_weights
+from off2on.search.run import run
+from off2on.search.trial_store import TrialStore
 
 SMALL = ("hidden=8,8", "batch_size=16", "--eval-episodes", "1", "--threads", "1")
 MODULE = '''
@@ -157,6 +160,24 @@ def test_seeds_in_one_program_diverge_each_by_itself(build_learner: Any):
     assert all(torch.isfinite(torch.tensor([*together.advance(learners[1], 5).values()])))
     assert not torch.equal(learners[1].flat["actor"].vector, alone)
     check_weights(learners[1])
+
+
+@pytest.mark.slow
+def test_in_a_search_only_the_trial_fails(
+    lab: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(lab)
+    text = OFFLINE.replace("actor_lr: default", "actor_lr: {one_of: [1e-4, 3e-4]}")
+    search = made(text, trials="2", updates="20")
+    drawn = {"expectile": 0.7, "actor_lr": "1e30"}
+    TrialStore(search.place, search.names).add("first", drawn, search.as_text(drawn))
+    trials = run(search, jobs=1, resume=False)
+    assert [trial.outcome["status"] for trial in trials] == ["failed", "finished"]
+    (told,) = (line for line in capfd.readouterr().err.splitlines() if line.startswith("failed "))
+    assert re.search(
+        r"000  Diverged: \S+: the loss of the objective '\w+' is (NaN|infinite) at update 2\.  ", told
+    )
+    assert "Traceback" in (search.folder / "trials/000/log.txt").read_text()
 
 
 def test_the_update_is_found_in_a_block_with_others(build_learner: Any):

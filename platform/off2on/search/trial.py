@@ -106,7 +106,7 @@ class TrialTrainable(tune.Trainable):
             self.scoring += time.monotonic() - began
         except Exception as error:  # of a setting, not of the search: others go on
             traceback.print_exc(file=sys.stderr)
-            why = f"{type(error).__name__}: {error}"
+            why = f"{type(error).__name__}: {error}".partition("\n")[0]  # the log has the rest
             return {SCORE: math.nan, MARK: 0, "done": True, "failed": why, **self._spent()}
         low, high = found.interval or ("", "")
         result = {SCORE: found.value, "low": low, "high": high, MARK: self._mark - self.unscored}

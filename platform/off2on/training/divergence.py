@@ -1,5 +1,6 @@
 """Complete the error of a diverged run: the checkpoint that is left, and what to try."""
 
+import shlex
 from pathlib import Path
 
 from datasets_io.errors import Corrupt
@@ -27,15 +28,16 @@ def explain(error: Diverged, plan: Plan, resolved: ResolvedPlan, run: Run) -> No
     tries = []
     if isinstance(lr := values.get(rate), int | float):
         tries.append(f"a smaller learning rate ({prefix}{rate}={lr / SMALLER:.3g}, not {lr:g})")
-    tries.append(f"a smaller scale of rewards (reward= is {values['reward']})")
+    if "reward" in settings.recipe.columns:
+        tries.append(f"rewards of a smaller scale (reward is {values['reward']})")
     left = _last_checkpoint(run)
     error.expected = "\n".join([
         "Expected finite numbers; the run has ended, because later updates cannot repair them.",
         "It has no checkpoint yet." if left is None else f"Its last checkpoint, from before: {left}",
-        f"Try {' or '.join(tries)}, or look for extreme values in the data:",
+        f"Try {' or '.join([*tries, 'other data'])}: extreme values in these are listed by",
     ])  # fmt: skip
     error.where = str(plan.place)
-    error.try_ = f"off2on data check {resolved.shards.name}"
+    error.try_ = f"off2on data check {shlex.quote(plan.data)}"
 
 
 def _last_checkpoint(run: Run) -> Path | None:
