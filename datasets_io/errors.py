@@ -50,7 +50,10 @@ class UserError(Exception):
         super().__init__(what, expected, try_)
         self.what, self.expected, self.try_ = what, expected, try_
         self.given, self.where = given, where
-        self.nearest = next(iter(get_close_matches(given, [*known], n=1, cutoff=0.5)), "") if given else ""
+        known = [*known] if given else []
+        # A known name is not misspelt: a data set of the catalogue, for example, may not be added yet.
+        nearest = [] if given in known else get_close_matches(given, known, n=1, cutoff=0.5)
+        self.nearest = next(iter(nearest), "")
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the fields, so that subclasses with another signature can cross processes too."""

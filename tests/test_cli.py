@@ -105,7 +105,7 @@ MISTAKES = {
     "data": ("train iql toy-pendulom", 2,
              ["'toy-pendulom'", "nearest: toy-pendulum", "Looked in", "off2on train iql toy-pendulum"]),
     "data-not-added": ("train iql hopper-medium-v2", 2,
-                       ["'hopper-medium-v2'", "off2on data add hopper-medium-v2"]),
+                       ["'hopper-medium-v2' is not added yet", "off2on data add hopper-medium-v2"]),
     "no-data": ("train iql", 2, ["a data set is missing", "off2on train iql toy-pendulum"]),
     "algorithm": ("train iqll toy-pendulum", 2,
                   ["'iqll'", "nearest: iql", "td3_bc", "off2on train iql toy-pendulum"]),
@@ -123,6 +123,8 @@ MISTAKES = {
                         ["offline_share", "[0, 1]", "2", "off2on strategies symmetric"]),
     "strategy-offline": ("train iql toy-pendulum --strategy append", 2,
                          ["--strategy is for the online phase", "--strategy append --online 20k"]),
+    "repeated-option": ("train iql toy-pendulum --online 0 --strategy append", 2,
+                        ["try: off2on train iql toy-pendulum --strategy append --online 20k\n"]),
     "crossing": ("train iql toy-pendulum --online 9 --strategy ensemble", 2, ["IQL", "off2on strategies"]),
     "no-simulator": ("train iql trips --updates 9 --online 9", 2, ["trips has no environment", "--env"]),
     "run": ("eval runs/nothing", 2, ["'runs/nothing'", "Looked"]),
@@ -153,6 +155,7 @@ def test_a_mistake_is_told_in_three_parts(lab: Path, mistake: str) -> None:
     assert "\n  try: " in done.stderr
     for part in parts:
         assert part in done.stderr, done.stderr
+    assert not re.search(r"'(\S+)'.*\n +nearest: \1\.", done.stderr)
     new = {path for path in set(lab.rglob("*")) - set(before) if "__pycache__" not in path.parts}
     assert not new, "a refused command must leave nothing behind"
 

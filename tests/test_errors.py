@@ -29,6 +29,7 @@ def test_the_nearest_name_is_a_field_and_is_shown_before_what_was_expected() -> 
     )
     assert str(error) == "a:3: no 'expctile'.\n       nearest: expectile. All: …\n  try: off2on algos"
     assert UnknownName("x", given="zzz", known=KNOWN).nearest == ""
+    assert UnknownName("x", given="beta", known=(*KNOWN, "beta2")).nearest == ""  # it is not misspelt
     assert UserError("x", known=KNOWN).hint == ""
 
 

@@ -1,8 +1,8 @@
 """The command line, ``off2on VERB …``: results on stdout, everything else on stderr.
 
-Exit codes: 0 success · 1 some runs of several failed · 2 wrong usage, or an error in code of the user ·
-3 data refused · 4 a learner stopped · 70 a defect of off2on, with a file for a report · 130 interrupted,
-checkpoint kept.
+Exit codes: 0 success · 1 some runs of several failed · 2 wrong usage, an error in code of the user, or a
+diverged run · 3 data refused · 4 a learner stopped · 70 a defect of off2on, with a file for a report ·
+130 interrupted, checkpoint kept.
 """
 
 import os
@@ -22,6 +22,7 @@ from datasets_io.storage.redaction import redact
 from off2on import __version__
 from off2on.commands.algos import algos
 from off2on.commands.compare import compare
+from off2on.commands.corrected_line import with_options
 from off2on.commands.data import data
 from off2on.commands.doctor import doctor
 from off2on.commands.evaluate import evaluate
@@ -99,7 +100,7 @@ def main() -> int:
     except UserError as error:
         return _say(error, arguments)
     except LearnerDied as error:
-        click.echo(f"error: {error}\n  try: {_line(_with(arguments, '--resume'))}", err=True)
+        click.echo(f"error: {error}\n  try: {_line(with_options(arguments, ['--resume']))}", err=True)
         return error.exit_code
     except Exception as error:
         if os.environ.get("OFF2ON_DEBUG", "0") not in ("", "0"):
@@ -131,7 +132,9 @@ def _write_report(error: Exception) -> str:
 def _say(error: UserError, arguments: Sequence[str]) -> int:
     """Print what is wrong, what was expected, and a line to paste; return the exit code."""
     try_ = _corrected(error, arguments) or error.try_ or _help_page(error, arguments)
-    error.try_ = _line([*arguments, *shlex.split(try_)]) if try_.startswith("-") else try_
+    if try_.startswith("-"):
+        try_ = _line(with_options(arguments, shlex.split(try_), error.given))
+    error.try_ = try_
     click.echo(f"error: {error}", err=True)
     return error.exit_code
 
@@ -172,10 +175,6 @@ def _help_page(error: UserError, arguments: Sequence[str]) -> str:
     if verb == "data" and rest and rest[0] in data.commands:
         return _line([verb, rest[0], "-h"])
     return _line([verb, "-h"] if verb in off2on.commands else ["-h"])
-
-
-def _with(arguments: Sequence[str], option: str) -> list[str]:
-    return list(arguments) if option in arguments else [*arguments, option]
 
 
 def _line(arguments: Sequence[str]) -> str:
