@@ -1,6 +1,7 @@
 """``off2on plan``: memory and transfers computed by hand, machines, and errors."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,11 @@ from command import off2on, succeeds
 
 from datasets_io import Shards
 from off2on.algorithms import CATALOGUE, find_algorithm
+from off2on.commands.output import format_size
 from off2on.replay.augmentation.compose import layout_for
 from off2on.training.cluster import estimate as estimating
 from off2on.training.cluster.estimate import SyntheticLearner, estimate
-from off2on.training.cluster.placement import Node, Role, machines_needed
+from off2on.training.cluster.placement import Node, Role, machines_needed, this_machine
 from off2on.training.command_line import make_plans
 
 ROW = 4 * (3 + 1 + 1 + 3 + 1)
@@ -112,6 +114,16 @@ def test_the_command_prints_json_and_a_table(toy: Shards, tmp_path: Path) -> Non
     assert result["fits"]["processes"] == {"learner": 1}
     assert set(result) == {"memory", "transfer", "measured", "time", "fits", "bound"}
     page = succeeds(tmp_path, *words).stdout
+    (needs,) = (line for line in page.splitlines() if line.startswith("needs "))
+    (fits,) = (line for line in page.splitlines() if line.startswith("fits "))
+    assert needs.split(maxsplit=1)[1] == (
+        f"{format_size(result['memory']['learner'])} of memory for the data and networks of each learner"
+    )
+    assert format_size(this_machine().memory) not in needs
+    assert "needs" not in fits
+    assert re.search(
+        r"1 learner on 1 machine like this one \(\d+ CPUs, \d+ GPUs, [\d.]+ [GT]B of memory;", fits
+    )
     assert max(map(len, page.splitlines())) <= 140
     assert not any(tmp_path.iterdir())
 

@@ -66,9 +66,11 @@ def plan(words: tuple[str, ...], json_: bool, address: str | None, **options: An
         rows.append((group, name.replace("_", " "), text, meaning))
     print_table(rows, right=(2,))
     processes = " and ".join(plural(role.count, role.name) for role in roles) or "one process"
-    where = "a process finds no machine" if machines is None else f"needs {plural(machines, 'machine')}"
-    size = f"{node.cpus:g} CPUs, {node.gpus:g} GPUs and {format_size(node.memory)}"
-    print_line("fits", f"{processes}: {where} of {size} (memory for {plural(fitting, 'learner')} on each)")
+    print_line("needs", f"{format_size(held)} of memory for the data and networks of each learner")
+    size = f"{node.cpus:g} CPUs, {node.gpus:g} GPUs, {format_size(node.memory)} of memory"
+    where = "cannot be placed on machines" if machines is None else f"on {plural(machines, 'machine')}"
+    kind = "this one" if address is None else f"{node.name}, the largest node"
+    print_line("fits", f"{processes} {where} like {kind} ({size}; {plural(fitting, 'learner')} by memory)")
     for phase, part in result["bound"].items():
         print_line("bound", f"{phase} phase: {part}")
 
