@@ -1,5 +1,7 @@
 """off2on in Python: training, loaded runs, evaluation, data sets, and a user's callbacks."""
 
+import runpy
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,9 @@ import torch
 
 import off2on
 from off2on.algorithms.iql import IQL
-from off2on.errors import HyperparameterError, SimulatorError, UnknownName, UserError
+from off2on.errors import HyperparameterError, SimulatorError, UnknownName, UserCodeError, UserError
+from off2on.runs.metadata import read_metadata
+from off2on.training.command_line import make_plans
 from off2on.training.evaluate import EvaluationEpisode
 
 SMALL: dict[str, Any] = {
@@ -66,6 +70,71 @@ def test_callbacks_are_called_and_their_numbers_are_recorded(trained: tuple[off2
     assert watch.blocks[0] > 0
     assert watch.blocks == sorted(watch.blocks)
     assert run.metrics["largest_action"].between(0, 2).all()
+
+
+def test_a_run_from_a_source_has_its_settings_as_on_the_command_line(
+    trained: tuple[off2on.LoadedRun, Watch], tmp_path: Path
+):
+    source, _ = trained
+    plan = {"online": 10, "strategy": "append", "eval_episodes": 1, "out": str(tmp_path)}
+    run = off2on.train(source=source, **plan)
+    command = ["--from", str(source.folder), "--online", "10", "--strategy", "append", "--out", str(tmp_path)]
+    (expected,), _ = make_plans(
+        [], {"source": str(source.folder), **plan, "out": str(tmp_path / "x")}, shlex.join(command)
+    )
+    for name in ("algorithm", "data", "updates", "seed", "learners", "env"):
+        assert run.metadata.option(name).value == str(getattr(expected, name)), name
+    assert run.metadata.option("updates").value == "20"
+    assert run.metadata.hyperparameters["hidden"].value == [8, 8]
+    assert run.metadata.hyperparameters["hidden"].origin == f"{source.folder}/run.yaml"
+    assert {*run.metrics["side"]} == {"handover", "online"}
+    with pytest.raises(UserError, match="was run with updates 20, not 30"):
+        off2on.train(source=source.folder, updates=30, **plan | {"out": str(tmp_path / "y")})
+
+
+def test_an_algorithm_and_data_are_expected(tmp_path: Path):
+    with pytest.raises(UserError, match=r"(?s)^data is missing.*source.*off2on.train\("):
+        off2on.train("iql", out=str(tmp_path))
+
+
+CALLBACK = """
+import off2on
+
+
+class Mine(off2on.Callbacks):
+    def on_update_block(self, algo):
+        return [][algo.updates]
+
+    def on_evaluation(self, algo, phase, played):
+        return {"mine": 1 / 0}
+
+    def on_handover(self, algo):
+        raise RuntimeError("as the user wrote")
+"""
+
+
+@pytest.mark.parametrize(
+    ("kept", "line", "what"),
+    [
+        ("on_update_block", 7, "IndexError: list index out of range"),
+        ("on_evaluation", 10, "ZeroDivisionError: division by zero"),
+        ("on_handover", 13, "RuntimeError: as the user wrote"),
+    ],
+)
+def test_an_error_of_a_callback_is_the_users_and_names_its_line(
+    kept: str, line: int, what: str, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "my_callbacks.py").write_text(CALLBACK)
+    mine = runpy.run_path(str(tmp_path / "my_callbacks.py"))["Mine"]
+    for name in {"on_update_block", "on_evaluation", "on_handover"} - {kept}:
+        monkeypatch.setattr(mine, name, getattr(off2on.Callbacks, name))
+    with pytest.raises(UserCodeError) as caught:
+        off2on.train("iql", "toy-pendulum", online=5, out=str(tmp_path), callbacks=mine(), **SMALL)
+    assert caught.value.exit_code == 2
+    assert (caught.value.where, caught.value.what) == (f"{tmp_path}/my_callbacks.py:{line}", what)
+    (run,) = tmp_path.glob("*/*/run.yaml")
+    assert read_metadata(run.parent).status == "failed"
+    assert f'my_callbacks.py", line {line}' in (run.parent / "log.txt").read_text()
 
 
 def test_the_policy_and_the_values_are_those_of_the_networks(trained: tuple[off2on.LoadedRun, Watch]):

@@ -1,6 +1,7 @@
 """What a plan refuses before anything starts, and what a run that goes on must share with its beginning."""
 
 import dataclasses
+import logging
 import os
 import signal
 from pathlib import Path
@@ -11,12 +12,17 @@ from forked import Forked
 from processes import wait_for
 
 from datasets_io import Shards
+from off2on.algorithms.bc import BC
 from off2on.errors import Exists, SimulatorError, UserError
 from off2on.training.command_line import make_plans, unused_settings
 from off2on.training.plan import Plan
 from off2on.training.train import train
 
 SMALL = {"hidden": "16,16", "batch_size": "16"}
+
+
+class New(BC):
+    """A class that no other test configures: RLlib gives its advice once for each name."""
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +51,16 @@ def test_a_run_is_not_overwritten(finished: Plan):
 def test_a_resumed_run_must_be_the_one_that_began(finished: Plan, change: dict, words: str):
     with pytest.raises(UserError, match=words):
         dataclasses.replace(finished, **change).check(resume=True)
+
+
+def test_rllib_gives_no_advice_on_a_configuration_that_no_user_wrote(
+    toy: Shards, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    logger = logging.getLogger("ray.rllib.algorithms.algorithm_config")
+    monkeypatch.setattr(logger, "handlers", [*logger.handlers, caplog.handler])
+    logger.setLevel(logging.WARNING)
+    Plan(f"{__name__}:New", "toy-pendulum", updates=20, out=str(tmp_path)).check()
+    assert [record.getMessage() for record in caplog.records if record.name == logger.name] == []
 
 
 def test_what_was_done_is_written_down(finished: Plan):

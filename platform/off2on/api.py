@@ -16,7 +16,7 @@ from torch import nn
 
 from datasets_io import Shards, open_shards
 from datasets_io.environments import options_for
-from off2on.errors import SimulatorError, UnknownName
+from off2on.errors import SimulatorError, UnknownName, UserError
 from off2on.policy import load_policy
 from off2on.runs.checkpoints import check_checkpoint
 from off2on.runs.folder import policy_file
@@ -25,6 +25,7 @@ from off2on.runs.record import find_run
 from off2on.runs.tables import read_episodes, read_metrics
 from off2on.training import evaluate as evaluation
 from off2on.training.callbacks import Callbacks
+from off2on.training.command_line import with_settings_of_run
 from off2on.training.plan import Plan
 from off2on.training.train import train as train_plan
 
@@ -120,8 +121,8 @@ class LoadedRun:
 
 
 def train(
-    algorithm: str | type,
-    data: str | Path,
+    algorithm: str | type | None = None,
+    data: str | Path | None = None,
     *,
     resume: bool = False,
     callbacks: Callbacks | None = None,
@@ -135,7 +136,9 @@ def train(
         resume: Continue the run from its last checkpoint.
         callbacks: Functions that the run calls.
         **options: Options of ``off2on train``, such as ``updates``, ``online`` and ``strategy``;
-            ``hyperparameters``, ``strategy_options`` and ``online_overrides`` are dictionaries.
+            ``hyperparameters``, ``strategy_options`` and ``online_overrides`` are dictionaries. With
+            ``source``, a run or its folder, what is not given is that of the source: algorithm, data,
+            updates, seed, learners, environment and hyperparameters.
 
     Returns:
         The run.
@@ -152,8 +155,30 @@ def train(
                 given=name,
                 known=known,
             )
-    name = algorithm if isinstance(algorithm, str) else f"{algorithm.__module__}:{algorithm.__qualname__}"
-    return load_run(train_plan(Plan(name, str(data), **options), resume, callbacks))
+    if isinstance(algorithm, type):
+        algorithm = f"{algorithm.__module__}:{algorithm.__qualname__}"
+    given = {"algorithm": algorithm, "data": None if data is None else str(data), **options}
+    given = {name: value for name, value in given.items() if value is not None}
+    if "source" in given:
+        given = _from_source(given)
+    for name in ("algorithm", "data"):
+        if name not in given:
+            raise UserError(
+                f"{name} is missing.",
+                "Expected an algorithm and data, or a run to start from, as source.",
+                'off2on.train("iql", "toy-pendulum", updates=10_000)',
+            )
+    return load_run(train_plan(Plan(**given), resume, callbacks))
+
+
+def _from_source(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of a plan with the settings of the run that is their `source`."""
+    source = given["source"]
+    place = str(source.folder if isinstance(source, LoadedRun) else source)
+    values = dict(given.pop("hyperparameters", {}))
+    origins = dict.fromkeys([*given, *values], "given") | dict(given.pop("origins", {}))
+    requested, values, origins = with_settings_of_run(given | {"source": place}, values, origins)
+    return {**requested, "hyperparameters": values, "origins": origins}
 
 
 def load_run(run: str | Path) -> LoadedRun:

@@ -1,6 +1,5 @@
 """``off2on tune``: run a search and report its results."""
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,8 +67,6 @@ def tune(
         from off2on.search.checks import check
         from off2on.search.searcher import require_packages
 
-        # RLlib warns of a configuration that users do not write.
-        logging.getLogger("ray.rllib.algorithms.algorithm_config").setLevel(logging.ERROR)
         check(search, jobs)
         require_packages(search)
     runs = search.trials * search.seeds * len(search.data)

@@ -1,6 +1,5 @@
 """Make checked plans from the arguments of ``off2on train``: ALGO DATA, NAME=VALUE, @FILE.yaml, options."""
 
-import logging
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -88,7 +87,7 @@ def make_plans(
     if "address" not in requested and "RAY_ADDRESS" in os.environ:
         origins["address"] = "$RAY_ADDRESS"
     if "source" in requested:
-        requested, values, origins = _from_run(requested, values, origins)
+        requested, values, origins = with_settings_of_run(requested, values, origins)
     _check_names(requested, next(iter(command.split()[1:2]), "train"))
     if "new_data" in requested and "online" not in requested:
         from datasets_io import open_shards
@@ -111,8 +110,6 @@ def make_plans(
         origins=origins,
     )
     plans = [replace(plan, seed=plan.seed + index) for index in range(seeds)]
-    # RLlib logs advice on its configuration, which users of off2on do not write.
-    logging.getLogger("ray.rllib.algorithms.algorithm_config").setLevel(logging.ERROR)
     first, *_ = [
         each.check(resume) for each in plans
     ]  # before the first run starts; the last may start hours later
@@ -202,10 +199,23 @@ def _check_names(requested: Mapping[str, Any], verb: str) -> None:
             find_algorithm(requested["algorithm"])
 
 
-def _from_run(
+def with_settings_of_run(
     requested: dict[str, Any], values: dict[str, object], origins: dict[str, str]
 ) -> tuple[dict[str, Any], dict[str, object], dict[str, str]]:
-    """Copy settings that are not given from the source run, because its networks need the same settings."""
+    """Copy settings that are not given from the source run, because its networks need the same settings.
+
+    Args:
+        requested: Options of a plan that are given, with `source`.
+        values: Hyperparameters that are given.
+        origins: Origins of both, by name.
+
+    Returns:
+        The three, with those of the source run: algorithm, data, updates, seed, learners, environment, and
+        hyperparameters that are not the defaults.
+
+    Raises:
+        UserError: There is no such run, or it names code that only its run.yaml names.
+    """
     from off2on.runs.record import find_run
 
     folder, metadata = find_run(requested["source"])

@@ -1,5 +1,6 @@
 """Make the plan of a run: check its options, and compute the configuration from them."""
 
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,6 +100,8 @@ class Plan(RunOptions):
         Raises:
             UserError: The run cannot work as requested.
         """
+        # RLlib logs advice on its configuration, which users of off2on do not write.
+        logging.getLogger("ray.rllib.algorithms.algorithm_config").setLevel(logging.ERROR)
         shards = open_shards(self.data)
         self.check_bounds()
         self._check_amounts()
