@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 from made_runs import make_run
 
 from off2on.errors import UnknownName, UserError
@@ -69,6 +70,29 @@ def test_a_folder_that_is_no_run_says_what_is_missing(
     assert told in str(caught.value)
     assert str(folder) in str(caught.value)
     assert not (folder / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("env", "status", "what", "line"),
+    [
+        ("Hopper-v4", "interrupted", "no evaluation yet", "off2on train iql hopper-medium-v2 --resume"),
+        ("Hopper-v4", "running", "no evaluation yet", "off2on report {folder}"),
+        (None, "failed", "no evaluation yet", "off2on train iql hopper-medium-v2 --resume"),
+        (None, "finished", "because it has no environment", "off2on ope {folder} data/hopper@0-1"),
+    ],
+)
+def test_a_run_without_evaluation_names_the_command_that_gives_one(
+    env: str | None, status: str, what: str, line: str, tmp_path: Path
+) -> None:
+    command = "off2on train iql hopper-medium-v2"
+    folder = make_run(tmp_path / "my run", online=0, env=env, status=status, command=command)
+    told = yaml.safe_load((folder / "run.yaml").read_text())
+    told["data"]["pinned"] = "data/hopper@0-1"
+    (folder / "run.yaml").write_text(yaml.safe_dump(told))
+    (folder / "metrics.csv").write_text(f"{HEADER}offline,20,0,\n")
+    with pytest.raises(UserError, match=what) as caught:
+        write_report([folder])
+    assert caught.value.try_ == line.format(folder=f"'{folder}'")
 
 
 def test_runs_are_found_by_folder_glob_parent_and_name(five: Path, monkeypatch: pytest.MonkeyPatch) -> None:

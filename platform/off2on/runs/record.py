@@ -6,6 +6,7 @@
 Only the folder is needed: it can be read on another machine without the code that trained it.
 """
 
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,29 @@ from off2on.runs.tables import read_metrics
 
 
 class NoEvaluationError(UserError):
-    """The run has no evaluation yet."""
+    """The run has no evaluation: none yet, or it has no environment.
+
+    Args:
+        folder: Folder of the run.
+        metadata: Content of its run.yaml.
+    """
+
+    def __init__(self, folder: Path, metadata: RunMetadata) -> None:
+        place, command = shlex.quote(str(folder)), metadata.command or ""
+        what, expected = f"{folder} has no evaluation yet", "Expected scores in metrics.csv."
+        resume = f"{command} --resume" if command.startswith("off2on train ") else ""
+        if metadata.status == "finished" and metadata.env is None:
+            what = f"{folder} has no evaluation, because it has no environment"
+            expected += " The return of its policy can be estimated from recorded data:"
+            try_ = f"off2on ope {place} {shlex.quote(metadata.data.pinned or metadata.data.name)}"
+        elif metadata.status == "running" or not resume:
+            expected += f" The run is {metadata.status}: wait for its first evaluation."
+            expected += f"\nIf it was killed, continue it: {resume}" if resume else ""
+            try_ = f"off2on report {place}"
+        else:
+            expected += f" The run is {metadata.status}: continue it."
+            try_ = resume
+        super().__init__(what, expected, try_)
 
 
 @dataclass(frozen=True)
@@ -89,15 +112,18 @@ def load_run(folder: Path) -> RunRecord:
     """Read a run folder.
 
     Raises:
-        NoEvaluationError: There is no evaluation yet.
+        NoEvaluationError: There is no evaluation.
         UserError: It is not a run, or its files are not valid.
     """
     metadata = read_metadata(folder)
-    sides, metrics = _metrics(folder)
+    rows = read_metrics(folder)
+    if not rows:
+        raise NoEvaluationError(folder, metadata)
+    sides, metrics = _columns(rows)
     scored = np.isfinite(metrics["score"])
     offline, online = ((np.isin(sides, on) & scored) for on in (["offline"], ["handover", "online"]))
     if not scored.any():
-        raise NoEvaluationError(f"{folder} has no evaluation yet", f"The run is {metadata.status}.")
+        raise NoEvaluationError(folder, metadata)
     warm_up = (metadata.online_side or {}).get("online.warm_up")
     return RunRecord(
         folder=folder,
@@ -123,10 +149,8 @@ def load_run(folder: Path) -> RunRecord:
     )
 
 
-def _metrics(folder: Path) -> tuple[list[str], dict[str, FloatArray]]:
-    rows = read_metrics(folder)
-    if not rows:
-        raise NoEvaluationError(f"{folder} has no evaluation yet", f"Looked for {folder / 'metrics.csv'}.")
+def _columns(rows: list[dict[str, str]]) -> tuple[list[str], dict[str, FloatArray]]:
+    """Return the phase of each row, and the other columns, as numbers."""
     numbers = {
         name: np.array([float(row[name] or "nan") for row in rows]) for name in rows[0] if name != "side"
     }
