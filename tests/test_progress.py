@@ -41,7 +41,8 @@ with open_progress(**plan, data_score=58.5) as progress:
 
 
 def process_environment(**changes: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
+    others = ("NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE", "JPY_PARENT_PID")
+    kept = {name: value for name, value in os.environ.items() if name not in others}
     return (
         kept
         | {"TERM": "xterm-256color", "COLUMNS": "110", "LINES": "30", "PYTHONIOENCODING": "utf-8"}
@@ -132,7 +133,15 @@ def test_no_color_is_honoured_on_a_terminal() -> None:
     assert not re.search(r"\x1b\[(?:\d+;)*(?:3[0-9]|9[0-7])m", shown)
 
 
-@pytest.mark.parametrize("changes", [{"TERM": "dumb"}, {"PYTHONIOENCODING": "ascii"}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"TERM": "dumb"},
+        {"PYTHONIOENCODING": "ascii"},
+        {"JPY_PARENT_PID": "7"},
+        {"TERM": "xterm-color", "CLICOLOR_FORCE": "1"},
+    ],
+)
 def test_a_terminal_that_cannot_show_it_gets_plain_lines(changes: dict[str, str]) -> None:
     shown, _ = on_a_terminal(**changes)
     assert "\x1b" not in shown
@@ -160,6 +169,14 @@ def test_an_offline_run_has_no_handover_and_a_resumed_one_may_not_know_it() -> N
     with open_progress(stream, title="iql", folder="", updates=10, online=10, data_score=None) as resumed:
         resumed.evaluated({"side": "online", "updates": 11, "env_steps": 1, "score": 5.0})
     assert resumed.drop is None
+
+
+def test_a_handover_without_an_environment_names_no_episodes() -> None:
+    stream = io.StringIO()
+    with open_progress(stream, title="iql", folder="", updates=10, online=10, data_score=None) as progress:
+        row = {"side": "handover", "updates": 10, "env_steps": 0, "score": "", "episodes": "", "q": 2.0}
+        progress.evaluated(row)
+    assert stream.getvalue().splitlines()[1].split()[1:] == ["handover", "10", "score", "-", "q", "2.0"]
 
 
 def test_a_run_that_goes_on_knows_its_drop_and_forgets_what_it_does_again() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from datasets_io.errors import printable
+from off2on.training.terminal import can_redraw
 
 _MARKS = (*range(0x7F, 0xA0), 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))
 _ESCAPED = {code: f"\\u{code:04x}" for code in _MARKS}
@@ -74,7 +75,7 @@ class ProgressLine:
     """Progress on stderr: one line redrawn on a terminal, elsewhere a line every ten seconds."""
 
     def __init__(self) -> None:
-        self._tty = sys.stderr.isatty()
+        self._tty = can_redraw(sys.stderr)
         self._wait = 0.1 if self._tty else 10.0
         self._last = time.monotonic() if not self._tty else 0.0
         self._drawn = False

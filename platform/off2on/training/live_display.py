@@ -7,7 +7,6 @@
 There is no background thread: `advance` redraws the terminal, at most four times a second.
 """
 
-import os
 import sys
 import time
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from rich.text import Text
 from off2on.runs.curve import EARLY
 from off2on.runs.numbers import duration, points, short
 from off2on.training.progress import LineProgress, Progress
+from off2on.training.terminal import can_redraw
 
 REDRAW = 0.25  # seconds
 SPARKLINE_LEVELS = "▁▂▃▄▅▆▇█"
@@ -49,7 +49,7 @@ def open_progress(
         warm_up: Environment steps before the first online update.
     """
     stream = stream or sys.stderr
-    able = stream.isatty() and os.environ.get("TERM") != "dumb" and "utf" in (stream.encoding or "").lower()
+    able = can_redraw(stream) and "utf" in (stream.encoding or "").lower()
     kind: type[Progress] = LiveDisplay if able else LineProgress
     progress = kind(stream, title, str(folder), updates, online, data_score)
     progress.window = warm_up + EARLY * online

@@ -121,7 +121,7 @@ class LineProgress(Progress):
         words = [f"{phase:<8}", f"{at:>9}", f"score {'-' if score is None else f'{score:.1f}':>8}"]
         if (rate := _number(row.get("success"))) is not None:
             words += [f"success {rate:>4.0%}"]
-        if phase == "handover":
+        if phase == "handover" and score is not None:
             words += [f"({row.get('episodes', '?')} episodes)"]
         elif "q" in self.latest:
             words += [f"q {self.latest['q']:>9.1f}"]
