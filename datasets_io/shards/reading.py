@@ -293,7 +293,7 @@ def open_shards(name_or_path: str | Place) -> Shards:
     name = str(path)
     raise UnknownName(
         f"the data set {name!r} is not added yet." if name in known else f"no data set is called {name!r}.",
-        f"Looked in {path.parent}, {root} ({len(there)} data sets) and the catalogue ({len(known)} names).",
+        f"Looked in {path.parent} and {root} ({len(there)} data sets); the catalogue has {len(known)} names.",
         f"off2on data add {name}" if name in known else "off2on data list",
         given=name,
         known=[*there, *known],
