@@ -13,6 +13,7 @@ from markdown_text import code, escape, fence, table
 
 from off2on.algorithms import CATALOGUE, find_algorithm
 from off2on.commands.algos import algos, hyperparameter, plain
+from off2on.recipe.histories import context_of
 
 HERE = Path(__file__).parent
 SCORES = ROOT / "tests" / "learning" / "scores.csv"
@@ -78,10 +79,12 @@ def _when(name: str, page: Mapping[str, Any]) -> str:
 def _use(name: str, page: Mapping[str, Any]) -> str:
     data = "toy-cartpole" if page["actions"] == "discrete" else "toy-pendulum"
     kind = CATALOGUE[name].target.partition(":")[2]
-    shell = f"off2on data add {data} --if-missing\noff2on train {name} {data} --updates 10k --online 5k"
+    only_offline = context_of(find_algorithm(name).Hyperparameters()) > 0
+    options, online = ("", "") if only_offline else (" --online 5k", ".online(5_000)")
+    shell = f"off2on data add {data} --if-missing\noff2on train {name} {data} --updates 10k{options}"
     python = (
         f"from off2on.algorithms.{name} import {kind}\n\n"
-        f'config = {kind}.configure("{data}").offline(10_000).online(5_000)\n'
+        f'config = {kind}.configure("{data}").offline(10_000){online}\n'
         "with config.build_algo() as algo:\n    while not algo.finished:\n        algo.train()"
     )
     return fence(shell) + "\n\n" + fence(python, "python")
