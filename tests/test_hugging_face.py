@@ -16,10 +16,11 @@ import pytest
 from command import off2on
 from malicious import MARKER, MaliciousPickle
 
-from datasets_io import Shards
+from datasets_io import Shards, storage
 from datasets_io.episode import Episode
 from datasets_io.errors import BadValues, Corrupt, UnknownName, UserError
 from datasets_io.ingestion.ingest import ingest
+from datasets_io.source import Source
 from datasets_io.sources.catalogue import resolve_source
 from datasets_io.sources.hugging_face import HuggingFace
 from datasets_io.sources.tabular import Table
@@ -28,7 +29,7 @@ FILES = Path(__file__).parent / "fixtures" / "hf_datasets"
 KINDS = ("disk", "splits", "hub")
 
 
-def read(source: Table, folder: Path) -> list[Episode]:
+def read(source: Source, folder: Any) -> list[Episode]:
     return [episode for part in source.parts(folder) for episode in source.episodes(part)]
 
 
@@ -101,6 +102,17 @@ def test_the_command(tmp_path: Path, kind: str):
     assert done.returncode == 0, done.stderr
     shards = Shards(tmp_path / "data" / kind)
     assert (shards.episodes, shards.rows) == (3, 4 + 2 + 4)  # the last rows of two lack what follows
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_folder_in_a_bucket(bucket: storage.Location, kind: str):
+    for file in (FILES / kind).rglob("*.*"):
+        with storage.open_output(bucket / str(file.relative_to(FILES))) as out:
+            out.write(file.read_bytes())
+    found = resolve_source(str(bucket / kind))
+    assert (type(found.source), found.name) == (HuggingFace, kind)
+    for ours, theirs in zip(read(found.source, found.path), read(HuggingFace(), FILES / kind), strict=True):
+        np.testing.assert_array_equal(ours.obs, theirs.obs)
 
 
 def test_one_file_is_a_table(tmp_path: Path):

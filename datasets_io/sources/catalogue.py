@@ -124,16 +124,16 @@ def _resolve(
     place = storage.locate(text) if given is None else given
     suffix = "" if given is None else _suffix(given)
     # LeRobot comes first: its folders may hold thousands of videos, which `_is_rllib` would list.
-    if (given is not None or ":" not in text) and _is_lerobot(place):
+    if _is_lerobot(place):
         return Resolved(_make("datasets_io.sources.lerobot:LeRobot", options), place, short)
-    if (given is not None or ":" not in text) and (folder := _rlds_folder(place)) is not None:
+    if (folder := _rlds_folder(place)) is not None:
         from datasets_io.sources.rlds import VERSION
 
         short = folder.parent.name if VERSION.fullmatch(short) else short
         return Resolved(_make("datasets_io.sources.rlds:RLDS", options), folder, short)
     if given is not None and _is_rllib(given):
         return Resolved(_make("datasets_io.sources.rllib_episodes:RLlibEpisodes", options), given, short)
-    if (given is not None or ":" not in text) and _is_hugging_face(place):
+    if _is_hugging_face(place):
         return Resolved(_make("datasets_io.sources.hugging_face:HuggingFace", options), place, short)
     if given is not None and suffix in _SUFFIXES:
         own = {"name": short} if suffix == ".npz" else {}  # the name may contain the task
