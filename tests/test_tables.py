@@ -270,3 +270,18 @@ def test_a_column_of_another_role_is_not_suggested():
     with pytest.raises(MissingColumn) as error:
         [*Table("obs=states").episodes(table)]
     assert error.value.nearest == "state"
+
+
+@pytest.mark.parametrize(
+    ("names", "suggested"),
+    [
+        ("rewards actions episode state", "--columns obs=state …"),
+        ("note observation_t rewards actions episode", "--columns obs=observation_t …"),
+        ("obs u rewards", "--columns actions=u …"),
+        ("obs actions", "--columns rewards=NAME …"),
+    ],
+)
+def test_a_column_that_has_no_role_is_suggested_for_a_missing_one(names: str, suggested: str):
+    with pytest.raises(MissingColumn, match="no column is named") as error:
+        [*Table().episodes({name: [0.0] for name in names.split()})]
+    assert error.value.try_ == suggested

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -241,17 +242,16 @@ class Table(Source):
             if role not in columns and found is not None:
                 columns[role] = (found,)
         listed = " ".join(there[:50]) + (f" and {len(there) - 50:,} more" if len(there) > 50 else "")
+        known, used = {*there}, {name for names in columns.values() for name in names}
+        free = [name for name in there[:1000] if name not in used]
         for role in ("obs", "actions", "rewards"):
             if role not in columns:
+                near = [*get_close_matches(ROLES[role][-1], free, n=1), *free, "NAME"][0]
                 raise MissingColumn(
-                    f"no column is named for {role!r}.",
-                    f"There are: {listed}",
-                    f"--columns {role}={there[0] if there else 'NAME'} …",
+                    f"no column is named for {role!r}.", f"There are: {listed}", f"--columns {role}={near} …"
                 )
-        known, used = {*there}, {name for names in columns.values() for name in names}
         for name in (name for names in columns.values() for name in names):
             if name not in known:
-                free = [other for other in there[:1000] if other not in used]
                 raise MissingColumn(
                     f"there is no column {name!r}.", f"There are: {listed}", given=name, known=free
                 )
