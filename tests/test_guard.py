@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from off2on.errors import HyperparameterError, UserError
+from off2on.errors import HyperparameterError, UserCodeError, UserError
 from off2on.policy import load_policy
 from off2on.training.guard import ACCEPT, ROLL_BACK, STOP, WAIT, Guard, GuardOptions
 from off2on.training.plan import Plan
@@ -160,7 +160,7 @@ def test_a_guarded_run_goes_on_with_the_policy_that_served(tmp_path: Path, monke
 
     monkeypatch.setattr(Guard, "decide", interrupted)
     again = replace(plan, out=str(tmp_path / "again"))
-    with pytest.raises(OSError, match="plug"):
+    with pytest.raises(UserCodeError, match="plug"):  # code of this file counts as the user's
         train(again)
     resumed = train(again, resume=True)
     ours, theirs = ((folder / "guard.yaml").read_text() for folder in (through, resumed))
