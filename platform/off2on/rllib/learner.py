@@ -156,23 +156,25 @@ class RecipeLearner(ManualLearner):
         if self.world_size > 1:  # set here, because `fit` may keep other learners waiting longer
             set_gradient_timeout(GRADIENT_TIMEOUT)
         self._scale_regularisation()
-        self.traced.forget_tensors()
         with self._seeded_generator() as generator:
             sampler.strategy.on_replaced(sampler.source.slide(updates * sampler.size))
             while self.updates < last:
-                sampler.refresh(self.nets, self.updates + 1, generator)
+                if sampler.is_refresh_due(self.updates + 1):
+                    self.traced.finish()
+                    sampler.refresh(self.nets, self.updates + 1, generator)
                 count = sampler.block_size(self.updates + 1, last - self.updates)
                 position, blocks = sampler.draw(count, generator)
                 logged["offline_share"].append((position < self.rows.offline).float().mean())
                 for block, drawn in zip(blocks, position, strict=True):
                     self.updates += 1
                     if self._is_reset_due():
+                        self.traced.finish()
                         self._reset_value_networks()
-                        self.traced.forget_tensors()
                     batch = sampler.batch(block, drawn, self.progress_at(self.updates), generator)
                     made = self.traced.make(batch, self.hp, self.unscaled_hp, self.updates)
                     for name, value in (made | sampler.on_used(block, drawn, generator)).items():
                         logged[name].append(value)
+            self.traced.finish()
         self.mark_weights_changed()
         return checked_means(self, logged, last - updates + 1)
 
@@ -271,12 +273,8 @@ class RecipeLearner(ManualLearner):
 
     def get_state(self, *args: Any, **kwargs: Any) -> Any:
         """Return RLlib's state and the counters."""
-        own = {
-            "updates": self.updates,
-            "threads": self.threads,
-            "compilation": self.traced.compilation.state(),
-        }
-        return super().get_state(*args, **kwargs) | own
+        own = {"updates": self.updates, "threads": self.threads}
+        return super().get_state(*args, **kwargs) | own | {"compilation": self.traced.compilation.state()}
 
     def set_state(self, state: Any) -> None:
         """Restore the result of `get_state`."""

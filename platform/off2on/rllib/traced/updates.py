@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from off2on.recipe.batch import Batch
-from off2on.rllib.traced.captured import capture_trace
+from off2on.rllib.traced.captured import CapturedUpdates
 from off2on.rllib.traced.compilation import Compilation
 from off2on.rllib.traced.trace import PROGRESS, Trace, columns_of, device_of, takes_tensor_lr, trace_update
 from off2on.rllib.traced.watched import Numbers
@@ -59,30 +59,42 @@ class TracedUpdates:
         """Why the updates are not traced; None as long as they are."""
         self.repeated = 0
         """Number of updates made by repeating a trace."""
+        self.captured = CapturedUpdates() if compilation.device.type == "cuda" else None
+        """Captures of the traces on a GPU."""
         self._kinds: dict[Any, _Kind] = defaultdict(_Kind)
         self._bound: dict[Trace, list[Tensor]] = {}
 
-    def forget_tensors(self) -> None:
-        """Look the tensors up again: an optimiser's state or a network may have been replaced."""
+    def finish(self) -> None:
+        """Make the updates that wait, and look the tensors up again before the next one.
+
+        Called before anything else reads, changes or replaces the networks or the optimisers' states.
+        """
+        if self.captured is not None:
+            self.captured.flush()
         self._bound.clear()
 
     def make(self, batch: Batch, hp: Any, unscaled_hp: Any, update: int) -> dict[str, Tensor]:
-        """Make an update, counted from 1; return the losses and the recipe's metrics.
+        """Make an update, counted from 1.
 
         Args:
             batch: The batch.
             hp: The hyperparameters.
             unscaled_hp: The hyperparameters before some of them were scaled; `hp` if none is.
             update: Number of the update.
+
+        Returns:
+            The losses and the recipe's metrics; on a GPU they have their values after `finish`.
         """
         numbers = self._numbers(batch, hp, unscaled_hp)
         if self.reason is not None:
             return self._eager(batch, hp, update, numbers)
         kind = self._kinds[self._key(batch, hp, unscaled_hp, update, numbers)]
         trace = next((one for one in kind.traces if one.is_valid(numbers)), None)
+        if trace is not None and update % CHECK_EVERY:
+            return self._repeat(trace, batch, hp, update, numbers)
+        self.finish()
         if trace is not None:
-            make = self._check_again if update % CHECK_EVERY == 0 else self._repeat
-            return make(trace, batch, hp, update, numbers)
+            return self._check_again(trace, batch, hp, update, numbers)
         if len(kind.traces) == MOST_TRACES:
             return self._eager(batch, hp, update, numbers)
         if self.compilation.applies_to(update):
@@ -120,7 +132,7 @@ class TracedUpdates:
         return trace.repeat(state, batch, numbers)
 
     def _eager(self, batch: Batch, hp: Any, update: int, numbers: Numbers) -> dict[str, Tensor]:
-        self._bound.clear()  # an optimiser may create its state
+        self.finish()  # an optimiser may create its state
         device = device_of(batch)
 
         def lr(name: str) -> float | Tensor:
@@ -182,13 +194,13 @@ class TracedUpdates:
         self, kind: _Kind, trace: Trace, batch: Batch, hp: Any, update: int, numbers: Numbers
     ) -> dict[str, Tensor]:
         """Make an update by the recipe's own code, and use the trace from now on if it computes the same."""
+        if self.captured is not None:
+            trace = self.captured.prepare(trace)
         logged = self._compare(trace, batch, hp, update, numbers)
         if self.reason is None:
             kind.unchecked = None
             kind.traces.append(trace)
-            if trace.device.type == "cuda":
-                trace.run = capture_trace(trace) or trace.plain
-            elif self.compilation.is_open(update):
+            if self.captured is None and self.compilation.is_open(update):
                 self.compilation.decide(
                     trace, self.step.copied_tensors, batch, numbers, update, self.step.precision
                 )
