@@ -75,7 +75,8 @@ def test_the_buffer_becomes_a_data_set(tmp_path: Path, env: str, case: str, envi
     assert done.returncode == 0, done.stderr
     command.succeeds(tmp_path, "data", "add", "buffer.h5", "--env", env, "--name", "mine")
 
-    steps = np.load(tmp_path / "steps.npz")
+    with np.load(tmp_path / "steps.npz") as file:
+        steps = dict(file)
     shards = Shards(tmp_path / "data" / "mine")
     assert (shards.env_id, shards.rows) == (env, len(steps["obs"]))
     read = shards.read_all(["obs", "new_obs", "actions", "rewards", "terminateds", "truncateds"])
