@@ -223,3 +223,10 @@ def test_every_page_can_be_made(name: str, capsys: pytest.CaptureFixture[str]):
     assert shared <= set(page["hyperparameters"])
     algos._show(page)
     assert f"off2on train {name} " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("name", "tail"), [("iql", "--updates 10k --online 5k"), ("dt", "--updates 10k")])
+def test_the_line_to_try_has_an_online_phase_where_the_algorithm_has_one(name: str, tail: str):
+    with redirect_stdout(StringIO()) as printed:
+        algos.algos.main([name], standalone_mode=False)
+    assert f"off2on train {name} toy-pendulum {tail}\n" in printed.getvalue()

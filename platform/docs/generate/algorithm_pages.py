@@ -13,7 +13,6 @@ from markdown_text import code, escape, fence, table
 
 from off2on.algorithms import CATALOGUE, find_algorithm
 from off2on.commands.algos import algos, hyperparameter, plain
-from off2on.recipe.histories import context_of
 
 HERE = Path(__file__).parent
 SCORES = ROOT / "tests" / "learning" / "scores.csv"
@@ -79,8 +78,7 @@ def _when(name: str, page: Mapping[str, Any]) -> str:
 def _use(name: str, page: Mapping[str, Any]) -> str:
     data = "toy-cartpole" if page["actions"] == "discrete" else "toy-pendulum"
     kind = CATALOGUE[name].target.partition(":")[2]
-    only_offline = context_of(find_algorithm(name).Hyperparameters()) > 0
-    options, online = ("", "") if only_offline else (" --online 5k", ".online(5_000)")
+    options, online = (" --online 5k", ".online(5_000)") if page["online"] else ("", "")
     shell = f"off2on data add {data} --if-missing\noff2on train {name} {data} --updates 10k{options}"
     python = (
         f"from off2on.algorithms.{name} import {kind}\n\n"

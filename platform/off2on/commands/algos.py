@@ -83,6 +83,7 @@ def _lines(target: str) -> int | None:
 def _page(name: str) -> dict[str, Any]:
     """Return the description of an algorithm as plain values."""
     from off2on.algorithms import CATALOGUE, find_algorithm
+    from off2on.recipe.histories import context_of
 
     kind = find_algorithm(name)
     entry = CATALOGUE.get(name)
@@ -98,6 +99,7 @@ def _page(name: str) -> dict[str, Any]:
         "file": os.path.relpath(inspect.getsourcefile(kind) or ""),
         "lines": _lines(kind.__module__),
         "actions": kind.actions,
+        "online": context_of(kind.Hyperparameters()) == 0,
         "description": inspect.getdoc(module) or inspect.getdoc(kind) or "",
         "hyperparameters": {
             key: {
@@ -184,7 +186,8 @@ def _show(page: dict[str, Any]) -> None:
     print_wrapped_table([("augment=", "range", "meaning"), *words])
     data = "toy-cartpole" if page["actions"] == "discrete" else "toy-pendulum"
     click.echo(f"\nfile  {page['file']}" + (f" ({page['lines']} lines)" if page["lines"] else ""))
-    click.echo(f"try   off2on train {page['name']} {data} --updates 10k --online 5k")
+    online = " --online 5k" if page["online"] else ""
+    click.echo(f"try   off2on train {page['name']} {data} --updates 10k{online}")
     if page["paper_options"]:
         click.echo(f"online phase of the paper: {page['paper_options']}")
 
