@@ -3,14 +3,20 @@
 import ast
 import importlib
 import inspect
+import itertools
 import os
 import re
+import tomllib
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import ray
 import torch
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
@@ -66,6 +72,7 @@ RLLIB = [
 DOCUMENTED = {"_forward", "_forward_exploration"}
 """Methods with an underscore that RLlib asks users to override."""
 
+ROOT = Path(__file__).parents[1]
 HOMES = {Path(ray_internals.__file__), Path(rllib_internals.__file__)}
 
 
@@ -197,6 +204,21 @@ def test_the_interface_of_a_later_ray_is_left_alone(monkeypatch: pytest.MonkeyPa
         assert os.environ[ray_internals._MULTI_NODE] == "0"
     assert before == ray_constants.ENABLE_RAY_CLUSTER
     assert os.environ[ray_internals._MULTI_NODE] == "1"
+
+
+def test_the_installed_ray_is_in_the_range_of_every_requirement() -> None:
+    document = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    texts = [*document["dependencies"], *itertools.chain(*document["optional-dependencies"].values())]
+    ranges = {str(one.specifier) for one in map(Requirement, texts) if one.name == "ray"}
+    assert len(ranges) == 1, "all extras have the same range"
+    tested = SpecifierSet(ranges.pop())
+    assert ray.__version__ in tested
+    page = (ROOT / "platform" / "docs" / "install.md").read_text().split("## From source")[0].split()
+    assert all(bound.version in [word.rstrip(",.") for word in page] for bound in tested)
+    (pinned,) = re.findall(r"^ray==(\S+)$", (ROOT / "docker" / "constraints.txt").read_text(), re.MULTILINE)
+    assert pinned in tested
+    major, minor, *_ = Version(pinned).release
+    assert f"{major}.{minor + 1}.0" not in tested, "a later Ray than the pinned one has not been tested"
 
 
 def test_a_process_group_gets_the_timeout(tmp_path: Path) -> None:
