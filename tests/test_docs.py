@@ -29,14 +29,15 @@ def test_the_readme_is_short():
 
 def test_the_shares_of_successes_are_those_of_the_file():
     page = (ROOT / "platform" / "docs" / "results.md").read_text(encoding="utf-8")
-    shares: dict[tuple[str, str], list[str]] = {}
+    updates = [1000 * thousands for thousands in range(10, 101, 10)]
+    assert f"| options | {' | '.join(str(one // 1000) for one in updates)} |" in page
+    shares: dict[tuple[str, str], dict[int, str]] = {}
     with (ROOT / "tests" / "learning" / "ogbench.csv").open(newline="") as file:
         for row in csv.DictReader(file):
-            share = int(row["successes"]) / int(row["episodes"])
-            shares.setdefault((row["algorithm"], row["options"]), []).append(
-                f"{share:.0%}".replace("%", " %")
-            )
+            share = f"{int(row['successes']) / int(row['episodes']):.0%}".replace("%", " %")
+            shares.setdefault((row["algorithm"], row["options"]), {})[int(row["updates"])] = share
     assert len(shares) == 5
-    for (algorithm, options), row in shares.items():
+    for (algorithm, options), found in shares.items():
         given = f" `{options}` " if options else " "
-        assert f"| `{algorithm}` |{given}| {' | '.join(row)} |" in page
+        row_of_page = " | ".join(found.get(one, "–") for one in updates)
+        assert f"| `{algorithm}` |{given}| {row_of_page} |" in page
