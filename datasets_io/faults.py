@@ -11,7 +11,7 @@ class Fault:
 
     Args:
         kind: A short key: `nan`, `outside`, `both_ends`, `no_timeouts`, `next_obs`, `no_final_obs`, `env`,
-            `quarantined`, `offset`, `rounded`, `one_step`, `d3rlpy`.
+            `quarantined`, `offset`, `rounded`, `one_step`, `d3rlpy`, `left_out`.
         column: The column as the source calls it, or "".
         detail: In words, to be read after the count: "values outside [-1, 1]".
         count: How many values, rows or episodes (the detail says which); 0 where counting means nothing.

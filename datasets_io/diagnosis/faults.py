@@ -43,6 +43,11 @@ _MEANING: dict[str, tuple[Severity, str, str]] = {
     ),
     "outside": ("note", "recorded by the ingest", ""),
     "nan": ("note", "left out by the ingest", ""),
+    "left_out": (
+        "warning",
+        "the data set has only the other episodes",
+        "to keep more, fill empty cells or split the episodes there, before the data are added (page Data)",
+    ),
     "env": (
         "note",
         "policies are evaluated and fine-tuned in this environment",

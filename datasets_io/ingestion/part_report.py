@@ -30,6 +30,8 @@ class StoredReport:
     faults: list[Fault]
     ranges: dict[str, dict[str, Any]] = field(default_factory=dict)
     obs_shape: list[int] = field(default_factory=list)
+    left_out_episodes: Count = 0
+    left_out_rows: Count = 0
 
 
 @dataclass
@@ -50,6 +52,8 @@ class PartReport:
         faults: Faults of the data.
         ranges: Ranges of columns that are rounded to float32.
         obs_shape: Shape of an observation that was a matrix; empty for vectors.
+        left_out_episodes: Number of episodes with NaN or infinity, which are not written.
+        left_out_rows: Number of their rows.
     """
 
     files: list[ListedFile] = field(default_factory=list)
@@ -65,6 +69,8 @@ class PartReport:
     faults: list[Fault] = field(default_factory=list)
     ranges: dict[str, Ranges] = field(default_factory=dict)
     obs_shape: list[int] = field(default_factory=list)
+    left_out_episodes: int = 0
+    left_out_rows: int = 0
 
     @property
     def rows(self) -> int:
@@ -120,6 +126,8 @@ def combine(reports: list[PartReport], source_faults: list[Fault]) -> PartReport
     """
     combined = PartReport(faults=merge([*source_faults, *(fault for one in reports for fault in one.faults)]))
     combined.seen = sum(report.seen for report in reports)
+    combined.left_out_episodes = sum(report.left_out_episodes for report in reports)
+    combined.left_out_rows = sum(report.left_out_rows for report in reports)
     combined.quarantined = [record for report in reports for record in report.quarantined]
     for report in (report for report in reports if report.files):
         found, first = (report.columns, report.obs_shape), (combined.columns, combined.obs_shape)
@@ -132,6 +140,8 @@ def combine(reports: list[PartReport], source_faults: list[Fault]) -> PartReport
         combined.lengths += report.lengths
         combined.terminated += report.terminated
         combined.truncated += report.truncated
+    if combined.left_out_episodes and not any(fault.refused for fault in combined.faults):
+        combined.faults.append(_left_out(combined))
     for name in MEASURED_COLUMNS:
         several = [report.moments[name] for report in reports if name in report.moments]
         if several:
@@ -142,3 +152,10 @@ def combine(reports: list[PartReport], source_faults: list[Fault]) -> PartReport
             if (fault := combined.ranges[name].fault(name)) is not None:
                 combined.faults.append(fault)
     return combined
+
+
+def _left_out(report: PartReport) -> Fault:
+    """Return the fault that counts the episodes left out for NaN, and their rows."""
+    episodes = len(report.lengths) + report.left_out_episodes
+    detail = f"of {episodes:,} episodes left out for NaN ({report.left_out_rows:,} of {report.seen:,} rows)"
+    return Fault("left_out", "", detail, count=report.left_out_episodes)

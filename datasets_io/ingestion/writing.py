@@ -71,6 +71,8 @@ class PartWriter:
         # Row groups of equal size: a file of 100,000 rows has four groups of 25,000, not three and a rest.
         self._group = ROW_GROUP if split is None else ceil(split / ceil(split / ROW_GROUP))
         self._buffer: list[Episode] = []
+        self._recorded: list[int] = []
+        """Rows of the source of each episode in the buffer; a cut-off episode may have lost its last one."""
         self._layout: dict[str, tuple[int, ...]] | None = None
         self._buffered = self._buffered_bytes = self._row = self._number = 0
         self._file: pq.ParquetWriter | None = None
@@ -122,10 +124,8 @@ class PartWriter:
         self._row += episode.length
         self.report.seen += episode.length
         complete = episode.complete()
-        if complete is None or complete.length < episode.length:
-            lost_row = row + episode.length - 1
-            self._add_fault("no_final_obs", "obs", _NO_FINAL_OBS, lost_row)
         if complete is None:
+            self._add_lost(row + episode.length - 1)
             return
         name = episode.id or f"{self._id_prefix}{self._part}-{self._number}"
         self._number += 1
@@ -134,14 +134,16 @@ class PartWriter:
         complete = complete.labelled(name, row)
         self._check_layout(complete)
         self._buffer.append(complete)
+        self._recorded.append(episode.length)
         self._buffered += complete.length
         self._buffered_bytes += _bytes(complete)
         full = self._split is not None and sum(self._groups) + self._buffered >= self._split
         if self._buffered >= self._group or self._buffered_bytes >= ROW_GROUP_BYTES or full:
             self._flush()
 
-    def _add_fault(self, kind: str, column: str, detail: str, row: int) -> None:
-        self.report.faults = merge([*self.report.faults, Fault(kind, column, detail, 1, row)])
+    def _add_lost(self, row: int) -> None:
+        """Report the row of a last transition that is left out."""
+        self.report.faults = merge([*self.report.faults, Fault("no_final_obs", "obs", _NO_FINAL_OBS, 1, row)])
 
     def _check_layout(self, episode: Episode) -> None:
         now = _layout(episode)
@@ -162,6 +164,12 @@ class PartWriter:
         first_rows = np.array([episode.row for episode in self._buffer])
         columns, bad, faults = check_rows(columns, starts, final, first_rows, self._options, too_large)
         self.report.obs_shape = [*(self._buffer[0].obs_shape or ())]
+        for episode, recorded, is_bad in zip(self._buffer, self._recorded, bad, strict=True):
+            if is_bad:
+                self.report.left_out_episodes += 1
+                self.report.left_out_rows += recorded
+            elif episode.length < recorded:
+                self._add_lost(int(episode.row or 0) + recorded - 1)
         self.report.faults = merge([*self.report.faults, *rounded, *faults])
         self._buffer = [episode for episode, is_bad in zip(self._buffer, bad, strict=True) if not is_bad]
         if bad.any() and self._buffer:
@@ -170,7 +178,7 @@ class PartWriter:
             columns, _, _ = check_rows(columns, starts, final, first_rows[~bad], self._options)
         if self._buffer:
             self._write_group(columns, starts, final)
-        self._buffer, self._buffered, self._buffered_bytes = [], 0, 0
+        self._buffer, self._recorded, self._buffered, self._buffered_bytes = [], [], 0, 0
         if self._progress is not None:
             self._progress(self.report.rows)
         if self._split is not None and sum(self._groups) >= self._split:

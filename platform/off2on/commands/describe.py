@@ -109,10 +109,13 @@ def print_summary(shards: "Shards", path: "Place | None", seconds: float) -> Non
     from datasets_io import storage
 
     manifest = shards.manifest
+    rows = f"{manifest.rows:,} rows"
+    if any(fault.kind == "left_out" for fault in manifest.faults):
+        rows += " kept"
     if path is not None and storage.is_file(path):
-        read = f"{path}   {format_size(storage.size(path))}, {manifest.rows:,} rows"
+        read = f"{path}   {format_size(storage.size(path))}, {rows}"
     else:
-        read = f"{path or manifest.description}   {manifest.rows:,} rows"
+        read = f"{path or manifest.description}   {rows}"
     print_line("reading", read)
     _print_checks(manifest)
     content = f"sha256:{manifest.content_hash[:4]}…{manifest.content_hash[-3:]}"
@@ -139,7 +142,7 @@ def _print_checks(manifest: "Manifest") -> None:
     results.append(f"{plural(manifest.episodes, 'episode')}, {ends}")
     print_line("checking", " · ".join(results))
     for fault in manifest.faults:
-        print_line("", str(fault))
+        print_line("warning" if fault.kind == "left_out" else "", str(fault))
 
 
 def _box(low: Any, high: Any) -> str:
