@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from datasets_io.errors import BadValues, MissingColumn, UnknownName, UserError
 from datasets_io.source import Source
 from datasets_io.sources.column_checks import check_episode_size
 from datasets_io.sources.table_cells import EpisodeCodes, side_by_side
+from datasets_io.sources.table_columns import check_no_leak, suggest_column
 from datasets_io.sources.table_episodes import check_closed, cut_episodes, last_start, merge
 from datasets_io.sources.table_files import open_table
 from datasets_io.sources.table_folders import check_same_columns, is_one_table, table_files
@@ -235,6 +235,7 @@ class Table(Source):
 
         Raises:
             MissingColumn: The table does not have them.
+            BadValues: One is an observation and an action.
         """
         columns: dict[str, tuple[str, ...]] = {**self.columns}
         for role, usual in ROLES.items():
@@ -246,7 +247,7 @@ class Table(Source):
         free = [name for name in there[:1000] if name not in used]
         for role in ("obs", "actions", "rewards"):
             if role not in columns:
-                near = [*get_close_matches(ROLES[role][-1], free, n=1), *free, "NAME"][0]
+                near = suggest_column(ROLES[role][-1], free)
                 raise MissingColumn(
                     f"no column is named for {role!r}.", f"There are: {listed}", f"--columns {role}={near} …"
                 )
@@ -255,6 +256,7 @@ class Table(Source):
                 raise MissingColumn(
                     f"there is no column {name!r}.", f"There are: {listed}", given=name, known=free
                 )
+        check_no_leak(columns)
         if not {"episode", "terminated", "truncated"} & set(columns):
             raise MissingColumn(
                 "no column marks the ends of episodes.",
