@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from datasets_io.storage.writable import check_writable, example_folder
 from off2on.commands.comparison_file import Comparison, read
 from off2on.commands.output import ProgressLine, print_line
 from off2on.errors import LearnerDied, UserError
@@ -28,6 +29,8 @@ def compare(file: Path, jobs: int, report_only: bool, queue: int | None) -> None
     are resumed. Writes a report and scores.csv, one row per run.
     """
     comparison = read(file)
+    given, example = f"{file}: out: {comparison.out}", example_folder(f"runs/{file.stem}")
+    check_writable(comparison.out, given, f"out: {example}")
     with ProgressLine() as ticker:
         ticker.show(f"checking {len(comparison.handovers)} handovers × {len(comparison.variants)} variants …")
         refused = comparison.refusals()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from off2on.commands.arguments import parse_count, parse_number, source_arguments
+from off2on.commands.arguments import command_line, parse_count, parse_number, source_arguments
 from off2on.commands.check import check
 from off2on.commands.export import export
 from off2on.commands.output import ProgressLine, format_size, plural, print_table
@@ -137,6 +137,7 @@ def add(
     from datasets_io.shards.reading import data_root
     from datasets_io.sources.catalogue import resolve_source
     from datasets_io.storage.names import check_name, is_valid_name
+    from datasets_io.storage.writable import check_writable, example_folder
     from off2on.commands.describe import print_summary
     from off2on.runs.numbers import duration
 
@@ -153,8 +154,11 @@ def add(
     root = data_root()
     expected_name = source.removeprefix("d4rl/") if name is None else check_name(name)
     known = append is None and not overwrite and is_valid_name(expected_name)
-    if known and _exists(root / expected_name, source, if_missing):
+    if known and _exists(root / expected_name, if_missing):
         return  # before the download
+    if append is None:
+        another = f"OFF2ON_DATA={example_folder('data')} {command_line()}"
+        check_writable(root, f"the data folder {root}", another)
     with ProgressLine() as progress, _cluster(address):
 
         def show_download(received: int, total: int) -> None:
@@ -178,7 +182,7 @@ def add(
             )
         else:
             final = root / (resolved.name if name is None else name)
-            if not overwrite and _exists(final, source, if_missing):
+            if not overwrite and _exists(final, if_missing):
                 return
             shards = ingest(
                 resolved.source,
@@ -238,7 +242,7 @@ def _check_append_options(**options: Any) -> None:
         )
 
 
-def _exists(folder: "Place", source: str, accept_existing: bool) -> bool:
+def _exists(folder: "Place", accept_existing: bool) -> bool:
     """Return true if the data set exists, with a message on stderr; raise if it must not exist."""
     from datasets_io import storage
     from datasets_io.ingestion.workspace import tidy
@@ -252,7 +256,7 @@ def _exists(folder: "Place", source: str, accept_existing: bool) -> bool:
         raise Exists(
             f"{folder} exists.",
             "--overwrite replaces it, --if-missing leaves it as it is.",
-            f"off2on data add {source} --name {folder.name}-2",
+            f"--name {folder.name}-2",
         )
     shards = Shards(folder)
     click.echo(f"{folder} exists: {shards.rows:,} rows, {plural(shards.episodes, 'episode')}", err=True)

@@ -24,6 +24,7 @@ from off2on.training.command_line import (
 from off2on.training.options import MOST_SEEDS
 
 if TYPE_CHECKING:
+    from datasets_io.storage import Place
     from off2on.training.plan import Plan, ResolvedPlan
 
 COMMAND_ONLY = ("words", "seeds", "together", "resume", "dry_run")
@@ -59,10 +60,14 @@ def train(
     """
     for text in renamed_settings(words):
         click.echo(f"warning: {text}", err=True)
+    if options["out"] is not None:  # here too, because the plan is made only after torch is loaded
+        _check_out(options["out"])
     with ProgressLine() as ticker:
         # Before torch and Ray are loaded, which takes seconds.
         ticker.show(f"checking {' '.join(words[:2])} …")
         plans, resolved = make_plans(words, options, command_line(), seeds, resume)
+        for plan in plans:
+            _check_out(plan.place)
         if together:
             from off2on.training.batched_seeds import check
 
@@ -82,6 +87,15 @@ def train(
         print_line("together", shlex.join(["off2on", "report", *places]))
     if diverged:
         raise click.exceptions.Exit(1)
+
+
+def _check_out(place: "str | Place") -> None:
+    """Check that the folder of --out, or that of a run in it, can be written."""
+    from datasets_io import storage
+    from datasets_io.storage.writable import check_writable, example_folder
+
+    where = storage.locate(place)
+    check_writable(where, f"--out {where}", f"--out {example_folder('runs')}")
 
 
 def run(plan: "Plan", resume: bool) -> None:

@@ -48,6 +48,7 @@ def tune(
     FILE is YAML: what to train, the search space and the objective; see tune_configs. NAME=VALUE are keys of
     the file (trials=8) or fixed hyperparameters. Writes trials.csv, best.yaml and a report.
     """
+    from datasets_io.storage.writable import check_writable, example_folder
     from off2on.search.reading import read
     from off2on.training.process import cluster_address
 
@@ -67,6 +68,8 @@ def tune(
         from off2on.search.checks import check
         from off2on.search.searcher import require_packages
 
+        another = f"off2on tune {file} out={example_folder(f'runs/{file.stem}')}"
+        check_writable(search.place, f"out: {search.place}", another)
         check(search, jobs)
         require_packages(search)
     runs = search.trials * search.seeds * len(search.data)

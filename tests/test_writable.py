@@ -1,0 +1,115 @@
+"""A folder that cannot be written is refused before anything begins, and is no defect of off2on."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+from command import off2on
+
+from datasets_io import storage
+from datasets_io.errors import UserError
+from datasets_io.storage.writable import check_writable
+
+COMPARISON = """\
+out: {out}
+seeds: 1
+handovers:
+  bc: bc toy-pendulum hidden=16,16 --updates 10
+online: --online 10
+ways:
+  append: --strategy append
+"""
+SEARCH = """\
+algorithm: bc
+data: toy-pendulum
+updates: 10
+trials: 2
+out: {out}
+search:
+  actor_lr: {{one_of: [1e-4, 1e-3]}}
+"""
+TRAIN = "train bc toy-pendulum hidden=16,16 --updates 10 --seeds 2"
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a file and a link that leads nowhere; reports of defects go into its folder `reports`."""
+    (tmp_path / "reports").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "reports"))
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "file").touch()
+    (work / "link").symlink_to("nowhere/at/all")
+    return work
+
+
+@pytest.mark.parametrize(
+    ("folder", "reason"),
+    [
+        ("file", "{}/file: Not a directory"),
+        ("file/a/b", "{}/file: Not a directory"),
+        ("link/a", "{}/link: No such file or directory"),
+        ("/proc/nope", "/proc: No such file or directory"),
+        ("x" * 300, "{}/" + "x" * 300 + ": File name too long"),
+    ],
+)
+def test_what_cannot_be_written_is_named_with_the_reason(here: Path, folder: str, reason: str):
+    with pytest.raises(UserError) as caught:
+        check_writable(here / folder, "--out it", "--out other")
+    assert f"--out it: nothing can be written in {reason.format(here)}." in str(caught.value)
+    assert (caught.value.exit_code, caught.value.try_) == (2, "--out other")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="an administrator may write everywhere")
+def test_a_folder_without_permission_is_refused(here: Path):
+    (here / "closed").mkdir(0o500)
+    with pytest.raises(UserError, match="Permission denied"):
+        check_writable(here / "closed/a", "--out it")
+
+
+def test_a_folder_that_can_be_made_passes_and_nothing_is_left(here: Path):
+    before = sorted(here.rglob("*"))
+    for folder in (here, here / "new", here / "new/in/new"):
+        check_writable(folder, "--out it")
+    check_writable(storage.locate("s3://bucket/runs"), "--out it")
+    assert sorted(here.rglob("*")) == before
+
+
+@pytest.mark.parametrize("out", ["file", "/proc/nope"])
+@pytest.mark.parametrize(
+    ("words", "suggested"),
+    [
+        (f"{TRAIN} --out {{out}}", "--seeds 2 --out {home}/runs\n"),
+        (f"{TRAIN} --out {{out}} --dry-run", "--dry-run --out {home}/runs\n"),
+        ("compare it.yaml", "out: {home}/runs/it\n"),
+        ("tune search.yaml", "off2on tune search.yaml out={home}/runs/search\n"),
+        ("tune search.yaml --dry-run", "off2on tune search.yaml out={home}/runs/search\n"),
+    ],
+)
+def test_a_command_says_so_before_it_starts(
+    here: Path, data_root: Path, words: str, suggested: str, out: str
+):
+    (here / "it.yaml").write_text(COMPARISON.format(out=out))
+    (here / "search.yaml").write_text(SEARCH.format(out=out))
+    before = sorted(here.rglob("*"))
+    done = off2on(here, *words.format(out=out).split(), OFF2ON_DATA=data_root)
+    assert done.returncode == 2, done.stderr
+    assert f"out{'' if 'train' in words else ':'} {out}: nothing can be written in " in done.stderr
+    assert suggested.format(home=os.path.expanduser("~")) in done.stderr
+    assert (sorted(here.rglob("*")), [*(here.parent / "reports").iterdir()]) == (before, [])
+
+
+def test_the_default_folder_is_checked_too(here: Path, data_root: Path):
+    (here / "runs").touch()
+    done = off2on(here, *TRAIN.split(), "--dry-run", OFF2ON_DATA=data_root)
+    assert done.returncode == 2, done.stderr
+    assert f"--out runs/toy-pendulum/bc-s0: nothing can be written in {here}/runs: Not a " in done.stderr
+
+
+def test_the_data_folder_is_checked_before_the_data_are_read(here: Path):
+    done = off2on(here, "data", "add", "toy-pendulum", "episodes=2", OFF2ON_DATA="file")
+    assert done.returncode == 2, done.stderr
+    assert f"the data folder file: nothing can be written in {here}/file: Not a directory" in done.stderr
+    line = f"try: OFF2ON_DATA={os.path.expanduser('~')}/data off2on data add toy-pendulum episodes=2\n"
+    assert line in done.stderr
