@@ -89,7 +89,7 @@ def lock_place(place: Place) -> Iterator[None]:
         with _lock_object(place, under_way):
             yield
         return
-    path, file = place.resolve(), _lock_file(place)
+    path, file = place.resolve(), lock_file(place)
     made = [parent for parent in path.parents if not parent.exists()]
     with convert_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -105,12 +105,13 @@ def lock_place(place: Place) -> Iterator[None]:
 def has_lock(place: Place) -> bool:
     """Return True if there is a lock, held by a process or left by a killed one."""
     if isinstance(place, Path):
-        return os.path.lexists(_lock_file(place))
+        return os.path.lexists(lock_file(place))
     names = (Location(place.scheme, info.path).name for info in list_infos(place.parent, recursive=False))
     return any(name.startswith(_object_prefix(place)) for name in names)
 
 
-def _lock_file(place: Path) -> Path:
+def lock_file(place: Path) -> Path:
+    """Return the path of the file that locks a folder or a file: it lies beside it."""
     path = place.resolve()
     return path.with_name(f".{path.name}.lock")
 
@@ -163,6 +164,33 @@ def _locked(path: Path, refusal: UserError | None, under_way: str) -> int:
             owner = _owner(os.pread(descriptor, 4096, 0))
             os.close(descriptor)
             raise refusal or _busy(under_way, owner)
+
+
+def is_locked(path: Path) -> bool:
+    """Return True if a process, also this one, holds the lock of a file.
+
+    For that moment the file has a shared lock: whoever locks a file that is looked at must try twice.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a disk without locks
+        return False
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def lock_owner(path: Path) -> LockOwner | None:
+    """Return the process that locked a file last; None if the file does not tell."""
+    with suppress(OSError), path.open("rb") as file:
+        return _owner(file.read(4096))
+    return None
 
 
 def _try_to_lock(descriptor: int, path: Path) -> bool:

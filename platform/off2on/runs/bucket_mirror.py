@@ -17,6 +17,7 @@ from datasets_io.errors import Corrupt, Unreachable, UserError
 from datasets_io.storage.buckets import Location, connect
 from datasets_io.storage.documents import read_content, read_json
 from datasets_io.storage.errors import convert_errors
+from off2on.runs.lock import is_trained_elsewhere
 
 logger = logging.getLogger(__name__)
 CHECKPOINTS, LAST, ABOUT = "checkpoints", "last", "run.yaml"
@@ -37,12 +38,14 @@ def fetch(place: Location) -> Path:
     """Fetch a run, as it was after its newest checkpoint, into its working folder and return that.
 
     Files in that folder stay only if it is the same run at the same checkpoint; if the bucket has no run,
-    the folder is removed.
+    the folder is removed. While another process of this machine trains the run there, its files stay.
 
     Raises:
         Corrupt: Files of the newest checkpoint are missing.
     """
     folder = working_folder(place)
+    if is_trained_elsewhere(folder):
+        return folder
     if not storage.is_file(place / ABOUT):
         shutil.rmtree(folder, ignore_errors=True)
         return folder

@@ -4,7 +4,7 @@
     checkpoints/    handover, the newest, last -> the newest   episodes.csv   one row per episode
     policy.pt       the deterministic policy                   exploring.pt   the policy that draws actions
     handover.yaml   changes and checks at the handover         guard.yaml     decisions of the guard
-    log.txt         all output
+    log.txt         output of libraries, warnings, tracebacks
 
 Every file is written under another name and then renamed, so that none is ever incomplete.
 """
@@ -23,6 +23,7 @@ from datasets_io.storage.redaction import redact
 from off2on.errors import Exists, UnknownName
 from off2on.runs.bucket_mirror import Mirror
 from off2on.runs.checkpoints import CHECKPOINTS, LAST, PARTS, check_checkpoint, list_parts
+from off2on.runs.lock import has_stopped
 from off2on.runs.metadata import FILE, read_metadata
 from off2on.runs.tables import read_episodes, read_metrics, write_table
 
@@ -203,8 +204,9 @@ def refuse_existing(folder: Path) -> None:
     if not (folder / "run.yaml").is_file():
         return
     metadata = read_metadata(folder)
+    status = "stopped without an end" if has_stopped(folder) else metadata.status
     raise Exists(
-        f"{folder} exists, {metadata.status}, started {metadata.started}.",
+        f"{folder} exists, {status}, started {metadata.started}.",
         f"Use --resume to continue it, --seed {metadata.seed + 1} for another run, "
         f"or --out {folder.parents[1]}-again to keep both.",
         "--resume",

@@ -20,6 +20,7 @@ from off2on.errors import UnknownName, UserError
 from off2on.runs.bucket_mirror import runs_in
 from off2on.runs.curve import Curve
 from off2on.runs.handover import HandoverReport, read_handover
+from off2on.runs.lock import RUNNING, status_now
 from off2on.runs.metadata import FILE, RecordedValue, RunMetadata, read_metadata
 from off2on.runs.statistics import FloatArray
 from off2on.runs.tables import read_metrics
@@ -37,16 +38,17 @@ class NoEvaluationError(UserError):
         place, command = shlex.quote(str(folder)), metadata.command or ""
         what, expected = f"{folder} has no evaluation yet", "Expected scores in metrics.csv."
         resume = f"{command} --resume" if command.startswith("off2on train ") else ""
-        if metadata.status == "finished" and metadata.env is None:
+        status = status_now(folder, metadata)
+        if status == "finished" and metadata.env is None:
             what = f"{folder} has no evaluation, because it has no environment"
             expected += " The return of its policy can be estimated from recorded data:"
             try_ = f"off2on ope {place} {shlex.quote(metadata.data.pinned or metadata.data.name)}"
-        elif metadata.status == "running" or not resume:
-            expected += f" The run is {metadata.status}: wait for its first evaluation."
+        elif status == RUNNING or not resume:
+            expected += f" The run is {status}: wait for its first evaluation."
             expected += f"\nIf it was killed, continue it: {resume}" if resume else ""
             try_ = f"off2on report {place}"
         else:
-            expected += f" The run is {metadata.status}: continue it."
+            expected += f" The run is {status}: continue it."
             try_ = resume
         super().__init__(what, expected, try_)
 
@@ -60,7 +62,7 @@ class RunRecord:
         algorithm, data: Their names.
         strategy: The fine-tuning strategy; None without an online phase, or before it.
         seed: Seed of the run.
-        status: running, finished, interrupted or failed.
+        status: running, finished, interrupted (also by a kill) or failed.
         data_return: Mean return of the data.
         reference: Returns that count as 0 and 100, if they are known for the data in the environment.
         curve: Scores before and after the handover.
@@ -131,7 +133,7 @@ def load_run(folder: Path) -> RunRecord:
         strategy=metadata.strategy or "online" if online.any() else None,
         data=metadata.data.name,
         seed=metadata.seed,
-        status=metadata.status,
+        status=status_now(folder, metadata),
         data_return=metadata.data.return_mean,
         reference=metadata.data.reference,
         curve=Curve(

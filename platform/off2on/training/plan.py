@@ -21,6 +21,7 @@ from off2on.rllib.resolved import ResolvedSettings
 from off2on.runs.bucket_mirror import fetch, working_folder
 from off2on.runs.checkpoints import check_checkpoint
 from off2on.runs.folder import HANDOVER, refuse_existing
+from off2on.runs.lock import refuse_trained
 from off2on.training.evaluate import check_simulator
 from off2on.training.guard import GuardOptions
 from off2on.training.options import OPTIONS, RunOptions
@@ -106,6 +107,7 @@ class Plan(RunOptions):
         self.check_bounds()
         self._check_amounts()
         check_trackers(self.track)
+        refuse_trained(self.folder, self.place)
         if isinstance(self.place, Location):
             fetch(self.place)
         config = self._configure(shards)

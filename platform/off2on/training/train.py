@@ -18,6 +18,7 @@ from ray.exceptions import RayActorError
 from off2on.errors import Diverged, LearnerDied
 from off2on.rllib.user_code import user_lines_named
 from off2on.runs.folder import Run
+from off2on.runs.lock import lock_run
 from off2on.training import divergence
 from off2on.training.callbacks import Callbacks
 from off2on.training.cluster.preflight import check_capacity, remote_processes
@@ -30,6 +31,8 @@ from off2on.training.trackers import tracking
 
 DEATHS = 4
 """Number of deaths of learners at which a run fails."""
+WAIT_S = 30.0
+"""Seconds to wait for the former process of a run, such as a killed trial of a search, to end."""
 
 
 def train(plan: Plan, resume: bool = False, callbacks: Callbacks | None = None) -> Path:
@@ -47,8 +50,7 @@ def train(plan: Plan, resume: bool = False, callbacks: Callbacks | None = None) 
         UserError: The plan cannot work; nothing was started.
         KeyboardInterrupt: Ctrl-C; a checkpoint was written.
     """
-    resolved = plan.check(resume)
-    with _cluster(plan, resolved):
+    with lock_run(plan.folder, plan.place), _checked(plan, resume) as resolved:
         run = _open_run(plan, resolved, resume)
         with redirect_output(run.folder / "log.txt") as terminal:
             for _ in _training(plan, resolved, run, terminal, _process(plan), callbacks=callbacks):
@@ -84,23 +86,25 @@ def evaluations(
     Yields:
         The run, before the start and after each evaluation.
     """
-    resolved = plan.check(resume)
-    run = _open_run(plan, resolved, resume)
-    with (run.folder / "log.txt").open("a", buffering=1, encoding="utf-8") as log:
-        yield from _training(
-            plan, resolved, run, terminal or log, nullcontext(stop or StopRequest()), on_session
-        )
+    with lock_run(plan.folder, plan.place, WAIT_S):
+        resolved = plan.check(resume)
+        run = _open_run(plan, resolved, resume)
+        with (run.folder / "log.txt").open("a", buffering=1, encoding="utf-8") as log:
+            yield from _training(
+                plan, resolved, run, terminal or log, nullcontext(stop or StopRequest()), on_session
+            )
 
 
 @contextmanager
-def _cluster(plan: Plan, resolved: ResolvedPlan) -> Iterator[None]:
-    """Join the cluster of the plan, and check its capacity before anything is written."""
+def _checked(plan: Plan, resume: bool) -> Iterator[ResolvedPlan]:
+    """Check the plan; join its cluster, and check the capacity of that before anything is written."""
+    resolved = plan.check(resume)
     if plan.address is None:
-        yield
+        yield resolved
         return
     with ray_started(plan.address, 0):
         check_capacity(plan, resolved, _print_line)
-        yield
+        yield resolved
 
 
 def _print_line(line: str) -> None:
