@@ -23,6 +23,7 @@ from datasets_io.diagnosis.values import ValueCheck
 from datasets_io.errors import BadValues
 from datasets_io.faults import merge
 from datasets_io.scores import horizon, identity
+from datasets_io.shards.again import line_to_add_again
 from datasets_io.shards.reading import Shards
 from datasets_io.source import Source
 from datasets_io.sources.catalogue import known_names
@@ -121,6 +122,8 @@ def diagnose_source(
 
 def _ingest_command(shards: Shards) -> str:
     """Return the command that ingests a data set again, as far as its manifest describes it."""
+    if (line := line_to_add_again(shards.manifest)) != "":
+        return line
     origin, own = shards.manifest.source, shards.manifest.source["kind"] not in _READABLE
     words = [identity(shards.manifest), *([origin["path"]] if origin["path"] else [])]
     if own and shards.name not in known_names():

@@ -14,6 +14,7 @@ from datasets_io import storage
 from datasets_io.episode import Array
 from datasets_io.errors import Corrupt, MissingColumn, UnknownName, UserError
 from datasets_io.flatten import nested_from_json
+from datasets_io.shards.again import damaged
 from datasets_io.shards.columns import episode_ends, next_rows, to_numpy
 from datasets_io.shards.generations import GenerationRange, parse_generations, restrict
 from datasets_io.shards.manifest import MANIFEST_FILE, Manifest, space_from_json
@@ -64,13 +65,9 @@ class Shards:
         folders = {file.parent for file, _ in self._listed_files()}
         sizes = {folder: storage.sizes(folder) for folder in folders}
         for file, listed in self._listed_files():
-            size = sizes[file.parent].get(file.name, 0)
+            size = sizes[file.parent].get(file.name)
             if size != listed["bytes"]:
-                raise Corrupt(
-                    f"{file} has {size:,} bytes.",
-                    f"The manifest lists {listed['bytes']:,} bytes; the file is truncated or was changed.",
-                    f"off2on data add {self.name} --overwrite",
-                )
+                raise damaged(file, size, listed, self.manifest)
 
     def _listed_files(self) -> Iterator[tuple[Place, ListedFile]]:
         """Yield every file of the data set and its entry in the manifest."""

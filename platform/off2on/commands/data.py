@@ -154,7 +154,7 @@ def add(
     root = data_root()
     expected_name = source.removeprefix("d4rl/") if name is None else check_name(name)
     known = append is None and not overwrite and is_valid_name(expected_name)
-    if known and _exists(root / expected_name, source, if_missing):
+    if known and _exists(root / expected_name, if_missing):
         return  # before the download
     if append is None:
         another = f"OFF2ON_DATA={example_folder('data')} {command_line()}"
@@ -182,7 +182,7 @@ def add(
             )
         else:
             final = root / (resolved.name if name is None else name)
-            if not overwrite and _exists(final, source, if_missing):
+            if not overwrite and _exists(final, if_missing):
                 return
             shards = ingest(
                 resolved.source,
@@ -242,7 +242,7 @@ def _check_append_options(**options: Any) -> None:
         )
 
 
-def _exists(folder: "Place", source: str, accept_existing: bool) -> bool:
+def _exists(folder: "Place", accept_existing: bool) -> bool:
     """Return true if the data set exists, with a message on stderr; raise if it must not exist."""
     from datasets_io import storage
     from datasets_io.ingestion.workspace import tidy
@@ -256,7 +256,7 @@ def _exists(folder: "Place", source: str, accept_existing: bool) -> bool:
         raise Exists(
             f"{folder} exists.",
             "--overwrite replaces it, --if-missing leaves it as it is.",
-            f"off2on data add {source} --name {folder.name}-2",
+            f"--name {folder.name}-2",
         )
     shards = Shards(folder)
     click.echo(f"{folder} exists: {shards.rows:,} rows, {plural(shards.episodes, 'episode')}", err=True)
