@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from off2on.errors import UserError
 from off2on.policy_file import load_program
+from off2on.policy_loaded import LoadedPolicy
 from off2on.recipe.chunks import chunk_of, in_steps
 from off2on.recipe.distributions import END, Distribution
 from off2on.recipe.histories import EXTRA, HistorySteps, context_of, join, split
@@ -223,14 +224,10 @@ def history_of(policy: nn.Module) -> tuple[int, int] | None:
     Args:
         policy: `Policy`, or module of `load_policy`.
     """
-    if isinstance(policy, Policy):
-        return policy.history
-    nodes = getattr(getattr(policy, "graph", None), "nodes", ())
-    inputs = [node.meta["val"].shape for node in nodes if node.op == "placeholder" and "val" in node.meta]
-    return (inputs[0][1], inputs[0][2]) if inputs and len(inputs[0]) == 3 else None
+    return policy.history if isinstance(policy, Policy | LoadedPolicy) else None
 
 
-def load_policy(path: str | Path, target_return: float | None = None) -> nn.Module:
+def load_policy(path: str | Path, target_return: float | None = None) -> LoadedPolicy:
     """Load a file written by `Policy.export`, without Ray or the class of an algorithm; runs no code in it.
 
     Args:
@@ -239,8 +236,11 @@ def load_policy(path: str | Path, target_return: float | None = None) -> nn.Modu
 
     Returns:
         A module that maps raw observations [B, D] to actions [B, A], float32, in the environment's units; to
-        [B, h, A] if the policy decides about chunks of h actions. A policy with a history takes
-        [B, K, D + A + 2], see `off2on.recipe.acting_memory.History`.
+        [B] int64 if actions are discrete, and to [B, h, A] if the policy decides about chunks of h actions.
+        A policy with a history takes [B, K, D + A + 2], see `off2on.recipe.acting_memory.History`.
+        Observations are a torch tensor or a NumPy array, float32 or converted to it, and actions of the same
+        kind; one observation is ``obs[None]``. Another shape or type, NaN and infinite numbers are a
+        `UserError`, see `off2on.policy_loaded.LoadedPolicy`.
 
     Raises:
         UserError: The file is not a policy, or has content that a policy does not need, see
@@ -253,4 +253,4 @@ def load_policy(path: str | Path, target_return: float | None = None) -> nn.Modu
                 f"the policy {path} is asked for no return.", "Expected one of a Decision Transformer."
             )
         module.get_buffer(TARGET).fill_(target_return)
-    return module
+    return LoadedPolicy(module)

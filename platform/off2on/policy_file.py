@@ -80,6 +80,10 @@ def load_program(path: str | Path) -> nn.Module:
     Raises:
         UserError: The file does not exist, is not a policy, or could run code when it is loaded.
     """
+    if Path(path).is_dir():
+        found = Path(path) / "policy.pt"
+        place = f": {found}." if found.is_file() else ", policy.pt in the folder of a run."
+        raise UserError(f"{path} is a folder, not a file.", f"Expected a policy file{place}")
     content = read_content(Path(path), MAX_BYTES, UserError)
     try:
         archive = _rewritten(content)
