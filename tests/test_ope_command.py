@@ -100,6 +100,18 @@ def test_several_policies_are_printed_and_ranked(lab: Path):
 
 
 @pytest.mark.timeout(900)
+def test_two_policies_are_compared(lab: Path):
+    arguments = ("ope", "runs/toy-pendulum", "toy-pendulum", "--method", "fqe", *QUICK)
+    done = off2on(lab, *arguments)
+    assert done.returncode == 0, done.stderr
+    first, second = json.loads(off2on(lab, *arguments, "--json").stdout)["policies"]
+    higher = max(first, second, key=lambda policy: policy["estimates"][0]["value"])
+    assert f"\ncomparison fqe: {higher['run']} (last) is higher by " in done.stdout
+    assert "overlap" in done.stdout
+    assert "ranking" not in done.stdout
+
+
+@pytest.mark.timeout(900)
 def test_a_reason_for_skipping_is_printed_once(lab: Path):
     done = off2on(lab, "ope", "awac-s0", "drawn", "--method", "wis", "--method", "dr", *QUICK)
     assert (done.returncode, done.stderr) == (1, "no estimate: all methods were skipped\n")

@@ -66,8 +66,8 @@ def ope(
 
     Evaluates the deterministic policy, or the stochastic one with --explore. Returns are discounted sums of
     the rewards in raw units: is, pdis, wis and wpdis count recorded steps only, fqe, dr and dice estimate
-    the return without a time limit. With three policies or more, and true scores of their runs, it also
-    prints how well each method ranks the policies.
+    the return without a time limit. With two policies it prints their difference by each method. With three
+    or more, and true scores of their runs, it prints how well each method ranks the policies.
     """
     for method in methods:
         if method not in METHODS:
@@ -116,7 +116,7 @@ def ope(
         print_line("return", f"discounted by {discount:g}, in raw units of the reward; 95 % intervals")
         for result in results:
             _print_policy(result, explore)
-        for row in _ranking_lines(ranks):
+        for row in _comparison_lines(*results) if len(results) == 2 else _ranking_lines(ranks):
             print_line(*row)
     if not any(result["estimates"] for result in results):
         click.echo("no estimate: all methods were skipped", err=True)
@@ -236,6 +236,27 @@ def _numbers(value_interval: Sequence[float]) -> tuple[str, str]:
 
     value, low, high = value_interval
     return points(value), f"[{points(low)}, {points(high)}]"
+
+
+def _comparison_lines(one: dict[str, Any], other: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield how two policies compare by each method; a method has the same horizon for all policies."""
+    from off2on.runs.numbers import points
+
+    others = {estimate["method"]: estimate for estimate in other["estimates"]}
+    pairs = [(each, others[each["method"]]) for each in one["estimates"] if each["method"] in others]
+    for first, second in pairs:
+        (better, high), (_, low) = sorted(
+            ((one, first), (other, second)), key=lambda pair: pair[1]["value"], reverse=True
+        )
+        if high["value"] == low["value"]:
+            yield "comparison", f"{first['method']}: the estimates are equal"
+            continue
+        overlap = low["high"] >= high["low"]
+        text = f"{first['method']}: {better['run']} ({better['checkpoint']}) is higher by "
+        text += f"{points(high['value'] - low['value'])}, the intervals {'' if overlap else 'do not '}overlap"
+        if "do not use" in (first["trust"], second["trust"]):
+            text += "; an estimate is not to be used"
+        yield "comparison", text
 
 
 def _ranking_lines(ranks: dict[str, Any]) -> Iterator[tuple[str, str]]:
