@@ -6,6 +6,7 @@ import numpy as np
 
 from datasets_io.episode import Array, Episode
 from datasets_io.errors import BadValues
+from datasets_io.sources.table_repeats import RepeatedStep
 
 
 def cut_episodes(first: int, columns: dict[str, Array]) -> Iterator[Episode]:
@@ -14,7 +15,9 @@ def cut_episodes(first: int, columns: dict[str, Array]) -> Iterator[Episode]:
     rows = len(columns["rewards"])
     terminated, truncated = (np.zeros(rows, bool) if flag is None else flag for flag in ends)
     step = columns.pop("step", None)
-    order, starts = _cut(columns.pop("episode", None), terminated | truncated, step, first)
+    episode = columns.pop("episode", None)
+    others = {**columns, "terminated": terminated, "truncated": truncated}
+    order, starts = _cut(episode, terminated | truncated, step, first, others)
     new_obs, widths = columns.pop("new_obs", None), columns["obs"].shape[1:]
     if new_obs is not None and int(np.prod(new_obs.shape[1:])) != int(np.prod(widths)):
         raise BadValues(f"new_obs have rows of shape {list(new_obs.shape[1:])}, obs of {list(widths)}.")
@@ -84,7 +87,9 @@ def check_closed(columns: Mapping[str, Array], stop: int, closed: int, first: in
     return int(codes[stop])
 
 
-def _cut(episode: Array | None, ends: Array, step: Array | None, first: int) -> tuple[Array, Array]:
+def _cut(
+    episode: Array | None, ends: Array, step: Array | None, first: int, others: Mapping[str, Array]
+) -> tuple[Array, Array]:
     """Return the order of rows by episode [N], and the start of each episode in that order [E]."""
     rows = np.arange(len(ends))
     if episode is None:
@@ -95,7 +100,7 @@ def _cut(episode: Array | None, ends: Array, step: Array | None, first: int) -> 
         )
     order = np.argsort(episode, kind="stable") if step is None else np.lexsort((step, episode))
     if step is not None:
-        _check_steps(step, episode, order, first)
+        _check_steps(step, episode, order, first, others)
     return order, np.flatnonzero(np.diff(episode[order], prepend=-1))
 
 
@@ -107,11 +112,12 @@ def _check_ends(index: Array, terminated: Array, truncated: Array, first: int) -
         raise BadValues(f"row {row:,} ends an episode that goes on in row {after:,}.")
 
 
-def _check_steps(step: Array, episode: Array, order: Array, first: int) -> None:
+def _check_steps(step: Array, episode: Array, order: Array, first: int, others: Mapping[str, Array]) -> None:
     if step.dtype.kind == "f" and (missing := ~np.isfinite(step)).any():
         raise BadValues(f"row {first + int(np.argmax(missing)):,} has no step.", "Its step column is empty.")
     twice = (np.diff(step[order]) == 0) & (np.diff(episode[order]) == 0)
     if twice.any():
         place = int(np.argmax(twice))
-        row, other = sorted(first + int(it) for it in order[place : place + 2])
-        raise BadValues(f"rows {row:,} and {other:,} have the same episode and step.")
+        places = sorted(map(int, order[place : place + 2]))
+        code, at = int(episode[places[0]]), float(step[places[0]])
+        raise RepeatedStep([first + it for it in places], places, others, code, at)

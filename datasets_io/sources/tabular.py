@@ -17,6 +17,7 @@ from datasets_io.sources.table_columns import check_no_leak, suggest_column
 from datasets_io.sources.table_episodes import check_closed, cut_episodes, last_start, merge
 from datasets_io.sources.table_files import open_table
 from datasets_io.sources.table_folders import check_same_columns, is_one_table, table_files
+from datasets_io.sources.table_repeats import RepeatedStep
 from datasets_io.storage import Place
 
 ROLES: Mapping[str, tuple[str, ...]] = {
@@ -160,10 +161,13 @@ class Table(Source):
             MissingColumn: A column is missing.
             BadValues: Text among numbers, different lengths, or an end inside an episode.
         """
+        codes, files = EpisodeCodes(), part if isinstance(part, tuple) else (part,)
         try:
-            for first, columns in self._pieces(part if isinstance(part, tuple) else (part,)):
+            for first, columns in self._pieces(files, codes):
                 yield from cut_episodes(first, columns)
         except UserError as error:
+            if isinstance(error, RepeatedStep):
+                error.describe([*codes.known], self._columns_of(files[0]), part)
             _locate(error, part)
             raise
 
@@ -188,9 +192,9 @@ class Table(Source):
             _locate(error, file)
             raise
 
-    def _pieces(self, files: tuple[Any, ...]) -> Iterator[tuple[int, dict[str, Array]]]:
+    def _pieces(self, files: tuple[Any, ...], codes: EpisodeCodes) -> Iterator[tuple[int, dict[str, Array]]]:
         """Yield pieces of whole episodes: the row of the first, and the column [N, …] of each role."""
-        codes, closed = EpisodeCodes(), 0
+        closed = 0
         held: list[dict[str, Array]] = []
         first = row = size = 0
         for block in (it for file in files for it in self._blocks(file, self._columns_of(file), codes)):
