@@ -41,7 +41,7 @@ def test_texts_are_read(tmp_path: Path, content: str):
         (text().replace("trip", "fahrtü").encode("latin-1"), "UTF-8"),
         (cell("trip", 7, "é").encode("latin-1"), "UTF-8"),
         (cell("u", 3, "0\0.5"), "row 3"),
-        (text().replace(",", ";"), "'x'"),
+        (text().replace(",", ";"), "separated by ';'"),
         (text().partition("\n")[2], "'x'"),
         ("", "header"),
         ("\n\n\n", "header"),

@@ -49,6 +49,7 @@ _UNPACK = {
     ".zip": "unzip",
 }
 _PICKLES = (".pkl", ".pickle")
+_SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".ods")
 _FOLDERS = "LeRobot, RLDS, RLlib or Hugging Face"
 
 
@@ -140,6 +141,7 @@ def _resolve(
         return Resolved(_make(_SUFFIXES[suffix], {**own, **options}), given, short)
     _refuse_pickle(place)
     _refuse_compressed(place)
+    _refuse_spreadsheet(place)
     if given is not None:
         raise UnknownName(
             f"{given} has no known suffix.",
@@ -222,6 +224,16 @@ def _refuse_compressed(place: Place) -> None:
         unpacked = str(place).removesuffix(place.suffix)
         line = f"{_UNPACK[place.suffix]} {shlex.quote(str(place))} && off2on data add {shlex.quote(unpacked)}"
         raise UserError(f"{place} is compressed.", f"Expected {_kind(place.stem)}, unpacked.", line)
+
+
+def _refuse_spreadsheet(place: Place) -> None:
+    if place.suffix.lower() in _SPREADSHEETS and storage.is_file(place):
+        table = str(place).removesuffix(place.suffix) + ".csv"
+        raise UserError(
+            f"{place} is a spreadsheet, which is not read.",
+            "Save it as CSV in UTF-8, with one header line and commas, and add that file.",
+            f"off2on data add {shlex.quote(table)} …",
+        )
 
 
 def _suffix(place: Place) -> str:

@@ -5,6 +5,8 @@ Cells of a CSV file stay text: only `table_cells` decides which texts are number
 
 import csv
 import io
+import json
+import shlex
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -68,6 +70,7 @@ class CSVFile(TableFile):
                 raise _not_utf8(self.path) from None
             except csv.Error as error:
                 raise BadValues(f"{self.path} cannot be read as CSV: line 1: {error}.") from None
+        _check_separator(self.path, header)
         if not any(header):
             raise BadValues(f"{self.path} has no header.", "Expected: the names of the columns in line 1.")
         return header
@@ -211,6 +214,27 @@ def _block_rows(file: pq.ParquetFile, names: list[str]) -> int:
 
 def _columns(batch: pa.RecordBatch) -> Block:
     return dict(zip(batch.schema.names, batch.columns, strict=True))
+
+
+def _check_separator(path: Place, header: list[str]) -> None:
+    """Check that a header without a comma is not separated by something else.
+
+    Raises:
+        BadValues: It is.
+    """
+    if len(header) != 1 or not (other := next((it for it in ";\t" if it in header[0]), "")):
+        return
+    converted = str(path).removesuffix(path.suffix) + "-commas.csv"
+    decimal = ', decimal=","' if other == ";" else ""  # languages that write 1,5 separate by semicolons
+    names = [json.dumps(name, ensure_ascii=False) for name in (str(path), converted)]
+    code = (
+        f"import pandas as pd; pd.read_csv({names[0]}, sep={json.dumps(other)}{decimal},"
+        f' float_precision="round_trip").to_csv({names[1]}, index=False)'
+    )
+    called = "';'" if other == ";" else "tabs"
+    raise BadValues(
+        f"{path} is separated by {called}.", "Expected: commas.", f"python -c {shlex.quote(code)}"
+    )
 
 
 def _not_utf8(path: Place) -> BadValues:
