@@ -138,5 +138,9 @@ class NoSpace(DataError):
     """The disk is full."""
 
 
+class RayNotStarted(UserError):
+    """A local Ray did not start in time; the same command may succeed later."""
+
+
 class Offline(UserError):
     """A download was needed and could not be made."""

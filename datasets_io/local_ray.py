@@ -7,6 +7,7 @@ processes and removes the folder.
 """
 
 import os
+import re
 import select
 import shutil
 import signal
@@ -22,6 +23,8 @@ from typing import Any
 LONGEST_S = 60.0
 """Seconds after which the watchdog gives up on a process that a signal does not end."""
 _VARIABLE = "RAY_TMPDIR"
+_TOO_SLOW = re.compile(r"timed out|failed to start GCS|may not have started", re.IGNORECASE)
+"""Words of Ray's errors about processes of its own that did not start in time."""
 _watchdogs: list["subprocess.Popen[bytes]"] = []
 """The watchdog of the running Ray, if it is a local one."""
 
@@ -42,9 +45,13 @@ def start_ray(**options: Any) -> None:
 
     Args:
         options: Arguments of ``ray.init``.
+
+    Raises:
+        RayNotStarted: Its processes did not start in time.
     """
     import ray
 
+    from datasets_io.errors import RayNotStarted
     from datasets_io.ray_internals import job_config, loopback_only
 
     options.setdefault("runtime_env", runtime_environment())
@@ -55,6 +62,7 @@ def start_ray(**options: Any) -> None:
     _watchdogs.append(_start_watchdog(folder))  # first: a kill may come at once
     os.makedirs(folder, 0o700)
     os.environ[_VARIABLE] = folder
+    begun = time.monotonic()
     try:
         with loopback_only():
             ray.init(
@@ -65,6 +73,15 @@ def start_ray(**options: Any) -> None:
                 job_config=job_config(),
                 **options,
             )
+    except Exception as error:  # Ray raises a bare one, among other kinds
+        if not _TOO_SLOW.search(str(error)):
+            raise
+        stop_ray()
+        reason = re.split(r"[./\n]", str(error))[0].strip()  # what follows are its words for developers
+        raise RayNotStarted(
+            f"Ray did not start within {time.monotonic() - begun:.0f} s; this machine may be too busy.",
+            f"Run the command again, with fewer other programs. Ray reports: {reason}.",
+        ) from None
     finally:
         os.environ.pop(_VARIABLE)
         if before is not None:

@@ -34,7 +34,14 @@ from off2on.commands.serve import serve
 from off2on.commands.strategies import strategies
 from off2on.commands.train import train
 from off2on.commands.tune import tune
-from off2on.errors import HyperparameterError, LearnerDied, RecipeError, UserCodeError, UserError
+from off2on.errors import (
+    HyperparameterError,
+    LearnerDied,
+    RayNotStarted,
+    RecipeError,
+    UserCodeError,
+    UserError,
+)
 
 DEFECT = 70
 """Exit code of a defect of off2on (EX_SOFTWARE of sysexits.h)."""
@@ -161,7 +168,7 @@ def _corrected(error: UserError, arguments: Sequence[str]) -> str:
 
 
 def _help_page(error: UserError, arguments: Sequence[str]) -> str:
-    """Return the command that prints the names and ranges of the algorithm, or the help of the verb."""
+    """Return the command to run again, that prints the names of the algorithm, or the help of the verb."""
     verb, *rest = [argument for argument in arguments if not argument.startswith("-")] or [""]
     if verb == "train" and isinstance(error, HyperparameterError) and rest:
         from off2on.algorithms import CATALOGUE
@@ -170,6 +177,8 @@ def _help_page(error: UserError, arguments: Sequence[str]) -> str:
         return _line(["algos", *rest[:1]] if is_algorithm else ["algos"])
     if isinstance(error, UserCodeError):
         return ""
+    if isinstance(error, RayNotStarted):  # a run has its folder by then
+        return _line(with_options(arguments, ["--resume"]) if verb == "train" else arguments)
     if isinstance(error, RecipeError):
         return _line(["algos", "iql"])  # an example whose objectives and losses have matching names
     if verb == "data" and rest and rest[0] in data.commands:

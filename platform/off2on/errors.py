@@ -1,7 +1,7 @@
 """The exceptions of the data (see `datasets_io.errors`) and those of off2on.
 
 UserError
-├── UnknownName, Exists, DataError, SimulatorError, Offline      from datasets_io
+├── UnknownName, Exists, DataError, SimulatorError, Offline, RayNotStarted      from datasets_io
 ├── HyperparameterError      no such hyperparameter, or a value out of range
 ├── UserCodeError            a loss, a network, a callback or another part that the user wrote raised an error
 ├── Diverged                 a loss or a weight became NaN or infinite
@@ -13,7 +13,15 @@ LearnerDied                  a learner process stopped and was not replaced     
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from datasets_io.errors import DataError, Exists, MissingColumn, SimulatorError, UnknownName, UserError
+from datasets_io.errors import (
+    DataError,
+    Exists,
+    MissingColumn,
+    RayNotStarted,
+    SimulatorError,
+    UnknownName,
+    UserError,
+)
 
 __all__ = [
     "DataError",
@@ -23,6 +31,7 @@ __all__ = [
     "LearnerDied",
     "MissingColumn",
     "OnlineSettingsError",
+    "RayNotStarted",
     "RecipeError",
     "SimulatorError",
     "UnknownName",

@@ -3,14 +3,14 @@
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from off2on.commands.output import print_line
-from off2on.errors import RecipeError, UnknownName, UserError
+from off2on.errors import DataError, RecipeError, UnknownName, UserError
 
 if TYPE_CHECKING:
     from off2on.runs.metadata import RunMetadata
@@ -47,7 +47,7 @@ def serve(
     `off2on train --from RUN --new-data NAME`.
     """
     from datasets_io.storage.names import check_name
-    from off2on.runs.folder import policy_file
+    from off2on.runs.folder import HANDOVER, policy_file
     from off2on.runs.record import find_run
 
     if name is not None:
@@ -58,10 +58,12 @@ def serve(
     shards = about.training_data()
     journal = None if name is None else _journal_options(folder, about, shards, name, every, explore)
     _check_port(host, port)
+    click.echo(f"starting   {folder} ({checkpoint}) on {host}:{port} …", err=True)
     try:
         from off2on.serving import service
     except ImportError:
         raise UserError("Ray Serve is not installed.", "", "pip install 'off2on[serve]'") from None
+    _check_policy(file, folder, HANDOVER if checkpoint == "last" else "last", explore)
 
     from datasets_io.local_ray import start_ray, stop_ray
     from datasets_io.ray_internals import signal_handlers_kept
@@ -134,6 +136,31 @@ def _check_answers(folder: Path, about: "RunMetadata") -> None:
             f"the policy of {folder} decides about chunks of {chunk} actions; serve answers with one action.",
             "Load its policy.pt: it returns the whole chunk, to be executed one action after another.",
         )
+
+
+def _check_policy(file: Path, folder: Path, other: str, explore: bool) -> None:
+    """Check that the policy can be loaded: an error of a replica would not name the file.
+
+    Args:
+        file: The policy.
+        folder: The run.
+        other: The checkpoint that can be served instead, if the run has its policy.
+        explore: The policy draws its actions.
+
+    Raises:
+        DataError: It is damaged.
+    """
+    from off2on.policy import load_policy
+    from off2on.runs.folder import policy_file
+
+    try:
+        load_policy(file)
+    except UserError as error:
+        try_ = ""
+        with suppress(UnknownName):
+            policy_file(folder, other, explore)
+            try_ = f"--checkpoint {other}"
+        raise DataError(error.what, error.expected, try_) from None
 
 
 def _refuse(name: str, what: str, theirs: Any, ours: Any) -> None:
