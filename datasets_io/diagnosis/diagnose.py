@@ -11,6 +11,7 @@ from datasets_io.diagnosis.behaviour import check_behaviour
 from datasets_io.diagnosis.blocks import Block, SourceBlocks, shard_blocks
 from datasets_io.diagnosis.coverage import EffectiveRowsCheck, check_novelty
 from datasets_io.diagnosis.duplicates import DuplicateCheck
+from datasets_io.diagnosis.early_end import EarlyEndCheck
 from datasets_io.diagnosis.episode_boundaries import EpisodeBoundaryCheck
 from datasets_io.diagnosis.episode_ends import check_ends
 from datasets_io.diagnosis.faults import fault_findings
@@ -162,6 +163,7 @@ def _examine(
         RewardCheck(),
         EffectiveRowsCheck(),
         EpisodeBoundaryCheck(space.choices),
+        EarlyEndCheck(),
     ]
     episodes, sampler, rows, width = EpisodeTableBuilder(), WindowSampler(), 0, 0
     for block in blocks:
