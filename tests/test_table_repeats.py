@@ -16,7 +16,7 @@ COLUMNS = "obs=x actions=u rewards=r episode=trip step=t"
 
 def table() -> pd.DataFrame:
     frame = pd.DataFrame({"x": [0.1, None, 0.3], "u": [1.5, 2.5, 3.5], "r": [1.0, 2.0, 3.0]})
-    frame["trip"], frame["t"] = "b7", [10, 11, 12]
+    frame["trip"], frame["t"] = "b7", [9, 1234567, 1234568]
     return pd.concat([frame, frame[1:2]], ignore_index=True)
 
 
@@ -41,7 +41,7 @@ def run(line: str) -> str:
 def test_the_line_drops_the_second_of_identical_rows(tmp_path: Path, name: str) -> None:
     file = write(table(), tmp_path / name)
     error = refusal(file)
-    assert error.what.endswith("rows 1 and 3 have the same episode ('b7') and step (11).")
+    assert error.what.endswith("rows 1 and 3 have the same episode ('b7') and step (1234567).")
     assert error.expected == (
         "They are identical in the columns that are read.\nRows are numbered from 0, after the header."
     )

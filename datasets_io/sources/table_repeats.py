@@ -51,7 +51,7 @@ class RepeatedStep(BadValues):
             roles: Columns of each role.
             part: The table: a file, several files, or columns by name.
         """
-        step = f" ({self.step:g})" if abs(self.step) < _MOMENT else ""
+        step = f" ({self.step:.12g})" if abs(self.step) < _MOMENT else ""
         first, second = self.rows
         self.what = (
             f"rows {first:,} and {second:,} have the same episode ({ids[self.code]!r}) and step{step}."
