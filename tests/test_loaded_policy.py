@@ -95,6 +95,18 @@ def test_an_exploring_policy_returns_arrays_for_arrays(tmp_path: Path):
     np.testing.assert_array_equal(arrays[1], log_prob.detach().numpy())
 
 
+def test_a_policy_of_choices(tmp_path: Path):
+    recipe = find_algorithm("dqn")
+    values = recipe.Hyperparameters.parse({"hidden": (8, 8)}, "dqn")
+    nets = recipe.build_nets(gym.spaces.Box(-9, 9, (3,)), gym.spaces.Discrete(4), values)
+    units = Transforms((0.5, 0.0, 1.0), (2.0, 1.0, 3.0), (), (), discrete=True)
+    made = Policy(recipe, nets, values, units)
+    (tmp_path / "policy.pt").write_bytes(made.export())
+    choices = load_policy(tmp_path / "policy.pt")(OBS)
+    assert choices.dtype == np.int64
+    np.testing.assert_array_equal(choices, made(torch.from_numpy(OBS).float()).numpy())
+
+
 def test_a_policy_of_chunks(tmp_path: Path):
     policy = load_policy(write(tmp_path, "qc", hidden=(8, 8), chunk=4))
     assert history_of(policy) is None
