@@ -11,7 +11,7 @@ import torch
 from off2on.algorithms import find_algorithm
 from off2on.errors import UserError
 from off2on.policy import Policy, history_of, load_policy
-from off2on.policy_file import load_program
+from off2on.policy_files.program import load_program
 from off2on.replay.transforms import Transforms
 
 OBS = np.array([[1.25, -2.5, 0.1], [0.3, 7.0, -4.0], [0.0, 0.0, 1e-3]])

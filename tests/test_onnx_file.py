@@ -12,8 +12,8 @@ import torch
 from command import off2on, succeeds
 
 from off2on.errors import UserError
-from off2on.onnx_file import write_onnx
 from off2on.policy import load_policy
+from off2on.policy_files.onnx_file import write_onnx
 
 
 @pytest.fixture

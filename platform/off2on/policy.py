@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from off2on.errors import UserError
-from off2on.policy_file import load_program
-from off2on.policy_loaded import LoadedPolicy
+from off2on.policy_files.loaded import LoadedPolicy
+from off2on.policy_files.program import load_program
 from off2on.recipe.chunks import chunk_of, in_steps
 from off2on.recipe.distributions import END, Distribution
 from off2on.recipe.histories import EXTRA, HistorySteps, context_of, join, split
@@ -240,11 +240,11 @@ def load_policy(path: str | Path, target_return: float | None = None) -> LoadedP
         A policy with a history takes [B, K, D + A + 2], see `off2on.recipe.acting_memory.History`.
         Observations are a torch tensor or a NumPy array, float32 or converted to it, and actions of the same
         kind; one observation is ``obs[None]``. Another shape or type, NaN and infinite numbers are a
-        `UserError`, see `off2on.policy_loaded.LoadedPolicy`.
+        `UserError`, see `off2on.policy_files.loaded.LoadedPolicy`.
 
     Raises:
         UserError: The file is not a policy, or has content that a policy does not need, see
-            `off2on.policy_file`; or `target_return` is given and the policy has none.
+            `off2on.policy_files.program`; or `target_return` is given and the policy has none.
     """
     module = load_program(path)
     if target_return is not None:

@@ -21,7 +21,7 @@ def export_policy(run: str, file: Path | None, checkpoint: str, overwrite: bool)
     to the deterministic `actions` in the environment's units. RUN is a folder, or a name with only one match
     in ./runs. Needs off2on[onnx].
     """
-    from off2on.onnx_file import write_onnx
+    from off2on.policy_files.onnx_file import write_onnx
     from off2on.runs.folder import policy_file
     from off2on.runs.record import find_run
 

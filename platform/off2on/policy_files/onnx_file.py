@@ -9,7 +9,7 @@ import torch
 
 from datasets_io import storage
 from off2on.errors import UserError
-from off2on.policy_file import load_program
+from off2on.policy_files.program import load_program
 
 INPUT, OUTPUT, ROWS = "obs", "actions", "rows"
 

@@ -23,7 +23,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from datasets_io.storage.documents import read_content
 from off2on.errors import UserError
-from off2on.policy_archive import (
+from off2on.policy_files.archive import (
     CONFIGS,
     DAMAGED,
     INPUTS,
