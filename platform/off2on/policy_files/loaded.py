@@ -17,8 +17,8 @@ class LoadedPolicy(nn.Module):
     """Map raw observations to actions in the units of the environment, after checking the observations.
 
     Args:
-        program: Module of `off2on.policy_files.program.load_program`. It stays the attribute ``program``, for programs
-            such as `torch.compile` and `torch.export` that cannot follow the check.
+        program: Module of `off2on.policy_files.program.load_program`. It stays the attribute ``program``, for
+            programs such as `torch.compile` and `torch.export` that cannot follow the check.
     """
 
     def __init__(self, program: nn.Module) -> None:
