@@ -126,7 +126,7 @@ def test_nan_may_cost_its_episode_instead(tmp_path):
     shards = add(tmp_path / "x.hdf5", tmp_path, nan="drop-episode")
     assert shards.manifest.lengths == [3, 2]
     assert np.isfinite(shards.read_all(["obs"])["obs"]).all()
-    assert [fault.kind for fault in shards.manifest.faults] == ["nan"]
+    assert [fault.kind for fault in shards.manifest.faults] == ["nan", "left_out"]
 
 
 def test_actions_outside_the_box_are_reported_and_clipped_on_request(tmp_path):

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +168,8 @@ class Session:
         except (Diverged, LearnerDied, RayActorError):
             raise
         except Exception:  # such as that of an environment that got NaN as an action
-            self.algo.call_learners(check_weights)
+            with suppress(LearnerDied):  # one whose loss raised an error does not answer any more
+                self.algo.call_learners(check_weights)
             raise
 
     def _report_handover(self, played: list[EvaluationEpisode]) -> None:
