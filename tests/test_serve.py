@@ -17,7 +17,7 @@ import forked
 import numpy as np
 import pytest
 import torch
-from command import succeeds
+from command import short_run, succeeds
 from forked import OFF2ON, Forked
 
 from datasets_io.shards.reading import Shards
@@ -83,9 +83,7 @@ class Service:
 def lab(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Path:
     """A folder with a short run."""
     place = tmp_path_factory.mktemp("lab")
-    words = ["train", "td3_bc", "toy-pendulum", "hidden=16,16", "batch_size=16", "--updates", "40"]
-    words += ["--eval-episodes", "1", "--eval-every", "40", "--threads", "1"]
-    succeeds(place, *words, OFF2ON_DATA=data_root)
+    short_run(place, OFF2ON_DATA=data_root)
     return place
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import forked
 import pytest
 import ray
-from command import PATIENCE, environment, off2on, succeeds
+from command import PATIENCE, environment, off2on, short_run
 
 from datasets_io.local_ray import _TOO_SLOW
 
@@ -32,9 +32,7 @@ search:
 def lab(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Path:
     """A folder with a short run and a search."""
     place = tmp_path_factory.mktemp("lab")
-    words = ["train", "td3_bc", "toy-pendulum", "hidden=16,16", "batch_size=16", "--updates", "40"]
-    words += ["--eval-episodes", "1", "--eval-every", "40", "--threads", "1"]
-    succeeds(place, *words, OFF2ON_DATA=data_root)
+    short_run(place, OFF2ON_DATA=data_root)
     (place / "search.yaml").write_text(SEARCH)
     return place
 

@@ -6,7 +6,6 @@ of a split, in order, are one table.
 """
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -14,6 +13,7 @@ from pydantic import Field
 
 from datasets_io import storage
 from datasets_io.errors import Corrupt, UnknownName, UserError
+from datasets_io.sources.splits import choose_split
 from datasets_io.sources.tabular import Columns, Table
 from datasets_io.storage import Place
 from datasets_io.storage.documents import read_json
@@ -92,33 +92,19 @@ class HuggingFace(Table):
             return _saved_files(root)
         if storage.is_file(root / SPLITS):
             names = read_json(root / SPLITS, SplitNames).splits
-            return _saved_files(root / self._choose(dict.fromkeys(names), root))
+            return _saved_files(root / choose_split(self, self.split, names, root))
         found = _named_files(root)
         if not found:
             raise UnknownName(
                 f"{root} is no data set of Hugging Face.",
                 f"Looked for {STATE}, {SPLITS} and names such as data/train-00000-of-00001.parquet.",
             )
-        name = self._choose(found, root)
+        name = choose_split(self, self.split, found, root)
         counts = {count for _, count in found[name]}
         count = max(counts)
         if len(counts) > 1 or len(found[name]) != count:
             raise Corrupt(f"{root} has {len(found[name])} of {count} files of {name!r}.")
         return [file for _, file in sorted(found[name].items())]
-
-    def _choose(self, splits: Mapping[str, Any], root: Place) -> str:
-        """Return the name of the split that is read, and note the others."""
-        name = self.split or ("train" if "train" in splits or len(splits) != 1 else next(iter(splits)))
-        if name not in splits:
-            raise UnknownName(
-                f"{root} has no split {name!r}.",
-                f"There are: {' '.join([*splits][:50]) or 'none'}; choose by split=NAME.",
-                given=name,
-                known=splits,
-            )
-        if others := [other for other in splits if other != name]:
-            self.note("splits", "", f"{name} was read; other splits: {', '.join(others[:10])}")
-        return name
 
 
 def is_hugging_face(folder: Place) -> bool:

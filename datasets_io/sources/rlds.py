@@ -27,6 +27,7 @@ from datasets_io.sources.rlds_features import (
     read_features,
     read_info,
 )
+from datasets_io.sources.splits import choose_split
 from datasets_io.storage.tf_example import Features
 from datasets_io.storage.tfrecord import read_records
 
@@ -88,7 +89,8 @@ class RLDS(Source):
             MissingColumn: Steps have no numbers to observe, no actions, or no marks of the end.
         """
         root = find_folder(path)
-        split = self._choose(read_info(root).splits, root)
+        splits = {split.name: split for split in read_info(root).splits}
+        split = splits[choose_split(self, self.split, splits, root)]
         features = read_features(root)
         for name in (IS_LAST, IS_TERMINAL):
             if name not in features.leaves:
@@ -163,20 +165,6 @@ class RLDS(Source):
             self.note("no_step", "", "episodes without an action that counts were left out", count=1)
             return None
         return Episode(obs, actions[:valid], rewards[:valid], terminated=bool(terminal[-1]))
-
-    def _choose(self, splits: list[Split], root: storage.Place) -> Split:
-        by_name = {split.name: split for split in splits}
-        name = self.split or ("train" if "train" in by_name or len(by_name) != 1 else next(iter(by_name)))
-        if name not in by_name:
-            raise UnknownName(
-                f"{root} has no split {name!r}.",
-                f"There are: {' '.join(by_name) or 'none'}; choose by split=NAME.",
-                given=name,
-                known=by_name,
-            )
-        if others := [other for other in by_name if other != name]:
-            self.note("splits", "", f"{name} was read; other splits: {', '.join(others[:10])}")
-        return by_name[name]
 
     def _observations(self, features: StepFeatures, root: storage.Place) -> dict[str, Leaf]:
         there = _below(OBSERVATION, features.leaves)

@@ -80,3 +80,10 @@ def with_its_imports(
         cwd=cwd, env=environment(), capture_output=True, text=True, timeout=PATIENCE, check=True,
     )  # fmt: skip
     return done, HEAVY & set(done.stderr.splitlines()[-1].split())
+
+
+def short_run(cwd: Path, **variables: str | Path) -> None:
+    """Make a run of 40 updates in a folder: runs/toy-pendulum/td3_bc-s0."""
+    words = ["train", "td3_bc", "toy-pendulum", "hidden=16,16", "batch_size=16", "--updates", "40"]
+    words += ["--eval-episodes", "1", "--eval-every", "40", "--threads", "1"]
+    succeeds(cwd, *words, **variables)
