@@ -42,7 +42,7 @@ COMMAND_ONLY = ("words", "seeds", "together", "resume", "dry_run")
     help="Number of runs, one per seed.  [1]",
 )
 @click.option("--together", is_flag=True, help="Train all seeds offline at once, as one batched program.")
-@click.option("--resume", is_flag=True, help="Continue the run of this name where it stopped.")
+@click.option("--resume", is_flag=True, help="Continue the run of this name, also to more --updates.")
 @click.option("--dry-run", is_flag=True, help="Check everything and print the plan; start nothing.")
 def train(
     words: tuple[str, ...], seeds: int, together: bool, resume: bool, dry_run: bool, **options: Any

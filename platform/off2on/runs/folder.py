@@ -207,7 +207,7 @@ def refuse_existing(folder: Path) -> None:
     status = "stopped without an end" if has_stopped(folder) else metadata.status
     raise Exists(
         f"{folder} exists, {status}, started {metadata.started}.",
-        f"Use --resume to continue it, --seed {metadata.seed + 1} for another run, "
+        f"Use --resume to continue it (also to more --updates), --seed {metadata.seed + 1} for another run, "
         f"or --out {folder.parents[1]}-again to keep both.",
         "--resume",
     )

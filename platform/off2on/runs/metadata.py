@@ -104,6 +104,7 @@ class RunMetadata:
         hyperparameters: Those of the offline phase.
         online_side: The online settings and the hyperparameters of the online phase.
         status: running, finished, interrupted or failed.
+        extended_at: Updates at which the run was extended beyond those that it was planned for.
         not_made: Counts of a copied run that were made elsewhere, see `off2on.search.trial`.
     """
 
@@ -130,6 +131,7 @@ class RunMetadata:
     started: str = "some time ago"
     tracked: Mapping[str, str] = field(default_factory=dict)
     taken_over: list[Mapping[str, Any]] = field(default_factory=list)
+    extended_at: list[Count] = field(default_factory=list)
     not_made: Mapping[str, int] = field(default_factory=dict)
 
     def option(self, name: str) -> RecordedValue:

@@ -99,8 +99,10 @@ def train_together(plans: Sequence[Plan], resume: bool = False) -> list[Diverged
 
 
 def _is_finished(plan: Plan) -> bool:
-    exists = (plan.folder / "run.yaml").is_file()
-    return exists and read_metadata(plan.folder).status == "finished"
+    if not (plan.folder / "run.yaml").is_file():
+        return False
+    known = read_metadata(plan.folder)
+    return known.status == "finished" and known.updates >= plan.updates
 
 
 class BatchedRuns:

@@ -13,6 +13,7 @@ from off2on.recipe.hyperparameters import RENAMED, Settings
 from off2on.rllib.resolved import ResolvedSettings
 from off2on.runs.folder import Run
 from off2on.runs.metadata import read_metadata
+from off2on.runs.tables import read_metrics
 from off2on.training.options import KEPT_OFFLINE, KEPT_ONLINE, RunOptions, kept_options
 
 
@@ -32,12 +33,16 @@ def check_resumable(
         shards: The data.
         settings: The settings that follow from the options.
         guard: Settings of the guard.
-        online: Check the online phase as well; a run that only starts from a handover may differ there.
+        online: The run itself is continued: check the online phase as well, and allow more updates; a run
+            that only starts from a handover may differ there, and has its updates.
 
     Raises:
         UserError: Something differs, or the checkpoint to continue from is damaged.
     """
     metadata = read_metadata(run)
+    extended = online and metadata.updates < options.updates
+    if extended:
+        _check_extendable(options, run, settings)
     if online:
         _ = Run(run).last_checkpoint  # checks it
     recorded: dict[str, object] = {"data": metadata.training_data_hash()}
@@ -50,11 +55,36 @@ def check_resumable(
         for prefix, each in (("online", settings.online), ("online", settings.online_hp), ("guard", guard)):
             current |= {f"{prefix}.{name}": value for name, value in plain(each).items()} if each else {}
     for name in current:
+        if name == "updates" and extended:
+            continue
         if name in recorded and current[name] != recorded[name]:
             raise UserError(
                 f"{run} was run with {name} {recorded[name]}, not {current[name]}.",
                 "Its checkpoints need the same value; use that, or start a new run with another --out.",
                 f"off2on train {options.algorithm} {metadata.data.pinned}" if name == "data" else "",
+            )
+
+
+def _check_extendable(options: RunOptions, run: Path, settings: ResolvedSettings) -> None:
+    """Check that a run of fewer updates can continue to those of the options.
+
+    Raises:
+        UserError: Its online phase has begun, or a learning rate depends on the planned number of updates.
+    """
+    more = f"{run} cannot continue to {options.updates:,} updates: "
+    if any(row["side"] != "offline" for row in read_metrics(run)):
+        raise UserError(
+            f"{more}its online phase has begun.",
+            "Only the offline phase can be extended; a new run needs another --out or --seed.",
+        )
+    recipe, offline = settings.recipe, (0.0, 0.25, 0.5, 0.75, 0.99)
+    for objective in recipe.objectives_in_order():
+        if len({recipe.lr(objective.name, settings.hp, progress) for progress in offline}) > 1:
+            decay = "actor_decay=false makes it constant. " if hasattr(settings.hp, "actor_decay") else ""
+            raise UserError(
+                f"{more}the learning rate of its {objective.name} was set for fewer.",
+                f"It changes with the progress to the planned number of updates. {decay}A new run needs "
+                "another --out or --seed.",
             )
 
 

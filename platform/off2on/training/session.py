@@ -65,6 +65,8 @@ class Session:
             if (why := untrusted_reason(start, plan.folder.parents[1])) is not None:
                 progress.note(f"warning: {start} is a pickle, which can run code when read, and {why}")
             restore(self.algo, start)
+            if start.name == HANDOVER and self.algo.updates < plan.updates:  # more updates than at first
+                self._save(self._checkpoint_name)  # so that a later handover can replace that one
         if run.metrics:  # also without a checkpoint: a run may be killed before its first one
             run.forget_after(self.algo.updates, self.algo.env_steps, self.algo.is_online)
             progress.recall(run.metrics)

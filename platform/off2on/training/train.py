@@ -114,8 +114,10 @@ def _print_line(line: str) -> None:
 def _open_run(plan: Plan, resolved: ResolvedPlan, resume: bool) -> Run:
     """Create or open the folder of the run."""
     run = Run.resume(plan.folder, plan.place) if resume else Run.create(plan.folder, plan.place)
-    started = run.metadata.get("started", _now())
-    run.describe(run_metadata(plan, resolved) | {"started": started, "status": "running"})
+    kept = {"started": run.metadata.get("started", _now()), "status": "running"}
+    if run.metadata.get("updates", plan.updates) < plan.updates:
+        kept["extended_at"] = [*run.metadata.get("extended_at", []), run.metadata["updates"]]
+    run.describe(run_metadata(plan, resolved) | kept)
     return run
 
 
