@@ -120,6 +120,7 @@ def test_the_command_prints_json_and_a_table(toy: Shards, tmp_path: Path) -> Non
         f"{format_size(result['memory']['learner'])} of memory for the data and networks of each learner"
     )
     assert format_size(this_machine().memory) not in needs
+    assert f"updates of the offline phase: {10 * 256 / toy.rows:.1f} passes over the rows" in page
     assert "needs" not in fits
     assert re.search(
         r"1 learner on 1 machine like this one \(\d+ CPUs, \d+ GPUs, [\d.]+ [GT]B of memory;", fits

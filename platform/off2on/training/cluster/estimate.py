@@ -120,6 +120,7 @@ def estimate(plan: Plan, resolved: ResolvedPlan) -> list[EstimatedQuantity]:
     each = math.ceil(online.rollout / (max(1, plan.workers) * plan.envs)) * plan.envs
     collecting = plan.online / online.rollout * each * (step_s or 0.0)
     together = max(collecting, updating) if online.asynchronous else collecting + updating
+    passes = plan.updates * settings.hp.batch_size / resolved.shards.rows
     evaluations = sum(map(len, plan.evaluations())) * plan.eval_episodes
     evaluating = evaluations * float(np.mean(resolved.shards.manifest.lengths)) * (step_s or 0.0)
     return [
@@ -138,7 +139,12 @@ def estimate(plan: Plan, resolved: ResolvedPlan) -> list[EstimatedQuantity]:
         EstimatedQuantity("transfer", "rollout", rollout, "to the object store and all learners per rollout"),
         EstimatedQuantity("measured", "update", update_s, f"an update of one learner on {learner.device}"),
         EstimatedQuantity("measured", "step", step_s, "an environment step of one process, policy included"),
-        EstimatedQuantity("time", "offline", plan.updates * update_s, "updates of the offline phase"),
+        EstimatedQuantity(
+            "time",
+            "offline",
+            plan.updates * update_s,
+            f"updates of the offline phase: {passes:,.1f} passes over the rows",
+        ),
         EstimatedQuantity("time", "collecting", collecting, "environment steps of the online phase"),
         EstimatedQuantity("time", "updating", updating, "updates of the online phase"),
         EstimatedQuantity(
