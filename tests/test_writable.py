@@ -10,6 +10,7 @@ from command import off2on
 from datasets_io import storage
 from datasets_io.errors import UserError
 from datasets_io.storage.writable import check_writable
+from off2on.api import train
 
 COMPARISON = """\
 out: {out}
@@ -113,3 +114,8 @@ def test_the_data_folder_is_checked_before_the_data_are_read(here: Path):
     assert f"the data folder file: nothing can be written in {here}/file: Not a directory" in done.stderr
     line = f"try: OFF2ON_DATA={os.path.expanduser('~')}/data off2on data add toy-pendulum episodes=2\n"
     assert line in done.stderr
+
+
+def test_a_run_in_python_names_the_argument(here: Path, data_root: Path):
+    with pytest.raises(UserError, match=r"(?s)^out='.*file': nothing can be written.*Not a directory.*out='"):
+        train("bc", "toy-pendulum", updates=10, out=str(here / "file"))

@@ -16,6 +16,7 @@ from torch import nn
 
 from datasets_io import Shards, open_shards
 from datasets_io.environments import options_for
+from datasets_io.storage.writable import check_writable, example_folder
 from off2on.errors import SimulatorError, UnknownName, UserError
 from off2on.policy import load_policy
 from off2on.runs.checkpoints import check_checkpoint
@@ -168,7 +169,9 @@ def train(
                 "Expected an algorithm and data, or a run to start from, as source.",
                 'off2on.train("iql", "toy-pendulum", updates=10_000)',
             )
-    return load_run(train_plan(Plan(**given), resume, callbacks))
+    plan = Plan(**given)
+    check_writable(plan.place, f"out={plan.out!r}", f"out={example_folder('runs')!r}")
+    return load_run(train_plan(plan, resume, callbacks))
 
 
 def _from_source(given: dict[str, Any]) -> dict[str, Any]:
