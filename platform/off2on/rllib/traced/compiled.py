@@ -4,6 +4,7 @@ Results differ from those of the trace by rounding of float32, and tanh by at mo
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -13,7 +14,7 @@ from off2on.rllib.traced.trace import Program, Trace
 
 aten = torch.ops.aten
 
-OPTIONS = {"cpp.use_decompose_tanh": True}
+OPTIONS: dict[str, Any] = {"cpp.use_decompose_tanh": True}
 """Options of the compiler: tanh, which GELU has, by one exponential, in half of the time on a CPU."""
 
 
