@@ -80,9 +80,7 @@ def _check_extendable(options: RunOptions, run: Path, settings: ResolvedSettings
     recipe, offline = settings.recipe, (0.0, 0.25, 0.5, 0.75, 0.99)
     for objective in recipe.objectives_in_order():
         if len({recipe.lr(objective.name, settings.hp, progress) for progress in offline}) > 1:
-            constant = " with actor_decay=false, which makes it constant," * hasattr(
-                settings.hp, "actor_decay"
-            )
+            constant = " with actor_decay=false" if hasattr(settings.hp, "actor_decay") else ""
             raise UserError(
                 f"{more}the learning rate of its {objective.name} was set for fewer.",
                 "It changes with the progress to the planned number of updates. A new run"
