@@ -68,6 +68,7 @@ class BEAR(OfflineToOnline):
     Hyperparameters = BEARHyperparameters
     objectives = ("vae", "critic", "actor", "multiplier")
     acting_networks = ("critic", "actor")
+    schedules = ("warmup_share",)
 
     @classmethod
     def build_nets(cls, obs_space: Any, action_space: Any, hp: Any) -> Nets:

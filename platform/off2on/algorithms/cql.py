@@ -68,6 +68,7 @@ class CQL(SAC):
     Hyperparameters = CQLHyperparameters
     objectives: ClassVar[tuple[str | Objective, ...]] = ("temperature", "actor", "multiplier", "critic")
     regularisation: ClassVar[tuple[str, ...]] = ("conservative_weight",)
+    schedules: ClassVar[tuple[str, ...]] = ("cloning_share",)
 
     @classmethod
     def is_due(cls, objective: Objective, hp: Any, update: int, progress: float) -> bool:

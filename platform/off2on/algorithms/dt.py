@@ -82,6 +82,7 @@ class DT(OfflineToOnline):
     Hyperparameters = DTHyperparameters
     columns = ("obs", "action", "reward")
     objectives = ("actor",)
+    schedules = ("lr_warm_up",)
 
     @classmethod
     def resolve(cls, hp: DTHyperparameters, shards: Shards) -> DTHyperparameters:

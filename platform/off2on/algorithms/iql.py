@@ -80,6 +80,7 @@ class IQL(OfflineToOnline):
 
     Hyperparameters: ClassVar[type[Hyperparameters]] = IQLHyperparameters
     objectives: ClassVar[tuple[str | Objective, ...]] = ("value", "actor", "critic")
+    schedules: ClassVar[tuple[str, ...]] = ("actor_decay",)
 
     @classmethod
     def build_nets(cls, obs_space: Any, action_space: Any, hp: IQLHyperparameters) -> Nets:

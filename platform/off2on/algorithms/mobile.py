@@ -84,6 +84,7 @@ class MOBILE(ModelBased, SAC):
     """SAC on model rollouts, with a penalty where the model's members disagree about the next value."""
 
     Hyperparameters = MOBILEHyperparameters
+    schedules = ("actor_decay",)
 
     @classmethod
     def is_due(cls, objective: Objective, hp: Any, update: int, progress: float) -> bool:

@@ -86,6 +86,7 @@ class PLAS(OfflineToOnline):
     Hyperparameters = PLASHyperparameters
     objectives = ("vae", "critic", "actor")
     acting_networks = ("vae", "actor")
+    schedules = ("vae_share",)
 
     @classmethod
     def build_nets(cls, obs_space: Any, action_space: Any, hp: PLASHyperparameters) -> Nets:

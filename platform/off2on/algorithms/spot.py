@@ -78,6 +78,7 @@ class SPOT(TD3):
     Hyperparameters = SPOTHyperparameters
     objectives: ClassVar[tuple[str | Objective, ...]] = ("vae", "critic", Objective("actor", every=2))
     regularisation = ("support_weight",)
+    schedules = ("vae_share",)
 
     @classmethod
     def build_nets(cls, obs_space: Any, action_space: Any, hp: Any) -> Nets:

@@ -84,6 +84,9 @@ class Recipe:
     regularisation: ClassVar[tuple[str, ...]] = ()
     """Names of the hyperparameters that weight the regularisation towards the data, see
     `scale_regularisation`."""
+    schedules: ClassVar[tuple[str, ...]] = ()
+    """Names of the hyperparameters that, unless 0 or False, make offline updates depend on how many are
+    planned; a run is then not extended."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

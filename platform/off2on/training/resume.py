@@ -69,7 +69,7 @@ def _check_extendable(options: RunOptions, run: Path, settings: ResolvedSettings
     """Check that a run of fewer updates can continue to those of the options.
 
     Raises:
-        UserError: Its online phase has begun, or a learning rate depends on the planned number of updates.
+        UserError: Its online phase has begun, or its updates depend on how many are planned.
     """
     more = f"{run} cannot continue to {options.updates:,} updates: "
     if any(row["side"] != "offline" for row in read_metrics(run)):
@@ -77,15 +77,18 @@ def _check_extendable(options: RunOptions, run: Path, settings: ResolvedSettings
             f"{more}its online phase has begun.",
             "Only the offline phase can be extended; a new run needs another --out or --seed.",
         )
-    recipe, offline = settings.recipe, (0.0, 0.25, 0.5, 0.75, 0.99)
-    for objective in recipe.objectives_in_order():
-        if len({recipe.lr(objective.name, settings.hp, progress) for progress in offline}) > 1:
-            constant = " with actor_decay=false" if hasattr(settings.hp, "actor_decay") else ""
-            raise UserError(
-                f"{more}the learning rate of its {objective.name} was set for fewer.",
-                "It changes with the progress to the planned number of updates. A new run"
-                f"{constant} needs another --out or --seed.",
-            )
+    recipe, hp = settings.recipe, settings.hp
+    scheduled = [f"{name}={getattr(hp, name)}" for name in recipe.schedules if getattr(hp, name)]
+    scheduled += [
+        f"the learning rate of its {objective.name}"
+        for objective in recipe.objectives_in_order()
+        if recipe.lr(objective.name, hp, 0.25) != recipe.lr(objective.name, hp, 0.75)
+    ]
+    if scheduled:
+        raise UserError(
+            f"{more}{scheduled[0]} depends on how many are planned.",
+            "A new run needs another --out or --seed.",
+        )
 
 
 def _current(name: str) -> str:
