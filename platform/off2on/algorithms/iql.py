@@ -31,9 +31,10 @@ from off2on.recipe.actors import GaussianActor
 from off2on.recipe.batch import Batch
 from off2on.recipe.critic_heads import CriticHeadHyperparameters, head_of
 from off2on.recipe.distributions import Normal
-from off2on.recipe.hooks import Loss, Objective, cosine
+from off2on.recipe.hooks import Loss, Objective
 from off2on.recipe.hyperparameters import NORMALISE, REWARD, REWARDS, Hyperparameters, hp
 from off2on.recipe.networks import ACTIVATION, ACTIVATIONS, NORM_PLACE, NORMS, Critic, Nets, Value
+from off2on.recipe.schedules import actor_decay
 from off2on.rllib.algorithm import OfflineToOnline
 
 # beta by data set of OGBench (Park et al., arXiv:2502.02538); with another discount; manipulation.
@@ -127,8 +128,7 @@ class IQL(OfflineToOnline):
     @classmethod
     def lr(cls, objective: str, hp: IQLHyperparameters, progress: float) -> float:
         """Return the learning rate, which decreases to 0 offline for the actor."""
-        decay = cosine(progress) if objective == "actor" and hp.actor_decay and progress < 1 else 1.0
-        return decay * super().lr(objective, hp, progress)
+        return actor_decay(objective, hp, progress) * super().lr(objective, hp, progress)
 
     @classmethod
     def distribution(cls, nets: Nets, obs: Tensor, hp: IQLHyperparameters) -> Normal:

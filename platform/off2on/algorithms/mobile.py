@@ -27,10 +27,11 @@ from torch import Tensor
 from off2on.algorithms.sac import SAC, SACHyperparameters
 from off2on.recipe.batch import Batch
 from off2on.recipe.critic_heads import CRITIC_HEAD, VALUE_HEADS
-from off2on.recipe.hooks import Objective, cosine
+from off2on.recipe.hooks import Objective
 from off2on.recipe.hyperparameters import hp
 from off2on.recipe.model_based import ModelBased, ModelHyperparameters
 from off2on.recipe.networks import Nets
+from off2on.recipe.schedules import actor_decay
 
 # c by data set; what else is not the default.
 LOCOMOTION = {
@@ -95,8 +96,7 @@ class MOBILE(ModelBased, SAC):
     @classmethod
     def lr(cls, objective: str, hp: Any, progress: float) -> float:
         """Return the learning rate, which decreases to 0 offline for the actor."""
-        decay = cosine(progress) if objective == "actor" and hp.actor_decay and progress < 1 else 1.0
-        return decay * super().lr(objective, hp, progress)
+        return actor_decay(objective, hp, progress) * super().lr(objective, hp, progress)
 
     @classmethod
     def soft_target(cls, nets: Nets, batch: Batch, hp: Any, action: Tensor, log_prob: Tensor) -> Tensor:

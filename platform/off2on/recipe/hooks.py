@@ -14,7 +14,6 @@ belongs in the networks. Sampling, optimisers, target networks, devices and chec
 ``batch.progress`` is 0 … 1 over the offline updates and 1 … 2 over the online ones.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -296,8 +295,3 @@ def apply_objectives(
             step(objective.name, loss, progress)
             logged |= {f"{objective.name}/loss": loss.detach()} | metrics
     return logged
-
-
-def cosine(progress: float) -> float:
-    """Return 0.5 (1 + cos(pi progress)): 1 at progress 0, falling to 0 at progress 1 and later."""
-    return 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
