@@ -37,18 +37,13 @@ from off2on.recipe.flows import Field, euler
 from off2on.recipe.hooks import Loss, Objective
 from off2on.recipe.hyperparameters import hp
 from off2on.recipe.networks import Critic, Nets, Scalar, glorot
+from off2on.recipe.ogbench import common_preset
 
 SCALES = {
     "cube-double": 1.0, "cube-triple": 1.4, "cube-quadruple": 1.4, "scene": 0.4, "puzzle-3x3": 1.0,
     "puzzle-4x4": 1.0, "antmaze-large-navigate": 0.8, "antmaze-giant-navigate": 1.2,
     "humanoidmaze-medium-navigate": 0.6, "humanoidmaze-large-navigate": 0.8,
 }  # fmt: skip
-
-
-def _preset(name: str, scale: float) -> dict[str, object]:
-    far = {"discount": 0.995} if "giant" in name or "humanoid" in name else {}
-    mean = {"aggregate": "mean"} if "humanoid" in name else {}
-    return {"noise_scale": scale, "freeze_base": False, **far, **mean}
 
 
 @dataclass(frozen=True)
@@ -65,7 +60,7 @@ class DSRLHyperparameters(BFNHyperparameters):
     noise_critic_lr: float = hp(3e-4, "learning rate of the noise critics (Adam)", above=0)
 
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
-        name: _preset(name, scale) for name, scale in SCALES.items()
+        name: common_preset(name, noise_scale=scale, freeze_base=False) for name, scale in SCALES.items()
     }
 
 

@@ -7,7 +7,7 @@ ICML 2026, arXiv:2605.01663. x, y, z: noise from N(0, 1) of the width of an acti
     actor   L_mu = alpha1 E[ |d(s, z, a)|^2 ] - E[ lambda mean_i Q_i(s, a, y) + lambda' mean_i Z_i(s, a) ]
             a = mu(s, z)
     flow    L_v  = E[ |v(s, (1 - t) x + t a, t) - (a - x)|^2 ]
-    upper   L_Z  = E[ |kappa - 1(u < 0)| u^2 ],  u = mean_j Q'_j(s, a, y) - Z_i(s, a)
+    upper   L_Z  = mean_i E[ |kappa - 1(u < 0)| u^2 ],  u = mean_j Q'_j(s, a, y) - Z_i(s, a)
     critic  L_Q  = sum_i E[ (r + gamma (agg_j Z_j(s', a') - alpha2 |d(s', z, a')|^2) - Q_i(s, a, z))^2 ]
             a' = mu(s', z), with the same z as Q_i
 
@@ -17,9 +17,9 @@ followed step by step. As in the authors' code, its square is a mean over dimens
 Q and Z are computed for actions clipped to the box, and all losses use the old networks. Online the authors
 drop the penalty (``online.alpha2=0``) and loosen the anchor of some tasks (``online.alpha1``, 10 to 100).
 
-Differences: squares are sums over critics, the authors' a mean. Layer normalisation has epsilon 1e-5, the
-authors' 1e-6. The deterministic action is mu(s, 0); the authors evaluate with new noise. lambda and lambda'
-are 1, or 1 / |mean Q| and 1 / |mean Z| if ``normalise_q``: an option of theirs, and the default here, with
+Differences: squares of L_Q are sums over critics, the authors' a mean. Layer normalisation has epsilon
+1e-5, the authors' 1e-6. The deterministic action is mu(s, 0); the authors evaluate with new noise. lambda
+and lambda' are 1, or 1 / |mean Q| and 1 / |mean Z| if ``normalise_q``: an option of theirs, and the default here, with
 alpha1 and alpha2 1. Presets (alpha1, alpha2) are their scripts', the first value of two. Reports show Z.
 """
 

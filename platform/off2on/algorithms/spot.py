@@ -106,9 +106,8 @@ class SPOT(TD3):
     @classmethod
     def is_due(cls, objective: Objective, hp: Any, update: int, progress: float) -> bool:
         """Return True for the autoencoder in the first share of the updates, for the others after."""
-        if objective.name == "vae" or progress < hp.vae_share:
-            return objective.name == "vae" and progress < hp.vae_share
-        return super().is_due(objective, hp, update, progress)
+        is_first = progress < hp.vae_share
+        return (objective.name == "vae") == is_first and super().is_due(objective, hp, update, progress)
 
     @classmethod
     def next_action(cls, nets: Nets, batch: Batch, hp: Any) -> Tensor:

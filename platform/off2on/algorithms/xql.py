@@ -114,9 +114,10 @@ class XQL(IQL):
         """Add IQL's ``target_q`` [B], and ``uniform_q`` [n, B] of n uniform actions."""
         batch = super().prepare(nets, batch, hp)
         with torch.no_grad():
-            uniform = batch.action.new_empty(hp.uniform_actions, *batch.action.shape).uniform_(-1, 1)
-            values = nets.target.critic(batch.obs, uniform).amin(0) if hp.uniform_actions else uniform[..., 0]
-            batch.uniform_q = values
+            batch.uniform_q = batch.target_q.new_empty(0, len(batch.target_q))
+            if hp.uniform_actions:
+                uniform = batch.action.new_empty(hp.uniform_actions, *batch.action.shape).uniform_(-1, 1)
+                batch.uniform_q = nets.target.critic(batch.obs, uniform).amin(0)
         return batch
 
     @classmethod

@@ -129,7 +129,6 @@ def _finished(out: Path) -> int:
 
 def _run(comparison: Comparison, handover: str, variant: str | None, seed: int) -> str:
     """Make a run, unless it is finished, and return a line about its result."""
-    from off2on.runs.metadata import read_metadata
     from off2on.runs.numbers import duration, points
     from off2on.runs.record import load_run
     from off2on.training.train import train
@@ -137,13 +136,12 @@ def _run(comparison: Comparison, handover: str, variant: str | None, seed: int) 
     name, started = f"{handover} × {variant or 'offline'} × seed {seed}", time.monotonic()
     try:
         plan = comparison.plan(handover, variant, seed)
-        there = (plan.folder / "run.yaml").is_file()
-        if there and read_metadata(plan.folder).status == "finished":
+        if plan.is_finished:
             return ""
     except UserError as error:
         return f"failed  {name}: {error.what}"
     try:
-        curve = load_run(train(plan, resume=there)).curve
+        curve = load_run(train(plan, resume=(plan.folder / "run.yaml").is_file())).curve
     except (UserError, LearnerDied) as error:
         return f"failed  {name}: {error}"
     except Exception as error:  # an internal error: training has written its traceback

@@ -50,25 +50,16 @@ class Rule:
             return self.syntax
         if self.choices:
             return " | ".join(self.choices)
-        low = (
-            f"({self.above:g}"
-            if self.above is not None
-            else f"[{self.least:g}"
-            if self.least is not None
-            else ""
-        )
-        high = (
-            f"{self.below:g})"
-            if self.below is not None
-            else f"{self.most:g}]"
-            if self.most is not None
-            else ""
-        )
-        if low and high:
-            return f"{low}, {high}"
-        if low:
-            return f"> {self.above:g}" if self.above is not None else f"≥ {self.least:g}"
-        return f"< {self.below:g}" if self.below is not None else f"≤ {self.most:g}" if high else "any"
+        low = least = high = most = ""
+        if self.above is not None:
+            low, least = f"({self.above:g}", f"> {self.above:g}"
+        elif self.least is not None:
+            low, least = f"[{self.least:g}", f"≥ {self.least:g}"
+        if self.below is not None:
+            high, most = f"{self.below:g})", f"< {self.below:g}"
+        elif self.most is not None:
+            high, most = f"{self.most:g}]", f"≤ {self.most:g}"
+        return f"{low}, {high}" if low and high else least or most or "any"
 
     def allows(self, value: float | str) -> bool:
         """Return True if a single number or text is an allowed value."""
@@ -135,7 +126,8 @@ def _convert(value: object, kind: Any) -> Any:
         words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
         if isinstance(value, bool):
             return value
-        return words.get(str(value).lower()) if str(value).lower() in words else _refuse(value)
+        word = str(value).lower()
+        return words[word] if word in words else _refuse(value)
     if typing.get_origin(kind) is tuple:
         text = isinstance(value, str)
         parts = [part.strip(" '") for part in str(value).strip("()[] ").split(",")] if text else value

@@ -78,7 +78,8 @@ def expectile(error: Tensor, tau: float) -> Tensor:
     arXiv:2110.06169, equation 5.
 
     Args:
-        error: Target minus prediction [B], positive where the prediction is too low.
+        error: Target minus prediction [B], positive where the prediction is too low; of [E, B] it is the
+            mean over the members as well.
         tau: Expectile; with 0.9, a prediction below its target weighs nine times one above it.
     """
     weight = torch.where(error < 0, 1.0 - tau, tau)

@@ -101,7 +101,7 @@ class MLP(nn.Sequential):
         """Map [B, D] to [B, out]; `dropout` is the share of hidden units set to 0."""
         for layer in self:
             x = layer(x)
-            if dropout and isinstance(layer, nn.ReLU | nn.GELU):
+            if dropout and not isinstance(layer, nn.Linear | nn.LayerNorm):  # an activation
                 x = F.dropout(x, dropout)
         return x
 
@@ -236,9 +236,9 @@ class Critic(nn.Module):
         weight = first.weight.transpose(1, 2)
         of_obs = torch.baddbmm(first.bias, obs.expand(self.members, batch, self.obs), weight[:, : self.obs])
         flat = action.flatten(-3, -2).expand(self.members, count * batch, width)
-        value_of_action = flat @ weight[:, self.obs :]
+        of_action = flat @ weight[:, self.obs :]
         # The sum is a tensor of its own: autograd copies whole gradients for what changes a view in place.
-        x = value_of_action.view(self.members, count, batch, -1) + of_obs.unsqueeze(1)
+        x = of_action.view(self.members, count, batch, -1) + of_obs.unsqueeze(1)
         return self._rest(x).view(self.members, count, batch, -1)
 
     def _rest(self, x: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from off2on.recipe.action_choice import best_proposal
 from off2on.recipe.networks import MLP, Critic, concatenate
 
 
@@ -93,7 +94,6 @@ def min_max_mixture(q: Tensor, smallest: float) -> Tensor:
 
 def best_action(critic: Critic, obs: Tensor, action: Tensor) -> Tensor:
     """Select among n actions [n, B, A] per observation the one [B, A] of the highest first critic's value."""
-    count, rows, width = action.shape
+    count, rows, _ = action.shape
     flat = obs.expand(count, rows, obs.shape[-1]).flatten(0, 1)
-    choice = critic.first(flat, action.flatten(0, 1)).view(count, rows).argmax(0)
-    return action.gather(0, choice.view(1, rows, 1).expand(1, rows, width)).squeeze(0)
+    return best_proposal(critic.first(flat, action.flatten(0, 1)).view(count, rows), action)

@@ -280,7 +280,7 @@ class RecipeLearner(ManualLearner):
         """Restore the result of `get_state`."""
         super().set_state(state)
         self.updates = state.get("updates", self.updates)
-        self.set_threads(state.get("threads") or self.threads)
+        self.set_threads(self.config.threads or state.get("threads") or self.threads)
         if "compilation" in state:
             self.traced.compilation.load(state["compilation"])
 

@@ -121,7 +121,7 @@ class Run:
         """Keep a checkpoint; of the unprotected ones only the newest stays.
 
         Args:
-            name: The folder's name; the same name is the same state.
+            name: The folder's name; nothing is written if the newest checkpoint has it.
             save: Writes the checkpoint into the folder it is given.
         """
         target, partial = self.checkpoints / name, self.checkpoints / f"{name}.partial"

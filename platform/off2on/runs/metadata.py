@@ -104,7 +104,7 @@ class RunMetadata:
         hyperparameters: Those of the offline phase.
         online_side: The online settings and the hyperparameters of the online phase.
         status: running, finished, interrupted or failed.
-        extended_at: Updates at which the run was extended beyond those that it was planned for.
+        extended_at: Numbers of updates that the run was planned for before, one for each extension.
         not_made: Counts of a copied run that were made elsewhere, see `off2on.search.trial`.
     """
 

@@ -23,7 +23,6 @@ from datasets_io.storage.documents import dump_yaml, read_yaml
 from off2on.runs import checkpoints
 from off2on.runs.bucket_mirror import copy, fetch
 from off2on.runs.folder import Run, write
-from off2on.runs.metadata import read_metadata
 from off2on.search.checks import count_evaluations
 from off2on.search.scoring import score
 from off2on.search.searcher import SCORE
@@ -135,12 +134,11 @@ class TrialTrainable(tune.Trainable):
         """Start or resume a run; a finished run is left unchanged."""
         if isinstance(plan.place, Location):
             fetch(plan.place)  # perhaps begun on another machine
-        there = (plan.folder / "run.yaml").is_file()
-        if there and read_metadata(plan.folder).status == "finished":
+        if plan.is_finished:
             self.runs.append(Run.resume(plan.folder))
             self.going.append(iter(()))
         else:
-            going = evaluations(plan, there)
+            going = evaluations(plan, resume=(plan.folder / "run.yaml").is_file())
             self.runs.append(next(going))
             self.going.append(going)
 

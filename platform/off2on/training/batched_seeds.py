@@ -14,7 +14,6 @@ from off2on.replay.augmentation.compose import layout_for
 from off2on.rllib.batched.learners import BatchedLearners
 from off2on.rllib.batched.stackable import TRY_SEPARATELY, check_batchable
 from off2on.runs.folder import Run
-from off2on.runs.metadata import read_metadata
 from off2on.training.plan import Plan, ResolvedPlan
 from off2on.training.process import StopRequest, ray_started, redirect_output, stop_on_signals
 from off2on.training.session import Session
@@ -77,7 +76,7 @@ def train_together(plans: Sequence[Plan], resume: bool = False) -> list[Diverged
         UserError: The plans cannot work; nothing was started.
         KeyboardInterrupt: Ctrl-C; every run has written a checkpoint.
     """
-    unfinished = [plan for plan in plans if not (resume and _is_finished(plan))]
+    unfinished = [plan for plan in plans if not (resume and plan.is_finished)]
     if not unfinished:
         return []
     resolved = [plan.check(resume) for plan in unfinished]
@@ -90,19 +89,12 @@ def train_together(plans: Sequence[Plan], resume: bool = False) -> list[Diverged
         ):
             runs.train()
         for plan, run, found in zip(unfinished, runs.runs, resolved, strict=True):
-            if found.env is not None and _is_finished(plan):
+            if found.env is not None and plan.is_finished:
                 from off2on.reports.run import write_report  # loads matplotlib, which takes a second
 
                 write_report([plan.folder])
             run.publish()
     return runs.diverged
-
-
-def _is_finished(plan: Plan) -> bool:
-    if not (plan.folder / "run.yaml").is_file():
-        return False
-    known = read_metadata(plan.folder)
-    return known.status == "finished" and known.updates >= plan.updates
 
 
 class BatchedRuns:

@@ -20,8 +20,9 @@ from off2on.replay.memory_budget import default_budget
 from off2on.rllib.resolved import ResolvedSettings
 from off2on.runs.bucket_mirror import fetch, working_folder
 from off2on.runs.checkpoints import check_checkpoint
-from off2on.runs.folder import HANDOVER, refuse_existing
+from off2on.runs.folder import HANDOVER, Run, refuse_existing
 from off2on.runs.lock import refuse_trained
+from off2on.runs.metadata import read_metadata
 from off2on.training.evaluate import check_simulator
 from off2on.training.guard import GuardOptions
 from off2on.training.options import OPTIONS, RunOptions
@@ -92,6 +93,14 @@ class Plan(RunOptions):
         """Working folder: `place`, or a local folder if that is in a bucket."""
         return working_folder(self.place)
 
+    @property
+    def is_finished(self) -> bool:
+        """True if its folder has a finished run of at least as many updates."""
+        if not (self.folder / "run.yaml").is_file():
+            return False
+        known = read_metadata(self.folder)
+        return known.status == "finished" and known.updates >= self.updates
+
     def check(self, resume: bool = False) -> ResolvedPlan:
         """Find every name and check every value, before any process starts.
 
@@ -114,7 +123,9 @@ class Plan(RunOptions):
         settings: ResolvedSettings = config.resolved
         self._check_columns(settings.recipe.columns, shards)
         env = self._environment(shards)
-        start = self._start(shards, settings)
+        # A run with a checkpoint of its own needs its source no more, which may have changed since.
+        continues = resume and Run(self.folder).last_checkpoint is not None
+        start = None if continues else self._start(shards, settings)
         guard = self._guard(env)
         if resume and (self.folder / "run.yaml").is_file():
             check_resumable(self, self.folder, shards, settings, guard=guard, online=True)

@@ -75,7 +75,7 @@ def _check_extendable(options: RunOptions, run: Path, settings: ResolvedSettings
     if any(row["side"] != "offline" for row in read_metrics(run)):
         raise UserError(
             f"{more}its online phase has begun.",
-            "Only the offline phase can be extended; a new run needs another --out or --seed.",
+            f"Only an offline phase is extended; with --updates {read_metadata(run).updates} it continues.",
         )
     recipe, hp = settings.recipe, settings.hp
     scheduled = [f"{name}={getattr(hp, name)}" for name in recipe.schedules if getattr(hp, name)]

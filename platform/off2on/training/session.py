@@ -1,5 +1,6 @@
 """Train the algorithm of a run from one evaluation point to the next; record each and save a checkpoint."""
 
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -19,7 +20,7 @@ from off2on.training.callbacks import Callbacks
 from off2on.training.cluster.placement import format_placement
 from off2on.training.cluster.preflight import available_gpus_per_learner, placement_of
 from off2on.training.evaluate import EvaluationEpisode, evaluate, numpy_policy, success_rate
-from off2on.training.guard import decide_and_apply, resume_guard, start_guard
+from off2on.training.guard import Guard, decide_and_apply, resume_guard, start_guard
 from off2on.training.handover_report import make_report
 from off2on.training.plan import Plan, ResolvedPlan
 from off2on.training.process import StopRequest
@@ -50,6 +51,7 @@ class Session:
         self.plan, self.resolved, self.run = plan, resolved, run
         self.progress, self.stop, self.trackers = progress, stop, trackers
         self.callbacks = callbacks
+        self.guard: Guard | None = None
         self.env = resolved.env
         self.env_options = resolved.env_options
         self.algo = plan.config(resolved, available_gpus_per_learner(plan, progress.note)).build_algo()
@@ -59,24 +61,39 @@ class Session:
         self.speeds: dict[str, float] = {}
         self.clock: Callable[[], float] = time.perf_counter
         self.started = time.monotonic() - float(run.metadata.get("wall_s", 0.0))
-        self.guard = resume_guard(run, self.algo)
-        start = run.last_checkpoint or resolved.start
-        if start is not None:
-            if (why := untrusted_reason(start, plan.folder.parents[1])) is not None:
-                progress.note(f"warning: {start} is a pickle, which can run code when read, and {why}")
-            restore(self.algo, start)
-            if start.name == HANDOVER and self.algo.updates < plan.updates:  # more updates than at first
-                self._save(self._checkpoint_name)  # so that a later handover can replace that one
-        if run.metrics:  # also without a checkpoint: a run may be killed before its first one
-            run.forget_after(self.algo.updates, self.algo.env_steps, self.algo.is_online)
-            progress.recall(run.metrics)
-        self._record_placement()
 
     def __enter__(self) -> "Session":
+        try:
+            self._continue()
+        except BaseException:
+            self.algo.stop()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
         self.algo.stop()
+
+    def _continue(self) -> None:
+        """Continue from the last checkpoint of the run, or from the handover that it starts from."""
+        plan, run, algo = self.plan, self.run, self.algo
+        self.guard = resume_guard(run, algo)
+        start = run.last_checkpoint or self.resolved.start
+        if start is not None:
+            if (why := untrusted_reason(start, plan.folder.parents[1])) is not None:
+                self.progress.note(f"warning: {start} is a pickle, which can run code when read, and {why}")
+            restore(algo, start)
+            if algo.is_offline and start == self.resolved.start:
+                raise UserError(
+                    f"the handover of {plan.source} has {algo.updates:,} updates, not {plan.updates:,}.",
+                    "That run is being extended: wait until it has finished.",
+                )
+            if algo.is_offline and (run.checkpoints / HANDOVER).is_dir():  # this run is extended
+                self._save(self._checkpoint_name)
+                shutil.rmtree(run.checkpoints / HANDOVER)
+        if run.metrics or run.episodes:  # also without a checkpoint: a run may be killed before its first one
+            run.forget_after(algo.updates, algo.env_steps, algo.is_online)
+            self.progress.recall(run.metrics)
+        self._record_placement()
 
     def training(self) -> Iterator[Run]:
         """Train to the end; yield the run before the start and after each evaluation."""

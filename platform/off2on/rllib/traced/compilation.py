@@ -107,8 +107,10 @@ class Compilation:
                 self.refuse(error)
                 return
             seconds = time.perf_counter() - started
-            if (difference := _difference(before, expected, found)) > LARGEST_DIFFERENCE[precision]:
-                self.refuse(f"a compiled update differs by {difference:.1e} of its size")
+            try:
+                check_difference(before, expected, found, precision)
+            except ValueError as error:
+                self.refuse(str(error))
                 return
             turns = [(repeat(traced, found, REPEATS), repeat(program, found, REPEATS)) for _ in range(ROUNDS)]
         slow, fast = (median(times) for times in zip(*turns, strict=True))
@@ -164,6 +166,25 @@ def _keep_programs() -> None:
         os.environ[CACHE] = str(cache_root() / "compiled")
 
 
+def check_difference(
+    before: Mapping[str, Tensor], expected: Mapping[str, Tensor], found: Mapping[str, Tensor], precision: str
+) -> None:
+    """Check that a compiled update changed the networks as the trace did.
+
+    Args:
+        before: Tensors before the update.
+        expected: Tensors after the traced update.
+        found: Tensors after the compiled update.
+        precision: Number format of the matrix products.
+
+    Raises:
+        ValueError: A network's change differs by more than `LARGEST_DIFFERENCE`.
+    """
+    difference = _difference(before, expected, found)
+    if not difference <= LARGEST_DIFFERENCE[precision]:  # also if it is NaN
+        raise ValueError(f"a compiled update differs by {difference:.1e} of its size")
+
+
 def _difference(
     before: Mapping[str, Tensor], expected: Mapping[str, Tensor], found: Mapping[str, Tensor]
 ) -> float:
@@ -174,4 +195,4 @@ def _difference(
             size = float((expected[name] - start).norm())
             apart = float((expected[name] - found[name]).norm())
             differences.append(apart / size if size else float(apart > 0))
-    return max(differences)
+    return float(torch.tensor(differences).max())  # NaN if one of them is, unlike max()

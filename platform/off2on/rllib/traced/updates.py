@@ -11,7 +11,7 @@ from torch import Tensor
 
 from off2on.recipe.batch import Batch
 from off2on.rllib.traced.captured import CapturedUpdates
-from off2on.rllib.traced.compilation import Compilation
+from off2on.rllib.traced.compilation import Compilation, check_difference
 from off2on.rllib.traced.trace import PROGRESS, Trace, columns_of, device_of, takes_tensor_lr, trace_update
 from off2on.rllib.traced.watched import Numbers
 from off2on.rllib.update_step import UpdateStep
@@ -153,6 +153,7 @@ class TracedUpdates:
 
     def _trace(self, kind: _Kind, batch: Batch, hp: Any, update: int, numbers: Numbers) -> dict[str, Tensor]:
         """Make an update and trace it; if that fails, make it again by the recipe's own code."""
+        kind.unchecked = None
         before, random = self.step.copied_tensors(), _random_state(batch)
         try:
             logged, kind.unchecked = trace_update(self.step, batch, hp, update, numbers)
@@ -179,11 +180,14 @@ class TracedUpdates:
         trace = kind.unchecked
         if trace is None:
             return logged
+        expected = self.step.copied_tensors()
         self._undo(before, random, batch)
         kind.traces.append(trace)
         trace.run = self.compilation.compile(trace) or trace.plain
         try:
-            return self._repeat(trace, batch, hp, update, numbers)
+            logged = self._repeat(trace, batch, hp, update, numbers)
+            check_difference(before, expected, self.step.tensors(), self.step.precision)
+            return logged
         except Exception as error:
             self.compilation.refuse(error)
             self._undo(before, random, batch)
@@ -194,6 +198,8 @@ class TracedUpdates:
         self, kind: _Kind, trace: Trace, batch: Batch, hp: Any, update: int, numbers: Numbers
     ) -> dict[str, Tensor]:
         """Make an update by the recipe's own code, and use the trace from now on if it computes the same."""
+        if not set(trace.state) <= self.step.tensors().keys():  # after a reset: in the next update
+            return self._eager(batch, hp, update, numbers)
         if self.captured is not None:
             trace = self.captured.prepare(trace)
         logged = self._compare(trace, batch, hp, update, numbers)

@@ -60,7 +60,12 @@ class WatchedNumber:
         self._compared(self.value, operator.eq)
         return self.value
 
+    def __bool__(self) -> bool:
+        return not self._compared(0, operator.eq)
+
     def _compared(self, other: Any, compare: Callable[[float, float], bool]) -> Any:
+        if isinstance(other, WatchedNumber):  # a condition has one number
+            raise TypeError("two watched numbers cannot be compared")
         if not isinstance(other, int | float):
             return NotImplemented
         result = compare(self.value, other)
@@ -68,12 +73,20 @@ class WatchedNumber:
         return result
 
     def _combined(self, other: Any, combine: Callable[[Any, Any], Any]) -> Any:
-        """Combine with a Python number, or with a tensor, whose dtype the result then has."""
+        """Combine with a number, watched or not, or with a tensor, whose dtype the result then has."""
         if isinstance(other, Tensor):
             return combine(self.tensor.to(other.device, other.dtype), other)
+        own = self.compute
+        if isinstance(other, WatchedNumber):
+            second = other.compute
+            return WatchedNumber(
+                combine(self.value, other.value),
+                combine(self.tensor, other.tensor),
+                lambda numbers: combine(own(numbers), second(numbers)),
+                self.conditions,
+            )
         if not isinstance(other, int | float):
             return NotImplemented
-        own = self.compute
         return WatchedNumber(
             combine(self.value, other),
             combine(self.tensor, other),
