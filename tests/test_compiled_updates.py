@@ -13,7 +13,7 @@ from off2on.algorithms.bc import BC
 from off2on.algorithms.iql import IQL
 from off2on.algorithms.td3_bc import TD3BC
 from off2on.errors import HyperparameterError
-from off2on.rllib.traced.compilation import Compilation, cpp_compiler
+from off2on.rllib.traced.compilation import Compilation, check_difference, cpp_compiler
 from off2on.rllib.traced.compiled import adam_
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
@@ -87,6 +87,40 @@ def test_no_compiler_means_no_compiling(
     assert learner.traced.compilation.mode == "off"
     assert learner.traced.repeated > 10
     assert "no C++ compiler" in caplog.text
+
+
+def test_a_program_that_computes_something_else_is_refused_for_every_kind_of_update(
+    build_learner: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    """TD3+BC has two kinds, with and without its policy; the program of the second is wrong."""
+    kinds: list[Any] = []
+
+    def compiled(self: Compilation, trace: Any) -> Any:
+        kinds.append(trace)
+        is_wrong = len(kinds) > 1
+
+        def run(*inputs: torch.Tensor) -> Any:
+            outputs = trace.plain(*inputs)
+            if is_wrong:
+                inputs[0].add_(1)
+            return outputs
+
+        return run
+
+    monkeypatch.setattr(Compilation, "compile", compiled)
+    expected, found = build_learner(TD3BC), build_learner(TD3BC)
+    found.traced.compilation = Compilation("on", 100, found.device)
+    assert same(advance(found, 30), advance(expected, 30))
+    assert len(kinds) > 1
+    assert "differs by" in caplog.text
+
+
+def test_nan_is_a_difference():
+    before, after = ({"vector/a": torch.full((3,), value)} for value in (0.0, 1.0))
+    check_difference(before, after, after, "float32")
+    for wrong in (torch.nan, 1.01):
+        with pytest.raises(ValueError, match="differs"):
+            check_difference(before, after, {"vector/a": torch.full((3,), wrong)}, "float32")
 
 
 def test_a_short_run_is_not_compiled_by_itself():

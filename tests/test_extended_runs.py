@@ -1,5 +1,7 @@
 """A run that is resumed with more updates than it was first planned for."""
 
+import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import off2on
 from off2on.errors import UserError
 from off2on.training.batched_seeds import train_together
 from off2on.training.command_line import make_plans
+from off2on.training.plan import Plan
 
 SMALL: dict[str, Any] = {
     "eval_every": 20, "eval_episodes": 1, "threads": 1,
@@ -62,10 +65,59 @@ def test_after_the_handover_the_offline_phase_is_not_extended(tmp_path: Path, da
         train(tmp_path, 40, online=5, resume=True)
 
 
+class Interrupt(off2on.Callbacks):
+    """Interrupts a run at its first evaluation of a phase."""
+
+    def __init__(self, phase: str) -> None:
+        self.phase = phase
+
+    def on_evaluation(self, algo: Any, phase: str, played: Any) -> dict[str, float]:
+        if phase == self.phase and algo.updates > 20:
+            raise KeyboardInterrupt
+        return {}
+
+
+def test_while_a_run_is_extended_it_has_no_handover(tmp_path: Path, data_root: Path) -> None:
+    run = train(tmp_path, 20)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, 40, resume=True, callbacks=Interrupt("offline"))
+    with pytest.raises(UserError, match="no handover to start from"):
+        off2on.train(source=run.folder, online=5, out=str(tmp_path / "online"))
+    plan = Plan("td3_bc", "toy-pendulum", updates=40, out=str(tmp_path))
+    assert not plan.is_finished
+    train(tmp_path, 40, resume=True)
+    assert plan.is_finished
+    assert not dataclasses.replace(plan, updates=60).is_finished
+
+
+def test_an_online_run_goes_on_after_its_source_was_extended(tmp_path: Path, data_root: Path) -> None:
+    source = train(tmp_path, 20)
+    online = {"online": 40, "eval_every": 20, "eval_episodes": 1, "out": str(tmp_path / "online")}
+    online |= {"online_overrides": {"rollout": 10, "warm_up": 0}}
+    with pytest.raises(KeyboardInterrupt):
+        off2on.train(source=source, callbacks=Interrupt("online"), **online)
+    train(tmp_path, 40, resume=True)
+    with pytest.raises(UserError, match=r"(?s)online phase has begun.*--updates 20 it continues"):
+        off2on.train(source=source.folder, resume=True, **online)
+    run = off2on.train(source=source.folder, resume=True, updates=20, **online)
+    assert run.metrics["env_steps"].tolist()[-1] == 40
+
+
 def test_fewer_updates_are_refused(tmp_path: Path, data_root: Path) -> None:
     train(tmp_path, 20)
     with pytest.raises(UserError, match="was run with updates 20, not 10"):
         train(tmp_path, 10, resume=True)
+
+
+def test_a_run_killed_between_its_two_tables_repeats_no_episode(tmp_path: Path, data_root: Path) -> None:
+    """episodes.csv is written first; a kill at the first evaluation may leave it alone."""
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, 60, callbacks=Interrupt("offline"))
+    folder = tmp_path / "toy-pendulum/td3_bc-s0"
+    shutil.rmtree(folder / "checkpoints")
+    (folder / "metrics.csv").unlink()
+    episodes = train(tmp_path, 60, resume=True).episodes
+    assert episodes["updates"].tolist() == [20, 40, 60]
 
 
 def test_seeds_trained_together_are_extended_together(tmp_path: Path, data_root: Path) -> None:

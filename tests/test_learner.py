@@ -161,3 +161,12 @@ def test_the_number_of_threads_is_measured():
         assert algo.device_and_threads()["threads"] is None
         algo.train()
         assert algo.device_and_threads()["threads"] >= 1
+
+
+def test_threads_that_are_given_to_a_resumed_run_count(tmp_path: Path):
+    with configured(IQL, threads=1).build_algo() as algo:
+        algo.save_to_path(str(tmp_path / "saved"))
+    for given, expected in ((2, 2), (None, 1)):
+        with configured(IQL, threads=given).build_algo() as algo:
+            algo.restore_from_path(str(tmp_path / "saved"))
+            assert algo.device_and_threads()["threads"] == expected

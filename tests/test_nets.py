@@ -11,7 +11,7 @@ from torch.nn import functional as F  # noqa: N812
 from off2on.recipe.actors import DeterministicActor, GaussianActor, SquashedGaussianActor
 from off2on.recipe.distributions import Normal, TanhNormal
 from off2on.recipe.ensembles import EnsembleLinear
-from off2on.recipe.networks import MLP, Critic, Nets, Scalar, Value
+from off2on.recipe.networks import ACTIVATIONS, MLP, Critic, Nets, Scalar, Value
 from off2on.rllib.flat_parameters import FlatParameters
 
 
@@ -228,3 +228,10 @@ def test_a_graph_from_before_a_step_is_an_error():
     flat.mark_changed()
     with pytest.raises(RuntimeError, match="inplace"):
         loss.backward()
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_dropout_follows_every_activation(activation: str):
+    mlp, x = MLP((4, 64, 64, 2), activation, layer_norm="after"), torch.randn(8, 4)
+    assert torch.equal(mlp(x), mlp(x))
+    assert not torch.equal(mlp(x, 0.5), mlp(x, 0.5))

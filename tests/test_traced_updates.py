@@ -1,6 +1,7 @@
 """Traced updates: the same numbers, bit for bit, as the recipe's own code; for every algorithm."""
 
 import logging
+import operator
 import re
 from collections.abc import Callable
 from typing import Any
@@ -65,6 +66,7 @@ def test_a_clipped_gradient_is_clipped_in_a_trace(build_learner: Build, clip: st
     [
         (ReBRAC, "symmetric", {"online_floor": 0.1}),  # its weights follow the progress online
         (TD3BC, "adaptive", {}),  # the strategy scales a hyperparameter
+        (ReBRAC, "adaptive", {"online_floor": 0.1}),  # the product of a scaled weight and the progress
         (TD3BC, "balanced", {"resets": 17}),  # new networks and new optimisers every 17 updates
     ],
 )
@@ -207,3 +209,30 @@ def test_a_watched_number_is_compared_and_computed_with():
         float(number)  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         torch.tensor(1.0).clamp(min=number)  # type: ignore[call-overload]
+
+
+def watched(name: str, value: float, conditions: list[Condition]) -> WatchedNumber:
+    return WatchedNumber(
+        value, torch.tensor(value, dtype=torch.float64), lambda given: given[name], conditions
+    )
+
+
+def test_two_watched_numbers_are_computed_with_but_not_compared():
+    conditions: list[Condition] = []
+    weight, progress = watched("w", 0.5, conditions), watched("p", 1.5, conditions)
+    product = weight * (2 - progress)
+    assert (product.value, float(product.tensor)) == (0.25, 0.25)
+    assert product < 0.3
+    assert conditions[-1].holds({"w": 0.1, "p": 1.0})
+    assert not conditions[-1].holds({"w": 0.5, "p": 1.0})
+    for compare in (operator.lt, operator.eq, operator.ge):
+        with pytest.raises(TypeError, match="two watched numbers"):
+            compare(weight, progress)
+
+
+def test_whether_a_watched_number_is_zero_is_a_condition():
+    conditions: list[Condition] = []
+    assert watched("w", 0.5, conditions)
+    assert not conditions[-1].holds({"w": 0.0})
+    assert conditions[-1].holds({"w": 0.1})
+    assert not watched("w", 0.0, conditions)
