@@ -14,6 +14,7 @@ from datasets_io.sources.toy import ToyPendulum
 from off2on.commands.ope import METHODS as NAMES
 from off2on.errors import UnknownName, UserError
 from off2on.ope import METHODS, diagnostics, dice, estimate, fqe, rank
+from off2on.ope.importance import effective_sample_size
 from off2on.ope.recorded_data import Array, RecordedData
 from off2on.training import evaluate as play
 
@@ -161,6 +162,22 @@ def test_a_fit_that_has_not_converged_and_an_impossible_value_cause_warnings():
         "adds up" in next(diagnostics.check_value(41.0, 40, 42, data, 0.9)).message
     )  # 4 / (1 - 0.9) is the most
     assert not list(diagnostics.check_value(3.0, 2.9, 3.1, data, 0.9))
+
+
+def test_short_truncated_episodes_are_not_compared_with_an_infinite_horizon():
+    mdp = TabularMDP.random(0, ends=0.0)
+    mdp.reward[:] = 1
+    policy = np.full((4, 2), 0.5)
+    report = estimate(TabularPolicy(policy), mdp.play(policy, 30, 20, seed=0), methods=("is", "pdis"))
+    for one in report.estimates:
+        assert one.value == pytest.approx((1 - 0.99**20) / 0.01)
+        assert not [warning.message for warning in one.warnings if warning.severe]
+
+
+def test_weights_whose_squares_overflow_cause_a_warning_about_their_mean():
+    weight = np.exp(np.append(np.full(99, 600.0), 599.0))
+    warnings = list(diagnostics.check_weights(weight, effective_sample_size(weight)))
+    assert [("the mean weight" in each.message, each.severe) for each in warnings] == [(True, True)]
 
 
 def test_a_method_without_its_requirements_is_skipped_with_the_reason(toy: Shards):

@@ -105,13 +105,15 @@ def check_weights(weight: Array, size: float) -> Iterator[EstimateWarning]:
             " policy, or the episodes are too long",
             severe=True,
         )
-    share = float(weight.max() / weight.sum())
+    largest = float(weight.max())
+    share = largest / float(weight.sum())
     if share > MAX_WEIGHT_SHARE:
         yield EstimateWarning(
             f"one episode has {share:.0%} of the total weight: the estimate depends on it, and the interval"
             " is too narrow"
         )
-    mean, error = float(weight.mean()), float(weight.std() / np.sqrt(count))
+    # Squares of large weights would overflow.
+    mean, error = float(weight.mean()), largest * float((weight / largest).std() / np.sqrt(count))
     deviation = abs(mean - 1)
     if deviation > max(3 * error, 0.05):
         yield EstimateWarning(
@@ -169,12 +171,22 @@ def check_target_updates(targets: int, discount: float) -> Iterator[EstimateWarn
 
 
 def check_value(
-    value: float, low: float, high: float, data: RecordedData, discount: float
+    value: float, low: float, high: float, data: RecordedData, discount: float, recorded_only: bool = False
 ) -> Iterator[EstimateWarning]:
-    """Check that an estimate is possible with the recorded rewards, and that its interval is informative."""
+    """Check that an estimate is possible with the recorded rewards, and that its interval is informative.
+
+    Args:
+        value: The estimate.
+        low: Lower end of its interval.
+        high: Upper end of it.
+        data: The data.
+        discount: Gamma.
+        recorded_only: True if the estimate adds up recorded steps only, which end at a time limit.
+    """
     if discount < 1:
-        # After a terminal state every reward is 0.
-        rewards = np.append(data.reward, 0.0) if data.terminated.any() else data.reward
+        # After a terminal state, and after the steps that count, every reward is 0.
+        ends = recorded_only or data.terminated.any()
+        rewards = np.append(data.reward, 0.0) if ends else data.reward
         lowest, highest = float(rewards.min()) / (1 - discount), float(rewards.max()) / (1 - discount)
         if not lowest <= value <= highest:
             yield EstimateWarning("no sequence of the recorded rewards adds up to it", severe=True)

@@ -215,7 +215,8 @@ class _Estimators:
     ) -> PolicyEstimate:
         value, low, high = value_interval
         warnings = [warning for check in checks for warning in check]
-        warnings += diagnostics.check_value(value, low, high, self.data, self.discount)
+        recorded_only = horizon == RECORDED_STEPS
+        warnings += diagnostics.check_value(value, low, high, self.data, self.discount, recorded_only)
         warnings += diagnostics.check_episode_count(self.data)
         return PolicyEstimate(method, value, low, high, horizon, facts, tuple(warnings))
 
