@@ -82,7 +82,11 @@ def test_the_first_value_of_a_piece_that_goes_on_belongs_to_the_piece_before():
     assert (first.length, second.length) == (15, 15)
 
 
-def test_an_episode_that_was_written_twice_is_read_once(tmp_path: Path):
+@pytest.mark.parametrize("size", [1, rllib_episodes.PART_BYTES])
+def test_an_episode_that_was_written_twice_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+):
+    monkeypatch.setattr(rllib_episodes, "PART_BYTES", size)
     folder = Path(shutil.copytree(FILES / "pendulum", tmp_path / "all" / "run-1"))
     shutil.copytree(folder, tmp_path / "all" / "run-2")
     source = RLlibEpisodes()

@@ -183,12 +183,21 @@ def test_a_large_table_has_the_same_episodes_in_pieces(
     check_good(read(file, f"obs=x,v actions=u rewards=r {ends}"))
 
 
-def test_a_large_table_whose_episodes_are_interleaved_is_refused(tmp_path: Path, small_pieces: None):
+@pytest.mark.parametrize(("size", "row"), [(100, 18), (250, 19)])  # the last rows stay below 250 bytes
+def test_a_large_table_whose_episodes_are_interleaved_is_refused(
+    tmp_path: Path, small_pieces: None, monkeypatch: pytest.MonkeyPatch, size: int, row: int
+):
+    monkeypatch.setattr(tabular, "WHOLE_BYTES", size)
     trips = np.arange(ROWS) // 5
-    trips[18:] = 0
-    with pytest.raises(BadValues, match=r"row 18 continues an episode.*") as refused:
+    trips[row:] = 0
+    with pytest.raises(BadValues, match=rf"row {row} continues an episode.*") as refused:
         read(parquet(tmp_path, trip=trips, crashed=np.zeros(ROWS, bool)))
     assert "sort" in refused.value.expected
+
+
+def test_a_row_without_an_id_in_the_last_piece_is_named(tmp_path: Path, small_pieces: None):
+    with pytest.raises(BadValues, match="row 19 belongs to no episode"):
+        read(write(tmp_path, cell("trip", 19, "")))
 
 
 def test_an_interleaved_table_that_fits_into_memory_is_read(tmp_path: Path):

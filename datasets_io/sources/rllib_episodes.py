@@ -78,6 +78,8 @@ class RLlibEpisodes(Source):
     def parts(self, path: Any) -> list[Any]:
         """Return groups of files, each of about `PART_BYTES`, with the range of actions.
 
+        Files of several folders are one group: RLlib may write an episode again, into a new folder.
+
         Raises:
             UnknownName: The folder holds no Parquet file.
             UserError: It is not known in which units actions are recorded.
@@ -88,6 +90,8 @@ class RLlibEpisodes(Source):
         if not files:
             raise UnknownName(f"{root} holds no .parquet file.")
         limits = self._limits()
+        if len({storage.locate(file).parent for file in files}) > 1:
+            return [(tuple(files), limits)]  # an episode that is written twice is only noticed in one group
         groups: list[list[str]] = [[]]
         size = 0
         for file in files:

@@ -79,6 +79,7 @@ def check_closed(columns: Mapping[str, Array], stop: int, closed: int, first: in
         return 0
     codes = columns["episode"]
     again = (codes < closed) | (np.diff(codes, prepend=codes[:1]) < 0)
+    again &= codes >= 0  # a row without an id is refused where rows are cut into episodes
     if again.any():
         raise BadValues(
             f"row {first + int(np.argmax(again)):,} continues an episode after rows of another one.",

@@ -215,6 +215,8 @@ class Table(Source):
             raise BadValues("the table has no rows.")
         merged = merge(held)
         held.clear()
+        if first:  # earlier episodes were given out: none may go on here
+            check_closed(merged, 0, closed, first)
         yield first, merged
 
     def _numbers(
