@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import CliRunner
 from made_runs import make_run
 
+from off2on.commands.report import report
 from off2on.errors import UnknownName, UserError
 from off2on.reports.run import write_report
 from off2on.runs.record import find_runs, load_run
@@ -116,3 +118,15 @@ def test_a_name_that_is_not_found_or_not_alone_says_so(five: Path) -> None:
         find_runs(["iql"], root=five)
     with pytest.raises(UnknownName, match="0 runs"):
         find_runs(["anything"], root=five / "nowhere")
+
+
+def test_an_unfinished_copy_of_a_run_is_not_found(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "iql-append-s0")
+    for name in ("iql-append-s0.partial", "iql-append-s0.old.partial"):
+        make_run(tmp_path / name)
+    assert find_runs([str(tmp_path)]) == [run]
+    assert find_runs([f"{tmp_path}/*"]) == [run]
+    assert find_runs([f"{run}.partial"]) == [tmp_path / "iql-append-s0.partial"]
+    listed = [str(path) for path in sorted(tmp_path.iterdir())]
+    shown = CliRunner().invoke(report, [*listed, "--out", str(tmp_path / "page.html")])
+    assert "1 run" in shown.stderr, shown.stderr

@@ -19,10 +19,13 @@ def report(runs: tuple[str, ...], out: Path | None) -> None:
     RUN is a folder, a glob, a folder of runs, or a name with only one match below ./runs.
     """
     from off2on.reports.run import write_report
-    from off2on.runs.record import find_runs, runs_below
+    from off2on.runs.record import PARTIAL, find_runs, runs_below
 
-    # A shell's glob also finds earlier reports and their figures beside the runs.
-    wanted = [run for run in runs if len(runs) == 1 or not Path(run).exists() or runs_below(Path(run))]
+    def is_wanted(path: Path) -> bool:
+        return not path.exists() or (path.suffix != PARTIAL and bool(runs_below(path)))
+
+    # A shell's glob also finds earlier reports with their figures, and unfinished copies, beside the runs.
+    wanted = [run for run in runs if len(runs) == 1 or is_wanted(Path(run))]
     folders = find_runs(wanted or runs)
     click.echo(f"reading    {plural(len(folders), 'run')}", err=True)
     click.echo(printable(str(write_report(folders, out, note=lambda line: click.echo(line, err=True)))))

@@ -25,6 +25,9 @@ from off2on.runs.metadata import FILE, RecordedValue, RunMetadata, read_metadata
 from off2on.runs.statistics import FloatArray
 from off2on.runs.tables import read_metrics
 
+PARTIAL = ".partial"
+"""Suffix of a folder that is being written."""
+
 
 class NoEvaluationError(UserError):
     """The run has no evaluation: none yet, or it has no environment.
@@ -184,7 +187,8 @@ def _matches(pattern: Path) -> list[Path]:
     """Return the paths that match a pattern; unlike `glob.glob`, follow no links, which may be loops."""
     parts = pattern.relative_to(pattern.anchor)
     try:
-        return sorted(Path(pattern.anchor).glob(str(parts)))
+        found = Path(pattern.anchor).glob(str(parts))
+        return sorted(path for path in found if path.suffix != PARTIAL or pattern.suffix == PARTIAL)
     except ValueError:  # no pattern, such as an empty name
         return []
 
@@ -207,10 +211,13 @@ def find_run(name: str) -> tuple[Path, RunMetadata]:
 
 
 def runs_below(place: Path) -> list[Path]:
-    """Return the folder itself if it is a run, otherwise every run inside it."""
+    """Return the folder itself if it is a run, otherwise every run inside it.
+
+    A folder *.partial inside it is a copy that is being made, or what a killed process left of one.
+    """
     if (place / FILE).exists():
         return [place]
-    return sorted(path.parent for path in place.rglob(FILE))
+    return sorted(path.parent for path in place.rglob(FILE) if path.parent.suffix != PARTIAL)
 
 
 def _named(name: str, root: Path) -> Path:

@@ -134,6 +134,8 @@ class TrialTrainable(tune.Trainable):
         """Start or resume a run; a finished run is left unchanged."""
         if isinstance(plan.place, Location):
             fetch(plan.place)  # perhaps begun on another machine
+        else:
+            _end_takeover(plan.folder)
         if plan.is_finished:
             self.runs.append(Run.resume(plan.folder))
             self.going.append(iter(()))
@@ -222,6 +224,7 @@ def _made(run: Run) -> dict[str, int]:
 
 def _take_over(plan: Plan, donor: Path, name: str, last: str) -> None:
     """Replace a run by a copy of another, with its own hyperparameters from here on."""
+    _end_takeover(plan.folder)
     partial = plan.folder.with_name(f"{plan.folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(donor, partial)
@@ -242,8 +245,22 @@ def _take_over(plan: Plan, donor: Path, name: str, last: str) -> None:
         else {},  # trackers go on with the run of this place
     }
     run.describe(run_metadata(plan, elsewhere.check()) | facts)
-    shutil.rmtree(plan.folder, ignore_errors=True)
+    if plan.folder.exists():
+        plan.folder.rename(_replaced(plan.folder))  # a kill while it is removed would leave half of it
     partial.rename(plan.folder)
+    _end_takeover(plan.folder)
+
+
+def _end_takeover(folder: Path) -> None:
+    """Remove the run that was replaced, or put it back if a kill came before its replacement."""
+    old = _replaced(folder)
+    if old.exists() and not folder.exists():
+        old.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _replaced(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.old.partial")
 
 
 def _exhaust(going: Iterator[Run]) -> None:
