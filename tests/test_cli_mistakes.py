@@ -90,6 +90,8 @@ MISTAKES = {
     "role": ("data add trips.csv --name bad --columns observation=place", 2, ["'observation=place'", "obs"]),
     "source-option": ("data add toy-pendulum --name bad episods=3", 2,
                       ["'episods'", "nearest: episodes", "off2on data add toy-pendulum", "episodes=3"]),
+    "discount": ("data add toy-pendulum --name bad --discount 1.5", 2,
+                 ["discount 1.5", "from 0 to 1", "off2on data add toy-pendulum --name bad --discount 0.99"]),
     "data-exists": ("data add toy-pendulum", 2, ["toy-pendulum exists", "--overwrite", "off2on data add"]),
     "no-such-file": ("data add nowhere.hdf5", 2, ["nowhere.hdf5", "Looked in"]),
 }

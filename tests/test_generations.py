@@ -158,6 +158,7 @@ def test_the_command_appends_and_refuses_options_of_a_new_data_set(tmp_path: Pat
     assert off2on("add", "toy-pendulum", "episodes=2").returncode == 0
     assert off2on("add", "toy-pendulum", "episodes=1", "seed=5", "--append", "toy-pendulum").returncode == 0
     assert open_shards(tmp_path / "toy-pendulum").manifest.generations[1].episodes == 1
-    refused = off2on("add", "toy-pendulum", "--append", "toy-pendulum", "--overwrite")
-    assert refused.returncode == 2
-    assert "--overwrite cannot be used with --append" in refused.stderr
+    for option in (["--overwrite"], ["--discount", "0"]):
+        refused = off2on("add", "toy-pendulum", "seed=6", "--append", "toy-pendulum", *option)
+        assert refused.returncode == 2
+        assert f"{option[0]} cannot be used with --append" in refused.stderr

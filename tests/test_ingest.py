@@ -151,6 +151,18 @@ def test_each_dimension_of_the_actions_has_its_own_bounds(tmp_path):
     assert (fault.count, fault.first_row, fault.largest) == (6, 15, -7.5)
 
 
+@pytest.mark.parametrize("clip", [False, True])
+def test_an_episode_with_an_infinite_action_is_left_out(tmp_path, clip):
+    from gymnasium.spaces import Box
+
+    actions = np.float32([[0.5], [-np.inf], [3], [np.inf], [np.nan]])
+    source = Numbers(change(1, actions=actions), action_space=Box(-1, 1, (1,)))
+    shards = ingest(source, None, tmp_path, name="x", nan="drop-episode", clip_actions=clip)
+    assert shards.episodes == 3
+    faults = {fault.kind: (fault.count, fault.largest) for fault in shards.manifest.faults}
+    assert faults == {"nan": (3, None), "outside": (1, 3.0), "left_out": (1, None)}
+
+
 def test_no_thread_outlives_an_ingest(tmp_path):
     before = threading.active_count()
     ingest(Numbers(), None, tmp_path, name="x", rows_per_shard=5)
@@ -187,6 +199,15 @@ def test_an_environment_that_cannot_be_made_here_is_kept_by_name(tmp_path):
 def test_options_are_checked(tmp_path):
     with pytest.raises(BadValues, match="refuse or drop-episode"):
         ingest(Numbers(), None, tmp_path, name="x", nan="ignore")
+
+
+@pytest.mark.parametrize("discount", [2.0, -0.5, np.nan])
+def test_a_discount_is_from_0_to_1(tmp_path, discount):
+    with pytest.raises(UserError, match=r"discount .* out of range"):
+        ingest(Numbers(), None, tmp_path, name="x", discount=discount)
+    assert not list(tmp_path.iterdir())
+    for edge in (0, 1):
+        assert ingest(Numbers(), None, tmp_path, name=f"at-{edge}", discount=edge).manifest.discount == edge
 
 
 @pytest.mark.slow

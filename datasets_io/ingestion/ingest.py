@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from datasets_io import storage
 from datasets_io.environments import spaces_of
+from datasets_io.errors import UserError
 from datasets_io.faults import Quarantined
 from datasets_io.ingestion.inspection import IngestOptions
 from datasets_io.ingestion.manifest_builder import build_manifest
@@ -60,7 +61,8 @@ def ingest(
         out: Folder of data sets (see `data_root`), on this machine or in a bucket.
         name: Name of the data set and of its folder.
         rows_per_shard: Approximate number of rows per file.
-        discount: Store a column `ret` with this discount; `Shards` derives it, other readers do not.
+        discount: Store a column `ret` with this discount, from 0 to 1; `Shards` derives it, other readers do
+            not.
         nan: `refuse` the data, or `drop-episode`: leave out each episode with a NaN or an infinity.
         clip_actions: Clip actions to the box of the action space instead of only reporting those outside.
         store_new_obs: Store `new_obs` with every row; `Shards` derives it, other readers do not.
@@ -72,7 +74,7 @@ def ingest(
         The data set.
 
     Raises:
-        UserError: The name is not valid, see `check_name`.
+        UserError: The name is not valid, see `check_name`, or the discount is out of range.
         Exists: A data set of this name exists, or another process is writing it, or its folder holds files
             that no ingest wrote.
         NoSpace: The disk is full; finished parts are kept for the next attempt.
@@ -83,6 +85,7 @@ def ingest(
         MissingColumn: A column is missing.
     """
     options = IngestOptions(nan, clip_actions, store_new_obs)
+    check_discount(discount)
     final = storage.locate(out) / check_name(name)
     workspace = open_workspace(final, overwrite)
 
@@ -119,6 +122,18 @@ def ingest(
         extra_files = {QUARANTINE: _csv(report.quarantined)} if report.quarantined else {}
         workspace.commit(manifest.to_json(), extra_files)
     return Shards(final)
+
+
+def check_discount(discount: float | None) -> None:
+    """Check the discount of a stored column `ret`.
+
+    Raises:
+        UserError: It is not between 0 and 1.
+    """
+    if discount is not None and not 0 <= discount <= 1:  # NaN is refused, too
+        raise UserError(
+            f"discount {discount:g} is out of range.", "Expected a number from 0 to 1.", "--discount 0.99"
+        )
 
 
 def _csv(records: list[Quarantined]) -> str:

@@ -111,8 +111,8 @@ def _actions(
     least, most = low - slack, high + slack
     if actions.min() >= np.max(least) and actions.max() <= np.min(most):  # several times as fast
         return columns, []
-    outside = (actions < least) | (actions > most)
-    if not outside.any():  # but NaN, which is a fault of its own
+    outside = ((actions < least) | (actions > most)) & np.isfinite(actions)
+    if not outside.any():  # but NaN or infinity, which are faults of their own
         return columns, []
     rows = outside.reshape(len(outside), -1).any(1)
     clip = options.clip_actions and not discrete

@@ -133,7 +133,7 @@ def add(
     for example episodes=10 for toy-pendulum.
     """
     from datasets_io.ingestion.appending import append as add_generation
-    from datasets_io.ingestion.ingest import ingest
+    from datasets_io.ingestion.ingest import check_discount, ingest
     from datasets_io.shards.reading import data_root
     from datasets_io.sources.catalogue import resolve_source
     from datasets_io.storage.names import check_name, is_valid_name
@@ -149,6 +149,7 @@ def add(
             discount=discount,
             store_next_obs=store_next_obs,
         )
+    check_discount(discount)  # before the download
     arguments = source_arguments(source, words, columns, env)
     started = time.monotonic()
     root = data_root()
@@ -235,7 +236,7 @@ def _open(name: str) -> "Shards":
 
 def _check_append_options(**options: Any) -> None:
     """Raise if an option is given that the existing data set already determines."""
-    for option in (name for name, value in options.items() if value):
+    for option in (name for name, value in options.items() if value is not None and value is not False):
         raise UserError(
             f"--{option.replace('_', '-')} cannot be used with --append.",
             "A new generation is stored in the same way as the other generations of the data set.",
