@@ -257,6 +257,22 @@ def test_the_batch_figure_is_read_from_the_run(tmp_path: Path) -> None:
     assert axes.get_legend_handles_labels()[1] == ["offline shards", "online replay"]
 
 
+def test_seeds_whose_online_evaluations_do_not_overlap_have_one_level() -> None:
+    early = np.array([1e3, 5e3]), np.array([0.5, 0.5])
+    (line,) = figures.batch_mix([early, (np.array([1e4]), np.array([0.4]))]).axes[0].get_lines()
+    assert np.asarray(line.get_xydata()) == pytest.approx(np.array([[0, 0.45], [1e4, 0.45]]))
+
+
+def test_runs_whose_online_evaluations_do_not_overlap_have_a_report(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / f"iql-append-s{seed}", seed=seed, evaluations=8) for seed in range(2)]
+    for run, is_kept in zip(runs, (lambda at: at < 9, lambda at: at >= 9), strict=True):
+        header, *rows = (run / "metrics.csv").read_text().splitlines(keepends=True)
+        online = [row for row in rows if row.startswith("online")]
+        kept = [row for row in rows if row not in online or is_kept(online.index(row))]
+        (run / "metrics.csv").write_text("".join([header, *kept]))
+    assert "Offline rows in the batches" in Outline(write_report(runs)).text
+
+
 def test_a_report_of_the_same_runs_is_the_same_file(five: Path, tmp_path: Path) -> None:
     folders = find_runs([str(five)])
     one, two = write_report(folders, tmp_path / "one.html"), write_report(folders, tmp_path / "two.html")

@@ -44,3 +44,12 @@ def test_a_method_that_one_policy_lacks_is_not_compared():
     fqe, wis = ("fqe", 1.0, 0.0, 2.0, "no warnings"), ("wis", 1.0, 0.0, 2.0, "no warnings")
     lines = list(_comparison_lines(result("a", wis, fqe), result("b", fqe)))
     assert lines == [("comparison", "fqe: the estimates are equal")]
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_policy_without_an_estimate_is_not_compared(is_first: bool):
+    nan = float("nan")
+    both = [("wis", nan, nan, nan, "do not use"), ("wis", 1.0, 0.0, 2.0, "no warnings")]
+    first, second = both if is_first else both[::-1]
+    lines = list(_comparison_lines(result("a", first), result("b", second)))
+    assert lines == [("comparison", "wis: one of the policies has no estimate")]

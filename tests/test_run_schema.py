@@ -1,6 +1,7 @@
 """Files of a run that somebody changed: read rightly, or refused by file and field; none is a traceback."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -229,6 +230,14 @@ def test_control_characters_do_not_reach_a_terminal(capsys: pytest.CaptureFixtur
     printed = capsys.readouterr().out
     assert json.loads(printed) == plain
     assert not {"\x1b", "\x9b", "\u202e"} & set(printed)
+
+
+def test_numbers_that_json_does_not_have_are_null(capsys: pytest.CaptureFixture[str]):
+    print_json(
+        {"value": np.float64("nan"), "ends": (-math.inf, 1.5), "rows": [{"name": "NaN", "low": math.nan}]}
+    )
+    printed = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert printed == {"value": None, "ends": [None, 1.5], "rows": [{"name": "NaN", "low": None}]}
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """``off2on ope``: estimate the return of a run's policy from recorded data alone."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -245,6 +246,9 @@ def _comparison_lines(one: dict[str, Any], other: dict[str, Any]) -> Iterator[tu
     others = {estimate["method"]: estimate for estimate in other["estimates"]}
     pairs = [(each, others[each["method"]]) for each in one["estimates"] if each["method"] in others]
     for first, second in pairs:
+        if math.isnan(first["value"]) or math.isnan(second["value"]):
+            yield "comparison", f"{first['method']}: one of the policies has no estimate"
+            continue
         (better, high), (_, low) = sorted(
             ((one, first), (other, second)), key=lambda pair: pair[1]["value"], reverse=True
         )

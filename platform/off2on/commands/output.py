@@ -1,6 +1,7 @@
 """Output of the commands: results on stdout, progress and notes on stderr."""
 
 import json
+import math
 import shutil
 import sys
 import textwrap
@@ -53,8 +54,18 @@ def print_line(label: str, text: str) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print a value as JSON on stdout; control characters are escaped as JSON does."""
-    click.echo(json.dumps(value, indent=1, ensure_ascii=False).translate(_ESCAPED))
+    """Print a value as JSON on stdout; control characters are escaped, NaN and infinity become null."""
+    text = json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False)
+    click.echo(text.translate(_ESCAPED))
+
+
+def _finite(value: Any) -> Any:
+    """Replace the numbers that JSON does not have by None."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    return [_finite(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def format_size(count: float) -> str:

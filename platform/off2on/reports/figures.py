@@ -99,6 +99,9 @@ def batch_mix(traces: Traces) -> Figure:
     figure, axes = half()
     grid, shares = statistics.together([x for x, _ in traces], [share for _, share in traces])
     mean = shares.mean(0)
+    if not len(grid):  # the evaluations of the seeds do not overlap: one level is drawn, the mean of all
+        grid = np.array([max(x[-1] for x, _ in traces)])
+        mean = np.array([np.mean([share.mean() for _, share in traces])])
     grid, mean = np.append(0.0, grid), np.append(mean[:1], mean)
     axes.fill_between(grid, 0, mean, step="pre", color="#959da6", linewidth=0, label="offline shards")
     axes.fill_between(grid, mean, 1, step="pre", color="#bfe7da", linewidth=0, label="online replay")
