@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from found import make_search
@@ -12,9 +13,11 @@ from off2on.errors import UserError
 from off2on.reports.search import write_search_report
 from off2on.reports.search.record import load_search
 from off2on.search.reading import read as read_search
+from off2on.search.searcher import domain
+from off2on.search.spec import Dimension
 from off2on.search.trial_store import TrialStore
 from off2on.training.guard import Guard
-from off2on.training.located_yaml import read_yaml
+from off2on.training.located_yaml import LocatedValue, read_yaml
 
 
 def test_a_damaged_guard_is_refused():
@@ -109,3 +112,29 @@ def test_a_large_or_special_file_of_a_search_is_not_read(tmp_path: Path):
     for file in (tmp_path / "search.yaml", Path("/dev/zero"), tmp_path):
         with pytest.raises(UserError):
             read_yaml(file)
+
+
+@pytest.mark.parametrize(
+    ("kind", "bounds", "expected"),
+    [
+        ("between", ("1.5", "4"), {2, 3, 4}),
+        ("between", ("1", "2.5"), {1, 2}),
+        ("between", ("1.5", "2.5"), {2}),
+        ("log_between", ("0.6", "3.9"), {1, 2, 3}),
+    ],
+)
+def test_whole_numbers_are_drawn_within_fractional_bounds(
+    kind: str, bounds: tuple[str, str], expected: set[int]
+):
+    dimension = Dimension("x", kind, bounds, True, LocatedValue("", ""))
+    rng = np.random.default_rng(0)
+    assert {int(domain(dimension).sample(random_state=rng)) for _ in range(200)} == expected
+    assert {int(dimension.as_text(bound)) for bound in dimension.bounds} == {min(expected), max(expected)}
+
+
+def test_a_range_without_a_whole_number_is_refused(tmp_path: Path):
+    (tmp_path / "search.yaml").write_text(
+        SEARCH.replace("beta: {between: [1, 2]}", "batch_size: {between: [16.2, 16.8]}")
+    )
+    with pytest.raises(UserError, match=r"search\.yaml:4(.|\n)*no whole number: got 16\.2, 16\.8"):
+        read_search(tmp_path / "search.yaml")

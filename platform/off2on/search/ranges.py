@@ -33,11 +33,12 @@ def read_dimension(
             "Expected a list of them.",
             f"{name}: {{one_of: [{_default(name, owners[0])}, …]}}",
         )
+    whole = bool(annotated & {int, int | None})
     if kind != "one_of":
-        _check_bounds(name, kind, values, located)
+        _check_bounds(name, kind, values, whole, located)
     elif len(set(values)) < len(values):
         raise located.wrong(f"search.{name} lists a value twice: {', '.join(values)}.")
-    return Dimension(name, kind, values, bool(annotated & {int, int | None}), located)
+    return Dimension(name, kind, values, whole, located)
 
 
 def _range(name: str, located: LocatedValue, owners: list[tuple[str, str]]) -> tuple[str, tuple[str, ...]]:
@@ -85,7 +86,7 @@ def _own_range(
     return KINDS[kind], tuple(map(str, values))
 
 
-def _check_bounds(name: str, kind: str, values: tuple[str, ...], located: LocatedValue) -> None:
+def _check_bounds(name: str, kind: str, values: tuple[str, ...], whole: bool, located: LocatedValue) -> None:
     where = f"search.{name}.{kind}"
     try:
         numbers = [number(value) for value in values]
@@ -101,6 +102,12 @@ def _check_bounds(name: str, kind: str, values: tuple[str, ...], located: Locate
             f"{where} must rise: got {values[0]}, {values[1]}.",
             "",
             f"{name}: {{{kind}: [{values[1]}, {values[0]}]}}",
+        )
+    if whole and math.ceil(low) > math.floor(high):
+        raise located.wrong(
+            f"{where} has no whole number: got {values[0]}, {values[1]}.",
+            "",
+            f"{name}: {{{kind}: [LOW, HIGH]}}",
         )
     if kind == "log_between" and low <= 0:
         above = f"{high / 100:g}" if high > 0 else "LOW"

@@ -12,6 +12,7 @@ search:
   online.utd: {one_of: [1, 2]}
 """
 
+import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -70,17 +71,17 @@ class Dimension:
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """Lower and upper bound."""
+        """Lower and upper bound; of whole numbers, the first and the last one within the range."""
         low, high = map(number, self.values)
-        return low, high
+        return (math.ceil(low), math.floor(high)) if self.whole else (low, high)
 
     def as_text(self, drawn: Any) -> str:
         """Return a drawn value as text, rounded to six digits so that records and runs agree."""
         if self.kind == "one_of":
             return str(drawn)
-        low, high = self.bounds
         if self.whole:
             return str(round(drawn))
+        low, high = self.bounds
         return repr(min(max(float(f"{drawn:.6g}"), low), high))
 
 
