@@ -2,7 +2,8 @@
 
 import signal
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,11 +82,16 @@ def serve(
     if host not in ("127.0.0.1", "localhost", "::1"):
         click.echo("warning: other machines can send requests, and there is no authentication.", err=True)
     print_line("serving", f"http://{host}:{port}/act   {folder} ({checkpoint})")
-    while not signals:
-        signal.pause()
+    _wait_for(signals)
     service.stop(handle)
     stop_ray()
     click.echo("stopped", err=True)
+
+
+def _wait_for(signals: Sequence[int]) -> None:
+    """Wait until a signal's handler has added it."""
+    while not signals:
+        time.sleep(0.2)  # signal.pause would miss a signal that comes just before it
 
 
 def _journal_options(
