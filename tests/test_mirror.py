@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from off2on.errors import Exists, UnknownName
 from off2on.policy import load_policy
 from off2on.runs import bucket_mirror
 from off2on.runs.folder import Run, refuse_existing
+from off2on.runs.lock import lock_run
 from off2on.runs.record import find_runs
 
 
@@ -107,6 +109,39 @@ def test_what_this_machine_has_stays_only_if_the_bucket_has_it(place: Any):
     assert not run.folder.exists()
     with pytest.raises(UnknownName, match="no run at"):
         Run.resume(run.folder, place)
+
+
+def test_a_run_that_is_fetched_and_begun_during_a_fetch_keeps_its_files(
+    place: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run = begun(place)
+    keep(run, "handover")
+    keep(run, "000002")
+    elsewhere(monkeypatch, tmp_path)
+    folder, copy = bucket_mirror.working_folder(place), bucket_mirror.copy
+
+    def begin() -> None:
+        with lock_run(folder, place):
+            bucket_mirror.fetch(place)
+            (folder / "begun").touch()
+
+    other = threading.Thread(target=begin)
+    copied = []
+
+    def copy_slowly(source: Any, target: Any) -> None:
+        copied.append(source)
+        if len(copied) == 2:
+            other.start()
+            other.join(2)
+        copy(source, target)
+
+    monkeypatch.setattr(bucket_mirror, "copy", copy_slowly)
+    assert bucket_mirror.fetch(place) == folder
+    other.join()
+    assert (folder / "begun").exists()
+    assert Run.resume(folder, place).last_checkpoint == folder / "checkpoints/000002"
+    assert len(copied) == len(set(copied)), "it is copied once"
+    assert [path.name for path in folder.parent.iterdir() if "partial" in path.name] == []
 
 
 def test_a_bucket_that_goes_away_does_not_end_a_run_that_was_there(

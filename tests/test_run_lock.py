@@ -17,7 +17,7 @@ from processes import wait_for
 from datasets_io.storage.locks import LockOwner, exclusive_lock, is_locked, lock_file
 from off2on.errors import Exists
 from off2on.runs.folder import refuse_existing
-from off2on.runs.lock import has_stopped, lock_run, refuse_trained
+from off2on.runs.lock import has_stopped, lock_run, refuse_trained, wait_for_lock
 from off2on.runs.record import load_run
 
 WORDS = ["train", "iql", "toy-pendulum", "hidden=16,16", "batch_size=16", "--threads", "1"]
@@ -166,3 +166,5 @@ def test_on_a_disk_without_locks_runs_are_trained_without(
     monkeypatch.setattr(fcntl, "flock", flock)
     with lock_run(tmp_path / "run", tmp_path / "run"):
         refuse_trained(tmp_path / "run", tmp_path / "run")
+    with wait_for_lock(tmp_path / "run"):
+        pass

@@ -17,7 +17,7 @@ from datasets_io.errors import Corrupt, Unreachable, UserError
 from datasets_io.storage.buckets import Location, connect
 from datasets_io.storage.documents import read_content, read_json
 from datasets_io.storage.errors import convert_errors
-from off2on.runs.lock import is_trained_elsewhere
+from off2on.runs.lock import is_trained_elsewhere, wait_for_lock
 
 logger = logging.getLogger(__name__)
 CHECKPOINTS, LAST, ABOUT = "checkpoints", "last", "run.yaml"
@@ -39,26 +39,41 @@ def fetch(place: Location) -> Path:
 
     Files in that folder stay only if it is the same run at the same checkpoint; if the bucket has no run,
     the folder is removed. While another process of this machine trains the run there, its files stay.
+    While another process fetches the run, this one waits: a run that is about to be trained is fetched
+    under its lock, and therefore no folder is replaced under a training that has just begun.
 
     Raises:
         Corrupt: Files of the newest checkpoint are missing.
     """
     folder = working_folder(place)
+    if _is_current(folder, place):
+        return folder
+    with wait_for_lock(_partial(folder)):
+        if not _is_current(folder, place):  # another process may have fetched it, or trains it
+            _replace(folder, place)
+    return folder
+
+
+def _is_current(folder: Path, place: Location) -> bool:
+    """Return True if there is nothing to fetch or to remove, or another process trains the run."""
     if is_trained_elsewhere(folder):
-        return folder
+        return True
     if not storage.is_file(place / ABOUT):
-        shutil.rmtree(folder, ignore_errors=True)
-        return folder
-    newest = place / CHECKPOINTS / LAST
-    last = read_content(newest, MAX_NAME).decode(errors="replace") if storage.is_file(newest) else ""
+        return not folder.exists()
     link = folder / CHECKPOINTS / LAST
     same = (folder / ABOUT).is_file() and (folder / ABOUT).read_bytes() == storage.read_bytes(place / ABOUT)
-    if same and (link.resolve().name if link.exists() else "") == last:
-        return folder
-    complete = _complete(place)
+    return same and (link.resolve().name if link.exists() else "") == _newest(place)
+
+
+def _replace(folder: Path, place: Location) -> None:
+    """Replace a folder by the run in a bucket, or remove it if there is none."""
+    if not storage.is_file(place / ABOUT):
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    last, complete = _newest(place), _complete(place)
     if last and last not in complete:
         raise Corrupt(f"the newest checkpoint of {place} is {last}, and files of it are missing.")
-    partial = folder.with_name(f"{folder.name}.partial")
+    partial = _partial(folder)
     shutil.rmtree(partial, ignore_errors=True)
     (partial / CHECKPOINTS).mkdir(parents=True)
     for name in storage.sizes(place):
@@ -69,7 +84,16 @@ def fetch(place: Location) -> Path:
         (partial / CHECKPOINTS / LAST).symlink_to(last, target_is_directory=True)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
-    return folder
+
+
+def _newest(place: Location) -> str:
+    """Return the name of the newest checkpoint, "" without one."""
+    newest = place / CHECKPOINTS / LAST
+    return read_content(newest, MAX_NAME).decode(errors="replace") if storage.is_file(newest) else ""
+
+
+def _partial(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.partial")
 
 
 def runs_in(place: Location) -> list[Path]:

@@ -6,6 +6,7 @@ stopped. Of processes on several machines it excludes the second only on a disk 
 """
 
 import errno
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -14,9 +15,10 @@ from pathlib import Path
 
 from datasets_io.errors import Exists, Unreachable, UserError
 from datasets_io.storage import Place
-from datasets_io.storage.locks import LockOwner, exclusive_lock, is_locked, lock_file, lock_owner
+from datasets_io.storage.locks import LockOwner, exclusive_lock, is_locked, lock_file, lock_owner, lock_place
 from off2on.runs.metadata import RunMetadata, read_metadata
 
+logger = logging.getLogger(__name__)
 RUNNING, INTERRUPTED = "running", "interrupted"
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 """Error numbers of a disk without locks."""
@@ -67,11 +69,44 @@ def _lock(folder: Path, place: Place, wait_s: float) -> ExitStack:
                 raise _being_trained(folder, place) from None
             time.sleep(0.05)
         except Unreachable as error:
-            if getattr(error.__context__, "errno", None) not in NO_LOCKS:
+            if not _lacks_locks(error):
                 raise
             return held
         else:
             return held
+
+
+@contextmanager
+def wait_for_lock(folder: Path) -> Iterator[None]:
+    """Lock a folder, which need not exist; wait while another process has locked it.
+
+    On a disk without locks it is not locked.
+
+    Raises:
+        Unreachable: The folder may not be written.
+    """
+    told = False
+    with ExitStack() as held:
+        while True:
+            try:
+                held.enter_context(lock_place(folder))
+            except Exists as error:
+                if not told:
+                    logger.warning("waiting: %s", error.what)
+                told = True
+                time.sleep(0.2)
+            except Unreachable as error:
+                if not _lacks_locks(error):
+                    raise
+                break
+            else:
+                break
+        yield
+
+
+def _lacks_locks(error: Unreachable) -> bool:
+    """Return True if the disk is the reason, which has no locks."""
+    return getattr(error.__context__, "errno", None) in NO_LOCKS
 
 
 def refuse_trained(folder: Path, place: Place) -> None:
