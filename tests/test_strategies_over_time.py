@@ -1,6 +1,7 @@
 """Check strategies over time: annealed shares, online rows, controlled regularisation; and resets."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -57,9 +58,14 @@ def test_so2_draws_a_tenth_online():
 # The controller.
 
 
-def episode(returns: float, env: int = 0, steps: int = 2, ended: bool = True) -> dict[str, Any]:
+def episode(
+    returns: float, env: int = 0, steps: int = 2, ended: bool = True, first: int = 0
+) -> dict[str, Any]:
     last = np.arange(steps) == steps - 1
+    obs = first + np.arange(steps)[:, None]
     return {
+        "obs": obs,
+        "new_obs": obs + 1,
         "rewards": np.full(steps, returns / steps),
         "terminateds": np.zeros(steps, bool),
         "truncateds": last & ended,
@@ -97,17 +103,35 @@ def test_a_falling_return_pulls_back_and_a_target_ahead_lets_go():
     assert strategy.regularisation_scale > loose
 
 
+@pytest.mark.parametrize(("continues", "expected"), [(2, 90.0), (0, 60.0)])
+def test_an_episode_that_was_lost_adds_nothing_to_the_next_one(
+    continues: int, expected: float, tmp_path: Path
+):
+    strategy = Adaptive(rows(0), AdaptiveOptions(target=100.0))
+    strategy.on_collected(episode(30, ended=False))
+    torch.save(strategy.state(), tmp_path / "state.pt")
+    again = Adaptive(rows(0), AdaptiveOptions(target=100.0))
+    again.load(torch.load(tmp_path / "state.pt", weights_only=True))
+    for one in (strategy, again):
+        one.on_collected(episode(60, first=continues))
+        assert one.last == expected
+
+
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=8), st.integers(0, 9))
 def test_episodes_cut_anywhere_and_of_many_environments_are_seen_in_the_order_of_their_ends(
     cuts: list[int], seed: int
 ):
     rng = np.random.default_rng(seed)
     steps = sum(cuts)
+    env = rng.integers(0, 3, steps)
+    obs = np.array([(env[:step] == env[step]).sum() for step in range(steps)])[:, None]
     columns = {
+        "obs": obs,
+        "new_obs": obs + 1,
         "rewards": rng.normal(size=steps),
         "terminateds": rng.random(steps) < 0.2,
         "truncateds": rng.random(steps) < 0.2,
-        "env": rng.integers(0, 3, steps),
+        "env": env,
     }
     whole, parts = (Adaptive(rows(0), AdaptiveOptions(target=3.0)) for _ in range(2))
     whole.on_collected(columns)

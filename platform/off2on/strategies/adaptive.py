@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 
 from off2on.recipe.hyperparameters import Settings, hp
 from off2on.replay.buffer import ReplayBuffer
@@ -45,15 +46,24 @@ class Adaptive(Append):
         self.regularisation_scale = 1.0
         self.running: dict[int, float] = {}
         """Return of the current episode of each environment so far."""
+        self.seen: dict[int, Array] = {}
+        """Newest observation of each environment."""
         self.target = options.target
         self.last: float | None = None
 
     def on_collected(self, columns: Mapping[str, Array]) -> None:
-        """Run the controller for the episodes that ended, in the order of their ends."""
+        """Run the controller for the episodes that ended, in the order of their ends.
+
+        If the next observation of an environment does not continue its episode (its process died, or the run
+        was resumed), that episode has no return, and the next one starts from 0.
+        """
         ended = columns["terminateds"] | columns["truncateds"]
         finished: list[tuple[int, float]] = []
         for env in map(int, np.unique(columns["env"])):
             (own,) = np.nonzero(columns["env"] == env)
+            if env in self.seen and not np.array_equal(self.seen[env], columns["obs"][own[0]]):
+                self.running[env] = 0.0
+            self.seen[env] = np.array(columns["new_obs"][own[-1]])
             total = np.cumsum(columns["rewards"][own]) + self.running.get(env, 0.0)
             ends = np.flatnonzero(ended[own])
             returns = np.diff(total[ends], prepend=0.0)
@@ -80,9 +90,11 @@ class Adaptive(Append):
             "target": self.target,
             "last": self.last,
             "running": dict(self.running),
+            "seen": {env: torch.from_numpy(obs) for env, obs in self.seen.items()},
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Restore the state that `state` returned."""
         self.regularisation_scale, self.target, self.last = state["pull"], state["target"], state["last"]
         self.running = dict(state["running"])
+        self.seen = {env: obs.numpy() for env, obs in state.get("seen", {}).items()}
