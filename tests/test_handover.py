@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 
+from off2on.algorithms.iql import IQL
 from off2on.online.settings import OnlineSettings
 from off2on.training import handover_report
 from off2on.training.evaluate import evaluate, numpy_policy
@@ -165,3 +166,23 @@ def test_how_random_exploring_is_in_halves_of_the_box():
     # ½ ln(2πe σ²) of a sigma that is 0.2 in the environment's box [-2, 2]
     assert narrow["entropy"] == pytest.approx(0.5 * np.log(2 * np.pi * np.e * 0.2**2), abs=0.03)
     assert none["std"] < 0.01
+
+
+def test_the_transforms_are_checked_on_a_piece_that_is_used(build_learner: Any):
+    """``top:`` leaves out episodes, perhaps all of the first row group."""
+    learner = build_learner(IQL, augment="top:0.1")
+    counts = learner.sampler.source.counts
+    assert counts[0] == 0
+    offline, online = handover_report.first_transitions(learner, 8)
+    assert len(offline["obs"]) == 8
+    assert all(np.array_equal(offline[name], online[name]) for name in offline)
+
+
+def test_a_policy_that_waits_for_the_value_networks_counts_as_updated(tmp_path: Path):
+    folder = train(
+        Plan("td3_bc", "toy-pendulum", SMALL, online=40, updates=20, eval_episodes=1, threads=1,
+             strategy="so2", online_overrides={"warm_up": 10}, out=str(tmp_path))
+    )  # fmt: skip
+    kept = yaml.safe_load((folder / "handover.yaml").read_text())
+    (actor,) = (change["online"] for change in kept["changes"] if change["what"] == "actor")
+    assert actor == "learning rate 0.0003"

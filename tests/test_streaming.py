@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
@@ -15,7 +16,7 @@ from off2on.algorithms.bc import BC
 from off2on.algorithms.iql import IQL
 from off2on.replay.offline_rows import OfflineRows
 from off2on.replay.strategy import Options
-from off2on.replay.stream import EpochPiece, ShuffledStream
+from off2on.replay.stream import EpochPiece, PieceReader, ShuffledStream
 from off2on.replay.transforms import Transforms
 from off2on.strategies.append import Append
 
@@ -202,3 +203,17 @@ def test_a_stream_may_be_dropped_in_the_thread_that_reads_it():
     pool.submit(blocks.gi_frame.f_locals["self"].reader.read_shuffled, None)  # type: ignore[attr-defined]
     assert dropped.wait(30)
     assert not errors
+
+
+def own_rows(weights: Any, rank: int, world: int) -> list[int]:
+    reader = SimpleNamespace(partition=(rank, world), weights=weights, _piece_weights=lambda _: weights)
+    return PieceReader.own_part(reader, 0)[0].tolist()
+
+
+@pytest.mark.parametrize("world", [2, 3, 5, 6, 7])
+def test_every_weighted_row_belongs_to_one_learner(world: int):
+    rng = np.random.default_rng(world)
+    for _ in range(300):
+        weights = rng.random(11)
+        owned = [row for rank in range(world) for row in own_rows(weights, rank, world)]
+        assert owned == list(range(11))

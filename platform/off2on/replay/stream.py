@@ -92,7 +92,7 @@ class PieceReader:
         # Every learner draws the same number of rows, so it must hold the same sum of weights.
         cumulative = np.cumsum(weights[kept])
         total = cumulative[-1] if len(cumulative) else 0.0
-        edges = [total * rank / world, total * (rank + 1) / world]
+        edges = [total * (rank / world), total * ((rank + 1) / world)]  # the last is exactly the total
         start, stop = np.searchsorted(cumulative, edges, side="right")
         return kept[start:stop], int(stop - start)
 

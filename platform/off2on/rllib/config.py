@@ -16,8 +16,8 @@ from off2on.errors import HyperparameterError, OnlineSettingsError, RecipeError,
 from off2on.recipe.hyperparameters import PRESET, RENAMED, Hyperparameters
 from off2on.replay.memory_budget import default_budget
 from off2on.replay.transforms import Transforms
+from off2on.rllib import data_checks
 from off2on.rllib.checked_config import TRAINING, CheckedConfig
-from off2on.rllib.data_checks import check_actions, check_new_data, check_online, check_order, check_rows
 from off2on.rllib.env_runner import RecipeEnvRunner
 from off2on.rllib.module import RecipeModule
 from off2on.rllib.precision import FLOAT32, PRECISIONS
@@ -148,7 +148,7 @@ class OfflineToOnlineConfig(CheckedConfig):
             threads: Threads of each learner; None: the fastest number, measured before the first update.
             updates_per_step: Gradient updates per call of ``train()`` before the handover.
             compile: ``on``: compile the updates, which are then faster and differ by rounding; ``off``; or
-                ``auto``: as a measurement says, in a run of at least 50,000 updates.
+                ``auto``: as a measurement says, in a run of more than 50,000 updates.
             precision: Number format of the updates' matrix products: ``float32``, or ``bfloat16``, which is
                 faster on some processors and keeps 8 bits of each factor.
             **kwargs: Hyperparameters by name; RLlib's settings as in `rllib_settings`.
@@ -217,17 +217,13 @@ class OfflineToOnlineConfig(CheckedConfig):
             name = self.algo_class.__name__
             raise RecipeError("no data set is given.", "", f"{name}.configure('toy-pendulum')")
         shards, resolved = open_shards(self.dataset), self.resolved
-        recipe, batch_size = resolved.recipe, resolved.hp.batch_size
+        recipe = resolved.recipe
         self._check_networks(shards)
-        check_actions(recipe, shards)
-        check_order(recipe, shards, max(1, self.num_learners), self.memory_budget)
-        check_rows(recipe, resolved.hp, resolved.online_hp)
-        check_online(recipe, resolved.hp, self.online_steps)
-        if batch_size % max(1, self.num_learners):
-            raise HyperparameterError(
-                f"batch_size {batch_size} is not a multiple of the number of learners, {self.num_learners}.",
-                "Each learner gets an equal part of a batch.",
-            )
+        data_checks.check_actions(recipe, shards)
+        data_checks.check_order(recipe, shards, max(1, self.num_learners), self.memory_budget)
+        data_checks.check_rows(recipe, resolved.hp, resolved.online_hp)
+        data_checks.check_batches(recipe, resolved.hp, resolved.online_hp, max(1, self.num_learners))
+        data_checks.check_online(recipe, resolved.hp, self.online_steps)
         unknown = set(recipe.columns) - {*STEP_COLUMNS, *EPISODE_COLUMNS}
         if self.online_steps and unknown:
             raise RecipeError(
@@ -236,7 +232,7 @@ class OfflineToOnlineConfig(CheckedConfig):
                 "Leave out the online phase.",
             )
         if self.new_dataset is not None:
-            check_new_data(shards, open_shards(self.new_dataset), self.online_steps)
+            data_checks.check_new_data(shards, open_shards(self.new_dataset), self.online_steps)
         elif (self.online_steps or self.evaluation_interval) and self.env is None:
             raise SimulatorError(
                 f"{shards.name} has no environment for the online phase.",

@@ -44,6 +44,32 @@ def check_actions(recipe: Any, shards: Shards) -> None:
         )
 
 
+def check_batches(recipe: Any, hp: Any, online_hp: Any, learners: int) -> None:
+    """Check that batches can be shared by the learners, and have the same model rollouts in both phases.
+
+    Args:
+        recipe: The algorithm.
+        hp: Hyperparameters of the offline phase.
+        online_hp: Hyperparameters of the online phase.
+        learners: Number of learners that share a batch.
+
+    Raises:
+        HyperparameterError: They cannot.
+    """
+    for name, size in (("batch_size", hp.batch_size), ("online.batch_size", online_hp.batch_size)):
+        if size % learners:
+            raise HyperparameterError(
+                f"{name} {size} is not a multiple of the number of learners, {learners}.",
+                "Each learner gets an equal part of a batch.",
+            )
+    if recipe.rollout_schedule(hp) != recipe.rollout_schedule(online_hp):
+        raise HyperparameterError(
+            "the model rollouts must be the same in both phases.",
+            "Their buffer is built once: real_ratio, rollout_every, rollout_starts, horizon and rounds_kept "
+            "have no value of their own online.",
+        )
+
+
 def check_rows(recipe: Any, hp: Any, online_hp: Any) -> None:
     """Check that an algorithm can use the augmentations, and stored rows the settings of the online phase.
 
@@ -109,7 +135,7 @@ def check_order(recipe: Any, shards: Shards, learners: int, memory_budget: int) 
         memory_budget: Largest number of bytes that a learner holds.
     """
     layout = layout_of(shards, recipe.columns, recipe.relabelled_columns)
-    needed = 4 * layout.width * shards.rows // learners
+    needed = 4 * layout.width * sum(-(-piece.size // learners) for piece in shards.pieces)
     if recipe.relabelled_columns and needed > memory_budget:
         raise RecipeError(
             f"{recipe.__name__} needs whole episodes, and the {needed:,} bytes of {shards.name} "

@@ -134,9 +134,14 @@ class UpdateStep:
         return found
 
 
-def trained_objectives(recipe: Any, hp: Any, first: int, progress: float) -> tuple[Objective, ...]:
-    """Return the objectives, in order, that are due in one of the `LOOKAHEAD` updates from `first` on."""
-    updates = range(first, first + LOOKAHEAD)
+def trained_objectives(
+    recipe: Any, hp: Any, first: int, progress: float, delay: int = 1
+) -> tuple[Objective, ...]:
+    """Return the objectives, in order, that are due in one of the updates from `first` on.
+
+    These are `LOOKAHEAD` updates, or as many as those by which a policy's updates are delayed.
+    """
+    updates = range(first, first + max(LOOKAHEAD, delay))
     return tuple(
         objective
         for objective in recipe.objectives_in_order()

@@ -65,7 +65,8 @@ def _changes(plan: Plan, resolved: ResolvedPlan, algo: Any) -> list[SettingChang
     found += [SettingChange(name, *map(_format, both)) for name, both in both_phases.items() if name in shown]
     first = plan.updates + 1
     trained = [
-        trained_objectives(recipe, values, first, progress) for values, progress in ((hp, 0.5), (online, 1.0))
+        trained_objectives(recipe, values, start, progress, settings.policy_delay)
+        for values, start, progress in ((hp, first, 0.5), (online, first + settings.head_start, 1.0))
     ]
     for objective in algo.config.resolved.recipe.objectives_in_order():
         rates = (recipe.lr(objective.name, hp, 1 - 1e-9), recipe.lr(objective.name, online, 1.0))
@@ -149,13 +150,15 @@ def _checks(algo: Any, before: float | None, played: Sequence[EvaluationEpisode]
 def first_transitions(learner: RecipeLearner, count: int) -> tuple[dict[str, Array], dict[str, Array]]:
     """Return the first recorded transitions twice, transformed as offline rows and as online rows."""
     source = learner.sampler.source
-    reader, (part, _) = source.reader, source.reader.own_part(0)
-    offline = vars(learner.rows.layout.split(reader.read_piece(0)[:count]))
+    reader = source.reader
+    number = next(number for number, size in enumerate(source.counts) if size)  # others may be left out
+    part, piece = reader.own_part(number)[0], reader.shards.pieces[number]
+    offline = vars(learner.rows.layout.split(reader.read_piece(number)[:count]))
     if learner.sampler.changes:
-        raw = reader.shards.read(reader.shards.pieces[0], [*TRANSITION, "last"])
+        raw = reader.shards.read(piece, [*TRANSITION, "last"])
         online = {name: column[part][:count] for name, column in learner.sampler.columns_of(raw).items()}
     else:
-        raw = reader.shards.read(reader.shards.pieces[0], ["obs", "actions", "rewards"])
+        raw = reader.shards.read(piece, ["obs", "actions", "rewards"])
         online = source.transforms.apply({name: column[part][:count] for name, column in raw.items()})
     # Losses of behaviour cloning have no rewards.
     online = {name: column for name, column in online.items() if name in offline}
