@@ -250,9 +250,11 @@ class RecipeLearner(ManualLearner):
     def _reset_value_networks(self) -> None:
         """Reset the value networks, their target networks and optimisers, with new random weights."""
         module = self.module[DEFAULT_MODULE_ID]
-        with torch.random.fork_rng(devices=[]):
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
             torch.manual_seed(seed_of(RESETS, self.config.seed, self.updates))
             fresh = self.recipe.build_nets(module.observation_space, module.action_space, self.hp)
+            fresh = fresh.to(self.device)
         for name in set(self.recipe.value_networks) & set(self.nets.names()):
             self.flat[name].copy_from(getattr(fresh, name))
             self.get_optimizer(DEFAULT_MODULE_ID, name).state.clear()
