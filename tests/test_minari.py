@@ -144,6 +144,9 @@ def test_infos_can_be_columns(tmp_path: Path, data_format: str):
     np.testing.assert_array_equal(shards.read_all(["success"])["success"], wanted)
     with pytest.raises(MissingColumn, match=r"no info 'sucess'(.|\n)*There are: .*success"):
         add("lab/infos-v0", tmp_path, infos="sucess")
+    if inside:
+        with pytest.raises(MissingColumn, match=r"'pose' is a dictionary(.|\n)*It holds: pose/q"):
+            add("lab/infos-v0", tmp_path, infos="pose")
 
 
 def environment_of(spec: EnvSpec, tmp_path: Path, **specs: EnvSpec) -> Shards:

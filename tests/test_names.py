@@ -52,6 +52,18 @@ def test_an_invalid_name_is_refused_before_the_data_are_read(here: Path, name: s
     assert list(here.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["toy-pendulum", "maze-umaze", "ogbench-cube-single-play-task1"])
+def test_a_path_after_a_generated_name_is_refused(here: Path, name: str):
+    assert resolve_source(name, options={"seed": "3"}).path is None
+    (here / "my log.csv").write_text(CSV)
+    added = off2on("data", "add", name, "my log.csv")
+    assert isinstance(added.exception, UserError)
+    assert f"{name} is generated" in added.exception.what
+    assert [path.name for path in here.iterdir()] == ["my log.csv"]
+    assert off2on(*shlex.split(added.exception.try_)[1:]).exit_code == 0
+    assert open_shards("my-data").rows == 10
+
+
 @pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz", ".zst", ".zip"])
 def test_a_compressed_table_is_told_with_the_line_that_unpacks_it(here: Path, suffix: str):
     for words in ((f"x.csv{suffix}", None), ("mine", f"x.csv{suffix}")):

@@ -84,7 +84,7 @@ def resolve_source(
 
     Raises:
         UnknownName: The name or an option is unknown.
-        UserError: A class is not a Source, or a package is missing.
+        UserError: A class is not a Source, a package is missing, or a path is given for generated data.
         DataError: The file is a pickle.
         Offline: A required download failed.
     """
@@ -97,8 +97,14 @@ def _resolve(
 ) -> Resolved:
     name = text.removeprefix("d4rl/")
     if text in GENERATED:
+        if given is not None:
+            raise UserError(
+                f"{text} is generated, and reads no data from {given}.",
+                "Give the data of a path another name.",
+                f"off2on data add my-data {shlex.quote(str(given))}",
+            )
         where, own = GENERATED[text]
-        return Resolved(_make(where, {**own, **options}), given, text)
+        return Resolved(_make(where, {**own, **options}), None, text)
     if text.startswith(MINARI):
         name = text.removeprefix(MINARI)
         if given is None:

@@ -167,13 +167,21 @@ def _is_nested(space: Any) -> bool:
 
 
 def _info(infos: Mapping[str, Any], name: str, steps: int) -> Array:
-    """Return one of the infos [T, …], without the value of the reset if it was recorded."""
+    """Return one of the infos [T, …], without the value of the reset if it was recorded.
+
+    Raises:
+        MissingColumn: There is no such info, or it is a dictionary of infos.
+        BadValues: It has another number of values.
+    """
     values: Any = infos
     for key in [name] if name in infos else name.split("/"):
         if not isinstance(values, Mapping) or key not in values:
             there = " ".join(map(str, values)) if isinstance(values, Mapping) else ""
             raise MissingColumn(f"there is no info {name!r}.", f"There are: {there or 'none'}")
         values = values[key]
+    if isinstance(values, Mapping):
+        inside = " ".join(f"{name}/{key}" for key in values)
+        raise MissingColumn(f"info {name!r} is a dictionary.", f"It holds: {inside or 'nothing'}")
     array = np.asarray(values)
     if len(array) not in (steps, steps + 1):
         raise BadValues(f"info {name!r} has {len(array)} values.", f"{steps} or {steps + 1} were expected.")
