@@ -2,6 +2,7 @@
 
 import csv
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -27,17 +28,26 @@ def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
 
 
-def test_the_shares_of_successes_are_those_of_the_file():
+@pytest.mark.parametrize(
+    ("name", "columns", "count", "shown"),
+    [
+        ("ogbench.csv", ("algorithm", "options", "updates"), 5, range(10, 101, 10)),
+        ("ogbench_online.csv", ("algorithm", "strategy", "env_steps"), 6, (0, 1, 2, 5, 10, 20)),
+    ],
+)
+def test_the_shares_of_successes_are_those_of_the_file(
+    name: str, columns: tuple[str, str, str], count: int, shown: Sequence[int]
+):
     page = (ROOT / "platform" / "docs" / "results.md").read_text(encoding="utf-8")
-    updates = [1000 * thousands for thousands in range(10, 101, 10)]
-    assert f"| options | {' | '.join(str(one // 1000) for one in updates)} |" in page
+    algorithm, variant, when = columns
+    assert f"| {algorithm} | {variant} | {' | '.join(map(str, shown))} |" in page
     shares: dict[tuple[str, str], dict[int, str]] = {}
-    with (ROOT / "tests" / "learning" / "ogbench.csv").open(newline="") as file:
+    with (ROOT / "tests" / "learning" / name).open(newline="") as file:
         for row in csv.DictReader(file):
             share = f"{int(row['successes']) / int(row['episodes']):.0%}".replace("%", " %")
-            shares.setdefault((row["algorithm"], row["options"]), {})[int(row["updates"])] = share
-    assert len(shares) == 5
-    for (algorithm, options), found in shares.items():
-        given = f" `{options}` " if options else " "
-        row_of_page = " | ".join(found.get(one, "–") for one in updates)
-        assert f"| `{algorithm}` |{given}| {row_of_page} |" in page
+            shares.setdefault((row[algorithm], row[variant]), {})[int(row[when])] = share
+    assert len(shares) == count
+    for (first, second), found in shares.items():
+        given = f" `{second}` " if second else " "
+        row_of_page = " | ".join(found.get(1000 * one, "–") for one in shown)
+        assert f"| `{first}` |{given}| {row_of_page} |" in page
