@@ -19,9 +19,8 @@ drop the penalty (``online.alpha2=0``) and loosen the anchor of some tasks (``on
 
 Differences: squares of L_Q are sums over critics, the authors' a mean. Layer normalisation has epsilon
 1e-5, the authors' 1e-6. The deterministic action is mu(s, 0); the authors evaluate with new noise. lambda
-and lambda' are 1, or 1 / |mean Q| and 1 / |mean Z| if ``normalise_q``: an option of theirs, and the default
-here, with alpha1 and alpha2 1. Presets (alpha1, alpha2) are their scripts', the first value of two. Reports
-show Z.
+and lambda' are 1, or 1 / |mean Q| and 1 / |mean Z| if ``normalise_q``, an option of theirs and the default
+here, with alpha1 = alpha2 = 1. Presets (alpha1, alpha2) are their scripts', the first of two. Reports show Z.
 """
 
 from collections.abc import Mapping
