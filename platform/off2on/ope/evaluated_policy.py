@@ -162,9 +162,20 @@ def policy_actions(policy: EvaluatedPolicy, data: RecordedData, obs: Array, samp
 
 
 def to_network_actions(data: RecordedData, action: Array) -> Tensor:
-    """Scale continuous actions to [-1, 1] for the networks; leave discrete actions as they are."""
+    """Scale continuous actions to [-1, 1] for the networks; leave discrete actions as they are.
+
+    Raises:
+        UserError: An action of the data has no range, or no finite one.
+    """
     if not data.n_actions:
-        action = np.clip(2 * (action - data.low) / (data.high - data.low) - 1, -1, 1)
+        width = data.high - data.low
+        for number in np.flatnonzero(~np.isfinite(width) | (width <= 0)):
+            raise UserError(
+                f"action {number} of the data is between {data.low[number]:g} and {data.high[number]:g}.",
+                "fqe, dr and dice scale actions to [-1, 1]: leave out a column that never varies, or give "
+                "the data an action space with its range.",
+            )
+        action = np.clip(2 * (action - data.low) / width - 1, -1, 1)
     return torch.from_numpy(np.asarray(action, np.float32))
 
 

@@ -29,18 +29,26 @@ def check_new_data(shards: Shards, new: Shards, steps: int) -> None:
 
 
 def check_actions(recipe: Any, shards: Shards) -> None:
-    """Check that the algorithm supports the data's kind of actions, and that they are bounded."""
+    """Check that the algorithm supports the data's kind of actions, and that they are bounded and vary."""
     space = shards.action_space
     if hasattr(space, "n") != (recipe.actions == "discrete"):
         raise RecipeError(
             f"{recipe.__name__} needs {recipe.actions} actions; those of {shards.name} are {space}.",
             "`off2on algos` lists the algorithms for each kind.",
         )
-    bounded = hasattr(space, "n") or (np.isfinite(space.low).all() and np.isfinite(space.high).all())
-    if not bounded:
+    if hasattr(space, "n"):
+        return
+    if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
         raise RecipeError(
             f"the actions of {shards.name} have no bounds: {space}.",
             "They are scaled to [-1, 1]; the data set must declare a bounded Box.",
+        )
+    fixed = np.flatnonzero(space.low == space.high)
+    if len(fixed):  # scaling would divide by zero
+        raise RecipeError(
+            f"action {fixed[0]} of {shards.name} has only one value, {np.ravel(space.low)[fixed[0]]:g}.",
+            "They are scaled to [-1, 1]: leave out a column that never varies, or give its range "
+            "(--env ID, or action_space of a Source).",
         )
 
 
