@@ -182,10 +182,15 @@ class OfflineToOnline(Recipe, EvaluatedAlgorithm):
         if self.runners is not None:
             self.runners.update_weights(self.updates)
 
-    def roll_back(self, folder: Path) -> None:
-        """Restore networks and optimisers from a checkpoint of this run, without its counters and rows."""
+    def roll_back(self, folder: Path, at_handover: bool = False) -> None:
+        """Restore networks and optimisers from a checkpoint of this run, without its counters and rows.
+
+        Args:
+            folder: The checkpoint.
+            at_handover: True for the checkpoint of the handover, in which the recipe's changes are not made.
+        """
         self.learner_group.restore_from_path(str(folder / COMPONENT_LEARNER_GROUP))
-        self.call_learners(_set_updates, updates=self.updates)
+        self.call_learners(_continue_from, updates=self.updates, at_handover=at_handover)
 
     def restore_env_runners(self, env_runner_group: Any) -> list[int]:
         """Add the runners that replace dead ones; RLlib calls it between two steps."""
@@ -244,14 +249,9 @@ class OfflineToOnline(Recipe, EvaluatedAlgorithm):
 
     def get_state(self, *args: Any, **kwargs: Any) -> Any:
         """Return RLlib's state and the counters."""
-        own = {
-            "updates": self.updates,
-            "env_steps": self.env_steps,
-            "crossed": self.is_online,
-            "fitted": self.is_fitted,
-            "latest": self.latest_metrics,
-            "recent_returns": self.recent_returns,
-        }
+        own: dict[str, Any] = {"updates": self.updates, "env_steps": self.env_steps}
+        own |= {"crossed": self.is_online, "fitted": self.is_fitted, "latest": self.latest_metrics}
+        own |= {"returns": list(self.returns), "recent_returns": self.recent_returns}
         return super().get_state(*args, **kwargs) | {STATE: own}
 
     def set_state(self, state: Any) -> None:
@@ -259,6 +259,7 @@ class OfflineToOnline(Recipe, EvaluatedAlgorithm):
         own = state.pop(STATE)
         self.updates, self.env_steps, self.latest_metrics = own["updates"], own["env_steps"], own["latest"]
         self.is_fitted, self.recent_returns = own["fitted"], own.get("recent_returns", [])
+        self.returns = list(own.get("returns", []))
         if own["crossed"] and not self.is_online:
             self.go_online(restored=True)
         super().set_state(state)
@@ -292,8 +293,11 @@ class OfflineToOnline(Recipe, EvaluatedAlgorithm):
                 Path(self.logdir).rmdir()
 
 
-def _set_updates(learner: RecipeLearner, updates: int) -> None:
+def _continue_from(learner: RecipeLearner, updates: int, at_handover: bool) -> None:
     learner.updates = updates
+    if at_handover:
+        with torch.no_grad():
+            learner.recipe.on_handover(learner.nets, learner.online_hp)
 
 
 def _weights(learner: RecipeLearner, name: str) -> dict[str, torch.Tensor]:

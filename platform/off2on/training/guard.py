@@ -223,14 +223,22 @@ def resume_guard(run: Run, algo: Any) -> Guard | None:
     if run.last_checkpoint is None or not file.is_file():
         return None
     restore(algo, run.last_checkpoint)
+    if not algo.is_online:  # no checkpoint was written after the handover, which is repeated
+        return None
     guard = Guard.load(read_content(file, MAX_YAML_BYTES), file)
     guard.forget_after(algo.env_steps)
     run.protected = {HANDOVER, guard.serving}
-    restore(algo, checkpoints.check_checkpoint(run.folder, guard.serving))
-    if not algo.is_online:
-        algo.go_online()
+    _roll_back(guard, run, algo)
+    algo.runners.send_weights(algo.updates)
     algo.runners.weights_frozen = True
+    run.save_policy(algo.policy())  # the file may have the policy of a decision that was forgotten
     return guard
+
+
+def _roll_back(guard: Guard, run: Run, algo: Any) -> None:
+    """Restore the networks and optimisers of the serving policy in the learners."""
+    folder = checkpoints.check_checkpoint(run.folder, guard.serving)
+    algo.roll_back(folder, at_handover=guard.serving == guard.handover_checkpoint)
 
 
 def decide_and_apply(
@@ -257,5 +265,5 @@ def decide_and_apply(
         run.save_policy(algo.policy())
         run.protected = {HANDOVER, checkpoint}
     elif outcome.decision == ROLL_BACK:
-        algo.roll_back(run.checkpoints / guard.serving)
+        _roll_back(guard, run, algo)
     return guard.describe(outcome)
