@@ -129,10 +129,8 @@ class OfflineToOnline(Recipe, EvaluatedAlgorithm):
         results = self.call_learners(self.advance_function, updates=updates)
         # A learner without online rows has no metrics of online rows.
         names = dict.fromkeys(name for result in results for name in result)
-        self.latest_metrics = {
-            name: float(np.mean([result[name] for result in results if name in result])) for name in names
-        }
-        self.latest_metrics |= self.staleness
+        found = {name: [result[name] for result in results if name in result] for name in names}
+        self.latest_metrics = {name: float(np.mean(each)) for name, each in found.items()} | self.staleness
         self.metrics.log_dict(self.latest_metrics, key=LEARNER_RESULTS, window=1)
         if self.runners is not None:
             self.runners.update_weights(self.updates)
@@ -185,9 +183,7 @@ class OfflineToOnline(Recipe, EvaluatedAlgorithm):
     def roll_back(self, folder: Path, at_handover: bool = False) -> None:
         """Restore networks and optimisers from a checkpoint of this run, without its counters and rows.
 
-        Args:
-            folder: The checkpoint.
-            at_handover: True for the checkpoint of the handover, in which the recipe's changes are not made.
+        If it is that of the handover, the recipe's changes are made again: it was written before them.
         """
         self.learner_group.restore_from_path(str(folder / COMPONENT_LEARNER_GROUP))
         self.call_learners(_continue_from, updates=self.updates, at_handover=at_handover)
