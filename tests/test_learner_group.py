@@ -18,6 +18,7 @@ from off2on.algorithms.bc import BC
 from off2on.algorithms.iql import IQL
 from off2on.errors import LearnerDied
 from off2on.replay.strategy import Options, Strategy
+from off2on.rllib import learner as learner_module
 from off2on.rllib.learner import RecipeLearner
 
 # Workers cannot import the tests: what is defined here travels by value.
@@ -157,3 +158,19 @@ def test_a_run_on_a_window_learns_and_resumes_bit_for_bit(tmp_path: Path):
         resumed.restore_from_path(folder)
         resumed.train()
         assert same(ask(resumed), expected)
+
+
+def measured_threads(learner: RecipeLearner) -> tuple[int, int]:
+    """Return the number of threads where every learner measures another one, and the online rows it holds."""
+    learner_module.fastest_threads = lambda *_, **__: learner.rank + 1
+    return learner._measured_threads(), learner.rows.capacity
+
+
+@pytest.mark.slow
+def test_two_learners_agree_on_threads_and_each_holds_all_whole_episodes(data_root: Path):
+    """A checkpoint has the first learner's threads; one learner may get most steps, as long episodes."""
+    config = configured(IQL, augment="steps:3").online(41).learners(num_learners=2)
+    with config.build_algo() as algo:
+        assert ask(algo, measured_threads) == [(1, 41), (1, 41)]
+    with online_config(IQL, offline=20, steps=41).learners(num_learners=2).build_algo() as algo:
+        assert ask(algo, measured_threads) == [(1, 21), (1, 21)]

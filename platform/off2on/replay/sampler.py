@@ -1,6 +1,6 @@
 """Draw batches of offline rows, online rows and model rollouts."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,15 @@ from off2on.replay.model_buffer import ModelBuffer
 from off2on.replay.offline_rows import OfflineRows
 from off2on.replay.strategy import Options, Strategy
 from off2on.replay.transforms import Array
+from off2on.replay.windows import EpisodeChange
 
 BLOCK_BYTES = 2**25
 """Largest size of the rows drawn at once: wide rows could need more memory than the window has."""
+
+
+def takes_episodes(recipe: Any, changes: Sequence[EpisodeChange]) -> bool:
+    """Return True if online rows are added as whole episodes, which learners do not share equally."""
+    return bool(changes) or not {*EPISODE_COLUMNS}.isdisjoint(recipe.columns)
 
 
 class BatchSampler:
@@ -47,8 +53,7 @@ class BatchSampler:
         schedule = recipe.rollout_schedule(hp)
         self.model_buffer = ModelBuffer(schedule, self.rows, partition[1]) if schedule else None
         self.changes = source.reader.changes
-        needs_episodes = self.changes or set(recipe.columns) & set(EPISODE_COLUMNS)
-        self.assembler = EpisodeAssembler() if needs_episodes else None
+        self.assembler = EpisodeAssembler() if takes_episodes(recipe, self.changes) else None
         self.episodes = 0
         """Number of online episodes assembled so far, of all learners."""
 

@@ -25,13 +25,13 @@ from datasets_io import open_shards
 from off2on.replay.augmentation.compose import batch_augmentations, episode_changes, episode_weights
 from off2on.replay.buffer import ReplayBuffer
 from off2on.replay.offline_rows import OfflineRows
-from off2on.replay.sampler import BatchSampler
+from off2on.replay.sampler import BatchSampler, takes_episodes
 from off2on.replay.transforms import Array
 from off2on.rllib.divergence import checked_means
 from off2on.rllib.flat_parameters import FlatParameters
 from off2on.rllib.rllib_internals import ManualLearner, set_gradient_timeout
 from off2on.rllib.seeding import MASKS, POSITIONS, RESETS, UPDATES, seed_of
-from off2on.rllib.threads import configure_memory, fastest_threads
+from off2on.rllib.threads import agreed, configure_memory, fastest_threads
 from off2on.rllib.traced.compilation import Compilation
 from off2on.rllib.traced.updates import TracedUpdates
 from off2on.rllib.update_step import UpdateStep, trained_objectives
@@ -54,7 +54,6 @@ class RecipeLearner(ManualLearner):
         self.rank = torch.distributed.get_rank() if self.distributed else 0
         self.world_size = max(1, self.config.num_learners)
         self.updates = 0
-        self.threads: int | None = None
         self.set_threads(self.config.threads)
         self.sampler = self._build_sampler()
         self.step = self._build_step()
@@ -64,7 +63,8 @@ class RecipeLearner(ManualLearner):
     def _build_sampler(self) -> BatchSampler:
         shards, partition = open_shards(self.config.dataset), (self.rank, self.world_size)
         transforms = self.module[DEFAULT_MODULE_ID].model_config["transforms"]
-        capacity = -(-min(self.config.replay_capacity, self.config.online_steps) // self.world_size)
+        share = 1 if takes_episodes(self.recipe, episode_changes(self.hp)) else self.world_size
+        capacity = -(-min(self.config.replay_capacity, self.config.online_steps) // share)
         source = OfflineRows(
             shards,
             self.recipe.columns,
@@ -180,7 +180,7 @@ class RecipeLearner(ManualLearner):
 
     def set_threads(self, threads: int | None) -> None:
         """Set the number of torch threads; another number changes the order of summation (last digits)."""
-        self.threads = threads
+        self.threads: int | None = threads
         if threads is not None:
             torch.set_num_threads(threads)
 
@@ -198,7 +198,7 @@ class RecipeLearner(ManualLearner):
                     loss, _ = self.recipe.loss(objective.name, self.nets, batch, self.hp)
                     torch.autograd.grad(loss, self.flat[objective.name].parameters)
 
-            return fastest_threads(gradients, processes=self.world_size)
+            return agreed(fastest_threads(gradients, processes=self.world_size), self.world_size)
 
     def progress_at(self, update: int) -> float:
         """Return the progress at an update (counted from 1): offline from 0 to 1, online from 1 to 2."""

@@ -38,6 +38,15 @@ def fastest_threads(work: Callable[[], None], processes: int = 1, rounds: int = 
     return min(cost, key=cost.__getitem__)
 
 
+def agreed(threads: int, learners: int) -> int:
+    """Return the number of the first learner in every learner; a checkpoint has no other."""
+    if learners == 1:
+        return threads
+    number = torch.tensor(threads)
+    torch.distributed.broadcast(number, 0)
+    return int(number)
+
+
 def configure_memory() -> None:
     """Leave new memory uninitialised, and keep freed memory in the process.
 
