@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 
+from datasets_io.errors import Corrupt
 from off2on.errors import UserCodeError
 from off2on.policy import load_policy
 from off2on.runs.folder import Run
@@ -152,3 +153,16 @@ def test_the_policy_of_a_decision_without_a_checkpoint_is_forgotten(
     resumed.close()
     assert torch.equal(served, acted[1])
     assert not torch.equal(served, acted[2])
+
+
+def test_a_damaged_checkpoint_of_the_serving_policy_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    plan = replace(PLAN, out=str(tmp_path))
+    force(monkeypatch, WAIT, stop_at=2)
+    with pytest.raises(UserCodeError, match="plug"):
+        train(plan)
+    for part in (plan.folder / "checkpoints" / "handover" / "learner_group").rglob("*state*.pkl"):
+        part.write_bytes(bytes(part.stat().st_size))
+    with pytest.raises(Corrupt, match="handover cannot be restored"):
+        train(plan, resume=True)

@@ -16,6 +16,8 @@ Bounds are one-sided Student's t bounds on the differences of paired episodes.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Any, Final, Literal
 
 import numpy as np
@@ -236,9 +238,14 @@ def resume_guard(run: Run, algo: Any) -> Guard | None:
 
 
 def _roll_back(guard: Guard, run: Run, algo: Any) -> None:
-    """Restore the networks and optimisers of the serving policy in the learners."""
-    folder = checkpoints.check_checkpoint(run.folder, guard.serving)
-    algo.roll_back(folder, at_handover=guard.serving == guard.handover_checkpoint)
+    """Restore the networks and optimisers of the serving policy in the learners.
+
+    Raises:
+        Corrupt: Its checkpoint is damaged.
+    """
+    at_handover = guard.serving == guard.handover_checkpoint
+    networks = SimpleNamespace(restore_from_path=lambda path: algo.roll_back(Path(path), at_handover))
+    restore(networks, checkpoints.check_checkpoint(run.folder, guard.serving))
 
 
 def decide_and_apply(
