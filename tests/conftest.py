@@ -35,7 +35,7 @@ LONGEST = [
     "imports", "local_ray", "tune_bucket", "learner", "learner_online", "learner_group", "batched_seeds",
     "pages_run", "tutorials", "ogbench_play",
     "compiled_updates", "traced_updates", "captured_updates", "numpy_networks",
-    "contract_learner", "contract", "runner", "larger_than_memory", "transforms", "ope_command", "mirror",
+    "contract_learner", "contract", "guard_resume", "extended_runs", "runner", "larger_than_memory", "transforms", "ope_command", "mirror",
     "foreign_files", "seeds", "presets", "trackers", "guard", "rllib_reads_shards",
     "chunk_acting", "steps", "chunks",
     "search_file", "s3", "ingest", "ingest_processes", "plan", "streaming", "handover",
