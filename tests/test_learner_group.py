@@ -172,5 +172,3 @@ def test_two_learners_agree_on_threads_and_each_holds_all_whole_episodes(data_ro
     config = configured(IQL, augment="steps:3").online(41).learners(num_learners=2)
     with config.build_algo() as algo:
         assert ask(algo, measured_threads) == [(1, 41), (1, 41)]
-    with online_config(IQL, offline=20, steps=41).learners(num_learners=2).build_algo() as algo:
-        assert ask(algo, measured_threads) == [(1, 21), (1, 21)]
