@@ -11,7 +11,13 @@ from harness import in_turns, report
 
 from off2on.algorithms import find_algorithm
 
-pytestmark = [pytest.mark.bench, pytest.mark.timeout(1800)]
+pytestmark = [
+    pytest.mark.bench,
+    pytest.mark.timeout(1800),
+    pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning"),
+]
+WARM_UP = 150
+"""Updates before the first turn, among them those that are traced and compiled."""
 
 
 def timed(shards: Path, precision: str, compiled: str) -> Callable[[int], float]:
@@ -20,6 +26,8 @@ def timed(shards: Path, precision: str, compiled: str) -> Callable[[int], float]
     config.training(threads=1, hidden=(256,) * 4, batch_size=256, precision=precision, compile=compiled)
     learner = config.get_default_learner_class()(config=config, module_spec=config.get_rl_module_spec())
     learner.build()
+    learner.advance(WARM_UP)
+    assert (learner.traced.compilation.since is not None) == (compiled == "on")
 
     def updates(number: int) -> float:
         started = time.perf_counter()
