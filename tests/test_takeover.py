@@ -1,5 +1,6 @@
 """A trial that continues from another one's run: a kill at any time leaves a run that can be resumed."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -84,16 +85,16 @@ def test_a_kill_while_the_replaced_run_is_removed(
 def test_a_kill_before_the_copy_is_in_place(
     again: bool, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rename = Path.rename
+    rename = os.replace
 
-    def killed(path: Path, target: Path) -> Path:
+    def killed(path: Path, target: Path) -> None:
         if target == plan.folder:
             raise KeyboardInterrupt
-        return rename(path, target)
+        rename(path, target)
 
     source = donor(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "rename", killed)
+        patch.setattr(os, "replace", killed)
         with pytest.raises(KeyboardInterrupt):
             trial._take_over(plan, source, "001", "000040")
     assert not plan.folder.exists()

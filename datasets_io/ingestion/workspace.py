@@ -7,7 +7,6 @@ manifest is written last. Until then, readers see the old data set or none.
 """
 
 import hashlib
-import os
 import re
 import time
 from abc import ABC, abstractmethod
@@ -24,6 +23,7 @@ from datasets_io.storage import Place
 from datasets_io.storage.buckets import Location
 from datasets_io.storage.errors import convert_errors
 from datasets_io.storage.locks import has_lock, lock_place
+from datasets_io.storage.replacing import end_replacement, partial_of, replace_folder, replaced_by
 
 SHARDS = "shards"
 ABANDONED_S = 24 * 3600
@@ -174,22 +174,22 @@ class _DiskWorkspace(Workspace):
             final.resolve() if final.is_symlink() else final
         )  # the link stays, what it leads to is replaced
         super().__init__(final, overwrite)
-        self.folder: Path = final.with_name(f"{final.name}.partial").absolute()
+        self.folder: Path = partial_of(final.absolute())
         self.reports: Path = self.folder / "parts"
-        self._old, self._plan = final.with_name(f"{final.name}.old.partial"), self.folder / "plan.json"
+        self._plan = self.folder / "plan.json"
 
     def _is_taken(self) -> bool:
         return self._final.exists()
 
     def _refuse_foreign_files(self) -> None:
-        for folder in (self._final, self._old):
+        for folder in (self._final, replaced_by(self._final)):
             refuse_foreign_files(folder, finished=True)
         refuse_foreign_files(self.folder, finished=False)
 
     def _recover(self) -> None:
-        if self._old.exists():  # an overwrite was killed between its two renames, or after them
+        if replaced_by(self._final).exists():
             self._refuse_foreign_files()
-            storage.delete(self._old) if self._final.exists() else os.replace(self._old, self._final)
+            end_replacement(self._final)
 
     def _prepare(self, plan: str) -> None:
         if not self._plan.is_file() or self._plan.read_bytes() != plan.encode():
@@ -212,10 +212,7 @@ class _DiskWorkspace(Workspace):
         storage.delete(self.reports)
         storage.delete(self._plan)
         with convert_errors(self._final):
-            if self._final.exists():
-                os.replace(self._final, self._old)
-            os.replace(self.folder, self._final)
-        storage.delete(self._old)
+            replace_folder(self._final)
 
     def _remove(self) -> None:
         storage.delete(self.folder)

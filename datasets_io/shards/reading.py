@@ -29,6 +29,7 @@ from datasets_io.storage.documents import MAX_JSON_BYTES, read_content
 from datasets_io.storage.errors import convert_errors
 from datasets_io.storage.names import RULE, derive_name, is_valid_name
 from datasets_io.storage.parquet import open_parquet
+from datasets_io.storage.replacing import PARTIAL
 
 DERIVED = ("new_obs", "last", "ret", "new_actions")
 
@@ -252,7 +253,7 @@ def data_folders(root: Place) -> list[Place]:
 def _is_data(folder: Place) -> bool:
     # A folder *.partial is an unfinished ingest, even if it contains a manifest.
     name = folder.resolve() if isinstance(folder, Path) else folder
-    return name.suffix != ".partial" and storage.is_file(folder / MANIFEST_FILE)
+    return name.suffix != PARTIAL and storage.is_file(folder / MANIFEST_FILE)
 
 
 def _check_found(folder: Place, given: str) -> None:

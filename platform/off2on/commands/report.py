@@ -18,8 +18,9 @@ def report(runs: tuple[str, ...], out: Path | None) -> None:
 
     RUN is a folder, a glob, a folder of runs, or a name with only one match below ./runs.
     """
+    from datasets_io.storage.replacing import PARTIAL
     from off2on.reports.run import write_report
-    from off2on.runs.record import PARTIAL, find_runs, runs_below
+    from off2on.runs.record import find_runs, runs_below
 
     def is_wanted(path: Path) -> bool:
         return not path.exists() or (path.suffix != PARTIAL and bool(runs_below(path)))

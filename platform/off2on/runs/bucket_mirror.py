@@ -17,6 +17,7 @@ from datasets_io.errors import Corrupt, Unreachable, UserError
 from datasets_io.storage.buckets import Location, connect
 from datasets_io.storage.documents import read_content, read_json
 from datasets_io.storage.errors import convert_errors
+from datasets_io.storage.replacing import PARTIAL, end_replacement, partial_of, replace_folder
 from off2on.runs.lock import is_trained_elsewhere, wait_for_lock
 
 logger = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ def fetch(place: Location) -> Path:
     folder = working_folder(place)
     if _is_current(folder, place):
         return folder
-    with wait_for_lock(_partial(folder)):
+    with wait_for_lock(partial_of(folder)):
         if not _is_current(folder, place):  # another process may have fetched it, or trains it
             _replace(folder, place)
     return folder
@@ -73,7 +74,7 @@ def _replace(folder: Path, place: Location) -> None:
     last, complete = _newest(place), _complete(place)
     if last and last not in complete:
         raise Corrupt(f"the newest checkpoint of {place} is {last}, and files of it are missing.")
-    partial = _partial(folder)
+    partial = partial_of(folder)
     shutil.rmtree(partial, ignore_errors=True)
     (partial / CHECKPOINTS).mkdir(parents=True)
     for name in storage.sizes(place):
@@ -82,18 +83,14 @@ def _replace(folder: Path, place: Location) -> None:
         copy(place / CHECKPOINTS / name, partial / CHECKPOINTS / name)
     if last:
         (partial / CHECKPOINTS / LAST).symlink_to(last, target_is_directory=True)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    end_replacement(folder)
+    replace_folder(folder)
 
 
 def _newest(place: Location) -> str:
     """Return the name of the newest checkpoint, "" without one."""
     newest = place / CHECKPOINTS / LAST
     return read_content(newest, MAX_NAME).decode(errors="replace") if storage.is_file(newest) else ""
-
-
-def _partial(folder: Path) -> Path:
-    return folder.with_name(f"{folder.name}.partial")
 
 
 def runs_in(place: Location) -> list[Path]:
@@ -155,7 +152,7 @@ class Mirror:
     def _send_all(self) -> None:
         ours = self.folder / CHECKPOINTS
         names = [path.name for path in ours.iterdir() if path.is_dir() and not path.is_symlink()]
-        kept = [name for name in names if not name.endswith(".partial")]
+        kept = [name for name in names if not name.endswith(PARTIAL)]
         for name in kept:
             changed = (ours / name).stat().st_mtime_ns
             if self._sent.get(name) != changed:

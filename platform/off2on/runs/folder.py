@@ -20,6 +20,7 @@ from datasets_io.storage import Place
 from datasets_io.storage.buckets import Location
 from datasets_io.storage.documents import dump_yaml, read_yaml
 from datasets_io.storage.redaction import redact
+from datasets_io.storage.replacing import partial_of
 from off2on.errors import Exists, UnknownName
 from off2on.runs.bucket_mirror import Mirror
 from off2on.runs.checkpoints import CHECKPOINTS, LAST, PARTS, check_checkpoint, list_parts
@@ -124,7 +125,7 @@ class Run:
             name: The folder's name; nothing is written if the newest checkpoint has it.
             save: Writes the checkpoint into the folder it is given.
         """
-        target, partial = self.checkpoints / name, self.checkpoints / f"{name}.partial"
+        target, partial = self.checkpoints / name, partial_of(self.checkpoints / name)
         newest = self.last_checkpoint
         if newest is not None and newest.name == name:
             return target  # replacing it by itself would leave a moment without a checkpoint
@@ -133,7 +134,7 @@ class Run:
         write(partial / PARTS, list_parts(partial))
         shutil.rmtree(target, ignore_errors=True)
         partial.rename(target)
-        link = self.checkpoints / "last.partial"
+        link = partial_of(self.checkpoints / LAST)
         link.unlink(missing_ok=True)
         link.symlink_to(name, target_is_directory=True)
         link.rename(self.checkpoints / "last")

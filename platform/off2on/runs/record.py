@@ -16,6 +16,7 @@ import numpy as np
 from datasets_io import storage
 from datasets_io.scores import Key
 from datasets_io.storage.buckets import Location
+from datasets_io.storage.replacing import PARTIAL
 from off2on.errors import UnknownName, UserError
 from off2on.runs.bucket_mirror import runs_in
 from off2on.runs.curve import Curve
@@ -24,9 +25,6 @@ from off2on.runs.lock import RUNNING, status_now
 from off2on.runs.metadata import FILE, RecordedValue, RunMetadata, read_metadata
 from off2on.runs.statistics import FloatArray
 from off2on.runs.tables import read_metrics
-
-PARTIAL = ".partial"
-"""Suffix of a folder that is being written."""
 
 
 class NoEvaluationError(UserError):

@@ -20,6 +20,7 @@ from ray import tune
 
 from datasets_io.storage.buckets import Location
 from datasets_io.storage.documents import dump_yaml, read_yaml
+from datasets_io.storage.replacing import end_replacement, partial_of, replace_folder
 from off2on.runs import checkpoints
 from off2on.runs.bucket_mirror import copy, fetch
 from off2on.runs.folder import Run, write
@@ -135,12 +136,12 @@ class TrialTrainable(tune.Trainable):
         if isinstance(plan.place, Location):
             fetch(plan.place)  # perhaps begun on another machine
         else:
-            _end_takeover(plan.folder)
+            end_replacement(plan.folder)
         if plan.is_finished:
             self.runs.append(Run.resume(plan.folder))
             self.going.append(iter(()))
         else:
-            going = evaluations(plan, resume=(plan.folder / "run.yaml").is_file())
+            going = evaluations(plan, resume=plan.has_begun)
             self.runs.append(next(going))
             self.going.append(going)
 
@@ -224,8 +225,8 @@ def _made(run: Run) -> dict[str, int]:
 
 def _take_over(plan: Plan, donor: Path, name: str, last: str) -> None:
     """Replace a run by a copy of another, with its own hyperparameters from here on."""
-    _end_takeover(plan.folder)
-    partial = plan.folder.with_name(f"{plan.folder.name}.partial")
+    end_replacement(plan.folder)
+    partial = partial_of(plan.folder)
     shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(donor, partial)
     if last:
@@ -233,7 +234,7 @@ def _take_over(plan: Plan, donor: Path, name: str, last: str) -> None:
     run = Run.resume(partial)
     elsewhere = replace(plan, out=str(Path(plan.out) / "elsewhere"))
     taken = [*run.metadata.get("taken_over", []), {"from": f"trial {name}", "evaluations": len(run.metrics)}]
-    own = Run.resume(plan.folder) if (plan.folder / "run.yaml").is_file() else None
+    own = Run.resume(plan.folder) if plan.has_begun else None
     run.metadata[NOT_MADE] = {}
     mine = _made(own) if own else dict.fromkeys(MADE, 0)
     facts = {
@@ -245,22 +246,7 @@ def _take_over(plan: Plan, donor: Path, name: str, last: str) -> None:
         else {},  # trackers go on with the run of this place
     }
     run.describe(run_metadata(plan, elsewhere.check()) | facts)
-    if plan.folder.exists():
-        plan.folder.rename(_replaced(plan.folder))  # a kill while it is removed would leave half of it
-    partial.rename(plan.folder)
-    _end_takeover(plan.folder)
-
-
-def _end_takeover(folder: Path) -> None:
-    """Remove the run that was replaced, or put it back if a kill came before its replacement."""
-    old = _replaced(folder)
-    if old.exists() and not folder.exists():
-        old.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _replaced(folder: Path) -> Path:
-    return folder.with_name(f"{folder.name}.old.partial")
+    replace_folder(plan.folder)
 
 
 def _exhaust(going: Iterator[Run]) -> None:
