@@ -141,7 +141,7 @@ def _run(comparison: Comparison, handover: str, variant: str | None, seed: int) 
     except UserError as error:
         return f"failed  {name}: {error.what}"
     try:
-        curve = load_run(train(plan, resume=(plan.folder / "run.yaml").is_file())).curve
+        curve = load_run(train(plan, resume=plan.has_begun)).curve
     except (UserError, LearnerDied) as error:
         return f"failed  {name}: {error}"
     except Exception as error:  # an internal error: training has written its traceback

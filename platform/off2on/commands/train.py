@@ -114,7 +114,7 @@ def _run_each(plans: "list[Plan]", resume: bool) -> set[str]:
     diverged = set()
     for plan in plans:
         try:
-            run(plan, resume and (plan.folder / "run.yaml").is_file())
+            run(plan, resume and plan.has_begun)
         except Diverged as error:
             click.echo(f"error: {error}", err=True)
             diverged.add(str(plan.place))

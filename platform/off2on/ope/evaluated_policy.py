@@ -169,7 +169,9 @@ def to_network_actions(data: RecordedData, action: Array) -> Tensor:
     """
     if not data.n_actions:
         width = data.high - data.low
-        for number in np.flatnonzero(~np.isfinite(width) | (width <= 0)):
+        wrong = np.flatnonzero(~np.isfinite(width) | (width <= 0))
+        if len(wrong):
+            number = wrong[0]
             raise UserError(
                 f"action {number} of the data is between {data.low[number]:g} and {data.high[number]:g}.",
                 "fqe, dr and dice scale actions to [-1, 1]: leave out a column that never varies, or give "

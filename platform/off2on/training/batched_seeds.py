@@ -113,7 +113,7 @@ class BatchedRuns:
         self.iterators = [
             evaluations(
                 plan,
-                resume and (plan.folder / "run.yaml").is_file(),
+                resume and plan.has_begun,
                 terminal=None if number else terminal,
                 stop=_StopAtSameUpdate(stop, self, number),
                 on_session=self.sessions.append,

@@ -17,7 +17,6 @@ Bounds are one-sided Student's t bounds on the differences of paired episodes.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Annotated, Any, Final, Literal
 
 import numpy as np
@@ -224,7 +223,7 @@ def resume_guard(run: Run, algo: Any) -> Guard | None:
     file = run.folder / GUARD
     if run.last_checkpoint is None or not file.is_file():
         return None
-    restore(algo, run.last_checkpoint)
+    restore(algo.restore_from_path, run.last_checkpoint)
     if not algo.is_online:  # no checkpoint was written after the handover, which is repeated
         return None
     guard = Guard.load(read_content(file, MAX_YAML_BYTES), file)
@@ -244,8 +243,10 @@ def _roll_back(guard: Guard, run: Run, algo: Any) -> None:
         Corrupt: Its checkpoint is damaged.
     """
     at_handover = guard.serving == guard.handover_checkpoint
-    networks = SimpleNamespace(restore_from_path=lambda path: algo.roll_back(Path(path), at_handover))
-    restore(networks, checkpoints.check_checkpoint(run.folder, guard.serving))
+    restore(
+        lambda folder: algo.roll_back(Path(folder), at_handover),
+        checkpoints.check_checkpoint(run.folder, guard.serving),
+    )
 
 
 def decide_and_apply(

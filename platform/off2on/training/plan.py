@@ -22,7 +22,7 @@ from off2on.runs.bucket_mirror import fetch, working_folder
 from off2on.runs.checkpoints import check_checkpoint
 from off2on.runs.folder import HANDOVER, Run, refuse_existing
 from off2on.runs.lock import refuse_trained
-from off2on.runs.metadata import read_metadata
+from off2on.runs.metadata import FILE, read_metadata
 from off2on.training.evaluate import check_simulator
 from off2on.training.guard import GuardOptions
 from off2on.training.options import OPTIONS, RunOptions
@@ -94,9 +94,14 @@ class Plan(RunOptions):
         return working_folder(self.place)
 
     @property
+    def has_begun(self) -> bool:
+        """True if its folder has a run, which can be resumed."""
+        return (self.folder / FILE).is_file()
+
+    @property
     def is_finished(self) -> bool:
         """True if its folder has a finished run of at least as many updates."""
-        if not (self.folder / "run.yaml").is_file():
+        if not self.has_begun:
             return False
         known = read_metadata(self.folder)
         return known.status == "finished" and known.updates >= self.updates
@@ -127,7 +132,7 @@ class Plan(RunOptions):
         continues = resume and Run(self.folder).last_checkpoint is not None
         start = None if continues else self._start(shards, settings)
         guard = self._guard(env)
-        if resume and (self.folder / "run.yaml").is_file():
+        if resume and self.has_begun:
             check_resumable(self, self.folder, shards, settings, guard=guard, online=True)
         new = None if self.new_data is None else open_shards(self.new_data)
         plan = ResolvedPlan(shards, config, guard, env, start, new)

@@ -1,6 +1,7 @@
 """Check that a run has the same settings as the run that it continues or starts from."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ from datasets_io.errors import Corrupt
 from off2on.errors import LearnerDied, UserError
 from off2on.recipe.hyperparameters import RENAMED, Settings
 from off2on.rllib.resolved import ResolvedSettings
-from off2on.runs.folder import Run
 from off2on.runs.metadata import read_metadata
 from off2on.runs.tables import read_metrics
 from off2on.training.options import KEPT_OFFLINE, KEPT_ONLINE, RunOptions, kept_options
@@ -37,14 +37,12 @@ def check_resumable(
             that only starts from a handover may differ there, and has its updates.
 
     Raises:
-        UserError: Something differs, or the checkpoint to continue from is damaged.
+        UserError: Something differs.
     """
     metadata = read_metadata(run)
     extended = online and metadata.updates < options.updates
     if extended:
         _check_extendable(options, run, settings)
-    if online:
-        _ = Run(run).last_checkpoint  # checks it
     recorded: dict[str, object] = {"data": metadata.training_data_hash()}
     recorded |= {RENAMED.get(name, name): known.value for name, known in metadata.hyperparameters.items()}
     current: dict[str, object] = {"data": shards.manifest.content_hash} | plain(settings.hp)
@@ -102,14 +100,18 @@ def plain(settings: Settings) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values}
 
 
-def restore(algo: Any, checkpoint: Path) -> None:
-    """Restore an algorithm from a checkpoint that `check_checkpoint` returned.
+def restore(read: Callable[[str], object], checkpoint: Path) -> None:
+    """Restore from a checkpoint that `check_checkpoint` returned.
+
+    Args:
+        read: Function that reads the folder, such as an algorithm's ``restore_from_path``.
+        checkpoint: The folder.
 
     Raises:
         Corrupt: The content of a part is damaged.
     """
     try:
-        algo.restore_from_path(str(checkpoint))
+        read(str(checkpoint))
     except (UserError, LearnerDied, RayActorError, MemoryError):
         raise
     except Exception as error:

@@ -81,7 +81,7 @@ class Session:
         if start is not None:
             if (why := untrusted_reason(start, plan.folder.parents[1])) is not None:
                 self.progress.note(f"warning: {start} is a pickle, which can run code when read, and {why}")
-            restore(algo, start)
+            restore(algo.restore_from_path, start)
             if algo.is_offline and start == self.resolved.start:
                 raise UserError(
                     f"the handover of {plan.source} has {algo.updates:,} updates, not {plan.updates:,}.",
