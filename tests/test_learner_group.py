@@ -6,6 +6,7 @@ import sys
 import time
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
@@ -60,7 +61,7 @@ def test_a_learner_in_a_process_of_its_own_learns_the_same():
 def test_two_learners_on_halves_end_with_equal_parameters(toy: Shards, tmp_path: Path):
     with online_config(IQL, offline=20).learners(num_learners=2).build_algo() as algo:
         algo.train()
-        first, second = ask(algo)
+        first, second = before, _ = ask(algo)
         folder = algo.save_to_path(str(tmp_path / "checkpoint"))
         assert same(first["nets"], second["nets"])
         assert same(first["optimizers"], second["optimizers"])
@@ -93,6 +94,27 @@ def test_two_learners_on_halves_end_with_equal_parameters(toy: Shards, tmp_path:
         assert same(first["nets"], second["nets"])
         algo.restore_from_path(algo.save_to_path(str(tmp_path / "later")))
         assert same(ask(algo), [first, second])
+
+        # A roll-back restores the networks in every learner, or fails; the rows and counters stay.
+        algo.roll_back(Path(folder))
+        for learner, online in zip(ask(algo), (first, second), strict=True):
+            assert same(learner["nets"], before["nets"])
+            assert same(learner["optimizers"], before["optimizers"])
+            assert same(learner["rows"], online["rows"])
+            assert learner["updates"] == online["updates"] == algo.updates
+        algo.call_learners(fills_its_disk)
+        with pytest.raises(LearnerDied, match="1 of 2"):
+            algo.roll_back(Path(folder))
+
+
+def fills_its_disk(learner: RecipeLearner) -> None:
+    """Let the second learner fail to read checkpoints."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError("no space left on device")
+
+    if learner.rank == 1:
+        learner.set_state = fail
 
 
 @pytest.mark.slow

@@ -16,7 +16,10 @@ from ray.tune.registry import register_env
 from off2on.algorithms.iql import IQL
 from off2on.errors import OnlineSettingsError
 from off2on.rllib import rollout_collector
+from off2on.runs.tables import read_metrics
+from off2on.training.callbacks import Callbacks
 from off2on.training.plan import Plan
+from off2on.training.train import train
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
 
@@ -219,6 +222,7 @@ def test_a_checkpoint_leaves_nothing_that_is_under_way_out(tmp_path: Path):
             algo.train()
         algo.save_to_path(str(tmp_path / "checkpoint"))
         assert not algo.runners.outstanding
+        assert algo.updates == 10 + algo.env_steps  # also those after the steps that were under way
         at, found = algo.env_steps, rows_by_process(algo)
     with config.build_algo() as algo:
         algo.restore_from_path(str(tmp_path / "checkpoint"))
@@ -227,6 +231,30 @@ def test_a_checkpoint_leaves_nothing_that_is_under_way_out(tmp_path: Path):
         while not algo.finished:
             algo.train()
         assert algo.updates == 10 + algo.env_steps
+
+
+class StopsWithTheLastRolloutUnderWay(Callbacks):
+    """Presses Ctrl-C when the rollout that reaches the evaluation is requested and has not arrived."""
+
+    def on_update_block(self, algo: Any) -> None:
+        if algo.env_steps == 51:
+            assert [request.steps for request in algo.runners.outstanding.values()] == [49]
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_the_evaluation_that_the_last_rollout_reaches_is_made_after_ctrl_c(tmp_path: Path):
+    plan = Plan(
+        "iql", "toy-pendulum", {"hidden": (16, 16), "batch_size": 32}, updates=50, online=200, eval_every=100,
+        eval_episodes=1, strategy="append", workers=1, threads=1, out=str(tmp_path / "run"),
+        online_overrides={"asynchronous": True},
+    )  # fmt: skip
+    with pytest.raises(KeyboardInterrupt):
+        train(plan, callbacks=StopsWithTheLastRolloutUnderWay())
+    run = train(plan, resume=True)
+    at = [
+        (int(row["env_steps"]), int(row["updates"])) for row in read_metrics(run) if row["side"] == "online"
+    ]
+    assert at == [(1, 51), (100, 150), (200, 250)]
 
 
 def test_beside_the_learner_needs_other_processes(data_root: Path):

@@ -17,7 +17,7 @@ import numpy as np
 import ray
 import torch
 from ray.exceptions import RayTaskError
-from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_LEARNER_GROUP, COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
+from ray.rllib.core import COMPONENT_LEARNER_GROUP
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.rllib.utils.checkpoints import Checkpointable
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, EPISODE_RETURN_MEAN, LEARNER_RESULTS
@@ -25,7 +25,6 @@ from ray.train.constants import DEFAULT_STORAGE_PATH
 
 from datasets_io import open_shards
 from off2on.errors import LearnerDied
-from off2on.policy import Policy
 from off2on.recipe.hooks import Recipe
 from off2on.replay.new_data import NewDataReader
 from off2on.rllib import checkpoint_rows
@@ -201,6 +200,12 @@ class OfflineToOnline(Recipe, EvaluatedAlgorithm):
         elif self.runners is not None:
             self._store(self.runners.collect(steps, limit, self.env_steps, self.updates))
 
+    def finish_rollouts(self) -> None:
+        """Store the outstanding rollouts of asynchronous collection, and make the updates due then."""
+        if self.runners is not None:
+            self._store(self.runners.collect_outstanding(self.updates))
+            self._update(self._updates_due(self.env_steps) - self.updates)
+
     def _store(self, rollouts: Iterable[tuple[Rollout, int]]) -> None:
         """Send rollouts, each with the staleness of its weights in updates, to the learners."""
         staleness, returns = [], []
@@ -218,17 +223,6 @@ class OfflineToOnline(Recipe, EvaluatedAlgorithm):
         if self.recent_returns:  # each time: RLlib reports NaN for a metric that is not logged
             mean = float(np.mean(self.recent_returns))
             self.metrics.log_value((ENV_RUNNER_RESULTS, EPISODE_RETURN_MEAN), mean, window=1)
-
-    def policy(self) -> Policy:
-        """Return the current policy, which maps raw observations to actions in raw units."""
-        spec = self.config.get_default_rl_module_spec()
-        spec.inference_only = True
-        module = spec.build()
-        path = f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}"
-        state = self.learner_group.get_state(components=path, inference_only=True)
-        module.set_state(state[COMPONENT_LEARNER][COMPONENT_RL_MODULE][DEFAULT_MODULE_ID])
-        policy: Policy = module.policy.eval()
-        return policy
 
     def network(self, name: str) -> bytes:
         """Return a network's weights as the content of a file that torch reads with ``weights_only``."""
@@ -262,8 +256,7 @@ class OfflineToOnline(Recipe, EvaluatedAlgorithm):
 
     def save_to_path(self, path: Any = None, **kwargs: Any) -> str:
         """Save everything, including the learners' online rows and strategies."""
-        if self.runners is not None:
-            self._store(self.runners.collect_outstanding(self.updates))
+        self.finish_rollouts()
         folder = str(super().save_to_path(path, **kwargs))
         checkpoint_rows.save_rows(self.call_learners, Path(folder))
         if self.runners is not None:

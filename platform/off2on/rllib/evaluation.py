@@ -1,4 +1,4 @@
-"""RLlib's `evaluate` and ``evaluation(evaluation_interval=…)``: whole episodes of the current policy."""
+"""The current policy, and its evaluation by RLlib's `evaluate` and ``evaluation(evaluation_interval=…)``."""
 
 from typing import Any
 
@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from ray.rllib.callbacks.utils import make_callback
+from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
 from ray.rllib.utils.metrics import (
     ENV_RUNNER_RESULTS,
     EPISODE_LEN_MEAN,
@@ -29,8 +30,15 @@ class EvaluatedAlgorithm(ManualAlgorithm):
     """Evaluates in its own process; the same seeds each time, so that policies meet the same episodes."""
 
     def policy(self) -> Policy:
-        """Return the current policy."""
-        raise NotImplementedError
+        """Return the current policy, which maps raw observations to actions in raw units."""
+        spec = self.config.get_default_rl_module_spec()
+        spec.inference_only = True
+        module = spec.build()
+        path = f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}"
+        state = self.learner_group.get_state(components=path, inference_only=True)
+        module.set_state(state[COMPONENT_LEARNER][COMPONENT_RL_MODULE][DEFAULT_MODULE_ID])
+        policy: Policy = module.policy.eval()
+        return policy
 
     def evaluate(self, parallel_train_future: Any = None) -> dict[str, Any]:
         """Run ``evaluation_duration`` episodes of the deterministic policy.

@@ -1,8 +1,11 @@
 """Functions of a user that a run calls."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from off2on.errors import UserError
 from off2on.training.evaluate import EvaluationEpisode
 
 
@@ -30,6 +33,28 @@ class Callbacks:
 
     def on_handover(self, algo: Any) -> None:
         """Do something when the online phase begins, before the policy is evaluated and collects data."""
+
+    def own_metrics(
+        self, algo: Any, phase: str, played: Sequence[EvaluationEpisode], taken: Container[str]
+    ) -> dict[str, float]:
+        """Return the numbers of `on_evaluation`, checked; a subclass does not override this.
+
+        Args:
+            algo: RLlib's algorithm.
+            phase: ``offline``, ``handover`` or ``online``.
+            played: Episodes of the evaluation.
+            taken: Names of the other columns of metrics.csv.
+
+        Raises:
+            UserError: A name is that of another column, or a value is no number.
+        """
+        found = self.on_evaluation(algo, phase, played)
+        for name, value in found.items():
+            if name in taken:
+                raise UserError(f"on_evaluation returned {name!r}, which metrics.csv has already.")
+            if not isinstance(value, int | float | np.number):
+                raise UserError(f"on_evaluation returned {name}={value!r}.", "Expected: a number.")
+        return {name: float(value) for name, value in found.items()}
 
     @property
     def needs_transitions(self) -> bool:

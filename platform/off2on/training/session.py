@@ -162,6 +162,9 @@ class Session:
 
         while position() < point:
             if self.stop.is_requested:  # not after the last block, which the evaluation follows
+                algo.finish_rollouts()
+                if position() >= point:
+                    break
                 self._save(self._checkpoint_name)
                 self.run.describe({"wall_s": round(time.monotonic() - self.started, 1)})
                 raise KeyboardInterrupt
@@ -246,27 +249,13 @@ class Session:
         row |= {"offline_share": latest.pop("offline_share", "")}
         row |= {name: self.speeds.get(name, "") for name in ("updates_per_s", "steps_per_s")}
         row |= {"wall_s": round(time.monotonic() - self.started, 1)} | latest
-        row |= self._own_metrics(phase, played, row)
+        row |= self.callbacks.own_metrics(algo, phase, played, taken=row)
         self.run.record(row, episodes)
         self.run.describe({"wall_s": row["wall_s"], **algo.device_and_threads()})
         self.trackers.log(row)
         self.progress.evaluated(row)
         self._warn_of_extrapolation(row["q"])
         return played
-
-    def _own_metrics(self, phase: str, played: list[EvaluationEpisode], row: Row) -> dict[str, float]:
-        """Return the numbers of the user's callbacks.
-
-        Raises:
-            UserError: A name is that of another column, or a value is no number.
-        """
-        found = self.callbacks.on_evaluation(self.algo, phase, played)
-        for name, value in found.items():
-            if name in row:
-                raise UserError(f"on_evaluation returned {name!r}, which metrics.csv has already.")
-            if not isinstance(value, int | float | np.number):
-                raise UserError(f"on_evaluation returned {name}={value!r}.", "Expected: a number.")
-        return {name: float(value) for name, value in found.items()}
 
     def _warn_of_extrapolation(self, q: Any) -> None:
         """Warn once if the critic's mean value exceeds every return to go of the data."""
