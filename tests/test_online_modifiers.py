@@ -10,17 +10,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from modified import modified
 
+from off2on.algorithms import CATALOGUE, find_algorithm
 from off2on.algorithms.cal_ql import CalQL
 from off2on.algorithms.cql import CQL
 from off2on.algorithms.iql import IQL
+from off2on.algorithms.ispi_c import ISPIC
 from off2on.algorithms.rebrac import ReBRAC
 from off2on.algorithms.sac import SAC
 from off2on.algorithms.sac_n import SACN
 from off2on.algorithms.td3 import TD3
 from off2on.algorithms.td3_bc import TD3BC
+from off2on.errors import OnlineSettingsError
 from off2on.online import target_values
 from off2on.online.settings import OnlineSettings, apply_modifiers, online_hyperparameters
 from off2on.recipe.hooks import Objective
+from off2on.strategies import CATALOGUE as STRATEGIES
+from off2on.strategies import find_strategy
 
 Make = Callable[..., Any]
 
@@ -144,6 +149,36 @@ def test_the_policy_is_updated_every_so_many_updates_of_the_values():
     assert due("critic", 1.0) == due("value", 1.5) == [True] * 4
     assert due("actor", 1.0) == [False, False, True, False]
     assert due("actor", 0.9) == [True] * 4
+
+
+def test_policies_that_take_turns_are_delayed_by_whole_rounds():
+    changed = modified(ISPIC, policy_delay=3)
+    due = {
+        name: [update for update in range(1, 13) if changed.is_due(Objective(name), None, update, 1.2)]
+        for name in ISPIC.objectives
+    }
+    assert due["critic"] == [1, 3, 5, 7, 9, 11]
+    assert due["rival_critic"] == [2, 4, 6, 8, 10, 12]
+    assert (due["actor"], due["rival_actor"]) == ([5, 11], [6, 12])
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_strategy_trains_every_objective_that_the_algorithm_trains_online(strategy: str):
+    for name in CATALOGUE:
+        recipe = find_algorithm(name)
+        try:
+            settings = OnlineSettings.resolve(find_strategy(strategy), {}, recipe)
+        except OnlineSettingsError:
+            continue  # the expected table of refusals is in test_online_settings.py
+        changed, hp = apply_modifiers(recipe, settings, 1000), recipe.Hyperparameters()
+        first = 1001 + settings.head_start
+        updates = range(first, first + 2400)  # a cycle of AWR has 1,200
+        for objective in recipe.objectives_in_order():
+            ours, own = (
+                any(each.is_due(objective, hp, update, 1.2) for update in updates)
+                for each in (changed, recipe)
+            )
+            assert ours == own, f"{name}: {objective.name}"
 
 
 def test_values_have_a_head_start():

@@ -57,6 +57,8 @@ class ISPIC(TD3BC):
     Hyperparameters = ISPICHyperparameters
     objectives = ("critic", "actor", "rival_critic", "rival_actor")
     acting_networks = ("critic", "actor", "rival_critic", "rival_actor")
+    value_networks = ("critic", "rival_critic")
+    turns = 2
 
     @classmethod
     def build_nets(cls, obs_space: Any, action_space: Any, hp: Any) -> Nets:

@@ -4,6 +4,7 @@
 ``super()`` is the algorithm itself. In the offline phase they have no effect.
 """
 
+from math import ceil
 from typing import Any, ClassVar
 
 from off2on.recipe.hooks import Objective, Recipe
@@ -44,7 +45,8 @@ class PolicyDelay(RecipeModifier):
     def is_due(cls, objective: Objective, hp: Any, update: int, progress: float) -> bool:
         """Return False for a policy objective that waits; otherwise ask the algorithm."""
         delay, head_start = cls.online_settings.policy_delay, cls.online_settings.head_start
-        waits = update % delay > 0 or update - cls.offline_updates <= head_start
+        turn = ceil(update / cls.turns)
+        waits = turn % delay > 0 or update - cls.offline_updates <= head_start
         if waits and progress >= 1 and objective.name not in cls.value_networks:
             return False
         return super().is_due(objective, hp, update, progress)

@@ -80,6 +80,8 @@ class Recipe:
     """Names of the networks of which `act` needs the target network."""
     value_networks: ClassVar[tuple[str, ...]] = ("critic", "value")
     """Possible names of the networks that estimate values."""
+    turns: ClassVar[int] = 1
+    """Number of updates in which groups of networks take turns; delays count whole rounds of them."""
     regularisation: ClassVar[tuple[str, ...]] = ()
     """Names of the hyperparameters that weight the regularisation towards the data, see
     `scale_regularisation`."""
