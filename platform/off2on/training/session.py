@@ -152,7 +152,11 @@ class Session:
         self._save(self._checkpoint_name)
 
     def _advance(self, point: int) -> None:
-        """Train to a number of updates in the offline phase, or of environment steps in the online phase."""
+        """Train to a number of updates in the offline phase, or of environment steps in the online phase.
+
+        Raises:
+            KeyboardInterrupt: The user stops the run before; a checkpoint is saved.
+        """
         algo = self.algo
         algo.pause_at = point
         started, updates, steps = self.clock(), algo.updates, algo.env_steps
@@ -160,14 +164,7 @@ class Session:
         def position() -> int:
             return int(algo.updates if algo.is_offline or not algo.is_online else algo.env_steps)
 
-        while position() < point:
-            if self.stop.is_requested:  # not after the last block, which the evaluation follows
-                algo.finish_rollouts()
-                if position() >= point:
-                    break
-                self._save(self._checkpoint_name)
-                self.run.describe({"wall_s": round(time.monotonic() - self.started, 1)})
-                raise KeyboardInterrupt
+        while position() < point and not self.stop.is_requested:
             self._train_block()
             took = self.clock() - started
             self.speeds = {
@@ -177,6 +174,11 @@ class Session:
             phase = "online" if algo.is_online else "offline"
             self.progress.advance(phase, algo.updates, algo.env_steps, self.speeds)
             self.callbacks.on_update_block(algo)
+        algo.finish_rollouts()  # not when saving: the checkpoint holds the networks that are evaluated
+        if position() < point:
+            self._save(self._checkpoint_name)
+            self.run.describe({"wall_s": round(time.monotonic() - self.started, 1)})
+            raise KeyboardInterrupt
         algo.call_learners(check_weights)  # a loss shows them only at the next update
 
     def _train_block(self) -> None:
