@@ -60,11 +60,12 @@ def test_a_random_pair_is_drawn_among_all():
     assert seen == {(1.0, 0.0), (3.0, -1.0), (1.0, -1.0)}
 
 
-def test_min_targets_are_sacs_own(problem: Make):
-    own, changed = problem(SAC, critics=3), problem(modified(SAC, targets="min"), critics=3)
+@pytest.mark.parametrize("recipe", [SAC, ISPIC])
+def test_min_targets_are_the_algorithms_own(problem: Make, recipe: Any):
+    own, changed = problem(recipe, critics=3), problem(modified(recipe, targets="min"), critics=3)
     own.batch.progress = changed.batch.progress = 1.2
     assert torch.equal(own.loss("critic"), changed.loss("critic"))
-    other = problem(modified(SAC, targets="mean"), critics=3)
+    other = problem(modified(recipe, targets="mean"), critics=3)
     other.batch.progress = 1.2
     assert not torch.equal(own.loss("critic"), other.loss("critic"))
 

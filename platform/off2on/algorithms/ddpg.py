@@ -86,7 +86,7 @@ class DDPG(OfflineToOnline):
     @classmethod
     def target_value(cls, nets: Nets, batch: Batch, hp: Any, action: Tensor) -> Tensor:
         """Return the minimum over the target critics [B] at s' and an action there."""
-        return nets.target.critic.future(batch.next_obs, action).amin(0)  # type: ignore[no-any-return]
+        return cls.target_values(nets, batch, hp, action).amin(0)  # type: ignore[no-any-return]
 
     @classmethod
     def compute_actor_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:

@@ -79,11 +79,14 @@ class ISPIC(TD3BC):
         return cls.smoothed(torch.stack([actor(batch.next_obs) for actor in actors]), hp)
 
     @classmethod
-    def target_value(cls, nets: Nets, batch: Batch, hp: Any, action: Tensor) -> Tensor:
-        """Return the minimum [B] of both target critics' values of their own policies' actions."""
+    def target_values(cls, nets: Nets, batch: Batch, hp: Any, action: Tensor) -> Tensor:
+        """Return the values [2 E, B] that both policies' target critics give to their own actions [2, B, A].
+
+        The target is the minimum.
+        """
         mine = nets.target.critic(batch.next_obs, action[0])
         its = nets.target.rival_critic(batch.next_obs, action[1])
-        return torch.cat((mine, its)).amin(0)
+        return torch.cat((mine, its))
 
     @classmethod
     def distance(cls, nets: Nets, batch: Batch, hp: Any, action: Tensor, q: Tensor) -> Tensor:

@@ -132,7 +132,7 @@ class SAC(OfflineToOnline):
     @classmethod
     def target_value(cls, nets: Nets, batch: Batch, hp: Any, action: Tensor) -> Tensor:
         """Return the minimum over the target critics [B] at s' and an action there."""
-        return nets.target.critic.future(batch.next_obs, action).amin(0)  # type: ignore[no-any-return]
+        return cls.target_values(nets, batch, hp, action).amin(0)  # type: ignore[no-any-return]
 
     @classmethod
     def distribution(cls, nets: Nets, obs: Tensor, hp: Any) -> TanhNormal:

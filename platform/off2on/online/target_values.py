@@ -39,7 +39,7 @@ class CombinedTargets(TargetModifier):
         """Return the target value [B] of s' and an action [B, A] there."""
         if batch.progress < 1:
             return super().target_value(nets, batch, hp, action)  # type: ignore[misc, no-any-return]
-        return cls.combine(nets.target.critic.future(batch.next_obs, action))
+        return cls.combine(cls.target_values(nets, batch, hp, action))
 
     @classmethod
     def combine(cls, q: Tensor) -> Tensor:

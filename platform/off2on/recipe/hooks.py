@@ -91,16 +91,14 @@ class Recipe:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        defined = [name for name in dir(cls) if name.startswith("compute_") and name.endswith("_loss")]
         for objective in cls.objectives_in_order():
-            if not hasattr(cls, f"compute_{objective.name}_loss"):
-                losses = [name for name in dir(cls) if name.startswith("compute_") and name.endswith("_loss")]
-                names = [name.removeprefix("compute_").removesuffix("_loss") for name in losses]
-                missing = f"compute_{objective.name}_loss"
+            if (missing := f"compute_{objective.name}_loss") not in defined:
                 raise RecipeError(
                     f"{cls.__name__} has the objective '{objective.name}' but does not define {missing}.",
-                    f"Defined: {' '.join(losses) or 'none'}",
+                    f"Defined: {' '.join(defined) or 'none'}",
                     given=objective.name,
-                    known=names,
+                    known=[name.removeprefix("compute_").removesuffix("_loss") for name in defined],
                 )
 
     @classmethod
@@ -152,6 +150,11 @@ class Recipe:
             return None
         values: Tensor = nets.critic(obs) if cls.actions == "discrete" else nets.critic(obs, action)
         return value_of_action(values, action) if cls.actions == "discrete" else values
+
+    @classmethod
+    def target_values(cls, nets: Nets, batch: Batch, hp: Any, action: Tensor) -> Any:
+        """Return the value [E, …], or the distribution, of s' and actions there by each target critic."""
+        return nets.target.critic.future(batch.next_obs, action)
 
     @classmethod
     def prepare(cls, nets: Nets, batch: Batch, hp: Any) -> Batch:
@@ -262,12 +265,9 @@ class Recipe:
     def relabel(cls, nets: Nets, rows: Batch, hp: Any, update: int) -> dict[str, Tensor]:
         """Compute new values [N] of some of the columns in `relabelled_columns`, without gradient.
 
-        Args:
-            nets: Networks.
-            rows: All transitions [N, …] that this learner holds, as whole episodes in the order of time;
-                ``rows.last`` is 1 at the last transition of an episode, or of the held part of it.
-            hp: Hyperparameters.
-            update: Number of the next update, counted from 1.
+        ``rows`` are all transitions [N, …] that this learner holds, as whole episodes in the order of time;
+        ``rows.last`` is 1 at the last transition of an episode, or of the held part of it. The next update,
+        counted from 1, is ``update``.
         """
         raise NotImplementedError
 

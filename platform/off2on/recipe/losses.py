@@ -26,7 +26,7 @@ def td(q: Tensor | Prediction, target: Tensor | ReturnDistribution, weight: Tens
         target: Target values [B] or [E, B], which should carry no gradient; or distributions of the return.
         weight: Weights [B] or [E, B] of the errors, such as a bootstrap mask; None: all are equal.
     """
-    error = q.error(target) if isinstance(q, Prediction) else (q - values_of(target)).square()
+    error = q.error(target) if isinstance(q, Prediction) else (q - values_of(target).expand_as(q)).square()
     return (error if weight is None else weight * error).sum() / q.shape[-1]
 
 
