@@ -198,6 +198,40 @@ def test_a_source_that_is_none_says_so(my_lab, text, error, words):
         resolve_source(text, "trips.txt")
 
 
+TYPED = """
+from typing import TYPE_CHECKING, Optional
+from datasets_io import Source
+
+if TYPE_CHECKING:
+    from gymnasium.spaces import Box
+
+class Typed(Source):
+    def __init__(self, noisy: bool = True, limit: int | None = None, share: Optional[float] = None,
+                 name: str | int = "", ids: list[int] = ()):
+        self.given = noisy, limit, share, name, ids
+
+class Untold(Source):
+    def __init__(self, space: 'Box | None' = None, noisy: bool = True):
+        self.noisy = noisy
+"""
+
+
+@pytest.mark.parametrize("first", ["", "from __future__ import annotations\n"])
+def test_options_of_a_source_have_the_types_of_its_constructor(tmp_path, monkeypatch, first):
+    (tmp_path / "my_lab_of_types.py").write_text(first + (TYPED.replace("'", "") if first else TYPED))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "my_lab_of_types", raising=False)
+    text = {"noisy": "false", "limit": "2k", "share": "0.5", "name": "7", "ids": "7"}
+    source = resolve_source("my_lab_of_types:Typed", options=text).source
+    assert source.given == (False, 2000, 0.5, "7", "7")
+    with pytest.raises(UserError, match="limit is int: got 'x'"):
+        resolve_source("my_lab_of_types:Typed", options={"limit": "x"})
+    with pytest.raises(UserError, match="name 'Box' is not defined"):
+        resolve_source("my_lab_of_types:Untold", options={"noisy": "false"})
+    assert resolve_source("my_lab_of_types:Untold", options={"noisy": False}).source.noisy is False
+
+
 # --- toys, names -------------------------------------------------------------------------------------------
 
 

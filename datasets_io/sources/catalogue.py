@@ -1,6 +1,5 @@
 """Resolve names, as `off2on data add` takes them, to sources."""
 
-import inspect
 import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,10 +8,10 @@ from typing import Any, NamedTuple
 from datasets_io import storage
 from datasets_io.errors import DataError, UnknownName, UserError
 from datasets_io.imports import import_object
-from datasets_io.quantities import number, whole_number
 from datasets_io.registry import MINARI, find, registry
 from datasets_io.source import Source
 from datasets_io.sources.ogbench_tasks import generated_names
+from datasets_io.sources.options import construct
 from datasets_io.storage import Place
 from datasets_io.storage.names import derive_name
 
@@ -118,7 +117,7 @@ def _resolve(
         )
     if ":" in text and "://" not in text:
         kind = _import(text)
-        return Resolved(_construct(kind, options), given, kind.__name__.lower())
+        return Resolved(construct(kind, options), given, kind.__name__.lower())
     if name in registry() or (given is not None and find(name) is not None):
         if given is None:
             from datasets_io.sources.download import fetch
@@ -257,32 +256,7 @@ def _kind(name: str) -> str:
 
 
 def _make(where: str, options: dict[str, Any]) -> Source:
-    return _construct(import_object(where), options)
-
-
-def _construct(kind: type[Source], options: dict[str, Any]) -> Source:
-    known = inspect.signature(kind).parameters
-    for name in options:
-        if name not in known:
-            raise UnknownName(
-                f"{kind.__name__} has no option {name!r}.",
-                f"It has: {' '.join(known) or 'none'}",
-                given=name,
-                known=known,
-            )
-    return kind(**{name: _typed(name, value, known[name].annotation) for name, value in options.items()})
-
-
-def _typed(name: str, value: Any, kind: Any) -> Any:
-    """Convert text from a command line to the type that the constructor declares."""
-    if not isinstance(value, str) or kind not in (int, float, bool):
-        return value
-    try:
-        if kind is bool:
-            return {"true": True, "false": False}[value.lower()]
-        return whole_number(value) if kind is int else number(value)
-    except (KeyError, ValueError):
-        raise UserError(f"{name} is {kind.__name__}: got {value!r}.") from None
+    return construct(import_object(where), options)
 
 
 def _import(text: str) -> type[Source]:
