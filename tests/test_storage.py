@@ -105,6 +105,21 @@ def test_listing_deleting_and_versions(root):
     storage.delete(root / "a")
 
 
+def test_a_file_that_vanishes_while_its_folder_is_listed_is_left_out(tmp_path, monkeypatch):
+    for name in ("kept", "vanishing"):
+        storage.write_text(tmp_path / name, name)
+    asked = Path.is_file
+
+    def ask(path):
+        there = asked(path)
+        if path.name == "vanishing":
+            path.unlink(missing_ok=True)
+        return there
+
+    monkeypatch.setattr(Path, "is_file", ask)
+    assert storage.sizes(tmp_path) == {"kept": 4}
+
+
 def test_what_is_not_there_is_named(root):
     for attempt in (storage.read_text, storage.size, storage.list_files, storage.versions):
         with pytest.raises(UnknownName, match="nothing-here") as caught:

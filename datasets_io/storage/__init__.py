@@ -1,11 +1,12 @@
 """Files and folders, on this machine or in a bucket (`s3://`, `gs://`).
 
-`places` opens, lists, copies and deletes; `buckets` connects to object stores; `redaction` removes
+`places` opens, copies and deletes; `listing` lists; `buckets` connects to object stores; `redaction` removes
 credentials from text; `errors` converts errors of file systems and stores; `parquet` opens Parquet files;
 `tfrecord` and `tf_example` read TensorFlow's records, through classes of `messages`.
 """
 
 from datasets_io.storage.buckets import Location
+from datasets_io.storage.listing import list_files, list_folders, sizes, versions
 from datasets_io.storage.places import (
     Place,
     absolute,
@@ -15,8 +16,6 @@ from datasets_io.storage.places import (
     filesystem,
     is_file,
     is_folder,
-    list_files,
-    list_folders,
     locate,
     open_input,
     open_output,
@@ -24,9 +23,7 @@ from datasets_io.storage.places import (
     read_bytes,
     read_text,
     size,
-    sizes,
     temporary_path_for,
-    versions,
     write_text,
 )
 
