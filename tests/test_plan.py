@@ -46,6 +46,7 @@ def test_a_run_is_not_overwritten(finished: Plan):
         ({"hyperparameters": SMALL | {"hidden": "8,8"}}, r"run with hidden \[16, 16\], not \[8, 8\]"),
         ({"updates": 10}, "run with updates 20, not 10"),
         ({"memory": 2**21}, "run with memory .* not 2097152"),
+        ({"strategy_options": {"offline_share": 0.9}}, r"run with strategy.offline_share 0\.5, not 0\.9"),
     ],
 )
 def test_a_resumed_run_must_be_the_one_that_began(finished: Plan, change: dict, words: str):
@@ -67,6 +68,11 @@ def test_what_was_done_is_written_down(finished: Plan):
     about = yaml.safe_load((finished.folder / "run.yaml").read_text())
     assert about["status"] == "finished"
     assert about["hyperparameters"]["hidden"] == {"value": [16, 16], "default": [256, 256], "origin": "given"}
+    assert about["online_side"]["strategy.offline_share"] == {
+        "value": 0.5,
+        "default": 0.5,
+        "origin": "default",
+    }
     assert about["threads"] >= 1
 
 

@@ -15,7 +15,6 @@ from off2on.commands.options import run_options
 from off2on.commands.output import ProgressLine, print_line, print_table
 from off2on.training.command_line import (
     ONLINE,
-    STRATEGY,
     make_plans,
     renamed_settings,
     unmade_environment,
@@ -184,9 +183,6 @@ def _print_plan(resolved: "ResolvedPlan", plans: "list[Plan]") -> None:
     rows = [("option", "value", "origin"), *plan.describe()]
     origins = plan.hyperparameter_origins(settings)
     rows += [(name, plain(value), origins[name]) for name, value in settings.hp.as_dict().items()]
-    for option, value in settings.strategy_options.as_dict().items():
-        name = STRATEGY + option
-        rows.append((name, plain(value), plan.origins.get(name, "default")))
     rows += [
         (name, plain(value), origin)
         for name, value, default, origin in plan.describe_online_settings(settings)

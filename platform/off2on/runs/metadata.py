@@ -102,7 +102,7 @@ class RunMetadata:
         env, env_options: The environment and the arguments for making it.
         plan: Every option of the command line.
         hyperparameters: Those of the offline phase.
-        online_side: The online settings and the hyperparameters of the online phase.
+        online_side: The strategy's options, the online settings and the hyperparameters of the online phase.
         status: running, finished, interrupted or failed.
         extended_at: Numbers of updates that the run was planned for before, one for each extension.
         not_made: Counts of a copied run that were made elsewhere, see `off2on.search.trial`.

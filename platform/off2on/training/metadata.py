@@ -66,7 +66,7 @@ def run_metadata(plan: Plan, resolved: ResolvedPlan) -> dict[str, Any]:
 
 
 def _online_settings(plan: Plan, resolved: ResolvedPlan) -> dict[str, dict[str, Any]]:
-    """Return value, default and origin of the settings of the online phase and the guard, by name."""
+    """Return value, default and origin of what is set for the online phase and the guard, by name."""
     rows = plan.describe_online_settings(resolved.settings)
     if resolved.guard is not None:
         usual = plain(GuardOptions())

@@ -197,10 +197,13 @@ class Plan(RunOptions):
         }
 
     def describe_online_settings(self, settings: ResolvedSettings) -> list[tuple[str, Any, Any, str]]:
-        """Return the name, value, default and origin of the online settings and online hyperparameters.
+        """Return the name, value, default and origin of the strategy's options and all online settings.
 
-        The default of a hyperparameter is its value in the offline phase.
+        These include the online hyperparameters, whose defaults are their values in the offline phase.
         """
+        own, usual = plain(settings.strategy_options), plain(settings.strategy.Options())
+        given = {name: self.origins.get(f"strategy.{name}", "given") for name in self.strategy_options}
+        options = [(f"strategy.{name}", own[name], usual[name], given.get(name, "default")) for name in own]
         defaults = plain(OnlineSettings()) | plain(settings.hp)
 
         def origin(name: str, value: Any) -> str:
@@ -211,7 +214,7 @@ class Plan(RunOptions):
             return self.strategy if name in settings.strategy.online_settings else "regularisation"
 
         values = plain(settings.online) | plain(settings.online_hp)
-        return [
+        return options + [
             (f"online.{name}", value, defaults[name], origin(name, value)) for name, value in values.items()
         ]
 

@@ -50,7 +50,12 @@ def check_resumable(
         recorded[name], current[name] = metadata.option(name).value, str(getattr(options, name))
     if online:
         recorded |= {_current(name): known.value for name, known in (metadata.online_side or {}).items()}
-        for prefix, each in (("online", settings.online), ("online", settings.online_hp), ("guard", guard)):
+        for prefix, each in (
+            ("strategy", settings.strategy_options),
+            ("online", settings.online),
+            ("online", settings.online_hp),
+            ("guard", guard),
+        ):
             current |= {f"{prefix}.{name}": value for name, value in plain(each).items()} if each else {}
     for name in current:
         if name == "updates" and extended:
