@@ -231,6 +231,12 @@ def check_offline(make: Make, recipe: Any, setting: dict[str, Any]) -> None:
             each.recipe.act(each.nets, each.batch.obs, each.hp, explore=False) for each in (before, after)
         ]
     assert torch.equal(*acts)
+    if recipe.rollout_schedule(before.hp) is not None:
+        made = []
+        for each in (before, after):
+            torch.manual_seed(0)
+            made.append(each.recipe.generate_rollouts(each.nets, each.batch, each.hp))
+        assert torch.equal(made[0].action, made[1].action)
 
 
 def check_online(make: Make, recipe: Any, setting: dict[str, Any]) -> None:

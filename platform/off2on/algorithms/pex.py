@@ -85,7 +85,7 @@ class PEX(IQL):
         with torch.no_grad():
             action, q = batch.action, batch.target_q
             if hp.online_actions == "composite":
-                action = cls.act(nets, batch.obs, hp, explore=True)
+                action = cls.own_action(nets, batch.obs, hp)
                 q = nets.target.critic(batch.obs, action).amin(0)
             advantage = q - nets.value(batch.obs)
         log_prob = nets.expansion(batch.obs, hp.dropout).log_prob(action)

@@ -161,6 +161,7 @@ def apply_modifiers(recipe: Any, online_settings: OnlineSettings, offline_update
     attributes = {
         "online_settings": online_settings,
         "offline_updates": offline_updates,
+        "own_action": recipe.own_action,
         "acting_networks": tuple(dict.fromkeys((*recipe.acting_networks, *extra))),
         "__module__": recipe.__module__,
     }

@@ -83,8 +83,7 @@ class Recipe:
     turns: ClassVar[int] = 1
     """Number of updates in which groups of networks take turns; delays count whole rounds of them."""
     regularisation: ClassVar[tuple[str, ...]] = ()
-    """Names of the hyperparameters that weight the regularisation towards the data, see
-    `scale_regularisation`."""
+    """Hyperparameters that weight the regularisation towards the data, see `scale_regularisation`."""
     schedules: ClassVar[tuple[str, ...]] = ()
     """Names of the hyperparameters that, unless 0 or False, make offline updates depend on how many are
     planned; a run is then not extended."""
@@ -142,6 +141,11 @@ class Recipe:
         if policy is None:
             raise NotImplementedError(f"{cls.__name__} must define `distribution` or `act`")
         return policy.draw() if explore else policy.mode
+
+    @classmethod
+    def own_action(cls, nets: Nets, obs: Tensor, hp: Any) -> Tensor:
+        """Return the algorithm's own exploring actions, to learn from: `online.exploration` changes none."""
+        return cls.act(nets, obs, hp, explore=True)
 
     @classmethod
     def q(cls, nets: Nets, obs: Tensor, action: Tensor) -> Tensor | None:
@@ -234,12 +238,9 @@ class Recipe:
 
     @classmethod
     def fit(cls, nets: Nets, rows: Batch, hp: Any, generator: torch.Generator) -> dict[str, float]:
-        """Train the networks named in `fitted_networks`, before the first update.
+        """Train the networks named in `fitted_networks`, before the first update; return numbers to log.
 
         Called once, with all recorded transitions [N, …] that this learner holds.
-
-        Returns:
-            Numbers to log, such as the error on held-out transitions.
         """
         raise NotImplementedError
 

@@ -135,7 +135,7 @@ class ModelBased(Recipe):
         with torch.no_grad():
             for obs in starts.obs.split(CHUNK):
                 for _ in range(hp.horizon):
-                    action = cls.act(nets, obs, hp, explore=True)
+                    action = cls.own_action(nets, obs, hp)
                     next_obs, reward, std = nets.dynamics.step(obs, action)
                     ended = over(next_obs)
                     reward = cls.rollout_reward(reward, std, hp)
