@@ -288,3 +288,29 @@ def test_a_record_that_contradicts_itself_is_refused(change, reason):
     change(record)
     with pytest.raises(Corrupt, match=reason):
         decode_scenario(record.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("cut", "reason"),
+    [
+        (("state/future/x",), r"objects have the shapes \[\(128, 86\), \(128, 91\)\]"),
+        (("state/future/bbox_yaw",), "objects have the shapes"),
+        (("state/future/valid",), "objects have the shapes"),
+        (("traffic_light_state/future/x",), "do not fit together"),
+        (
+            [
+                f"traffic_light_state/future/{name}"
+                for name in ("timestamp_micros", "id", "state", "valid", "x", "y")
+            ],
+            "lights of 86 steps and objects of 91",
+        ),
+    ],
+)
+def test_an_example_whose_features_lack_steps_is_refused(cut, reason):
+    record = tf_example.message("Example").FromString(real_record("example"))
+    for entry in record.features.feature:
+        if entry.key in cut:
+            values = getattr(entry.value, entry.value.WhichOneof("data")).value
+            del values[-5 * len(values) // 80 :]
+    with pytest.raises(Corrupt, match=reason):
+        decode_example(record.SerializeToString())

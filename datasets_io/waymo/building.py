@@ -69,6 +69,7 @@ def build(scene_id: str, current: int, objects: Objects, road: Road, lights: Lig
     Raises:
         Corrupt: The record is inconsistent.
     """
+    _check_shapes(objects, lights)
     _check(objects, current)
     with np.errstate(over="ignore", invalid="ignore"):  # overflow gives infinity, which is refused below
         scene = _moved(scene_id, current, objects, road, lights)
@@ -159,6 +160,16 @@ def _stack(parts: Sequence[Array], centre: Sequence[float] | Array, where: Array
             part, centre[index], out=result[..., index], where=where, casting="same_kind", dtype=np.float64
         )
     return result
+
+
+def _check_shapes(objects: Objects, lights: Lights) -> None:
+    of_objects = (*objects.position, *objects.size, objects.heading, *objects.velocity, objects.valid)
+    of_lights = (*lights.position, lights.states, lights.lanes, lights.valid)
+    for what, arrays in (("objects", of_objects), ("lights", of_lights)):
+        if len(shapes := {values.shape for values in arrays}) > 1:
+            raise Corrupt(f"the values of its {what} have the shapes {sorted(shapes)}.")
+    if len(lights.valid) != (steps := objects.valid.shape[1]):
+        raise Corrupt(f"it has lights of {len(lights.valid)} steps and objects of {steps}.")
 
 
 def _check(objects: Objects, current: int) -> None:
