@@ -100,7 +100,7 @@ class RunRecord:
 
     @property
     def hyperparameters(self) -> Mapping[str, RecordedValue]:
-        """Value, default and origin of hyperparameters and, online, of the strategy's options and settings."""
+        """Value, default and origin of each hyperparameter, strategy option and online setting."""
         online = self.metadata.online_side if self.strategy else None
         return {**self.metadata.hyperparameters, **(online or {})}
 
