@@ -73,6 +73,11 @@ def test_parts_are_the_shards_in_order(folder):
     assert source.parts(folder / "*-0000[12]-of-*") == files[1:]
     assert source.parts(str(folder.parent.parent / "*" / folder.name / "*-of-00003")) == files
     assert source.parts(files[1]) == files[1:2]
+    named = folder.rename(folder.parent / "run[1]*")
+    names = [file.replace("training/", "run[1]*/") for file in files]
+    assert source.parts(named) == source.parts(named / "*-of-0000[3]") == names
+    assert source.parts(names[1]) == names[1:2]
+    named.rename(folder)
     for nothing in (folder / "*.csv", folder.parent / "none"):
         with pytest.raises(UnknownName):
             source.parts(nothing)
@@ -143,6 +148,8 @@ def test_shards_in_a_bucket(folder, bucket, tmp_path):
     source = Waymo()
     there = bucket / "womd" / "training"
     assert source.parts(f"{there}/*-0000[12]-of-00003") == source.parts(there)[1:]
+    with pytest.raises(UnknownName, match=r"there is no s3://buck\*"):
+        source.parts("s3://buck*/training")
     far = ingest(source, there, tmp_path / "far", name="cars")
     near = ingest(source, folder, tmp_path / "near", name="cars")
     assert far.manifest.files == near.manifest.files

@@ -6,7 +6,7 @@ credentials from text; `errors` converts errors of file systems and stores; `par
 """
 
 from datasets_io.storage.buckets import Location
-from datasets_io.storage.listing import list_files, list_folders, sizes, versions
+from datasets_io.storage.listing import list_files, list_folders, sizes, split_pattern, versions
 from datasets_io.storage.places import (
     Place,
     absolute,
@@ -47,6 +47,7 @@ __all__ = [
     "read_text",
     "size",
     "sizes",
+    "split_pattern",
     "temporary_path_for",
     "versions",
     "write_text",

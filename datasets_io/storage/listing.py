@@ -8,7 +8,9 @@ from typing import Any
 from datasets_io.errors import UnknownName
 from datasets_io.storage.buckets import Location, file_info, list_infos
 from datasets_io.storage.errors import convert_errors
-from datasets_io.storage.places import Place, is_folder, locate
+from datasets_io.storage.places import Place, absolute, exists, is_folder, locate
+
+_GLOB_CHARACTERS = frozenset("*?[")
 
 
 def list_files(where: str | Place, suffixes: Sequence[str] = (), recursive: bool = False) -> list[str]:
@@ -57,6 +59,17 @@ def versions(where: str | Place) -> list[tuple[str, int, int]]:
     place = locate(where)
     found = _listed(place, True)
     return [(str(file).removeprefix(str(place)), count, changed) for file, count, changed in found]
+
+
+def split_pattern(where: str | Place) -> tuple[Place, str]:
+    """Split an absolute path into a folder and, for `fnmatch`, the pattern of the rest; "" if there is none.
+
+    The name of what exists is no pattern, also with characters of one.
+    """
+    whole = root = absolute(where)
+    while _GLOB_CHARACTERS.intersection(str(root)) and root != root.parent and not exists(root):
+        root = root.parent
+    return root, str(whole).removeprefix(str(root))
 
 
 def _listed(place: Place, recursive: bool) -> list[tuple[Any, int, int]]:

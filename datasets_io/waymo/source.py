@@ -25,7 +25,6 @@ from datasets_io.waymo.records import decode
 
 SHARD = re.compile(r"\.tfrecords?(-\d+-of-\d+)?$")
 """Ending of the name of a shard; a download in progress has a further suffix."""
-_GLOB_CHARACTERS = frozenset("*?[")
 _ENV_OPTIONS = ("vehicles", "controller", "nearest", "end_on_collision")
 # If the first records of a file are all invalid, the file has another format; single ones are damage.
 _MAX_FOREIGN = 3
@@ -158,15 +157,13 @@ def _foreign_format(part: str, error: DataError) -> Corrupt:
 
 def _shards(path: str | storage.Place) -> list[tuple[str, int, int]]:
     """Return name, size in bytes and modification time of each shard, sorted by name."""
-    wanted = storage.absolute(path)
-    root = wanted
-    while _GLOB_CHARACTERS & set(str(root)):
-        root = root.parent
-    found = [(f"{root}{name}", size, changed) for name, size, changed in storage.versions(root)]
-    if root != wanted:
-        found = [file for file in found if fnmatch(file[0], str(wanted))]
-    elif [file for file, _, _ in found] != [str(root)]:
-        found = [file for file in found if SHARD.search(file[0])]
+    root, pattern = storage.split_pattern(path)
+    listed = storage.versions(root)
+    if pattern:
+        listed = [file for file in listed if fnmatch(file[0], pattern)]
+    elif [name for name, _, _ in listed] != [""]:  # not one file
+        listed = [file for file in listed if SHARD.search(file[0])]
+    found = [(f"{root}{name}", size, changed) for name, size, changed in listed]
     if not found:
         raise UnknownName(
             f"{path} holds no TFRecord file.", "Expected names such as training.tfrecord-00000-of-01000."
