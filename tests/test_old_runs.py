@@ -5,6 +5,7 @@ metrics of the same run without the interruption, by the same version.
 """
 
 import csv
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import yaml
 
 from datasets_io import ingest
 from datasets_io.sources.toy import ToyPendulum
+from off2on.errors import UserError
 from off2on.training.plan import Plan
 from off2on.training.train import train
 
@@ -43,6 +45,8 @@ def test_a_run_of_the_version_before_is_resumed(
         eval_every=100,
         eval_episodes=1,
     )
+    with pytest.raises(UserError, match="run with precision float32, not bfloat16"):
+        dataclasses.replace(plan, precision="bfloat16").check(resume=True)
     train(plan, resume=True)
     expected = rows(OLD_RUN / "uninterrupted.csv")
     found = rows(run / "metrics.csv")

@@ -61,7 +61,7 @@ def test_a_value_below_the_range_is_refused(name: str):
 
 def test_what_a_resumed_run_must_keep():
     assert kept_options(KEPT_OFFLINE) == ["updates", "learners"]
-    may_change = {"source", "seed", "out", "threads", "compile", "precision", "address", "wait", "track"}
+    may_change = {"source", "seed", "out", "threads", "compile", "address", "wait", "track"}
     assert {*kept_options(KEPT_ONLINE)} == OPTIONS.keys() - may_change
 
 

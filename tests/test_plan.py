@@ -46,6 +46,7 @@ def test_a_run_is_not_overwritten(finished: Plan):
         ({"hyperparameters": SMALL | {"hidden": "8,8"}}, r"run with hidden \[16, 16\], not \[8, 8\]"),
         ({"updates": 10}, "run with updates 20, not 10"),
         ({"memory": 2**21}, "run with memory .* not 2097152"),
+        ({"precision": "bfloat16"}, "run with precision float32, not bfloat16"),
         ({"strategy_options": {"offline_share": 0.9}}, r"run with strategy.offline_share 0\.5, not 0\.9"),
     ],
 )

@@ -167,6 +167,7 @@ class RunOptions:
         "Number format of the updates' matrix products: float32 or bfloat16 (faster, less exact).",
         kind="text",
         metavar="FORMAT",
+        kept=KEPT_ONLINE,
         in_search=True,
     )
     address: str | None = option(

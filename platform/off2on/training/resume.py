@@ -47,7 +47,9 @@ def check_resumable(
     recorded |= {RENAMED.get(name, name): known.value for name, known in metadata.hyperparameters.items()}
     current: dict[str, object] = {"data": shards.manifest.content_hash} | plain(settings.hp)
     for name in ("algorithm", *kept_options(KEPT_ONLINE if online else KEPT_OFFLINE)):
-        recorded[name], current[name] = metadata.option(name).value, str(getattr(options, name))
+        current[name] = str(getattr(options, name))
+        is_older = name == "precision" and name not in metadata.plan  # version 0.1.0 had one precision only
+        recorded[name] = RunOptions.precision if is_older else metadata.option(name).value
     if online:
         recorded |= {_current(name): known.value for name, known in (metadata.online_side or {}).items()}
         for prefix, each in (
