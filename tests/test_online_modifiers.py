@@ -13,8 +13,10 @@ from modified import modified
 from off2on.algorithms import CATALOGUE, find_algorithm
 from off2on.algorithms.cal_ql import CalQL
 from off2on.algorithms.cql import CQL
+from off2on.algorithms.edac import EDAC
 from off2on.algorithms.iql import IQL
 from off2on.algorithms.ispi_c import ISPIC
+from off2on.algorithms.mobile import MOBILE
 from off2on.algorithms.rebrac import ReBRAC
 from off2on.algorithms.sac import SAC
 from off2on.algorithms.sac_n import SACN
@@ -68,6 +70,19 @@ def test_min_targets_are_the_algorithms_own(problem: Make, recipe: Any):
     other = problem(modified(recipe, targets="mean"), critics=3)
     other.batch.progress = 1.2
     assert not torch.equal(own.loss("critic"), other.loss("critic"))
+
+
+@pytest.mark.parametrize("recipe", [SACN, EDAC, MOBILE])
+@pytest.mark.parametrize("setting", [{"targets": "mean"}, {"target_jitter": 0.3}])
+def test_targets_of_several_actions_are_changed_too(problem: Make, recipe: Any, setting: dict[str, Any]):
+    loss = {}
+    for kind in (recipe, modified(recipe, **setting)):
+        case = problem(kind, backup_actions=3)
+        case.batch.progress = 1.2
+        loss[kind] = case.loss("critic")
+    own, changed = loss.values()
+    assert changed.isfinite()
+    assert not torch.equal(own, changed)
 
 
 def test_jitter_moves_the_targets_actions_by_at_most_two_sigma_and_not_out_of_the_box(

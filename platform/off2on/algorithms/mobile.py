@@ -24,7 +24,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from off2on.algorithms.sac import SAC, SACHyperparameters
+from off2on.algorithms.sac import SACHyperparameters
+from off2on.algorithms.sac_n import BackupSAC
 from off2on.recipe.batch import Batch
 from off2on.recipe.critic_heads import CRITIC_HEAD, VALUE_HEADS
 from off2on.recipe.hooks import Objective
@@ -81,7 +82,7 @@ class MOBILEHyperparameters(ModelHyperparameters, SACHyperparameters):
     }
 
 
-class MOBILE(ModelBased, SAC):
+class MOBILE(ModelBased, BackupSAC):
     """SAC on model rollouts, with a penalty where the model's members disagree about the next value."""
 
     Hyperparameters = MOBILEHyperparameters
@@ -101,12 +102,7 @@ class MOBILE(ModelBased, SAC):
     @classmethod
     def soft_target(cls, nets: Nets, batch: Batch, hp: Any, action: Tensor, log_prob: Tensor) -> Tensor:
         """Return SAC's target [B], or that of the best of several actions, minus the penalty."""
-        if hp.backup_actions == 1:
-            target = super().soft_target(nets, batch, hp, action, log_prob)
-        else:
-            actions, _ = nets.actor(batch.next_obs).sample(hp.backup_actions)
-            future = nets.target.critic.future(batch.next_obs, actions).amax(1).amin(0)
-            target = batch.reward + hp.discount * batch.mask * future
+        target = super().soft_target(nets, batch, hp, action, log_prob)
         if batch.real < len(batch.obs):
             target = target - hp.penalty * cls.disagreement(nets, batch, hp)
         return target if hp.value_floor is None else target.clamp(min=hp.value_floor)

@@ -50,7 +50,30 @@ class SACNHyperparameters(SACHyperparameters):
     }
 
 
-class SACN(SAC):
+class BackupSAC(SAC):
+    """SAC whose target may maximise over several actions at s', see ``backup_actions``."""
+
+    @classmethod
+    def soft_target(cls, nets: Nets, batch: Batch, hp: Any, action: Tensor, log_prob: Tensor) -> Tensor:
+        """Return SAC's target, or for several actions r + gamma min_j max_n Q'_j(s', a'_n)."""
+        if hp.backup_actions == 1:
+            return super().soft_target(nets, batch, hp, action, log_prob)
+        actions, _ = nets.actor(batch.next_obs).sample(hp.backup_actions)
+        future = cls.target_value(nets, batch, hp, actions).amax(0)
+        return batch.reward + hp.discount * batch.mask * future  # type: ignore[no-any-return]
+
+    @classmethod
+    def target_value(cls, nets: Nets, batch: Batch, hp: Any, action: Tensor) -> Tensor:
+        """Return SAC's value [B], or for actions [n, B, A] the minimum [1, B] of the critics' largest values.
+
+        A combination of the online phase returns [n, B] instead, of which the target is the maximum.
+        """
+        if action.dim() == 2:
+            return super().target_value(nets, batch, hp, action)
+        return cls.target_values(nets, batch, hp, action).amax(1).amin(0)[None]  # type: ignore[no-any-return]
+
+
+class SACN(BackupSAC):
     """SAC that uses the minimum over N critics."""
 
     Hyperparameters = SACNHyperparameters
@@ -68,12 +91,3 @@ class SACN(SAC):
         critic = super().new_critic(obs, action, hp)
         start_small(critic, 3e-3)
         return critic
-
-    @classmethod
-    def soft_target(cls, nets: Nets, batch: Batch, hp: Any, action: Tensor, log_prob: Tensor) -> Tensor:
-        """Return SAC's target, or for several actions r + gamma min_j max_n Q'_j(s', a'_n)."""
-        if hp.backup_actions == 1:
-            return super().soft_target(nets, batch, hp, action, log_prob)
-        actions, _ = nets.actor(batch.next_obs).sample(hp.backup_actions)
-        future = nets.target.critic.future(batch.next_obs, actions).amax(1).amin(0)
-        return batch.reward + hp.discount * batch.mask * future  # type: ignore[no-any-return]
