@@ -15,9 +15,9 @@ import pytest
 from datasets_io import Shards
 from datasets_io.errors import NoSpace, Unreachable, UserError
 from off2on.serving import journal as journals
-from off2on.serving.journal import BATCH, LINES, Journal
+from off2on.serving.journal import BATCH, LINES, Journal, RefusedEpisodesError
 from off2on.serving.line_file import LineFile
-from off2on.serving.requests import Outcome
+from off2on.serving.requests import BadRequestError, Outcome, parse_json
 from off2on.serving.served_episodes import EXTRAS, ServedEpisodes
 
 Open = Callable[[], Journal]
@@ -222,13 +222,25 @@ def test_a_foreign_line_is_refused_by_its_number(start: Open, place: Path, line:
     assert f"{LINES}:2" in str(refused.value)
 
 
-def test_a_foreign_batch_is_refused_by_its_line(start: Open, place: Path):
-    start()
+def test_a_batch_that_cannot_be_read_is_set_aside(start: Open, place: Path, tmp_path: Path):
+    journal = start()
+    play(journal, "a")
     (place / BATCH).write_text("[]\n")
-    with pytest.raises(UserError) as refused:
-        start()
-    assert f"{BATCH}:1" in str(refused.value)
-    assert not list(place.glob("refused-*"))
+    with pytest.raises(RefusedEpisodesError, match=f"{BATCH}:1"):
+        journal.flush()
+    assert [kept.read_text() for kept in place.glob("refused-*")] == ["[]\n"]
+    assert journal.flush() == 1
+    assert served(tmp_path).manifest.lengths == [3]
+
+
+def test_text_that_cannot_be_read_back_is_neither_taken_nor_in_the_way(start: Open, tmp_path: Path):
+    journal = start()
+    with pytest.raises(BadRequestError, match="not JSON"):
+        parse_json(json.dumps({"obs": [0.0] * 3, "episode": "\ud800"}).encode())
+    report(journal, act(journal, "\ud800"), ends=True)  # as a journal of an earlier version has it
+    play(journal, "a")
+    assert start().flush() == 1
+    assert served(tmp_path).manifest.lengths == [3]
 
 
 def test_two_services_do_not_share_a_journal(start: Open, place: Path, monkeypatch: pytest.MonkeyPatch):

@@ -315,6 +315,9 @@ def test_an_outcome_may_be_said_again_but_not_otherwise(tmp_path: Path, toy: Sha
     with pytest.raises(BadRequestError) as told:
         journal.add_outcomes([outcome(second), outcome(first, reward=2.0)])
     assert told.value.status == 409
+    with pytest.raises(BadRequestError) as told:
+        journal.add_outcomes([outcome(second), outcome(second, reward=2.0)])
+    assert told.value.status == 409
     assert "reward" not in journal.steps[second], "all of a request, or nothing"
     assert journal.add_outcomes([outcome(second)]) == 1
     journal.close()

@@ -124,7 +124,10 @@ def _journal_options(
     if damaged := read_journal(journal / LINES)[1]:
         click.echo(f"warning: {len(damaged)} damaged lines of {journal / LINES} are set aside.", err=True)
     if (journal / BATCH).is_file():
-        list(read_batch(journal / BATCH))  # an error in it is told here
+        try:
+            list(read_batch(journal / BATCH))
+        except UserError as error:
+            click.echo(f"warning: {error.what} The batch is set aside.", err=True)
     return {"folder": str(journal), "name": name, "source": source, "every": every}
 
 

@@ -126,8 +126,9 @@ class Journal:
             NoSpace, Unreachable: The disk is full, or fails; the same outcomes may be sent again.
         """
         with self._file.lock:
+            first: dict[str, Outcome] = {}
             for outcome in outcomes:
-                self._check(outcome)
+                self._check(outcome, first.setdefault(outcome.id, outcome))
             number = self._append([json_line(outcome._asdict()) for outcome in outcomes])
             for outcome in outcomes:
                 self.steps[outcome.id].update(outcome._asdict())  # type: ignore[typeddict-item]
@@ -136,7 +137,8 @@ class Journal:
         self._file.sync(number)
         return self.count_complete()
 
-    def _check(self, outcome: Outcome) -> None:
+    def _check(self, outcome: Outcome, first: Outcome) -> None:
+        """Check that the outcome is that of a step, and the same as its recorded one and its first one."""
         known = self.steps.get(outcome.id)
         if known is None:
             raise BadRequestError(
@@ -144,9 +146,10 @@ class Journal:
                 "Expected an id from /act whose episode is not in the data set yet.",
                 404,
             )
-        if "reward" in known and any(known[name] != value for name, value in outcome._asdict().items()):  # type: ignore[literal-required]
+        recorded = first._asdict() | known
+        if any(recorded[name] != value for name, value in outcome._asdict().items()):
             raise BadRequestError(
-                f"a different outcome of '{outcome.id}' was recorded.",
+                f"there is a different outcome of '{outcome.id}'.",
                 "Each id has one outcome; the same outcome may be sent again.",
                 409,
             )
@@ -204,8 +207,9 @@ class Journal:
 
     def _commit_batch(self) -> None:
         """Add the batch as a generation, then remove its steps from the journal."""
-        done = {step["id"] for steps in read_batch(self.batch) for step in steps}
+        done: set[str] = set()
         try:
+            done |= {step["id"] for steps in read_batch(self.batch) for step in steps}
             self._add()
         except NOT_NOW:
             raise

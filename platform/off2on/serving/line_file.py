@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pydantic_core import from_json
+
 from datasets_io.errors import NoSpace, Unreachable
 from datasets_io.storage.documents import parse_json
 from datasets_io.storage.errors import convert_errors
@@ -134,8 +136,8 @@ def read_lines(path: Path, schema: type[T]) -> tuple[list[T], list[bytes]]:
 
 def _is_json(line: bytes) -> bool:
     try:
-        json.loads(line)
-    except (ValueError, RecursionError):
+        from_json(line)
+    except ValueError:
         return False
     return True
 

@@ -1,14 +1,22 @@
 """The served policy: a file of a run, read again when it is replaced."""
 
 import hashlib
+import logging
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from off2on.errors import UserError
 from off2on.policy import load_policy
 from off2on.replay.transforms import Array
+
+RETRY_S = 1.0
+"""Seconds after which a policy file that could not be read is read again."""
+
+logger = logging.getLogger(__name__)
 
 
 class Actions(NamedTuple):
@@ -36,17 +44,32 @@ class ServedPolicy:
         self.file = file
         torch.set_num_threads(1)
         torch.seed()  # replicas must draw different numbers
+        self.module: Any = None
+        self._next_try: float | None = None
+        """Earliest time of the next attempt, after one that failed."""
         self._load()
 
     def _load(self) -> None:
-        self.stamp = self.file.stat().st_mtime_ns
-        self.version = hashlib.sha256(self.file.read_bytes()).hexdigest()[:12]
-        self.module: Any = load_policy(self.file)
+        """Read version and module of the same file, which may be replaced at any moment."""
+        stamp = None
+        while stamp != (now := self.file.stat().st_mtime_ns):
+            stamp = now
+            version = hashlib.sha256(self.file.read_bytes()).hexdigest()[:12]
+            module = load_policy(self.file)
+        self.stamp, self.version, self.module = stamp, version, module
 
     def refresh(self) -> None:
-        """Read the file again if it was replaced since."""
-        if self.file.stat().st_mtime_ns != self.stamp:
-            self._load()
+        """Read the file again if it was replaced since; serve the policy before while it cannot be read."""
+        if self._next_try is not None and time.monotonic() < self._next_try:
+            return
+        try:
+            if self.file.stat().st_mtime_ns != self.stamp:
+                self._load()
+            self._next_try = None
+        except (OSError, UserError) as error:
+            if self._next_try is None:
+                logger.warning("version %s is served on: %s", self.version, error)
+            self._next_try = time.monotonic() + RETRY_S
 
     def act(self, obs: Array) -> Actions:
         """Return actions at observations [n, D] in raw units."""

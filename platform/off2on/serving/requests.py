@@ -1,9 +1,9 @@
 """Requests over HTTP, parsed and checked; an error names what is wrong and what was expected."""
 
-import json
 from typing import Any, NamedTuple
 
 import numpy as np
+from pydantic_core import from_json
 
 from off2on.replay.transforms import Array
 
@@ -73,14 +73,14 @@ async def read_body(request: Any) -> bytes:
 
 
 def parse_json(body: bytes) -> Any:
-    """Parse a body as JSON.
+    """Parse a body as JSON, by the rules by which the journal is read again.
 
     Raises:
         BadRequestError: It is not JSON.
     """
     try:
-        return json.loads(body)
-    except (ValueError, RecursionError) as error:
+        return from_json(body)
+    except ValueError as error:
         raise BadRequestError(f"the body is not JSON: {error}.", 'Expected {"obs": [...]}.') from None
 
 
