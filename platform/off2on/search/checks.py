@@ -53,7 +53,7 @@ def check(search: Search, jobs: int = 1) -> None:
 
 
 def count_evaluations(search: Search) -> tuple[int, int]:
-    """Return the number of evaluations of a run, and how many come before the first with a score."""
+    """Return the number of planned evaluations of a run, and how many come before the first with a score."""
     offline, online = search.plans(first(search), "0")[0].evaluations()
     every = len(offline) + (1 + len(online) if online else 0)
     unscored = {"fqe": every - 1, "smallest_drop": len(offline), "area": len(offline)}

@@ -10,7 +10,7 @@ import shutil
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -80,9 +80,10 @@ class TrialTrainable(tune.Trainable):
         self.log = self.search.folder / TRIALS / self.name / LOG
         self.values = self.search.as_text(config["drawn"])
         self.plans = self.search.plans(self.values, self.name)
-        self.every, self.unscored = count_evaluations(self.search)
+        _, self.unscored = count_evaluations(self.search)
         self.runs: list[Run] = []
-        self.going: list[Iterator[Run]] = []
+        self.going: list[Iterator[Run] | None] = []
+        """The rest of each run; None at its end."""
         self.scoring = 0.0
         """Seconds spent on the score: an offline estimate takes as long as a run."""
         self.stack = ExitStack()
@@ -117,18 +118,15 @@ class TrialTrainable(tune.Trainable):
         for plan in self.plans[len(self.runs) :]:
             self._take_up(plan)
         self._next_mark()
-        while not self._is_scored:
+        while any(self.going) and not self._is_scored:
             self._next_mark()
-        done = self._mark == self.every
-        if done:
-            for going in self.going:
-                _exhaust(going)
-        return done
+        return not any(self.going)
 
     def _next_run(self) -> bool:
         """Finish the next run; return True if it is the last."""
         self._take_up(self.plans[len(self.runs)])
-        _exhaust(self.going[-1])
+        for _ in self.going[-1] or ():
+            pass
         return len(self.runs) == len(self.plans)
 
     def _take_up(self, plan: Plan) -> None:
@@ -139,28 +137,35 @@ class TrialTrainable(tune.Trainable):
             end_replacement(plan.folder)
         if plan.is_finished:
             self.runs.append(Run.resume(plan.folder))
-            self.going.append(iter(()))
+            self.going.append(None)
         else:
             going = evaluations(plan, resume=plan.has_begun)
             self.runs.append(next(going))
             self.going.append(going)
 
     def _next_mark(self) -> None:
-        """Advance the runs that are behind by one evaluation."""
-        mark = min(self.every, self._mark + 1)
-        for run, going in zip(self.runs, self.going, strict=True):
-            if len(run.metrics) < mark:
-                next(going, None)
+        """Advance the runs that are behind by one evaluation; end those that have made their last."""
+        mark = self._mark + 1
+        for index, (plan, run) in enumerate(zip(self.plans, self.runs, strict=True)):
+            going = self.going[index]
+            if going is None:
+                continue
+            if (len(run.metrics) < mark and next(going, None) is None) or _is_at_end(plan, run):
+                for _ in going:
+                    pass
+                self.going[index] = None
 
     @property
     def _mark(self) -> int:
-        """Number of evaluations that all runs have."""
-        return min(len(run.metrics) for run in self.runs)
+        """Number of evaluations that all runs have, except those that ended with fewer."""
+        made = [len(run.metrics) for run in self.runs]
+        going = [count for count, rest in zip(made, self.going, strict=True) if rest is not None]
+        return min(going, default=max(made))
 
     @property
     def _is_scored(self) -> bool:
-        """True if all runs are at the same evaluation and it has a score."""
-        return self._mark > self.unscored and all(len(run.metrics) == self._mark for run in self.runs)
+        """True if no run is ahead of the others and their evaluation has a score."""
+        return self._mark > self.unscored and all(len(run.metrics) <= self._mark for run in self.runs)
 
     @property
     def _tasks(self) -> list[list[Path]]:
@@ -182,7 +187,7 @@ class TrialTrainable(tune.Trainable):
     def cleanup(self) -> None:
         """Interrupt the unfinished runs; their checkpoints stay."""
         for going in self.going:
-            if hasattr(going, "close"):
+            if isinstance(going, Generator):
                 going.close()
         self.stack.close()
 
@@ -208,7 +213,7 @@ class TrialTrainable(tune.Trainable):
         trial = store[self.trial_id]
         trial.values, trial.drawn = self.values, dict(self.config["drawn"])
         for going in self.going:
-            if hasattr(going, "close"):
+            if isinstance(going, Generator):
                 going.close()
         self.runs, self.going = [], []
         for index, plan in enumerate(self.plans):
@@ -249,6 +254,9 @@ def _take_over(plan: Plan, donor: Path, name: str, last: str) -> None:
     replace_folder(plan.folder)
 
 
-def _exhaust(going: Iterator[Run]) -> None:
-    for _ in going:
-        pass
+def _is_at_end(plan: Plan, run: Run) -> bool:
+    """Return True if a run has made its last evaluation; rollouts may have passed several points at once."""
+    offline, online = plan.evaluations()
+    last = run.metrics[-1] if run.metrics else {"updates": 0, "env_steps": 0}
+    position, points = ("env_steps", online) if online else ("updates", offline)
+    return int(last[position]) >= points[-1]

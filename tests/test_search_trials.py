@@ -1,0 +1,93 @@
+"""A trial of a search, step by step, without Ray: its runs are only written, not trained."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from searches import OFFLINE, made
+
+from off2on.runs.folder import Run
+from off2on.search import trial
+from off2on.search.scoring import Score
+from off2on.search.searcher import TrialSearcher
+from off2on.search.spec import Search
+from off2on.search.trial import MARK, TrialTrainable
+from off2on.search.trial_store import TrialStore
+from off2on.training.plan import Plan
+
+Points = Sequence[tuple[int, int]]
+"""Updates and environment steps at each evaluation of a run."""
+
+
+@pytest.fixture
+def search(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Search:
+    """A search whose runs have evaluations planned after 20 and 40 updates and 0, 1, 20 and 40 steps."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(trial, "score", lambda *_: Score(1.0))
+    return made(OFFLINE, stop_early="asha", seeds="2", online="40")
+
+
+def write_runs(monkeypatch: pytest.MonkeyPatch, *points: Points) -> None:
+    """Let the run of each seed have these evaluations."""
+
+    def evaluations(plan: Plan, resume: bool) -> Iterator[Run]:
+        run = Run.resume(plan.folder) if resume else Run.create(plan.folder)
+        facts = {"seed": plan.seed, "algorithm": "iql", "data": {"name": "toy"}, "plan": {}}
+        run.describe({"status": "running", **facts})
+        yield run
+        for updates, env_steps in points[plan.seed][len(run.metrics) :]:
+            at = {"side": "online", "updates": updates, "env_steps": env_steps}
+            run.record({**at, "score": 1.0, "wall_s": 0.0}, [])
+            yield run
+        run.describe({"status": "finished"})
+
+    monkeypatch.setattr(trial, "evaluations", evaluations)
+
+
+def begun(search: Search) -> TrialTrainable:
+    """A trial that Ray Tune has begun."""
+    trainable: Any = object.__new__(TrialTrainable)
+    trainable._trial_info = None
+    config = TrialSearcher(search, TrialStore(search.place, search.names)).suggest(trainable.trial_id)
+    trainable.setup(config, search, "")
+    return trainable
+
+
+def steps(trainable: TrialTrainable) -> list[tuple[int, bool]]:
+    """The number of evaluations with a score after each step, and whether the trial is done."""
+    found: list[tuple[int, bool]] = []
+    while not (found and found[-1][1]) and len(found) < 10:
+        result = trainable.step()
+        assert "failed" not in result, result["failed"]
+        found.append((result[MARK], result["done"]))
+    trainable.cleanup()
+    return found
+
+
+PLANNED = [(20, 0), (40, 0), (40, 0), (41, 1), (60, 20), (80, 40)]
+PASSED = [(20, 0), (40, 0), (40, 0), (72, 32), (104, 64)]
+"""Rollouts of 32 steps pass two evaluation points at once."""
+
+
+@pytest.mark.parametrize("points", [(PLANNED, PLANNED), (PASSED, PASSED), (PASSED, PLANNED)])
+def test_a_trial_ends_with_the_last_evaluation_of_its_runs(
+    points: tuple[Points, Points], search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_runs(monkeypatch, *points)
+    most = max(map(len, points))
+    assert steps(begun(search)) == [(mark, mark == most) for mark in range(1, most + 1)]
+    statuses = [Run.resume(plan.folder).metadata["status"] for plan in search.plans({}, "000")]
+    assert statuses == ["finished"] * 2
+
+
+def test_a_resumed_trial_ends_too_if_a_run_is_already_at_its_end(
+    search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_runs(monkeypatch, PASSED, PASSED)
+    first = begun(search)
+    for _ in range(4):
+        first.step()
+    next(first.going[0])  # the other seed was killed before its last evaluation
+    first.cleanup()
+    assert steps(begun(search)) == [(5, True)]
