@@ -225,6 +225,8 @@ def test_a_process_group_gets_the_timeout(tmp_path: Path) -> None:
     torch.distributed.init_process_group("gloo", f"file://{tmp_path / 'store'}", rank=0, world_size=1)
     try:
         rllib_internals.set_gradient_timeout(timedelta(seconds=7))
+        backend = torch.distributed.group.WORLD._get_backend(torch.device("cpu"))
+        assert backend.options._timeout == timedelta(seconds=7)
     finally:
         torch.distributed.destroy_process_group()
 
