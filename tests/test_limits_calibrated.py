@@ -12,6 +12,7 @@ from torch import Tensor, nn, tensor
 from datasets_io import Shards
 from off2on.algorithms.cal_ql import CalQL
 from off2on.algorithms.cql import CQL
+from off2on.algorithms.e2o import as_sac
 from off2on.algorithms.iql import IQL
 from off2on.errors import HyperparameterError
 from off2on.recipe.actors import GaussianActor
@@ -186,6 +187,15 @@ def test_the_target_takes_the_best_of_the_pessimistic_values():
     assert CQL.soft_target(nets, batch, hp, actions, log_probs).amax(0).item() == pytest.approx(1 + 0.5 * 1.5)
     soft = CQL.Hyperparameters(discount=0.5, backup_actions=3, entropy_backup=True)
     assert CQL.soft_target(nets, batch, soft, actions, log_probs).amax(0).item() == pytest.approx(1.25)
+
+
+def test_without_the_conservative_term_the_target_is_still_the_best_of_several_actions(problem: Make):
+    without, nearly = (problem(CQL, conservative_weight=weight, backup_actions=4) for weight in (0.0, 1e-12))
+    batch = nearly.prepared()
+    torch.manual_seed(1)
+    batch.next_sample = nearly.nets.actor(batch.next_obs).sample(4)
+    torch.testing.assert_close(without.loss("critic"), nearly.loss("critic", batch), rtol=1e-6, atol=0)
+    assert as_sac(without.hp).backup_actions == 1
 
 
 def test_at_first_the_policy_clones_if_wanted(problem: Make):

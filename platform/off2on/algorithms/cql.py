@@ -19,7 +19,6 @@ authors' min_j max_n. Presets are CORL's, whose cloning takes log pi of fresh ac
 networks and the target of WSRL (Zhou et al., arXiv:2412.07762).
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -31,6 +30,7 @@ from off2on.algorithms.sac import SAC, SACHyperparameters
 from off2on.recipe import losses
 from off2on.recipe.batch import Batch
 from off2on.recipe.critic_heads import Prediction, values_of
+from off2on.recipe.distributions import draw_proposals
 from off2on.recipe.hooks import Loss, Objective
 from off2on.recipe.hyperparameters import hp
 from off2on.recipe.networks import Nets, Scalar
@@ -88,16 +88,12 @@ class CQL(SAC):
         """Add SAC's sample, ``next_sample`` ([B, A], [B]; or [n, …]), ``proposals`` ([3n, B, A], [3n, B])."""
         if hp.conservative_weight == 0:
             return super().prepare(nets, batch, hp)
-        size, width = batch.action.shape
-        policy = nets.actor(torch.cat((batch.obs, batch.next_obs)))
+        size, policy = len(batch.obs), nets.actor(torch.cat((batch.obs, batch.next_obs)))
         here, there = policy.rows(0, size), policy.rows(size, 2 * size)
         batch.own_action, batch.own_log_prob = here.sample()
         with torch.no_grad():
             batch.next_sample = there.sample(hp.backup_actions if hp.backup_actions > 1 else None)
-            uniform = here.location.new_empty(hp.samples, *here.location.shape).uniform_(-1, 1)
-            density = uniform.new_full(uniform.shape[:-1], width * math.log(0.5))
-            drawn = (uniform, density), here.sample(hp.samples), there.sample(hp.samples)
-            batch.proposals = tuple(torch.cat(parts) for parts in zip(*drawn, strict=True))
+            batch.proposals = draw_proposals(here, there, hp.samples)
         return batch
 
     @classmethod
@@ -117,11 +113,14 @@ class CQL(SAC):
     @classmethod
     def compute_critic_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
         """Compute the Bellman error plus the conservative term."""
-        if hp.conservative_weight == 0:
-            return super().compute_critic_loss(nets, batch, hp)
+        conservative, count = hp.conservative_weight > 0, hp.backup_actions if hp.backup_actions > 1 else None
         with torch.no_grad():
-            target = cls.soft_target(nets, batch, hp, *batch.next_sample)
-            target = target.amax(0) if hp.backup_actions > 1 else target
+            drawn = batch.next_sample if conservative else nets.actor(batch.next_obs).sample(count)
+            target = cls.soft_target(nets, batch, hp, *drawn)
+            target = target.amax(0) if count else target
+        if not conservative:
+            q = nets.critic.predict(batch.obs, batch.action)
+            return losses.td(q, target, batch.weight), {"q": q.detach().mean()}
         q, gap, cost = cls.conservatism(nets, batch, hp)
         loss = losses.td(q, target, batch.weight) + cost.sum()
         return loss, {"q": q.detach().mean(), "critic/gap": gap.detach().mean()}

@@ -120,4 +120,4 @@ class E2O(CQL):
 @cache
 def as_sac(hp: Any) -> Any:
     """Return the hyperparameters with which CQL is SAC."""
-    return replace(hp, conservative_weight=0.0, entropy_backup=True)
+    return replace(hp, conservative_weight=0.0, entropy_backup=True, backup_actions=1)

@@ -133,6 +133,14 @@ class TanhNormal:
         return TanhNormal(self.location[..., start:stop, :], self.log_std[..., start:stop, :])
 
 
+def draw_proposals(here: TanhNormal, there: TanhNormal, count: int) -> tuple[Tensor, Tensor]:
+    """Draw actions [3 count, B, A] with their log densities: uniform ones, from pi(s), and from pi(s')."""
+    uniform = here.location.new_empty(count, *here.location.shape).uniform_(-1, 1)
+    density = uniform.new_full(uniform.shape[:-1], uniform.shape[-1] * math.log(0.5))
+    actions, densities = zip((uniform, density), here.sample(count), there.sample(count), strict=True)
+    return torch.cat(actions), torch.cat(densities)
+
+
 class Categorical:
     """Distribution over n discrete actions.
 
