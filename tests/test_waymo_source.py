@@ -100,6 +100,8 @@ def test_the_fingerprint_follows_the_shards_and_nothing_else(folder):
         ("training/training.tfrecord-00000-of-00003", None),
         ("mine", "training"),
         ("x", "training/training.tfrecord-*"),
+        ("x", "training/*-of-00003"),
+        ("training/*-of-00003", None),
     ],
 )
 def test_the_catalogue_knows_tfrecords(folder, monkeypatch, text, path):

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Callable, Mapping
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -124,8 +125,8 @@ def _resolve(
 
             given = fetch(name, progress)
         return Resolved(_make("datasets_io.sources.d4rl:D4RL", {"name": name, **options}), given, name)
-    if given is None and _kind(text) in _SUFFIXES:
-        given, name = storage.locate(text), Path(text).stem
+    if given is None and _kind(example := _example(text)) in _SUFFIXES:
+        given, name = storage.locate(text), Path(example).stem
     short = Path(name).name
     place = storage.locate(text) if given is None else given
     suffix = "" if given is None else _suffix(given)
@@ -244,9 +245,18 @@ def _refuse_spreadsheet(place: Place) -> None:
 def _suffix(place: Place) -> str:
     """Return a path's suffix; for a folder that of its first file of a kind stored in folders."""
     if not storage.is_folder(place):
-        return _kind(place.name)
+        return _kind(_example(place))
     kinds = (_kind(file) for file in storage.list_files(place))
     return next((kind for kind in kinds if kind in (".csv", ".parquet", ".arrow", ".npz", ".tfrecord")), "")
+
+
+def _example(path: str | Place) -> str:
+    """Return the first file of a known kind that a pattern matches; the path itself if there is none."""
+    root, pattern = storage.split_pattern(path)
+    if not pattern:
+        return str(path)
+    names = (name for name, _, _ in storage.versions(root) if fnmatch(name, pattern))
+    return next((name for name in names if _kind(name) in _SUFFIXES), str(path))
 
 
 def _kind(name: str) -> str:
