@@ -1,19 +1,24 @@
 """Check the online phase with new recorded data instead of an environment."""
 
+from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from gymnasium.spaces import Box
 
 from datasets_io import Shards
 from datasets_io.ingestion.ingest import ingest
+from datasets_io.shards.manifest import space_to_json
 from datasets_io.sources.toy import ToyPendulum
 from off2on.algorithms.cal_ql import CalQL
 from off2on.algorithms.td3_bc import TD3BC
 from off2on.errors import RecipeError
 from off2on.replay.new_data import NewDataReader
+from off2on.rllib.data_checks import check_new_data
 
 TINY = {"hidden": (16, 16), "batch_size": 32, "threads": 1}
 
@@ -103,3 +108,19 @@ def test_more_steps_than_there_are_is_refused(config: Any, steps: int):
 def test_logs_of_another_task_are_refused(config: Any, wide: Shards):
     with pytest.raises(RecipeError, match="observations"):
         config.new_data(str(wide.path)).validate()
+
+
+@pytest.mark.parametrize(
+    ("high", "accepted"), [(2.0, True), (1.5, True), (2.000001, True), (2.1, False), (np.inf, False)]
+)
+def test_actions_beyond_the_bounds_of_the_data_are_refused(
+    toy: Shards, logs: Shards, high: float, accepted: bool
+):
+    new = copy(logs)
+    new.manifest = replace(logs.manifest, action_space=space_to_json(Box(-1, high, (1,))))
+    if accepted:
+        check_new_data(toy, new, 1)
+    else:
+        with pytest.raises(RecipeError, match=rf"(?s)Box\(-1.0, {high}.*Box\(-2.0, 2.0.*clipped") as error:
+            check_new_data(toy, new, 1)
+        assert error.value.try_ == "off2on data add FILE --append toy-pendulum"

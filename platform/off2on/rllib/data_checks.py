@@ -13,9 +13,12 @@ from off2on.replay.augmentation.catalogue import check_augmentations, parse_entr
 from off2on.replay.augmentation.compose import episode_augmentations, episode_changes
 from off2on.replay.offline_rows import layout_of
 
+ROUNDING = 1e-5
+"""Largest difference of two equal bounds of actions, as a share of their range."""
+
 
 def check_new_data(shards: Shards, new: Shards, steps: int) -> None:
-    """Check that the new data have the same spaces as the data, and enough transitions."""
+    """Check that the new data fit into the spaces of the data, and have enough transitions."""
     for kind in ("observations", "actions"):
         old, other = (getattr(each, f"{kind[:-1]}_space") for each in (shards, new))
         if old.shape != other.shape or getattr(old, "n", None) != getattr(other, "n", None):
@@ -25,6 +28,21 @@ def check_new_data(shards: Shards, new: Shards, steps: int) -> None:
             f"{new.name} has {new.rows:,} transitions, fewer than the {steps:,} requested.",
             "Each transition is used once, as one step.",
             f"--online {new.rows}",
+        )
+    if not hasattr(shards.action_space, "n"):
+        _check_bounds(shards, new)
+
+
+def _check_bounds(shards: Shards, new: Shards) -> None:
+    """Check that continuous actions of the new data are within the bounds of the data, but for rounding."""
+    known, found = shards.action_space, new.action_space
+    slack = ROUNDING * (known.high - known.low)
+    if (found.low < known.low - slack).any() or (found.high > known.high + slack).any():
+        raise RecipeError(
+            f"{new.name} has actions in {found}, beyond those of {shards.name}, {known}.",
+            "They would be clipped. The bounds of a table are the range of its own values; a table that is "
+            "appended to a data set gets the bounds of that.",
+            f"off2on data add FILE --append {shards.name}",
         )
 
 
