@@ -1,12 +1,9 @@
 """Flatten nested observations to vectors and back: many rows at once, exactly as Gymnasium does one.
 
 A dictionary or tuple of spaces is concatenated in its own order, a discrete choice is one-hot encoded. The
-original space is stored in the manifest as JSON, so that a row can be unflattened.
+original space is stored in the manifest (`storage.nested_spaces`), so that a row can be unflattened.
 """
 
-import math
-import operator
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,10 +12,7 @@ import numpy as np
 from datasets_io.episode import Array
 from datasets_io.errors import BadValues, MissingColumn, UnknownName
 
-MAX_WIDTH = 2**22
-"""Largest number of values of an observation or an action in a file."""
-_NUMBERS = "bool|u?int(8|16|32|64)|float(16|32|64)"
-_KINDS = "Box, Discrete, MultiDiscrete, MultiBinary, and Dict or Tuple of these"
+KINDS = "Box, Discrete, MultiDiscrete, MultiBinary, and Dict or Tuple of these"
 
 
 def flat_space(space: Any) -> Any:
@@ -36,14 +30,14 @@ def flat_space(space: Any) -> Any:
 
 
 def flatten_rows(space: Any, values: Any) -> Array:
-    """Flatten nested rows; each row equals `gymnasium.spaces.utils.flatten`, as float32.
+    """Flatten nested rows; each row equals `gymnasium.spaces.utils.flatten`, as `to_float` converts it.
 
     Args:
         space: A Gymnasium space.
         values: As nested as the space: dictionaries and tuples of arrays [T, …] of the shape of a row each.
 
     Returns:
-        [T, D] float32.
+        [T, D] float32; float64 if a part has a type that float32 does not hold.
 
     Raises:
         MissingColumn: A key of the space is missing.
@@ -78,6 +72,14 @@ def unflatten_rows(space: Any, rows: Array) -> Any:
     return _unflatten(space, rows)
 
 
+def to_float(values: Array) -> Array:
+    """Return numbers as float32, or as float64 if float32 does not hold their type.
+
+    Rows are stored as float32, but only the ingest casts to it: it measures what is lost.
+    """
+    return values.astype(np.result_type(values.dtype, np.float32), copy=False)
+
+
 def select(space: Any, keys: Sequence[str]) -> Any:
     """Select parts of a dictionary of spaces, in the order of the keys.
 
@@ -101,74 +103,9 @@ def pick(tree: Any, keys: Sequence[str]) -> dict[str, Any]:
     return {key: _follow(tree, key, key) for key in keys}
 
 
-def nested_to_json(space: Any) -> dict[str, Any]:
-    """Convert a space to plain JSON values, without loss.
-
-    Raises:
-        BadValues: Another kind of space than `flatten_rows` takes.
-    """
-    from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
-
-    kind: dict[str, Any] = {"type": type(space).__name__}
-    match space:
-        case Dict():  # pairs, as the order matters
-            return {**kind, "spaces": [[str(key), nested_to_json(part)] for key, part in space.items()]}
-        case Tuple():
-            return {**kind, "spaces": [nested_to_json(part) for part in space]}
-        case MultiBinary():
-            return {**kind, "n": list(space.shape)}
-        case Discrete():
-            kind |= {"n": int(space.n), "start": int(space.start)}
-        case MultiDiscrete():
-            kind |= {"n": space.nvec.tolist(), "start": space.start.tolist()}
-        case Box():
-            kind |= {"shape": list(space.shape), "low": _bound(space.low), "high": _bound(space.high)}
-        case _:
-            raise _unsupported_space(space)
-    return {**kind, "dtype": str(space.dtype)}
-
-
-def nested_from_json(plain: Mapping[str, Any]) -> Any:
-    """Invert `nested_to_json`.
-
-    Raises:
-        BadValues: They are of no space, or of one of more than `MAX_WIDTH` numbers.
-    """
-    from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
-
-    try:
-        if (width := _plain_width(plain)) > MAX_WIDTH:  # before memory is taken for it
-            raise BadValues(f"a space has {width:,} numbers.", f"Expected at most {MAX_WIDTH:,}.")
-        dtype: Any = np.dtype(plain.get("dtype", "int8"))
-        match plain["type"]:
-            case "Dict":
-                return Dict([(key, nested_from_json(part)) for key, part in plain["spaces"]])
-            case "Tuple":
-                return Tuple([nested_from_json(part) for part in plain["spaces"]])
-            case "MultiBinary":
-                return MultiBinary(plain["n"] if len(plain["n"]) > 1 else plain["n"][0])
-            case "Discrete":
-                return Discrete(plain["n"], start=plain["start"], dtype=dtype.type)
-            case "MultiDiscrete":
-                return MultiDiscrete(plain["n"], dtype.type, start=plain["start"])
-        low, high = (np.asarray(plain[side]).astype(dtype) for side in ("low", "high"))
-        shape = tuple(plain["shape"])
-        return Box(np.broadcast_to(low, shape).copy(), np.broadcast_to(high, shape).copy(), shape, dtype.type)
-    except (LookupError, ValueError, TypeError, AttributeError, AssertionError, ArithmeticError) as error:
-        raise BadValues("a nested space cannot be read.", f"{error}".partition("\n")[0]) from None
-
-
-def _plain_width(plain: Any) -> int:
-    match plain if re.fullmatch(_NUMBERS, plain.get("dtype", "int8")) else {}:
-        case {"type": "Dict", "spaces": pairs}:
-            return sum(_plain_width(part) for _, part in pairs)
-        case {"type": "Tuple", "spaces": parts}:
-            return sum(map(_plain_width, parts))
-        case {"type": "MultiBinary", "n": shape} | {"type": "Box", "shape": shape}:
-            return math.prod(map(operator.index, shape))
-        case {"type": "Discrete" | "MultiDiscrete", "n": sizes}:
-            return int(np.asarray(sizes, np.float64).sum())
-    raise ValueError(f"Expected {_KINDS}, of numbers.")
+def unsupported_space(space: Any) -> BadValues:
+    """Return the error of a space that `flatten_rows` does not take."""
+    return BadValues(f"{space} has no vector of fixed width.", f"Expected: {KINDS}.")
 
 
 def _width(space: Any) -> int:
@@ -184,7 +121,7 @@ def _width(space: Any) -> int:
             return int(space.n)
         case MultiDiscrete():
             return int(space.nvec.sum())
-    raise _unsupported_space(space)
+    raise unsupported_space(space)
 
 
 def _parts(nest: Any) -> list[Any]:
@@ -210,7 +147,7 @@ def _flatten(space: Any, values: Any, name: str) -> list[Array]:
         return [_one_hot(space, values.reshape(len(values), -1), name)]
     with np.errstate(over="ignore"):  # too large becomes infinite, which the ingest reports
         own = values.astype(space.dtype)
-    return [_float32(own.reshape(len(own), _width(space)))]
+    return [to_float(own.reshape(len(own), _width(space)))]
 
 
 def _dictionary(space: Any, values: Any, name: str) -> list[tuple[Any, Any, Any]]:
@@ -274,24 +211,12 @@ def _follow(tree: Any, path: str, whole: str) -> Any:
     return _follow(parts[head], rest, whole) if dot else parts[head]
 
 
-def _unsupported_space(space: Any) -> BadValues:
-    return BadValues(f"{space} has no vector of fixed width.", f"Expected: {_KINDS}.")
-
-
 def _keys(mapping: Any) -> str:
     return " ".join(map(str, mapping)) or "none"
 
 
 def _range(values: Array) -> str:
     return f"{values.min()} to {values.max()}" if values.size else "nothing"
-
-
-def _bound(values: Array) -> Any:
-    """Convert a bound to JSON without loss: one number if all are equal, infinity as text."""
-    plain: Array = values.astype(object)
-    plain[~np.isfinite(values)] = values[~np.isfinite(values)].astype(str).astype(object)
-    same = values.size > 0 and (values == values.flat[0]).all()
-    return plain.flat[0] if same else plain.tolist()
 
 
 def _float32(values: Array) -> Array:

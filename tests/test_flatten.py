@@ -15,13 +15,12 @@ from datasets_io.errors import BadValues, MissingColumn, UnknownName
 from datasets_io.flatten import (
     flat_space,
     flatten_rows,
-    nested_from_json,
-    nested_to_json,
     pick,
     select,
     unflatten_rows,
 )
 from datasets_io.ingestion.ingest import ingest
+from datasets_io.storage.nested_spaces import nested_from_json, nested_to_json
 
 shapes = st.lists(st.integers(1, 3), max_size=2).map(tuple)
 leaves = st.one_of(
@@ -77,7 +76,8 @@ def test_rows_are_gymnasiums_and_come_back(space, count, seed):
     samples = [space.sample() for _ in range(count)]
     rows = flatten_rows(space, stacked(space, samples))
     expected = np.stack([flatten(space, sample) for sample in samples]).astype(np.float32)
-    assert rows.dtype == np.float32
+    assert rows.dtype == (np.float64 if "float64" in repr(space) else np.float32)
+    rows = rows.astype(np.float32)
     np.testing.assert_array_equal(rows, expected)
 
     # What float32 keeps comes back as it was, and as Gymnasium gives it back.
@@ -92,7 +92,7 @@ def test_the_flat_space_holds_the_rows(space):
     assert flat.dtype == np.float32
     assert flat.shape == theirs.shape
     np.testing.assert_array_equal(flat.low, theirs.low.astype(np.float32))
-    assert flat.contains(flatten_rows(space, stacked(space, [space.sample()]))[0])
+    assert flat.contains(flatten_rows(space, stacked(space, [space.sample()]))[0].astype(np.float32))
 
 
 @given(spaces)
@@ -212,6 +212,18 @@ class Drives(Source):
             yield Episode(flatten_rows(space, values), actions, np.ones(4), terminated=True)
 
 
+class Clocked(Source):
+    def episodes(self, part):
+        space = Dict(time=Box(0, np.inf, (1,), np.float64), lamp=Discrete(2))
+        values = {"time": 1.7e9 + np.arange(5.0)[:, None] / 10, "lamp": np.arange(5) % 2}
+        yield Episode(flatten_rows(space, values), np.zeros((4, 1)), np.ones(4), terminated=True)
+
+
+def test_a_part_of_which_float32_loses_the_changes_is_refused(tmp_path):
+    with pytest.raises(BadValues, match=r"values in dimension 0 reach 1\.7e\+09.* this is lost"):
+        ingest(Clocked(), None, tmp_path, name="clocked")
+
+
 @pytest.fixture
 def rover():
     gym.register("Rover-v0", Rover)
@@ -233,7 +245,6 @@ def test_nested_observations_through_the_whole_line(tmp_path, rover, keys):
     np.testing.assert_array_equal(np.asarray(first, np.float32), obs[0])
 
     returned = unflatten_rows(shards.nested_observation_space, obs[:4])
-    recorded = unflatten_rows(
-        shards.nested_observation_space, flatten_rows(shards.nested_observation_space, source.seen[0])[:4]
-    )
+    nested = shards.nested_observation_space
+    recorded = unflatten_rows(nested, flatten_rows(nested, source.seen[0])[:4].astype(np.float32))
     assert same(returned, recorded)

@@ -127,6 +127,17 @@ def test_whole_numbers_are_choices():
     np.testing.assert_array_equal(terminal.obs, [[t] for t in range(5)])
 
 
+def test_whole_numbers_that_float32_does_not_hold_are_refused(tmp_path: Path):
+    def late(features: dict[str, Any]) -> None:
+        times = features["steps/observation/state/gripper"].int64_list.value
+        times[:] = [1_700_000_000 + time for time in times]
+
+    shutil.copytree(ARM, tmp_path / "arm")
+    change_records(tmp_path / "arm", late)
+    with pytest.raises(BadValues, match=r"values in dimension 4 reach 1\.7e\+09.* this is lost"):
+        ingest(RLDS(), tmp_path / "arm", tmp_path, name="late")
+
+
 def test_splits(vectors: Path):
     source = RLDS()
     assert source.parts(vectors)[0].file.endswith("vectors-train.tfrecord-00000-of-00001")

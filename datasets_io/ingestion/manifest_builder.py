@@ -8,10 +8,11 @@ import numpy as np
 
 from datasets_io.errors import BadValues
 from datasets_io.faults import Fault
-from datasets_io.flatten import flat_space, nested_to_json
+from datasets_io.flatten import flat_space
 from datasets_io.ingestion.part_report import PartReport
 from datasets_io.shards.manifest import Generation, Manifest, content_hash, space_to_json
 from datasets_io.source import Source
+from datasets_io.storage.nested_spaces import nested_to_json
 
 
 def build_manifest(

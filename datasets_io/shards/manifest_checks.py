@@ -8,8 +8,9 @@ from pydantic import AfterValidator, Field, FiniteFloat, NonNegativeInt, Positiv
 from typing_extensions import TypedDict  # pydantic takes that of typing from Python 3.12
 
 from datasets_io.errors import BadValues, Corrupt
-from datasets_io.flatten import MAX_WIDTH, flat_space, nested_from_json
+from datasets_io.flatten import flat_space
 from datasets_io.shards.columns import FIXED_COLUMNS, describe_columns
+from datasets_io.storage.nested_spaces import MAX_WIDTH, nested_from_json
 
 if TYPE_CHECKING:
     from datasets_io.shards.manifest import Manifest

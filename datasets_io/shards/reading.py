@@ -13,7 +13,6 @@ import pyarrow as pa
 from datasets_io import storage
 from datasets_io.episode import Array
 from datasets_io.errors import Corrupt, MissingColumn, UnknownName, UserError
-from datasets_io.flatten import nested_from_json
 from datasets_io.shards.again import damaged
 from datasets_io.shards.columns import episode_ends, next_rows, to_numpy
 from datasets_io.shards.generations import GenerationRange, parse_generations, restrict
@@ -28,6 +27,7 @@ from datasets_io.storage.buckets import Location
 from datasets_io.storage.documents import MAX_JSON_BYTES, read_content
 from datasets_io.storage.errors import convert_errors
 from datasets_io.storage.names import RULE, derive_name, is_valid_name
+from datasets_io.storage.nested_spaces import nested_from_json
 from datasets_io.storage.parquet import open_parquet
 from datasets_io.storage.replacing import PARTIAL
 

@@ -14,11 +14,11 @@ import numpy as np
 from pydantic import Field
 
 from datasets_io.errors import BadValues, Corrupt, UserError
-from datasets_io.flatten import nested_from_json
 from datasets_io.imports import KNOWN_PACKAGES
 from datasets_io.scores import horizon
 from datasets_io.sources.minari_server import METADATA, minari
 from datasets_io.storage.documents import parse_json, read_json
+from datasets_io.storage.nested_spaces import nested_from_json
 
 OFF2ON_KEY = "off2on"
 """Key in the metadata of an exported data set, with the fields of `Exported`."""
