@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,11 +10,12 @@ from searches import OFFLINE, made
 
 from off2on.runs.folder import Run
 from off2on.search import trial
+from off2on.search.run import _scheduler
 from off2on.search.scoring import Score
-from off2on.search.searcher import TrialSearcher
+from off2on.search.searcher import SCORE, TrialSearcher
 from off2on.search.spec import Search
 from off2on.search.trial import MARK, TrialTrainable
-from off2on.search.trial_store import TrialStore
+from off2on.search.trial_store import STOPPED, TrialStore
 from off2on.training.plan import Plan
 
 Points = Sequence[tuple[int, int]]
@@ -91,3 +93,16 @@ def test_a_resumed_trial_ends_too_if_a_run_is_already_at_its_end(
     next(first.going[0])  # the other seed was killed before its last evaluation
     first.cleanup()
     assert steps(begun(search)) == [(5, True)]
+
+
+def test_successive_halving_counts_a_resumed_trial_once_with_the_scores_that_it_had(search: Search) -> None:
+    store = TrialStore(search.place, search.names)
+    for name, first in (("done", 1.0), ("killed", 5.0)):
+        store.add(name, {}, {}).scores = [[1, first], [2, first + 1], [3, first + 2]]
+    store.end(store.trials[0], {"status": STOPPED})
+    asha, again = _scheduler(search, store), SimpleNamespace(trial_id="again")
+    TrialSearcher(search, store).suggest(again.trial_id)
+    asha.on_trial_add(None, again)
+    asha.on_trial_result(None, again, {MARK: 4, SCORE: 9.0})
+    ((three, one),) = [[list(scores.values()) for _, scores in bracket._rungs] for bracket in asha._brackets]
+    assert (one, three) == ([1.0, 5.0], [3.0, 7.0])

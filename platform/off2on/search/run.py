@@ -94,7 +94,7 @@ def _tune(search: Search, searcher: TrialSearcher, jobs: int, terminal: TextIO) 
             tune_config=tune.TuneConfig(
                 num_samples=1 if population else searcher.left,
                 search_alg=None if population else searcher,
-                scheduler=_scheduler(search, searcher.store.trials),
+                scheduler=_scheduler(search, searcher.store),
                 max_concurrent_trials=None if population else jobs,
                 reuse_actors=True,
             ),
@@ -111,8 +111,8 @@ def _tune(search: Search, searcher: TrialSearcher, jobs: int, terminal: TextIO) 
     shutil.rmtree(kept, ignore_errors=True)
 
 
-def _scheduler(search: Search, known: list[Trial]) -> TrialScheduler:
-    """Return the scheduler that stops or copies trials, with the results of the known trials."""
+def _scheduler(search: Search, store: TrialStore) -> TrialScheduler:
+    """Return the scheduler that stops or copies trials."""
     every, unscored = count_evaluations(search)
     scored = every - unscored
     if search.by == "pbt":
@@ -126,20 +126,39 @@ def _scheduler(search: Search, known: list[Trial]) -> TrialScheduler:
         )
     if search.stop_early == "none":
         return FIFOScheduler()
-    asha = ASHAScheduler(
-        time_attr=MARK,
-        metric=SCORE,
-        mode="max",
-        max_t=scored,
-        grace_period=max(1, scored // 9),
-        reduction_factor=3,
-    )
-    for trial in known:
-        text: Any = SimpleNamespace(trial_id=trial.name)
-        asha.on_trial_add(None, text)
-        for mark, value in trial.scores:
-            asha.on_trial_result(None, text, {MARK: mark, SCORE: value})
-    return asha
+    return SuccessiveHalving(store, scored)
+
+
+class SuccessiveHalving(ASHAScheduler):
+    """Stop trials early, compared also with the scores that trials had in earlier commands.
+
+    Args:
+        store: The trials.
+        scored: Number of planned evaluations with a score.
+    """
+
+    def __init__(self, store: TrialStore, scored: int) -> None:
+        super().__init__(
+            time_attr=MARK,
+            metric=SCORE,
+            mode="max",
+            max_t=scored,
+            grace_period=max(1, scored // 9),
+            reduction_factor=3,
+        )
+        self.store = store
+        for trial in store.trials:
+            if trial.is_done:
+                self._add(SimpleNamespace(trial_id=trial.name), trial.scores)
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """Add a trial; one that goes on counts once, with the scores that it has."""
+        self._add(trial, self.store[trial.trial_id].scores)
+
+    def _add(self, trial: Any, scores: list[list[float]]) -> None:
+        super().on_trial_add(None, trial)
+        for mark, value in scores:
+            self.on_trial_result(None, trial, {MARK: mark, SCORE: value})
 
 
 def _mutation(dimension: Any) -> Any:
