@@ -17,12 +17,14 @@ from off2on.algorithms.iql import IQL
 from off2on.errors import HyperparameterError
 from off2on.recipe.actors import GaussianActor
 from off2on.recipe.batch import Batch
+from off2on.recipe.hooks import Objective
 from off2on.recipe.networks import Critic, Nets, Scalar
 
 Make = Callable[..., Any]
 
 PLAIN = {"backup_actions": 1}
 """Settings with which Cal-QL's defaults are CQL's, except for the widths of the networks."""
+ONLY_ONLINE = {"conservative_weight": 0.0, "online_weight": 0.5}
 
 
 def same(one: Any, other: Any, objectives: tuple[str, ...], batches: tuple[Any, Any]) -> None:
@@ -90,8 +92,16 @@ def test_cal_ql_goes_on_being_calibrated_online_with_its_own_weight(problem: Mak
     same(offline, online, ("temperature", "actor", "critic"), prepared(offline, online))
     lighter, light = problem(CalQL, online_weight=0.5), problem(CalQL, conservative_weight=0.5)
     same(lighter, offline, ("critic",), prepared(lighter, offline))
-    lighter.batch.progress = 1.5
-    same(lighter, light, ("critic",), prepared(lighter, light))
+    only, free = problem(CalQL, **ONLY_ONLINE), problem(CalQL, conservative_weight=0.0)
+    same(only, free, ("critic",), prepared(only, free))
+    for case in (lighter, only):
+        case.batch.progress = 1.5
+        same(case, light, ("critic",), prepared(case, light))
+
+
+def test_a_multiplier_is_trained_in_the_phases_that_have_a_conservative_term():
+    hp, multiplier = CalQL.Hyperparameters(threshold=1.0, **ONLY_ONLINE), Objective("multiplier")
+    assert [CalQL.is_due(multiplier, hp, 1, progress) for progress in (0.5, 1.5)] == [False, True]
 
 
 # CQL's options.

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from off2on.algorithms.cql import CQL, CQLHyperparameters
 from off2on.recipe.batch import Batch
-from off2on.recipe.critic_heads import Prediction
+from off2on.recipe.hooks import Loss, Objective
 from off2on.recipe.hyperparameters import hp
 from off2on.recipe.networks import Nets
 
@@ -65,9 +65,24 @@ class CalQL(CQL):
     regularisation = (*CQL.regularisation, "online_weight")
 
     @classmethod
-    def conservatism(cls, nets: Nets, batch: Batch, hp: Any) -> tuple[Tensor | Prediction, Tensor, Tensor]:
-        """Compute the terms of CQL, online with `online_weight`."""
-        return super().conservatism(nets, batch, hp if batch.progress < 1 else with_online_weight(hp))
+    def is_due(cls, objective: Objective, hp: Any, update: int, progress: float) -> bool:
+        """Return CQL's schedule, online with `online_weight`."""
+        return super().is_due(objective, in_phase(hp, progress), update, progress)
+
+    @classmethod
+    def prepare(cls, nets: Nets, batch: Batch, hp: Any) -> Batch:
+        """Add the samples of CQL, online with `online_weight`."""
+        return super().prepare(nets, batch, in_phase(hp, batch.progress))
+
+    @classmethod
+    def compute_multiplier_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
+        """Compute CQL's loss, online with `online_weight`."""
+        return super().compute_multiplier_loss(nets, batch, in_phase(hp, batch.progress))
+
+    @classmethod
+    def compute_critic_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
+        """Compute CQL's loss, online with `online_weight`."""
+        return super().compute_critic_loss(nets, batch, in_phase(hp, batch.progress))
 
     @classmethod
     def proposal_values(cls, q: Tensor, batch: Batch, hp: Any) -> Tensor:
@@ -76,7 +91,12 @@ class CalQL(CQL):
         return torch.cat((uniform, torch.maximum(own, batch.ret)), 1)
 
 
+def in_phase(hp: Any, progress: float) -> Any:
+    """Return the hyperparameters of CQL: online with `online_weight` in place of `conservative_weight`."""
+    return hp if progress < 1 or hp.online_weight is None else with_online_weight(hp)
+
+
 @cache
 def with_online_weight(hp: Any) -> Any:
     """Return the hyperparameters with `online_weight` in place of `conservative_weight`."""
-    return hp if hp.online_weight is None else replace(hp, conservative_weight=hp.online_weight)
+    return replace(hp, conservative_weight=hp.online_weight)
