@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from datasets_io import Episode, Shards, Source
+from datasets_io import Episode, Shards, Source, open_shards
 from datasets_io.errors import BadValues, Corrupt, UnknownName
+from datasets_io.ingestion.appending import append
 from datasets_io.ingestion.ingest import ingest
 from datasets_io.shards.scenes import Scenes
 
@@ -23,10 +24,13 @@ def arrays(number: int) -> dict[str, Any]:
 
 
 class Drives(Source):
-    """Two episodes for each of the scenes s0 … s2, of which s0 has no track at all."""
+    """Two episodes for each of three scenes, s0 … s2, of which s0 has no track at all."""
+
+    def __init__(self, first: int = 0) -> None:
+        self.first = first
 
     def episodes(self, part: Any) -> Iterator[Episode]:
-        for number in range(3):
+        for number in range(self.first, self.first + 3):
             for car in range(2):
                 yield Episode(
                     np.zeros((3, 1)),
@@ -52,6 +56,16 @@ def test_each_scene_is_kept_once_and_comes_back_as_it_was(drives: Shards):
         for name, values in arrays(number).items():
             np.testing.assert_array_equal(read[name], values)
             assert (read[name].dtype, read[name].shape) == (values.dtype, values.shape)
+
+
+def test_some_generations_have_their_own_scenes(drives: Shards):
+    began = drives.env_options["scenes"]
+    append(Drives(2), None, drives)
+    (drives.path / "scenes" / "g0002-part-00000.parquet").write_bytes(b"of an addition that was killed")
+    assert Scenes(began).ids == ["s0", "s1", "s2"]
+    for which, numbers in {"": "01234", "@0": "012", "@1+": "234"}.items():
+        shards = open_shards(f"{drives.path}{which}")
+        assert sorted(Scenes(shards.env_options["scenes"]).ids) == [f"s{number}" for number in numbers]
 
 
 def test_an_unknown_scene_is_named(drives: Shards):

@@ -123,7 +123,7 @@ def test_a_folder_as_a_data_set(folder, tmp_path):
     assert shards.action_space.shape == (3,)
     assert shards.observation_space.shape == shards.read_all(["obs"])["obs"].shape[1:]
     asked = {"vehicles": "all", "controller": "delta", "nearest": 2, "end_on_collision": False}
-    assert shards.env_options == {**asked, "scenes": str(shards.path / "scenes")}
+    assert shards.env_options == {**asked, "scenes": f"{shards.path}/scenes@0-0"}
     assert "waymo.com/open/terms" in shards.manifest.licence
     assert not shards.manifest.faults
     scenes = Scenes(shards.path / "scenes")

@@ -23,7 +23,8 @@ from datasets_io.shards.manifest_checks import (
     Text,
     check_manifest,
 )
-from datasets_io.storage.documents import parse_json
+from datasets_io.storage import Place
+from datasets_io.storage.documents import MAX_JSON_BYTES, parse_json, read_content
 
 SCHEMA_VERSION = 2
 MANIFEST_FILE = "manifest.json"
@@ -124,6 +125,12 @@ class Manifest:
     def to_json(self) -> str:
         """Return the manifest as JSON text."""
         return json.dumps(asdict(self), indent=1, allow_nan=False)
+
+    @classmethod
+    def read(cls, folder: Place) -> "Manifest":
+        """Read the manifest of the data set in a folder; see `from_json`."""
+        at = folder / MANIFEST_FILE
+        return cls.from_json(read_content(at, MAX_JSON_BYTES), at)
 
     @classmethod
     def from_json(cls, text: str | bytes, where: object = "the manifest") -> "Manifest":

@@ -24,7 +24,6 @@ from datasets_io.shards.scenes import SCENES_FOLDER as SCENES
 from datasets_io.source import hash_path
 from datasets_io.storage import Place, locate
 from datasets_io.storage.buckets import Location
-from datasets_io.storage.documents import MAX_JSON_BYTES, read_content
 from datasets_io.storage.errors import convert_errors
 from datasets_io.storage.names import RULE, derive_name, is_valid_name
 from datasets_io.storage.nested_spaces import nested_from_json
@@ -53,12 +52,13 @@ class Shards:
 
     def __init__(self, path: Place, generations: GenerationRange | None = None) -> None:
         self.path = path
-        self.manifest = Manifest.from_json(read_content(at := path / MANIFEST_FILE, MAX_JSON_BYTES), at)
+        self.manifest = Manifest.read(path)
         first = generations.first if generations is not None else 0
         if generations is not None:
             self.manifest = restrict(self.manifest, generations)
         last = first + len(self.manifest.generations) - 1
-        self.pinned = f"{path}@{first}-{last}"
+        self._generations = f"@{first}-{last}"
+        self.pinned = f"{path}{self._generations}"
         """Name that opens exactly these generations, also after additions to the data set."""
         self.name = self.manifest.name
         self.folder = path / "shards"
@@ -99,9 +99,9 @@ class Shards:
 
     @property
     def env_options(self) -> dict[str, Any]:
-        """Return the options for `environments.make`; with scenes, these include the folder of the scenes."""
-        scenes = {SCENES: str(storage.absolute(self.path / SCENES))} if self.manifest.scene_files else {}
-        return {**self.manifest.env_options, **scenes}
+        """Return the options for `environments.make`; with scenes, these include where the scenes are."""
+        scenes = f"{storage.absolute(self.path / SCENES)}{self._generations}"
+        return {**self.manifest.env_options, **({SCENES: scenes} if self.manifest.scene_files else {})}
 
     @property
     def returns(self) -> Array:

@@ -15,6 +15,8 @@ import pyarrow.parquet as pq
 from datasets_io import storage
 from datasets_io.episode import Array
 from datasets_io.errors import BadValues, UnknownName
+from datasets_io.shards.generations import parse_generations, restrict
+from datasets_io.shards.manifest import Manifest
 from datasets_io.storage import Place
 from datasets_io.storage.parquet import open_parquet
 
@@ -77,15 +79,16 @@ class Scenes:
     """Reader of the scenes of a data set.
 
     Args:
-        folder: Folder of scene files.
+        folder: Folder of scene files; `…/scenes@0-1`: those of generations 0 to 1 of the data set.
 
     Raises:
         UnknownName: The folder contains no scene.
+        Corrupt: The manifest cannot be read.
     """
 
     def __init__(self, folder: str | Place) -> None:
         self._where: dict[str, tuple[str, int]] = {}
-        for file in storage.list_files(folder, [".parquet"]):
+        for file in _scene_files(folder):
             with _open(file) as parquet:
                 names = parquet.read(["id"])["id"].to_pylist()
             self._where |= {name: (file, row) for row, name in enumerate(names)}
@@ -123,6 +126,15 @@ class Scenes:
                     table[key].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(shape)
                 )
         return arrays
+
+
+def _scene_files(folder: str | Place) -> list[str]:
+    wanted = parse_generations(str(folder))
+    if wanted is None:
+        return storage.list_files(folder, [".parquet"])
+    folder = storage.locate(wanted.name)
+    manifest = restrict(Manifest.read(folder.parent), wanted)
+    return [str(folder / file["name"]) for file in manifest.scene_files]
 
 
 def _open(file: str) -> Any:
