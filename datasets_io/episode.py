@@ -25,6 +25,11 @@ class ColumnKind(Enum):
     EXTRAS = "[N, …], numbers"
 
 
+def is_image(shape: Sequence[int], dtype: Any) -> bool:
+    """Return True for rows of three or more dimensions, and for matrices of bytes; by type or its name."""
+    return len(shape) > 2 or (len(shape) == 2 and str(dtype) == "uint8")
+
+
 def check_column(kind: ColumnKind, name: str, shape: Sequence[int] | None, dtype: Any) -> None:
     """Check shape and type of a column before, or without, reading it.
 
@@ -50,7 +55,7 @@ def check_column(kind: ColumnKind, name: str, shape: Sequence[int] | None, dtype
     if kind is ColumnKind.EXTRAS:
         return
     if kind is ColumnKind.OBSERVATIONS:
-        if len(row) > 2 or (len(row) == 2 and dtype == np.uint8):
+        if is_image(row, dtype):
             refuse(": images", "off2on learns from vectors; encode images as features [N, D] first.")
     elif kind is ColumnKind.ACTIONS:
         if len(row) > 1:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from datasets_io.episode import Array
+from datasets_io.episode import Array, is_image
 from datasets_io.errors import BadValues, MissingColumn, UnknownName
 
 KINDS = "Box, Discrete, MultiDiscrete, MultiBinary, and Dict or Tuple of these"
@@ -41,7 +41,7 @@ def flatten_rows(space: Any, values: Any) -> Array:
 
     Raises:
         MissingColumn: A key of the space is missing.
-        BadValues: An array has another shape than the space, or a choice is out of range.
+        BadValues: An array has another shape than the space, a choice is out of range, or a part is an image.
     """
     _width(space)
     parts = _flatten(space, values, "observations")
@@ -138,6 +138,12 @@ def _flatten(space: Any, values: Any, name: str) -> list[Array]:
     if isinstance(space, Dict | Tuple):
         inside = _dictionary(space, values, name) if isinstance(space, Dict) else _tuple(space, values, name)
         return [flat for key, part, value in inside for flat in _flatten(part, value, f"{name}.{key}")]
+    if is_image(space.shape, space.dtype):
+        raise BadValues(
+            f"{name} are images: {space}.",
+            "off2on learns from vectors: encode images as features first, or leave them out with obs=KEY,KEY;"
+            "\na source of your own selects parts by `select` and `pick` of datasets_io.flatten.",
+        )
     values = np.asarray(values)
     if values.shape[1:] != space.shape or values.ndim == 0:
         raise BadValues(f"{name} are {list(values.shape)}.", f"[T, …] with a row of {space} was expected.")

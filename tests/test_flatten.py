@@ -26,7 +26,7 @@ shapes = st.lists(st.integers(1, 3), max_size=2).map(tuple)
 leaves = st.one_of(
     st.builds(lambda shape: Box(-2, 3, shape, np.float32), shapes),
     st.builds(lambda shape: Box(-np.inf, np.inf, shape, np.float64), shapes),
-    st.builds(lambda shape: Box(0, 255, shape, np.uint8), shapes),
+    st.builds(lambda width: Box(0, 255, (width,), np.uint8), st.integers(1, 3)),
     st.builds(lambda n, start: Discrete(n, start=start), st.integers(1, 4), st.integers(-3, 3)),
     st.builds(MultiDiscrete, st.lists(st.integers(1, 4), min_size=1, max_size=3)),
     st.just(MultiDiscrete([[2, 3], [1, 4]], start=[[5, -2], [0, 1]])),
@@ -210,6 +210,17 @@ class Drives(Source):
             values = pick(nested, keys) if keys else nested
             self.seen.append(values)
             yield Episode(flatten_rows(space, values), actions, np.ones(4), terminated=True)
+
+
+@pytest.mark.parametrize(
+    "image", [Box(0, 255, (4, 4), np.uint8), Box(0, 1, (4, 4, 3)), MultiBinary((2, 2, 2))]
+)
+def test_images_are_refused_by_their_name(image):
+    space = Dict(arm=Dict(x=Box(-1, 1, (2,)), camera=image))
+    values = stacked(space, [space.sample()])
+    with pytest.raises(BadValues, match=r"^observations\.arm\.camera are images.*\n.*obs=KEY"):
+        flatten_rows(space, values)
+    assert flatten_rows(select(space, ["arm.x"]), pick(values, ["arm.x"])).shape == (1, 2)
 
 
 class Clocked(Source):

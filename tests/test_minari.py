@@ -121,6 +121,17 @@ def test_the_environment_observes_in_the_order_of_the_data(tmp_path: Path):
         np.testing.assert_array_equal(observed.astype(np.float32), wanted[1])
 
 
+def test_parts_of_the_observations_can_be_chosen(tmp_path: Path):
+    create("lab/chosen-v0", nested(), **SPACES)
+    chosen, whole = (add("lab/chosen-v0", tmp_path / str(obs), **obs) for obs in ({"obs": "goal.xy"}, {}))
+    assert chosen.env_options["observe"] == ["goal.xy"]
+    assert [*chosen.nested_observation_space] == ["goal.xy"]
+    back = unflatten_rows(whole.nested_observation_space, whole.read_all(["obs"])["obs"])
+    np.testing.assert_array_equal(chosen.read_all(["obs"])["obs"], back["goal"]["xy"])
+    with pytest.raises(UnknownName, match="no part 'gaol'"):
+        add("lab/chosen-v0", tmp_path / "none", obs="gaol")
+
+
 def test_parts_are_ranges_of_episodes(tmp_path: Path):
     create("lab/parts-v0", nested(20), **SPACES)
     whole = add("lab/parts-v0", tmp_path)

@@ -98,6 +98,20 @@ def test_nested_observations_are_put_side_by_side_and_can_be_restored(tmp_path: 
     assert "images, text and others: observation.image, observation.instruction" in details
 
 
+@pytest.mark.parametrize(("dtype", "is_read"), [("uint8", False), ("float32", True)])
+def test_matrices_of_bytes_are_images_and_are_skipped(tmp_path: Path, dtype: str, is_read: bool):
+    def change_dtype(plain: Any) -> None:
+        observation = step_features(plain)["observation"]["featuresDict"]["features"]
+        observation["pose"]["tensor"]["dtype"] = dtype
+
+    shutil.copytree(ARM, tmp_path / "arm")
+    change(tmp_path / "arm" / "features.json", change_dtype)
+    source = RLDS()
+    (part,) = source.parts(tmp_path / "arm")
+    assert ("pose" in part.obs) == is_read
+    assert any("observation.pose" in fault.detail for fault in source.faults) != is_read
+
+
 def test_observations_can_be_chosen():
     chosen = read(RLDS(obs="state.joints,state.gripper"), ARM)[0]
     np.testing.assert_array_equal(chosen.obs, [[0, t, t] for t in range(5)])

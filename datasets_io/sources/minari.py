@@ -10,7 +10,7 @@ from datasets_io import storage
 from datasets_io.environments import OBSERVE
 from datasets_io.episode import Array, Episode
 from datasets_io.errors import BadValues, MissingColumn, UnknownName, UserError
-from datasets_io.flatten import flat_space, flatten_rows
+from datasets_io.flatten import flat_space, flatten_rows, pick, select
 from datasets_io.source import Source
 from datasets_io.sources.column_checks import to_flags
 from datasets_io.sources.minari_files import check_count, observation_space, read_episodes
@@ -38,10 +38,11 @@ class Minari(Source):
         name: Minari's id, "mujoco/hopper/medium-v0".
         env: Environment to use instead of that of the data set.
         infos: Infos to keep as columns, "success,qpos"; a slash separates the keys of nested dictionaries.
+        obs: Parts of a dictionary of observations to read, side by side in this order: `joints,goal.xy`.
     """
 
-    def __init__(self, name: str, env: str | None = None, infos: str = "") -> None:
-        self.name, self.env, self.infos = name, env, infos
+    def __init__(self, name: str, env: str | None = None, infos: str = "", obs: str | None = None) -> None:
+        self.name, self.env, self.infos, self.obs = name, env, infos, obs
         self._description = ""
 
     @property
@@ -78,7 +79,9 @@ class Minari(Source):
         obs = observation_space(folder, metadata) if obs is None else obs
         names = [*filter(None, self.infos.split(",")), *metadata.off2on.columns]
         for number, columns in read_episodes(folder, metadata, (obs, action), numbers):
-            yield from self._pieces(str(number), columns, obs, names)
+            if self.obs is not None:
+                columns = {**columns, "observations": pick(columns["observations"], self.obs.split(","))}
+            yield from self._pieces(str(number), columns, self._observed(obs), names)
 
     def _pieces(
         self, name: str, columns: Mapping[str, Any], space: Any, names: Iterable[str]
@@ -114,6 +117,10 @@ class Minari(Source):
                 extras={column: values[first:stop] for column, values in extras.items()},
             )
 
+    def _observed(self, space: Any) -> Any:
+        """Return the part of a space that is read."""
+        return space if self.obs is None else select(space, self.obs.split(","))
+
     def _set_spaces(self, folder: Path, metadata: Metadata) -> None:
         from gymnasium.spaces import Box, Discrete
 
@@ -122,8 +129,9 @@ class Minari(Source):
             raise BadValues(f"the action space is {self.action_space}.", "Expected: Box or Discrete.")
         if obs is None:
             obs = observation_space(folder, metadata)
-            if not _is_nested(obs):
+            if self.obs is None and not _is_nested(obs):
                 return  # the environment's if it is known, else taken from the data
+        obs = self._observed(obs)
         if _is_nested(obs):
             self.observation_space, self.nested_observation_space = flat_space(obs), obs
             # The space of the environment may have another order than the space that Minari stored.
@@ -139,7 +147,8 @@ class Minari(Source):
         self.env_from_file = True
         ours = metadata.off2on
         if ours.env is not None:
-            self.env, self.env_options = ours.env, ours.env_options
+            chosen_parts = {} if self.obs is None else self.env_options
+            self.env, self.env_options = ours.env, {**ours.env_options, **chosen_parts}
             return
         recorded, meant = (environment(folder, metadata, key) for key in ("env_spec", "eval_env_spec"))
         chosen = meant or recorded

@@ -7,6 +7,7 @@ from typing import Annotated, NamedTuple
 
 from pydantic import Field
 
+from datasets_io.episode import is_image
 from datasets_io.errors import MissingColumn, UserError
 from datasets_io.sources.column_checks import ROW_BYTES
 from datasets_io.storage import Place
@@ -148,13 +149,13 @@ def _walk(feature: RLDSFeature, above: tuple[str, ...]) -> Iterator[tuple[tuple[
 
 
 def _leaf(key: str, tensor: Tensor | None) -> Leaf | None:
-    """Return the leaf of a tensor of numbers with a fixed shape; None if it is something else."""
+    """Return the leaf of a tensor of numbers with a fixed shape; None if it is an image or something else."""
     if tensor is None or tensor.encoding not in ("none", ""):
         return None
     is_whole = tensor.dtype.startswith(("int", "uint", "bool"))
     shape = tuple(map(int, tensor.shape.dimensions))
     if not (is_whole or "float" in tensor.dtype) or any(size < 1 for size in shape):
         return None
-    if math.prod(shape) * 4 > ROW_BYTES:
+    if is_image(shape, tensor.dtype) or math.prod(shape) * 4 > ROW_BYTES:
         return None
     return Leaf(key, shape, is_whole)
