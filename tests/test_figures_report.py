@@ -7,11 +7,12 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import yaml
-from made_runs import make_run
+from made_runs import make_run, write_guard
 from matplotlib.text import Annotation
 from PIL import Image
 
@@ -143,7 +144,13 @@ def test_a_q_above_anything_in_the_data_is_told_in_words(tmp_path: Path) -> None
 
 
 def test_what_makes_the_numbers_doubtful_is_said(tmp_path: Path) -> None:
-    runs = [make_run(tmp_path / f"s{n}", seed=min(n, 1)) for n in range(3)]
+    def options(updates: int, precision: str, asynchronous: bool) -> dict[str, Any]:
+        plan = {"updates": {"value": updates}, "precision": {"value": precision}}
+        return {"plan": plan, "online_side": {"online.asynchronous": {"value": asynchronous}}}
+
+    same, differs = options(1000, "float32", False), options(2000, "bfloat16", True)
+    runs = [make_run(tmp_path / f"s{n}", seed=min(n, 1), **(differs if n == 2 else same)) for n in range(3)]
+    write_guard(runs[2], served=1.0, refused=2.0)
     other = yaml.safe_load((runs[2] / "run.yaml").read_text())
     other["hyperparameters"]["beta"]["value"] = 9.0
     other["data"]["content_hash"] = "sha256:other"
@@ -155,7 +162,16 @@ def test_what_makes_the_numbers_doubtful_is_said(tmp_path: Path) -> None:
     assert "s2 is interrupted" in text
     assert "have the same seed" in text
     assert "were not trained on the same rows" in text
-    assert "differ in more than their seeds: beta (6.0, 9.0)" in text
+    assert "Final scores are those of the policies that the guard left in service" in text
+    assert "differ in more than their seeds: " in text
+    for words in (
+        "updates (1000, 2000)",
+        "precision (bfloat16, float32)",
+        "guard (off, on)",
+        "beta (6.0, 9.0)",
+        "online.asynchronous (False, True)",
+    ):
+        assert words in text
     assert f"Left out: {waiting} has no evaluation yet." in text
 
 

@@ -13,8 +13,9 @@ from datasets_io.errors import Corrupt
 from off2on.errors import UserCodeError
 from off2on.policy import load_policy
 from off2on.runs.folder import Run
+from off2on.runs.guard_file import GuardDecision
 from off2on.training.callbacks import Callbacks
-from off2on.training.guard import ACCEPT, ROLL_BACK, WAIT, Guard, GuardDecision
+from off2on.training.guard import ACCEPT, ROLL_BACK, WAIT, Guard
 from off2on.training.plan import Plan
 from off2on.training.train import evaluations, train
 

@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 import yaml
 from click.testing import CliRunner
-from made_runs import make_run
+from made_runs import make_run, write_guard
 
+from off2on.commands.ope import _true_score
 from off2on.commands.report import report
+from off2on.commands.train import _score
 from off2on.errors import UnknownName, UserError
 from off2on.reports.run import write_report
 from off2on.runs.record import find_runs, load_run
@@ -35,6 +37,24 @@ def test_a_run_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert steps[0] == 1
     assert len(run.trace("steps_per_s", "offline")[0]) == 0  # empty cells are no values
     assert len(run.trace("no such column", "offline")[0]) == 0
+
+
+def test_the_final_score_of_a_guarded_run_is_that_of_the_policy_in_service(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    assert load_run(run).curve.final == load_run(run).curve.online[-1]
+    write_guard(run, served=-7.0, refused=-9.0)
+    assert load_run(run).curve.final == -7.0
+    assert _true_score(run, "last") == -7.0
+    assert "7.00 at the end, of the policy that the guard left in service" in str(_score(run))
+    offline = make_run(tmp_path / "offline", online=0)
+    write_guard(offline, served=-7.0, refused=-9.0)  # of an online phase before the run was extended
+    assert load_run(offline).curve.final == load_run(offline).curve.offline[-1]
+
+
+def test_a_run_that_goes_on_has_no_true_score_of_its_last_policy(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", status="interrupted")
+    assert _true_score(run, "last") is None
+    assert _true_score(run, "handover") == load_run(run).curve.handover
 
 
 def test_a_line_that_is_being_written_is_not_read(tmp_path: Path) -> None:

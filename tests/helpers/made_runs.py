@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import yaml
 
+from datasets_io.storage.documents import dump_yaml
+
 
 def make_run(
     folder: Path,
@@ -82,6 +84,18 @@ def make_run(
     }  # fmt: skip
     (folder / "run.yaml").write_text(yaml.safe_dump(told))
     return folder
+
+
+def write_guard(folder: Path, served: float, refused: float) -> None:
+    """Write guard.yaml: a policy with this return serves, one with the other was refused after it.
+
+    A decision later than the last evaluation is there, too, as a resumed run has it.
+    """
+    test = {"collected": [], "lower": 0.0, "upper": 0.0, "regret": 0.0, "serving": "000001000-000001000"}
+    outcomes = ((1_000, served, "accept"), (2_000, refused, "wait"), (10**9, refused, "accept"))
+    tests = [test | {"env_steps": n, "returns": [r, r], "decision": what} for n, r, what in outcomes]
+    kept = {"options": {}, "handover": [0.0, 0.0], "home": "handover", "trials": tests}
+    (folder / "guard.yaml").write_text(dump_yaml(kept))
 
 
 BOMB = "a: &a [x, x]\n" + "".join(

@@ -148,4 +148,4 @@ def _run(comparison: Comparison, handover: str, variant: str | None, seed: int) 
         return f"failed  {name}: {type(error).__name__}: {error}; see {plan.folder / 'log.txt'}"
     drop = "" if curve.drop is None else f" · drop {points(curve.drop)}"
     took = duration(time.monotonic() - started)
-    return f"done    {name}: {points(float(curve.scores[-1]))}{drop} · {took}"
+    return f"done    {name}: {points(curve.final)}{drop} · {took}"

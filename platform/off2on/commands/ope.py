@@ -173,14 +173,20 @@ def _fit_settings(quick: bool, updates: int | None) -> dict[str, Any]:
 
 
 def _true_score(folder: Path, stage: str) -> float | None:
-    """Return the mean undiscounted return in the run's own evaluation; None if it had no simulator."""
+    """Return the mean undiscounted return in the run's own evaluation of a policy.
+
+    None if it had no simulator, or if the run goes on and has not yet written its last policy.
+    """
     from off2on.runs.record import NoEvaluationError, load_run
 
     try:
-        curve = load_run(folder).curve
+        run = load_run(folder)
     except NoEvaluationError:
         return None
-    return curve.handover if stage == "handover" else float(curve.scores[-1])
+    if stage == "last" and run.status != "finished" and run.returns_in_service is None:
+        return None
+    curve = run.curve
+    return curve.handover if stage == "handover" else curve.final
 
 
 def _as_dict(report: Any) -> dict[str, Any]:

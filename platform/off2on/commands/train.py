@@ -171,7 +171,9 @@ def _score(folder: Path) -> str | None:
     scores = [f"{points(run.curve.handover)} {'at the handover' if run.curve.went_online else 'at the end'}"]
     if run.curve.drop is not None:
         scores += [f"{points(run.curve.handover - run.curve.drop)} at the lowest point after it"]
-        scores += [f"{points(float(run.curve.scores[-1]))} at the end"]
+        scores += [f"{points(run.curve.final)} at the end"]
+        if run.returns_in_service is not None:
+            scores[-1] += ", of the policy that the guard left in service"
     if run.data_return is not None:
         scores += [f"{points(run.data_return)} in the data"]
     return " · ".join(scores)

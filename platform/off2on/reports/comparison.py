@@ -91,7 +91,7 @@ def _row(handover: str, way: str, run: RunRecord) -> dict[str, Any]:
         "made_good": curve.recovered,
         "area": curve.area,
         "regret": curve.regret,
-        "final": float(curve.scores[-1]),
+        "final": curve.final,
         "env_steps": int(curve.steps[-1]) if curve.went_online else 0,
         "updates": int(run.metrics["updates"][-1]),
         "wall_s": run.metadata.wall_s or None,
@@ -231,7 +231,7 @@ def _together(
 
 def _gains(group: Group) -> statistics.FloatArray:
     """Return final scores [seeds] relative to the return of the data, which counts as 1."""
-    finals = np.array([curve.scores[-1] for curve in group.curves])
+    finals = np.array([curve.final for curve in group.curves])
     own = np.array([run.data_return or np.nan for run in group.runs])
     return np.asarray(1 + (finals - own) / np.abs(own))
 
@@ -243,7 +243,7 @@ def _measured(group: Group, what: str) -> Estimate | None:
 
 def _chance(one: Group, other: Group) -> Estimate:
     return statistics.probability_of_improvement(
-        *([curve.scores[-1] for curve in each.curves] for each in (one, other))
+        *([curve.final for curve in each.curves] for each in (one, other))
     )
 
 

@@ -61,7 +61,7 @@ def handover(
         place = {"ha": "right", "va": "bottom" if above else "top"}
         words = f"return of the data, {points(data_return)}"
         _label(first, words, (0.98, data_return), (0, 3 if above else -4), **place)
-    final = statistics.iqm([curve.scores[-1] for curve in curves])
+    final = statistics.iqm([curve.final for curve in curves])
     style = {"color": BLUE, "fontsize": 10, "fontweight": "bold"}
     _label(last, points(final), (0.995, final), (0, 5), ha="right", bbox=None, **style)
     if went_online:

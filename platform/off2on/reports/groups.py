@@ -16,8 +16,10 @@ from off2on.runs.numbers import duration, points, short
 from off2on.runs.record import RunRecord
 from off2on.runs.statistics import Estimate
 
-SHARED_OPTIONS = ("env", "new_data", "online", "eval_episodes")
-"""Options that the seeds of a group share, besides the hyperparameters."""
+SHARED_OPTIONS = (
+    *("env", "new_data", "updates", "online", "eval_episodes", "precision", "learners", "workers", "envs"),
+)
+"""Options that the seeds of a group share, besides the hyperparameters and online settings."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,8 @@ class Group:
 
     @property
     def final(self) -> Estimate:
-        """The scores of the last evaluations."""
-        return statistics.estimate([curve.scores[-1] for curve in self.curves])
+        """The scores of the policies that the runs leave, see `Curve.final`."""
+        return statistics.estimate([curve.final for curve in self.curves])
 
     @property
     def seeds(self) -> str:
@@ -127,6 +129,11 @@ class Group:
                 cautions.append(f"{name} is {run.status}: its last evaluation is used as its final score.")
             if lost := int((~np.isfinite(run.metrics["score"])).sum()):
                 cautions.append(f"{name} has {lost} evaluations without a score; they are left out.")
+        if any(run.returns_in_service is not None for run in self.runs):
+            cautions.append(
+                "Final scores are those of the policies that the guard left in service, which policy.pt has; "
+                "the curve has the scores of all policies that it tested."
+            )
         score = self.runs[0].metadata.score
         if score is not None and score.standing == "refused":
             cautions.append(f"No normalised scores: {score.why}.")
@@ -138,7 +145,9 @@ class Group:
             cautions.append("These runs were not trained on the same rows: the hash of their data differs.")
         values: dict[str, set[str]] = {}
         for run in self.runs:
-            options = {name: run.metadata.plan.get(name, RecordedValue(None)) for name in SHARED_OPTIONS}
+            plan = run.metadata.plan  # a run of an older version lacks some of them
+            options = {name: plan[name] for name in SHARED_OPTIONS if name in plan}
+            options["guard"] = RecordedValue("on" if run.returns_in_service is not None else "off")
             for name, hp in {**options, **run.hyperparameters}.items():
                 values.setdefault(name, set()).add(str(hp.value))
         mixed = [f"{name} ({', '.join(sorted(seen))})" for name, seen in values.items() if len(seen) > 1]

@@ -37,7 +37,7 @@ def curves(group: Group, sheet: FigureSheet, count: int) -> dict[str, Any]:
         count: Number of groups on the page.
     """
     first, lines = group.runs[0], group.curves
-    alt = f"{group.name} on {group.data}: return {points(group.final.value)} at the last evaluation"
+    alt = f"{group.name} on {group.data}: return {points(group.final.value)} at the end"
     if group.drop is not None:
         alt += f", {points(group.handover.value)} at the handover, drop {points(group.drop.value)}"
     heading = "The handover" if group.went_online else "Offline training"
@@ -91,9 +91,7 @@ def comparison(data: str, groups: list[Group], sheet: FigureSheet) -> dict[str, 
     finals = [f"{group.name} {points(group.final.value)}" for group in [best, *others]]
     chances = []
     for other in others:
-        chance = statistics.probability_of_improvement(
-            *([c.scores[-1] for c in g.curves] for g in (best, other))
-        )
+        chance = statistics.probability_of_improvement(*([c.final for c in g.curves] for g in (best, other)))
         text = "too few seeds to decide" if chance.interval is None else f"{chance.value:.0%}"
         if chance.interval is not None:
             text += f" [{chance.interval[0]:.0%}, {chance.interval[1]:.0%}]"
@@ -147,13 +145,15 @@ def table_of_runs(groups: list[Group]) -> PageTable:
     rows: list[list[str | Cell]] = []
     for run in (run for group in groups for run in group.runs):
         curve, spread = run.curve, run.trace("score_std", "offline", "handover", "online")[1]
+        if run.returns_in_service is not None:
+            spread = np.array([np.std(run.returns_in_service)])
         before = curve.handover if curve.went_online and len(curve.offline) else None
         pace = run.trace("updates_per_s", "offline", "online")[1]
         rows.append([
             Cell(f"{run.data}/" * several + run.folder.name, style="code"), str(run.seed),
             _cell(before), _cell(curve.after), _cell(curve.drop),
             "not yet" if curve.went_online and curve.recovered is None else _cell(curve.recovered, short),
-            _cell(curve.scores[-1]), _cell(spread[-1] if len(spread) else None), _cell(curve.regret),
+            _cell(curve.final), _cell(spread[-1] if len(spread) else None), _cell(curve.regret),
             _cell(float(np.median(pace)) if len(pace) else None, short),
             _cell(run.metadata.wall_s or None, duration), run.status,
         ])  # fmt: skip

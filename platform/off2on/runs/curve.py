@@ -61,6 +61,7 @@ class Curve:
         online: Scores there [M]; empty without an online phase.
         planned: Online steps that were requested.
         warm_up: Online steps before the first online update.
+        in_service: Score of the policy that a guard left in service; None without one.
     """
 
     updates: FloatArray
@@ -69,6 +70,7 @@ class Curve:
     online: FloatArray
     planned: int
     warm_up: int = 0
+    in_service: float | None = None
 
     def __post_init__(self) -> None:
         if not len(self.offline) + len(self.online):
@@ -97,6 +99,14 @@ class Curve:
     def scores(self) -> FloatArray:
         """The scores of the last phase."""
         return self.online if self.went_online else self.offline
+
+    @property
+    def final(self) -> float:
+        """The score of the policy that the run leaves: the last one, or that of a guard's policy in service.
+
+        A guard's last evaluation tests a policy that it may have refused.
+        """
+        return float(self.scores[-1]) if self.in_service is None else self.in_service
 
     @property
     def window(self) -> float:

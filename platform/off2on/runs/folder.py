@@ -23,14 +23,13 @@ from datasets_io.storage.redaction import redact
 from datasets_io.storage.replacing import partial_of
 from off2on.errors import Exists, UnknownName
 from off2on.runs.bucket_mirror import Mirror
-from off2on.runs.checkpoints import CHECKPOINTS, LAST, PARTS, check_checkpoint, list_parts
+from off2on.runs.checkpoints import CHECKPOINTS, LAST, NUMBERED, PARTS, check_checkpoint, list_parts
 from off2on.runs.lock import has_stopped
 from off2on.runs.metadata import FILE, read_metadata
 from off2on.runs.tables import read_episodes, read_metrics, write_table
 
 Row = dict[str, Any]
 HANDOVER = "handover"
-GUARD = "guard.yaml"
 POLICY, EXPLORING = "policy.pt", "exploring.pt"
 
 
@@ -119,7 +118,7 @@ class Run:
                 (self.folder / name).unlink(missing_ok=True)
 
     def checkpoint(self, name: str, save: Callable[[str], object]) -> Path:
-        """Keep a checkpoint; of the unprotected ones only the newest stays.
+        """Keep a checkpoint; of those with numbers as names, only the protected ones and the newest stay.
 
         Args:
             name: The folder's name; nothing is written if the newest checkpoint has it.
@@ -139,7 +138,8 @@ class Run:
         link.symlink_to(name, target_is_directory=True)
         link.rename(self.checkpoints / "last")
         for other in self.checkpoints.iterdir():
-            if other.name not in (name, "last", *self.protected):
+            is_ours = NUMBERED.fullmatch(other.name) and other.is_dir() and not other.is_symlink()
+            if is_ours and other.name not in (name, *self.protected):
                 shutil.rmtree(other)
         if self.mirror is not None:
             self.mirror.send()

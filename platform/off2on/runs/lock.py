@@ -9,7 +9,7 @@ import errno
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -63,15 +63,11 @@ def _lock(folder: Path, place: Place, wait_s: float) -> ExitStack:
         raise Unreachable(f"{file.parent} cannot be made: {error.strerror}.") from None
     while True:
         try:
-            held.enter_context(exclusive_lock(file))
+            held.enter_context(where_possible(exclusive_lock(file)))
         except Exists:
             if time.monotonic() > last:
                 raise _being_trained(folder, place) from None
             time.sleep(0.05)
-        except Unreachable as error:
-            if not _lacks_locks(error):
-                raise
-            return held
         else:
             return held
 
@@ -89,24 +85,27 @@ def wait_for_lock(folder: Path) -> Iterator[None]:
     with ExitStack() as held:
         while True:
             try:
-                held.enter_context(lock_place(folder))
+                held.enter_context(where_possible(lock_place(folder)))
             except Exists as error:
                 if not told:
                     logger.warning("waiting: %s", error.what)
                 told = True
                 time.sleep(0.2)
-            except Unreachable as error:
-                if not _lacks_locks(error):
-                    raise
-                break
             else:
                 break
         yield
 
 
-def _lacks_locks(error: Unreachable) -> bool:
-    """Return True if the disk is the reason, which has no locks."""
-    return getattr(error.__context__, "errno", None) in NO_LOCKS
+@contextmanager
+def where_possible(lock: AbstractContextManager[object]) -> Iterator[None]:
+    """Hold a lock; on a disk without locks, hold none."""
+    with ExitStack() as held:
+        try:
+            held.enter_context(lock)
+        except Unreachable as error:
+            if getattr(error.__context__, "errno", None) not in NO_LOCKS:
+                raise
+        yield
 
 
 def refuse_trained(folder: Path, place: Place) -> None:

@@ -20,6 +20,7 @@ from datasets_io.storage.replacing import PARTIAL
 from off2on.errors import UnknownName, UserError
 from off2on.runs.bucket_mirror import runs_in
 from off2on.runs.curve import Curve
+from off2on.runs.guard_file import returns_in_service
 from off2on.runs.handover import HandoverReport, read_handover
 from off2on.runs.lock import RUNNING, status_now
 from off2on.runs.metadata import FILE, RecordedValue, RunMetadata, read_metadata
@@ -71,6 +72,8 @@ class RunRecord:
         metrics: The numeric columns of metrics.csv [rows], NaN where a cell is empty.
         metadata: Content of run.yaml.
         handover: Content of handover.yaml; None without the file.
+        returns_in_service: Returns of the evaluation episodes of the policy that a guard left in service;
+            None without a guard.
     """
 
     folder: Path
@@ -86,6 +89,7 @@ class RunRecord:
     metrics: Mapping[str, FloatArray]
     metadata: RunMetadata
     handover: HandoverReport | None = None
+    returns_in_service: list[float] | None = None
 
     @property
     def name(self) -> str:
@@ -127,6 +131,7 @@ def load_run(folder: Path) -> RunRecord:
     offline, online = ((np.isin(sides, on) & scored) for on in (["offline"], ["handover", "online"]))
     if not scored.any():
         raise NoEvaluationError(folder, metadata)
+    returns = returns_in_service(folder, metrics["env_steps"][-1]) if online.any() else None
     warm_up = (metadata.online_side or {}).get("online.warm_up")
     return RunRecord(
         folder=folder,
@@ -144,11 +149,13 @@ def load_run(folder: Path) -> RunRecord:
             metrics["score"][online],
             planned=metadata.online,
             warm_up=0 if warm_up is None else warm_up.count("online.warm_up"),
+            in_service=None if returns is None else float(np.mean(returns)),
         ),
         sides=sides,
         metrics=metrics,
         metadata=metadata,
         handover=read_handover(folder),
+        returns_in_service=returns,
     )
 
 

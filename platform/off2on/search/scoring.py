@@ -73,7 +73,7 @@ def _measured(measure: str, run: RunRecord, normalised: bool) -> float:
     low, high = run.reference if normalised and run.reference else (0.0, 100.0)
     if measure == "smallest_drop":
         return -100 * (curve.drop or 0.0) / (high - low)
-    found = {"handover_score": curve.handover, "area": curve.area}.get(measure, float(curve.scores[-1]))
+    found = {"handover_score": curve.handover, "area": curve.area}.get(measure, curve.final)
     assert found is not None, "the online phase has begun"
     return 100 * (found - low) / (high - low)
 

@@ -17,18 +17,16 @@ Bounds are one-sided Student's t bounds on the differences of paired episodes.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
-from pydantic import Field
 from scipy.special import stdtrit
 
-from datasets_io.errors import Corrupt
-from datasets_io.storage.documents import MAX_YAML_BYTES, dump_yaml, parse_yaml, read_content
+from datasets_io.storage.documents import MAX_YAML_BYTES, dump_yaml, read_content
 from off2on.recipe.hyperparameters import Settings, hp
 from off2on.runs import checkpoints
-from off2on.runs.folder import GUARD, HANDOVER, Run, write
-from off2on.runs.metadata import Number
+from off2on.runs.folder import HANDOVER, Run, write
+from off2on.runs.guard_file import GUARD, GuardDecision, parse_guard, serving_returns
 from off2on.training.evaluate import EvaluationEpisode
 from off2on.training.resume import restore
 
@@ -48,41 +46,6 @@ class GuardOptions(Settings):
     budget: float | None = hp(
         None, "allowed regret, in mean returns of the handover; none: any amount", least=0
     )
-
-
-@dataclass(frozen=True)
-class GuardDecision:
-    """A test of the learner's policy and its outcome.
-
-    Attributes:
-        env_steps: Number of environment steps at the test.
-        returns: Returns of the evaluation episodes.
-        collected: Returns of the episodes that were collected since the previous test.
-        decision: `ACCEPT`, `ROLL_BACK`, `STOP` or `WAIT`.
-        lower: Lower bound of the difference to the policy of the handover.
-        upper: Upper bound of the difference to the policy that served until now.
-        regret: Regret so far.
-        serving: Name of the checkpoint with the policy that serves from now on.
-    """
-
-    env_steps: Annotated[int, Field(ge=0)]
-    returns: list[Number]
-    collected: list[Number]
-    decision: Literal["accept", "roll back", "stop", "wait"]
-    lower: Number
-    upper: Number
-    regret: Number
-    serving: checkpoints.Name
-
-
-@dataclass(frozen=True)
-class _GuardFile:
-    """Content of guard.yaml."""
-
-    options: dict[str, Number | None]
-    handover: Annotated[list[Number], Field(min_length=1)]
-    home: checkpoints.Name
-    trials: list[GuardDecision]
 
 
 @dataclass
@@ -109,8 +72,7 @@ class Guard:
     @property
     def serving_returns(self) -> list[float]:
         """Returns of the evaluation episodes of the serving policy."""
-        accepted = [outcome.returns for outcome in self.decisions if outcome.decision == ACCEPT]
-        return accepted[-1] if accepted else self.handover
+        return serving_returns(self.handover, self.decisions)
 
     @property
     def has_stopped(self) -> bool:
@@ -182,12 +144,7 @@ class Guard:
         Raises:
             UserError: It is no such YAML.
         """
-        kept = parse_yaml(text, _GuardFile, where)
-        if any(len(outcome.returns) != len(kept.handover) for outcome in kept.trials):
-            raise Corrupt(
-                f"{where} has tests with another number of episodes than the handover.",
-                f"Expected {len(kept.handover)} in each.",
-            )
+        kept = parse_guard(text, where)
         return cls(GuardOptions.parse(kept.options, "the guard"), kept.handover, kept.home, kept.trials)
 
     def describe(self, outcome: GuardDecision) -> str:
