@@ -1,5 +1,8 @@
 """A trial of a search, step by step, without Ray: its runs are only written, not trained."""
 
+import errno
+import fcntl
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +13,7 @@ from searches import OFFLINE, made
 
 from off2on.runs.folder import Run
 from off2on.search import trial
-from off2on.search.run import _scheduler
+from off2on.search.run import _scheduler, run
 from off2on.search.scoring import Score
 from off2on.search.searcher import SCORE, TrialSearcher
 from off2on.search.spec import Search
@@ -106,3 +109,16 @@ def test_successive_halving_counts_a_resumed_trial_once_with_the_scores_that_it_
     asha.on_trial_result(None, again, {MARK: 4, SCORE: 9.0})
     ((three, one),) = [[list(scores.values()) for _, scores in bracket._rungs] for bracket in asha._brackets]
     assert (one, three) == ([1.0, 5.0], [3.0, 7.0])
+
+
+def test_on_a_disk_without_locks_a_search_goes_on_without(
+    search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    store = TrialStore(search.place, search.names)
+    for number in range(search.trials):
+        store.end(store.add(str(number), {}, {}), {"status": STOPPED})
+    monkeypatch.setattr(fcntl, "flock", flock)
+    assert len(run(search, jobs=1, resume=False)) == search.trials

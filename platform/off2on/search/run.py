@@ -15,6 +15,7 @@ from datasets_io.storage.documents import dump_yaml, read_yaml
 from datasets_io.storage.locks import exclusive_lock
 from off2on.errors import Exists, UserError
 from off2on.runs.folder import write
+from off2on.runs.lock import where_possible
 from off2on.runs.numbers import duration, points
 from off2on.search.checks import count_evaluations
 from off2on.search.resources import trial_bundles
@@ -64,7 +65,7 @@ def run(search: Search, jobs: int, resume: bool) -> list[Trial]:
         f"another search is under way in {search.place}.",
         "Wait until it has ended, or choose another folder with out=.",
     )
-    with exclusive_lock(folder / ".lock", elsewhere):
+    with where_possible(exclusive_lock(folder / ".lock", elsewhere)):
         store = TrialStore(search.place, search.names)
         searcher = TrialSearcher(search, store)
         if searcher.left:
