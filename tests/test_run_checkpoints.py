@@ -19,15 +19,16 @@ def run(tmp_path: Path) -> Path:
     return make_run(tmp_path / "run")
 
 
+def save(folder: str) -> None:
+    """Write a checkpoint of two parts."""
+    (Path(folder) / "learner").mkdir(parents=True)
+    (Path(folder) / "learner/state.pkl").write_bytes(b"12345")
+    (Path(folder) / "rows-0-of-1.pt").write_bytes(b"678")
+
+
 @pytest.fixture
 def kept(run: Path) -> Run:
     """A run with a checkpoint of two parts."""
-
-    def save(folder: str) -> None:
-        (Path(folder) / "learner").mkdir(parents=True)
-        (Path(folder) / "learner/state.pkl").write_bytes(b"12345")
-        (Path(folder) / "rows-0-of-1.pt").write_bytes(b"678")
-
     opened = Run.resume(run)
     opened.checkpoints.mkdir()
     opened.checkpoint("000010", save)
@@ -73,6 +74,17 @@ def test_a_checkpoint_that_is_not_whole_is_refused(spoil: str, kept: Run):
     with pytest.raises(Corrupt) as refused:
         _ = kept.last_checkpoint
     assert told in str(refused.value)
+
+
+def test_only_former_checkpoints_are_deleted(kept: Run):
+    (kept.checkpoints / ".DS_Store").touch()
+    (kept.checkpoints / "best").symlink_to("000010")
+    (kept.checkpoints / "000009").symlink_to("best")
+    for name in ("mine", "handover", "000011.partial"):
+        save(str(kept.checkpoints / name))
+    assert kept.checkpoint("000020-000001", save) == kept.last_checkpoint
+    left = {path.name for path in kept.checkpoints.iterdir()}
+    assert left == {"000020-000001", "last", "handover", ".DS_Store", "best", "000009", "mine"}
 
 
 def test_a_checkpoint_of_the_version_before_has_its_parts(tmp_path: Path):

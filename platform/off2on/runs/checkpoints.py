@@ -19,7 +19,7 @@ Name = Annotated[str, Field(pattern=r"^\w[\w-]*$")]
 """Name of a checkpoint's folder."""
 
 NUMBERED = re.compile(r"\d+(-\d+)?(\.partial)?", re.ASCII)
-"""Name of a checkpoint by its updates and environment steps, which a newer one replaces; ``.partial`` after a kill."""
+"""Name of a checkpoint that a newer one replaces: its updates and steps; ``.partial`` after a kill."""
 
 PARTS = "parts.json"
 """Name of the list of a checkpoint's files, with their sizes in bytes."""
