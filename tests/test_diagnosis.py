@@ -1,5 +1,6 @@
 """Check each diagnosis separately against numbers computed by hand."""
 
+import tracemalloc
 from pathlib import Path
 
 import gymnasium as gym
@@ -11,10 +12,11 @@ from random_walks import Lab, blocks_of, checks, diagnose, fact, only, random_wa
 
 from datasets_io import Episode, Shards
 from datasets_io.diagnosis import Finding, diagnose_shards, diagnose_source
+from datasets_io.diagnosis.behaviour import _discrete
 from datasets_io.diagnosis.coverage import _correlation_times
 from datasets_io.diagnosis.duplicates import DuplicateCheck
 from datasets_io.diagnosis.dynamics import LinearDynamics
-from datasets_io.diagnosis.finding import listed, share, sort_by_severity
+from datasets_io.diagnosis.finding import Fact, listed, share, sort_by_severity
 from datasets_io.errors import BadValues
 from datasets_io.ingestion.ingest import ingest
 
@@ -260,6 +262,22 @@ def test_entropy_of_discrete_choices(choices: int, nats: float) -> None:
     ]
     values = fact(diagnose(episodes, gym.spaces.Discrete(4)), "behaviour").values
     assert values["entropy"] == pytest.approx(nats, abs=0.02)
+
+
+@pytest.mark.parametrize("choices", [1, 3, 100_000])
+def test_entropy_takes_no_memory_for_choices_that_are_not_taken(choices: int) -> None:
+    actions = np.random.default_rng(0).integers(0, choices, (100, 64))
+    tracemalloc.start()
+    found = next(iter(_discrete(actions, choices)))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    expected = []
+    for row in actions:
+        counts = np.unique(row, return_counts=True)[1]
+        expected.append(-(counts / 64 * np.log(counts / 64)).sum() + (len(counts) - 1) / 128)
+    assert isinstance(found, Fact)
+    assert found.values["entropy"] == pytest.approx(np.mean(expected), abs=1e-12)
+    assert peak < 10 * actions.nbytes
 
 
 def test_later_data_elsewhere_are_novel_and_so_are_other_data(tmp_path: Path) -> None:

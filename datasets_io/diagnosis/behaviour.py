@@ -78,11 +78,8 @@ def _continuous(states: Array, actions: Array, summary: DataSummary) -> Iterator
 
 
 def _discrete(actions: Array, choices: int) -> Iterator[Finding | Fact]:
-    """Report the plug-in entropy of the choices among neighbours [q, k], with the Miller-Madow correction."""
-    counts = (actions[:, :, None] == np.arange(choices)).sum(1)
-    parts = counts / counts.sum(1, keepdims=True)
-    plain = -np.sum(np.where(parts > 0, parts * np.log(np.maximum(parts, 1e-12)), 0), axis=1)
-    nats = float((plain + ((counts > 0).sum(1) - 1) / (2 * actions.shape[1])).mean())
+    """Report the entropy of the choices among neighbours [q, k]."""
+    nats = float(_entropies(actions).mean())
     most = float(np.log(max(choices, 2)))
     yield Fact(
         "behaviour",
@@ -100,3 +97,14 @@ def _discrete(actions: Array, choices: int) -> Iterator[Finding | Fact]:
             "the value estimates of all other actions are extrapolations",
             "use behaviour cloning (discrete_bc), or record with exploration",
         )
+
+
+def _entropies(actions: Array) -> Array:
+    """Return the plug-in entropy of the choices of each row [q, k], with the Miller-Madow correction."""
+    size, ordered = actions.shape[1], np.sort(actions, axis=1)
+    begins = np.diff(ordered, axis=1, prepend=ordered[:, :1] - 1) != 0
+    at = np.flatnonzero(begins)  # of each different choice of a row, after the others of the row
+    counts = np.diff(at, append=begins.size)
+    repeated = np.bincount(at // size, counts * np.log(counts), len(actions))
+    entropies: Array = np.log(size) - repeated / size + (begins.sum(1) - 1) / (2 * size)
+    return entropies
