@@ -4,19 +4,22 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import command
 import numpy as np
 import pytest
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Dict
 
 from datasets_io import Episode, Shards, Source, open_shards
 from datasets_io.errors import BadValues, Exists, UnknownName
+from datasets_io.flatten import flat_space
 from datasets_io.ingestion.appending import append
 from datasets_io.ingestion.ingest import ingest
 from datasets_io.shards.generations import GenerationRange, parse_generations
+from datasets_io.sources.tabular import Table
 
 
 class Trips(Source):
@@ -107,9 +110,54 @@ def test_another_action_space_is_refused(grown: Shards):
         append(source, None, grown)
 
 
-def test_the_same_file_twice_is_refused(tmp_path: Path):
-    from datasets_io.sources.tabular import Table
+class Placed(Trips):
+    """Source of trips with a position and a speed, each of one number, in an environment."""
 
+    def __init__(self, first: int, keys: str, env: str | None, limit: int = 9, high: float = 1) -> None:
+        self.first, self.width, self.env, self.env_options = first, 2, env, {"max_episode_steps": limit}
+        self.nested_observation_space = Dict([(key, Box(-high, high, (1,))) for key in keys])
+        self.observation_space = flat_space(self.nested_observation_space)
+        self.action_space = Box(-1, 1, (1,))
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({}, None),
+        ({"env": None}, None),
+        ({"high": 2}, None),
+        ({"keys": "vx"}, "nested observation space"),
+        ({"keys": "xw"}, "nested observation space"),
+        ({"env": "Pendulum-v2"}, "environment"),
+        ({"limit": 8}, "options of the environment"),
+    ],
+)
+def test_the_same_width_with_another_meaning_is_refused(
+    tmp_path: Path, given: dict[str, Any], told: str | None
+):
+    usual = {"keys": "xv", "env": "Pendulum-v1"}
+    shards = ingest(Placed(0, **usual), None, tmp_path, name="trips")
+    refusal = pytest.raises(BadValues, match=f"differ in their {told}") if told else nullcontext()
+    with refusal:
+        append(Placed(10, **usual | given), None, shards)
+    assert len(Shards(shards.path).manifest.generations) == (1 if told else 2)
+
+
+def test_columns_in_another_order_are_refused(tmp_path: Path):
+    table = {"x": [0, 1, 2], "v": [7, 8, 9], "u": [0.1, 0.2, 0.3], "r": [1, 1, 1], "end": [0, 0, 1]}
+    shards = ingest(Table("obs=x,v actions=u rewards=r terminated=end"), table, tmp_path, name="trips")
+    later = {
+        name: [value + 1 for value in values] if name in "xv" else values for name, values in table.items()
+    }
+    with pytest.raises(BadValues, match="columns of obs have another order than in trips") as error:
+        append(Table("obs=v,x actions=u rewards=r terminated=end"), later, shards)
+    assert error.value.expected == "new      v,x\nexisting x,v"
+    renamed = {{"x": "place"}.get(name, name): values for name, values in later.items()}
+    shards = append(Table("obs=place,v actions=u rewards=r terminated=end"), renamed, shards)
+    assert shards.episodes == 2
+
+
+def test_the_same_file_twice_is_refused(tmp_path: Path):
     for name, number in (("a.csv", 1), ("b.csv", 2)):
         rows = [f"{number},{step / 9},1.0,{step == 9}" for step in range(10)]
         (tmp_path / name).write_text("\n".join(["obs,actions,rewards,terminated", *rows]))
@@ -158,7 +206,7 @@ def test_the_command_appends_and_refuses_options_of_a_new_data_set(tmp_path: Pat
     assert off2on("add", "toy-pendulum", "episodes=2").returncode == 0
     assert off2on("add", "toy-pendulum", "episodes=1", "seed=5", "--append", "toy-pendulum").returncode == 0
     assert open_shards(tmp_path / "toy-pendulum").manifest.generations[1].episodes == 1
-    for option in (["--overwrite"], ["--discount", "0"]):
+    for option in (["--overwrite"], ["--discount", "0"], ["--env", "Pendulum-v1"]):
         refused = off2on("add", "toy-pendulum", "seed=6", "--append", "toy-pendulum", *option)
         assert refused.returncode == 2
         assert f"{option[0]} cannot be used with --append" in refused.stderr

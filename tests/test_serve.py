@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import forked
@@ -21,6 +22,8 @@ from command import short_run, succeeds
 from forked import OFF2ON, Forked
 
 from datasets_io.shards.reading import Shards
+from off2on.commands.serve import _journal_options
+from off2on.errors import RecipeError
 from off2on.policy import load_policy
 from off2on.serving.journal import Journal, RefusedEpisodesError
 from off2on.serving.requests import MAX_BODY_BYTES, BadRequestError, Outcome
@@ -304,6 +307,14 @@ def test_what_cannot_go_into_the_data_set_is_set_aside_and_serving_goes_on(
     assert len(list((tmp_path / "journal").glob("refused-*.jsonl"))) == 2
     journal.close()
     assert Shards(tmp_path / "data/mixed").manifest.lengths == [1]
+
+
+def test_a_log_of_another_environment_is_told_at_the_start(tmp_path: Path, toy: Shards):
+    about: Any = SimpleNamespace(env="Other-v0")
+    with pytest.raises(
+        RecipeError, match=r"environment of .*toy-pendulum is Pendulum-v1, that of the run Other-v0"
+    ):
+        _journal_options(tmp_path, about, toy, str(toy.path), 1, explore=False)
 
 
 def test_an_outcome_may_be_said_again_but_not_otherwise(tmp_path: Path, toy: Shards):

@@ -10,6 +10,7 @@ from datasets_io import storage
 from datasets_io.errors import BadValues, Exists, NoSpace, Unreachable, UserError
 from datasets_io.ingestion.ingest import PartProgress, ingest
 from datasets_io.ingestion.own_files import INCOMING, refuse_foreign_files, remove_leftovers
+from datasets_io.shards.again import table_columns
 from datasets_io.shards.generations import totals
 from datasets_io.shards.manifest import MANIFEST_FILE, Manifest, content_hash
 from datasets_io.shards.manifest_checks import ListedFile
@@ -49,7 +50,8 @@ def append(
 
     Raises:
         Exists: The same data were added before, or another process is writing the data set.
-        BadValues: The new episodes were refused, or their columns or spaces differ from the data set's.
+        BadValues: The new episodes were refused, or have other columns, spaces or another environment than
+            those of the data set.
     """
     folder, source = shards.path, copy(source)
     if source.action_space is None:
@@ -122,13 +124,44 @@ def _refuse_duplicates(sha256: str, path: Any, old: Manifest) -> None:
 
 
 def _refuse_incompatible(old: Manifest, new: Manifest) -> None:
-    for field in ("columns", "action_space"):
-        existing, added = getattr(old, field), getattr(new, field)
-        if existing != added:
+    for (what, existing), added in zip(_layout(old).items(), _layout(new).values(), strict=True):
+        is_told = what in ("columns", "action space") or (existing and added)
+        if existing != added and is_told:
             raise BadValues(
-                f"the new episodes and {old.name} differ in their {field.replace('_', ' ')}.",
+                f"the new episodes and {old.name} differ in their {what}.",
                 f"new      {added}\nexisting {existing}",
             )
+    before, now = (table_columns(manifest) or {} for manifest in (old, new))
+    for role in before.keys() & now.keys():
+        if before[role] != now[role] and sorted(before[role]) == sorted(now[role]):
+            raise BadValues(
+                f"the columns of {role} have another order than in {old.name}.",
+                f"new      {','.join(now[role])}\nexisting {','.join(before[role])}",
+            )
+
+
+def _layout(manifest: Manifest) -> dict[str, Any]:
+    """Return what all generations have in common, where it is told."""
+    return {
+        "columns": manifest.columns,
+        "action space": manifest.action_space,
+        "nested observation space": _without_bounds(manifest.nested_observation_space),
+        "environment": manifest.env_id,
+        "options of the environment": manifest.env_options,
+    }
+
+
+def _without_bounds(space: Any) -> Any:
+    """Return a space in plain values without bounds and types: sources tell them differently."""
+    if isinstance(space, list):
+        return [_without_bounds(part) for part in space]
+    if isinstance(space, dict):
+        return {
+            name: _without_bounds(part)
+            for name, part in space.items()
+            if name not in ("low", "high", "dtype")
+        }
+    return space
 
 
 def _copy(source: Place, target: Place, file: ListedFile, number: int) -> ListedFile:

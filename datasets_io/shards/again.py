@@ -63,15 +63,27 @@ def _source_words(manifest: Manifest) -> list[str]:
         return [name, *_generated_options(name, manifest.source["options"])]
     if kind != "Table" or not there:
         return []
-    try:
-        columns = ast.literal_eval(str(manifest.source["options"].get("columns", "{}")))
-    except (ValueError, SyntaxError):
-        return []
-    if any("," in column or " " in column for names in columns.values() for column in names):
+    columns = table_columns(manifest)
+    if columns is None or any(
+        "," in column or " " in column for names in columns.values() for column in names
+    ):
         return []  # the command line cannot name such a column
     words = [name, path] if storage.is_folder(path) else [path, "--name", name]
     named = [f"{role}={','.join(names)}" for role, names in columns.items()]
     return [*words, *(["--columns", *named] if named else [])]
+
+
+def table_columns(manifest: Manifest) -> dict[str, tuple[str, ...]] | None:
+    """Return role → columns as they were given for a table; None if it is no table, or does not tell."""
+    if manifest.source["kind"] != "Table":
+        return None
+    try:
+        columns: dict[str, tuple[str, ...]] = ast.literal_eval(
+            str(manifest.source["options"].get("columns", "{}"))
+        )
+    except (ValueError, SyntaxError):
+        return None
+    return columns
 
 
 def _generated_options(name: str, options: dict[str, Any]) -> list[str]:

@@ -113,6 +113,8 @@ def _journal_options(
             _refuse(name, "observation space", there.observation_space, shards.observation_space)
         if shards.action_space != there.action_space:
             _refuse(name, "action space", there.action_space, shards.action_space)
+        if there.env_id and about.env and there.env_id != about.env:
+            _refuse(name, "environment", there.env_id, about.env)
         extras = [it for it, _, _ in there.manifest.columns if it not in (*FIXED_COLUMNS, "new_obs")]
         if unknown := [it for it in extras if it not in known]:
             raise RecipeError(
@@ -175,7 +177,7 @@ def _check_policy(file: Path, folder: Path, other: str, explore: bool) -> None:
 def _refuse(name: str, what: str, theirs: Any, ours: Any) -> None:
     raise RecipeError(
         f"the {what} of {name} is {theirs}, that of the run {ours}.",
-        "Served episodes need the spaces of the run.",
+        "Served episodes are added to a data set with the spaces and the environment of the run.",
     )
 
 
