@@ -12,7 +12,7 @@ import pytest
 from searches import OFFLINE, made
 
 from off2on.runs.folder import Run
-from off2on.search import trial
+from off2on.search import trial, trial_store
 from off2on.search.run import _scheduler, run
 from off2on.search.scoring import Score
 from off2on.search.searcher import SCORE, TrialSearcher
@@ -96,6 +96,20 @@ def test_a_resumed_trial_ends_too_if_a_run_is_already_at_its_end(
     next(first.going[0])  # the other seed was killed before its last evaluation
     first.cleanup()
     assert steps(begun(search)) == [(5, True)]
+
+
+def test_a_trial_begins_without_reading_those_of_all_trials(
+    search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There may be a thousand."""
+    trainable = begun(search)
+    config = TrialSearcher(search, store := TrialStore(search.place, search.names)).suggest("first")
+    other = {**config, "name": store.add("second", config["drawn"], {}).name}
+    monkeypatch.setattr(trial_store, "read_yaml", None)
+    for each in (config, other):
+        trainable.reset_config(each)
+        assert trainable.name == each["name"]
+    trainable.cleanup()
 
 
 def test_successive_halving_counts_a_resumed_trial_once_with_the_scores_that_it_had(search: Search) -> None:

@@ -35,7 +35,7 @@ class TrialSearcher(Searcher):
         return len(self.waiting) + max(0, self.search.trials - len(self.store.trials))
 
     def suggest(self, trial_id: str) -> Any:
-        """Return the values that are drawn for a trial."""
+        """Return the values that are drawn for a trial, and its name."""
         if not self.left:
             return Searcher.FINISHED
         if self.waiting:
@@ -47,7 +47,7 @@ class TrialSearcher(Searcher):
         else:
             drawn = self._draw(trial_id)
             trial = self.store.add(trial_id, drawn, self.search.as_text(drawn))
-        return {"drawn": trial.drawn}
+        return {"drawn": trial.drawn, "name": trial.name}
 
     def draw_population(self) -> list[dict[str, Any]]:
         """Return the values of all members of a population, which exist from the start.

@@ -60,7 +60,7 @@ class TrialTrainable(tune.Trainable):
         """Identify the trial; its runs begin with the first step.
 
         Args:
-            config: What was drawn.
+            config: What was drawn, and the name of the trial.
             search: The search.
             home: Working directory of the command; messages show paths relative to it.
         """
@@ -76,7 +76,8 @@ class TrialTrainable(tune.Trainable):
         return True
 
     def _begin(self, config: dict[str, Any]) -> None:
-        self.name = find(self.search.place, self.trial_id).name
+        # The members of a population copy each other's config, so that it has no name.
+        self.name = config.get("name") or find(self.search.place, self.trial_id).name
         self.log = self.search.folder / TRIALS / self.name / LOG
         self.values = self.search.as_text(config["drawn"])
         self.plans = self.search.plans(self.values, self.name)
