@@ -122,15 +122,15 @@ def cartpole(data_root: Path) -> Shards:
     return Shards(data_root / "toy-cartpole")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ray_session(data_root: Path) -> Iterator[None]:
-    """A real Ray on this machine, with more CPUs than there are, so that no actor waits for one."""
+    """A real Ray on this machine, with more CPUs than there are, so that no actor waits for one.
+
+    It ends with its file: the runs of other files start their own, or none. An idle one takes CPU, too.
+    """
     import ray
 
-    if not ray.is_initialized():
-        ray.init(
-            address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="error"
-        )
+    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="error")
     yield
     gc.collect()  # unfinished streams of Ray Data complain if they outlive Ray
     ray.shutdown()

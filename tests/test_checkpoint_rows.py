@@ -11,7 +11,7 @@ from off2on.algorithms.iql import IQL
 from off2on.rllib import checkpoint_rows
 
 
-@pytest.mark.usefixtures("ray_session")
+@pytest.mark.usefixtures("data_root")
 @pytest.mark.parametrize("sees", [True, False])
 def test_rows_come_back_as_they_were_wherever_a_learner_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sees: bool

@@ -185,7 +185,8 @@ def test_report_takes_what_a_shell_finds(lab: Path, finished: tuple[Path, object
 
 @pytest.mark.slow
 def test_from_takes_what_is_not_said_from_the_run(lab: Path, finished: tuple[Path, object]) -> None:
-    words = ("--online", "20", "--strategy", "append", "--eval-episodes", "1", "--threads", "1")
+    words = ["--online", "20", "--strategy", "append", "--eval-every", "20", "--eval-episodes", "1"]
+    words += ["--threads", "1"]
     own_process(lab, "train", "--from", "iql-balanced-s0", *words)
     folder = lab / "runs/toy-pendulum/iql-append-s0"
     (there,), (here,) = (rows(place, "handover") for place in (finished[0], folder))

@@ -290,7 +290,8 @@ def test_a_job_joins_the_cluster_it_runs_in(nodes: Nodes, tmp_path: Path, data_r
         "--threads",
         "1",
     ]
-    words += ["--updates", "20", "--eval-episodes", "1", "--learners", "1", "--out", tmp_path / "runs"]
+    words += ["--updates=20", "--eval-every=20", "--eval-episodes=1", "--learners=1"]
+    words += ["--out", str(tmp_path / "runs")]
     client = JobSubmissionClient(nodes.jobs)
     env = {"OFF2ON_DATA": str(data_root), "PYTHONPATH": str(tmp_path)}
     job = client.submit_job(entrypoint=shlex.join(map(str, words)), runtime_env={"env_vars": env})

@@ -211,7 +211,7 @@ def test_a_policy_file_acts_by_the_values_of_a_head(cartpole: Shards, tmp_path: 
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("ray_session")
+@pytest.mark.usefixtures("data_root")
 @pytest.mark.parametrize(("name", "head"), [("td3_bc", "hl_gauss"), ("sac", "quantile"), ("dqn", "c51")])
 def test_a_resumed_run_is_the_one_that_was_not_interrupted(
     data_root: Path, tmp_path: Path, name: str, head: str

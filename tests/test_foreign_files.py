@@ -197,7 +197,7 @@ def test_a_checkpoint_of_somebody_else_is_told(here: Path):
 
 @pytest.mark.slow
 def test_a_run_from_elsewhere_says_so_before_it_is_read(
-    toy: Shards, here: Path, ray_session: None, capfd: pytest.CaptureFixture[str]
+    toy: Shards, here: Path, capfd: pytest.CaptureFixture[str]
 ):
     small = {"hidden": "16,16", "batch_size": "16"}
     plan = Plan(

@@ -92,7 +92,7 @@ def test_its_settings_are_checked_and_it_needs_an_environment(data_root: Path):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("ray_session")
+@pytest.mark.usefixtures("data_root")
 def test_only_the_serving_policy_collects_and_a_collapsed_learner_begins_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -133,7 +133,7 @@ def test_only_the_serving_policy_collects_and_a_collapsed_learner_begins_again(
     assert len(served) > len(policies)
 
 
-@pytest.mark.usefixtures("ray_session")
+@pytest.mark.usefixtures("data_root")
 @pytest.mark.slow
 def test_a_guarded_run_goes_on_with_the_policy_that_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Stopped after any trial and resumed, a run makes the same decisions as one that was not."""

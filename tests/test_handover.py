@@ -16,7 +16,7 @@ from off2on.training.handover_report import _updates, make_report
 from off2on.training.plan import Plan
 from off2on.training.train import train
 
-pytestmark = pytest.mark.usefixtures("ray_session")
+pytestmark = pytest.mark.usefixtures("data_root")
 SMALL = {"hidden": (16, 16), "batch_size": 16}
 
 
@@ -27,7 +27,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def plan(**said: Any) -> Plan:
-    said = {"online": 40, "updates": 20, "eval_episodes": 2, "threads": 1} | said
+    said = {"online": 40, "updates": 20, "eval_every": 40, "eval_episodes": 2, "threads": 1} | said
     return Plan("iql", "toy-pendulum", SMALL, **said)
 
 
@@ -180,8 +180,8 @@ def test_the_transforms_are_checked_on_a_piece_that_is_used(build_learner: Any):
 
 def test_a_policy_that_waits_for_the_value_networks_counts_as_updated(tmp_path: Path):
     folder = train(
-        Plan("td3_bc", "toy-pendulum", SMALL, online=40, updates=20, eval_episodes=1, threads=1,
-             strategy="so2", online_overrides={"warm_up": 10}, out=str(tmp_path))
+        Plan("td3_bc", "toy-pendulum", SMALL, online=40, updates=20, eval_every=40, eval_episodes=1,
+             threads=1, strategy="so2", online_overrides={"warm_up": 10}, out=str(tmp_path))
     )  # fmt: skip
     kept = yaml.safe_load((folder / "handover.yaml").read_text())
     (actor,) = (change["online"] for change in kept["changes"] if change["what"] == "actor")

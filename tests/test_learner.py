@@ -21,7 +21,7 @@ from off2on.rllib.threads import fastest_threads
 # Workers cannot import the tests: what is defined here travels by value.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
-pytestmark = pytest.mark.usefixtures("ray_session")
+pytestmark = pytest.mark.usefixtures("data_root")
 
 
 # The offline side.
@@ -132,6 +132,7 @@ def test_every_block_of_updates_and_every_learner_draws_other_rows(build_learner
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("ray_session")
 def test_tune_runs_trials_of_an_algorithm(tmp_path: Path):
     config = configured(IQL).training(preset="antmaze", expectile=tune.grid_search([0.6, 0.8]))
     tuner = tune.Tuner(

@@ -40,7 +40,7 @@ def cartpole(data_root: Path) -> str:
 
 
 @pytest.mark.parametrize("strategy", ["append", "symmetric", "balanced"])
-def test_discrete_actions_cross_the_handover(cartpole: str, strategy: str, ray_session: None, tmp_path: Path):
+def test_discrete_actions_cross_the_handover(cartpole: str, strategy: str, tmp_path: Path):
     config = Pushes.configure(cartpole).training(hidden=(16,), batch_size=32, actor_lr=1e-2)
     with config.offline(100).online(40, strategy=strategy, rollout=20).build_algo() as algo:
         while not algo.finished:

@@ -87,7 +87,7 @@ def test_imagined_rows_survive_a_checkpoint_and_the_run_goes_on(build_learner: B
     assert learner.advance(20) == other.advance(20)
 
 
-def test_the_first_stage_is_the_first_step_and_is_not_done_twice(ray_session: None, tmp_path: Path):
+def test_the_first_stage_is_the_first_step_and_is_not_done_twice(data_root: Path, tmp_path: Path):
     config = Dreamer.configure("wide").training(hidden=(16,), batch_size=32, updates_per_step=5).offline(10)
     with config.build_algo() as algo:
         assert not algo.is_fitted
@@ -126,7 +126,7 @@ class Watched(IQL):
         return super().prepare(nets, batch, hp)
 
 
-def test_progress_runs_to_one_offline_and_to_two_online(ray_session: None, data_root: Path):
+def test_progress_runs_to_one_offline_and_to_two_online(data_root: Path):
     Watched.seen.clear()
     config = Watched.configure("toy-pendulum").training(hidden=(16,), batch_size=32, threads=1)
     with config.offline(20).online(10, rollout=5).build_algo() as algo:

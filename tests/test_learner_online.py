@@ -16,7 +16,7 @@ from off2on.rllib.learner import RecipeLearner
 # Workers cannot import the tests: what is defined here travels by value.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
-pytestmark = pytest.mark.usefixtures("ray_session")
+pytestmark = pytest.mark.usefixtures("data_root")
 
 
 def test_the_policy_is_the_same_just_before_and_just_after_the_handover(toy: Shards):

@@ -194,7 +194,7 @@ class Pushes(Source):
             yield Episode(np.stack(obs), np.stack(actions), np.array(rewards), terminated, truncated)
 
 
-def test_an_old_environment_runs_the_online_phase(tmp_path: Path, ray_session: None):
+def test_an_old_environment_runs_the_online_phase(tmp_path: Path, data_root: Path):
     shards = ingest(Pushes(), None, tmp_path, name="pushes")
     assert shards.env_id == "gym:Old-v0"
     assert shards.manifest.truncated > 0

@@ -43,7 +43,7 @@ def test_logs_are_given_out_in_their_order(logs: Shards):
 
 
 @pytest.fixture
-def config(toy: Shards, logs: Shards, ray_session: None) -> Any:
+def config(toy: Shards, logs: Shards) -> Any:
     config = TD3BC.configure(toy.path).training(**TINY).offline(20)
     return config.new_data(str(logs.path)).online(120, strategy="symmetric", rollout=30)
 
@@ -84,7 +84,7 @@ def test_a_resumed_run_goes_on_with_the_next_transition(config: Any, tmp_path: P
         torch.testing.assert_close(weights(finish(other)), whole, rtol=0, atol=0)
 
 
-def test_what_waits_for_an_episodes_end_gets_whole_episodes(toy: Shards, logs: Shards, ray_session: None):
+def test_what_waits_for_an_episodes_end_gets_whole_episodes(toy: Shards, logs: Shards):
     config = CalQL.configure(toy.path).training(samples=2, **TINY).offline(2).new_data(str(logs.path))
     with config.online(250, rollout=50, utd=0.02).build_algo() as algo:
         finish(algo)
@@ -92,7 +92,7 @@ def test_what_waits_for_an_episodes_end_gets_whole_episodes(toy: Shards, logs: S
     assert entered == 200  # of the second episode, 50 are still waiting
 
 
-def test_data_without_a_simulator_can_go_on(wide: Shards, ray_session: None):
+def test_data_without_a_simulator_can_go_on(wide: Shards):
     config = TD3BC.configure(wide.path).training(**TINY).offline(5).new_data(str(wide.path)).online(40)
     with config.build_algo() as algo:
         assert finish(algo).env_steps == 40

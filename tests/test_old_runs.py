@@ -27,7 +27,7 @@ def rows(file: Path) -> list[dict[str, str]]:
 
 
 def test_a_run_of_the_version_before_is_resumed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_session: None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data_root: Path
 ):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("OFF2ON_DATA", raising=False)

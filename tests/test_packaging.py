@@ -77,7 +77,8 @@ def test_a_policy_is_trained_without_the_source_tree(installed: Path, tmp_path: 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OFF2ON_DATA", str(tmp_path / "data"))
         run(installed, tmp_path, "data", "add", "toy-pendulum")
-        run(installed, tmp_path, "train", "iql", "toy-pendulum", "--updates", "20", "hidden=16,16")
+        words = ["iql", "toy-pendulum", "--updates=20", "--eval-every=20", "hidden=16,16"]
+        run(installed, tmp_path, "train", *words)
         said = run(installed, tmp_path, "tune", "tune_configs/smoke.yaml", "--dry-run")
         assert f"{installed}/off2on/tune_configs/smoke.yaml:" in said
         words = ["iql", "toy-pendulum", "@tune_configs/waymo-driving.yaml", "--out", "other", "--dry-run"]

@@ -38,6 +38,8 @@ def run_page(page: str, folder: Path) -> tuple[int, int, int]:
             for line in text.splitlines():
                 program, *words = shlex.split(line, comments=True)
                 assert program == "off2on"
+                if words[0] == "train":
+                    words += ["--eval-every", "1000", "--eval-episodes", "1", "--threads", "1"]
                 command.succeeds(folder, *words)
                 commands += 1
     return files, commands, programs

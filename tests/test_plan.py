@@ -26,10 +26,10 @@ class New(BC):
 
 
 @pytest.fixture(scope="module")
-def finished(toy: Shards, tmp_path_factory: pytest.TempPathFactory, ray_session: None) -> Plan:
+def finished(toy: Shards, tmp_path_factory: pytest.TempPathFactory) -> Plan:
     """A plan that was carried out."""
     out = str(tmp_path_factory.mktemp("runs"))
-    plan = Plan("bc", "toy-pendulum", hyperparameters=SMALL, updates=20, eval_episodes=1, out=out)
+    plan = Plan("bc", "toy-pendulum", SMALL, updates=20, eval_every=20, eval_episodes=1, out=out)
     train(plan)
     return plan
 

@@ -111,8 +111,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def trained(lab: Path) -> Path:
     """That directory, with a finished run that took a preset."""
-    words = ["train", "iql", "toy-pendulum", "--updates", "20", *SMALL, "preset=antmaze", "beta=5"]
-    succeeds(lab, *words)
+    words = ["iql", "toy-pendulum", "--updates=20", "--eval-every=20", *SMALL, "preset=antmaze", "beta=5"]
+    succeeds(lab, "train", *words)
     return lab
 
 

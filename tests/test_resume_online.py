@@ -93,7 +93,7 @@ def same(ours: Any, theirs: Any, where: str = "") -> None:
         assert ours == theirs, where
 
 
-@pytest.mark.usefixtures("ray_session")
+@pytest.mark.usefixtures("data_root")
 @pytest.mark.parametrize(
     ("recipe", "strategy", "factors"),
     [
@@ -116,8 +116,10 @@ def same(ours: Any, theirs: Any, where: str = "") -> None:
     ],
 )
 def test_what_comes_after_a_checkpoint_comes_after_its_restoration(
-    tmp_path: Path, recipe: Any, strategy: str, factors: dict[str, Any]
+    request: pytest.FixtureRequest, tmp_path: Path, recipe: Any, strategy: str, factors: dict[str, Any]
 ):
+    if "workers" in factors:
+        request.getfixturevalue("ray_session")
     # 250 steps of each environment: a checkpoint in the middle of the second episode; the end in the third.
     with online_config(recipe, strategy, **factors).build_algo() as algo:
         until(algo, 500)
@@ -131,7 +133,7 @@ def test_what_comes_after_a_checkpoint_comes_after_its_restoration(
         same(through, everything(algo))
 
 
-@pytest.mark.usefixtures("ray_session")
+@pytest.mark.usefixtures("data_root")
 def test_a_simulator_that_does_not_come_back_begins_anew_and_that_is_said(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
@@ -151,7 +153,6 @@ def test_a_simulator_that_does_not_come_back_begins_anew_and_that_is_said(
         assert algo.env_steps == 120
 
 
-@pytest.mark.usefixtures("ray_session")
 def test_a_run_that_was_killed_online_ends_as_the_one_that_was_not(tmp_path: Path, data_root: Path):
     words = [
         "train",

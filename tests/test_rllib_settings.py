@@ -139,7 +139,7 @@ def test_gradients_are_clipped_as_torch_does(by: str):
     torch.testing.assert_close(flat.vector.grad, expected)
 
 
-def test_evaluation_and_callbacks(ray_session: Any):
+def test_evaluation_and_callbacks(data_root: Path):
     seen = []
     config = BC.configure("toy-pendulum").training(hidden=(16,), batch_size=16, threads=1, updates_per_step=2)
     config.offline(4).evaluation(evaluation_interval=2, evaluation_duration=2)
@@ -155,7 +155,7 @@ def test_evaluation_and_callbacks(ray_session: Any):
     assert [type(one) for one in seen] == [str, dict, str, dict]
 
 
-def test_evaluation_needs_an_environment(ray_session: Any):
+def test_evaluation_needs_an_environment(data_root: Path):
     with pytest.raises(SimulatorError):
         BC.configure("wide").evaluation(evaluation_interval=1).validate()
 

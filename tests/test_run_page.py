@@ -26,8 +26,8 @@ def named(heading: str) -> set[str]:
 @pytest.fixture(scope="module")
 def run(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> off2on.LoadedRun:
     return off2on.train(
-        "iql", "toy-pendulum", updates=20, online=20, strategy="balanced", threads=1, eval_episodes=1,
-        out=str(tmp_path_factory.mktemp("page") / "runs"),
+        "iql", "toy-pendulum", updates=20, online=20, strategy="balanced", threads=1,
+        eval_every=20, eval_episodes=1, out=str(tmp_path_factory.mktemp("page") / "runs"),
         hyperparameters={"hidden": (8, 8), "batch_size": 16},
     )  # fmt: skip
 

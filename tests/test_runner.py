@@ -17,7 +17,7 @@ from off2on.algorithms.iql import IQL
 from off2on.rllib.env_runner import RecipeEnvRunner
 from off2on.rllib.seeding import EPISODES, seed_of
 
-pytestmark = pytest.mark.usefixtures("ray_session")
+pytestmark = pytest.mark.usefixtures("data_root")
 
 
 def online_config(steps: int = 60) -> Any:
@@ -159,6 +159,7 @@ def wait_until(done: Callable[[], bool]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("ray_session")
 def test_a_killed_runner_is_replaced_by_one_with_the_current_weights(toy: Shards):
     obs = torch.from_numpy(toy.read_all(["obs"])["obs"][:50])
     config = online_config(steps=80).env_runners(num_env_runners=1)
@@ -179,6 +180,7 @@ def test_a_killed_runner_is_replaced_by_one_with_the_current_weights(toy: Shards
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("ray_session")
 def test_a_run_goes_on_while_its_runner_is_replaced():
     config = online_config(steps=40).env_runners(num_env_runners=1)
     with config.build_algo() as algo:

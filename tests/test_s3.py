@@ -252,15 +252,13 @@ def off2on(cwd, *words):
 @pytest.mark.slow
 def test_the_command_line_works_in_a_bucket(bucket, tmp_path, monkeypatch):
     monkeypatch.setenv("OFF2ON_DATA", f"{bucket}/data")
+    few = ["hidden=8,8", "--updates=20", "--eval-every=20", "--threads=1"]
     for words, said in [
         (["data", "add", "toy-pendulum", "episodes=3"], f"{bucket}/data/toy-pendulum"),
         (["data", "list"], "toy-pendulum"),
         (["data", "show", "toy-pendulum", "--json"], '"rows": 600'),
         (["data", "check", f"{bucket}/data/toy-pendulum"], "verified"),
-        (
-            ["train", "iql", f"{bucket}/data/toy-pendulum", "hidden=8,8", "--updates=20", "--threads=1"],
-            "run",
-        ),
+        (["train", "iql", f"{bucket}/data/toy-pendulum", *few], "run"),
     ]:
         done = off2on(tmp_path, *words)
         assert done.returncode == 0, done.stderr

@@ -20,7 +20,7 @@ from off2on.training.plan import Plan
 from off2on.training.process import StopRequest
 from off2on.training.train import train
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("data_root")]
 SMALL = {"hidden": (16, 16), "batch_size": 16}
 TIMED = ("wall_s", "updates_per_s")
 
@@ -57,7 +57,7 @@ class Stops(StopRequest):
 
 
 @pytest.fixture(scope="module")
-def together(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> list[Plan]:
+def together(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Plan]:
     """Two runs that were."""
     both = plans(tmp_path_factory.mktemp("together"))
     train_together(both)

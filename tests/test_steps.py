@@ -221,7 +221,7 @@ def finished(out: Path, **given: Any) -> tuple[list[dict[str, str]], torch.Tenso
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("ray_session")
+@pytest.mark.usefixtures("data_root")
 def test_one_step_is_nothing_and_three_are_something_in_a_whole_run(tmp_path: Path):
     plain = finished(tmp_path / "plain")
     one = finished(tmp_path / "one", augment="steps:1")

@@ -148,7 +148,7 @@ def test_episodes_cut_anywhere_and_of_many_environments_are_seen_in_the_order_of
         assert parts.running[env] == pytest.approx(total)
 
 
-@pytest.mark.usefixtures("ray_session")
+@pytest.mark.usefixtures("data_root")
 def test_the_learner_keeps_as_much_of_the_pull_as_the_controller_says():
     config = TD3BC.configure("toy-pendulum").training(hidden=(16, 16), batch_size=16, threads=1).offline(5)
     config.online(

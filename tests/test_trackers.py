@@ -150,7 +150,7 @@ def test_a_run_logs_to_both_and_to_no_other_server(toy: Shards, lab: Path, proxy
     assert list(folder.glob("events.*")), "TensorBoard always gets the rows"
 
 
-def test_a_run_that_goes_on_is_the_same_to_them(toy: Shards, lab: Path, ray_session: None):
+def test_a_run_that_goes_on_is_the_same_to_them(toy: Shards, lab: Path):
     plan = Plan(
         "bc", "toy-pendulum", hyperparameters=SMALL, updates=20, eval_every=10, eval_episodes=1, threads=1,
         track=("wandb", "mlflow"),
