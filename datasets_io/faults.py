@@ -1,8 +1,15 @@
 """Define faults of the data: found by sources and by the ingest, counted, stored in the manifest."""
 
+import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
+
+TOLERATED = {"next_obs": 0.01}
+"""Kind of fault → share of all rows up to which the data are not refused for it.
+
+A few next observations that differ are rounding; many mean that rows are not consecutive.
+"""
 
 
 @dataclass(frozen=True)
@@ -65,3 +72,11 @@ def merge(faults: Iterable[Fault]) -> list[Fault]:
             refused=fault.refused or other.refused,
         )
     return list(merged.values())
+
+
+def judge(faults: Iterable[Fault], rows: int) -> list[Fault]:
+    """Refuse the data for merged faults in a larger share of all rows than is tolerated."""
+    return [
+        replace(fault, refused=fault.refused or fault.count > TOLERATED.get(fault.kind, math.inf) * rows)
+        for fault in faults
+    ]

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from datasets_io import scores
+from datasets_io.diagnosis import diagnose_source
 from datasets_io.errors import BadValues, Corrupt, MissingColumn, UnknownName
 from datasets_io.ingestion.ingest import ingest
+from datasets_io.sources import d4rl
 from datasets_io.sources.d4rl import D4RL
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
@@ -149,6 +151,26 @@ def test_rows_that_do_not_follow_each_other_are_refused_unless_the_file_is_belie
         add(tmp_path / "x.hdf5", tmp_path)
     shards = add(tmp_path / "x.hdf5", tmp_path, D4RL(keep_next_obs=True))
     np.testing.assert_array_equal(shards.read_all(["new_obs"])["new_obs"], shuffled)
+
+
+@pytest.mark.parametrize(("wrong", "is_refused"), [(3, False), (4, True)])
+@pytest.mark.parametrize("block", [10, 1000])
+def test_a_few_next_observations_may_differ_in_any_block(tmp_path, monkeypatch, wrong, is_refused, block):
+    monkeypatch.setattr(d4rl, "block_rows", lambda bytes_a_row: block)
+    path, lengths = tmp_path / "x.hdf5", (3,) * 100
+    following = write_hdf5(path, lengths, "o" * 100)["next_observations"]
+    following[: 3 * wrong : 3] += 1  # in the first steps of the first episodes
+    write_hdf5(path, lengths, "o" * 100, next_observations=following)
+    findings = diagnose_source(D4RL(), path, "x", "").findings
+    assert [finding.severity for finding in findings if "was believed" in finding.what] == [
+        "error" if is_refused else "warning"
+    ]
+    if is_refused:
+        with pytest.raises(BadValues, match="following row was believed"):
+            add(path, tmp_path)
+    else:
+        (fault,) = add(path, tmp_path).manifest.faults
+        assert (fault.kind, fault.count) == ("next_obs", 3)
 
 
 def test_a_file_that_is_cut_short_or_no_hdf5_is_corrupt(tmp_path):

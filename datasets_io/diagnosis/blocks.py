@@ -11,6 +11,7 @@ import numpy as np
 from datasets_io.diagnosis.finding import Finding
 from datasets_io.episode import Array, Episode
 from datasets_io.errors import DataError
+from datasets_io.faults import judge, merge
 from datasets_io.ingestion.precision import Ranges, measure
 from datasets_io.shards.reading import Shards
 from datasets_io.source import Source
@@ -172,6 +173,7 @@ class SourceBlocks:
                 self._refuse(error)
         lost = [ranges.fault(name) for name, ranges in self._ranges.items()]
         self.source.faults.extend(fault for fault in lost if fault is not None)
+        self.source.faults[:] = judge(merge(self.source.faults), self._row)
         if self._misfits:
             self.refusals.append(
                 Finding(

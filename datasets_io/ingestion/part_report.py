@@ -6,7 +6,7 @@ from functools import reduce
 from typing import Any
 
 from datasets_io.errors import BadValues, Corrupt
-from datasets_io.faults import Fault, Quarantined, merge
+from datasets_io.faults import Fault, Quarantined, judge, merge
 from datasets_io.ingestion.precision import MEASURED_COLUMNS, Ranges
 from datasets_io.shards.manifest_checks import Column, Count, Lengths, ListedFile, Returns
 from datasets_io.shards.moments import Moments
@@ -124,8 +124,9 @@ def combine(reports: list[PartReport], source_faults: list[Fault]) -> PartReport
     Raises:
         BadValues: The columns of two parts differ.
     """
-    combined = PartReport(faults=merge([*source_faults, *(fault for one in reports for fault in one.faults)]))
-    combined.seen = sum(report.seen for report in reports)
+    combined = PartReport(seen=sum(report.seen for report in reports))
+    faults = merge([*source_faults, *(fault for one in reports for fault in one.faults)])
+    combined.faults = judge(faults, combined.seen)
     combined.left_out_episodes = sum(report.left_out_episodes for report in reports)
     combined.left_out_rows = sum(report.left_out_rows for report in reports)
     combined.quarantined = [record for report in reports for record in report.quarantined]

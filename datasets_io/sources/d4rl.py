@@ -152,8 +152,6 @@ class D4RL(Source):
                 " (keep_next_obs believes the file)",
                 count=int(differ.sum()),
                 first_row=block[0][0] + int(np.argmax(differ)),
-                # A few differences are rounding; many mean that rows are not consecutive.
-                refused=bool(differ.sum() > 0.01 * len(obs)),
             )
 
     def _ends(
