@@ -161,3 +161,11 @@ def test_the_machine_fits_imagines_and_mixes(build_learner: Build):
     assert learner.sampler.model_buffer.rows.online == 2 * 40 * 5
     for value, old in zip(learner.nets.dynamics.state_dict().values(), before, strict=True):
         assert torch.equal(value, old)  # no update touches them
+
+
+def test_a_batch_without_recorded_rows_has_no_offline_share(build_learner: Build):
+    given = {"dynamics_hidden": (8,), "dynamics_decay": (0.0, 0.0), "rollout_starts": 40, "horizon": 1}
+    learner = build_learner(Watched, real_ratio=0.0, **given)
+    made = learner.advance(2)
+    assert made["real"] == 0
+    assert "offline_share" not in made

@@ -51,6 +51,14 @@ def test_a_restored_strategy_goes_on_like_the_first(kind: type[Strategy]):
     assert flat(strategy.state()) == flat(again.state())
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_batch_may_have_model_rollouts_alone(kind: type[Strategy]):
+    strategy = went_online(kind, held(50, (20,)))
+    (position,) = strategy.draw(1, 0, generator())
+    (batch,) = strategy.rows.batches_at(position.unsqueeze(0))
+    assert strategy.on_used(batch, position, generator()) == {}
+
+
 def flat(state: Any) -> Any:
     """A nested state as plain values, comparable."""
     if isinstance(state, dict):

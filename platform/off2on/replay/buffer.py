@@ -98,7 +98,7 @@ class ReplayBuffer:
 
     def rows_at(self, index: Tensor) -> Tensor:
         """Return the rows [k, B, W] at [k, B] positions, with one gather."""
-        return self.data.index_select(0, index.flatten()).view(*index.shape, -1)
+        return self.data.index_select(0, index.flatten()).view(*index.shape, self.data.shape[1])
 
     def batches_at(self, index: Tensor) -> Iterator[Batch]:
         """Yield one batch per row of [k, B] positions."""

@@ -55,8 +55,7 @@ class RecipeLearner(ManualLearner):
         self.world_size = max(1, self.config.num_learners)
         self.updates = 0
         self.set_threads(self.config.threads)
-        self.sampler = self._build_sampler()
-        self.step = self._build_step()
+        self.sampler, self.step = self._build_sampler(), self._build_step()
         planned = self.config.offline_updates + self.online_settings.updates_due(self.config.online_steps)
         self.traced = TracedUpdates(self.step, Compilation(self.config.compile, planned, self.device))
 
@@ -145,7 +144,7 @@ class RecipeLearner(ManualLearner):
         """Make a number of updates.
 
         Returns:
-            The losses and the recipe's metrics, averaged over the updates, and ``offline_share``.
+            The losses and the recipe's metrics, averaged over the updates; of real rows, ``offline_share``.
 
         Raises:
             Diverged: A loss is NaN or infinite.
@@ -164,7 +163,8 @@ class RecipeLearner(ManualLearner):
                     sampler.refresh(self.nets, self.updates + 1, generator)
                 count = sampler.block_size(self.updates + 1, last - self.updates)
                 position, blocks = sampler.draw(count, generator)
-                logged["offline_share"].append((position < self.rows.offline).float().mean())
+                if position.numel():
+                    logged["offline_share"].append((position < self.rows.offline).float().mean())
                 for block, drawn in zip(blocks, position, strict=True):
                     self.updates += 1
                     if self._is_reset_due():

@@ -94,7 +94,7 @@ class Balanced(Strategy):
 
     def on_used(self, batch: Batch, position: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Update the priorities of the used rows, then the density ratio, as in the authors' code."""
-        if self.rows.online == 0:
+        if self.rows.online == 0 or len(position) == 0:  # model rollouts have no priority
             return {}
         size = (self.options.ratio_batch,)
         offline = draw_offline(self.rows, size, generator)
