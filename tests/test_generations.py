@@ -10,6 +10,8 @@ from typing import Any
 
 import command
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from gymnasium.spaces import Box, Dict
 
@@ -19,6 +21,7 @@ from datasets_io.flatten import flat_space
 from datasets_io.ingestion.appending import append
 from datasets_io.ingestion.ingest import ingest
 from datasets_io.shards.generations import GenerationRange, parse_generations
+from datasets_io.sources.hugging_face import HuggingFace
 from datasets_io.sources.tabular import Table
 
 
@@ -155,6 +158,26 @@ def test_columns_in_another_order_are_refused(tmp_path: Path):
     renamed = {{"x": "place"}.get(name, name): values for name, values in later.items()}
     shards = append(Table("obs=place,v actions=u rewards=r terminated=end"), renamed, shards)
     assert shards.episodes == 2
+
+
+def test_generated_episodes_are_added_once(grown: Shards):
+    with pytest.raises(Exists, match="trips already contains these episodes") as error:
+        append(Trips(10), None, grown)
+    assert "generation 1" in error.value.expected
+    assert not (grown.path / "incoming").exists()
+
+
+def test_another_split_of_a_folder_is_no_duplicate(tmp_path: Path):
+    (folder := tmp_path / "recorded").mkdir()
+    for split, value in (("train", 0.25), ("test", 0.5)):
+        rows = {"obs": [value] * 3, "action": [value, 0.1, 0.2], "reward": [1.0] * 3, "episode": [0, 0, 1]}
+        pq.write_table(pa.table(rows), folder / f"{split}-00000-of-00001.parquet")
+    shards = ingest(HuggingFace(), folder, tmp_path, name="split")
+    shards = append(HuggingFace(split="test"), folder, shards)
+    assert shards.read_all(["obs"])["obs"][:, 0].tolist() == [0.25, 0.5]
+    for split in ("test", "train", None):  # of which the last two are the same
+        with pytest.raises(Exists, match=f"split already contains {folder}"):
+            append(HuggingFace(split=split), folder, shards)
 
 
 def test_the_same_file_twice_is_refused(tmp_path: Path):

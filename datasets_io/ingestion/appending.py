@@ -11,7 +11,7 @@ from datasets_io.errors import BadValues, Exists, NoSpace, Unreachable, UserErro
 from datasets_io.ingestion.ingest import PartProgress, ingest
 from datasets_io.ingestion.own_files import INCOMING, refuse_foreign_files, remove_leftovers
 from datasets_io.shards.again import table_columns
-from datasets_io.shards.generations import totals
+from datasets_io.shards.generations import GenerationRange, restrict, totals
 from datasets_io.shards.manifest import MANIFEST_FILE, Manifest, content_hash
 from datasets_io.shards.manifest_checks import ListedFile
 from datasets_io.shards.reading import Shards
@@ -75,7 +75,10 @@ def _append(source: Source, path: Any, folder: Place, **options: Any) -> Shards:
     seen, old = storage.read_bytes(folder / MANIFEST_FILE), Shards(folder).manifest
     remove_leftovers(folder)
     number = len(old.generations)
-    _refuse_duplicates(source.fingerprint(path), path, old)
+    origin = {"kind": type(source).__name__, "sha256": source.fingerprint(path), "options": source.options()}
+    for generation, part in enumerate(old.generations):
+        if origin["sha256"] and origin.items() <= part.source.items():  # told before the data are read
+            raise _duplicate(old, generation, path)
     new = ingest(
         source,
         path,
@@ -88,6 +91,9 @@ def _append(source: Source, path: Any, folder: Place, **options: Any) -> Shards:
         **options,
     )
     _refuse_incompatible(old, new.manifest)
+    for generation in range(number):
+        if _same_rows(restrict(old, GenerationRange(old.name, generation, generation)), new.manifest):
+            raise _duplicate(old, generation, path)
     added = {
         kind: [_copy(new.path / kind, folder / kind, file, number) for file in files]
         for kind, files in (("shards", new.manifest.files), (SCENES, new.manifest.scene_files))
@@ -114,13 +120,26 @@ def _removed_on_exit(folder: Place) -> Iterator[None]:
     storage.delete(folder)
 
 
-def _refuse_duplicates(sha256: str, path: Any, old: Manifest) -> None:
-    for number, part in enumerate(old.generations):
-        if sha256 and part.source["sha256"] == sha256:
-            raise Exists(
-                f"{old.name} already contains {path}.",
-                f"It is generation {number}, added on {part.created[:10]}.",
-            )
+def _duplicate(old: Manifest, generation: int, path: Any) -> Exists:
+    return Exists(
+        f"{old.name} already contains {path or 'these episodes'}.",
+        f"It is generation {generation}, added on {old.generations[generation].created[:10]}.",
+    )
+
+
+def _same_rows(one: Manifest, other: Manifest) -> bool:
+    """Return True if two manifests of one generation describe the same rows of the same data.
+
+    Their files differ by the ids of the episodes, and options that choose other rows of a file are unknown
+    here; generated data have no SHA-256.
+    """
+
+    def facts(manifest: Manifest) -> Any:
+        (part,) = manifest.generations
+        bounds = {name: (moments["low"], moments["high"]) for name, moments in part.moments.items()}
+        return part.source["sha256"], manifest.returns, manifest.lengths, bounds
+
+    return bool(facts(one) == facts(other))
 
 
 def _refuse_incompatible(old: Manifest, new: Manifest) -> None:
