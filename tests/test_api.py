@@ -18,7 +18,8 @@ from off2on.training.command_line import make_plans
 from off2on.training.evaluate import EvaluationEpisode
 
 SMALL: dict[str, Any] = {
-    "updates": 20, "eval_episodes": 2, "threads": 1, "hyperparameters": {"hidden": (8, 8), "batch_size": 16},
+    "updates": 20, "eval_every": 20, "eval_episodes": 2, "threads": 1,
+    "hyperparameters": {"hidden": (8, 8), "batch_size": 16},
 }  # fmt: skip
 
 
@@ -76,7 +77,7 @@ def test_a_run_from_a_source_has_its_settings_as_on_the_command_line(
     trained: tuple[off2on.LoadedRun, Watch], tmp_path: Path
 ):
     source, _ = trained
-    plan = {"online": 10, "strategy": "append", "eval_episodes": 1, "out": str(tmp_path)}
+    plan = {"online": 10, "strategy": "append", "eval_every": 10, "eval_episodes": 1, "out": str(tmp_path)}
     run = off2on.train(source=source, **plan)
     command = ["--from", str(source.folder), "--online", "10", "--strategy", "append", "--out", str(tmp_path)]
     (expected,), _ = make_plans(
@@ -149,6 +150,7 @@ def test_the_policy_and_the_values_are_those_of_the_networks(trained: tuple[off2
     scaled = torch.from_numpy((obs - policy.obs_mean.numpy()) / policy.obs_std.numpy())
     expected = policy.nets.critic(scaled, torch.from_numpy(actions) / 2).detach()
     np.testing.assert_allclose(values, expected, rtol=1e-5)
+    np.testing.assert_array_equal(run.q(obs.astype(np.float64), actions.astype(np.float64)), values)
     with pytest.raises(UnknownName, match="no checkpoint 'best'"):
         run.q(obs, actions, checkpoint="best")
 

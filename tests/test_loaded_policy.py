@@ -1,5 +1,6 @@
 """What a loaded policy accepts: tensors and arrays of numbers, and a clear error for anything else."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,23 @@ def test_arrays_that_torch_cannot_take_as_they_are(file: Path):
         np.testing.assert_array_equal(policy(given), expected)
     assert policy(obs[:1]).shape == (1, 2)
     assert policy(obs[:0]).shape == (0, 2)
+
+
+def test_modes_change_nothing(file: Path):
+    policy = load_policy(file)
+    before = policy(OBS)
+    assert policy.eval() is policy
+    assert policy.train() is policy
+    np.testing.assert_array_equal(policy(OBS), before)
+
+
+def test_a_policy_moves_with_the_devices_in_its_graph(tmp_path: Path):
+    policy = load_policy(write(tmp_path, "iql", explore=True, hidden=(8, 8)))  # its graph draws noise
+    assert policy.device.type == "cpu"
+    policy.to("meta")
+    assert policy.device.type == "meta"
+    action, log_prob = policy.program(torch.zeros(2, 3, device="meta"))
+    assert {action.device.type, log_prob.device.type} == {"meta"}
 
 
 @pytest.mark.parametrize(
@@ -124,6 +142,12 @@ def test_a_policy_with_a_history(tmp_path: Path):
     history[1, 2, 5] = np.nan
     with pytest.raises(UserError, match="row 1 has nan in step 2, dimension 5"):
         policy(history)
+
+
+@pytest.mark.parametrize("asked", [np.nan, -np.inf, 1e300])
+def test_a_target_return_is_finite_in_float32(file: Path, asked: float):
+    with pytest.raises(UserError, match=re.escape(f"the target return is {asked}.")):
+        load_policy(file, asked)
 
 
 def test_the_error_of_a_folder_names_the_policy_file_in_it(file: Path, tmp_path: Path):

@@ -1,10 +1,12 @@
 """Options are declared once: the command line, resuming, and run.yaml follow from the declaration."""
 
 import dataclasses
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 from command import off2on
 
@@ -57,6 +59,35 @@ def test_a_value_below_the_range_is_refused(name: str):
     RunOptions("iql", "toy", **{name: least}).check_bounds()
     with pytest.raises(UserError, match=f"{flag(name)} must be at least {least}: got {least - 1}"):
         RunOptions("iql", "toy", **{name: least - 1}).check_bounds()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("updates", True),
+        ("updates", 1.5),
+        ("updates", float("inf")),
+        ("updates", None),
+        ("seed", [1]),
+        ("eval_every", 50.5),
+        ("threads", "2"),
+        ("memory", "4G"),
+        ("out", 5),
+        ("env", True),
+        ("track", "wandb"),
+    ],
+)
+def test_a_value_of_another_type_is_refused(name: str, value: object):
+    with pytest.raises(UserError, match=rf"^{name} must be .*: got {re.escape(repr(value))}\.$"):
+        RunOptions("iql", "toy", **{name: value})
+
+
+def test_whole_numbers_and_paths_may_have_other_types(tmp_path: Path):
+    given = {"updates": 1e4, "seed": np.int64(1), "eval_every": np.float32(50), "out": tmp_path}
+    options = RunOptions("iql", "toy", **given)
+    taken = {name: getattr(options, name) for name in given}
+    assert taken == {"updates": 10_000, "seed": 1, "eval_every": 50, "out": str(tmp_path)}
+    assert [type(value) for value in taken.values()] == [int, int, int, str]
 
 
 def test_what_a_resumed_run_must_keep():

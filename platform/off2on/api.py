@@ -78,7 +78,7 @@ class LoadedRun:
 
         Args:
             obs: Observations [B, D].
-            actions: Actions [B, A], chunks of actions [B, h, A], or choices [B].
+            actions: Actions [B, A], chunks of actions [B, h, A], or choices [B], of any type of numbers.
             checkpoint: Name of a folder in ``checkpoints``.
 
         Raises:
@@ -95,8 +95,9 @@ class LoadedRun:
                 known=kept,
             )
         policy = policy_from_checkpoint(check_checkpoint(self.folder, checkpoint))
+        kind = torch.int64 if policy.discrete else torch.float32
         with torch.no_grad():
-            values = policy.q(torch.as_tensor(obs, dtype=torch.float32), torch.as_tensor(actions))
+            values = policy.q(torch.as_tensor(obs, dtype=torch.float32), torch.as_tensor(actions, dtype=kind))
         if values is None:
             raise UnknownName(f"{self.metadata.algorithm} has no critic.")
         return values.numpy()

@@ -232,7 +232,8 @@ def load_policy(path: str | Path, target_return: float | None = None) -> LoadedP
 
     Args:
         path: The file.
-        target_return: Return that a policy with a history is asked for, in raw units; None: that of its run.
+        target_return: Return that a policy with a history is asked for, in raw units, finite in float32;
+            None: that of its run.
 
     Returns:
         A module that maps raw observations [B, D] to actions [B, A], float32, in the environment's units; to
@@ -244,8 +245,10 @@ def load_policy(path: str | Path, target_return: float | None = None) -> LoadedP
 
     Raises:
         UserError: The file is not a policy, or has content that a policy does not need, see
-            `off2on.policy_files.program`; or `target_return` is given and the policy has none.
+            `off2on.policy_files.program`; or `target_return` is not finite, or the policy has none.
     """
+    if target_return is not None and not abs(target_return) <= torch.finfo(torch.float32).max:
+        raise UserError(f"the target return is {target_return}.", "Expected a finite number of float32.")
     module = load_program(path)
     if target_return is not None:
         if TARGET not in dict(module.named_buffers()):

@@ -1,7 +1,9 @@
 """The policy of a file: its exported program behind a check of the observations that it is given."""
 
 import math
-from typing import TypeVar
+from collections.abc import Callable
+from itertools import chain
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
@@ -29,6 +31,27 @@ class LoadedPolicy(nn.Module):
         self.row_shape: tuple[int, ...] = tuple(obs.shape[1:])
         """Shape of what one action is decided by: (D,), or (K, D + A + 2) of a policy with a history."""
 
+    def train(self, mode: bool = True) -> Self:
+        """Return the policy as it is: an exported program has no modes, and refuses to be asked."""
+        return self
+
+    def _apply(self, fn: Callable[[Any], Any], recurse: bool = True) -> Self:
+        """Move the program, as `to` and `cuda` do, together with the devices that its graph names."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for part in self.program.modules():
+            if isinstance(part, torch.fx.GraphModule):
+                for node in part.graph.nodes:
+                    if "device" in node.kwargs:
+                        node.kwargs = node.kwargs | {"device": self.device}
+                part.recompile()
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the program."""
+        tensors = chain(self.program.parameters(), self.program.buffers())
+        return next((tensor.device for tensor in tensors), torch.device("cpu"))
+
     @property
     def history(self) -> tuple[int, int] | None:
         """Shape (K, D + A + 2) of the histories that it takes; None: it takes observations."""
@@ -38,8 +61,8 @@ class LoadedPolicy(nn.Module):
         """Return the actions at raw observations.
 
         Args:
-            obs: Observations [B, D], or histories [B, K, D + A + 2]: a tensor, or a NumPy array. Real numbers
-                of any type; they are converted to float32.
+            obs: Observations [B, D], or histories [B, K, D + A + 2]: a tensor on the device of the policy, or
+                a NumPy array. Real numbers of any type; they are converted to float32.
 
         Returns:
             Actions, see `off2on.policy.load_policy`, and of an exploring policy their log probabilities [B],
@@ -58,10 +81,10 @@ class LoadedPolicy(nn.Module):
             )
         self._check_form(obs.shape, obs.dtype.kind in "fiub")
         with np.errstate(over="ignore"), torch.no_grad():  # what overflows is infinite, and refused below
-            output = self._act(torch.from_numpy(np.array(obs, np.float32, order="C")))
+            output = self._act(torch.from_numpy(np.array(obs, np.float32, order="C")).to(self.device))
         if isinstance(output, tuple):
-            return output[0].numpy(), output[1].numpy()
-        return output.numpy()
+            return output[0].cpu().numpy(), output[1].cpu().numpy()
+        return output.cpu().numpy()
 
     @property
     def _expected(self) -> str:

@@ -8,6 +8,8 @@ the options in run.yaml are made from it. Importing this module loads neither to
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
+from pathlib import Path
 from typing import Any
 
 from off2on.errors import UserError
@@ -186,6 +188,17 @@ class RunOptions:
     command: str = ""
     origins: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Check the type of every option; NumPy's and whole numbers such as 1e4 become int, paths text.
+
+        Raises:
+            UserError: A value is of another kind than its declaration says.
+        """
+        for name, known in OPTIONS.items():
+            value = getattr(self, name)
+            if value is not None or getattr(RunOptions, name) is not None:
+                object.__setattr__(self, name, _of_kind(known.kind, name, value))
+
     def check_bounds(self) -> None:
         """Check that every value is within its range.
 
@@ -198,6 +211,24 @@ class RunOptions:
                 raise UserError(f"{flag(name)} must be at least {known.least}: got {value}.")
             if known.most is not None and value is not None and value > known.most:
                 raise UserError(f"{flag(name)} must be at most {known.most:,}: got {value:,}.")
+
+
+def _of_kind(kind: str, name: str, value: Any) -> Any:
+    """Return the value of an option in the type of its kind."""
+    if kind in ("count", "size"):
+        expected = "a whole number"
+        whole = isinstance(value, Integral) or (isinstance(value, Real) and float(value).is_integer())
+        if whole and not isinstance(value, bool):
+            return int(value)
+    elif kind == "texts":
+        expected = "a list of texts"
+        if isinstance(value, list | tuple) and all(isinstance(each, str) for each in value):
+            return value
+    else:
+        expected = "text"
+        if isinstance(value, str | Path):
+            return str(value)
+    raise UserError(f"{name} must be {expected}: got {value!r}.")
 
 
 OPTIONS: dict[str, Option] = {

@@ -72,6 +72,7 @@ class Plan(RunOptions):
     """One run."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.memory == 0:
             object.__setattr__(self, "memory", default_budget(self.learners))
         object.__setattr__(self, "address", cluster_address(self.address))
