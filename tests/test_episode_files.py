@@ -5,6 +5,7 @@ import pytest
 from hdf5_files import N, add, columns, padded
 
 from datasets_io.errors import BadValues, DataError, MissingColumn
+from datasets_io.sources.d4rl import D4RL
 
 
 def test_ends_of_d3rlpy_1(tmp_path):
@@ -73,9 +74,32 @@ def test_padded_sequences_are_read_to_their_lengths(tmp_path, given):
     np.testing.assert_array_equal(shards.read_all(["obs"])["obs"], obs)
 
 
+def test_next_observations_of_padded_sequences_are_compared_or_kept(tmp_path):
+    values = padded(lengths=np.full(4, 10))
+    right = np.roll(values["observations"], -1, axis=1)
+    shards = add(tmp_path, values | {"next_observations": right})
+    assert "new_obs" not in [name for name, *_ in shards.manifest.columns]
+    np.testing.assert_array_equal(shards.read_all(["new_obs"])["new_obs"], right.reshape(40, 3))
+    values["next_observations"] = right + np.eye(10)[6][None, :, None]
+    with pytest.raises(BadValues, match=r"4 rows are not what the following row .*first at row 6"):
+        add(tmp_path, values, name="differ")
+    kept = add(tmp_path, values, D4RL(keep_next_obs=True), name="kept")
+    read = kept.read_all(["new_obs"])["new_obs"]
+    np.testing.assert_array_equal(read, values["next_observations"].reshape(40, 3).astype(np.float32))
+    with pytest.raises(BadValues, match=r"next_observations has shape \[4, 10, 2\]"):
+        add(tmp_path, values | {"next_observations": right[..., :2]}, name="narrow")
+
+
+@pytest.mark.parametrize("values", [columns(), padded(lengths=np.full(4, 10)), dump()])
+def test_next_observations_that_are_not_there_cannot_be_kept(tmp_path, values):
+    with pytest.raises(MissingColumn, match="no 'next_observations', which keep_next_obs stores"):
+        add(tmp_path, values, D4RL(keep_next_obs=True))
+
+
 @pytest.mark.parametrize(
     "given",
     [
+        {"lengths": np.full(4, 10), "timeouts": np.arange(40).reshape(4, 10) % 4 == 3},
         {"lengths": np.array([10, 3, 0, 7])},
         {"lengths": np.array([10, 3, 11, 7])},
         {"lengths": np.array([10, 3, 2.5, 7])},

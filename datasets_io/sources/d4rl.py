@@ -10,7 +10,7 @@ import numpy as np
 from datasets_io import storage
 from datasets_io.environments import Spaces, spaces_of
 from datasets_io.episode import Array, Episode
-from datasets_io.errors import BadValues
+from datasets_io.errors import BadValues, MissingColumn
 from datasets_io.registry import infer
 from datasets_io.source import Source
 from datasets_io.sources.column_checks import (
@@ -70,6 +70,11 @@ class D4RL(Source):
         """
         path = storage.absolute(path)  # a worker may have another current folder
         with open_hdf5(path) as file:
+            if self.keep_next_obs and "next_observations" not in file:
+                raise MissingColumn(
+                    f"{path} has no 'next_observations', which keep_next_obs stores.",
+                    f"There are: {' '.join(file.names())}",
+                )
             if (layout := open_layout(file)) is not None:
                 self._spaces(layout.obs_shape, *layout.actions, path.stem)
                 size = max(1, self.rows_per_shard // layout.rows)
@@ -93,13 +98,22 @@ class D4RL(Source):
         path, start, stop = part
         with open_hdf5(storage.locate(path)) as file:
             if (layout := open_layout(file)) is not None:
-                yield from (self._with_choices(layout.read(number)) for number in range(start, stop))
+                for number in range(start, stop):
+                    yield self._with_choices(self._with_new_obs(layout.read(number)))
                 return
             columns, _ = _columns(file)
             size = block_rows(sum(row_bytes(column) for column in columns.values()))
             blocks = _blocks(start, *self._ends(columns, start, stop), size)
             for block, values in read_ahead(partial(_read, columns), blocks):
                 yield from map(self._with_choices, self._episodes(values, block))
+
+    def _with_new_obs(self, episode: Episode) -> Episode:
+        """Return an episode whose `new_obs` are stored, or were compared with the following rows."""
+        if "new_obs" not in episode.extras or self.keep_next_obs:
+            return episode
+        row, steps = episode.row or 0, episode.length
+        self._compare(episode.obs[:steps], episode.extras["new_obs"], [(row, row + steps, False)])
+        return replace(episode, extras={})
 
     def _with_choices(self, episode: Episode) -> Episode:
         """Return whole numbers [T, 1] as choices [T], unless the environment's actions are vectors."""

@@ -18,6 +18,7 @@ from datasets_io.sources.hdf5 import Hdf5Column, Hdf5File
 
 LENGTHS = ("lengths", "length", "episode_lengths", "seq_lengths", "seq_lens", "traj_lengths")
 MASKS = ("mask", "masks", "valid", "valids", "attention_mask")
+ENDS = ("terminals", "timeouts")
 _COLUMNS = ("observations", "actions", "rewards")
 
 
@@ -108,7 +109,7 @@ class PaddedFile(EpisodeFile):
     """
 
     def __init__(self, file: Hdf5File, columns: dict[str, Hdf5Column]) -> None:
-        self._columns = columns | file.columns(("terminals", "timeouts", "next_observations"))
+        self._columns = columns | file.columns((*ENDS, "next_observations"))
         self.count, self.rows = columns["rewards"].shape
         self.obs_shape = columns["observations"].shape[2:]
         self.actions = columns["actions"].shape[2:], columns["actions"].dtype
@@ -119,13 +120,18 @@ class PaddedFile(EpisodeFile):
         if "terminals" not in self._columns:
             raise MissingColumn(f"{file.path} has no 'terminals'.", f"There are: {' '.join(file.names())}")
         for name, column in self._columns.items():
-            ends = name in ("terminals", "timeouts")
+            ends = name in ENDS
             kind = ColumnKind.FLAGS if ends else ColumnKind.EXTRAS
             per_row = column.shape[:2] == head
             check_column(kind, column.name, column.shape[1:] if per_row else column.shape, column.dtype)
             if not per_row and not (ends and column.shape[0] == self.count):
                 raise BadValues(
                     f"{column.name} has shape {list(column.shape)}.", f"Expected: {[*head, '…']}."
+                )
+            if name == "next_observations" and column.shape != columns["observations"].shape:
+                raise BadValues(
+                    f"{column.name} has shape {list(column.shape)}.",
+                    f"Expected: that of the observations, {list(columns['observations'].shape)}.",
                 )
         check_episode_size(
             self.rows,
@@ -137,18 +143,21 @@ class PaddedFile(EpisodeFile):
         self._lengths = self._read_lengths(file)
 
     def read(self, number: int) -> Episode:
-        """Read an episode."""
+        """Read an episode; its `next_observations` are the column `new_obs`."""
         stop = int(self._lengths[number])
         arrays = {name: column.read(number, number + 1)[0] for name, column in self._columns.items()}
-        obs = arrays["observations"][:stop]
+        obs, extras = arrays["observations"][:stop], {}
         if "next_observations" in arrays:
-            obs = np.concatenate([obs, arrays["next_observations"][stop - 1 : stop]])
+            extras["new_obs"] = arrays["next_observations"][:stop]
+            obs = np.concatenate([obs, extras["new_obs"][-1:]])
+        ends = {name: self._end(name, arrays[name], stop, number) for name in ENDS if name in arrays}
         return Episode(
             obs,
             arrays["actions"][:stop],
             arrays["rewards"][:stop],
-            terminated=self._end("terminals", arrays["terminals"], stop, number),
-            row=number,
+            terminated=ends["terminals"],
+            extras=extras,
+            row=number * self.rows,
         )
 
     def _end(self, name: str, values: Array, stop: int, number: int) -> bool:
