@@ -3,6 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
+from off2on.algorithms import CATALOGUE, find_algorithm
+
 PROGRESS = (0.0, 0.03, 0.3, 0.6, 0.99)
 """Points of the offline phase, one of them within the first share of BEAR."""
 
@@ -30,8 +34,11 @@ def test_without_its_schedules_every_algorithm_is_the_same_at_any_progress(
     assert all(other == first for other in others)
 
 
-def test_every_schedule_changes_an_update(recipe: Any, problem: Callable[..., Any]):
-    for name in recipe.schedules:
-        on = True if isinstance(getattr(recipe.Hyperparameters(), name), bool) else 0.2
-        first, *others = offline_updates(problem(recipe, **{name: on}))
-        assert any(other != first for other in others), name
+@pytest.mark.parametrize(
+    ("name", "schedule"), [(name, one) for name in CATALOGUE for one in find_algorithm(name).schedules]
+)
+def test_every_schedule_changes_an_update(name: str, schedule: str, problem: Callable[..., Any]):
+    recipe = find_algorithm(name)
+    on = True if isinstance(getattr(recipe.Hyperparameters(), schedule), bool) else 0.2
+    first, *others = offline_updates(problem(recipe, **{schedule: on}))
+    assert any(other != first for other in others)
