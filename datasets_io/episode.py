@@ -11,6 +11,11 @@ import numpy.typing as npt
 from datasets_io.errors import BadValues
 
 Array = npt.NDArray[Any]
+RESERVED = (
+    *("eps_id", "t", "obs", "actions", "rewards", "terminateds", "truncateds", "final_obs"),
+    *("last", "ret", "new_actions"),
+)
+"""Names of columns that are made of the episode itself; `new_obs` may also be recorded."""
 MAX_CHOICES = 1_000_000
 """Choices of a discrete action, at most: a network has an output for each."""
 
@@ -133,9 +138,15 @@ class Episode:
             finite: Refuse NaN and infinities too.
 
         Raises:
-            BadValues: Wrong shapes or types, lengths that disagree, no step at all, NaN.
+            BadValues: Wrong shapes or types, lengths that disagree, no step at all, NaN; an extra column with
+                a reserved name.
         """
         who = f"episode {self.id or f'at row {self.row}'}"
+        if taken := [name for name in RESERVED if name in self.extras]:
+            raise BadValues(
+                f"{who} has an extra column {taken[0]!r}.",
+                f"Columns of these names are made of the episode itself: {' '.join(RESERVED)}.",
+            )
         columns = {"obs": self.obs, "actions": self.actions, "rewards": self.rewards, **self.extras}
         for name, values in columns.items():
             check_column(_KINDS.get(name, ColumnKind.EXTRAS), f"{who}: {name}", values.shape, values.dtype)

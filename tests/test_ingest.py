@@ -8,7 +8,12 @@ import pytest
 from datasets_io import Episode, Source, open_shards
 from datasets_io.errors import BadValues, Exists, UserError
 from datasets_io.ingestion.ingest import ingest
+from datasets_io.shards.columns import FIXED_COLUMNS
+from datasets_io.shards.reading import DERIVED
 from datasets_io.storage.names import check_name, derive_name, is_valid_name
+
+MADE = sorted({*FIXED_COLUMNS, *DERIVED} - {"new_obs"})
+"""Columns that are made of an episode."""
 
 
 class Numbers(Source):
@@ -115,6 +120,7 @@ def change(number, **arrays):
             r"5 rows with values too large for float32, .* first at row 15",
         ),
         (change(1, actions=np.zeros(5, int)), "differ"),
+        *((change(1, extras={name: np.ones(5)}), f"extra column '{name}'") for name in MADE),
     ],
 )
 def test_invalid_episodes_are_refused(tmp_path, fault, words):
