@@ -57,7 +57,7 @@ class AWACHyperparameters(CriticHeadHyperparameters):
         "softmax", "weight of an action: over the batch, or independent", choices=("softmax", "exp_clip")
     )
     weight_clip: float = hp(100.0, "largest weight with exp_clip", above=0)
-    weight_decay: float = hp(1e-4, "weight decay of the policy, added to its gradient", least=0)
+    weight_decay: float = hp(1e-4, "weight decay of the policy, added to its gradient", least=0, built=True)
     critic_lr: float = hp(3e-4, "learning rate of the critics (Adam)", above=0, search=("log", 1e-4, 1e-3))
     batch_size: int = hp(1024, "transitions per gradient update, over all learners", least=1)
     hidden: tuple[int, ...] = hp((256, 256, 256, 256), "widths of the hidden layers", least=1)

@@ -56,7 +56,7 @@ class AWRHyperparameters(Hyperparameters):
     actor_updates: int = hp(1000, "updates of the policy in a cycle", least=1)
     value_lr: float = hp(0.01, "learning rate of the value (SGD)", above=0, search=("log", 1e-3, 0.03))
     actor_lr: float = hp(5e-5, "learning rate of the policy (SGD)", above=0, search=("log", 1e-5, 1e-3))
-    momentum: float = hp(0.9, "momentum of both optimisers", least=0, below=1)
+    momentum: float = hp(0.9, "momentum of both optimisers", least=0, below=1, built=True)
     sigma: float = hp(0.2, "constant standard deviation of the policy", above=0)
     bound_penalty: float = hp(10.0, "c, weight of the penalty on means outside the action box", least=0)
     discount: float = hp(0.99, "gamma, the discount per environment step", least=0, below=1)

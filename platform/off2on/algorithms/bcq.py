@@ -36,13 +36,19 @@ class BCQHyperparameters(Hyperparameters):
     """Hyperparameters of appendix C and the authors' code."""
 
     perturbation: float = hp(
-        0.05, "Phi, the largest correction of an action; 0 is none", least=0, search=("uniform", 0, 0.2)
+        0.05,
+        "Phi, the largest correction of an action; 0 is none",
+        least=0,
+        search=("uniform", 0, 0.2),
+        built=True,
     )
     smallest: float = hp(0.75, "w of the target value: w min_i Q_i + (1 - w) max_i Q_i",
                          least=0, most=1)  # fmt: skip
     target_samples: int = hp(10, "number of proposals that the target maximises over", least=1)
-    act_samples: int = hp(100, "number of proposals that the policy maximises over", least=1)
-    vae_hidden: tuple[int, ...] = hp((750, 750), "widths of the autoencoder's hidden layers", least=1)
+    act_samples: int = hp(100, "number of proposals that the policy maximises over", least=1, built=True)
+    vae_hidden: tuple[int, ...] = hp(
+        (750, 750), "widths of the autoencoder's hidden layers", least=1, built=True
+    )
     kl_weight: float = hp(0.5, "weight of the autoencoder's divergence from N(0, 1)", least=0)
     vae_lr: float = hp(1e-3, "learning rate of the autoencoder (Adam)", above=0)
     critic_lr: float = hp(1e-3, "learning rate of the critics (Adam)", above=0, search=("log", 1e-4, 1e-3))

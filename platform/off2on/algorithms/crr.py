@@ -49,7 +49,7 @@ class CRRHyperparameters(CriticHeadHyperparameters):
         1.0, "temperature of the weights: small selects the best", above=0, search=("log", 0.1, 10)
     )
     weight_clip: float = hp(20.0, "largest weight of exp", above=0)
-    critics: int = hp(1, "number of critics", least=1)
+    critics: int = hp(1, "number of critics", least=1, built=True)
     critic_lr: float = hp(3e-4, "learning rate of the critic (Adam)", above=0, search=("log", 1e-4, 1e-3))
     target_every: int = hp(100, "updates between two updates of the target networks", least=1)
     polyak: float = hp(1.0, "tau: target <- (1 - tau) target + tau network", least=0, most=1)

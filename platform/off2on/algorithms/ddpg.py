@@ -35,7 +35,7 @@ class DDPGHyperparameters(CriticHeadHyperparameters):
     """Hyperparameters of section 7."""
 
     critic_lr: float = hp(1e-3, "learning rate of the critic (Adam)", above=0, search=("log", 1e-4, 1e-3))
-    critics: int = hp(1, "number of critics; the target is their minimum", least=1)
+    critics: int = hp(1, "number of critics; the target is their minimum", least=1, built=True)
     exploration_noise: float = hp(0.2, "sigma of the noise on exploring actions", least=0)
     actor_lr: float = hp(1e-4, "learning rate of the policy (Adam)", above=0, search=("log", 3e-5, 1e-3))
     batch_size: int = hp(64, "transitions per gradient update, over all learners", least=1)

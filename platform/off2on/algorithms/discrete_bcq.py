@@ -47,7 +47,9 @@ class DiscreteBCQHyperparameters(DQNHyperparameters):
         search=("uniform", 0, 1),
     )
     beta: float = hp(0.01, "weight of the squared logits of the behaviour policy", least=0)
-    share_encoder: bool = hp(True, "share hidden layers between the values and the behaviour policy")
+    share_encoder: bool = hp(
+        True, "share hidden layers between the values and the behaviour policy", built=True
+    )
     target_every: int = hp(1, "updates between two updates of the target networks", least=1)
     polyak: float = hp(0.005, "tau: target <- (1 - tau) target + tau network", least=0, most=1)
 

@@ -42,8 +42,8 @@ class DiscreteSACHyperparameters(Hyperparameters):
 
     critic_lr: float = hp(3e-4, "learning rate of the critics (Adam)", above=0, search=("log", 1e-4, 1e-3))
     temperature_lr: float = hp(3e-4, "learning rate of the log temperature (Adam)", above=0)
-    critics: int = hp(2, "number of critics", least=1)
-    initial_temperature: float = hp(1.0, "initial alpha", above=0)
+    critics: int = hp(2, "number of critics", least=1, built=True)
+    initial_temperature: float = hp(1.0, "initial alpha", above=0, built=True)
     entropy_share: float = hp(
         0.98,
         "target entropy as a share of log n; 0.7 for two actions",

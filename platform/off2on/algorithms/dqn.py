@@ -56,7 +56,7 @@ class DQNHyperparameters(CriticHeadHyperparameters):
     """Hyperparameters for vector observations."""
 
     critic_lr: float = hp(3e-4, "learning rate of the values (Adam)", above=0, search=("log", 3e-5, 1e-3))
-    critics: int = hp(1, "number of critics", least=1)
+    critics: int = hp(1, "number of critics", least=1, built=True)
     td_error: str = hp(
         "huber", "Huber error with bound 1, or squared error; of plain critics", choices=tuple(losses.TD)
     )
@@ -65,7 +65,7 @@ class DQNHyperparameters(CriticHeadHyperparameters):
     )
     polyak: float = hp(1.0, "tau: target <- (1 - tau) target + tau network; 1 is a copy", least=0, most=1)
     epsilon: float = hp(0.1, "share of random actions in exploration", least=0, most=1)
-    adam_epsilon: float = hp(1e-8, "epsilon in the denominator of Adam", above=0)
+    adam_epsilon: float = hp(1e-8, "epsilon in the denominator of Adam", above=0, built=True)
     batch_size: int = hp(64, "transitions per gradient update, over all learners", least=1)
     actor_lr: float = hp(3e-4, "not used, because the policy is greedy in the values", above=0)
 

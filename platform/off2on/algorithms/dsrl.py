@@ -53,7 +53,7 @@ class DSRLHyperparameters(BFNHyperparameters):
     noise_scale: float = hp(1.0, "sigma, largest noise; 0: one action", least=0, search=("uniform", 0.4, 1.4))
     freeze_base: bool = hp(True, "keep the flow as it is in the online phase")
     samples: int = hp(1, "N, actions of the policy to choose from", least=1)
-    critics: int = hp(10, "number of critics, and of noise critics", least=1)
+    critics: int = hp(10, "number of critics, and of noise critics", least=1, built=True)
     aggregate: str = hp("pessimistic", "combination of the critics in the target", choices=losses.AGGREGATES)
     target_entropy: float | None = hp(None, "H, target entropy; none: minus half the action dimensions")
     temperature_lr: float = hp(3e-4, "learning rate of the log temperature (Adam)", above=0)

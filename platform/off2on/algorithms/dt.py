@@ -48,19 +48,19 @@ class DTHyperparameters(Hyperparameters):
         None, "return that the policy is asked for, raw; by default the highest of the data"
     )
     return_scale: float | None = hp(
-        None, "divisor of returns; by default the largest absolute return of the data", above=0
+        None, "divisor of returns; by default the largest absolute return of the data", above=0, built=True
     )
     max_steps: int | None = hp(
-        None, "steps of an episode that are told apart; by default the longest episode's", least=1
+        None, "steps of an episode that are told apart; by default the longest episode's", least=1, built=True
     )
-    width: int = hp(128, "width of the tokens", least=1)
-    blocks: int = hp(3, "blocks of the transformer", least=1)
-    heads: int = hp(1, "attention heads of each block; width must be a multiple", least=1)
+    width: int = hp(128, "width of the tokens", least=1, built=True)
+    blocks: int = hp(3, "blocks of the transformer", least=1, built=True)
+    heads: int = hp(1, "attention heads of each block; width must be a multiple", least=1, built=True)
     hidden: tuple[int, ...] = hp((512,), "widths of the hidden layers of each block", least=1)
     dropout: float = hp(0.1, "dropout of tokens, attention and blocks in training", least=0, below=1)
     actor_lr: float = hp(1e-4, "learning rate (AdamW)", above=0, search=("log", 3e-5, 1e-3))
     lr_warm_up: float = hp(0.1, "share of the offline updates in which it rises from 0", least=0, most=1)
-    weight_decay: float = hp(1e-4, "weight decay (AdamW)", least=0)
+    weight_decay: float = hp(1e-4, "weight decay (AdamW)", least=0, built=True)
     gradient_norm: float = hp(0.25, "largest norm of the gradient", above=0)
     batch_size: int = hp(64, "windows per gradient update, over all learners", least=1)
     normalise_obs: bool = hp(True, NORMALISE)

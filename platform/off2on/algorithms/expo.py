@@ -56,7 +56,7 @@ class EXPOHyperparameters(EditHyperparameters, BFNHyperparameters):
 
     samples: int = hp(8, "N, actions of the flow, all of which are edited", least=1)
     keep_unedited: bool = hp(True, "choose among the unedited actions, too")
-    critics: int = hp(10, "number of critics", least=1)
+    critics: int = hp(10, "number of critics", least=1, built=True)
     aggregate: str = hp("pessimistic", "combination of the critics in the target", choices=losses.AGGREGATES)
 
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {

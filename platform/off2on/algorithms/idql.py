@@ -46,12 +46,16 @@ class IDQLHyperparameters(Hyperparameters):
         below=1,
         search=("uniform", 0.5, 0.95),
     )
-    samples: int = hp(64, "N, actions of the policy to choose from", least=1, search=("choice", 32, 64, 128))
+    samples: int = hp(
+        64, "N, actions of the policy to choose from", least=1, search=("choice", 32, 64, 128), built=True
+    )
     diffusion_steps: int = hp(5, "T, steps from noise to an action", least=1)
-    blocks: int = hp(3, "residual blocks of the policy", least=1)
-    width: int = hp(256, "width of the policy's blocks, whose hidden layers are four times as wide", least=1)
+    blocks: int = hp(3, "residual blocks of the policy", least=1, built=True)
+    width: int = hp(
+        256, "width of the policy's blocks, whose hidden layers are four times as wide", least=1, built=True
+    )
     dropout: float = hp(0.1, "dropout at the start of each block in training", least=0, below=1)
-    weight_decay: float = hp(1e-4, "weight decay of the policy (AdamW)", least=0)
+    weight_decay: float = hp(1e-4, "weight decay of the policy (AdamW)", least=0, built=True)
     ema_rate: float = hp(0.001, "share of its distance that the acting policy moves", least=0, most=1)
     actor_decay: bool = hp(True, "decrease the policy's learning rate to 0 along a cosine, offline only")
     value_lr: float = hp(3e-4, "learning rate of the value (Adam)", above=0)

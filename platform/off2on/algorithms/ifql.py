@@ -49,7 +49,7 @@ class IFQLHyperparameters(CriticHeadHyperparameters):
     rho: float = hp(
         0.5, "weight of the critics' standard deviation", least=0, only=("aggregate", "pessimistic")
     )
-    samples: int = hp(32, "N, actions of the flow to choose from", least=1)
+    samples: int = hp(32, "N, actions of the flow to choose from", least=1, built=True)
     flow_steps: int = hp(10, "steps of Euler from noise to an action", least=1)
     flow_lr: float = hp(3e-4, "learning rate of the flow (Adam)", above=0)
     value_lr: float = hp(3e-4, "learning rate of the value (Adam)", above=0)

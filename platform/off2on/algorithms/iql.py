@@ -64,9 +64,9 @@ class IQLHyperparameters(CriticHeadHyperparameters):
     reward: str = hp("return_scale", REWARD, choices=REWARDS)
     actor_decay: bool = hp(True, "decrease the policy's learning rate to 0 along a cosine, offline only")
     dropout: float = hp(0.0, "dropout of the policy's hidden units in training", least=0, below=1)
-    layer_norm: bool = hp(False, "layer normalisation of the value and the critics")
-    norm_place: str = hp("after", NORM_PLACE, choices=NORMS, only=("layer_norm", True))
-    activation: str = hp("relu", ACTIVATION, choices=tuple(ACTIVATIONS))
+    layer_norm: bool = hp(False, "layer normalisation of the value and the critics", built=True)
+    norm_place: str = hp("after", NORM_PLACE, choices=NORMS, only=("layer_norm", True), built=True)
+    activation: str = hp("relu", ACTIVATION, choices=tuple(ACTIVATIONS), built=True)
 
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "antmaze": {"expectile": 0.9, "beta": 10.0, "reward": "minus_one", "normalise_obs": False},

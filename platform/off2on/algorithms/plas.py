@@ -40,15 +40,18 @@ class PLASHyperparameters(Hyperparameters):
 
     perturbation: float = hp(
         0.0, "Phi, the largest correction of a decoded action: 0 is PLAS, 0.05 PLAS+P", least=0,
-        search=("choice", 0.0, 0.01, 0.05),
+        search=("choice", 0.0, 0.01, 0.05), built=True,
     )  # fmt: skip
-    reach: float = hp(2.0, "largest absolute value of a latent action", above=0)
+    reach: float = hp(2.0, "largest absolute value of a latent action", above=0, built=True)
     vae_share: float = hp(
         0.5, "share of the offline updates that train the autoencoder, before the rest", least=0, below=1
     )
     smallest: float = hp(0.75, "w of the target value: w min_i Q_i + (1 - w) max_i Q_i", least=0, most=1)
     vae_hidden: tuple[int, ...] = hp(
-        (750, 750), "widths of the autoencoder's hidden layers; 128 for medium-replay data", least=1
+        (750, 750),
+        "widths of the autoencoder's hidden layers; 128 for medium-replay data",
+        least=1,
+        built=True,
     )
     kl_weight: float = hp(0.5, "weight of the autoencoder's divergence from N(0, 1)", least=0)
     exploration_noise: float = hp(0.1, "sigma of the noise on exploring actions", least=0)

@@ -55,7 +55,7 @@ class QAMHyperparameters(Hyperparameters):
         least=0,
         search=("choice", 0.1, 0.3, 1.0, 3.0, 10.0, 30.0),
     )
-    critics: int = hp(10, "number of critics", least=1)
+    critics: int = hp(10, "number of critics", least=1, built=True)
     aggregate: str = hp("pessimistic", "combination of the critics in the target", choices=losses.AGGREGATES)
     rho: float = hp(0.5, "weight of their standard deviation", least=0, only=("aggregate", "pessimistic"))
     flow_steps: int = hp(10, "T, steps from noise to an action", least=1)

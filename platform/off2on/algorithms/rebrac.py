@@ -97,8 +97,8 @@ class ReBRACHyperparameters(TD3Hyperparameters):
     actor_lr: float = hp(1e-3, "learning rate of the policy (Adam)", above=0, search=("log", 1e-4, 1e-3))
     batch_size: int = hp(1024, "transitions per gradient update, over all learners", least=1)
     hidden: tuple[int, ...] = hp((256, 256, 256), "widths of the hidden layers", least=1)
-    norm_place: str = hp("after", NORM_PLACE, choices=NORMS)
-    activation: str = hp("relu", ACTIVATION, choices=tuple(ACTIVATIONS))
+    norm_place: str = hp("after", NORM_PLACE, choices=NORMS, built=True)
+    activation: str = hp("relu", ACTIVATION, choices=tuple(ACTIVATIONS), built=True)
 
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = _presets()
 

@@ -35,18 +35,20 @@ class SACHyperparameters(CriticHeadHyperparameters):
 
     critic_lr: float = hp(3e-4, "learning rate of the critics (Adam)", above=0, search=("log", 1e-4, 1e-3))
     temperature_lr: float = hp(3e-4, "learning rate of the log temperature (Adam)", above=0)
-    critics: int = hp(2, "number of critics", least=1)
-    initial_temperature: float = hp(1.0, "initial alpha", above=0)
+    critics: int = hp(2, "number of critics", least=1, built=True)
+    initial_temperature: float = hp(1.0, "initial alpha", above=0, built=True)
     target_entropy: float | None = hp(None, "H, target entropy; none: minus the number of action dimensions")
     temperature_form: str = hp(
         "log", "loss in log alpha (rlkit, CORL) or in alpha (paper)", choices=("log", "alpha")
     )
     entropy_backup: bool = hp(True, "subtract alpha log pi from the critics' target")
-    layer_norm: bool = hp(False, "layer normalisation of the critics (RLPD, WSRL)")
-    actor_layer_norm: bool = hp(False, "layer normalisation of the policy (WSRL)")
-    norm_place: str = hp("before", NORM_PLACE, choices=NORMS)
-    activation: str = hp("relu", ACTIVATION, choices=tuple(ACTIVATIONS))
-    actor_hidden: tuple[int, ...] = hp((), "widths of the policy's hidden layers, if others", least=1)
+    layer_norm: bool = hp(False, "layer normalisation of the critics (RLPD, WSRL)", built=True)
+    actor_layer_norm: bool = hp(False, "layer normalisation of the policy (WSRL)", built=True)
+    norm_place: str = hp("before", NORM_PLACE, choices=NORMS, built=True)
+    activation: str = hp("relu", ACTIVATION, choices=tuple(ACTIVATIONS), built=True)
+    actor_hidden: tuple[int, ...] = hp(
+        (), "widths of the policy's hidden layers, if others", least=1, built=True
+    )
 
     @property
     def actor_layers(self) -> dict[str, Any]:

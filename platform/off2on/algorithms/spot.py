@@ -59,11 +59,13 @@ class SPOTHyperparameters(TD3Hyperparameters):
     vae_share: float = hp(
         0.1, "share of the offline updates that train the autoencoder, before the rest", least=0, below=1
     )
-    vae_hidden: tuple[int, ...] = hp((750, 750), "widths of the autoencoder's hidden layers", least=1)
+    vae_hidden: tuple[int, ...] = hp(
+        (750, 750), "widths of the autoencoder's hidden layers", least=1, built=True
+    )
     kl_weight: float = hp(0.5, "weight of the autoencoder's divergence from N(0, 1)", least=0)
     vae_lr: float = hp(1e-3, "learning rate of the autoencoder (Adam)", above=0)
     dropout: float = hp(0.1, "dropout of the policy's hidden units in training", least=0, below=1)
-    small_start: bool = hp(False, "start with actions and values near 0")
+    small_start: bool = hp(False, "start with actions and values near 0", built=True)
     normalise_obs: bool = hp(True, NORMALISE)
 
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {

@@ -33,7 +33,7 @@ class TD3Hyperparameters(CriticHeadHyperparameters):
     """Hyperparameters of section 6.1."""
 
     critic_lr: float = hp(3e-4, "learning rate of the critics (Adam)", above=0, search=("log", 1e-4, 1e-3))
-    critics: int = hp(2, "number of critics; the target is their minimum", least=1)
+    critics: int = hp(2, "number of critics; the target is their minimum", least=1, built=True)
     target_noise: float = hp(0.2, "sigma of the noise on the target policy's action", least=0)
     noise_clip: float = hp(0.5, "c, bound on that noise", least=0)
     exploration_noise: float = hp(0.1, "sigma of the noise on exploring actions", least=0)

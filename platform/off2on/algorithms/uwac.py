@@ -49,8 +49,8 @@ class UWACHyperparameters(BEARHyperparameters):
                      search=("log", 0.1, 2.0))  # fmt: skip
     weight: str = hp("exponential", "w: exp(-beta V) or beta / V", choices=("exponential", "inverse"))
     passes: int = hp(100, "T, number of dropout masks per value", least=2)
-    dropout: float = hp(0.1, "dropout of the critics' hidden units", least=0, below=1)
-    spectral: bool = hp(True, "divide the critics' weights by their largest singular value")
+    dropout: float = hp(0.1, "dropout of the critics' hidden units", least=0, below=1, built=True)
+    spectral: bool = hp(True, "divide the critics' weights by their largest singular value", built=True)
     kernel: str = hp("gaussian", "kernel of the MMD", choices=("laplacian", "gaussian"))
     threshold: float = hp(0.07, "eps, the bound on the MMD", above=0, search=("log", 0.02, 0.2))
     slow_actor: bool = hp(False, "take the target's actions from the target network of the policy")

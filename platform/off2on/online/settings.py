@@ -25,9 +25,6 @@ BURST_STEPS = 1000
 SAME_ONLINE = ("normalise_obs", "reward", "augment", "chunk")
 """Hyperparameters that must have the same value in both phases, because they define the transitions."""
 
-SAME_NETWORKS = ("critic_head", "atoms", "v_min", "v_max")
-"""Hyperparameters that must have the same value in both phases, because they define the critics' outputs."""
-
 
 @dataclass(frozen=True)
 class OnlineSettings(Settings):
@@ -177,11 +174,13 @@ def split_overrides(given: Mapping[str, object], recipe: Any) -> tuple[dict[str,
     given = current_names(given)
     settings, hyperparameters = OnlineSettings.rules(), recipe.Hyperparameters.rules()
     for name in given:
-        if name in (*SAME_ONLINE, *SAME_NETWORKS):
-            what = "outputs of the critics" if name in SAME_NETWORKS else "transitions they are trained on"
+        if name in SAME_ONLINE or name in recipe.Hyperparameters.built():
+            reason = "it defines the transitions they are trained on"
+            if name not in SAME_ONLINE:
+                reason = f"{name} is used only before the first update, to build networks and optimisers"
             raise HyperparameterError(
                 f"{name} must be the same in the online phase as in the offline phase.",
-                f"The networks continue from the handover, and it defines the {what}.",
+                f"The networks and optimisers continue from the handover, and {reason}.",
             )
         if name not in settings and name not in hyperparameters:
             raise HyperparameterError(

@@ -216,13 +216,15 @@ CRITIC_HEAD = (
 class CriticHeadHyperparameters(Hyperparameters):
     """Hyperparameters of algorithms whose critics may have a head."""
 
-    critic_head: str = hp("plain", CRITIC_HEAD, choices=tuple(HEADS))
-    atoms: int = hp(101, "bins, quantiles or atoms of a head", least=2)
+    critic_head: str = hp("plain", CRITIC_HEAD, choices=tuple(HEADS), built=True)
+    atoms: int = hp(101, "bins, quantiles or atoms of a head", least=2, built=True)
     v_min: float | None = hp(
-        None, "smallest value of hl_gauss and c51; none: smallest reward of the data / (1 - gamma)"
+        None,
+        "smallest value of hl_gauss and c51; none: smallest reward of the data / (1 - gamma)",
+        built=True,
     )
     v_max: float | None = hp(
-        None, "largest value of hl_gauss and c51; none: largest reward of the data / (1 - gamma)"
+        None, "largest value of hl_gauss and c51; none: largest reward of the data / (1 - gamma)", built=True
     )
 
     @classmethod

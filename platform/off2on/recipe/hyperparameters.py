@@ -43,6 +43,7 @@ class Rule:
     syntax: str = ""
     validator: str = ""
     only: tuple[str, object] | None = None
+    built: bool = False
 
     def range(self) -> str:
         """Return the allowed values as a short text for a table, such as ``(0, 1]`` or ``a | b``."""
@@ -87,6 +88,7 @@ def hp(
     syntax: str = "",
     validator: str = "",
     only: tuple[str, object] | None = None,
+    built: bool = False,
 ) -> Any:
     """Declare a field of `Settings` with its default, meaning and range.
 
@@ -104,8 +106,10 @@ def hp(
         validator: Function ``module:function`` that raises `UserError` on a wrong value. It is a name because
             this module must not import the layers above it.
         only: Name and value of another setting; with any other value of it, this setting has no effect.
+        built: True if it is only used before the first update, to build networks and optimisers or to fit a
+            model. A subclass that declares the setting again need not repeat it.
     """
-    rule = Rule(meaning, above, below, least, most, choices, search, syntax, validator, only)
+    rule = Rule(meaning, above, below, least, most, choices, search, syntax, validator, only, built)
     return dataclasses.field(default=default, metadata={"rule": rule})
 
 
@@ -227,6 +231,13 @@ class Settings:
         """Return the rule of every setting by name, in the order of declaration."""
         return {field.name: field.metadata["rule"] for field in dataclasses.fields(cls)}
 
+    @classmethod
+    def built(cls) -> set[str]:
+        """Return the names of the settings that are only used before the first update."""
+        kinds = filter(dataclasses.is_dataclass, cls.__mro__)
+        declared = [field for kind in kinds for field in dataclasses.fields(kind)]
+        return {field.name for field in declared if field.metadata["rule"].built}
+
     def without_effect(self, names: Collection[str]) -> dict[str, tuple[str, object]]:
         """Return the settings among `names` that have no effect.
 
@@ -264,7 +275,7 @@ class Hyperparameters(Settings):
     discount: float = hp(0.99, "gamma, the discount per environment step", least=0, most=1)
     polyak: float = hp(0.005, "tau: per update, target <- (1 - tau) target + tau network", least=0, most=1)
     actor_lr: float = hp(3e-4, "learning rate of the policy (Adam)", above=0, search=("log", 3e-5, 1e-3))
-    hidden: tuple[int, ...] = hp((256, 256), "widths of the hidden layers", least=1)
+    hidden: tuple[int, ...] = hp((256, 256), "widths of the hidden layers", least=1, built=True)
     normalise_obs: bool = hp(False, NORMALISE)
     reward: str = hp("raw", REWARD, choices=REWARDS)
     augment: tuple[str, ...] = hp((), AUGMENT, syntax=AUGMENT_SYNTAX, validator=AUGMENT_VALIDATOR)

@@ -29,7 +29,9 @@ class ModelHyperparameters(Settings):
     real_ratio: float = hp(
         0.05, "share of recorded transitions in every batch; 1 uses no model", least=0, most=1
     )
-    dynamics: str | None = hp(None, "run or file to take fitted dynamics from; none: fit new ones")
+    dynamics: str | None = hp(
+        None, "run or file to take fitted dynamics from; none: fit new ones", built=True
+    )
     termination: str | None = hp(
         None,
         "termination function of model rollouts: a known environment (hopper), never, or module:function of "
@@ -38,18 +40,23 @@ class ModelHyperparameters(Settings):
     rollout_every: int = hp(1000, "updates between two rounds of rollouts", least=1)
     rollout_starts: int = hp(50_000, "recorded states from which the rollouts of a round start", least=1)
     rounds_kept: int = hp(5, "number of latest rounds of rollouts that are kept", least=1)
-    dynamics_members: int = hp(7, "number of networks in the dynamics ensemble", least=1)
-    dynamics_elites: int = hp(5, "number of them used for predictions, the best on held-out rows", least=1)
+    dynamics_members: int = hp(7, "number of networks in the dynamics ensemble", least=1, built=True)
+    dynamics_elites: int = hp(
+        5, "number of them used for predictions, the best on held-out rows", least=1, built=True
+    )
     dynamics_hidden: tuple[int, ...] = hp(
-        (200, 200, 200, 200), "widths of the hidden layers of the dynamics", least=1
+        (200, 200, 200, 200), "widths of the hidden layers of the dynamics", least=1, built=True
     )
     dynamics_decay: tuple[float, ...] = hp(
-        (2.5e-5, 5e-5, 7.5e-5, 7.5e-5, 1e-4), "weight decay of each layer of the dynamics", least=0
+        (2.5e-5, 5e-5, 7.5e-5, 7.5e-5, 1e-4),
+        "weight decay of each layer of the dynamics",
+        least=0,
+        built=True,
     )
-    dynamics_lr: float = hp(1e-3, "learning rate of the dynamics (Adam)", above=0)
-    dynamics_batch: int = hp(256, "rows per update of a dynamics network", least=1)
+    dynamics_lr: float = hp(1e-3, "learning rate of the dynamics (Adam)", above=0, built=True)
+    dynamics_batch: int = hp(256, "rows per update of a dynamics network", least=1, built=True)
     dynamics_epochs: int | None = hp(
-        None, "largest number of epochs of fitting; none: until no member improves", least=1
+        None, "largest number of epochs of fitting; none: until no member improves", least=1, built=True
     )
 
     def __post_init__(self) -> None:
