@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from made_tables import COLUMNS, ROWS, cell, check_good, parquet, read, text, write
 
@@ -52,10 +53,9 @@ def test_tables_of_subfolders_are_not_left_out_in_silence(tmp_path: Path):
 
 
 def shuffled(place: Path, step: str) -> Path:
-    """Rows of four episodes in any order, in two files written by size."""
+    """Rows of four episodes in any order, in two files; `step` is the format of their times."""
     header, *rows = text().splitlines()
-    steps = {"number": str, "time": "2026-01-01T00:00:{:02}".format, "date": "2026-01-{:02}".format}
-    rows = [f"{row},{steps[step](i % 5 + 1)}" for i, row in enumerate(rows)]
+    rows = [f"{row},{step.format(i % 5 + 1)}" for i, row in enumerate(rows)]
     order = np.random.default_rng(0).permutation(ROWS)
     place.mkdir()
     for name, part in (("a", order[:9]), ("b", order[9:])):
@@ -63,7 +63,17 @@ def shuffled(place: Path, step: str) -> Path:
     return place
 
 
-@pytest.mark.parametrize("step", ["number", "time", "date"])
+@pytest.mark.parametrize(
+    "step",
+    [
+        "{}",
+        "2026-01-01T00:00:{:02}",
+        "2026-01-{:02}",
+        "2026-01-01T00:00:{:02}Z",
+        "2026-01-01 00:00:{:02}+00:00",
+        "2026-01-01T00:00:00.{:09}",
+    ],
+)
 def test_an_episode_that_is_cut_by_files_is_whole_and_in_order(tmp_path: Path, step: str):
     episodes = read(shuffled(tmp_path / "d", step), f"{COLUMNS} step=t")
     check_good(sorted(episodes, key=lambda episode: float(episode.obs[0, 0])))
@@ -71,7 +81,7 @@ def test_an_episode_that_is_cut_by_files_is_whole_and_in_order(tmp_path: Path, s
 
 def test_an_episode_that_is_cut_by_files_is_refused_without_steps(tmp_path: Path):
     with pytest.raises(BadValues, match=r"a\.csv and in b\.csv") as refused:
-        read(shuffled(tmp_path / "d", "number"))
+        read(shuffled(tmp_path / "d", "{}"))
     assert "step=" in refused.value.try_
 
 
@@ -99,7 +109,12 @@ def test_without_ids_the_last_row_of_a_file_must_end_an_episode(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("steps", "named"),
-    [(np.arange(ROWS) // 2, "rows 0 and 1"), ([None, *range(19)], "row 0"), (["x"] * ROWS, "'t' holds 'x'")],
+    [
+        (np.arange(ROWS) // 2, "rows 0 and 1"),
+        ([None, *range(19)], "row 0"),
+        (["x"] * ROWS, r"(?s)'t' holds 'x'.*Numbers or times were expected, such as 2026-01-31T08:00:00Z"),
+        (pa.array(["2026-01-31"] * ROWS, pa.large_string()), "rows 0 and 1"),
+    ],
 )
 def test_steps_that_give_no_order_are_refused(tmp_path: Path, steps: Any, named: str):
     with pytest.raises(BadValues, match=named):

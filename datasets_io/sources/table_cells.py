@@ -90,13 +90,30 @@ def _moments(name: str, column: Any, first_row: int) -> Array:
         column = _to_arrow(name, np.asarray(column), first_row)
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
-    if pa.types.is_string(column.type):
-        with suppress(pa.ArrowException):  # ISO 8601, else numbers
-            column = column.cast(pa.timestamp("us"))
+    if _is_text(column.type):
+        column = _times(column)
     if pa.types.is_temporal(column.type):
         short = column.type.bit_width == 32
         column = (column.cast(pa.int32()) if short else column).cast(pa.int64())
-    return _from_arrow(name, column, first_row)
+    try:
+        return _from_arrow(name, column, first_row)
+    except BadValues as error:
+        if not _is_text(column.type):
+            raise
+        expected = "Numbers or times were expected, such as 2026-01-31T08:00:00Z, all or none with a zone."
+        raise BadValues(error.what, expected) from None
+
+
+def _times(column: Any) -> Any:
+    """Convert texts in ISO 8601, without or with a zone, to times of one unit; return others as they are."""
+    for zone in (None, "UTC"):
+        with suppress(pa.ArrowException):
+            return column.cast(pa.timestamp("ns", zone))
+    return column
+
+
+def _is_text(kind: Any) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _numbers(name: str, column: Any, first_row: int) -> Array:
@@ -128,7 +145,7 @@ def _from_arrow(name: str, column: Any, first_row: int) -> Array:
         return _from_arrow(name, column.dictionary_decode(), first_row)
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         return _lists(name, column, first_row)
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+    if _is_text(kind):
         return _texts(name, column, first_row)
     if pa.types.is_boolean(kind):
         column = column.cast(pa.uint8())
