@@ -157,13 +157,21 @@ def test_trackers_are_told_of_every_run(here: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["hidden: {one_of: ['16,16', '32,32']}", "normalise_obs: {one_of: [no, yes]}"]
+    ("algorithm", "name"),
+    [
+        ("iql", "hidden: {one_of: ['16,16', '32,32']}"),
+        ("iql", "normalise_obs: {one_of: [no, yes]}"),
+        ("awac", "weight_decay: {between: [0, 0.1]}"),  # a checkpoint has the optimiser with its options
+    ],
 )
-def test_a_population_cannot_search_what_makes_other_networks_or_rows(here: Path, name: str) -> None:
+def test_a_population_cannot_search_what_cannot_change_in_a_run(
+    here: Path, algorithm: str, name: str
+) -> None:
     text = OFFLINE.replace('hidden: "16,16", ', "").replace("actor_lr: default", name)
+    text = text.replace("expectile: {between: [0.5, 0.95]}", "discount: {between: [0.9, 0.99]}")
     with pytest.raises(UserError, match=r"search\.yaml:11: pbt cannot search"):
-        made(text, by="pbt")
-    made(text, by="random", stop_early="asha")
+        made(text, by="pbt", algorithm=algorithm)
+    made(text, by="random", stop_early="asha", algorithm=algorithm)
 
 
 def test_more_trials_at_once_than_cores_are_refused(here: Path) -> None:

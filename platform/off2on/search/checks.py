@@ -172,7 +172,7 @@ def _check_drop(search: Search) -> None:
 
 
 def _check_population(search: Search) -> None:
-    """Check that no dimension of PBT changes the networks, which trials copy from each other."""
+    """Check that every dimension of PBT may change in a run, because trials copy runs from each other."""
     if isinstance(search.place, Location):
         raise search.located["out"].wrong(
             f"pbt copies runs within a folder, and {search.place} is a bucket.",
@@ -188,26 +188,22 @@ def _check_population(search: Search) -> None:
             f"a population of {search.trials} has no better quarter to copy.", "", "trials: 8"
         )
     for d in search.dimensions:
-        if (
-            d.name in LISTED
-            or d.name.startswith((OF_ONLINE, OF_STRATEGY))
-            or not _keeps_networks(search, d.name)
-        ):
+        if d.name in LISTED or d.name.startswith((OF_ONLINE, OF_STRATEGY)) or not _may_change(search, d.name):
             raise d.located.wrong(
-                f"pbt cannot search {d.name}: networks trained with one value do not fit another.",
+                f"pbt cannot search {d.name}: a run that began with one value cannot go on with another.",
                 "A member of the population continues from the checkpoint of another.",
                 "by: random",
             )
 
 
-def _keeps_networks(search: Search, name: str) -> bool:
-    """Return True if the shapes of the networks and the transitions are the same for all values."""
+def _may_change(search: Search, name: str) -> bool:
+    """Return True if a hyperparameter defines neither the networks, the optimisers nor the transitions."""
     import gymnasium as gym
     import numpy as np
 
-    if name in ROWS:
-        return False
     recipe = find_algorithm(search.algorithms[0])
+    if name in ROWS or name in recipe.Hyperparameters.built():
+        return False
     spaces = {"continuous": gym.spaces.Box(-1, 1, (2,)), "discrete": gym.spaces.Discrete(3)}
     (dimension,) = (d for d in search.dimensions if d.name == name)
     fixed = {
