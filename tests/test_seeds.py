@@ -5,6 +5,7 @@ import io
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from weakref import ReferenceType, ref
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from click.testing import CliRunner
 from off2on.commands.train import train as command
 from off2on.errors import UserError
 from off2on.policy import load_policy
+from off2on.replay.offline_rows import OfflineRows
 from off2on.runs.folder import Run
 from off2on.training.batched_seeds import BatchedRuns, check, train_together
 from off2on.training.plan import Plan
@@ -138,3 +140,23 @@ def test_data_that_stream_are_refused(tmp_path: Path):
     small = [replace(plan, memory=2**20 // 16) for plan in streaming]
     with pytest.raises(UserError, match="exceed the memory budget"):
         check(small, checked)
+
+
+def test_what_a_run_reads_is_dropped_before_the_next_one_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    held: list[ReferenceType[OfflineRows]] = []
+    counts: list[int] = []
+
+    def read(*args: Any, **given: Any) -> OfflineRows:
+        counts.append(sum(one() is not None for one in held))
+        rows = OfflineRows(*args, **given)
+        held.append(ref(rows))
+        return rows
+
+    monkeypatch.setattr("off2on.rllib.learner.OfflineRows", read)
+    three = plans(tmp_path, 3, algorithm="bc", data="wide")
+    with BatchedRuns(three, False, io.StringIO(), StopRequest()) as runs:
+        for iterator in runs.iterators:
+            next(iterator)
+    assert counts == [0, 1, 1]

@@ -11,8 +11,9 @@ from typing import TextIO
 
 from off2on.errors import Diverged, RecipeError, UserError
 from off2on.replay.augmentation.compose import layout_for
-from off2on.rllib.batched.learners import BatchedLearners
+from off2on.rllib.batched.learners import BatchedLearners, share_rows
 from off2on.rllib.batched.stackable import TRY_SEPARATELY, check_batchable
+from off2on.rllib.learner import RecipeLearner
 from off2on.runs.folder import Run
 from off2on.training.plan import Plan, ResolvedPlan
 from off2on.training.process import StopRequest, ray_started, redirect_output, stop_on_signals
@@ -116,7 +117,7 @@ class BatchedRuns:
                 resume and plan.has_begun,
                 terminal=None if number else terminal,
                 stop=_StopAtSameUpdate(stop, self, number),
-                on_session=self.sessions.append,
+                on_session=self._add,
             )
             for number, plan in enumerate(plans)
         ]
@@ -133,11 +134,18 @@ class BatchedRuns:
     def __exit__(self, *_: object) -> None:
         self.stack.close()
 
+    def _add(self, session: Session) -> None:
+        """Add a session that has read its data, which are dropped before the next one reads them."""
+        self.sessions.append(session)
+        share_rows(self._learners())
+
+    def _learners(self) -> list[RecipeLearner]:
+        return [session.algo.call_learners(lambda learner: learner)[0] for session in self.sessions]
+
     def train(self) -> None:
         """Train all runs to their end; the run with the fewest updates is always next."""
         self.runs += [next(iterator) for iterator in self.iterators]
-        learners = [session.algo.call_learners(lambda learner: learner)[0] for session in self.sessions]
-        batched = self.batched = BatchedLearners(learners)
+        batched = self.batched = BatchedLearners(self._learners())
         for number, session in enumerate(self.sessions):
             session.algo.advance_function = batched.advance
             session.clock = lambda number=number: batched.seconds[number]  # type: ignore[misc]

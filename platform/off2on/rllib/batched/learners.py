@@ -47,11 +47,8 @@ class BatchedLearners:
         self.learners, self.first = list(learners), learners[0]
         self.recipe, self.hp = self.first.recipe, self.first.hp
         self.device = self.first.rows.data.device
-        self.shares_rows = not self.recipe.relabelled_columns
+        self.shares_rows = share_rows(self.learners)
         """True if the learners share one copy of the rows; False if each writes its own labels into them."""
-        if self.shares_rows:
-            for other in self.learners[1:]:
-                other.sampler.share_rows(self.first.sampler)
         self.stack: StackedNetworks | None = None
         """The stacked networks, once all learners are at the same update."""
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
@@ -277,6 +274,16 @@ class BatchedLearners:
             for key, value in optimizer.state[flat.vector].items():
                 state[key] = stack.unstack(flat, value, number) if is_vector(value) else copy.copy(value)
         learner.mark_weights_changed()
+
+
+def share_rows(learners: Sequence[RecipeLearner]) -> bool:
+    """Let learners use the first one's rows; return False if each writes its own labels into them."""
+    first, *others = learners
+    if first.recipe.relabelled_columns:
+        return False
+    for other in others:
+        other.sampler.share_rows(first.sampler)
+    return True
 
 
 def is_vector(value: Any) -> bool:
