@@ -174,6 +174,28 @@ def test_short_truncated_episodes_are_not_compared_with_an_infinite_horizon():
         assert not [warning.message for warning in one.warnings if warning.severe]
 
 
+def test_what_comes_after_time_limits_is_told_of_both_horizons():
+    mdp = TabularMDP.random(0, ends=0.0)
+    data = mdp.play(np.full((4, 2), 0.5), 30, 50, seed=0)  # 0.99^50 = 61 %
+    (counted,) = diagnostics.check_cut_episodes(data, 0.99, recorded_only=False)
+    assert counted.message.startswith("61% of all discounted steps come after the last recorded step")
+    (left_out,) = diagnostics.check_cut_episodes(data, 0.99, recorded_only=True)
+    assert "61% of all discounted steps come after; fqe" in left_out.message
+    assert not counted.severe
+    assert not list(diagnostics.check_cut_episodes(data, 0.95, recorded_only=False))  # 8 %
+    (report,) = estimate(
+        TabularPolicy(np.full((4, 2), 0.5)), data, methods=("fqe",), fqe_settings=fqe.FQESettings(updates=5)
+    ).estimates
+    assert counted.message in [warning.message for warning in report.warnings]
+
+
+@pytest.mark.parametrize(("weights", "warned"), [([1.0] * 12, False), ([1.0] * 11 + [3.0], True)])
+def test_equal_weights_of_few_episodes_are_no_fault(weights: list[float], warned: bool):
+    weight = np.array(weights)
+    found = [each.message for each in diagnostics.check_weights(weight, effective_sample_size(weight))]
+    assert any("of the total weight" in message for message in found) == warned
+
+
 def test_weights_whose_squares_overflow_cause_a_warning_about_their_mean():
     weight = np.exp(np.append(np.full(99, 600.0), 599.0))
     warnings = list(diagnostics.check_weights(weight, effective_sample_size(weight)))

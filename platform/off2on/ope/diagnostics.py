@@ -22,12 +22,13 @@ MIN_EPISODES = 20
 """Smallest number of episodes for an interval by resampling."""
 MIN_EFFECTIVE = 10.0
 """Smallest effective sample size of the episodes."""
-MAX_WEIGHT_SHARE = 0.05
-"""Largest share of the total weight that one episode may have without a warning."""
+MAX_WEIGHT_SHARE, MAX_WEIGHT_RATIO = 0.05, 2.0
+"""Share of the total weight, and ratio to the mean weight; a warning if an episode exceeds both."""
 LOW_SUPPORT, NO_SUPPORT = 0.8, 0.5
 """Shares of states with support: a warning below the first, a severe one below the second."""
-MAX_CUT_SHARE = 0.05
-"""Largest share of all discounted steps that may lie after a time limit without a warning."""
+MAX_CUT_SHARE, MAX_UNSEEN_SHARE = 0.05, 0.3
+"""Shares of all discounted steps that come after time limits: a warning above the first if the estimate
+leaves them out, above the second if it counts them."""
 MAX_IMBALANCE = 0.2
 """Largest `VisitationRatios.imbalance` without a warning, in standard deviations of the observations."""
 QUERY_STATES, REFERENCE_STEPS = 2_000, 50_000
@@ -75,11 +76,22 @@ def check_episode_count(data: RecordedData) -> Iterator[EstimateWarning]:
         yield EstimateWarning(f"{data.episodes} episodes are too few for an interval by resampling them")
 
 
-def check_cut_episodes(data: RecordedData, discount: float) -> Iterator[EstimateWarning]:
-    """Check that an estimate over recorded steps leaves out little of the discounted return."""
+def check_cut_episodes(data: RecordedData, discount: float, recorded_only: bool) -> Iterator[EstimateWarning]:
+    """Check that little of the discounted return comes after time limits.
+
+    Args:
+        data: The data.
+        discount: Gamma.
+        recorded_only: True if the estimate leaves these steps out, False if it counts them.
+    """
     lengths = np.bincount(data.episode)
     missing = float(np.where(data.cut_off, discount ** lengths.astype(float), 0.0).mean())
-    if missing > MAX_CUT_SHARE:
+    if not recorded_only and missing > MAX_UNSEEN_SHARE:
+        yield EstimateWarning(
+            f"{missing:.0%} of all discounted steps come after the last recorded step of their episode: it is"
+            " right only if the states there are like recorded ones"
+        )
+    elif recorded_only and missing > MAX_CUT_SHARE:
         yield EstimateWarning(
             f"only recorded steps count: {data.cut_off.mean():.0%} of the episodes were truncated, and"
             f" {missing:.0%} of all discounted steps come after; fqe, dr and dice count them"
@@ -107,7 +119,7 @@ def check_weights(weight: Array, size: float) -> Iterator[EstimateWarning]:
         )
     largest = float(weight.max())
     share = largest / float(weight.sum())
-    if share > MAX_WEIGHT_SHARE:
+    if share > max(MAX_WEIGHT_SHARE, MAX_WEIGHT_RATIO / count):
         yield EstimateWarning(
             f"one episode has {share:.0%} of the total weight: the estimate depends on it, and the interval"
             " is too narrow"

@@ -217,6 +217,7 @@ class _Estimators:
         warnings = [warning for check in checks for warning in check]
         recorded_only = horizon == RECORDED_STEPS
         warnings += diagnostics.check_value(value, low, high, self.data, self.discount, recorded_only)
+        warnings += diagnostics.check_cut_episodes(self.data, self.discount, recorded_only)
         warnings += diagnostics.check_episode_count(self.data)
         return PolicyEstimate(method, value, low, high, horizon, facts, tuple(warnings))
 
@@ -244,7 +245,6 @@ class _Estimators:
             RECORDED_STEPS,
             self.weight_diagnostics,
             self._weight_warnings(),
-            diagnostics.check_cut_episodes(self.data, self.discount),
         )
 
     def _doubly_robust(self) -> PolicyEstimate:
