@@ -105,6 +105,8 @@ class Episode:
         terminated = _flag("terminated", self.terminated)
         extras = {name: _array(name, values) for name, values in self.extras.items()}
         obs_shape = self.obs_shape
+        if "new_obs" in extras and extras["new_obs"].ndim == 1:
+            extras["new_obs"] = extras["new_obs"][:, None]
         if obs.ndim == 3 and obs.dtype != np.uint8:  # bytes are images, which `check` refuses
             obs_shape, obs = obs.shape[1:], obs.reshape(len(obs), -1)
             if "new_obs" in extras and extras["new_obs"].shape[1:] == obs_shape:

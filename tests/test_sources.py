@@ -137,6 +137,18 @@ def test_columns_of_arrays_must_be_of_one_length(tmp_path, trips, column):
         add(arrays, tmp_path, Table(COLUMNS))
 
 
+def test_one_column_of_observations_may_have_next_ones(tmp_path):
+    table = {
+        "x": [0.1, 0.2, 0.4],
+        "nx": [0.2, 0.3, 0.5],
+        "u": [0.1, 0.2, 0.3],
+        "r": [1.0, 2, 3],
+        "e": [0, 0, 0],
+    }
+    shards = add(table, tmp_path, Table("obs=x actions=u rewards=r episode=e new_obs=nx"))
+    np.testing.assert_array_equal(shards.read_all(["new_obs"])["new_obs"], np.float32([[0.2], [0.3], [0.5]]))
+
+
 def test_a_table_without_rows_is_refused(tmp_path, trips):
     with pytest.raises(BadValues, match="no rows"):
         add(trips[:0], tmp_path, Table(COLUMNS))
