@@ -20,6 +20,7 @@ from datasets_io.errors import BadValues, Exists, UnknownName
 from datasets_io.flatten import flat_space
 from datasets_io.ingestion.appending import append
 from datasets_io.ingestion.ingest import ingest
+from datasets_io.shards import manifest
 from datasets_io.shards.generations import GenerationRange, parse_generations
 from datasets_io.sources.hugging_face import HuggingFace
 from datasets_io.sources.tabular import Table
@@ -28,13 +29,21 @@ from datasets_io.sources.tabular import Table
 class Trips(Source):
     """Source of three one-dimensional trips, identified by their rewards."""
 
+    count = 3
+
     def __init__(self, first: int = 0, width: int = 1) -> None:
         self.first, self.width = first, width
 
     def episodes(self, part: Any) -> Iterator[Episode]:
-        for number in range(self.first, self.first + 3):
+        for number in range(self.first, self.first + self.count):
             obs = np.full((6, self.width), number, np.float32)
             yield Episode(obs, np.linspace(-1, 1, 5), np.full(5, float(number)), terminated=number % 2 == 0)
+
+
+class Many(Trips):
+    """Source of five hundred trips."""
+
+    count = 500
 
 
 @pytest.fixture
@@ -104,6 +113,24 @@ def test_other_columns_are_refused_and_leave_nothing(grown: Shards):
     with pytest.raises(BadValues, match="differ in their columns"):
         append(Trips(30, width=2), None, grown)
     assert sorted(path.name for path in grown.path.rglob("*")) == before
+
+
+def test_more_episodes_than_a_manifest_can_list_are_refused_and_leave_nothing(
+    grown: Shards, monkeypatch: pytest.MonkeyPatch
+):
+    def files() -> dict[str, bytes]:
+        return {str(path): path.read_bytes() for path in grown.path.parent.rglob("*") if path.is_file()}
+
+    before, listed = files(), (grown.path / "manifest.json").read_text()
+    assert '\n "lengths": [5,5,5,5,5,5,5,5,5],\n' in listed
+    monkeypatch.setattr(manifest, "MAX_JSON_BYTES", len(listed))
+    for attempt in (
+        lambda: append(Trips(30), None, grown),
+        lambda: ingest(Many(), None, grown.path.parent, name="trips", overwrite=True),
+    ):
+        with pytest.raises(BadValues, match=r"trips would have \d+ episodes: a manifest of"):
+            attempt()
+        assert files() == before
 
 
 def test_another_action_space_is_refused(grown: Shards):

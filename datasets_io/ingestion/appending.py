@@ -94,16 +94,18 @@ def _append(source: Source, path: Any, folder: Place, **options: Any) -> Shards:
     for generation in range(number):
         if _same_rows(restrict(old, GenerationRange(old.name, generation, generation)), new.manifest):
             raise _duplicate(old, generation, path)
-    added = {
-        kind: [_copy(new.path / kind, folder / kind, file, number) for file in files]
-        for kind, files in (("shards", new.manifest.files), (SCENES, new.manifest.scene_files))
-    }
+    files = {"shards": new.manifest.files, SCENES: new.manifest.scene_files}
+    added = {kind: [_renamed(file, number) for file in listed] for kind, listed in files.items()}
+    merged = _merged_manifest(old, new.manifest, added).to_json()
+    for kind, listed in files.items():
+        for file, copied in zip(listed, added[kind], strict=True):
+            storage.copy(new.path / kind / file["name"], folder / kind / copied["name"])
     if not storage.is_file(folder / MANIFEST_FILE) or storage.read_bytes(folder / MANIFEST_FILE) != seen:
         remove_leftovers(folder)
         raise Exists(
             f"{folder} was changed by another process meanwhile.", "Nothing was added. Run it again."
         )
-    storage.write_text(folder / MANIFEST_FILE, _merged_manifest(old, new.manifest, added).to_json())
+    storage.write_text(folder / MANIFEST_FILE, merged)
     return Shards(folder)
 
 
@@ -183,11 +185,9 @@ def _without_bounds(space: Any) -> Any:
     return space
 
 
-def _copy(source: Place, target: Place, file: ListedFile, number: int) -> ListedFile:
-    """Copy a file of the new generation to the data set under a unique name; return its manifest entry."""
-    name = f"g{number:04d}-{file['name']}"
-    storage.copy(source / file["name"], target / name)
-    return {**file, "name": name}
+def _renamed(file: ListedFile, number: int) -> ListedFile:
+    """Return the manifest entry of a file of a new generation, with a name that is unique in the data set."""
+    return {**file, "name": f"g{number:04d}-{file['name']}"}
 
 
 def _merged_manifest(old: Manifest, new: Manifest, added: Mapping[str, list[ListedFile]]) -> Manifest:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import shlex
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -123,8 +123,23 @@ class Manifest:
         return [int(file["rows"]) for file in self.files]
 
     def to_json(self) -> str:
-        """Return the manifest as JSON text."""
-        return json.dumps(asdict(self), indent=1, allow_nan=False)
+        """Return the manifest as JSON text, in which each list of all episodes is one line.
+
+        Raises:
+            BadValues: It is longer than `read` accepts.
+        """
+        text = json.dumps(asdict(replace(self, returns=[], lengths=[])), indent=1, allow_nan=False)
+        for name, values in (("returns", self.returns), ("lengths", self.lengths)):
+            line = json.dumps(values, allow_nan=False, separators=(",", ":"))
+            text = text.replace(f'\n "{name}": []', f'\n "{name}": {line}')
+        if len(text) > MAX_JSON_BYTES:
+            raise BadValues(
+                f"{self.name} would have {self.episodes:,} episodes: a manifest of {len(text):,} bytes.",
+                f"Expected at most {MAX_JSON_BYTES:,} bytes, about 12 million episodes.\n"
+                "Add the data as several data sets. If most episodes have one step: is a column of their\n"
+                "episodes missing (--columns episode=COLUMN)?",
+            )
+        return text
 
     @classmethod
     def read(cls, folder: Place) -> "Manifest":
