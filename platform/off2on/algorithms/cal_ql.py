@@ -29,6 +29,7 @@ from torch import Tensor
 
 from off2on.algorithms.cql import CQL, CQLHyperparameters
 from off2on.recipe.batch import Batch
+from off2on.recipe.critic_heads import Prediction
 from off2on.recipe.hooks import Loss, Objective
 from off2on.recipe.hyperparameters import hp
 from off2on.recipe.networks import Nets
@@ -75,14 +76,14 @@ class CalQL(CQL):
         return super().prepare(nets, batch, in_phase(hp, batch.progress))
 
     @classmethod
-    def compute_multiplier_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
-        """Compute CQL's loss, online with `online_weight`."""
-        return super().compute_multiplier_loss(nets, batch, in_phase(hp, batch.progress))
-
-    @classmethod
     def compute_critic_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
         """Compute CQL's loss, online with `online_weight`."""
         return super().compute_critic_loss(nets, batch, in_phase(hp, batch.progress))
+
+    @classmethod
+    def conservatism(cls, nets: Nets, batch: Batch, hp: Any) -> tuple[Tensor | Prediction, Tensor, Tensor]:
+        """Compute the terms of CQL, online with `online_weight`."""
+        return super().conservatism(nets, batch, in_phase(hp, batch.progress))
 
     @classmethod
     def proposal_values(cls, q: Tensor, batch: Batch, hp: Any) -> Tensor:
