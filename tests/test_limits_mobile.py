@@ -9,6 +9,7 @@ from torch import Tensor
 
 from off2on.algorithms.mobile import MOBILE
 from off2on.algorithms.sac import SAC
+from off2on.errors import HyperparameterError
 from off2on.recipe.hooks import Objective
 
 Build = Callable[..., Any]
@@ -72,6 +73,14 @@ def test_more_disagreement_lowers_the_targets_of_synthetic_rows_alone(problem: B
         targets.append(MOBILE.soft_target(case.nets, case.batch, case.hp, action, log_prob))
     assert torch.equal(targets[0][:32], targets[1][:32])
     assert (targets[0][32:] > targets[1][32:]).all()
+
+
+def test_one_elite_cannot_disagree(problem: Build):
+    with pytest.raises(HyperparameterError, match="at least two dynamics_elites"):
+        problem(MOBILE, **MODEL | {"dynamics_elites": 1})
+    case = problem(MOBILE, **MODEL | {"dynamics_elites": 1, "penalty": 0.0})
+    assert case.batch.real < 64
+    assert case.loss("critic").isfinite()
 
 
 @pytest.mark.parametrize(("floor", "least"), [(0.0, 0.0), (-0.25, -0.25), (None, None)])

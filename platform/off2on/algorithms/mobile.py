@@ -26,6 +26,7 @@ from torch import Tensor
 
 from off2on.algorithms.sac import SACHyperparameters
 from off2on.algorithms.sac_n import BackupSAC
+from off2on.errors import HyperparameterError
 from off2on.recipe.batch import Batch
 from off2on.recipe.critic_heads import CRITIC_HEAD, VALUE_HEADS
 from off2on.recipe.hooks import Objective
@@ -72,6 +73,15 @@ class MOBILEHyperparameters(ModelHyperparameters, SACHyperparameters):
     critic_head: str = hp("plain", CRITIC_HEAD, choices=VALUE_HEADS)
     temperature_lr: float = hp(1e-4, "learning rate of the log temperature (Adam)", above=0)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.dynamics_elites == 1 and self.penalty > 0 and self.real_ratio < 1:
+            raise HyperparameterError(
+                "the penalty needs at least two dynamics_elites: got 1.",
+                "It is the deviation between their next values.",
+                "penalty=0",
+            )
+
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
         **{
             name: {"penalty": c, "value_floor": 0.0, **FURTHER.get(name, {})}
@@ -103,7 +113,7 @@ class MOBILE(ModelBased, BackupSAC):
     def soft_target(cls, nets: Nets, batch: Batch, hp: Any, action: Tensor, log_prob: Tensor) -> Tensor:
         """Return SAC's target [B], or that of the best of several actions, minus the penalty."""
         target = super().soft_target(nets, batch, hp, action, log_prob)
-        if batch.real < len(batch.obs):
+        if hp.penalty and batch.real < len(batch.obs):
             target = target - hp.penalty * cls.disagreement(nets, batch, hp)
         return target if hp.value_floor is None else target.clamp(min=hp.value_floor)
 
