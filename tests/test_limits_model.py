@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +17,9 @@ from off2on.algorithms.mopo import MOPO
 from off2on.algorithms.sac import SAC
 from off2on.recipe.actors import SquashedGaussianActor
 from off2on.recipe.batch import Batch
+from off2on.recipe.hooks import RolloutSchedule
 from off2on.recipe.networks import Critic, Nets, Scalar
+from off2on.replay.model_buffer import ModelBuffer
 
 Build = Callable[..., Any]
 SMALL = {"dynamics_hidden": (16,), "dynamics_decay": (0.0, 0.0), "dynamics_members": 3, "dynamics_elites": 2}
@@ -167,6 +170,13 @@ def test_rounds_are_as_large_as_the_hyperparameters_say():
     plan = MOPO.rollout_schedule(MOPO.Hyperparameters())
     assert plan is not None
     assert (plan.every, plan.starts, plan.kept, plan.real_share) == (1000, 50_000, 50_000 * 5 * 5, 0.05)
+
+
+@pytest.mark.parametrize(("share", "rows"), [(0.01, 1), (0.0, 0), (0.5, 16), (1.0, 32)])
+def test_a_batch_has_a_recorded_row_unless_their_share_is_0(share: float, rows: int):
+    """COMBO's gap is a mean over the recorded rows of a batch."""
+    buffer = SimpleNamespace(schedule=RolloutSchedule(1, 1, 1, share), rows=SimpleNamespace(online=5))
+    assert ModelBuffer.real_size(buffer, 32) == rows  # type: ignore[arg-type]
 
 
 # COMBO by hand: Q_1 = 2a + 1 and Q_2 = 4a - 0.5 as in test_losses.

@@ -28,8 +28,12 @@ class ModelBuffer:
         return (update - 1) % self.schedule.every == 0
 
     def real_size(self, size: int) -> int:
-        """Return the number of real rows in a batch of this size: all, until there are model rollouts."""
-        return round(self.schedule.real_share * size) if self.rows.online else size
+        """Return the number of real rows in a batch of this size: all, until there are model rollouts.
+
+        At least one, unless their share is 0.
+        """
+        share = self.schedule.real_share
+        return max(round(share * size), int(share > 0)) if self.rows.online else size
 
     def add(self, columns: Mapping[str, Tensor]) -> None:
         """Add synthetic transitions, by column; missing columns are 0."""
