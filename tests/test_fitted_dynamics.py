@@ -130,11 +130,15 @@ def test_dynamics_that_are_missing_or_do_not_fit_are_refused_before_anything_sta
         settled(toy, dynamics=str(tmp_path), dynamics_members=4)
 
 
-def test_dynamics_of_other_rewards_are_refused(toy: Shards, rows: Batch, tmp_path: Path):
+@pytest.mark.parametrize("constant", [False, True])
+def test_dynamics_of_other_rewards_are_refused(toy: Shards, rows: Batch, tmp_path: Path, constant: bool):
     hp = settled(toy)
+    if constant:
+        rows.reward = torch.ones_like(rows.reward)
     nets = MOPO.build_nets(toy.observation_space, toy.action_space, hp)
     MOPO.fit(nets, rows, hp, torch.Generator().manual_seed(0))
     torch.save(nets.dynamics.state_dict(), tmp_path / FILE)
+    MOPO.fit(nets, rows, settled(toy, dynamics=str(tmp_path)), torch.Generator())
     rows.reward = 10 * rows.reward - 5
     with pytest.raises(UserError, match="worse than a constant") as refusal:
         MOPO.fit(nets, rows, settled(toy, dynamics=str(tmp_path)), torch.Generator())
