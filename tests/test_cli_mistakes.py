@@ -9,6 +9,10 @@ import pytest
 from cli_lab import HEAD, make_lab
 from command import off2on, succeeds
 
+from off2on.cli import _help_page
+from off2on.commands.serve import _port_errors
+from off2on.errors import RecipeError, UserError
+
 WRONG = '''
 from off2on.algorithms.iql import IQL
 
@@ -93,6 +97,7 @@ MISTAKES = {
     "discount": ("data add toy-pendulum --name bad --discount 1.5", 2,
                  ["discount 1.5", "from 0 to 1", "off2on data add toy-pendulum --name bad --discount 0.99"]),
     "data-exists": ("data add toy-pendulum", 2, ["toy-pendulum exists", "--overwrite", "off2on data add"]),
+    "search-word": ("tune search.yaml trials 8", 2, ["unexpected argument 'trials'", "NAME=VALUE"]),
     "no-such-file": ("data add nowhere.hdf5", 2, ["nowhere.hdf5", "Looked in"]),
 }
 # fmt: on
@@ -113,6 +118,21 @@ def test_a_mistake_is_told_in_three_parts(lab: Path, mistake: str) -> None:
     assert not re.search(r"'(\S+)'.*\n +nearest: \1\.", done.stderr)
     new = {path for path in set(lab.rglob("*")) - set(before) if "__pycache__" not in path.parts}
     assert not new, "a refused command must leave nothing behind"
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [("train lab:Mine toy", "off2on algos iql"), ("serve runs/dt-s0", "off2on serve -h")],
+)
+def test_an_example_of_an_algorithm_is_for_those_who_write_one(words: str, line: str) -> None:
+    assert _help_page(RecipeError("it has a history"), words.split()) == line
+
+
+@pytest.mark.parametrize(("port", "other"), [(8000, 8001), (65535, 65534)])
+def test_another_port_is_one_that_exists(port: int, other: int) -> None:
+    with pytest.raises(UserError) as told, _port_errors("127.0.0.1", port):
+        raise OSError(98, "Address already in use")
+    assert told.value.try_ == f"--port {other}"
 
 
 def test_the_line_to_paste_works(lab: Path) -> None:

@@ -45,6 +45,16 @@ def test_there_and_back(tmp_path: Path, data_root: Path, data_format: str, name:
         assert data.recover_environment().spec.id == first.env_id
 
 
+def test_a_folder_that_cannot_be_made_is_no_defect(
+    tmp_path: Path, data_root: Path, monkeypatch: Any
+):
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file/a", Path("/proc/nope")):
+        monkeypatch.setenv("MINARI_DATASETS_PATH", str(folder))
+        with pytest.raises(UserError, match=str(folder)):
+            export_minari(Shards(data_root / "toy-pendulum"), "toy-v0")
+
+
 def test_an_export_is_whole_or_not_at_all(
     tmp_path: Path, minari_root: Path, data_root: Path, monkeypatch: Any
 ):

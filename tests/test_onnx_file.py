@@ -1,5 +1,6 @@
 """Policies in ONNX: ONNX Runtime computes the actions of policy.pt."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ import onnxruntime
 import pytest
 import torch
 from command import off2on, succeeds
+from made_runs import make_run
 
+from off2on.cli import main
 from off2on.errors import UserError
 from off2on.policy import load_policy
 from off2on.policy_files.onnx_file import write_onnx
@@ -55,6 +58,19 @@ def test_a_missing_package_is_named_first(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(UserError, match="onnxscript is not installed") as error:
         write_onnx(tmp_path / "policy.pt", tmp_path / "policy.onnx", {})
     assert "pip install 'off2on[onnx]'" in str(error.value)
+
+
+def test_the_line_that_replaces_a_file_has_all_that_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    run = make_run(tmp_path / "my run")
+    for name in ("checkpoints/handover/policy.pt", "a b.onnx"):
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        (run / name).touch()
+    words = ["export", str(run), str(run / "a b.onnx"), "--checkpoint", "handover"]
+    monkeypatch.setattr(sys, "argv", ["off2on", *words])
+    assert main() == 2
+    assert f"try: {shlex.join(['off2on', *words, '--overwrite'])}\n" in capsys.readouterr().err
 
 
 @pytest.mark.slow

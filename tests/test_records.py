@@ -12,6 +12,7 @@ from off2on.commands.report import report
 from off2on.commands.train import _score
 from off2on.errors import UnknownName, UserError
 from off2on.reports.run import write_report
+from off2on.runs.folder import policy_file
 from off2on.runs.record import find_runs, load_run
 
 
@@ -138,6 +139,25 @@ def test_a_name_that_is_not_found_or_not_alone_says_so(five: Path) -> None:
         find_runs(["iql"], root=five)
     with pytest.raises(UnknownName, match="0 runs"):
         find_runs(["anything"], root=five / "nowhere")
+    for name in ("~nosuch/x", "x" * 300, "x" * 300 + "*"):
+        with pytest.raises(UnknownName, match="no run is called"):
+            find_runs([name], root=five)
+    with pytest.raises(UnknownName, match="'' is no run"):
+        find_runs([""], root=five)
+
+
+def test_a_policy_that_is_not_there_names_the_other_one_if_that_is(tmp_path: Path) -> None:
+    with pytest.raises(UnknownName, match="no policy called 'last'") as caught:
+        policy_file(tmp_path)
+    assert caught.value.try_ == ""
+    (tmp_path / "checkpoints/handover").mkdir(parents=True)
+    (tmp_path / "checkpoints/handover/policy.pt").touch()
+    with pytest.raises(UnknownName, match="no policy called 'last'") as caught:
+        policy_file(tmp_path)
+    assert caught.value.try_ == "--checkpoint handover"
+    with pytest.raises(UnknownName) as caught:
+        policy_file(tmp_path, explore=True)
+    assert caught.value.try_ == ""
 
 
 def test_an_unfinished_copy_of_a_run_is_not_found(tmp_path: Path) -> None:

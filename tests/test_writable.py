@@ -3,14 +3,20 @@
 import os
 import tempfile
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from command import off2on
+from made_runs import make_run
 
-from datasets_io import storage
+from datasets_io import Shards, storage
+from datasets_io.diagnosis import Diagnosis
 from datasets_io.errors import UserError
+from datasets_io.export import export_d3rlpy
 from datasets_io.storage.writable import check_writable
 from off2on.api import train
+from off2on.reports import data
+from off2on.reports.run import write_report
 
 COMPARISON = """\
 out: {out}
@@ -114,6 +120,29 @@ def test_the_data_folder_is_checked_before_the_data_are_read(here: Path):
     assert f"the data folder file: nothing can be written in {here}/file: Not a directory" in done.stderr
     line = f"try: OFF2ON_DATA={os.path.expanduser('~')}/data off2on data add toy-pendulum episodes=2\n"
     assert line in done.stderr
+
+
+@pytest.mark.parametrize("folder", ["file", "file/a", "/proc/nope"])
+def test_a_page_or_a_file_that_cannot_be_written_is_no_defect(
+    here: Path, toy: Shards, folder: str, monkeypatch: pytest.MonkeyPatch
+):
+    run, there, diagnosis = make_run(here / "runs/iql-s0", evaluations=3), here / folder, Mock(Diagnosis)
+    monkeypatch.setattr(data, "data_report", lambda *_: "a page")
+    for write in (
+        lambda: write_report([run], there / "page.html"),
+        lambda: data.write_data_report(diagnosis, "", there / "page.html"),
+        lambda: export_d3rlpy(toy, there / "x.h5"),
+    ):
+        with pytest.raises(UserError, match=there.name):
+            write()
+
+
+def test_runs_in_two_roots_are_reported_in_the_current_folder(here: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(here)
+    runs = [make_run(here / name / "iql-s0", evaluations=3) for name in ("a", "b")]
+    monkeypatch.setattr(os.path, "commonpath", lambda paths: "/")
+    assert write_report(runs) == Path("report.html")
+    assert {path.name for path in (here / "figures").iterdir()} >= {"handover.png"}
 
 
 def test_a_run_in_python_names_the_argument(here: Path, data_root: Path):

@@ -11,6 +11,7 @@ from datasets_io.export.episodes import ExportedEpisode, read_episodes
 from datasets_io.shards.reading import Shards
 from datasets_io.storage import publish, temporary_path_for
 from datasets_io.storage.errors import convert_full_disk
+from datasets_io.storage.writable import check_writable
 
 SUFFIXES = (".h5", ".hdf5")
 COLUMNS = ("observations", "actions", "rewards", "terminated")
@@ -37,7 +38,7 @@ def export_d3rlpy(shards: Shards, path: Path, progress: Callable[[int], None] | 
 
     Raises:
         Exists: The file exists.
-        UserError: It has another suffix.
+        UserError: It has another suffix, or the system refuses its folder.
         BadValues: The rows do not follow each other, which d3rlpy cannot express.
         NoSpace: The disk is full.
     """
@@ -46,6 +47,7 @@ def export_d3rlpy(shards: Shards, path: Path, progress: Callable[[int], None] | 
     if path.exists():
         other = path.with_name(f"{path.stem}-2{path.suffix}")
         raise Exists(f"{path} exists.", "", f"off2on data export {shards.name} {other}")
+    check_writable(path.parent, str(path))
     scratch = temporary_path_for(path)
     try:
         with convert_full_disk(path):

@@ -1,5 +1,6 @@
 """Find a data set of Minari by its id: in its local folder, else on its server."""
 
+import os
 import sys
 import warnings
 from contextlib import redirect_stdout
@@ -12,6 +13,7 @@ from pydantic import NonNegativeInt
 from datasets_io.errors import Corrupt, Offline, UnknownData, UserError
 from datasets_io.registry import minari_counterparts
 from datasets_io.storage.documents import read_json
+from datasets_io.storage.errors import convert_errors
 
 METADATA = "metadata.json"
 
@@ -86,7 +88,8 @@ def folder_of(name: str) -> Path:
     minari()
     from minari.storage.datasets_root_dir import get_dataset_path
 
-    return Path(get_dataset_path(name))
+    with convert_errors(Path(os.environ.get("MINARI_DATASETS_PATH", "~/.minari"))):  # it makes the folder
+        return Path(get_dataset_path(name))
 
 
 def _unknown(name: str, error: Exception) -> UnknownData:

@@ -102,9 +102,10 @@ def open_output(where: str | Place) -> Iterator[BinaryIO]:
     """
     place = locate(where)
     scratch = temporary_path_for(place)
+    with convert_errors(scratch.parent):  # without a folder, the file could not even be deleted
+        scratch.parent.mkdir(parents=True, exist_ok=True)
     try:
         with convert_errors(scratch.parent):
-            scratch.parent.mkdir(parents=True, exist_ok=True)
             file = scratch.open("wb")
         with convert_full_disk(place), file:
             yield file

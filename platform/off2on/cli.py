@@ -179,7 +179,7 @@ def _help_page(error: UserError, arguments: Sequence[str]) -> str:
         return ""
     if isinstance(error, RayNotStarted):  # a run has its folder by then
         return _line(with_options(arguments, ["--resume"]) if verb == "train" else arguments)
-    if isinstance(error, RecipeError):
+    if isinstance(error, RecipeError) and verb in ("train", "plan", "algos"):
         return _line(["algos", "iql"])  # an example whose objectives and losses have matching names
     if verb == "data" and rest and rest[0] in data.commands:
         return _line([verb, rest[0], "-h"])

@@ -32,6 +32,13 @@ if TYPE_CHECKING:
     from off2on.training.plan import Plan
 
 KEYS = ("out", "seeds", "handovers", "online", "ways")
+REFUSED = {
+    **dict.fromkeys(
+        ("--seed", "--seeds", "--out", "--from"), "is set by the comparison, the same for every variant"
+    ),
+    **dict.fromkeys(("--together", "--resume", "--dry-run"), "has no effect on a run of a comparison"),
+}
+"""Options of ``off2on train`` that no line may have, with the reasons."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +128,8 @@ def read(path: Path) -> Comparison:
         raise entries["out"].wrong(
             f"a comparison runs on this machine, and {out} is in a bucket.", "Expected a folder."
         )
-    online, variants = entries["online"].text if "online" in entries else "", _lines(entries["ways"])
+    online = _checked_line(entries["online"]) if "online" in entries else ""
+    variants = _lines(entries["ways"])
     for variant in variants.values():
         if not {"--online", "--new-data"} & _options(f"{online} {variant.text}"):
             raise variant.wrong("this variant has no online phase.", "", "online: --online 5k")
@@ -141,11 +149,7 @@ def _lines(block: LocatedValue) -> dict[str, LocatedValue]:
         raise block.wrong("expected lines NAME: ARGUMENTS of `off2on train`.")
     folders: dict[str, str] = {}
     for name, item in block.items.items():
-        if not isinstance(item.value, str):
-            raise item.wrong("expected a line of arguments.", "Those of `off2on train`.")
-        for option in ("--seed", "--seeds", "--out", "--from"):
-            if option in _options(item.value):
-                raise item.wrong(f"{option} is set by the comparison, the same for every variant.")
+        _checked_line(item)
         other = folders.setdefault(_slug(name), name)
         if other != name:
             raise item.wrong(
@@ -154,8 +158,27 @@ def _lines(block: LocatedValue) -> dict[str, LocatedValue]:
     return block.items
 
 
+def _checked_line(item: LocatedValue) -> str:
+    """Return a line of arguments; check that it can be split into words, none of them in `REFUSED`."""
+    if not isinstance(item.value, str):
+        raise item.wrong("expected a line of arguments.", "Those of `off2on train`.")
+    try:
+        given = _options(item.value)
+    except ValueError as error:
+        raise item.wrong(f"the line cannot be split into words: {str(error).lower()}.") from None
+    for option, reason in REFUSED.items():
+        if option in given:
+            raise item.wrong(f"{option} {reason}.")
+    return item.value
+
+
 def _options(line: str) -> set[str]:
-    return {word.partition("=")[0] for word in line.split()}
+    """Return the words of a line, without the values that follow ``=``.
+
+    Raises:
+        ValueError: A quotation mark is not closed.
+    """
+    return {word.partition("=")[0] for word in shlex.split(line)}
 
 
 def _slug(name: str) -> str:

@@ -29,11 +29,7 @@ def export_policy(run: str, file: Path | None, checkpoint: str, overwrite: bool)
     policy = policy_file(folder, checkpoint)
     target = file or policy.with_suffix(".onnx")
     if target.exists() and not overwrite:
-        raise UserError(
-            f"{target} exists.",
-            "",
-            " ".join(["off2on export", run, *([str(file)] if file else []), "--overwrite"]),
-        )
+        raise UserError(f"{target} exists.", "", "--overwrite")
     described = {
         "algorithm": metadata.algorithm,
         "data": metadata.data.name,

@@ -1,5 +1,6 @@
 """``off2on report``: write the report of runs as one HTML page."""
 
+import os
 from pathlib import Path
 
 import click
@@ -23,7 +24,7 @@ def report(runs: tuple[str, ...], out: Path | None) -> None:
     from off2on.runs.record import find_runs, runs_below
 
     def is_wanted(path: Path) -> bool:
-        return not path.exists() or (path.suffix != PARTIAL and bool(runs_below(path)))
+        return not os.path.exists(path) or (path.suffix != PARTIAL and bool(runs_below(path)))
 
     # A shell's glob also finds earlier reports with their figures, and unfinished copies, beside the runs.
     wanted = [run for run in runs if len(runs) == 1 or is_wanted(Path(run))]

@@ -16,12 +16,14 @@ from off2on.errors import DataError, RecipeError, UnknownName, UserError
 if TYPE_CHECKING:
     from off2on.runs.metadata import RunMetadata
 
+MAX_PORT = 65535
+
 
 @click.command(short_help="Serve the policy of a run over HTTP; record its episodes.")
 @click.argument("run")
 @click.option("--checkpoint", type=click.Choice(["handover", "last"]), default="last", show_default=True)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True)
+@click.option("--port", type=click.IntRange(1, MAX_PORT), default=8000, show_default=True)
 @click.option(
     "--replicas", type=click.IntRange(min=1), default=1, show_default=True, help="Number of processes."
 )
@@ -196,6 +198,5 @@ def _port_errors(host: str, port: int) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(
-            f"cannot listen on {host}:{port}: {error.strerror}.", "", f"--port {port + 1}"
-        ) from None
+        other = port + 1 if port < MAX_PORT else port - 1
+        raise UserError(f"cannot listen on {host}:{port}: {error.strerror}.", "", f"--port {other}") from None

@@ -7,6 +7,7 @@ import click
 
 from off2on.commands.arguments import command_line, parse_count
 from off2on.commands.output import ProgressLine, print_line, print_table
+from off2on.errors import UserError
 from off2on.training.command_line import split_arguments
 from off2on.training.located_yaml import COMMAND_LINE, LocatedValue
 
@@ -53,6 +54,10 @@ def tune(
     from off2on.training.process import cluster_address
 
     arguments = split_arguments(words)
+    if arguments.positional:
+        raise UserError(
+            f"unexpected argument '{arguments.positional[0]}'.", "Expected FILE, then NAME=VALUE."
+        )
     given = {
         name: LocatedValue(str(v), arguments.origins[name], f"{name}={v}")
         for name, v in arguments.values.items()

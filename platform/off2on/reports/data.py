@@ -34,7 +34,6 @@ def write_data_report(diagnosis: Diagnosis, where: str, page: Path) -> Path:
         where: Folder or file of the data, for the heading.
         page: Path of the page.
     """
-    page.parent.mkdir(parents=True, exist_ok=True)
     write(page, data_report(diagnosis, where))
     return page
 

@@ -107,7 +107,6 @@ class FigureSheet:
         ]
         marks = [mark for mark in range(len(parts)) if f"<figure-{mark}>" in page]
         free = MAX_PAGE_BYTES - len(page.encode()) - sum(len(parts[mark].encode()) for mark in marks)
-        self.folder.mkdir(parents=True, exist_ok=True)
         for mark, (_, name, figure, alt) in sorted(enumerate(self._figures), key=lambda item: item[1][0]):
             image = png(figure, dpi=144 if len(marks) < CROWDED else 96)
             write(self.folder / f"{name}.png", image)

@@ -23,8 +23,9 @@ def write_report(
 
     Args:
         folders: Run folders. Runs of one algorithm, strategy and data set are seeds of one group.
-        out: Path of the page; by default report.html in the run, or in the folder that several runs share.
-            The figures of a single run go to its figures/, those of several beside the page.
+        out: Path of the page; by default report.html in the run, or in the folder that several runs share;
+            in the current one if they share only the root of the disk. The figures of a single run go to
+            its figures/, those of several beside the page.
         note: Function that shows a line, one for each run that is left out.
 
     Raises:
@@ -46,10 +47,10 @@ def write_report(
         note(f"left out   {reason}.")
     single = len(folders) == 1
     home = folders[0] if single else Path(os.path.commonpath([folder.absolute() for folder in folders]))
+    home = Path() if home == home.parent else home  # the root of the disk is no place for a page
     page = home / "report.html" if out is None else out / "report.html" if out.is_dir() else out
     sheet = FigureSheet(home / "figures" if single or out is None else page.with_name(f"{page.stem}-figures"))
     data = page_data(group_runs(runs), reasons, sheet)
-    page.parent.mkdir(parents=True, exist_ok=True)
     write(page, sheet.fill(render("run.html", **data)))
     return page
 

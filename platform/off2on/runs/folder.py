@@ -183,13 +183,15 @@ def policy_file(folder: Path, which: str = "last", explore: bool = False) -> Pat
     Raises:
         UnknownName: The run does not have it.
     """
-    path = (folder if which == "last" else folder / "checkpoints" / which) / POLICY
+    path = _policy_path(folder, which)
     if not path.is_file():
+        other = HANDOVER if which == LAST else LAST
+        is_there = _policy_path(folder, other).with_name(EXPLORING if explore else POLICY).is_file()
         kept = [str(found.relative_to(folder)) for found in folder.glob("**/policy.pt")]
         raise UnknownName(
             f"the run {folder} has no policy called '{which}'.",
             f"Looked for {path.relative_to(folder)}; there is {', '.join(kept) or 'none yet'}.",
-            f"off2on eval {folder} --checkpoint handover" if which != HANDOVER else "",
+            f"--checkpoint {other}" if is_there else "",
         )
     if explore and not path.with_name(EXPLORING).is_file():
         raise UnknownName(
@@ -198,6 +200,10 @@ def policy_file(folder: Path, which: str = "last", explore: bool = False) -> Pat
             "from a distribution have one.",
         )
     return path.with_name(EXPLORING) if explore else path
+
+
+def _policy_path(folder: Path, which: str) -> Path:
+    return (folder if which == LAST else folder / CHECKPOINTS / which) / POLICY
 
 
 def refuse_existing(folder: Path) -> None:

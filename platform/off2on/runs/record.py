@@ -6,6 +6,7 @@
 Only the folder is needed: it can be read on another machine without the code that trained it.
 """
 
+import os
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -181,8 +182,10 @@ def find_runs(patterns: Iterable[str], root: Path = Path("runs")) -> list[Path]:
         if isinstance(place := storage.locate(pattern), Location) and (kept := runs_in(place)):
             found |= dict.fromkeys(kept)
             continue
-        path = Path(pattern).expanduser()
-        places = [path] if path.exists() else _matches(path)
+        if not pattern:
+            raise UnknownName("'' is no run.", "Expected a folder, or a name.")
+        path = Path(os.path.expanduser(pattern))  # that of pathlib fails for an unknown user
+        places = [path] if os.path.exists(path) else _matches(path)
         runs = [run for place in places for run in runs_below(place)]
         found |= dict.fromkeys(runs or [_named(pattern, root)])
     return list(found)
@@ -194,7 +197,7 @@ def _matches(pattern: Path) -> list[Path]:
     try:
         found = Path(pattern.anchor).glob(str(parts))
         return sorted(path for path in found if path.suffix != PARTIAL or pattern.suffix == PARTIAL)
-    except ValueError:  # no pattern, such as an empty name
+    except (ValueError, OSError):  # no pattern, or a name that is too long
         return []
 
 
