@@ -132,14 +132,15 @@ def _duplicate(old: Manifest, generation: int, path: Any) -> Exists:
 def _same_rows(one: Manifest, other: Manifest) -> bool:
     """Return True if two manifests of one generation describe the same rows of the same data.
 
-    Their files differ by the ids of the episodes, and options that choose other rows of a file are unknown
-    here; generated data have no SHA-256.
+    Their files differ by the ids of the episodes, and which options choose other rows of a file is unknown
+    here; generated data have no SHA-256, and are made by their options.
     """
 
     def facts(manifest: Manifest) -> Any:
         (part,) = manifest.generations
         bounds = {name: (moments["low"], moments["high"]) for name, moments in part.moments.items()}
-        return part.source["sha256"], manifest.returns, manifest.lengths, bounds
+        origin = part.source["sha256"] or (part.source["kind"], part.source["options"])
+        return origin, manifest.returns, manifest.lengths, bounds
 
     return bool(facts(one) == facts(other))
 
