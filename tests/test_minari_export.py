@@ -45,9 +45,7 @@ def test_there_and_back(tmp_path: Path, data_root: Path, data_format: str, name:
         assert data.recover_environment().spec.id == first.env_id
 
 
-def test_a_folder_that_cannot_be_made_is_no_defect(
-    tmp_path: Path, data_root: Path, monkeypatch: Any
-):
+def test_a_folder_that_cannot_be_made_is_no_defect(tmp_path: Path, data_root: Path, monkeypatch: Any):
     (tmp_path / "file").touch()
     for folder in (tmp_path / "file", tmp_path / "file/a", Path("/proc/nope")):
         monkeypatch.setenv("MINARI_DATASETS_PATH", str(folder))
