@@ -3,7 +3,9 @@
 import shlex
 import subprocess
 from pathlib import Path
+from typing import Any
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,6 +15,7 @@ from datasets_io import Shards
 from datasets_io.errors import Corrupt
 from datasets_io.ingestion.ingest import ingest
 from datasets_io.shards.again import line_to_add_again
+from datasets_io.sources.d4rl import D4RL
 from datasets_io.sources.tabular import Table
 from datasets_io.sources.toy import ToyPendulum
 
@@ -67,6 +70,37 @@ def test_options_of_generated_data_are_kept(tmp_path: Path) -> None:
     shards = ingest(ToyPendulum(episodes=2, seed=3), None, tmp_path, name="toy-pendulum")
     line = line_to_add_again(shards.manifest)
     assert line == "off2on data add toy-pendulum episodes=2 seed=3 --overwrite"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({}, ""),
+        ({"env": "Pendulum-v1"}, " --env Pendulum-v1"),
+        ({"keep_next_obs": True}, " keep_next_obs=true"),
+    ],
+)
+def test_options_of_a_file_of_d4rl_are_kept(tmp_path: Path, options: dict[str, Any], said: str) -> None:
+    with h5py.File(tmp_path / "x.hdf5", "w") as file:
+        for name, width in (("observations", 3), ("actions", 1), ("next_observations", 3)):
+            file[name] = np.linspace(-1, 1, 10 * width).reshape(10, width).astype(np.float32)
+        file["rewards"], file["terminals"] = np.ones(10), np.arange(10) % 5 == 4
+    name = "kitchen-complete-v0"
+    shards = ingest(D4RL(name=name, **options), tmp_path / "x.hdf5", tmp_path, name=name)
+    assert line_to_add_again(shards.manifest) == f"off2on data add {name} {tmp_path}/x.hdf5{said} --overwrite"
+
+
+def test_options_of_a_table_are_kept(tmp_path: Path) -> None:
+    file = tmp_path / "log.csv"
+    file.write_text("obs,actions,rewards,episode\n0,0.5,1,a\n1,0.5,1,a\n2,0.25,1,a\n")
+    shards = ingest(Table(), file, tmp_path / "data", name="log", store_new_obs=True)
+    line = line_to_add_again(shards.manifest)
+    assert line == f"off2on data add {file} --name log --store-next-obs --overwrite"
+    done = off2on(tmp_path, *shlex.split(line)[1:])
+    assert done.returncode == 0, done.stderr
+    assert Shards(shards.path).manifest.content_hash == shards.manifest.content_hash
+    shards = ingest(Table(licence="MIT"), file, tmp_path / "data", name="free")
+    assert line_to_add_again(shards.manifest) == "", "no option of the command line is the licence"
 
 
 def test_no_line_is_suggested_if_the_table_is_not_there(tmp_path: Path) -> None:

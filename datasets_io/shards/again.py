@@ -8,7 +8,7 @@ from typing import Any
 from datasets_io import storage
 from datasets_io.errors import Corrupt, UserError
 from datasets_io.imports import import_object
-from datasets_io.registry import registry
+from datasets_io.registry import infer, registry
 from datasets_io.shards.manifest import Manifest
 from datasets_io.shards.manifest_checks import ListedFile
 from datasets_io.sources.catalogue import GENERATED
@@ -42,8 +42,12 @@ def line_to_add_again(manifest: Manifest) -> str:
     words = _source_words(manifest)
     if not words:
         return ""
-    if manifest.env_id and manifest.source["kind"] == "Table":
+    kind, options = manifest.source["kind"], manifest.source["options"]
+    own_env = infer(manifest.name) if kind == "D4RL" else None
+    if manifest.env_id and manifest.env_id != own_env and kind in ("D4RL", "Table"):
         words += ["--env", manifest.env_id]
+    if "new_obs" in [name for name, _, _ in manifest.columns] and not options.get("keep_next_obs"):
+        words.append("--store-next-obs")
     if any(fault.kind in ("nan", "left_out") for fault in manifest.faults):
         words += ["--nan", "drop-episode"]
     if any(fault.kind == "outside" and fault.detail.endswith(", clipped") for fault in manifest.faults):
@@ -56,13 +60,15 @@ def line_to_add_again(manifest: Manifest) -> str:
 def _source_words(manifest: Manifest) -> list[str]:
     """Return the source, its path and its options as words of a command line; empty if they are not known."""
     name, kind, path = manifest.name, manifest.source["kind"], manifest.source["path"] or ""
+    options = manifest.source["options"]
     there = path != "" and (storage.is_file(path) or storage.is_folder(path))
     if kind == "D4RL" and name in registry():
-        return [name, *([path] if there else [])]
+        words = [name, *([path] if there else [])]
+        return [*words, "keep_next_obs=true"] if options.get("keep_next_obs") else words
     if not path and name in GENERATED:
-        return [name, *_generated_options(name, manifest.source["options"])]
-    if kind != "Table" or not there:
-        return []
+        return [name, *_generated_options(name, options)]
+    if kind != "Table" or not there or options.get("licence") not in (None, "unknown"):
+        return []  # the command line has no word for the licence
     columns = table_columns(manifest)
     if columns is None or any(
         "," in column or " " in column for names in columns.values() for column in names
