@@ -145,6 +145,20 @@ def test_who_is_behind_catches_up_alone(build_learner: Build):
     same(abreast, alone)
 
 
+def test_who_is_left_out_keeps_no_other_from_the_program(build_learner: Build):
+    alone, abreast = pair(build_learner, IQL), pair(build_learner, IQL)
+    behind = build_learner(IQL, "wide", seed=5, **tiny(IQL))
+    together = BatchedLearners([behind, *abreast])
+    for one in (*alone, *abreast):
+        one.advance(2)
+    together.leave_out(behind)
+    for mine, its in zip(abreast, alone, strict=True):
+        together.advance(mine, 3)
+        its.advance(3)
+    assert together.updates == 5
+    same(abreast, alone)
+
+
 def test_several_steps_of_one_are_told_to_the_other_step_by_step(build_learner: Build):
     alone, (first, second) = pair(build_learner, IQL), pair(build_learner, IQL)
     together = BatchedLearners([first, second])
@@ -154,7 +168,7 @@ def test_several_steps_of_one_are_told_to_the_other_step_by_step(build_learner: 
     its = [together.advance(second, 3) for _ in range(2)]
     assert its == [pytest.approx(alone[1].advance(3), rel=1e-3, abs=1e-4) for _ in range(2)]
     assert mine != its
-    assert together.seconds[0] == together.seconds[1] > 0
+    assert together.seconds[first] == together.seconds[second] > 0
 
 
 # Random numbers.

@@ -13,9 +13,10 @@ import yaml
 from click.testing import CliRunner
 
 from off2on.commands.train import train as command
-from off2on.errors import UserError
+from off2on.errors import Diverged, UserError
 from off2on.policy import load_policy
 from off2on.replay.offline_rows import OfflineRows
+from off2on.rllib.learner import RecipeLearner
 from off2on.runs.folder import Run
 from off2on.training.batched_seeds import BatchedRuns, check, train_together
 from off2on.training.plan import Plan
@@ -160,3 +161,24 @@ def test_what_a_run_reads_is_dropped_before_the_next_one_reads(
         for iterator in runs.iterators:
             next(iterator)
     assert counts == [0, 1, 1]
+
+
+def test_a_run_that_diverges_behind_the_others_leaves_them_one_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    first, *others = three = plans(tmp_path, 3, algorithm="bc", data="wide")
+    with BatchedRuns(others, False, io.StringIO(), Stops(1)) as runs, pytest.raises(KeyboardInterrupt):
+        runs.train()
+    advance = RecipeLearner.advance
+
+    def diverging(self: RecipeLearner, updates: int) -> dict[str, float]:
+        if self.config.seed == first.seed:
+            raise Diverged("it diverged.", "actor", 1)
+        return advance(self, updates)
+
+    monkeypatch.setattr(RecipeLearner, "advance", diverging)
+    with BatchedRuns(three, True, io.StringIO(), StopRequest()) as runs:
+        runs.train()
+    assert [error.update for error in runs.diverged] == [1]
+    assert runs.batched is not None
+    assert runs.batched.updates == 20

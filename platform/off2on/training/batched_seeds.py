@@ -110,6 +110,7 @@ class BatchedRuns:
 
     def __init__(self, plans: Sequence[Plan], resume: bool, terminal: TextIO, stop: StopRequest) -> None:
         self.sessions: list[Session] = []
+        self.learners: list[RecipeLearner] = []
         self.batched: BatchedLearners | None = None
         self.iterators = [
             evaluations(
@@ -137,30 +138,29 @@ class BatchedRuns:
     def _add(self, session: Session) -> None:
         """Add a session that has read its data, which are dropped before the next one reads them."""
         self.sessions.append(session)
-        share_rows(self._learners())
-
-    def _learners(self) -> list[RecipeLearner]:
-        return [session.algo.call_learners(lambda learner: learner)[0] for session in self.sessions]
+        self.learners += session.algo.call_learners(lambda learner: learner)
+        share_rows(self.learners)
 
     def train(self) -> None:
         """Train all runs to their end; the run with the fewest updates is always next."""
         self.runs += [next(iterator) for iterator in self.iterators]
-        batched = self.batched = BatchedLearners(self._learners())
-        for number, session in enumerate(self.sessions):
+        batched = self.batched = BatchedLearners(self.learners)
+        for session, learner in zip(self.sessions, self.learners, strict=True):
             session.algo.advance_function = batched.advance
-            session.clock = lambda number=number: batched.seconds[number]  # type: ignore[misc]
+            session.clock = lambda learner=learner: batched.seconds[learner]  # type: ignore[misc]
         for run in self.runs:
             run.describe({"together": [session.plan.seed for session in self.sessions]})
-        remaining = list(zip(self.sessions, self.iterators, strict=True))
+        remaining = list(zip(self.sessions, self.iterators, self.learners, strict=True))
         interrupted: KeyboardInterrupt | None = None
         while remaining:
-            behind = min(remaining, key=lambda pair: pair[0].algo.updates)
+            behind = min(remaining, key=lambda one: one[0].algo.updates)
             try:
                 next(behind[1])
             except StopIteration:
                 remaining.remove(behind)
-            except Diverged as error:  # its networks stay in the batched program, apart from the others'
+            except Diverged as error:
                 remaining.remove(behind)
+                batched.leave_out(behind[2])
                 self.diverged.append(error)
             except KeyboardInterrupt as error:
                 remaining.remove(behind)
@@ -172,7 +172,7 @@ class BatchedRuns:
 
     def has_all_updates(self, number: int) -> bool:
         """Return True if a run has recorded all updates that were made."""
-        return self.batched is None or not self.batched.pending[number]
+        return self.batched is None or not self.batched.pending[self.learners[number]]
 
 
 class _StopAtSameUpdate(StopRequest):

@@ -12,7 +12,7 @@ This is faster if the networks are too small to use the whole device; otherwise 
 import copy
 import time
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -32,6 +32,7 @@ from off2on.rllib.seeding import POSITIONS, UPDATES, seed_of
 from off2on.rllib.threads import fastest_threads
 
 Metrics = dict[str, float]
+Result = tuple[int, Metrics | Diverged, float]  # updates, their metrics or the error to raise, seconds
 Generators = Sequence[torch.Generator]
 
 
@@ -44,7 +45,7 @@ class BatchedLearners:
     """
 
     def __init__(self, learners: Sequence[RecipeLearner]) -> None:
-        self.learners, self.first = list(learners), learners[0]
+        self.learners = list(learners)
         self.recipe, self.hp = self.first.recipe, self.first.hp
         self.device = self.first.rows.data.device
         self.shares_rows = share_rows(self.learners)
@@ -56,11 +57,20 @@ class BatchedLearners:
         """Number of updates of the stacked networks."""
         self.is_consistent = True
         """False during an update, and after an interrupted one."""
-        self.pending: list[deque[tuple[int, Metrics | Diverged, float]]] = [deque() for _ in learners]
-        """Results of each learner that `advance` has not returned: number of updates, metrics or the error
-        that it raises instead, seconds."""
-        self.seconds = [0.0 for _ in learners]
+        self.pending: Mapping[RecipeLearner, deque[Result]] = {one: deque() for one in learners}
+        """Results of each learner that `advance` has not returned."""
+        self.seconds = dict.fromkeys(learners, 0.0)
         """Seconds of the updates whose results were returned, for each learner."""
+
+    @property
+    def first(self) -> RecipeLearner:
+        """The learner of which everything is taken that is the same for all."""
+        return self.learners[0]
+
+    def leave_out(self, learner: RecipeLearner) -> None:
+        """Let the others go on without a learner that ended; in the stack, its networks stay."""
+        if self.stack is None:
+            self.learners.remove(learner)
 
     def advance(self, learner: RecipeLearner, updates: int) -> Metrics:
         """Make updates like `RecipeLearner.advance`, of this learner and of the others at the same time.
@@ -70,23 +80,22 @@ class BatchedLearners:
         Raises:
             Diverged: A loss of this learner is NaN or infinite; the others can go on.
         """
-        number = self.learners.index(learner)
-        if not self.pending[number]:
+        if not self.pending[learner]:
             if self.stack is None and len({one.updates for one in self.learners}) > 1:
                 started, metrics = time.perf_counter(), learner.advance(updates)
-                self.seconds[number] += time.perf_counter() - started
+                self.seconds[learner] += time.perf_counter() - started
                 return metrics
             started, self.is_consistent = time.perf_counter(), False
             results = self._advance(updates)
             self.is_consistent, duration = True, time.perf_counter() - started
-            for pending, result in zip(self.pending, results, strict=True):
-                pending.append((updates, result, duration))
-        made, result, duration = self.pending[number].popleft()
+            for one, result in zip(self.learners, results, strict=True):
+                self.pending[one].append((updates, result, duration))
+        made, result, duration = self.pending[learner].popleft()
         assert made == updates, "batched learners make the same numbers of updates"
         learner.updates += made
-        self.seconds[number] += duration
-        if not self.pending[number]:
-            self._write_back(number)
+        self.seconds[learner] += duration
+        if not self.pending[learner]:
+            self._write_back(self.learners.index(learner))
         if isinstance(result, Diverged):
             raise result
         return result
