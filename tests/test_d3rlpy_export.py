@@ -3,16 +3,19 @@
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from command import off2on
+from gymnasium.spaces import Box, Discrete
 from jumps import jumps
 
-from datasets_io import Shards
+from datasets_io import Episode, Shards, Source
 from datasets_io.errors import BadValues, Exists, UserError
 from datasets_io.export import export_d3rlpy
 from datasets_io.ingestion.ingest import ingest
 from datasets_io.sources.d4rl import D4RL
+from datasets_io.sources.episode_files import ACTION_SPACE
 
 
 def load(path: Path) -> Any:
@@ -59,6 +62,40 @@ def test_there_and_back(data_root: Path, tmp_path: Path, name: str):
     before["new_obs"], after["new_obs"] = before["new_obs"][continues], after["new_obs"][continues]
     for column in before:
         np.testing.assert_array_equal(before[column], after[column], column)
+
+
+class Playing(Source):
+    def __init__(self, actions: Any, action_space: Any):
+        self._actions, self.action_space = actions, action_space
+
+    def fingerprint(self, path: Any) -> str:
+        return str(self._actions)
+
+    def episodes(self, part: Any) -> Any:
+        yield Episode(np.eye(6), self._actions, np.ones(5), terminated=False)
+
+
+@pytest.mark.parametrize(
+    ("actions", "space", "seen"),
+    [
+        (np.linspace(-8, 8, 5), Box(-9, 9, (1,)), Box(-8, 8, (1,))),
+        (
+            np.linspace(-1, 1, 10).reshape(5, 2),
+            Box(np.float32([-np.inf, -2]), np.float32([1, 0.1 + 2])),
+            None,
+        ),
+        (np.arange(5) % 2, Discrete(4), Discrete(2)),
+    ],
+)
+def test_the_action_space_comes_back(tmp_path: Path, actions: Any, space: Any, seen: Any):
+    first = ingest(Playing(actions, space), None, tmp_path, name="first")
+    ours = export_d3rlpy(first, tmp_path / "ours.h5")
+    assert ingest(D4RL(), ours, tmp_path, name="again").action_space == space
+    assert load(ours).size() == 1
+    if seen is not None:  # of a file of d3rlpy itself
+        with h5py.File(ours, "r+") as file:
+            del file[ACTION_SPACE]
+        assert ingest(D4RL(), ours, tmp_path, name="theirs").action_space == seen
 
 
 def test_what_d3rlpy_dumps_itself_has_the_same_rows(data_root: Path, tmp_path: Path):

@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+from gymnasium.spaces import Box
 from hdf5_files import N, add, columns, padded
 
 from datasets_io.errors import BadValues, DataError, MissingColumn
 from datasets_io.sources.d4rl import D4RL
+from datasets_io.sources.episode_files import ACTION_SPACE
 
 
 def test_ends_of_d3rlpy_1(tmp_path):
@@ -50,6 +52,10 @@ def test_a_dump_of_d3rlpy_2(tmp_path):
         {"terminated_1": 0.5},
         {"terminated_1": "no"},
         {"observations_1_0": np.zeros((6, 2))},
+        {ACTION_SPACE: 3},
+        {ACTION_SPACE: np.bytes_("x")},
+        {ACTION_SPACE: np.bytes_('{"type": "Box", "shape": [2], "low": 0, "high": 1, "dtype": "float32"}')},
+        {ACTION_SPACE: np.bytes_('{"type": "MultiBinary", "n": [1]}')},
     ],
 )
 def test_a_damaged_dump_of_d3rlpy_2(tmp_path, changes):
@@ -112,3 +118,15 @@ def test_next_observations_that_are_not_there_cannot_be_kept(tmp_path, values):
 def test_padded_sequences_without_usable_lengths_are_refused(tmp_path, given):
     with pytest.raises((BadValues, MissingColumn), match=r"x\.hdf5"):
         add(tmp_path, padded(**given))
+
+
+def test_only_rows_of_d4rl_have_its_box_of_actions(tmp_path):
+    wide = {"actions": np.linspace(-3, 5, N, dtype=np.float32)[:, None], "terminals": np.arange(N) % 10 == 9}
+    ends = {"timeouts": None, "episode_terminals": wide["terminals"]}
+    files = {
+        "d4rl": columns(**wide),
+        "one": columns(**wide, **ends),
+        "padded": padded(lengths=np.full(4, 10), actions=wide["actions"].reshape(4, 10, 1)),
+    }
+    found = {name: add(tmp_path, values, name=name).action_space for name, values in files.items()}
+    assert found == {"d4rl": Box(-1, 1, (1,)), "one": Box(-3, 5, (1,)), "padded": Box(-3, 5, (1,))}

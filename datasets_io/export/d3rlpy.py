@@ -1,5 +1,6 @@
 """Export shards as a file of d3rlpy 2, which its `ReplayBuffer.load` reads; d3rlpy is not needed."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import numpy as np
 from datasets_io.errors import Exists, UserError
 from datasets_io.export.episodes import ExportedEpisode, read_episodes
 from datasets_io.shards.reading import Shards
+from datasets_io.sources.episode_files import ACTION_SPACE
 from datasets_io.storage import publish, temporary_path_for
 from datasets_io.storage.errors import convert_full_disk
+from datasets_io.storage.nested_spaces import nested_to_json
 from datasets_io.storage.writable import check_writable
 
 SUFFIXES = (".h5", ".hdf5")
@@ -26,7 +29,7 @@ def export_d3rlpy(shards: Shards, path: Path, progress: Callable[[int], None] | 
     end terminated, and T - 1 of others. Therefore an episode that was cut off gets one step more, with the
     last observation, the last action again and a reward of 0, and no transition is lost. Columns
     beyond d3rlpy's are left out. `D4RL`, the source, gives the same rows back, but for the observation after
-    a terminal step.
+    a terminal step, and the same action space, of which d3rlpy's format has none: it is kept as a text.
 
     Args:
         shards: Data set to export.
@@ -72,6 +75,7 @@ def _write(file: h5py.File, shards: Shards, progress: Callable[[int], None] | No
     file["columns"] = [*COLUMNS]
     file["num_episodes"] = number
     file["version"] = FORMAT
+    file[ACTION_SPACE] = np.bytes_(json.dumps(nested_to_json(shards.action_space)))
 
 
 def _write_episode(file: h5py.File, number: int, episode: ExportedEpisode) -> None:

@@ -71,18 +71,15 @@ class D4RL(Source):
         path = storage.absolute(path)  # a worker may have another current folder
         with open_hdf5(path) as file:
             if self.keep_next_obs and "next_observations" not in file:
-                raise MissingColumn(
-                    f"{path} has no 'next_observations', which keep_next_obs stores.",
-                    f"There are: {' '.join(file.names())}",
-                )
+                raise MissingColumn(f"{path} has no 'next_observations', which keep_next_obs stores.")
             if (layout := open_layout(file)) is not None:
-                self._spaces(layout.obs_shape, *layout.actions, path.stem)
-                size = max(1, self.rows_per_shard // layout.rows)
-                count = layout.count
+                self._spaces(layout.obs_shape, layout.action_shape, path.stem, layout.action_space)
+                size, count = max(1, self.rows_per_shard // layout.rows), layout.count
                 return [RowRange(str(path), a, min(a + size, count)) for a in range(0, count, size)]
             columns, rows = _columns(file)
-            actions = columns["actions"]
-            self._spaces(columns["observations"].shape[1:], actions.shape[1:], actions.dtype, path.stem)
+            obs, actions = (columns[name] for name in _REQUIRED[:2])
+            box = None if _D3RLPY_ENDS in columns else _d4rl_box(actions)
+            self._spaces(obs.shape[1:], actions.shape[1:], path.stem, box)
             ends, _ = self._ends(columns, 0, rows, whole_file=True)
         starts = np.concatenate([[0], ends[:-1]])
         longest = int(np.argmax(ends - starts))
@@ -213,10 +210,8 @@ class D4RL(Source):
             jumps[first - start : last - start] = differ
         return jumps
 
-    def _spaces(self, obs: Any, actions: Any, action_dtype: Any, stem: str) -> None:
-        """Set environment and spaces: the environment's if it can be made, else D4RL's [-1, 1]."""
-        from gymnasium.spaces import Box
-
+    def _spaces(self, obs: Any, actions: Any, stem: str, default: Any) -> None:
+        """Set environment and spaces: the environment's if it can be made, else this action space."""
         widths = (int(np.prod(obs)),) if len(obs) > 1 else obs, actions  # matrices are stored as vectors
         if self.env is None:
             self._infer(self.name or stem, widths)
@@ -225,8 +220,8 @@ class D4RL(Source):
             self.nested_observation_space = spaces.nested
             if (mismatch := _mismatch(spaces, widths)) is not None:
                 raise BadValues(f"{self.env} is not the environment of these data.", f"{mismatch}.")
-        if self.action_space is None and action_dtype.kind == "f":
-            self.action_space = Box(-1, 1, actions or (1,))
+        if self.action_space is None:
+            self.action_space = default
 
     def _infer(self, name: str, widths: Any) -> None:
         """Infer the environment from the data set's name, if the shapes fit."""
@@ -248,6 +243,13 @@ class D4RL(Source):
             self.observation_space, self.action_space = spaces.observation, spaces.action
             checked = "observations and actions fit"
         self.note("env", "", f"{env_id} was taken from the name {name!r}; {checked}")
+
+
+def _d4rl_box(actions: Hdf5Column) -> Any:
+    """Return the box of all of D4RL's continuous actions; those of d3rlpy and of others may be in any."""
+    from gymnasium.spaces import Box
+
+    return Box(-1, 1, actions.shape[1:] or (1,)) if actions.dtype.kind == "f" else None
 
 
 def _mismatch(spaces: Spaces, widths: Any) -> str | None:

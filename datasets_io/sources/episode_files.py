@@ -15,9 +15,13 @@ from datasets_io.sources.column_checks import (
     to_flags,
 )
 from datasets_io.sources.hdf5 import Hdf5Column, Hdf5File
+from datasets_io.storage.documents import parse_json
+from datasets_io.storage.nested_spaces import nested_from_json
 
 LENGTHS = ("lengths", "length", "episode_lengths", "seq_lengths", "seq_lens", "traj_lengths")
 MASKS = ("mask", "masks", "valid", "valids", "attention_mask")
+ACTION_SPACE = "off2on_action_space"
+"""Text in a dump of d3rlpy 2 that off2on exported: the action space as `nested_to_json` converts it."""
 ENDS = ("terminals", "timeouts")
 _COLUMNS = ("observations", "actions", "rewards")
 
@@ -28,14 +32,16 @@ class EpisodeFile(ABC):
     Attributes:
         count: Number of episodes.
         obs_shape: Shape of an observation.
-        actions: Shape of an action, and the type of its numbers.
+        action_shape: Shape of an action.
         rows: Number of rows of the first episode, or of all if they are padded.
+        action_space: Gymnasium space of the actions; None if the file does not tell.
     """
 
     count: int
     obs_shape: tuple[int, ...]
-    actions: tuple[tuple[int, ...], Any]
+    action_shape: tuple[int, ...]
     rows: int
+    action_space: Any = None
 
     @abstractmethod
     def read(self, number: int) -> Episode:
@@ -68,7 +74,23 @@ class D3rlpyFile(EpisodeFile):
         self.count = int(count)
         first = self._columns(0)
         self.obs_shape, self.rows = first["observations"].shape[1:], first["actions"].shape[0]
-        self.actions = first["actions"].shape[1:], first["actions"].dtype
+        self.action_shape = first["actions"].shape[1:]
+        self.action_space = self._action_space()
+
+    def _action_space(self) -> Any:
+        """Return the action space that `export_d3rlpy` wrote beside d3rlpy's columns, or None."""
+        from gymnasium.spaces import Box, Discrete
+
+        if ACTION_SPACE not in self._file:
+            return None
+        column = self._file.column(ACTION_SPACE)
+        if column.shape != () or column.dtype.kind != "S":
+            raise Corrupt(f"{column.name} is {column.dtype} {list(column.shape)}.", "Expected: a text.")
+        space = nested_from_json(parse_json(column.value(), dict[str, Any], column.name))
+        is_box = isinstance(space, Box) and space.shape == self.action_shape
+        if not is_box and not isinstance(space, Discrete):
+            raise Corrupt(f"{column.name} is {space}.", f"Expected: that of actions of {self.action_shape}.")
+        return space
 
     def read(self, number: int) -> Episode:
         """Read an episode."""
@@ -112,7 +134,7 @@ class PaddedFile(EpisodeFile):
         self._columns = columns | file.columns((*ENDS, "next_observations"))
         self.count, self.rows = columns["rewards"].shape
         self.obs_shape = columns["observations"].shape[2:]
-        self.actions = columns["actions"].shape[2:], columns["actions"].dtype
+        self.action_shape = columns["actions"].shape[2:]
         self._where, head = str(file.path), (self.count, self.rows)
         check_sizes(
             {k: c for k, c in self._columns.items() if row_bytes(c) < file.bytes}, file.path, file.bytes
