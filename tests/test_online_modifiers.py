@@ -62,12 +62,15 @@ def test_a_random_pair_is_drawn_among_all():
     assert seen == {(1.0, 0.0), (3.0, -1.0), (1.0, -1.0)}
 
 
-@pytest.mark.parametrize("recipe", [SAC, ISPIC])
-def test_min_targets_are_the_algorithms_own(problem: Make, recipe: Any):
-    own, changed = problem(recipe, critics=3), problem(modified(recipe, targets="min"), critics=3)
+@pytest.mark.parametrize(
+    ("recipe", "given"), [(SAC, {}), (ISPIC, {}), (ReBRAC, {"critic_beta": 1.0, "online_critic": 1.0})]
+)
+def test_min_targets_are_the_algorithms_own(problem: Make, recipe: Any, given: dict[str, Any]):
+    given = given | {"critics": 3}
+    own, changed = problem(recipe, **given), problem(modified(recipe, targets="min"), **given)
     own.batch.progress = changed.batch.progress = 1.2
     assert torch.equal(own.loss("critic"), changed.loss("critic"))
-    other = problem(modified(recipe, targets="mean"), critics=3)
+    other = problem(modified(recipe, targets="mean"), **given)
     other.batch.progress = 1.2
     assert not torch.equal(own.loss("critic"), other.loss("critic"))
 

@@ -73,7 +73,7 @@ class DDPG(OfflineToOnline):
     def compute_critic_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
         """Compute the Bellman error of every critic against the common target."""
         with torch.no_grad():
-            future = cls.target_value(nets, batch, hp, cls.next_action(nets, batch, hp))
+            future = cls.future(nets, batch, hp, cls.next_action(nets, batch, hp))
             target = batch.reward + hp.discount * batch.mask * future
         q = nets.critic.predict(batch.obs, batch.action)
         return losses.td(q, target, batch.weight), {"q": q.detach().mean()}
@@ -82,6 +82,11 @@ class DDPG(OfflineToOnline):
     def next_action(cls, nets: Nets, batch: Batch, hp: Any) -> Tensor:
         """Return the target policy's action a' [B, A] at the next state."""
         return nets.target.actor(batch.next_obs)  # type: ignore[no-any-return]
+
+    @classmethod
+    def future(cls, nets: Nets, batch: Batch, hp: Any, action: Tensor) -> Tensor:
+        """Return what the target adds to the reward [B], before the discount."""
+        return cls.target_value(nets, batch, hp, action)
 
     @classmethod
     def target_value(cls, nets: Nets, batch: Batch, hp: Any, action: Tensor) -> Tensor:
