@@ -11,8 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from off2on.errors import HyperparameterError, UserCodeError, UserError
-from off2on.policy import load_policy
+from off2on.errors import HyperparameterError, UserError
 from off2on.training.guard import ACCEPT, ROLL_BACK, STOP, WAIT, Guard, GuardOptions
 from off2on.training.plan import Plan
 from off2on.training.train import train
@@ -131,41 +130,3 @@ def test_only_the_serving_policy_collects_and_a_collapsed_learner_begins_again(
     accepted = decisions[:-1].count(ACCEPT)  # after the last trial nothing is collected
     assert len(policies) == 1 + accepted, "another policy than an accepted one collected"
     assert len(served) > len(policies)
-
-
-@pytest.mark.usefixtures("data_root")
-@pytest.mark.slow
-def test_a_guarded_run_goes_on_with_the_policy_that_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Stopped after any trial and resumed, a run makes the same decisions as one that was not."""
-    plan = Plan(
-        "iql",
-        "toy-pendulum",
-        {"hidden": (32, 32), "batch_size": 64},
-        updates=200,
-        online=800,
-        strategy="append",
-        eval_every=200,
-        eval_episodes=3,
-        threads=1,
-        guard={"margin": 0.5, "confidence": 0.6},
-    )
-    through = train(replace(plan, out=str(tmp_path / "through")))
-    decide, calls = Guard.decide, []
-
-    def interrupted(self: Guard, *args: Any) -> Any:
-        calls.append(args)
-        if len(calls) == 3:
-            raise OSError("the plug was pulled")
-        return decide(self, *args)
-
-    monkeypatch.setattr(Guard, "decide", interrupted)
-    again = replace(plan, out=str(tmp_path / "again"))
-    with pytest.raises(UserCodeError, match="plug"):  # code of this file counts as the user's
-        train(again)
-    resumed = train(again, resume=True)
-    ours, theirs = ((folder / "guard.yaml").read_text() for folder in (through, resumed))
-    assert yaml.safe_load(ours) == yaml.safe_load(theirs)
-    assert yaml.safe_load(ours)["trials"][-1]["serving"] != "handover"
-    obs = torch.randn(20, 3)
-    policies = [load_policy(folder / "policy.pt") for folder in (through, resumed)]
-    assert torch.equal(policies[0](obs), policies[1](obs))

@@ -98,8 +98,15 @@ def test_episodes_before_a_stop_count_in_the_next_test(tmp_path: Path):
         (WAIT, 2, {"strategy": "balanced"}),
         (ROLL_BACK, 1, EXPANSION),
         (ROLL_BACK, 2, EXPANSION),
+        (ACCEPT, 2, {}),
     ],
-    ids=["before the first checkpoint", "while the handover serves", "expanded at first", "expanded"],
+    ids=[
+        "before the first checkpoint",
+        "while the handover serves",
+        "expanded at first",
+        "expanded",
+        "while another policy serves",
+    ],
 )
 def test_a_run_that_died_before_a_test_goes_on_as_the_one_that_did_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decision: str, stop_at: int, options: dict[str, Any]
@@ -115,6 +122,7 @@ def test_a_run_that_died_before_a_test_goes_on_as_the_one_that_did_not(
     resumed = train(again, resume=True)
     assert len(decided(resumed)["trials"]) == 2
     assert decided(resumed) == decided(through)
+    assert (decided(resumed)["trials"][0]["serving"] != "handover") == (decision == ACCEPT)
     policies = [load_policy(folder / "policy.pt") for folder in (through, resumed)]
     obs = torch.randn(20, 3)
     assert torch.equal(policies[0](obs), policies[1](obs))
