@@ -9,10 +9,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from off2on.training.live_display import LiveDisplay, open_progress
+from off2on.training import progress as progress_module
 from off2on.training.progress import LineProgress
 
 RUN = """
@@ -197,17 +199,18 @@ def test_a_run_that_goes_on_knows_its_drop_and_forgets_what_it_does_again() -> N
     assert progress.scores == {"offline": [7.0], "online": [6.5, 4.0, 5.0]}
 
 
-def test_the_remaining_time_follows_from_the_speed_of_the_phase() -> None:
+def test_the_remaining_time_follows_from_the_speed_of_the_phase(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(monotonic=lambda: now)
+    monkeypatch.setattr(progress_module, "time", clock)
+    now = 100.0
     with open_progress(
         io.StringIO(), title="", folder="", updates=100, online=0, data_score=None
     ) as progress:
         assert progress.remaining() is None
         progress.advance("offline", 50, 0, {})  # a resumed run starts here; these 50 took no time
-        time.sleep(0.05)
+        now += 0.5
         progress.advance("offline", 60, 0, {})
-        left = progress.remaining()
-        assert left is not None
-        assert 0.2 <= left < 1.0  # 10 took 0.05 s or a little more, 40 are left
+        assert progress.remaining() == 2.0  # 10 took 0.5 s, 40 are left
         progress.advance("offline", 100, 0, {})
         assert progress.remaining() is None
 
