@@ -2,10 +2,10 @@
 
 import os
 import subprocess
-import sys
 
 import numpy as np
 import pytest
+from command import off2on
 
 from datasets_io import Episode, Source, open_shards
 from datasets_io.errors import NoSpace
@@ -97,10 +97,7 @@ def test_an_addition_without_room_changes_nothing_and_is_made_good(small_disk):
 
 def test_the_command_line_says_so(small_disk):
     (small_disk / "ballast").write_bytes(bytes(1_030_000))
-    code = "import sys; from off2on.cli import main; sys.exit(main())"
-    command = [sys.executable, "-c", code, "data", "add", "toy-pendulum", "episodes=5"]
-    environment = {**os.environ, "OFF2ON_DATA": str(small_disk)}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    done = off2on(small_disk, "data", "add", "toy-pendulum", "episodes=5", OFF2ON_DATA=small_disk)
     assert done.returncode == 3
     assert "No space left on device" in done.stderr
     assert "Traceback" not in done.stderr
