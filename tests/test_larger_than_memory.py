@@ -40,7 +40,7 @@ def large(tmp_path_factory):
 # its libraries took before; an address-space limit would count the gigabytes that they only map.
 LEARN = """
 import resource, sys
-import ray, torch
+import torch
 from datasets_io import open_shards
 from off2on.algorithms.iql import IQL
 from off2on.training.metadata import _returns_to_go
@@ -51,8 +51,6 @@ def held(kind="VmData"):
         return next(int(line.split()[1]) * 1024 for line in status if line.startswith(kind))
 
 data, allowed, budget = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="error",
-         object_store_memory=2**27)
 limit = held() + allowed
 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 shards = open_shards(data)
