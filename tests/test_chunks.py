@@ -7,6 +7,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+import toy_bandit
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -195,7 +196,7 @@ def learned_chunks(kind: Any, seed: int, **given: Any) -> torch.Tensor:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3))
+@toy_bandit.seeds(3)
 @pytest.mark.parametrize(
     ("kind", "given"),
     [(QC, {"samples": 1}), (QCFQL, {"alpha": 10.0, "actor_lr": 1e-3})],
