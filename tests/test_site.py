@@ -294,11 +294,20 @@ def test_the_site_is_built_without_warnings_and_loads_nothing_from_the_network(t
     assert "Conservative Q-Learning" in (site / "search" / "search_index.json").read_text()
 
 
+FAULTS = {"page.md": "[a](missing.md)", "heading.md": "[a](index.md#missing)", "path.md": "[a](/index.md)"}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("fault", ["[a](missing.md)", "[a](index.md#missing)", "[a](/index.md)", ""])
-def test_a_wrong_link_stops_the_build(tmp_path: Path, fault: str):
+@pytest.mark.parametrize("faults", [FAULTS, {}], ids=["wrong", "right"])
+def test_wrong_links_stop_the_build(tmp_path: Path, faults: dict[str, str]):
+    pages = {"index.md": "[a](index.md)"} | faults
     (tmp_path / "docs").mkdir()
-    (tmp_path / "docs" / "index.md").write_text(f"# Page\n\n{fault}\n")
+    for name, link in pages.items():
+        (tmp_path / "docs" / name).write_text(f"# Page\n\n{link}\n")
     config = tmp_path / "mkdocs.yml"
-    config.write_text(f"INHERIT: {CONFIG}\ndocs_dir: docs\nhooks: []\nplugins: [search]\nnav: [index.md]\n")
-    assert (build(config, tmp_path / "site").returncode == 0) is (fault == "")
+    config.write_text(
+        f"INHERIT: {CONFIG}\ndocs_dir: docs\nhooks: []\nplugins: [search]\nnav: [{', '.join(pages)}]\n"
+    )
+    done = build(config, tmp_path / "site")
+    assert (done.returncode == 0) is (not faults)
+    assert set(re.findall(r"WARNING.*'(\w+\.md)' contains", done.stderr)) == faults.keys()
