@@ -13,8 +13,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from off2on.training.live_display import LiveDisplay, open_progress
 from off2on.training import progress as progress_module
+from off2on.training.live_display import LiveDisplay, open_progress
 from off2on.training.progress import LineProgress
 
 RUN = """
