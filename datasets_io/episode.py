@@ -20,6 +20,10 @@ MAX_CHOICES = 1_000_000
 """Choices of a discrete action, at most: a network has an output for each."""
 
 
+NO_CHOICE: int = np.iinfo(np.int64).min
+"""A choice that was not recorded, as NaN is a number that was not."""
+
+
 class ColumnKind(Enum):
     """Shape that a column must have; N is the number of rows."""
 
@@ -172,14 +176,15 @@ class Episode:
         if "new_obs" in self.extras and self.extras["new_obs"].shape[1:] != self.obs.shape[1:]:
             shapes = list(self.extras["new_obs"].shape), list(self.obs.shape)
             raise BadValues(f"{who}: new_obs of shape {shapes[0]}, obs of shape {shapes[1]}.")
-        if (
-            self.actions.ndim == 1
-            and (wrong := self.actions[(self.actions < 0) | (self.actions >= MAX_CHOICES)]).size
-        ):
-            raise BadValues(
-                f"{who}: the action {wrong[0]} is no choice.",
-                f"Choices are whole numbers from 0, fewer than {MAX_CHOICES:,}; quantities are floats.",
-            )
+        if self.actions.ndim == 1:
+            wrong = (self.actions < 0) | (self.actions >= MAX_CHOICES)
+            if not finite:
+                wrong &= self.actions != NO_CHOICE
+            if wrong.any():
+                raise BadValues(
+                    f"{who}: the action {self.actions[wrong][0]} is no choice.",
+                    f"Choices are whole numbers from 0, fewer than {MAX_CHOICES:,}; quantities are floats.",
+                )
 
     def labelled(self, name: str, row: int) -> "Episode":
         """Return the same episode with an id and a row, without its scene; its arrays stay as they are."""

@@ -1,15 +1,20 @@
 """Episodes that are left out for NaN are counted, with their rows, where the data are added and shown."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
+from gymnasium.spaces import Discrete
+from random_walks import only
 
 from datasets_io import Shards
-from datasets_io.diagnosis import diagnose_shards
+from datasets_io.diagnosis import diagnose_shards, diagnose_source
+from datasets_io.errors import BadValues
 from datasets_io.ingestion.ingest import ingest
+from datasets_io.sources import table_files
 from datasets_io.sources.tabular import Table
 from off2on.commands.data import data
 
@@ -50,6 +55,42 @@ def test_files_of_a_folder_are_counted_together(tmp_path: Path) -> None:
         Table(" ".join(COLUMNS)), tmp_path / "raw", tmp_path / "data", name="x", nan="drop-episode"
     )
     assert "3 of 4 episodes left out for NaN (15 of 20 rows)" in map(str, shards.manifest.faults)
+
+
+def choices(kind: str, tmp_path: Path) -> Any:
+    """Return a table of 20 choices, in memory or in a file, of which one is empty."""
+    table = {name: frame()["r"] for name in "xr"} | {"trip": np.arange(20) // 5}
+    cells = [None if row == 7 else row % 3 for row in range(20)]
+    if kind == "list":
+        return table | {"u": cells}
+    whole = pd.DataFrame(table | {"u": pd.array(cells, dtype="Int64")})
+    if kind == "frame":
+        return whole
+    path = tmp_path / f"t.{kind}"
+    (whole.to_csv if kind == "csv" else whole.to_parquet)(path, index=False)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["list", "frame", "csv", "parquet"])
+def test_choices_stay_choices_beside_an_empty_one(tmp_path: Path, kind: str) -> None:
+    table, source = choices(kind, tmp_path), Table(" ".join(COLUMNS))
+    with pytest.raises(BadValues, match=r"actions +1 NaN or infinite rows, first at row 7"):
+        ingest(source, table, tmp_path, name="x")
+    assert only(diagnose_source(source, table, "x", ""), "finite").rows == (7,)
+    shards = ingest(source, table, tmp_path, name="x", nan="drop-episode")
+    assert (shards.action_space, shards.episodes) == (Discrete(3), 3)
+    taken = [row % 3 for row in range(20) if row // 5 != 1 and row % 5 != 4]
+    assert shards.read_all(["actions"])["actions"].tolist() == taken
+
+
+def test_a_block_with_fractions_makes_no_choices_of_another(tmp_path: Path, monkeypatch: Any) -> None:
+    path = choices("parquet", tmp_path)
+    table = pd.read_parquet(path).astype({"u": str})
+    table.loc[[7, 15], "u"] = [None, "0.5"]
+    table.to_parquet(path)
+    monkeypatch.setattr(table_files, "BLOCK_ROWS", 10)
+    actions = [episode.actions for episode in Table(" ".join(COLUMNS)).episodes(path)]
+    np.testing.assert_array_equal(actions[1][:, 0], [2, 0, np.nan, 2, 0])
 
 
 def test_data_without_nan_have_no_such_fault(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from datasets_io.diagnosis.finding import Finding
-from datasets_io.episode import Array, Episode
+from datasets_io.episode import NO_CHOICE, Array, Episode
 from datasets_io.errors import DataError
 from datasets_io.faults import judge, merge
 from datasets_io.ingestion.precision import Ranges, measure
@@ -225,7 +225,7 @@ class SourceBlocks:
             self._progress(self._row)
         return Block(
             _flat([episode.obs[: episode.length] for episode in episodes]),
-            actions if actions.ndim == 1 else _flat([episode.actions for episode in episodes]),
+            _choices(actions) if actions.ndim == 1 else _flat([episode.actions for episode in episodes]),
             _float32(np.concatenate([episode.rewards for episode in episodes])),
             starts,
             _flat([episode.obs[-1:] for episode in episodes]),
@@ -241,6 +241,12 @@ class SourceBlocks:
             rows = () if row is None else (row,)
             means = " ".join(error.hint.split()) or "an ingest refuses the data"
             self.refusals.append(Finding("error", "schema", what, means, error.try_, rows))
+
+
+def _choices(actions: Array) -> Array:
+    """Return choices [N]; floats with NaN where some were not recorded."""
+    known = actions != NO_CHOICE
+    return actions if known.all() else np.where(known, actions, np.nan)
 
 
 def _flat(arrays: list[Array]) -> Array:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from datasets_io.episode import Array
+from datasets_io.episode import NO_CHOICE, Array
 from datasets_io.errors import BadValues
 from datasets_io.faults import Fault
 from datasets_io.shards.manifest import space_from_json
@@ -87,8 +87,11 @@ def check_rows(
 
 
 def _not_finite(values: Array) -> Array:
-    """Return the mask of the rows with NaN or infinity [N] bool."""
-    if values.dtype.kind != "f" or (finite := np.isfinite(values)).all():
+    """Return the mask of the rows with NaN, infinity or `NO_CHOICE` [N] bool."""
+    if values.dtype.kind not in "fi":
+        return np.zeros(len(values), bool)
+    finite = np.isfinite(values) if values.dtype.kind == "f" else values != NO_CHOICE
+    if finite.all():
         return np.zeros(len(values), bool)
     wrong: Array = ~finite
     rows: Array = np.logical_or.reduce(wrong.reshape(len(values), -1), axis=1)
@@ -111,7 +114,7 @@ def _actions(
     least, most = low - slack, high + slack
     if actions.min() >= np.max(least) and actions.max() <= np.min(most):  # several times as fast
         return columns, []
-    outside = ((actions < least) | (actions > most)) & np.isfinite(actions)
+    outside = ((actions < least) | (actions > most)) & np.isfinite(actions) & (actions != NO_CHOICE)
     if not outside.any():  # but NaN or infinity, which are faults of their own
         return columns, []
     rows = outside.reshape(len(outside), -1).any(1)

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from datasets_io.episode import Array
+from datasets_io.episode import NO_CHOICE, Array
 from datasets_io.errors import BadValues
 from datasets_io.sources.column_checks import to_flags
 
@@ -29,6 +29,8 @@ def side_by_side(role: str, names: tuple[str, ...], block: Any, first_row: int) 
         BadValues: A cell is not a number, or the columns have different lengths.
     """
     convert = _moments if role == "step" else _numbers
+    if role == "actions" and len(names) == 1:
+        convert = _choices
     columns = [convert(name, block[name], first_row) for name in names]
     for name, values in zip(names, columns, strict=True):
         if values.ndim == 0:
@@ -123,6 +125,22 @@ def _numbers(name: str, column: Any, first_row: int) -> Array:
             return values
         column = _to_arrow(name, values, first_row)
     return _from_arrow(name, column, first_row)
+
+
+def _choices(name: str, column: Any, first_row: int) -> Array:
+    """Convert numbers; whole ones stay whole beside empty cells, which are `NO_CHOICE`."""
+    values = _numbers(name, column, first_row)
+    if values.ndim > 1 or values.dtype.kind != "f" or not (empty := np.isnan(values)).any():
+        return values
+    if isinstance(column, pa.Array):
+        rest = column.filter(pa.array(~empty))
+    else:  # a series of pandas keeps its type
+        rest = (column if isinstance(column, pd.Series) else np.asarray(column))[~empty]
+    if (known := _numbers(name, rest, first_row)).dtype.kind == "f":
+        return values
+    choices = np.full(len(values), NO_CHOICE)
+    choices[~empty] = known
+    return choices
 
 
 def _to_arrow(name: str, values: Array, first_row: int) -> Any:

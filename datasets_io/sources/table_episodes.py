@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from datasets_io.episode import Array, Episode
+from datasets_io.episode import NO_CHOICE, Array, Episode
 from datasets_io.errors import BadValues
 from datasets_io.sources.table_repeats import RepeatedStep
 
@@ -54,7 +54,17 @@ def merge(blocks: list[dict[str, Array]]) -> dict[str, Array]:
                     f"the column of {role} is ragged: rows of shape {list(block[role].shape[1:])}.",
                     f"{list(values.shape[1:])} was expected, as in the first row.",
                 )
-    return {role: np.concatenate([block[role] for block in blocks]) for role in blocks[0]}
+    return {role: _join([block[role] for block in blocks]) for role in blocks[0]}
+
+
+def _join(blocks: list[Array]) -> Array:
+    """Concatenate; if some blocks have fractions, `NO_CHOICE` in others is NaN."""
+    if np.result_type(*blocks).kind == "f":
+        blocks = [
+            np.where(values == NO_CHOICE, np.nan, values) if values.dtype.kind == "i" else values
+            for values in blocks
+        ]
+    return np.concatenate(blocks)
 
 
 def last_start(columns: Mapping[str, Array]) -> int:
