@@ -108,11 +108,10 @@ class DiscreteSAC(OfflineToOnline):
     @classmethod
     def compute_temperature_loss(cls, nets: Nets, batch: Batch, hp: DiscreteSACHyperparameters) -> Loss:
         """Compute the loss that moves alpha towards the target entropy."""
-        log_alpha, log_probs = nets.temperature(), batch.policy.log_probs.detach()
+        log_probs = batch.policy.log_probs.detach()
         log_prob = (log_probs.exp() * log_probs).sum(-1)
         target_entropy = hp.entropy_share * math.log(log_probs.shape[-1])
-        loss = losses.temperature(log_alpha, log_prob, target_entropy, hp.temperature_form)
-        return loss, {"temperature": log_alpha.detach().exp(), "entropy": -log_prob.mean()}
+        return losses.learned_temperature(nets.temperature(), log_prob, target_entropy, hp.temperature_form)
 
     @classmethod
     def is_target_update_due(cls, hp: DiscreteSACHyperparameters, update: int, progress: float) -> bool:

@@ -127,9 +127,7 @@ class DSRL(BFN):
     def compute_temperature_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
         """Compute the loss that moves alpha towards the target entropy."""
         entropy = -0.5 * batch.action.shape[-1] if hp.target_entropy is None else hp.target_entropy
-        log_alpha, log_prob = nets.temperature(), batch.own_log_prob.detach()
-        metrics = {"temperature": log_alpha.detach().exp(), "entropy": -log_prob.mean()}
-        return losses.temperature(log_alpha, log_prob, entropy, "alpha"), metrics
+        return losses.learned_temperature(nets.temperature(), batch.own_log_prob, entropy)
 
     @classmethod
     def compute_noise_critic_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:

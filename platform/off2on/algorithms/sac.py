@@ -95,10 +95,8 @@ class SAC(OfflineToOnline):
     def compute_temperature_loss(cls, nets: Nets, batch: Batch, hp: SACHyperparameters) -> Loss:
         """Compute the loss that moves alpha towards the target entropy."""
         target_entropy = -float(batch.action.shape[-1]) if hp.target_entropy is None else hp.target_entropy
-        log_alpha = nets.temperature()
-        loss = losses.temperature(log_alpha, batch.own_log_prob, target_entropy, hp.temperature_form)
-        alpha = log_alpha.detach().exp().mean()
-        return loss, {"temperature": alpha, "entropy": -batch.own_log_prob.detach().mean()}
+        log_alpha, form = nets.temperature(), hp.temperature_form
+        return losses.learned_temperature(log_alpha, batch.own_log_prob, target_entropy, form)
 
     @classmethod
     def compute_actor_loss(cls, nets: Nets, batch: Batch, hp: SACHyperparameters) -> Loss:

@@ -73,7 +73,4 @@ class Edits:
     def compute_temperature_loss(cls, nets: Nets, batch: Batch, hp: EditHyperparameters) -> Loss:
         """Compute the loss that moves alpha towards the target entropy of the edits."""
         entropy = -0.5 * batch.action.shape[-1] if hp.target_entropy is None else hp.target_entropy
-        log_alpha = nets.temperature()
-        loss = losses.temperature(log_alpha, batch.edit_log_prob, entropy, "alpha")
-        metrics = {"temperature": log_alpha.detach().exp(), "entropy": -batch.edit_log_prob.detach().mean()}
-        return loss, metrics
+        return losses.learned_temperature(nets.temperature(), batch.edit_log_prob, entropy)

@@ -118,6 +118,14 @@ def temperature(log_alpha: Tensor, log_prob: Tensor, target_entropy: float, form
     return (-weight * (log_prob.detach() + target_entropy).mean(-1)).sum()
 
 
+def learned_temperature(
+    log_alpha: Tensor, log_prob: Tensor, target_entropy: float, form: str = "alpha"
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the loss of `temperature`, and alpha and the entropy to log."""
+    metrics = {"temperature": log_alpha.detach().exp().mean(), "entropy": -log_prob.detach().mean()}
+    return temperature(log_alpha, log_prob, target_entropy, form), metrics
+
+
 def density_ratio(offline: Tensor, online: Tensor) -> Tensor:
     """Compute a Jensen-Shannon bound with its optimum at w = p_online / p_offline.
 
