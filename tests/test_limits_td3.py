@@ -197,8 +197,10 @@ def test_ispi_s_ignores_the_data_at_the_other_end(problem: Make):
     assert torch.equal(case.loss("actor", batch), before)
 
 
-def test_ispi_s_is_held_by_its_policy_of_one_step_ago(build_learner: Make):
+@pytest.mark.parametrize("clip", [None, 1e-3])
+def test_ispi_s_is_held_by_its_policy_of_one_step_ago(build_learner: Make, clip: float | None):
     learner = build_learner(ISPIS, actor_lr=1e-2)
+    learner.step.clip = clip and (clip, "global_norm")
     seen = []
     for update in range(1, 9):
         seen.append(learner.flat["actor"].vector.clone())

@@ -44,6 +44,7 @@ class ISPIS(TD3BC):
 
     Hyperparameters = ISPISHyperparameters
     objectives = ("critic", Objective("reference", every=2), Objective("actor", every=2))
+    unclipped = ("reference",)
 
     @classmethod
     def build_nets(cls, obs_space: Any, action_space: Any, hp: Any) -> Nets:

@@ -82,6 +82,8 @@ class Recipe:
     """Possible names of the networks that estimate values."""
     turns: ClassVar[int] = 1
     """Number of updates in which groups of networks take turns; delays count whole rounds of them."""
+    unclipped: ClassVar[tuple[str, ...]] = ()
+    """Names of objectives whose gradients are no errors, but exact steps, which ``grad_clip`` leaves alone."""
     regularisation: ClassVar[tuple[str, ...]] = ()
     """Hyperparameters that weight the regularisation towards the data, see `scale_regularisation`."""
     schedules: ClassVar[tuple[str, ...]] = ()
@@ -229,11 +231,7 @@ class Recipe:
 
     @classmethod
     def resolve(cls, hp: Any, shards: Shards) -> Any:
-        """Fill in hyperparameters that depend on the data set, and check that they fit it.
-
-        Raises:
-            UserError: The hyperparameters do not fit the data set.
-        """
+        """Fill in hyperparameters that depend on the data set; raise `UserError` if they do not fit it."""
         return hp
 
     @classmethod

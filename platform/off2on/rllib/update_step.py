@@ -71,7 +71,7 @@ class UpdateStep:
 
         def step(name: str) -> None:
             flat = self.flat[name]
-            if self.clip is not None:
+            if self.clip is not None and name not in self.recipe.unclipped:
                 flat.clip_gradient(*self.clip)
             self.optimizers[name].param_groups[0]["lr"] = lr(name)
             self.optimizers[name].step()

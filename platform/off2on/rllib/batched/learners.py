@@ -167,7 +167,7 @@ class BatchedLearners:
 
         def step(name: str) -> None:
             flat, optimizer = stack.flat[name], self.optimizers[name]
-            if self.first.step.clip is not None:
+            if self.first.step.clip is not None and name not in self.recipe.unclipped:
                 clip_stacked(flat, *self.first.step.clip, stack.size)
             optimizer.param_groups[0]["lr"] = self.recipe.lr(name, self.hp, progress)
             optimizer.step()
