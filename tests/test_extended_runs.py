@@ -59,8 +59,11 @@ def test_a_schedule_over_the_planned_updates_is_not_extended(tmp_path: Path, dat
         train(tmp_path, 40, "iql", resume=True)
 
 
-def test_after_the_handover_the_offline_phase_is_not_extended(tmp_path: Path, data_root: Path) -> None:
-    train(tmp_path, 20, online=5)
+def test_after_the_handover_no_phase_is_extended(tmp_path: Path, data_root: Path) -> None:
+    run = train(tmp_path, 20, online=5)
+    with pytest.raises(UserError, match="was run with online 5, not 50") as caught:
+        train(tmp_path, 20, online=50, resume=True)
+    assert caught.value.try_ == f"off2on train --from {run.folder} --online 50 --out OTHER"
     with pytest.raises(UserError, match="cannot continue to 40 updates: its online phase has begun"):
         train(tmp_path, 40, online=5, resume=True)
 

@@ -55,6 +55,11 @@ def test_a_resumed_run_must_be_the_one_that_began(finished: Plan, change: dict, 
         dataclasses.replace(finished, **change).check(resume=True)
 
 
+def test_an_offline_run_has_the_policy_of_its_handover(finished: Plan):
+    here, there = finished.folder / "policy.pt", finished.folder / "checkpoints/handover/policy.pt"
+    assert here.read_bytes() == there.read_bytes()
+
+
 def test_rllib_gives_no_advice_on_a_configuration_that_no_user_wrote(
     toy: Shards, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):

@@ -164,6 +164,12 @@ class Run:
         """Write the policy as it is now."""
         write_policy(self.folder, policy)
 
+    def save_handover_policy(self) -> None:
+        """Copy the policy of the handover, which its checkpoint contains."""
+        for file in (self.checkpoints / HANDOVER / name for name in (EXPLORING, POLICY)):
+            if file.is_file():
+                write(self.folder / file.name, file.read_bytes())
+
 
 def write_policy(folder: Path, policy: Any) -> None:
     """Write the deterministic policy and, if its actions have a density, the exploring one."""

@@ -130,7 +130,9 @@ class Session:
                         )
                     self._save(self._checkpoint_name)
                     yield run
-        if self.guard is None:
+        if not self.plan.online:
+            run.save_handover_policy()
+        elif self.guard is None:
             run.save_policy(algo.policy())
 
     def _record_placement(self) -> None:
