@@ -2,13 +2,14 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
-import subprocess
+import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,8 +19,9 @@ import forked
 import numpy as np
 import pytest
 import torch
-from command import short_run, succeeds
-from forked import OFF2ON, Forked
+from command import off2on, short_run, succeeds
+from forked import Forked
+from processes import wait_for
 
 from datasets_io.shards.reading import Shards
 from off2on.commands.serve import _journal_options
@@ -32,15 +34,21 @@ from off2on.serving.served_episodes import EXTRAS, ServedEpisodes
 pytest.importorskip("ray.serve", reason="ray[serve] is not installed")
 
 PATIENCE = 200
+RUN = "runs/toy-pendulum/td3_bc-s0"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
 
 
 class Service:
     """A process that serves, and what is asked of it."""
 
     def __init__(self, lab: Path, data: Path, *words: str) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.lab, self.words = lab, [*words, "--port", str(self.port)]
         self.environment = os.environ | {"OFF2ON_DATA": str(data)}
         self.start()
@@ -92,10 +100,31 @@ def lab(tmp_path_factory: pytest.TempPathFactory, data_root: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def service(lab: Path, data_root: Path) -> Iterator[Service]:
-    found = Service(lab, data_root, "runs/toy-pendulum/td3_bc-s0", "--log", "served", "--every", "2")
+    """One for questions only: no test ends it, nor an episode."""
+    found = Service(lab, data_root, RUN, "--log", "asked")
     yield found
-    if found.process.poll() is None:
-        found.end(signal.SIGKILL)
+    found.end(signal.SIGKILL)
+
+
+@pytest.fixture
+def own_root(tmp_path: Path, data_root: Path) -> Path:
+    """A data root for the episodes of one test."""
+    shutil.copytree(data_root / "toy-pendulum", tmp_path / "data" / "toy-pendulum")
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def serve(lab: Path, own_root: Path) -> Iterator[Callable[..., Service]]:
+    """serve(*words): a service of a test's own, killed if it does not end it."""
+    started: list[Service] = []
+
+    def start(*words: str) -> Service:
+        started.append(Service(lab, own_root, RUN, *words))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.process.kill()
 
 
 def policy(lab: Path) -> Any:
@@ -171,9 +200,12 @@ def play(service: Service, episode: str, steps: int, ends: bool = True) -> list[
 
 
 @pytest.mark.slow
-def test_episodes_become_a_data_set_that_learning_goes_on_from(service: Service, lab: Path, data_root: Path):
+def test_episodes_become_a_data_set_that_learning_goes_on_from(
+    serve: Callable[..., Service], lab: Path, own_root: Path
+):
+    service = serve("--log", "served", "--every", "2")
     first, second = play(service, "one", 4), play(service, "two", 3)
-    shards = Shards(data_root / "served")
+    shards = Shards(own_root / "served")
     assert shards.manifest.lengths == [4, 3]
     rows = shards.read_all(["obs", "actions", "rewards", "truncateds", "new_obs"])
     np.testing.assert_allclose(rows["actions"][:, 0], [*first, *second], rtol=1e-5)
@@ -189,29 +221,22 @@ def test_episodes_become_a_data_set_that_learning_goes_on_from(service: Service,
     service.start()
     assert service.ask("/act", {"obs": [9, 9, 9]})[0] == 200
     play(service, "five", 2)
-    assert Shards(data_root / "served").manifest.lengths == [4, 3, 2, 2]
+    assert Shards(own_root / "served").manifest.lengths == [4, 3, 2, 2]
     play(service, "six", 1)
     assert service.end(signal.SIGINT) == 0
-    assert Shards(data_root / "served").manifest.lengths == [4, 3, 2, 2, 1], (
+    assert Shards(own_root / "served").manifest.lengths == [4, 3, 2, 2, 1], (
         "what is whole is written at the end"
     )
 
-    words = [
-        "train",
-        "--from",
-        "runs/toy-pendulum/td3_bc-s0",
-        "--new-data",
-        "served@1+",
-        "--strategy",
-        "symmetric",
-    ]
-    succeeds(lab, *words, "--eval-episodes", "1", OFF2ON_DATA=data_root)
+    words = ["train", "--from", RUN, "--new-data", "served@1+", "--strategy", "symmetric"]
+    succeeds(lab, *words, "--eval-episodes", "1", OFF2ON_DATA=own_root)
 
 
 @pytest.mark.slow
-def test_drawn_actions_come_with_their_density_and_are_kept_with_it(lab: Path, data_root: Path):
-    run = "runs/toy-pendulum/td3_bc-s0"
-    service = Service(lab, data_root, run, "--explore", "--log", "explored", "--every", "1")
+def test_drawn_actions_come_with_their_density_and_are_kept_with_it(
+    serve: Callable[..., Service], lab: Path, own_root: Path
+):
+    service = serve("--explore", "--log", "explored", "--every", "1")
     obs = [[0.1, 0.2, 0.3]] * 300
     _, answer = service.ask("/act", {"obs": obs})
     actions, given = np.array(answer["actions"]), np.array(answer["log_prob"])
@@ -222,24 +247,28 @@ def test_drawn_actions_come_with_their_density_and_are_kept_with_it(lab: Path, d
     np.testing.assert_allclose(given[inside[:, 0]], expected[inside], atol=1e-3)
     play(service, "drawn", 3)
     assert service.end(signal.SIGTERM) == 0
-    rows = Shards(data_root / "explored").read_all(["action_logp", "policy_version", "served_at"])
+    rows = Shards(own_root / "explored").read_all(["action_logp", "policy_version", "served_at"])
     assert np.isfinite(rows["action_logp"]).all()
     assert {f"{number:012x}" for number in rows["policy_version"].tolist()} == {answer["version"]}
     assert (np.diff(rows["served_at"]) >= 0).all()
 
 
 @pytest.mark.slow
-def test_asked_to_end_while_it_starts_it_ends_without_a_word_of_ray(lab: Path, data_root: Path):
-    for wait in (2.5, 5.0):
-        process = subprocess.Popen(
-            [OFF2ON, "serve", "runs/toy-pendulum/td3_bc-s0", "--port", "28431"],
-            cwd=lab, env=os.environ | {"OFF2ON_DATA": str(data_root)}, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        time.sleep(wait)
+@pytest.mark.parametrize("state", ["starting", "Ray starts"])
+def test_asked_to_end_while_it_starts_it_ends_without_a_word_of_ray(lab: Path, data_root: Path, state: str):
+    place = Path(tempfile.mkdtemp(dir="/tmp"))  # the paths of Ray's sockets must be short
+    env = os.environ | {"OFF2ON_DATA": str(data_root), "RAY_TMPDIR": str(place)}
+    with Forked(lab, "serve", RUN, "--port", str(free_port()), env=env) as process:
+        if state == "starting":
+            wait_for(lambda: "starting " in process.told()[1], process)
+        else:
+            wait_for(lambda: list(place.glob("off2on-*/ray/session_*/logs/gcs_server.out")), process)
         process.send_signal(signal.SIGTERM)
-        _, told = process.communicate(timeout=PATIENCE)
+        _, told = process.communicate(PATIENCE)
         assert "Traceback" not in told, told
-        assert process.returncode in (0, -signal.SIGTERM), "before Ray is there, by the signal"
+        by_the_signal = [-signal.SIGTERM] if state == "starting" else []  # before it is handled
+        assert process.returncode in [0, *by_the_signal]
+    place.rmdir()
 
 
 def test_a_kill_between_shards_and_journal_adds_nothing_twice(tmp_path: Path, toy: Shards, monkeypatch: Any):
@@ -338,20 +367,23 @@ def test_an_outcome_may_be_said_again_but_not_otherwise(tmp_path: Path, toy: Sha
     ("words", "told"),
     [
         (["runs/nobody"], "no run is called"),
-        (
-            ["runs/toy-pendulum/td3_bc-s0", "--checkpoint", "handover", "--log", "wide"],
-            "observation space of wide",
-        ),
-        (["runs/toy-pendulum/td3_bc-s0", "--port", "0"], "0"),
-        (["runs/toy-pendulum/td3_bc-s0", "--log", "toy-cartpole"], "observation space of toy-cartpole"),
-        (["runs/toy-pendulum/td3_bc-s0", "--host", "no.such.host"], "cannot listen on"),
-        # Where an agent of Ray listens, as soon as it is there.
-        (["runs/toy-pendulum/td3_bc-s0", "--port", "52365"], "cannot listen on"),
+        ([RUN, "--checkpoint", "handover", "--log", "wide"], "observation space of wide"),
+        ([RUN, "--port", "0"], "0"),
+        ([RUN, "--log", "toy-cartpole"], "observation space of toy-cartpole"),
+        ([RUN, "--host", "no.such.host"], "cannot listen on"),
     ],
 )
 @pytest.mark.slow
 def test_mistakes_are_told(lab: Path, data_root: Path, words: list[str], told: str):
-    done = forked.run(lab, "serve", *words, env=os.environ | {"OFF2ON_DATA": str(data_root)})
+    done = off2on(lab, "serve", *words, OFF2ON_DATA=data_root)
     assert done.returncode == 2
     assert told in done.stderr
+
+
+@pytest.mark.slow
+def test_a_port_of_ray_itself_is_refused(lab: Path, data_root: Path):
+    agent = "52365"  # Ray listens there, as soon as it is there
+    done = forked.run(lab, "serve", RUN, "--port", agent, env=os.environ | {"OFF2ON_DATA": str(data_root)})
+    assert done.returncode == 2
+    assert "cannot listen on" in done.stderr
     assert "Traceback" not in done.stderr
