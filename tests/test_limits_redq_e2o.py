@@ -107,9 +107,10 @@ def test_slopes_and_some_members_are_those_of_each_member(layer_norm: Any):
     torch.testing.assert_close(critic.subset(obs, action, tensor([3, 1])), every[[3, 1]])
 
 
-def test_redq_refuses_more_members_than_there_are(build_learner: Make):
+@pytest.mark.parametrize("recipe", [REDQ, CQL])
+def test_a_subset_of_more_members_than_there_are_is_refused(recipe: Any):
     with pytest.raises(HyperparameterError, match="at most critics, 2: got 3"):
-        build_learner(REDQ, critics=2, subset=3)
+        recipe.Hyperparameters(critics=2, subset=3)
 
 
 # E2O.

@@ -21,9 +21,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from datasets_io import Shards
 from off2on.algorithms.sac import SAC, SACHyperparameters
-from off2on.errors import HyperparameterError
 from off2on.recipe.batch import Batch
 from off2on.recipe.hooks import Objective
 from off2on.recipe.hyperparameters import hp
@@ -52,16 +50,6 @@ class REDQ(SAC):
 
     Hyperparameters = REDQHyperparameters
     objectives = ("critic", "temperature", "actor")
-
-    @classmethod
-    def resolve(cls, hp: Any, shards: Shards) -> Any:
-        """Check that the subset has no more critics than there are."""
-        if hp.subset > hp.critics:
-            raise HyperparameterError(
-                f"subset must be at most critics, {hp.critics}: got {hp.subset}.",
-                "subset: the number of critics in the minimum of the target.",
-            )
-        return super().resolve(hp, shards)
 
     @classmethod
     def is_due(cls, objective: Objective, hp: Any, update: int, progress: float) -> bool:

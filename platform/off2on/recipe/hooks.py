@@ -83,7 +83,7 @@ class Recipe:
     turns: ClassVar[int] = 1
     """Number of updates in which groups of networks take turns; delays count whole rounds of them."""
     unclipped: ClassVar[tuple[str, ...]] = ()
-    """Names of objectives whose gradients are no errors, but exact steps, which ``grad_clip`` leaves alone."""
+    """Names of objectives whose gradients are exact steps, which ``grad_clip`` leaves alone."""
     regularisation: ClassVar[tuple[str, ...]] = ()
     """Hyperparameters that weight the regularisation towards the data, see `scale_regularisation`."""
     schedules: ClassVar[tuple[str, ...]] = ()
