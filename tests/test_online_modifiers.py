@@ -26,6 +26,7 @@ from off2on.errors import OnlineSettingsError
 from off2on.online import target_values
 from off2on.online.settings import OnlineSettings, apply_modifiers, online_hyperparameters
 from off2on.recipe.hooks import Objective
+from off2on.rllib.update_step import policy_period, trained_objectives
 from off2on.strategies import CATALOGUE as STRATEGIES
 from off2on.strategies import find_strategy
 
@@ -208,6 +209,24 @@ def test_values_have_a_head_start():
 
     assert due("critic", 1.0) == due("value", 1.1) == [True] * 3
     assert due("actor", 1.0) == [False, False, True]
+
+
+@pytest.mark.parametrize("name", ["awr", "plas", "spot"])
+def test_what_is_trained_is_found_in_a_whole_cycle_and_the_whole_phase(name: str):
+    recipe = find_algorithm(name)
+    for progress in (0.0, 0.5):
+        trained = trained_objectives(recipe, recipe.Hyperparameters(), 6001, progress)
+        assert trained == list(recipe.objectives_in_order())
+    online = trained_objectives(recipe, recipe.Hyperparameters(), 6001, 1.0)
+    assert "actor" in [objective.name for objective in online]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "delay", "period"), [(TD3, 4, 4), (TD3, 3, 6), (ISPIC, 4, 4), (SAC, 5, 5)]
+)
+def test_the_period_of_the_policies_counts_the_algorithms_own_delay(recipe: Any, delay: int, period: int):
+    changed = modified(recipe, policy_delay=delay)
+    assert policy_period(changed, None, 1001, 1.0, delay) == pytest.approx(period, rel=1e-2)
 
 
 # Regularisation towards the data.

@@ -38,7 +38,12 @@ class OnlineSettings(Settings):
         1.0, f"factor on utd in the first {BURST_STEPS:,} environment steps of learning", least=0
     )
     rollout: int = hp(50, "environment steps between two exchanges with the learner", least=1)
-    policy_delay: int = hp(1, "updates of the value networks per update of the other networks", least=1)
+    policy_delay: int = hp(
+        1,
+        "updates per update of the networks that estimate no values; of those that the algorithm delays too, "
+        "the updates that both allow",
+        least=1,
+    )
     head_start: int = hp(
         0, "first online updates in which only the value networks are updated (SO2)", least=0
     )

@@ -190,13 +190,13 @@ class RecipeLearner(ManualLearner):
             return 1
         with self._seeded_generator() as generator:
             (position,), (block,) = self.sampler.draw(1, generator)
+            recipe, nets, hp, now = self.recipe, self.nets, self.hp, self.progress_at(self.updates)
+            trained = [one.name for one in trained_objectives(recipe, hp, self.updates + 1, now)]
 
             def gradients() -> None:
-                batch = self.sampler.batch(block, position, self.progress_at(self.updates), generator)
-                batch = self.recipe.prepare(self.nets, batch, self.hp)
-                for objective in trained_objectives(self.recipe, self.hp, self.updates + 1, batch.progress):
-                    loss, _ = self.recipe.loss(objective.name, self.nets, batch, self.hp)
-                    torch.autograd.grad(loss, self.flat[objective.name].parameters)
+                batch = recipe.prepare(nets, self.sampler.batch(block, position, now, generator), hp)
+                for name in trained:
+                    torch.autograd.grad(recipe.loss(name, nets, batch, hp)[0], self.flat[name].parameters)
 
             return agreed(fastest_threads(gradients, processes=self.world_size), self.world_size)
 

@@ -15,7 +15,7 @@ from off2on.rllib.precision import FLOAT32, products_in
 Lr = Callable[[str], float | Tensor]
 """Learning rate of an objective, by its name."""
 
-LOOKAHEAD = 100
+LOOKAHEAD = 10_000
 """Number of updates; an objective that is due in none of them counts as not trained."""
 
 
@@ -134,16 +134,28 @@ class UpdateStep:
         return found
 
 
-def trained_objectives(
-    recipe: Any, hp: Any, first: int, progress: float, delay: int = 1
-) -> tuple[Objective, ...]:
-    """Return the objectives, in order, that are due in one of the updates from `first` on.
+def trained_objectives(recipe: Any, hp: Any, first: int, progress: float, delay: int = 1) -> list[Objective]:
+    """Return the objectives, in order, that are due in an update from `first` on, anywhere in its phase.
 
-    These are `LOOKAHEAD` updates, or as many as those by which a policy's updates are delayed.
+    These are `LOOKAHEAD` updates, or more if a policy's updates are delayed by many.
     """
-    updates = range(first, first + max(LOOKAHEAD, delay))
-    return tuple(
-        objective
-        for objective in recipe.objectives_in_order()
-        if any(recipe.is_due(objective, hp, update, progress) for update in updates)
-    )
+    moments = [(first + number, progress) for progress in _phase(progress) for number in range(_count(delay))]
+    objectives = recipe.objectives_in_order()
+    return [one for one in objectives if any(recipe.is_due(one, hp, *moment) for moment in moments)]
+
+
+def policy_period(recipe: Any, hp: Any, first: int, progress: float, delay: int = 1) -> float:
+    """Return the number of updates for each one that trains more than the value networks; infinite: none."""
+    policies = [one for one in recipe.objectives_in_order() if one.name not in recipe.value_networks]
+    updates = range(first, first + _count(delay))
+    due = sum(any(recipe.is_due(one, hp, update, progress) for one in policies) for update in updates)
+    return len(updates) / due if due else float("inf")
+
+
+def _count(delay: int) -> int:
+    return max(LOOKAHEAD, 100 * delay)
+
+
+def _phase(progress: float) -> tuple[float, ...]:
+    """Return moments of the phase of a moment: the first, the middle and the last."""
+    return (0.0, 0.5, 1 - 1e-9) if progress < 1 else (1.0, 1.5, 2.0)

@@ -20,7 +20,7 @@ from off2on.replay.buffer import to_learner_columns
 from off2on.replay.transforms import Array
 from off2on.replay.windows import Chunks
 from off2on.rllib.learner import RecipeLearner
-from off2on.rllib.update_step import trained_objectives
+from off2on.rllib.update_step import policy_period, trained_objectives
 from off2on.runs.handover import HandoverCheck, HandoverReport, SettingChange
 from off2on.runs.numbers import points, short
 from off2on.training.evaluate import EvaluationEpisode
@@ -47,11 +47,13 @@ def _changes(plan: Plan, resolved: ResolvedPlan, algo: Any) -> list[SettingChang
     settings = resolved.settings.online
     options = [f"{name} {value}" for name, value in resolved.settings.strategy_options.as_dict().items()]
     new = "new recorded data" if plan.new_data else "an environment"
+    first = plan.updates + 1
+    period = policy_period(recipe, online, first + settings.head_start, 1.0, settings.policy_delay)
     rows = f"{plan.strategy}{' (' + ', '.join(options) + ')' if options else ''}"
     found = [
         SettingChange("batches", f"{short(resolved.shards.rows)} recorded rows", rows),
         SettingChange("collection", "none", f"{new}, exploration {settings.exploration}"),
-        SettingChange("updates", "as given by --updates", _updates(settings, plan.online)),
+        SettingChange("updates", "as given by --updates", _updates(settings, plan.online, period)),
         SettingChange("targets", "those of the algorithm", _targets(settings)),
         SettingChange(
             "resets of value networks",
@@ -63,7 +65,6 @@ def _changes(plan: Plan, resolved: ResolvedPlan, algo: Any) -> list[SettingChang
     shown = {"reward", "normalise_obs", "discount", "target_entropy"} & both_phases.keys()
     shown |= {name for name, (then, now) in both_phases.items() if then != now}
     found += [SettingChange(name, *map(_format, both)) for name, both in both_phases.items() if name in shown]
-    first = plan.updates + 1
     trained = [
         trained_objectives(recipe, values, start, progress, settings.policy_delay)
         for values, start, progress in ((hp, first, 0.5), (online, first + settings.head_start, 1.0))
@@ -78,15 +79,15 @@ def _changes(plan: Plan, resolved: ResolvedPlan, algo: Any) -> list[SettingChang
     return [*found, SettingChange("optimisers, target networks", "kept", "kept")]
 
 
-def _updates(settings: Any, steps: int) -> str:
+def _updates(settings: Any, steps: int, period: float) -> str:
     if settings.warm_up >= steps:
         return f"NONE: the warm-up has {settings.warm_up:,} steps, the online phase {steps:,}"
     text = f"{settings.utd:g} per step, from step {settings.warm_up:,} on"
     text += (
         f"; the first {settings.head_start:,} update only the value networks" if settings.head_start else ""
     )
-    delay = settings.policy_delay
-    return text + (f"; one in {delay:,} updates more than the value networks" if delay > 1 else "")
+    delayed = settings.policy_delay > 1
+    return text + (f"; one in {period:,.3g} updates more than the value networks" if delayed else "")
 
 
 def _targets(settings: Any) -> str:
