@@ -56,6 +56,7 @@ def trained(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
 
 def test_a_run_has_metrics_and_episodes_as_frames(trained: tuple[off2on.LoadedRun, Watch]):
     run, _ = trained
+    assert repr(run) == f"LoadedRun(folder={run.folder!r})"
     assert run.metrics["side"].tolist()[0] == "offline"
     assert {"handover", "online"} <= {*run.metrics["side"]}
     assert run.metrics["score"].dtype == float

@@ -115,17 +115,20 @@ def _single_steps(episodes: EpisodeTable) -> Iterator[Finding]:
             "episodes (episode=)",
         )
         return
-    most = one.mean() > 0.5
+    if one.mean() > 0.5:
+        cause = "the column of ends seems to hold discounts, masks (0 at the end) or step types"
+        remedy = "give a column that is 1 in the last row of an episode, and 0 elsewhere"
+    elif episodes.terminated[one].any():
+        cause = "they start where the task ends, or an end was marked twice or in rows after the end"
+        remedy = "keep the first of several consecutive end marks, and drop the rows after it"
+    else:
+        cause, remedy = "they were cut off after it, as short parts between gaps are: this does no harm", ""
     yield Finding(
         "warning" if one.mean() > 0.1 else "note",
         "one step",
         f"{share(one.sum(), len(one))} of the episodes ({int(one.sum()):,}) have one step only",
-        "the column of ends seems to hold discounts, masks (0 at the end) or step types"
-        if most
-        else "they start where the task ends, or an end was marked twice or in rows after the end",
-        "give a column that is 1 in the last row of an episode, and 0 elsewhere"
-        if most
-        else "keep the first of several consecutive end marks, and drop the rows after it",
+        cause,
+        remedy,
         tuple(episodes.rows[one][:5]),
     )
 

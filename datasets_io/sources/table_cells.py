@@ -216,7 +216,9 @@ def _texts(name: str, column: Any, first_row: int) -> Array:
         cell = repr(column[place].as_py())
         cell = cell if len(cell) <= 60 else f"{cell[:57]}..."
         raise BadValues(
-            f"column {name!r} holds {cell} in row {first_row + place:,}.", "Numbers were expected."
+            f"column {name!r} holds {cell} in row {first_row + place:,}.",
+            "Numbers were expected. Turn text into one column of 0 and 1 per value (pandas.get_dummies),"
+            " a time into numbers such as the hour.",
         )
     column = pc.replace_substring_regex(column, r"^\+", "")
     return np.asarray(column.cast(pa.float64()).to_numpy(zero_copy_only=False))

@@ -5,7 +5,7 @@ They are attributes of the package: ``off2on.train("iql", "toy-pendulum", update
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ class LoadedRun:
     """
 
     folder: Path
-    metadata: RunMetadata
+    metadata: RunMetadata = field(repr=False)
 
     @property
     def metrics(self) -> pd.DataFrame:
