@@ -97,13 +97,13 @@ def same(ours: Any, theirs: Any, where: str = "") -> None:
 @pytest.mark.parametrize(
     ("recipe", "strategy", "factors"),
     [
-        (IQL, "balanced", {}),
-        (CalQL, "symmetric", {}),
-        (TD3BC, "adaptive", {}),
+        (IQL, "balanced", {"utd": 0.2}),
+        (CalQL, "symmetric", {"utd": 0.2}),
+        (TD3BC, "adaptive", {"utd": 0.2}),
         (TD3BC, "policy_expansion", {"warm_up": 100, "resets": 150}),
-        (CalQL, "balanced", {"workers": 2, "envs": 1}),
-        (IQL, "balanced", {"hyperparameters": {"augment": "steps:5"}}),
-        (QC, "append", {"hyperparameters": {"chunk": 7, "samples": 3, "flow_steps": 2}}),
+        (CalQL, "balanced", {"utd": 0.2, "workers": 2, "envs": 1}),
+        (IQL, "balanced", {"utd": 0.2, "hyperparameters": {"augment": "steps:5"}}),
+        (QC, "append", {"utd": 0.2, "hyperparameters": {"chunk": 7, "samples": 3, "flow_steps": 2}}),
     ],
     ids=[
         "balanced",
