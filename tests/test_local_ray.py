@@ -1,4 +1,4 @@
-"""Our own Ray ends with its process, also when that is killed, and Rays of others do not."""
+"""Our own Ray listens to this machine alone, and ends with its process; Rays of others do not."""
 
 import os
 import signal
@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,9 @@ sys.stdin.read()
 stop_ray()
 print("stopped", flush=True)
 """
+
+LOOPBACK = {"0100007F", "00000000000000000000000001000000", "0000000000000000FFFF00000100007F"}
+"""127.0.0.1, ::1 and ::ffff:127.0.0.1, as /proc/net writes them."""
 
 Start = Callable[..., "subprocess.Popen[str]"]
 
@@ -91,9 +95,27 @@ def test_what_carries_the_folder_ends_with_its_process(start: Start, tmp_path: P
     assert other.is_dir()
 
 
+def listening(mark: str) -> dict[str, set[str]]:
+    """Command to addresses at which the processes listen that have a mark in their environment."""
+    sockets = {}
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in Path(table).read_text().splitlines()[1:]:
+            _, local, _, state, *_, inode = line.split()[:10]
+            if state == "0A":
+                sockets[f"socket:[{inode}]"] = local.partition(":")[0]
+    found: dict[str, set[str]] = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended
+            if mark.encode() in (process / "environ").read_bytes():
+                command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()[:120]
+                opened = {os.readlink(file) for file in (process / "fd").iterdir()}
+                found[command] = {sockets[name] for name in opened & sockets.keys()}
+    return found
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["killed", "stopped", "killed while it starts"])
-def test_our_own_ray_ends_with_its_process(start: Start, how: str):
+def test_our_own_ray_listens_to_this_machine_alone_and_ends_with_its_process(start: Start, how: str):
     place = Path(tempfile.mkdtemp(dir="/tmp"))  # the paths of Ray's sockets must be short
     process = start([sys.executable, "-c", OWN_RAY], RAY_TMPDIR=str(place))
     try:
@@ -104,6 +126,11 @@ def test_our_own_ray_ends_with_its_process(start: Start, how: str):
             assert Path(folder).parent == place
             assert len(_processes(folder)) > 4
         if how == "stopped":
+            found = listening(f"RAY_TMPDIR={place}")
+            assert any("gcs_server" in command for command in found)
+            assert any("raylet" in command for command in found)
+            assert set().union(*found.values()), "somebody listens"
+            assert {command: at for command, at in found.items() if not at <= LOOPBACK} == {}
             assert process.communicate("")[0] == "stopped\n"
         else:
             os.killpg(process.pid, signal.SIGKILL)
