@@ -1,7 +1,8 @@
 """Annealed sampling: the offline share of each batch decreases linearly.
 
 The share of offline transitions falls from `start` to `end` over the part `until` of the planned online
-steps. WSRL's ablations and torchrl's replay buffer of this name use such a schedule.
+steps, or of the replay buffer's capacity if that is smaller. WSRL's ablations and torchrl's replay buffer of
+this name use such a schedule.
 """
 
 from dataclasses import dataclass
@@ -21,7 +22,12 @@ class AnnealedOptions(Settings):
 
     start: float = hp(0.9, "initial offline share of each batch", least=0, most=1)
     end: float = hp(0.0, "final offline share of each batch", least=0, most=1)
-    until: float = hp(0.5, "part of the planned online steps after which the share is final", above=0, most=1)
+    until: float = hp(
+        0.5,
+        "part of the planned online steps (or of the replay buffer's capacity) with a share that changes",
+        above=0,
+        most=1,
+    )
 
 
 class Annealed(Strategy):
