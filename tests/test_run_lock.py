@@ -52,6 +52,7 @@ def test_a_second_process_is_refused_until_the_first_was_killed(tmp_path: Path, 
     run = tmp_path / "runs/toy-pendulum/iql-s0"
     with command(tmp_path, *WORDS) as first:
         wait_for((run / "metrics.csv").exists, first)
+        first.send_signal(signal.SIGSTOP)  # it leaves the cores to the others; it holds its lock all the same
         for more in ([], ["--resume"], ["--resume", "--dry-run"], ["--seeds", "2", "--together", "--resume"]):
             told = refused(tmp_path, *WORDS, *more)
             assert f"runs/toy-pendulum/iql-s0 is being trained by process {first.pid} on " in told
@@ -61,6 +62,7 @@ def test_a_second_process_is_refused_until_the_first_was_killed(tmp_path: Path, 
         with command(tmp_path, "report", str(run)) as reading:
             assert reading.wait(PATIENCE) == 0
         before = updates(run)[-1]
+        first.send_signal(signal.SIGCONT)
         wait_for(lambda: updates(run)[-1] > before, first)
         first.send_signal(signal.SIGKILL)
         first.wait(PATIENCE)
