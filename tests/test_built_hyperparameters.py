@@ -16,7 +16,7 @@ from off2on.algorithms.redq import REDQ
 from off2on.errors import HyperparameterError
 from off2on.online.settings import split_overrides
 from off2on.recipe.batch import Batch
-from off2on.recipe.hooks import apply_objectives
+from off2on.recipe.objectives import apply_objectives
 
 OBS = gym.spaces.Box(-1, 1, (5,))
 

@@ -18,7 +18,7 @@ from off2on.algorithms.qc import QC
 from off2on.algorithms.qc_fql import QCFQL
 from off2on.errors import HyperparameterError
 from off2on.recipe.batch import Batch
-from off2on.recipe.hooks import apply_objectives
+from off2on.recipe.objectives import apply_objectives
 from off2on.replay.transforms import Transforms
 from off2on.replay.windows import Chunks
 

@@ -16,7 +16,7 @@ from off2on.algorithms.awac import AWAC
 from off2on.algorithms.bear import BEAR
 from off2on.algorithms.uwac import UWAC
 from off2on.recipe.batch import Batch
-from off2on.recipe.hooks import apply_objectives
+from off2on.recipe.objectives import apply_objectives
 from off2on.rllib.flat_parameters import FlatParameters
 
 VAE = {"vae_hidden": (16,), "actor_lr": 1e-2, "critic_lr": 1e-2}

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from off2on.recipe.batch import Batch
-from off2on.recipe.hooks import apply_objectives
+from off2on.recipe.objectives import apply_objectives
 
 
 def learn(recipe: Any, nets: Any, hp: Any, batches: Iterable[Batch]) -> None:

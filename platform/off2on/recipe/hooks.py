@@ -14,7 +14,6 @@ belongs in the networks. Sampling, optimisers, target networks, devices and chec
 ``batch.progress`` is 0 … 1 over the offline updates and 1 … 2 over the online ones.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -269,30 +268,3 @@ class Recipe:
         counted from 1, is ``update``.
         """
         raise NotImplementedError
-
-
-def apply_objectives(
-    recipe: Any, nets: Nets, batch: Batch, hp: Any, update: int, step: Callable[[str, Tensor, float], object]
-) -> dict[str, Tensor]:
-    """Compute the losses of one update, for every objective that is due, in order.
-
-    Args:
-        recipe: Algorithm.
-        nets: Networks.
-        batch: Transitions to train on.
-        hp: Hyperparameters.
-        update: Number of the update, counted from 1.
-        step: Function ``(name, loss, progress)`` that takes the gradient of the loss and updates the network
-            `name`, at once or after the last loss; called before the next loss is computed.
-
-    Returns:
-        Losses by objective, and the metrics of the algorithm.
-    """
-    batch, progress = recipe.prepare(nets, batch, hp), batch.progress
-    logged: dict[str, Tensor] = {}
-    for objective in recipe.objectives_in_order():
-        if recipe.is_due(objective, hp, update, progress):
-            loss, metrics = recipe.loss(objective.name, nets, batch, hp)
-            step(objective.name, loss, progress)
-            logged |= {f"{objective.name}/loss": loss.detach()} | metrics
-    return logged

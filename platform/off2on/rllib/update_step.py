@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from off2on.recipe.batch import Batch
-from off2on.recipe.hooks import Objective, apply_objectives
+from off2on.recipe.hooks import Objective
+from off2on.recipe.objectives import apply_objectives
 from off2on.rllib.flat_parameters import FlatParameters
 from off2on.rllib.gradient_steps import GradientSteps
 from off2on.rllib.precision import FLOAT32, products_in

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from off2on.errors import Diverged
 from off2on.recipe.batch import Batch
-from off2on.recipe.hooks import apply_objectives
+from off2on.recipe.objectives import apply_objectives
 from off2on.rllib.batched.random_draws import PerNetworkRandom
 from off2on.rllib.batched.stack import StackedNetworks
 from off2on.rllib.batched.stackable import gradients

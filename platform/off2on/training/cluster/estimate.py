@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from off2on.recipe.hooks import apply_objectives
+from off2on.recipe.objectives import apply_objectives
 from off2on.replay.augmentation.compose import layout_for
 from off2on.replay.buffer import Layout
 from off2on.rllib.env_runner import RecipeEnvRunner
