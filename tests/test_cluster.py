@@ -98,7 +98,7 @@ def rows(run: Path) -> list[dict[str, str]]:
 def test_two_learners_lose_a_node_and_end_as_they_would_have(nodes: Nodes, tmp_path: Path, data_root: Path):
     nodes.only(1, 1)
     words = ["train", "iql", "toy-pendulum", "hidden=16,16", "batch_size=16", "--threads", "1"]
-    words += ["--updates", "600", "--eval-every", "200", "--eval-episodes", "1", "--learners", "2"]
+    words += ["--updates", "1000", "--eval-every", "200", "--eval-episodes", "1", "--learners", "2"]
     words += ["--address", nodes.address]
     with Job(tmp_path, *words, "--out", "whole", OFF2ON_DATA=data_root) as job:
         told = job.ends_well()
@@ -255,9 +255,8 @@ def test_a_search_that_does_not_fit_is_refused_and_writes_nothing(
 
 def test_a_cluster_that_wants_a_token_is_joined_with_it_alone(tmp_path: Path, data_root: Path):
     folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")
-    closed = Nodes(folder, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=TOKEN)
+    closed = Nodes(folder, head_cpus=1, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=TOKEN)
     try:
-        closed.add(1)
         words = ["train", "iql", "toy-pendulum", "--learners", "1", "--dry-run", "--address", closed.address]
         with Job(tmp_path, *words, OFF2ON_DATA=data_root) as job:
             assert "learners on" in job.ends_well()

@@ -318,6 +318,6 @@ def test_files_of_the_folder_run_nothing_and_modules_that_are_named_reach_all_pr
     online = ["--online", "20", "--env", "lab_env:Integers-v0", "--learners", "1", "--workers", "1"]
     run("train", "lab_algo:Mine", "toy-pendulum", *small, *online)
     search = FILE.replace("iql", "lab_algo:Mine").partition("search:")[0]
-    search = search.replace("seeds: 3\ntrials: 3", "seeds: 1\ntrials: 2\nenv: lab_env:Integers-v0")
+    search = search.replace("seeds: 3\ntrials: 3", "seeds: 1\ntrials: 1\nenv: lab_env:Integers-v0")
     (tmp_path / "search.yaml").write_text(f"{search}search:\n  actor_lr: default\n")
     run("tune", "search.yaml")

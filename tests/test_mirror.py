@@ -166,7 +166,7 @@ def test_a_bucket_that_goes_away_does_not_end_a_run_that_was_there(
 @pytest.mark.slow
 def test_a_killed_run_in_a_bucket_goes_on_on_another_machine(place: Any, tmp_path: Path, data_root: Path):
     words = ["train", "iql", "toy-pendulum", "hidden=16,16"]
-    words += ["batch_size=16", "--threads", "1", "--updates", "1000", "--eval-every", "250"]
+    words += ["batch_size=16", "--threads", "1", "--updates", "2000", "--eval-every", "250"]
     words += ["--eval-episodes", "1", "--out"]
     there = place.parent.parent / "toy-pendulum/iql-s0"
     env = os.environ | {"OFF2ON_DATA": str(data_root)}

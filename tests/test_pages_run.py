@@ -2,12 +2,11 @@
 
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import command
 import pytest
+from forked import ForkedProgram
 
 DOCS = Path(__file__).parents[1] / "platform" / "docs"
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -46,11 +45,9 @@ def run_page(page: str, folder: Path) -> tuple[int, int, int]:
 
 
 def run_program(folder: Path, text: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", text],
-        cwd=folder, env=command.environment(), capture_output=True, text=True, timeout=command.PATIENCE,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    with ForkedProgram(folder, text, env=command.environment()) as process:
+        _, err = process.communicate(command.PATIENCE)
+        assert process.returncode == 0, err
 
 
 def test_the_page_of_extensions_runs(tmp_path: Path):

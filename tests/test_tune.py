@@ -3,7 +3,6 @@
 import csv
 import os
 import shlex
-import time
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from forked import Forked
 from processes import wait_for
 from searches import FILE, OFFLINE, made
 
+from datasets_io.storage.locks import is_locked, lock_file
 from off2on.commands.train import train
 from off2on.commands.tune import tune
 from off2on.errors import UserError
@@ -80,9 +80,9 @@ def searched(lab: Path) -> Killed:
     """
     out = lab / "runs/tune/search"
     with off2on(lab, "tune", "search.yaml") as first:
-        wait_for(lambda: list(out.glob("trials/001/*/*/metrics.csv")), first, PATIENCE)
+        (begun,) = wait_for(lambda: list(out.glob("trials/001/*/*/metrics.csv")), first, PATIENCE)
         first.kill()
-    time.sleep(1)  # its trial's process ends by itself
+    wait_for(lambda: not is_locked(lock_file(begun.parent)))  # its trial's process ends by itself
     rows = table(out)
     kept: dict[Path, tuple[int, bytes]] = {}
     for row in rows:

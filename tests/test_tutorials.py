@@ -16,13 +16,13 @@ import tutorials
 from links import DOCS, ROOT
 
 SIZES: dict[str, dict[str, Any]] = {
-    "01_first_run": {"UPDATES": 60, "STEPS": 40, "EPISODES": 1},
-    "02_your_own_logs": {"DAYS": 12, "UPDATES": 40, "OPE_UPDATES": 100, "SERVED_DAYS": 2, "TEST_DAYS": 2},
-    "03_your_own_environment": {"UPDATES": 60, "STEPS": 40, "EPISODES": 1},
-    "04_extend": {"UPDATES": 40, "STEPS": 20, "EPISODES": 1},
-    "05_search": {"UPDATES": 40, "TRIALS": 2, "SEEDS": 1},
-    "06_cluster": {"UPDATES": 40, "STEPS": 20},
-    "07_waymo": {"SCENES": 4, "UPDATES": 40},
+    "01_first_run": {"UPDATES": 6, "STEPS": 4, "EPISODES": 1},
+    "02_your_own_logs": {"DAYS": 12, "UPDATES": 4, "OPE_UPDATES": 100, "SERVED_DAYS": 2, "TEST_DAYS": 2},
+    "03_your_own_environment": {"UPDATES": 6, "STEPS": 5, "EPISODES": 1},
+    "04_extend": {"UPDATES": 4, "STEPS": 4, "EPISODES": 1},
+    "05_search": {"UPDATES": 4, "TRIALS": 2, "SEEDS": 1},
+    "06_cluster": {"UPDATES": 4, "STEPS": 4},
+    "07_waymo": {"SCENES": 4, "UPDATES": 4},
 }
 """Values of each tutorial's cell of parameters with which a test executes it."""
 BYTES = 400_000

@@ -46,8 +46,8 @@ def _context() -> Any:
     return multiprocessing.get_context("forkserver")
 
 
-def _run(words: list[str], cwd: str, env: dict[str, str], path: list[str], out: str, err: str) -> None:
-    """Become the process of a command; its exit code is that of the process."""
+def _become(cwd: str, env: dict[str, str], path: list[str], out: str, err: str) -> None:
+    """Become a process of its own: its session, folder, environment, files and import path."""
     os.setsid()
     os.chdir(cwd)
     os.environ.clear()
@@ -62,7 +62,14 @@ def _run(words: list[str], cwd: str, env: dict[str, str], path: list[str], out: 
         os.dup2(file, number)
         os.close(file)
     folders = [folder for folder in env.get("PYTHONPATH", "").split(os.pathsep) if folder]
-    sys.argv, sys.path = [str(OFF2ON), *words], [str(OFF2ON.parent), *folders, *path]
+    sys.argv, sys.path = ["-c"], [*folders, *path]
+
+
+def _run(words: list[str], *process: Any) -> None:
+    """Become the process of a command; its exit code is that of the process."""
+    _become(*process)
+    sys.argv = [str(OFF2ON), *words]
+    sys.path.insert(0, str(OFF2ON.parent))
     from off2on.cli import main
 
     try:
@@ -70,6 +77,16 @@ def _run(words: list[str], cwd: str, env: dict[str, str], path: list[str], out: 
     finally:
         atexit._run_exitfuncs()  # multiprocessing leaves them out
     sys.exit(code)
+
+
+def _execute(words: list[str], *process: Any) -> None:
+    """Become the process of a Python program, given as its text, as ``python -c`` would run it."""
+    _become(*process)
+    sys.path.insert(0, "")
+    try:
+        exec(words[0], {"__name__": "__main__"})
+    finally:
+        atexit._run_exitfuncs()
 
 
 class Forked:
@@ -83,6 +100,8 @@ class Forked:
             the context.
     """
 
+    _target = staticmethod(_run)
+
     def __init__(
         self, cwd: Path, *words: str | Path, env: Mapping[str, str], said: Path | None = None
     ) -> None:
@@ -93,7 +112,7 @@ class Forked:
             file.write_bytes(b"")
         self.args = list(map(str, words))
         given = (self.args, str(cwd), dict(env), _import_path(), *map(str, self._said))
-        self._process = _context().Process(target=_run, args=given, daemon=True)
+        self._process = _context().Process(target=self._target, args=given, daemon=True)
         self._process.start()
         self.pid: int = self._process.pid
 
@@ -149,6 +168,12 @@ class Forked:
         self.kill()
         if self._folder:
             self._folder.cleanup()
+
+
+class ForkedProgram(Forked):
+    """A running Python program; what follows its folder is its text."""
+
+    _target = staticmethod(_execute)
 
 
 def run(

@@ -26,7 +26,7 @@ from ray._private.state import GlobalState
 from ray._raylet import GcsClientOptions
 from ray.cluster_utils import Cluster
 jobs = {"include_dashboard": True, "dashboard_port": int(sys.argv[1]), "dashboard_agent_listen_port": None}
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **jobs})
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": int(sys.argv[2]), **jobs})
 nodes, state = {}, GlobalState()
 state._initialize_global_state(GcsClientOptions.create(cluster.address, None, True, False))
 print(cluster.address, flush=True)
@@ -48,14 +48,15 @@ cluster.shutdown()
 
 
 class Nodes:
-    """A Ray cluster on this machine, whose head has no CPU, in processes of its own."""
+    """A Ray cluster on this machine, whose head has no CPU unless told, in processes of its own."""
 
-    def __init__(self, folder: str, **env: str) -> None:
+    def __init__(self, folder: str, head_cpus: int = 0, **env: str) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = str(free.getsockname()[1])
         self.jobs = f"http://127.0.0.1:{port}"
         self.process = subprocess.Popen(
-            [sys.executable, "-c", NODES, port], env=os.environ | {"RAY_TMPDIR": folder} | env, text=True,
+            [sys.executable, "-c", NODES, port, str(head_cpus)],
+            env=os.environ | {"RAY_TMPDIR": folder} | env, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
         self.address = self._answer()
