@@ -31,23 +31,23 @@ def test_the_readme_is_short():
 @pytest.mark.parametrize(
     ("name", "columns", "count", "shown"),
     [
-        ("ogbench.csv", ("algorithm", "options", "updates"), 5, range(10, 101, 10)),
-        ("ogbench_online.csv", ("algorithm", "strategy", "env_steps"), 6, (0, 1, 2, 5, 10, 20)),
+        ("ogbench.csv", ("algorithm", "options", "seed", "updates"), 9, range(10, 101, 10)),
+        ("ogbench_online.csv", ("algorithm", "strategy", "seed", "env_steps"), 6, (0, 1, 2, 5, 10, 20)),
     ],
 )
 def test_the_shares_of_successes_are_those_of_the_file(
-    name: str, columns: tuple[str, str, str], count: int, shown: Sequence[int]
+    name: str, columns: tuple[str, str, str, str], count: int, shown: Sequence[int]
 ):
     page = (ROOT / "platform" / "docs" / "results.md").read_text(encoding="utf-8")
-    algorithm, variant, when = columns
-    assert f"| {algorithm} | {variant} | {' | '.join(map(str, shown))} |" in page
-    shares: dict[tuple[str, str], dict[int, str]] = {}
+    *run, when = columns
+    assert f"| {' | '.join([*run, *map(str, shown)])} |" in page
+    shares: dict[tuple[str, ...], dict[int, str]] = {}
     with (ROOT / "tests" / "learning" / name).open(newline="") as file:
         for row in csv.DictReader(file):
             share = f"{int(row['successes']) / int(row['episodes']):.0%}".replace("%", " %")
-            shares.setdefault((row[algorithm], row[variant]), {})[int(row[when])] = share
+            shares.setdefault(tuple(row[column] for column in run), {})[int(row[when])] = share
     assert len(shares) == count
-    for (first, second), found in shares.items():
-        given = f" `{second}` " if second else " "
+    for (algorithm, variant, seed), found in shares.items():
+        given = f" `{variant}` " if variant else " "
         row_of_page = " | ".join(found.get(1000 * one, "–") for one in shown)
-        assert f"| `{first}` |{given}| {row_of_page} |" in page
+        assert f"| `{algorithm}` |{given}| {seed} | {row_of_page} |" in page
