@@ -224,7 +224,7 @@ class Typed(Source):
 
 class Untold(Source):
     def __init__(self, space: 'Box | None' = None, noisy: bool = True):
-        self.noisy = noisy
+        self.space, self.noisy = space, noisy
 """
 
 
@@ -239,9 +239,10 @@ def test_options_of_a_source_have_the_types_of_its_constructor(tmp_path, monkeyp
     assert source.given == (False, 2000, 0.5, "7", "7")
     with pytest.raises(UserError, match="limit is int: got 'x'"):
         resolve_source("my_lab_of_types:Typed", options={"limit": "x"})
-    with pytest.raises(UserError, match="name 'Box' is not defined"):
-        resolve_source("my_lab_of_types:Untold", options={"noisy": "false"})
-    assert resolve_source("my_lab_of_types:Untold", options={"noisy": False}).source.noisy is False
+    with pytest.raises(UserError, match=r"option 'space' .* name 'Box' is not defined"):
+        resolve_source("my_lab_of_types:Untold", options={"space": "wide"})
+    untold = resolve_source("my_lab_of_types:Untold", options={"space": 7, "noisy": "false"}).source
+    assert (untold.space, untold.noisy) == (7, False)
 
 
 # --- toys, names -------------------------------------------------------------------------------------------

@@ -2,8 +2,8 @@
 
 import inspect
 from collections.abc import Mapping
-from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin
+from types import NoneType, SimpleNamespace, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from datasets_io.errors import UnknownName, UserError
 from datasets_io.quantities import number, whole_number
@@ -19,17 +19,9 @@ def construct(kind: type[Source], options: Mapping[str, Any]) -> Source:
 
     Raises:
         UnknownName: It has no such option.
-        UserError: A text is not of the option's type, or an annotation cannot be evaluated.
+        UserError: A text is not of the option's type, or that type cannot be told.
     """
-    try:
-        known = inspect.signature(kind, eval_str=True).parameters
-    except Exception as error:  # of an annotation in quotes, which may be any text
-        known = inspect.signature(kind).parameters
-        if any(isinstance(value, str) for value in options.values()):
-            raise UserError(
-                f"the types of the options of {kind.__name__} cannot be told: {error}.",
-                "Expected: annotations whose names its module has when it runs.",
-            ) from None
+    known = inspect.signature(kind).parameters
     for name in options:
         if name not in known:
             raise UnknownName(
@@ -38,18 +30,38 @@ def construct(kind: type[Source], options: Mapping[str, Any]) -> Source:
                 given=name,
                 known=known,
             )
-    return kind(**{name: _typed(name, value, known[name].annotation) for name, value in options.items()})
+    return kind(
+        **{
+            name: _typed(name, value, _declared(kind, known[name])) if isinstance(value, str) else value
+            for name, value in options.items()
+        }
+    )
 
 
-def _typed(name: str, value: Any, kind: Any) -> Any:
+def _declared(kind: type[Source], option: inspect.Parameter) -> Any:
+    """Return the type of an option; one in quotes is evaluated alone: only type checkers know some."""
+    if not isinstance(option.annotation, str):
+        return option.annotation
+    alone = SimpleNamespace(__annotations__={option.name: option.annotation})
+    module = getattr(inspect.unwrap(kind.__init__), "__globals__", {})
+    try:
+        return get_type_hints(alone, module)[option.name]
+    except Exception as error:  # of an annotation, which may be any text
+        raise UserError(
+            f"the type of {kind.__name__}'s option {option.name!r} cannot be told: {error}.",
+            "Expected: an annotation whose names its module has when it runs.",
+        ) from None
+
+
+def _typed(name: str, text: str, kind: Any) -> Any:
     """Convert text to a type, or to the type that it is in a union with None."""
     if get_origin(kind) in (Union, UnionType) and len(others := {*get_args(kind)} - {NoneType}) == 1:
         (kind,) = others
-    if not isinstance(value, str) or kind not in (int, float, bool):
-        return value
+    if kind not in (int, float, bool):
+        return text
     try:
         if kind is bool:
-            return {"true": True, "false": False}[value.lower()]
-        return whole_number(value) if kind is int else number(value)
+            return {"true": True, "false": False}[text.lower()]
+        return whole_number(text) if kind is int else number(text)
     except (KeyError, ValueError):
-        raise UserError(f"{name} is {kind.__name__}: got {value!r}.") from None
+        raise UserError(f"{name} is {kind.__name__}: got {text!r}.") from None
