@@ -29,6 +29,7 @@ from off2on.training.evaluate import evaluate, numpy_policy
 pytestmark = [pytest.mark.learning, pytest.mark.usefixtures("ray_session"), pytest.mark.timeout(7200)]
 
 SCORES = Path(__file__).with_name("scores.csv")
+ALGORITHMS = "off2on.algorithms."
 HEADER = ("data", "algorithm", "settings", "updates", "code", "data_return", "iqm", "low", "high", "seeds")
 SEEDS = (0, 1, 2)
 
@@ -146,12 +147,16 @@ def score(name: str, shards: Shards, updates: int, settings: dict[str, Any], see
 
 
 def code(name: str) -> str:
-    """Hash of an algorithm's own file, as it runs: without comments and docstrings."""
-    tree = ast.parse(inspect.getsource(importlib.import_module(find_algorithm(name).__module__)))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            node.value = ast.Constant(None)
-    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:8]
+    """Hash of the files of an algorithm and of those it is derived from, without comments and docstrings."""
+    kinds = find_algorithm(name).__mro__
+    text = ""
+    for module in dict.fromkeys(kind.__module__ for kind in kinds if kind.__module__.startswith(ALGORITHMS)):
+        tree = ast.parse(inspect.getsource(importlib.import_module(module)))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+                node.value = ast.Constant(None)
+        text += ast.unparse(tree) + "\n"
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 @pytest.mark.parametrize(("data", "name"), cases())
