@@ -1,6 +1,7 @@
 """Files anywhere: the same small surface on a disk and, over the real protocol, in a bucket."""
 
 import contextlib
+import os
 import pickle
 import socket
 import subprocess
@@ -105,10 +106,11 @@ def test_listing_deleting_and_versions(root):
     storage.delete(root / "a")
 
 
-def test_a_file_that_vanishes_while_its_folder_is_listed_is_left_out(tmp_path, monkeypatch):
+def test_what_vanishes_while_its_folder_is_listed_is_left_out(tmp_path, monkeypatch):
     for name in ("kept", "vanishing"):
         storage.write_text(tmp_path / name, name)
-    asked = Path.is_file
+    (tmp_path / "sub").mkdir()
+    asked, opened = Path.is_file, os.scandir
 
     def ask(path):
         there = asked(path)
@@ -116,8 +118,15 @@ def test_a_file_that_vanishes_while_its_folder_is_listed_is_left_out(tmp_path, m
             path.unlink(missing_ok=True)
         return there
 
+    def scan(path):
+        if os.path.basename(path) == "sub":
+            os.rmdir(path)
+        return opened(path)
+
     monkeypatch.setattr(Path, "is_file", ask)
     assert storage.sizes(tmp_path) == {"kept": 4}
+    monkeypatch.setattr(os, "scandir", scan)
+    assert storage.list_files(tmp_path, recursive=True) == [str(tmp_path / "kept")]
 
 
 def test_what_is_not_there_is_named(root):

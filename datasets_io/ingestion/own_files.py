@@ -9,6 +9,7 @@ from datasets_io.errors import Exists, UserError
 from datasets_io.shards.manifest import MANIFEST_FILE
 from datasets_io.storage import Place
 from datasets_io.storage.documents import read_json
+from datasets_io.storage.listing import walk
 
 INCOMING = "incoming"
 """Folder in that of a data set in which an addition is written."""
@@ -81,7 +82,7 @@ def remove_leftovers(folder: Place) -> None:
 def _paths(folder: Place) -> list[str]:
     """List all files and folders below a folder by their path in it."""
     if isinstance(folder, Path):
-        return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+        return sorted(str(path.relative_to(folder)) for path in walk(folder))
     if not storage.is_folder(folder):
         return []
     return [path.removeprefix(f"{folder}/") for path in storage.list_files(folder, recursive=True)]

@@ -1,6 +1,7 @@
 """List the files and folders of a folder on this machine or in a bucket."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,12 @@ def versions(where: str | Place) -> list[tuple[str, int, int]]:
     return [(str(file).removeprefix(str(place)), count, changed) for file, count, changed in found]
 
 
+def walk(folder: Path) -> Iterator[Path]:
+    """Yield all files and folders below a folder; `rglob` fails if one vanishes meanwhile."""
+    for parent, folders, files in os.walk(folder):
+        yield from (Path(parent, name) for name in (*folders, *files))
+
+
 def split_pattern(where: str | Place) -> tuple[Place, str]:
     """Split an absolute path into a folder and, for `fnmatch`, the pattern of the rest; "" if there is none.
 
@@ -76,14 +83,14 @@ def _listed(place: Place, recursive: bool) -> list[tuple[Any, int, int]]:
     found: list[tuple[Any, int, int]]
     with convert_errors(place):
         if isinstance(place, Path):
-            inside = [place] if place.is_file() else place.rglob("*") if recursive else place.iterdir()
+            inside = [place] if place.is_file() else walk(place) if recursive else place.iterdir()
             found = []
             for path in inside:
                 with suppress(FileNotFoundError):  # another process has renamed or deleted it meanwhile
                     if path.is_file():
                         stat = path.stat()
                         found.append((path, stat.st_size, stat.st_mtime_ns))
-            if not found and not place.exists():  # `rglob` of a missing folder is empty
+            if not found and not place.exists():  # `walk` of a missing folder is empty
                 raise FileNotFoundError(str(place))
         else:
             infos = list_infos(place, recursive) or [file_info(place)]
