@@ -114,6 +114,9 @@ def test_without_ids_the_last_row_of_a_file_must_end_an_episode(tmp_path: Path):
         ([None, *range(19)], "row 0"),
         (["x"] * ROWS, r"(?s)'t' holds 'x'.*Numbers or times were expected, such as 2026-01-31T08:00:00Z"),
         (pa.array(["2026-01-31"] * ROWS, pa.large_string()), "rows 0 and 1"),
+        (["2026-01-31T08:00:00"] * 7 + ["31.1.2026"] * 13, r"'31\.1\.2026' in row 7"),
+        (["2026-01-31T08:00:00Z"] * 19 + ["2026-01-31T08:00:00"], r"(?s)00:00' in row 19\..*with a zone"),
+        (["5"] * 19 + ["2026-01-31"], "'2026-01-31' in row 19"),
     ],
 )
 def test_steps_that_give_no_order_are_refused(tmp_path: Path, steps: Any, named: str):

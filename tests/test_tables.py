@@ -52,6 +52,7 @@ def test_texts_are_read(tmp_path: Path, content: str):
         (text() + '"1,2,3,4,5,0\n' + "1,1,1,1,9,1\n" * 3, "CSV"),
         (text().replace("x,v,", "x,x,"), "'v'"),
         (cell("r", 3, "hello"), "'hello' in row 3"),
+        (cell("r", 3, '"1,5"'), "with a point before decimals. Turn text in observations into"),
         (cell("r", 3, "0x10"), "'0x10' in row 3"),
         (cell("r", 3, "2026-01-01"), "row 3"),
         (cell("r", 3, "=1+1"), "row 3"),

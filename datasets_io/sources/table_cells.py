@@ -1,5 +1,6 @@
 """Convert columns of a user's table to arrays of numbers; errors name the column and the row."""
 
+from bisect import bisect_left
 from contextlib import suppress
 from typing import Any
 
@@ -102,16 +103,36 @@ def _moments(name: str, column: Any, first_row: int) -> Array:
     except BadValues as error:
         if not _is_text(column.type):
             raise
+        place = max(_readable(column, kind) for kind in (*_TIMES, pa.float64()))
+        what = error.what  # names the first that is no number
+        if 0 < place < len(column):
+            what = _holds(name, column, place, first_row)
         expected = "Numbers or times were expected, such as 2026-01-31T08:00:00Z, all or none with a zone."
-        raise BadValues(error.what, expected) from None
+        raise BadValues(what, expected) from None
+
+
+_TIMES = pa.timestamp("ns"), pa.timestamp("ns", "UTC")
 
 
 def _times(column: Any) -> Any:
     """Convert texts in ISO 8601, without or with a zone, to times of one unit; return others as they are."""
-    for zone in (None, "UTC"):
+    for kind in _TIMES:
         with suppress(pa.ArrowException):
-            return column.cast(pa.timestamp("ns", zone))
+            return column.cast(kind)
     return column
+
+
+def _readable(column: Any, kind: Any) -> int:
+    """Return how many texts from the first on can be cast to a type."""
+
+    def fails(last: int) -> bool:
+        try:
+            column.slice(0, last + 1).cast(kind)
+        except pa.ArrowException:
+            return True
+        return False
+
+    return bisect_left(range(len(column)), True, key=fails)
 
 
 def _is_text(kind: Any) -> bool:
@@ -213,12 +234,17 @@ def _texts(name: str, column: Any, first_row: int) -> Array:
     is_number = pc.fill_null(pc.match_substring_regex(column, _NUMBER), True)
     if not pc.all(is_number).as_py():
         place = int(np.argmin(is_number.to_numpy(zero_copy_only=False)))
-        cell = repr(column[place].as_py())
-        cell = cell if len(cell) <= 60 else f"{cell[:57]}..."
         raise BadValues(
-            f"column {name!r} holds {cell} in row {first_row + place:,}.",
-            "Numbers were expected. Turn text into one column of 0 and 1 per value (pandas.get_dummies),"
-            " a time into numbers such as the hour.",
+            _holds(name, column, place, first_row),
+            "Numbers were expected, with a point before decimals. Turn text in observations into one column"
+            " of 0 and 1 per value (pandas.get_dummies), a time into numbers such as the hour.",
         )
     column = pc.replace_substring_regex(column, r"^\+", "")
     return np.asarray(column.cast(pa.float64()).to_numpy(zero_copy_only=False))
+
+
+def _holds(name: str, column: Any, place: int, first_row: int) -> str:
+    """Return the sentence that names a cell, shortened."""
+    cell = repr(column[place].as_py())
+    cell = cell if len(cell) <= 60 else f"{cell[:57]}..."
+    return f"column {name!r} holds {cell} in row {first_row + place:,}."
