@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from datasets_io.diagnosis.finding import Fact, Finding, share
+from datasets_io.diagnosis.finding import Fact, Finding, Severity, share
 from datasets_io.diagnosis.summary import DataSummary, EpisodeTable
 
 _MARK_AS_TRUNCATED = (
@@ -115,16 +115,19 @@ def _single_steps(episodes: EpisodeTable) -> Iterator[Finding]:
             "episodes (episode=)",
         )
         return
-    if one.mean() > 0.5:
+    severity: Severity = "warning" if one.mean() > 0.1 else "note"
+    if not episodes.terminated[one].any():
+        severity = "note"
+        cause = "they were cut off after it, as short parts between gaps are: this does no harm"
+        remedy = "if longer episodes were recorded, check the marks of truncation"
+    elif one.mean() > 0.5:
         cause = "the column of ends seems to hold discounts, masks (0 at the end) or step types"
         remedy = "give a column that is 1 in the last row of an episode, and 0 elsewhere"
-    elif episodes.terminated[one].any():
+    else:
         cause = "they start where the task ends, or an end was marked twice or in rows after the end"
         remedy = "keep the first of several consecutive end marks, and drop the rows after it"
-    else:
-        cause, remedy = "they were cut off after it, as short parts between gaps are: this does no harm", ""
     yield Finding(
-        "warning" if one.mean() > 0.1 else "note",
+        severity,
         "one step",
         f"{share(one.sum(), len(one))} of the episodes ({int(one.sum()):,}) have one step only",
         cause,
