@@ -30,14 +30,14 @@ def flat_space(space: Any) -> Any:
 
 
 def flatten_rows(space: Any, values: Any) -> Array:
-    """Flatten nested rows; each row equals `gymnasium.spaces.utils.flatten`, as `to_float` converts it.
+    """Flatten nested rows; each row equals `gymnasium.spaces.utils.flatten` before it is cast to float32.
 
     Args:
         space: A Gymnasium space.
         values: As nested as the space: dictionaries and tuples of arrays [T, …] of the shape of a row each.
 
     Returns:
-        [T, D] float32; float64 if a part has a type that float32 does not hold.
+        [T, D] float32; the common type of the parts if float32 does not hold it.
 
     Raises:
         MissingColumn: A key of the space is missing.
@@ -70,14 +70,6 @@ def unflatten_rows(space: Any, rows: Array) -> Any:
     if rows.ndim != 2 or rows.shape[1] != width:
         raise BadValues(f"rows are {list(rows.shape)}.", f"[T, {width}] was expected: {space}")
     return _unflatten(space, rows)
-
-
-def to_float(values: Array) -> Array:
-    """Return numbers as float32, or as float64 if float32 does not hold their type.
-
-    Rows are stored as float32, but only the ingest casts to it: it measures what is lost.
-    """
-    return values.astype(np.result_type(values.dtype, np.float32), copy=False)
 
 
 def select(space: Any, keys: Sequence[str]) -> Any:
@@ -133,12 +125,12 @@ def _parts(nest: Any) -> list[Any]:
 
 def _flatten(space: Any, values: Any, name: str) -> list[Array]:
     """Return flat columns [T, …] of each leaf; `name` is the path of the part, for messages."""
-    from gymnasium.spaces import Dict, Discrete, MultiDiscrete, Tuple
+    from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete, Tuple
 
     if isinstance(space, Dict | Tuple):
         inside = _dictionary(space, values, name) if isinstance(space, Dict) else _tuple(space, values, name)
         return [flat for key, part, value in inside for flat in _flatten(part, value, f"{name}.{key}")]
-    if is_image(space.shape, space.dtype):
+    if isinstance(space, Box) and is_image(space.shape, space.dtype):
         raise BadValues(
             f"{name} are images: {space}.",
             "off2on learns from vectors: encode images as features first, or leave them out with obs=KEY,KEY;"
@@ -153,7 +145,7 @@ def _flatten(space: Any, values: Any, name: str) -> list[Array]:
         return [_one_hot(space, values.reshape(len(values), -1), name)]
     with np.errstate(over="ignore"):  # too large becomes infinite, which the ingest reports
         own = values.astype(space.dtype)
-    return [to_float(own.reshape(len(own), _width(space)))]
+    return [_float32_if_exact(own.reshape(len(own), _width(space)))]
 
 
 def _dictionary(space: Any, values: Any, name: str) -> list[tuple[Any, Any, Any]]:
@@ -228,3 +220,11 @@ def _range(values: Array) -> str:
 def _float32(values: Array) -> Array:
     with np.errstate(over="ignore"):
         return np.asarray(values).astype(np.float32)
+
+
+def _float32_if_exact(values: Array) -> Array:
+    """Return numbers as float32, or as they are if float32 does not hold their type.
+
+    Rows are stored as float32, but only the ingest casts to it: it measures what is lost.
+    """
+    return values.astype(np.float32) if np.can_cast(values.dtype, np.float32) else values

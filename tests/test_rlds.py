@@ -152,6 +152,22 @@ def test_whole_numbers_that_float32_does_not_hold_are_refused(tmp_path: Path):
         ingest(RLDS(), tmp_path / "arm", tmp_path, name="late")
 
 
+def test_whole_numbers_that_float32_rounds_are_named(tmp_path: Path):
+    def describe(plain: Any) -> None:
+        state = step_features(plain)["observation"]["featuresDict"]["features"]["state"]
+        state["featuresDict"]["features"]["joints"]["tensor"]["dtype"] = "int64"
+
+    def count(features: dict[str, Any]) -> None:
+        joints = features["steps/observation/state/joints"]
+        joints.int64_list.value.extend(2**25 * n + 1 for n in range(len(joints.float_list.value)))
+
+    shutil.copytree(ARM, tmp_path / "arm")
+    change(tmp_path / "arm" / "features.json", describe)
+    change_records(tmp_path / "arm", count)
+    shards = ingest(RLDS(obs="state.joints,state.gripper"), tmp_path / "arm", tmp_path, name="counted")
+    assert "rounded" in {fault.kind for fault in shards.manifest.faults}
+
+
 def test_splits(vectors: Path):
     source = RLDS()
     assert source.parts(vectors)[0].file.endswith("vectors-train.tfrecord-00000-of-00001")

@@ -14,7 +14,7 @@ from datasets_io import storage
 from datasets_io.environments import OBSERVE
 from datasets_io.episode import Array, Episode
 from datasets_io.errors import BadValues, Corrupt, MissingColumn, UnknownName, UserError
-from datasets_io.flatten import flat_space, to_float
+from datasets_io.flatten import flat_space
 from datasets_io.source import Source
 from datasets_io.sources.column_checks import HELD_BYTES, to_flags
 from datasets_io.sources.rlds_features import (
@@ -262,15 +262,16 @@ def _values(features: Features, leaf: Leaf, steps: int) -> Array:
             f"{leaf.key} has {values.size:,} numbers.",
             f"Expected: {steps:,} steps of shape {list(leaf.shape)}.",
         )
-    values = values.reshape(steps, *leaf.shape)
-    return values if leaf.is_whole and not leaf.shape else to_float(values)
+    if not leaf.is_whole:
+        values = values.astype(np.result_type(values, np.float32), copy=False)
+    return values.reshape(steps, *leaf.shape)
 
 
 def _side_by_side(parts: list[Array]) -> Array:
     """Return one number a step as it is, [T], and others as vectors [T, D]."""
     if len(parts) == 1 and parts[0].ndim == 1:
         return parts[0]
-    return np.concatenate([to_float(part.reshape(len(part), -1)) for part in parts], axis=1)
+    return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
 
 
 def _listed(features: StepFeatures) -> str:
