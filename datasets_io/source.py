@@ -30,6 +30,8 @@ class Source:
         nested_observation_space: The space of which `observation_space` is the flat form, if it is one.
         action_space: Gymnasium space; None: the environment's, else taken from the data.
         expects_one_step_episodes: True if many episodes of one step are no fault of the data.
+        row_options: Names of the options that choose which rows of the data are read, such as `split`; None:
+            each option may.
         rows_per_shard: Approximate number of rows of a part; set by the ingest before it calls `parts`.
     """
 
@@ -41,6 +43,7 @@ class Source:
     nested_observation_space: Any = None
     action_space: Any = None
     expects_one_step_episodes: bool = False
+    row_options: tuple[str, ...] | None = None
     rows_per_shard: int = 100_000
 
     def parts(self, path: Any) -> list[Any]:

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import command
+import h5py
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -22,6 +24,7 @@ from datasets_io.ingestion.appending import append
 from datasets_io.ingestion.ingest import ingest
 from datasets_io.shards import manifest
 from datasets_io.shards.generations import GenerationRange, parse_generations
+from datasets_io.sources.d4rl import D4RL
 from datasets_io.sources.hugging_face import HuggingFace
 from datasets_io.sources.tabular import Table
 
@@ -143,11 +146,18 @@ def test_another_action_space_is_refused(grown: Shards):
 class Placed(Trips):
     """Source of trips with a position and a speed, each of one number, in an environment."""
 
-    def __init__(self, first: int, keys: str, env: str | None, limit: int = 9, high: float = 1) -> None:
-        self.first, self.width, self.env, self.env_options = first, 2, env, {"max_episode_steps": limit}
+    def __init__(
+        self, first: int, keys: str, env: str | None, limit: int | None = 9, high: float = 1
+    ) -> None:
+        self.first, self.width, self.env = first, 2, env
+        self.env_options = {"max_episode_steps": limit} if limit else {}
         self.nested_observation_space = Dict([(key, Box(-high, high, (1,))) for key in keys])
         self.observation_space = flat_space(self.nested_observation_space)
         self.action_space = Box(-1, 1, (1,))
+
+
+class Logged(Placed):
+    """Source of such trips that does not know the options of the environment."""
 
 
 @pytest.mark.parametrize(
@@ -160,16 +170,20 @@ class Placed(Trips):
         ({"keys": "xw"}, "nested observation space"),
         ({"env": "Pendulum-v2"}, "environment"),
         ({"limit": 8}, "options of the environment"),
+        ({"limit": None}, "options of the environment"),
+        ({"limit": None, "kind": Logged}, None),
     ],
 )
 def test_the_same_width_with_another_meaning_is_refused(
     tmp_path: Path, given: dict[str, Any], told: str | None
 ):
-    usual = {"keys": "xv", "env": "Pendulum-v1"}
-    shards = ingest(Placed(0, **usual), None, tmp_path, name="trips")
+    def trips(first: int, kind: type[Placed] = Placed, **options: Any) -> Placed:
+        return kind(first, **{"keys": "xv", "env": "Pendulum-v1"} | options)
+
+    shards = ingest(trips(0), None, tmp_path, name="trips")
     refusal = pytest.raises(BadValues, match=f"differ in their {told}") if told else nullcontext()
     with refusal:
-        append(Placed(10, **usual | given), None, shards)
+        append(trips(10, **given), None, shards)
     assert len(Shards(shards.path).manifest.generations) == (1 if told else 2)
 
 
@@ -182,6 +196,10 @@ def test_columns_in_another_order_are_refused(tmp_path: Path):
     with pytest.raises(BadValues, match="columns of obs have another order than in trips") as error:
         append(Table("obs=v,x actions=u rewards=r terminated=end"), later, shards)
     assert error.value.expected == "new      v,x\nexisting x,v"
+    (folder := tmp_path / "hub").mkdir()
+    pq.write_table(pa.table(later), folder / "train-00000-of-00001.parquet")
+    with pytest.raises(BadValues, match="columns of obs have another order"):
+        append(HuggingFace("obs=v,x actions=u rewards=r terminated=end"), folder, shards)
     renamed = {{"x": "place"}.get(name, name): values for name, values in later.items()}
     shards = append(Table("obs=place,v actions=u rewards=r terminated=end"), renamed, shards)
     assert shards.episodes == 2
@@ -217,6 +235,23 @@ def test_the_same_file_twice_is_refused(tmp_path: Path):
         with pytest.raises(Exists, match="table already contains") as error:
             append(Table(), tmp_path / name, shards)
         assert f"generation {number}" in error.value.expected
+    with pytest.raises(Exists, match="table already contains"):
+        append(Table("rewards=obs"), tmp_path / "b.csv", shards)
+    frame = pd.DataFrame({"obs": [3.0, 4.0], "actions": [0.0, 0.5], "rewards": 1.0, "terminated": [0, 1]})
+    shards = append(Table(), frame, shards)
+    with pytest.raises(Exists, match="table already contains these episodes"):
+        append(Table(), frame, shards)
+
+
+def test_the_same_file_with_clipped_actions_is_refused(tmp_path: Path):
+    with h5py.File(tmp_path / "x.hdf5", "w") as file:
+        for name, width in (("observations", 11), ("actions", 3)):
+            file[name] = np.linspace(-2, 2, 10 * width).reshape(10, width).astype(np.float32)
+        file["rewards"], file["terminals"] = np.ones(10), np.arange(10) % 5 == 4
+    source = D4RL(name="hopper-medium-v2")  # the environment is found as the file is read
+    shards = ingest(source, tmp_path / "x.hdf5", tmp_path, name="hopper")
+    with pytest.raises(Exists, match="hopper already contains"):
+        append(source, tmp_path / "x.hdf5", shards, clip_actions=True)
 
 
 KILLED = """
@@ -256,7 +291,10 @@ def test_the_command_appends_and_refuses_options_of_a_new_data_set(tmp_path: Pat
     assert off2on("add", "toy-pendulum", "episodes=2").returncode == 0
     assert off2on("add", "toy-pendulum", "episodes=1", "seed=5", "--append", "toy-pendulum").returncode == 0
     assert open_shards(tmp_path / "toy-pendulum").manifest.generations[1].episodes == 1
-    for option in (["--overwrite"], ["--discount", "0"], ["--env", "Pendulum-v1"]):
+    (tmp_path / "log.csv").write_text("a,b,c,actions,rewards,terminated\n0,0,0,1,0,0\n1,0,0,0.5,0,1\n")
+    words = ("columns=obs=a,b,c", "--env", "Pendulum-v1")  # some sources need it to be read
+    assert off2on("add", "log.csv", "--append", "toy-pendulum", *words).returncode == 0
+    for option in (["--overwrite"], ["--discount", "0"]):
         refused = off2on("add", "toy-pendulum", "seed=6", "--append", "toy-pendulum", *option)
         assert refused.returncode == 2
         assert f"{option[0]} cannot be used with --append" in refused.stderr

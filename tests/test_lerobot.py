@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from datasets_io.episode import Episode
-from datasets_io.errors import Corrupt, MissingColumn, UnknownName, UserError
+from datasets_io.errors import BadValues, Corrupt, MissingColumn, UnknownName, UserError
+from datasets_io.ingestion.appending import append
 from datasets_io.ingestion.ingest import ingest
 from datasets_io.sources.catalogue import resolve_source
 from datasets_io.sources.lerobot import NO_REWARDS, LeRobot
@@ -63,6 +64,13 @@ def test_columns_can_be_chosen(folder: Path):
     episodes = read(source, folder)
     assert [episode.obs.shape[1] for episode in episodes] == [3, 3, 3]
     assert all(episode.terminated for episode in episodes)
+
+
+def test_columns_in_another_order_are_not_appended(tmp_path: Path):
+    names = ("observation.state", "observation.environment_state")
+    shards = ingest(LeRobot(f"obs={','.join(names)}"), FILES / "v2.1", tmp_path, name="arm")
+    with pytest.raises(BadValues, match="columns of obs have another order than in arm"):
+        append(LeRobot(f"obs={','.join(names[::-1])}"), FILES / "v3.0", shards)
 
 
 def test_files_are_grouped_by_their_rows(tmp_path: Path):

@@ -111,16 +111,26 @@ def test_logs_of_another_task_are_refused(config: Any, wide: Shards):
 
 
 @pytest.mark.parametrize(
-    ("high", "accepted"), [(2.0, True), (1.5, True), (2.000001, True), (2.1, False), (np.inf, False)]
+    ("side", "value", "accepted"),
+    [
+        ("max", 2.0, True),
+        ("max", 1.5, True),
+        ("max", 2.000001, True),
+        ("max", 2.1, False),
+        ("min", -2.1, False),
+    ],
 )
 def test_actions_beyond_the_bounds_of_the_data_are_refused(
-    toy: Shards, logs: Shards, high: float, accepted: bool
+    toy: Shards, logs: Shards, side: str, value: float, accepted: bool
 ):
     new = copy(logs)
-    new.manifest = replace(logs.manifest, action_space=space_to_json(Box(-1, high, (1,))))
+    statistics = logs.manifest.statistics
+    found = {"actions": {**statistics["actions"], side: [value]}}
+    wider = space_to_json(Box(-5, 5, (1,)))  # what is declared does not matter, the values do
+    new.manifest = replace(logs.manifest, statistics=statistics | found, action_space=wider)
     if accepted:
         check_new_data(toy, new, 1)
     else:
-        with pytest.raises(RecipeError, match=rf"(?s)Box\(-1.0, {high}.*Box\(-2.0, 2.0.*clipped") as error:
+        message = rf"(?s)action 0 of logs .*{value}.*between -2 and 2\..*clipped"
+        with pytest.raises(RecipeError, match=message):
             check_new_data(toy, new, 1)
-        assert error.value.try_ == "off2on data add FILE --append toy-pendulum"

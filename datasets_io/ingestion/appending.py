@@ -75,9 +75,10 @@ def _append(source: Source, path: Any, folder: Place, **options: Any) -> Shards:
     seen, old = storage.read_bytes(folder / MANIFEST_FILE), Shards(folder).manifest
     remove_leftovers(folder)
     number = len(old.generations)
-    origin = {"kind": type(source).__name__, "sha256": source.fingerprint(path), "options": source.options()}
+    told = type(source).__name__, source.fingerprint(path), _row_choice(source, source.options())
     for generation, part in enumerate(old.generations):
-        if origin["sha256"] and origin.items() <= part.source.items():  # told before the data are read
+        known = part.source["kind"], part.source["sha256"], _row_choice(source, part.source["options"])
+        if known[1] and known == told:  # before the data are read
             raise _duplicate(old, generation, path)
     new = ingest(
         source,
@@ -122,9 +123,16 @@ def _removed_on_exit(folder: Place) -> Iterator[None]:
     storage.delete(folder)
 
 
+def _row_choice(source: Source, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of some options that choose rows: the others only give the same rows other values."""
+    names = options if source.row_options is None else source.row_options
+    return {name: options.get(name) for name in names}
+
+
 def _duplicate(old: Manifest, generation: int, path: Any) -> Exists:
+    what = path if isinstance(path, str | Place) else "these episodes"
     return Exists(
-        f"{old.name} already contains {path or 'these episodes'}.",
+        f"{old.name} already contains {what}.",
         f"It is generation {generation}, added on {old.generations[generation].created[:10]}.",
     )
 
@@ -132,8 +140,8 @@ def _duplicate(old: Manifest, generation: int, path: Any) -> Exists:
 def _same_rows(one: Manifest, other: Manifest) -> bool:
     """Return True if two manifests of one generation describe the same rows of the same data.
 
-    Their files differ by the ids of the episodes, and which options choose other rows of a file is unknown
-    here; generated data have no SHA-256, and are made by their options.
+    Their files differ by the ids of the episodes. A split may be chosen by its name or as the usual one;
+    generated data have no SHA-256, and are made by their options.
     """
 
     def facts(manifest: Manifest) -> Any:
@@ -146,9 +154,11 @@ def _same_rows(one: Manifest, other: Manifest) -> bool:
 
 
 def _refuse_incompatible(old: Manifest, new: Manifest) -> None:
+    always = {"columns", "action space"}
+    if old.env_id and new.env_id and old.source["kind"] == new.source["kind"]:
+        always.add("options of the environment")  # sources of another kind may not tell them
     for (what, existing), added in zip(_layout(old).items(), _layout(new).values(), strict=True):
-        is_told = what in ("columns", "action space") or (existing and added)
-        if existing != added and is_told:
+        if existing != added and (what in always or (existing and added)):
             raise BadValues(
                 f"the new episodes and {old.name} differ in their {what}.",
                 f"new      {added}\nexisting {existing}",

@@ -16,6 +16,8 @@ from datasets_io.storage import Place
 
 _RECORDED_AS = {"episodes": "count"}
 """Option of a generated data set → its name in the manifest, where that differs."""
+_OF_TABLES = ("Table", "HuggingFace", "LeRobot")
+"""Kinds of sources that take `columns`."""
 
 
 def damaged(file: Place, size: int | None, listed: ListedFile, manifest: Manifest) -> Corrupt:
@@ -67,8 +69,8 @@ def _source_words(manifest: Manifest) -> list[str]:
         return [*words, "keep_next_obs=true"] if options.get("keep_next_obs") else words
     if not path and name in GENERATED:
         return [name, *_generated_options(name, options)]
-    if kind != "Table" or not there or options.get("licence") not in (None, "unknown"):
-        return []  # the command line has no word for the licence
+    if kind != "Table" or not there:
+        return []
     columns = table_columns(manifest)
     if columns is None or any(
         "," in column or " " in column for names in columns.values() for column in names
@@ -76,12 +78,15 @@ def _source_words(manifest: Manifest) -> list[str]:
         return []  # the command line cannot name such a column
     words = [name, path] if storage.is_folder(path) else [path, "--name", name]
     named = [f"{role}={','.join(names)}" for role, names in columns.items()]
-    return [*words, *(["--columns", *named] if named else [])]
+    if (licence := options.get("licence")) in (None, "unknown"):
+        return [*words, *(["--columns", *named] if named else [])]
+    # Behind --columns, licence= would be a role.
+    return [*words, *([f"columns={' '.join(named)}"] if named else []), f"licence={licence}"]
 
 
 def table_columns(manifest: Manifest) -> dict[str, tuple[str, ...]] | None:
-    """Return role → columns as they were given for a table; None if it is no table, or does not tell."""
-    if manifest.source["kind"] != "Table":
+    """Return role → columns as they were given for tables; None for other sources, or if it is not told."""
+    if manifest.source["kind"] not in _OF_TABLES:
         return None
     try:
         columns: dict[str, tuple[str, ...]] = ast.literal_eval(

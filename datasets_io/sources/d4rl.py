@@ -56,6 +56,8 @@ class D4RL(Source):
             following row; for files whose rows are not consecutive.
     """
 
+    row_options = ()
+
     def __init__(self, env: str | None = None, name: str | None = None, keep_next_obs: bool = False) -> None:
         self.env, self.name, self.keep_next_obs = env, name, keep_next_obs
 
@@ -124,9 +126,7 @@ class D4RL(Source):
         first = block[0][0]
         obs, actions, rewards = (values[name] for name in _REQUIRED[:3])
         following = values.get("next_observations")
-        extras = {}
-        if _LOG_PROBS in values:
-            extras["action_logp"] = values[_LOG_PROBS].reshape(-1)
+        extras = {"action_logp": values[_LOG_PROBS].reshape(-1)} if _LOG_PROBS in values else {}
         if following is not None and self.keep_next_obs:
             extras["new_obs"] = following
         elif following is not None:

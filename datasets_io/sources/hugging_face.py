@@ -60,6 +60,8 @@ class HuggingFace(Table):
         licence: Licence of the data.
     """
 
+    row_options = ("split",)
+
     def __init__(
         self,
         columns: Columns | str | None = None,

@@ -75,6 +75,8 @@ class LeRobot(Source):
         licence: Licence of the data.
     """
 
+    row_options = ()
+
     def __init__(
         self, columns: Columns | str | None = None, env: str | None = None, licence: str = "unknown"
     ) -> None:

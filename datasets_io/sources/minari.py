@@ -41,6 +41,8 @@ class Minari(Source):
         obs: Parts of a dictionary of observations to read, side by side in this order: `joints,goal.xy`.
     """
 
+    row_options = ()
+
     def __init__(self, name: str, env: str | None = None, infos: str = "", obs: str | None = None) -> None:
         self.name, self.env, self.infos, self.obs = name, env, infos, obs
         self._description = ""

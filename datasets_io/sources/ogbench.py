@@ -56,6 +56,7 @@ class OGBench(Source):
 
     licence = "MIT"
     expects_one_step_episodes = True  # a trajectory that stays at the goal
+    row_options = ("val",)
 
     def __init__(
         self, name: str | None = None, env: str | None = None, val: bool = False, reward_free: bool = False

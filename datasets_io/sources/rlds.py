@@ -67,6 +67,8 @@ class RLDS(Source):
         licence: Licence of the data.
     """
 
+    row_options = ("split",)
+
     def __init__(
         self,
         split: str | None = None,

@@ -70,6 +70,8 @@ class RLlibEpisodes(Source):
         licence: Licence of the data.
     """
 
+    row_options = ()
+
     def __init__(self, actions: str | None = None, env: str | None = None, licence: str = "unknown") -> None:
         if actions not in (None, NORMALISED, UNITS):
             raise UserError(f"actions is {NORMALISED} or {UNITS}: got {actions!r}.")

@@ -107,6 +107,8 @@ class Table(Source):
         licence: Licence of the data.
     """
 
+    row_options: tuple[str, ...] = ()
+
     def __init__(
         self, columns: Columns | str | None = None, env: str | None = None, licence: str = "unknown"
     ) -> None:

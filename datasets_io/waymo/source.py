@@ -51,6 +51,7 @@ class Waymo(Source):
     """
 
     licence = "the Waymo Open Dataset's own terms (waymo.com/open/terms): do not redistribute"
+    row_options = ("vehicles",)
 
     def __init__(
         self,

@@ -148,7 +148,6 @@ def add(
             if_missing=if_missing,
             discount=discount,
             store_next_obs=store_next_obs,
-            env=env,
         )
     check_discount(discount)  # before the download
     arguments = source_arguments(source, words, columns, env)

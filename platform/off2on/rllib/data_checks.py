@@ -35,14 +35,17 @@ def check_new_data(shards: Shards, new: Shards, steps: int) -> None:
 
 def _check_bounds(shards: Shards, new: Shards) -> None:
     """Check that continuous actions of the new data are within the bounds of the data, but for rounding."""
-    known, found = shards.action_space, new.action_space
-    slack = ROUNDING * (known.high - known.low)
-    if (found.low < known.low - slack).any() or (found.high > known.high + slack).any():
+    low, high = shards.action_space.low.ravel(), shards.action_space.high.ravel()
+    least, most = (np.ravel(new.manifest.statistics["actions"][side]) for side in ("min", "max"))
+    slack = ROUNDING * (high - low)
+    beyond = np.flatnonzero((least < low - slack) | (most > high + slack))
+    if len(beyond):
+        index = beyond[0]
         raise RecipeError(
-            f"{new.name} has actions in {found}, beyond those of {shards.name}, {known}.",
-            "They would be clipped. The bounds of a table are the range of its own values; a table that is "
-            "appended to a data set gets the bounds of that.",
-            f"off2on data add FILE --append {shards.name}",
+            f"action {index} of {new.name} is between {least[index]:g} and {most[index]:g}, in {shards.name} "
+            f"between {low[index]:g} and {high[index]:g}.",
+            "It would be clipped. Data without declared bounds have the range of their own values: train on "
+            "both as one data set, or declare bounds for the first (--env ID, or action_space of a Source).",
         )
 
 
