@@ -1,4 +1,4 @@
-"""Hyperparameters that only matter when networks and optimisers are built are marked, and refused online."""
+"""Hyperparameters that define networks and optimisers are marked, and refused online."""
 
 import sys
 from typing import Any
@@ -19,6 +19,8 @@ from off2on.recipe.batch import Batch
 from off2on.recipe.objectives import apply_objectives
 
 OBS = gym.spaces.Box(-1, 1, (5,))
+ALSO_IN_LOSSES = {"critics", "agents", "policy", "diffusion_steps"}
+"""Marked hyperparameters that define networks and are read in losses, which must agree with the networks."""
 
 
 def spied(recipe: Any) -> tuple[Any, set[str]]:
@@ -74,11 +76,11 @@ def test_what_is_only_read_before_the_first_update_is_marked(name: str):
     use(recipe, nets, hp, batch)
     marked = recipe.Hyperparameters.built()
     assert before - read <= marked
-    assert marked & read <= {"critics"}, "it has an effect"
+    assert marked & read <= ALSO_IN_LOSSES, "it has an effect"
 
 
 def test_a_marked_hyperparameter_is_refused_online_and_the_mark_is_inherited():
     for recipe, name in ((BCQ, "perturbation"), (AWAC, "weight_decay"), (AWR, "momentum"), (REDQ, "critics")):
         with pytest.raises(HyperparameterError, match=f"{name} must be the same in the online") as refusal:
             split_overrides({name: "0.5"}, recipe)
-        assert "to build networks and optimisers" in refusal.value.expected
+        assert f"{name} defines networks, optimisers" in refusal.value.expected

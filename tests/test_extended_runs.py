@@ -63,7 +63,7 @@ def test_after_the_handover_no_phase_is_extended(tmp_path: Path, data_root: Path
     run = train(tmp_path, 20, online=5)
     with pytest.raises(UserError, match="was run with online 5, not 50") as caught:
         train(tmp_path, 20, online=50, resume=True)
-    assert caught.value.try_ == f"off2on train --from {run.folder} --online 50 --out OTHER"
+    assert f"replace --resume by --from {run.folder} --out OTHER" in caught.value.expected
     with pytest.raises(UserError, match="cannot continue to 40 updates: its online phase has begun"):
         train(tmp_path, 40, online=5, resume=True)
 

@@ -1,5 +1,6 @@
 """The handover report: it says what changes, and finds what must not have changed."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,17 @@ def played(algo: Any, episodes: int = 2) -> list[Any]:
 
 def test_a_warm_up_that_leaves_nothing_to_learn_is_told():
     online_settings = OnlineSettings.parse({"warm_up": 40}, "here")
-    assert _updates(online_settings, 41) == "1 per step, from step 40 on"
-    assert _updates(online_settings, 40) == "NONE: the warm-up has 40 steps, the online phase 40"
+    assert _updates(online_settings, 41, 1.0) == "1 per step, from step 40 on"
+    assert _updates(online_settings, 40, 1.0) == "NONE: the warm-up has 40 steps, the online phase 40"
+
+
+@pytest.mark.parametrize(
+    ("period", "said"),
+    [(6.0, "; one in 6 updates more"), (1000.0, "; one in 1,000 updates more"), (math.inf, "")],
+)
+def test_a_delay_is_told_with_its_real_period(period: float, said: str):
+    text = _updates(OnlineSettings.parse({"policy_delay": 4}, "here"), 41, period)
+    assert text == "1 per step, from step 0 on" + (said and f"{said} than the value networks")
 
 
 def test_a_run_keeps_what_changed_and_what_was_checked(tmp_path: Path):

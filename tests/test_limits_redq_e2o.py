@@ -15,6 +15,7 @@ from off2on.algorithms.e2o import E2O
 from off2on.algorithms.redq import REDQ
 from off2on.algorithms.sac import SAC
 from off2on.errors import HyperparameterError
+from off2on.online.settings import online_hyperparameters
 from off2on.recipe.hooks import Objective
 from off2on.recipe.losses import weighted_pair
 from off2on.recipe.networks import Critic
@@ -111,6 +112,14 @@ def test_slopes_and_some_members_are_those_of_each_member(layer_norm: Any):
 def test_a_subset_of_more_members_than_there_are_is_refused(recipe: Any):
     with pytest.raises(HyperparameterError, match="at most critics, 2: got 3"):
         recipe.Hyperparameters(critics=2, subset=3)
+
+
+def test_a_subset_is_compared_with_the_critics_of_its_phase_and_not_with_the_default():
+    assert CQL.Hyperparameters.convert({"subset": "5"}, "cql") == {"subset": 5}  # alone, as in a search
+    offline = CQL.Hyperparameters(critics=10, subset=2)
+    assert online_hyperparameters(CQL, offline, {"subset": "4"}, 1.0).subset == 4
+    with pytest.raises(HyperparameterError, match="at most critics, 10: got 11"):
+        online_hyperparameters(CQL, offline, {"subset": "11"}, 1.0)
 
 
 # E2O.

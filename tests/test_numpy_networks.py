@@ -40,7 +40,7 @@ def test_actors_draw_the_same_actions(kind: Any, rows: int):
     copied, obs = with_numpy(actor), 3 * torch.randn(rows, 17)
     (expected, after), (found, after_copy) = drawn(actor, obs), drawn(copied, obs)
     assert type(copied) is not type(actor)
-    assert (found - expected).abs().max() < ROUNDING
+    torch.testing.assert_close(found, expected, rtol=ROUNDING, atol=ROUNDING)  # some are far beyond 1
     assert torch.equal(after, after_copy)
 
 

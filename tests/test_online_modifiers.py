@@ -13,6 +13,7 @@ from modified import modified
 from off2on.algorithms import CATALOGUE, find_algorithm
 from off2on.algorithms.cal_ql import CalQL
 from off2on.algorithms.cql import CQL
+from off2on.algorithms.dqn import DQN
 from off2on.algorithms.edac import EDAC
 from off2on.algorithms.iql import IQL
 from off2on.algorithms.ispi_c import ISPIC
@@ -227,6 +228,10 @@ def test_what_is_trained_is_found_in_a_whole_cycle_and_the_whole_phase(name: str
 def test_the_period_of_the_policies_counts_the_algorithms_own_delay(recipe: Any, delay: int, period: int):
     changed = modified(recipe, policy_delay=delay)
     assert policy_period(changed, None, 1001, 1.0, delay) == pytest.approx(period, rel=1e-2)
+
+
+def test_an_algorithm_without_policy_networks_has_no_period():
+    assert policy_period(modified(DQN, policy_delay=4), None, 1001, 1.0, 4) == float("inf")
 
 
 # Regularisation towards the data.

@@ -33,6 +33,7 @@ class BCHyperparameters(Hyperparameters):
         "deterministic",
         "one action per state, fitted by regression, or a Gaussian, fitted by likelihood",
         choices=("deterministic", "gaussian"),
+        built=True,
     )
 
 

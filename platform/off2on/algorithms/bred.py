@@ -49,7 +49,7 @@ class BREDHyperparameters(CQLHyperparameters):
     """Hyperparameters of section 5 and the authors' script."""
 
     critic_head: str = hp("plain", CRITIC_HEAD, choices=VALUE_HEADS)
-    agents: int = hp(5, "E, number of agents, each with a policy and critics", least=1)
+    agents: int = hp(5, "E, number of agents, each with a policy and critics", least=1, built=True)
     actor_lr: float = hp(3e-4, "learning rate of the policies (Adam)", above=0, search=("log", 1e-5, 3e-4))
     temperature_lr: float = hp(3e-4, "learning rate of the agents' log temperatures (Adam)", above=0)
     merged_temperature_lr: float = hp(3e-4, "learning rate of the merged log temperature (Adam)", above=0)

@@ -46,7 +46,7 @@ class CQLHyperparameters(SACHyperparameters):
     multiplier_lr: float = hp(3e-4, "learning rate of the log multiplier (Adam)", above=0)
     gap_floor: float | None = hp(None, "lower bound of a transition's gap; none: no bound")
     backup_actions: int = hp(1, "number of actions at s' that the target maximises over", least=1)
-    subset: int | None = hp(None, "random critics in the target's minimum, WSRL's 2; none: all", least=1)
+    subset: int | None = hp(None, "random critics in the minimum; none: all", least=1, limit="critics")
     cloning_share: float = hp(0.0, "share of initial offline updates with cloning", least=0, most=1)
     actor_lr: float = hp(1e-4, "learning rate of the policy (Adam)", above=0, search=("log", 1e-5, 3e-4))
     temperature_lr: float = hp(1e-4, "learning rate of the log temperature (Adam)", above=0)
@@ -128,8 +128,8 @@ class CQL(SAC):
     @classmethod
     def target_value(cls, nets: Nets, batch: Batch, hp: Any, action: Tensor) -> Tensor:
         """Return the minimum over the target critics, or over a random subset of them."""
-        future: Tensor = nets.target.critic.future(batch.next_obs, action)
-        return future.amin(0) if hp.subset is None else losses.random_minimum(future, hp.subset)
+        values: Tensor = cls.target_values(nets, batch, hp, action)
+        return values.amin(0) if hp.subset is None else losses.random_minimum(values, hp.subset)
 
     @classmethod
     def conservatism(cls, nets: Nets, batch: Batch, hp: Any) -> tuple[Tensor | Prediction, Tensor, Tensor]:

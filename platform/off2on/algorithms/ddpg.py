@@ -73,8 +73,8 @@ class DDPG(OfflineToOnline):
     def compute_critic_loss(cls, nets: Nets, batch: Batch, hp: Any) -> Loss:
         """Compute the Bellman error of every critic against the common target."""
         with torch.no_grad():
-            future = cls.future(nets, batch, hp, cls.next_action(nets, batch, hp))
-            target = batch.reward + hp.discount * batch.mask * future
+            next_value = cls.next_value(nets, batch, hp, cls.next_action(nets, batch, hp))
+            target = batch.reward + hp.discount * batch.mask * next_value
         q = nets.critic.predict(batch.obs, batch.action)
         return losses.td(q, target, batch.weight), {"q": q.detach().mean()}
 
@@ -84,7 +84,7 @@ class DDPG(OfflineToOnline):
         return nets.target.actor(batch.next_obs)  # type: ignore[no-any-return]
 
     @classmethod
-    def future(cls, nets: Nets, batch: Batch, hp: Any, action: Tensor) -> Tensor:
+    def next_value(cls, nets: Nets, batch: Batch, hp: Any, action: Tensor) -> Tensor:
         """Return what the target adds to the reward [B], before the discount."""
         return cls.target_value(nets, batch, hp, action)
 

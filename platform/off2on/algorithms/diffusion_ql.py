@@ -63,7 +63,7 @@ class DiffusionQLHyperparameters(Hyperparameters):
     alpha: float = hp(1.0, "weight of the data in the policy's loss", least=0)
     gradient_norm: float = hp(1.0, "largest norm of each network's gradient; 0: no limit", least=0)
     backup_samples: int = hp(1, "actions at s' in the targets, which take the largest value", least=1)
-    diffusion_steps: int = hp(5, "T, steps from noise to an action", least=1)
+    diffusion_steps: int = hp(5, "T, steps from noise to an action", least=1, built=True)
     samples: int = hp(50, "actions of the policy to choose from when acting", least=1, built=True)
     ema_every: int = hp(5, "updates between two moves of the target policy", least=1)
     ema_start: int = hp(1000, "updates before the first move of the target policy", least=0)

@@ -49,7 +49,7 @@ class IDQLHyperparameters(Hyperparameters):
     samples: int = hp(
         64, "N, actions of the policy to choose from", least=1, search=("choice", 32, 64, 128), built=True
     )
-    diffusion_steps: int = hp(5, "T, steps from noise to an action", least=1)
+    diffusion_steps: int = hp(5, "T, steps from noise to an action", least=1, built=True)
     blocks: int = hp(3, "residual blocks of the policy", least=1, built=True)
     width: int = hp(
         256, "width of the policy's blocks, whose hidden layers are four times as wide", least=1, built=True

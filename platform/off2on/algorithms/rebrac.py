@@ -125,11 +125,11 @@ class ReBRAC(TD3):
         return actor
 
     @classmethod
-    def future(cls, nets: Nets, batch: Batch, hp: Any, action: Tensor) -> Tensor:
+    def next_value(cls, nets: Nets, batch: Batch, hp: Any, action: Tensor) -> Tensor:
         """Return TD3's value minus the penalty, where the data has a next action."""
         penalty = (1 - batch.last) * (action - batch.next_action).square().sum(-1)
         beta = hp.critic_beta * (1 if batch.progress < 1 else hp.online_critic)
-        value: Tensor = super().future(nets, batch, hp, action) - beta * penalty
+        value: Tensor = super().next_value(nets, batch, hp, action) - beta * penalty
         return value
 
     @classmethod

@@ -33,7 +33,7 @@ class REDQHyperparameters(SACHyperparameters):
     """Hyperparameters of the paper and the authors' configuration; the target entropies are MBPO's."""
 
     critics: int = hp(10, "N, number of critics", least=1)
-    subset: int = hp(2, "M, number of critics in the minimum: fewer is more optimistic", least=1)
+    subset: int = hp(2, "M, critics in the minimum: fewer is more optimistic", least=1, limit="critics")
     policy_every: int = hp(20, "updates of the critics per update of policy and temperature", least=1)
 
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {

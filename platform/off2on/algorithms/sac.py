@@ -18,7 +18,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from off2on.errors import HyperparameterError
 from off2on.recipe import losses
 from off2on.recipe.actors import SquashedGaussianActor
 from off2on.recipe.batch import Batch
@@ -50,13 +49,6 @@ class SACHyperparameters(CriticHeadHyperparameters):
     actor_hidden: tuple[int, ...] = hp(
         (), "widths of the policy's hidden layers, if others", least=1, built=True
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        subset = getattr(self, "subset", None)  # of REDQ, CQL and those derived from them
-        if subset is not None and subset > self.critics:
-            wrong = f"subset must be at most critics, {self.critics}: got {subset}."
-            raise HyperparameterError(wrong, "", f"subset={self.critics}")
 
     @property
     def actor_layers(self) -> dict[str, Any]:

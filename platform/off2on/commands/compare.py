@@ -52,6 +52,7 @@ def compare(file: Path, jobs: int, report_only: bool, queue: int | None) -> None
 def _in_processes(comparison: Comparison, file: Path, jobs: int) -> bool:
     """Make the missing runs; return True if any failed."""
     from datasets_io.storage.locks import exclusive_lock
+    from off2on.runs.lock import where_possible
 
     comparison.out.mkdir(parents=True, exist_ok=True)
     under_way = UserError(
@@ -59,13 +60,14 @@ def _in_processes(comparison: Comparison, file: Path, jobs: int) -> bool:
         "If it was killed, its jobs continue until all runs are done.",
         f"off2on compare {comparison.path} --report-only",
     )
-    with exclusive_lock(comparison.out / ".lock", under_way) as lock:  # the jobs share it
+    with where_possible(exclusive_lock(comparison.out / ".lock", under_way)) as lock:
         # All jobs read from one pipe: a free job takes the next handover, as some take hours.
         queue, pairs = os.pipe()
         os.write(pairs, b"".join(number.to_bytes(2) for number in range(len(_pairs(comparison)))))
         os.close(pairs)
         command = [sys.executable, sys.argv[0], "compare", str(file), "--queue", str(queue)]
-        children = [subprocess.Popen(command, pass_fds=(queue, lock)) for _ in range(jobs)]
+        shared = (queue,) if lock is None else (queue, lock)  # the lock is held as long as a job runs
+        children = [subprocess.Popen(command, pass_fds=shared) for _ in range(jobs)]
         os.close(queue)
         statuses = [child.wait() for child in children]
     return any(statuses)

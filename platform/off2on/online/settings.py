@@ -40,8 +40,8 @@ class OnlineSettings(Settings):
     rollout: int = hp(50, "environment steps between two exchanges with the learner", least=1)
     policy_delay: int = hp(
         1,
-        "updates per update of the networks that estimate no values; of those that the algorithm delays too, "
-        "the updates that both allow",
+        "updates per update of the networks that estimate no values; networks that the algorithm delays "
+        "itself are updated where both schedules allow it",
         least=1,
     )
     head_start: int = hp(
@@ -182,7 +182,7 @@ def split_overrides(given: Mapping[str, object], recipe: Any) -> tuple[dict[str,
         if name in SAME_ONLINE or name in recipe.Hyperparameters.built():
             reason = "it defines the transitions they are trained on"
             if name not in SAME_ONLINE:
-                reason = f"{name} is used only before the first update, to build networks and optimisers"
+                reason = f"{name} defines networks, optimisers or a model that is fitted before them"
             raise HyperparameterError(
                 f"{name} must be the same in the online phase as in the offline phase.",
                 f"The networks and optimisers continue from the handover, and {reason}.",
@@ -211,6 +211,5 @@ def online_hyperparameters(
         given: Names and values, which may be text, of those that differ.
         regularisation: Factor on the weights named by `Recipe.regularisation`.
     """
-    parsed = type(offline).parse(given, recipe.__name__)
-    changed = replace(offline, **{name: getattr(parsed, name) for name in given})
+    changed = replace(offline, **offline.convert(given, recipe.__name__))
     return changed if regularisation == 1 else recipe.scale_regularisation(changed, regularisation)

@@ -88,8 +88,8 @@ def check_cut_episodes(data: RecordedData, discount: float, recorded_only: bool)
     missing = float(np.where(data.cut_off, discount ** lengths.astype(float), 0.0).mean())
     if not recorded_only and missing > MAX_UNSEEN_SHARE:
         yield EstimateWarning(
-            f"{missing:.0%} of all discounted steps come after the last recorded step of their episode: it is"
-            " right only if the states there are like recorded ones"
+            f"{missing:.0%} of all discounted steps come after the last recorded step of their episode: the"
+            " estimate is right only if the states there are like recorded ones"
         )
     elif recorded_only and missing > MAX_CUT_SHARE:
         yield EstimateWarning(

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from datasets_io import Shards
 from off2on.errors import RecipeError
+from off2on.recipe import losses
 from off2on.recipe.batch import Batch
 from off2on.recipe.discrete import value_of_action
 from off2on.recipe.distributions import Distribution
@@ -171,8 +172,13 @@ class Recipe:
 
     @classmethod
     def loss(cls, name: str, nets: Nets, batch: Batch, hp: Any) -> Loss:
-        """Return the loss of the objective `name` and scalars to log."""
-        return getattr(cls, f"compute_{name}_loss")(nets, batch, hp)  # type: ignore[no-any-return]
+        """Return the loss of the objective `name` and scalars to log.
+
+        Raises:
+            RecipeError: ``compute_<name>_loss`` returned something else.
+        """
+        method = f"compute_{name}_loss"
+        return losses.checked(getattr(cls, method)(nets, batch, hp), f"{cls.__name__}.{method}")
 
     # Schedules and optimisers.
 

@@ -12,12 +12,11 @@ import typing
 import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from types import NoneType, UnionType
 from typing import Any, ClassVar, Self
 
 from datasets_io.imports import import_object
-from datasets_io.quantities import number
 from off2on.errors import HyperparameterError
+from off2on.recipe.typed_values import convert_text
 
 RENAMED = {"expand": "augment", "pull": "regularisation"}
 """Deprecated names of settings, accepted until version 0.3, to the names that replace them."""
@@ -44,6 +43,7 @@ class Rule:
     validator: str = ""
     only: tuple[str, object] | None = None
     built: bool = False
+    limit: str | None = None
 
     def range(self) -> str:
         """Return the allowed values as a short text for a table, such as ``(0, 1]`` or ``a | b``."""
@@ -58,8 +58,9 @@ class Rule:
             low, least = f"[{self.least:g}", f"≥ {self.least:g}"
         if self.below is not None:
             high, most = f"{self.below:g})", f"< {self.below:g}"
-        elif self.most is not None:
-            high, most = f"{self.most:g}]", f"≤ {self.most:g}"
+        elif self.most is not None or self.limit:
+            largest = self.limit or f"{self.most:g}"
+            high, most = f"{largest}]", f"≤ {largest}"
         return f"{low}, {high}" if low and high else least or most or "any"
 
     def allows(self, value: float | str) -> bool:
@@ -89,6 +90,7 @@ def hp(
     validator: str = "",
     only: tuple[str, object] | None = None,
     built: bool = False,
+    limit: str | None = None,
 ) -> Any:
     """Declare a field of `Settings` with its default, meaning and range.
 
@@ -106,10 +108,11 @@ def hp(
         validator: Function ``module:function`` that raises `UserError` on a wrong value. It is a name because
             this module must not import the layers above it.
         only: Name and value of another setting; with any other value of it, this setting has no effect.
-        built: True if it is only used before the first update, to build networks and optimisers or to fit a
-            model. A subclass that declares the setting again need not repeat it.
+        built: True if it defines networks, optimisers or a model that is fitted before the first update, so
+            that it cannot change later. A subclass that declares the setting again need not repeat it.
+        limit: Name of another setting; its value is the inclusive upper bound.
     """
-    rule = Rule(meaning, above, below, least, most, choices, search, syntax, validator, only, built)
+    rule = Rule(meaning, above, below, least, most, choices, search, syntax, validator, only, built, limit)
     return dataclasses.field(default=default, metadata={"rule": rule})
 
 
@@ -120,36 +123,21 @@ def current_names(values: Mapping[str, object]) -> dict[str, object]:
     return {RENAMED.get(name, name): value for name, value in values.items()}
 
 
-def _convert(value: object, kind: Any) -> Any:
-    """Convert a value, which may be text, to the annotated type; raise ValueError if that fails."""
-    if isinstance(kind, UnionType):
-        if value is None or (isinstance(value, str) and value.lower() == "none"):
-            return None
-        (kind,) = (option for option in typing.get_args(kind) if option is not NoneType)
-    if kind is bool:
-        words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-        if isinstance(value, bool):
-            return value
-        word = str(value).lower()
-        return words[word] if word in words else _refuse(value)
-    if typing.get_origin(kind) is tuple:
-        text = isinstance(value, str)
-        parts = [part.strip(" '") for part in str(value).strip("()[] ").split(",")] if text else value
-        if not isinstance(parts, list | tuple):
-            return _refuse(value)
-        return tuple(_convert(part, typing.get_args(kind)[0]) for part in parts if part != "")
-    if kind is str:
-        return value if isinstance(value, str) else _refuse(value)
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return _refuse(value)
-    parsed = number(value) if isinstance(value, str) else float(value)
-    if kind is int:
-        return int(parsed) if parsed == int(parsed) else _refuse(value)
-    return parsed
+def _check(field: dataclasses.Field[Any], value: Any) -> None:
+    """Check a single value of a field of `Settings`.
 
-
-def _refuse(value: object) -> typing.NoReturn:
-    raise ValueError(value)
+    Raises:
+        HyperparameterError: It is not allowed.
+    """
+    rule = field.metadata["rule"]
+    parts = value if isinstance(value, tuple) else (value,)
+    allowed = all(part is None or isinstance(part, bool) or rule.allows(part) for part in parts)
+    if not allowed or (not parts and field.default):  # a list may be empty if its default is
+        raise HyperparameterError(
+            f"{field.name} must be {_phrase(rule)}: got {value}.", f"{field.name}: {rule.meaning}."
+        )
+    if rule.validator and value:
+        import_object(rule.validator)(value)
 
 
 @dataclass(frozen=True)
@@ -167,18 +155,26 @@ class Settings:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value, rule = getattr(self, field.name), field.metadata["rule"]
-            parts = value if isinstance(value, tuple) else (value,)
-            allowed = all(part is None or isinstance(part, bool) or rule.allows(part) for part in parts)
-            if not allowed or (not parts and field.default):  # a list may be empty if its default is
+            _check(field, value)
+            limit = getattr(self, rule.limit) if rule.limit else None
+            if limit is not None and value is not None and value > limit:
                 raise HyperparameterError(
-                    f"{field.name} must be {_phrase(rule)}: got {value}.", f"{field.name}: {rule.meaning}."
+                    f"{field.name} must be at most {rule.limit}, {limit}: got {value}.",
+                    f"{field.name}: {rule.meaning}.",
                 )
-            if rule.validator and value:
-                import_object(rule.validator)(value)
 
     @classmethod
     def parse(cls, values: Mapping[str, object], owner: str) -> Self:
-        """Build settings from names and values, either typed or as text.
+        """Build settings from names and values, see `convert`, and the defaults of the others.
+
+        Raises:
+            HyperparameterError: A value is wrong, or two values do not fit each other.
+        """
+        return cls(**cls.convert(values, owner))
+
+    @classmethod
+    def convert(cls, values: Mapping[str, object], owner: str) -> dict[str, Any]:
+        """Return values, either typed or as text, in the types of the settings, each checked alone.
 
         Args:
             values: Names to values; text is converted to the annotated type. The key ``preset`` selects
@@ -201,14 +197,17 @@ class Settings:
                     known=rules,
                 )
             try:
-                typed[name] = _convert(value, kinds[name])
+                typed[name] = convert_text(value, kinds[name])
             except (ValueError, OverflowError):
                 kind = getattr(kinds[name], "__name__", str(kinds[name]))
                 raise HyperparameterError(
                     f"{name} must be of type {kind} and {_phrase(rules[name])}: got {value!r}.",
                     f"{name}: {rules[name].meaning}.",
                 ) from None
-        return cls(**typed)
+        for field in dataclasses.fields(cls):
+            if field.name in typed:
+                _check(field, typed[field.name])
+        return typed
 
     @classmethod
     def _with_preset(cls, values: Mapping[str, object], owner: str) -> dict[str, object]:
@@ -233,7 +232,7 @@ class Settings:
 
     @classmethod
     def built(cls) -> set[str]:
-        """Return the names of the settings that are only used before the first update."""
+        """Return the names of the settings that cannot change after the first update."""
         kinds = filter(dataclasses.is_dataclass, cls.__mro__)
         declared = [field for kind in kinds for field in dataclasses.fields(kind)]
         return {field.name for field in declared if field.metadata["rule"].built}

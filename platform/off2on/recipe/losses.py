@@ -4,12 +4,13 @@ Shapes: ``B`` transitions, ``E`` members of an ensemble (always the first dimens
 is a scalar: the mean over transitions, summed over members.
 """
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from off2on.errors import RecipeError
 from off2on.recipe.critic_heads import Prediction, values_of
 from off2on.recipe.return_distribution import ReturnDistribution
 
@@ -222,3 +223,26 @@ def weighted_pair(q: Q) -> Q:
     if isinstance(q, ReturnDistribution):
         return q.sorted().mix(pairs / pairs.sum())
     return torch.tensordot(pairs / pairs.sum(), q.sort(0).values, 1)  # type: ignore[no-any-return]
+
+
+def checked(result: Any, method: str) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return what a method for a loss has returned: one number to differentiate, and metrics.
+
+    Raises:
+        RecipeError: It is something else.
+    """
+    if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict)):
+        raise RecipeError(
+            f"{method} returned a value of the type {type(result).__name__}.",
+            "Expected: a loss and a dictionary of metrics.",
+            "return loss, {}",
+        )
+    loss, metrics = result
+    if not isinstance(loss, Tensor) or loss.dim():
+        found = f"shape {list(loss.shape)}" if isinstance(loss, Tensor) else f"type {type(loss).__name__}"
+        raise RecipeError(
+            f"the loss that {method} returned has the {found}.",
+            "Expected: one number, a tensor of shape [].",
+            "return loss.mean(), metrics",
+        )
+    return loss, metrics

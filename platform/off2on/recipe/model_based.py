@@ -42,7 +42,11 @@ class ModelHyperparameters(Settings):
     rounds_kept: int = hp(5, "number of latest rounds of rollouts that are kept", least=1)
     dynamics_members: int = hp(7, "number of networks in the dynamics ensemble", least=1, built=True)
     dynamics_elites: int = hp(
-        5, "number of them used for predictions, the best on held-out rows", least=1, built=True
+        5,
+        "number of them used for predictions, the best on held-out rows",
+        least=1,
+        built=True,
+        limit="dynamics_members",
     )
     dynamics_hidden: tuple[int, ...] = hp(
         (200, 200, 200, 200), "widths of the hidden layers of the dynamics", least=1, built=True
@@ -61,11 +65,6 @@ class ModelHyperparameters(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.dynamics_elites > self.dynamics_members:
-            raise HyperparameterError(
-                f"dynamics_elites must be at most dynamics_members, {self.dynamics_members}: "
-                f"got {self.dynamics_elites}."
-            )
         layers = len(self.dynamics_hidden) + 1
         if len(self.dynamics_decay) != layers:
             raise HyperparameterError(

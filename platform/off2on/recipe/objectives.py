@@ -5,9 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from off2on.errors import RecipeError
 from off2on.recipe.batch import Batch
-from off2on.recipe.hooks import Loss
 from off2on.recipe.networks import Nets
 
 
@@ -32,31 +30,7 @@ def apply_objectives(
     logged: dict[str, Tensor] = {}
     for objective in recipe.objectives_in_order():
         if recipe.is_due(objective, hp, update, progress):
-            loss, metrics = checked(recipe, objective.name, recipe.loss(objective.name, nets, batch, hp))
+            loss, metrics = recipe.loss(objective.name, nets, batch, hp)
             step(objective.name, loss, progress)
             logged |= {f"{objective.name}/loss": loss.detach()} | metrics
     return logged
-
-
-def checked(recipe: Any, name: str, result: Any) -> Loss:
-    """Return the result of a loss if it is one number to differentiate and metrics.
-
-    Raises:
-        RecipeError: It is something else.
-    """
-    method = f"{recipe.__name__}.compute_{name}_loss"
-    if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict)):
-        raise RecipeError(
-            f"{method} returned a value of the type {type(result).__name__}.",
-            "Expected: a loss and a dictionary of metrics.",
-            "return loss, {}",
-        )
-    loss = result[0]
-    if not isinstance(loss, Tensor) or loss.dim():
-        found = f"shape {list(loss.shape)}" if isinstance(loss, Tensor) else f"type {type(loss).__name__}"
-        raise RecipeError(
-            f"the loss that {method} returned has the {found}.",
-            "Expected: one number, a tensor of shape [].",
-            "return loss.mean(), metrics",
-        )
-    return result

@@ -17,8 +17,8 @@ from off2on.runs.record import RunRecord
 from off2on.runs.statistics import Estimate
 
 SHARED_OPTIONS = (
-    *("env", "new_data", "updates", "online", "eval_episodes", "precision", "learners", "workers", "envs"),
-)
+    "env", "new_data", "updates", "online", "eval_episodes", "precision", "learners", "workers", "envs",
+)  # fmt: skip
 """Options that the seeds of a group share, besides the hyperparameters and online settings."""
 
 
@@ -96,7 +96,7 @@ class Group:
         final_lines = below(final)
         if drop is not None:
             last = min(10, *(len(c.online) - 1 for c in curves))  # the first is the handover's
-            if last > 1:
+            if last > 1 and all(run.returns_in_service is None for run in self.runs):
                 mean = statistics.iqm([c.online[-last:].mean() for c in curves])
                 final_lines.append(f"mean of the last {last} {points(mean)}")
             after = f"{points(statistics.iqm([c.online[0] for c in curves]))} right after it"
@@ -126,7 +126,9 @@ class Group:
         for run in self.runs:
             name = run.folder.name
             if run.status != "finished":
-                cautions.append(f"{name} is {run.status}: its last evaluation is used as its final score.")
+                guarded = run.returns_in_service is not None
+                used = "" if guarded else ": its last evaluation is used as its final score"
+                cautions.append(f"{name} is {run.status}{used}.")
             if lost := int((~np.isfinite(run.metrics["score"])).sum()):
                 cautions.append(f"{name} has {lost} evaluations without a score; they are left out.")
         if any(run.returns_in_service is not None for run in self.runs):

@@ -255,7 +255,7 @@ class OfflineToOnline(Recipe, EvaluatedAlgorithm):
         super().set_state(state)
 
     def save_to_path(self, path: Any = None, **kwargs: Any) -> str:
-        """Save everything, including the learners' online rows and strategies."""
+        """Save everything, with the learners' online rows and strategies, after `finish_rollouts`."""
         self.finish_rollouts()
         folder = str(super().save_to_path(path, **kwargs))
         checkpoint_rows.save_rows(self.call_learners, Path(folder))

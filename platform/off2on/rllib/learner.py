@@ -144,7 +144,7 @@ class RecipeLearner(ManualLearner):
         """Make a number of updates.
 
         Returns:
-            The losses and the recipe's metrics, averaged over the updates; of real rows, ``offline_share``.
+            The losses and metrics, averaged over the updates, and ``offline_share`` of real rows, if any.
 
         Raises:
             Diverged: A loss is NaN or infinite.

@@ -140,9 +140,12 @@ def trained_objectives(recipe: Any, hp: Any, first: int, progress: float, delay:
 
     These are `LOOKAHEAD` updates, or more if a policy's updates are delayed by many.
     """
-    moments = [(first + number, progress) for progress in _phase(progress) for number in range(_count(delay))]
-    objectives = recipe.objectives_in_order()
-    return [one for one in objectives if any(recipe.is_due(one, hp, *moment) for moment in moments)]
+    updates = range(first, first + _count(delay))
+
+    def is_trained(one: Objective) -> bool:
+        return any(recipe.is_due(one, hp, update, then) for then in _phase(progress) for update in updates)
+
+    return list(filter(is_trained, recipe.objectives_in_order()))
 
 
 def policy_period(recipe: Any, hp: Any, first: int, progress: float, delay: int = 1) -> float:
@@ -154,7 +157,7 @@ def policy_period(recipe: Any, hp: Any, first: int, progress: float, delay: int 
 
 
 def _count(delay: int) -> int:
-    return max(LOOKAHEAD, 100 * delay)
+    return max(LOOKAHEAD, 4 * delay)
 
 
 def _phase(progress: float) -> tuple[float, ...]:

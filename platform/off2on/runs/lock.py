@@ -12,11 +12,14 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 from datasets_io.errors import Exists, Unreachable, UserError
 from datasets_io.storage import Place
 from datasets_io.storage.locks import LockOwner, exclusive_lock, is_locked, lock_file, lock_owner, lock_place
 from off2on.runs.metadata import RunMetadata, read_metadata
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 RUNNING, INTERRUPTED = "running", "interrupted"
@@ -97,15 +100,16 @@ def wait_for_lock(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def where_possible(lock: AbstractContextManager[object]) -> Iterator[None]:
-    """Hold a lock; on a disk without locks, hold none."""
+def where_possible(lock: AbstractContextManager[T]) -> Iterator[T | None]:
+    """Hold a lock, and yield what it yields; on a disk without locks, hold none, and yield None."""
+    found: T | None = None
     with ExitStack() as held:
         try:
-            held.enter_context(lock)
+            found = held.enter_context(lock)
         except Unreachable as error:
             if getattr(error.__context__, "errno", None) not in NO_LOCKS:
                 raise
-        yield
+        yield found
 
 
 def refuse_trained(folder: Path, place: Place) -> None:

@@ -247,7 +247,7 @@ def _parse(name: str, value: str, algorithm: str, strategy: str) -> None:
     if name == PRESET and value != AUTO:  # which one that is depends on the data
         find_algorithm(algorithm).Hyperparameters.parse({PRESET: value}, algorithm)
     for kind, rest in owners(name, algorithm, strategy)[:1]:
-        kind.parse({rest: value}, strategy if name.startswith(OF_STRATEGY) else algorithm)
+        kind.convert({rest: value}, strategy if name.startswith(OF_STRATEGY) else algorithm)
 
 
 def _check_plan(search: Search, values: dict[str, str], located: LocatedValue | None) -> None:

@@ -24,7 +24,8 @@ class AnnealedOptions(Settings):
     end: float = hp(0.0, "final offline share of each batch", least=0, most=1)
     until: float = hp(
         0.5,
-        "part of the planned online steps (or of the replay buffer's capacity) with a share that changes",
+        "part of the planned online steps, or of the replay buffer's capacity if that is smaller, after "
+        "which the share is final",
         above=0,
         most=1,
     )

@@ -7,6 +7,7 @@ contents; a lost optimiser state.
 """
 
 from collections.abc import Mapping, Sequence
+from math import isinf
 from typing import Any
 
 import numpy as np
@@ -86,8 +87,10 @@ def _updates(settings: Any, steps: int, period: float) -> str:
     text += (
         f"; the first {settings.head_start:,} update only the value networks" if settings.head_start else ""
     )
-    delayed = settings.policy_delay > 1
-    return text + (f"; one in {period:,.3g} updates more than the value networks" if delayed else "")
+    if settings.policy_delay == 1 or isinf(period):  # an algorithm of value networks alone has no policy
+        return text
+    number = f"{period:.3g}" if period < 100 else f"{period:,.0f}"
+    return f"{text}; one in {number} updates more than the value networks"
 
 
 def _targets(settings: Any) -> str:

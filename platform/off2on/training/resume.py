@@ -1,7 +1,6 @@
 """Check that a run has the same settings as the run that it continues or starts from."""
 
 import os
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,18 +59,17 @@ def check_resumable(
             ("guard", guard),
         ):
             current |= {f"{prefix}.{name}": value for name, value in plain(each).items()} if each else {}
-    commands = {
-        "data": f"off2on train {options.algorithm} {metadata.data.pinned}",
-        "online": f"off2on train --from {shlex.quote(str(run))} --online {options.online} --out OTHER",
-    }
+    longer = f"For another online phase from its handover, replace --resume by --from {run} --out OTHER."
     for name in current:
         if name == "updates" and extended:
             continue
         if name in recorded and current[name] != recorded[name]:
             raise UserError(
                 f"{run} was run with {name} {recorded[name]}, not {current[name]}.",
-                "Its checkpoints need the same value; use that, or start a new run with another --out.",
-                commands.get(name, ""),
+                longer
+                if name == "online"
+                else "Its checkpoints need the same value; use that, or start a new run with another --out.",
+                f"off2on train {options.algorithm} {metadata.data.pinned}" if name == "data" else "",
             )
 
 

@@ -167,7 +167,7 @@ class Session:
             return int(algo.updates if algo.is_offline or not algo.is_online else algo.env_steps)
 
         while position() < point and not self.stop.is_requested:
-            self._train_block()
+            self._make_updates(algo.train)
             took = self.clock() - started
             self.speeds = {
                 "updates_per_s": (algo.updates - updates) / took,
@@ -176,21 +176,22 @@ class Session:
             phase = "online" if algo.is_online else "offline"
             self.progress.advance(phase, algo.updates, algo.env_steps, self.speeds)
             self.callbacks.on_update_block(algo)
-        algo.finish_rollouts()  # not when saving: the checkpoint holds the networks that are evaluated
+        # Not when saving: the checkpoint holds the networks that are evaluated.
+        self._make_updates(algo.finish_rollouts)
         if position() < point:
             self._save(self._checkpoint_name)
             self.run.describe({"wall_s": round(time.monotonic() - self.started, 1)})
             raise KeyboardInterrupt
         algo.call_learners(check_weights)  # a loss shows them only at the next update
 
-    def _train_block(self) -> None:
-        """Make a block of updates; any error that NaN weights lead to becomes `Diverged`.
+    def _make_updates(self, make: Callable[[], object]) -> None:
+        """Call a function that makes updates; any error that NaN weights lead to becomes `Diverged`.
 
         Raises:
             Diverged: A loss or a weight is NaN or infinite.
         """
         try:
-            self.algo.train()
+            make()
         except (Diverged, LearnerDied, RayActorError):
             raise
         except Exception:  # such as that of an environment that got NaN as an action
