@@ -131,6 +131,6 @@ def test_actions_beyond_the_bounds_of_the_data_are_refused(
     if accepted:
         check_new_data(toy, new, 1)
     else:
-        message = rf"(?s)action 0 of logs .*{value}.*between -2 and 2\..*clipped"
+        message = rf"(?s)action 0 of the new data logs .*{value}.*toy-pendulum are -2 and 2\..*clipped"
         with pytest.raises(RecipeError, match=message):
             check_new_data(toy, new, 1)

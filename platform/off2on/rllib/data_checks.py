@@ -42,8 +42,8 @@ def _check_bounds(shards: Shards, new: Shards) -> None:
     if len(beyond):
         index = beyond[0]
         raise RecipeError(
-            f"action {index} of {new.name} is between {least[index]:g} and {most[index]:g}, in {shards.name} "
-            f"between {low[index]:g} and {high[index]:g}.",
+            f"action {index} of the new data {new.name} is between {least[index]:g} and {most[index]:g}; the "
+            f"bounds of {shards.name} are {low[index]:g} and {high[index]:g}.",
             "It would be clipped. Data without declared bounds have the range of their own values: train on "
             "both as one data set, or declare bounds for the first (--env ID, or action_space of a Source).",
         )
