@@ -129,7 +129,7 @@ def test_rebracs_penalties_pull_the_policy_to_the_data_and_the_target_down(probl
     )
     assert torch.cosine_similarity(cloning_gradient, clone, dim=0) > 0.9999
     action = torch.zeros(64, 3)
-    high, low = (it.recipe.future(it.nets, batch, it.hp, action) for it in (case, free))
+    high, low = (it.recipe.next_value(it.nets, batch, it.hp, action) for it in (case, free))
     distance = batch.next_action.square().sum(-1)
     torch.testing.assert_close(high - low, torch.where(batch.last == 1, 0.0, 0.5 * distance))
 
