@@ -73,15 +73,6 @@ class MOBILEHyperparameters(ModelHyperparameters, SACHyperparameters):
     critic_head: str = hp("plain", CRITIC_HEAD, choices=VALUE_HEADS)
     temperature_lr: float = hp(1e-4, "learning rate of the log temperature (Adam)", above=0)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.dynamics_elites == 1 and self.penalty > 0 and self.real_ratio < 1:
-            raise HyperparameterError(
-                "the penalty needs at least two dynamics_elites: got 1.",
-                "It is the deviation between their next values.",
-                "penalty=0",
-            )
-
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
         **{
             name: {"penalty": c, "value_floor": 0.0, **FURTHER.get(name, {})}
@@ -90,6 +81,15 @@ class MOBILEHyperparameters(ModelHyperparameters, SACHyperparameters):
         "pen-human": ADROIT | {"penalty": 1.0, "real_ratio": 0.8},
         "pen-cloned": ADROIT | {"penalty": 0.5, "real_ratio": 0.5, "backup_actions": 10},
     }
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.dynamics_elites == 1 and self.penalty > 0 and self.real_ratio < 1:
+            raise HyperparameterError(
+                "the penalty needs at least two dynamics_elites: got 1.",
+                "It is the deviation between their next values.",
+                "penalty=0",
+            )
 
 
 class MOBILE(ModelBased, BackupSAC):

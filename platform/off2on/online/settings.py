@@ -182,7 +182,7 @@ def split_overrides(given: Mapping[str, object], recipe: Any) -> tuple[dict[str,
         if name in SAME_ONLINE or name in recipe.Hyperparameters.built():
             reason = "it defines the transitions they are trained on"
             if name not in SAME_ONLINE:
-                reason = f"{name} defines networks, optimisers or a model that is fitted before them"
+                reason = f"{name} defines networks, optimisers or a fitted model"
             raise HyperparameterError(
                 f"{name} must be the same in the online phase as in the offline phase.",
                 f"The networks and optimisers continue from the handover, and {reason}.",
