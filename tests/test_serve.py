@@ -271,7 +271,7 @@ def test_asked_to_end_while_it_starts_it_ends_without_a_word_of_ray(lab: Path, d
     [
         (["runs/nobody"], "no run is called"),
         ([RUN, "--checkpoint", "handover", "--log", "wide"], "observation space of wide"),
-        ([RUN, "--port", "0"], "0"),
+        ([RUN, "--port", "0"], "0 is not in the range"),
         ([RUN, "--log", "toy-cartpole"], "observation space of toy-cartpole"),
         ([RUN, "--host", "no.such.host"], "cannot listen on"),
     ],
