@@ -11,6 +11,9 @@ from typing import Self, TextIO
 from off2on.runs.curve import EARLY
 from off2on.runs.numbers import duration
 
+LEAST_SHARE = 0.01
+"""Share of a phase that must be done before its remaining time is estimated."""
+
 
 class Progress(ABC):
     """The state of a run in training; `LineProgress` and `live_display.LiveDisplay` show it."""
@@ -100,10 +103,14 @@ class Progress(ABC):
         return None if self.handover is None or self.lowest is None else max(0.0, self.handover - self.lowest)
 
     def remaining(self) -> float | None:
-        """Return the estimated remaining seconds of this phase, evaluations included; None if unknown."""
+        """Return the estimated remaining seconds of this phase, evaluations included.
+
+        None before `LEAST_SHARE` of the phase is done: its first steps and evaluations tell no speed.
+        """
         phase, start, since = self._began or (self.phase, 0, 0.0)
         done, todo = self.done[phase] - start, self.planned[phase] - self.done[phase]
-        return todo * (time.monotonic() - since) / done if min(done, todo) > 0 else None
+        known = todo > 0 and done >= LEAST_SHARE * (done + todo)
+        return todo * (time.monotonic() - since) / done if known else None
 
 
 class LineProgress(Progress):
