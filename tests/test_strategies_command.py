@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from datasets_io.quantities import whole_number
 from off2on import algorithms
 from off2on.commands.strategies import strategies
 from off2on.errors import UnknownName
@@ -36,6 +37,9 @@ def test_a_page_has_the_description_the_options_and_the_online_settings(name: st
     assert page["options"].keys() == kind.Options.rules().keys()
     assert page["online_settings"] == dict(kind.online_settings)
     assert all(f"online.{setting}=" in text for setting in kind.online_settings)
+    words = page["try"].split()
+    steps = whole_number(words[words.index("--online") + 1])
+    assert OnlineSettings.resolve(kind, {}, algorithms.find_algorithm("cql")).updates_due(steps) > 0
     assert page["file"].endswith(f"strategies/{name}.py")
 
 

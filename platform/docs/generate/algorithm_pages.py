@@ -11,6 +11,7 @@ from links import ROOT
 from logged_metrics import logged_metrics
 from markdown_text import code, escape, fence, table
 
+from datasets_io.quantities import whole_number
 from off2on.algorithms import CATALOGUE, find_algorithm
 from off2on.commands.algos import algos, hyperparameter, plain
 
@@ -76,13 +77,16 @@ def _when(name: str, page: Mapping[str, Any]) -> str:
 
 
 def _use(name: str, page: Mapping[str, Any]) -> str:
-    data = "toy-cartpole" if page["actions"] == "discrete" else "toy-pendulum"
     kind = CATALOGUE[name].target.partition(":")[2]
-    options, online = (" --online 5k", ".online(5_000)") if page["online"] else ("", "")
-    shell = f"off2on data add {data} --if-missing\noff2on train {name} {data} --updates 10k{options}"
+    data, *words = page["try"].split()[3:]
+    options = dict(zip(words[::2], words[1::2], strict=True))
+    updates = f"{whole_number(options['--updates']):_}"
+    strategy = f', strategy="{options["--strategy"]}"' if "--strategy" in options else ""
+    online = f".online(5_000{strategy})" if "--online" in options else ""
+    shell = f"off2on data add {data} --if-missing\n{page['try']}"
     python = (
         f"from off2on.algorithms.{name} import {kind}\n\n"
-        f'config = {kind}.configure("{data}").offline(10_000){online}\n'
+        f'config = {kind}.configure("{data}").offline({updates}){online}\n'
         "with config.build_algo() as algo:\n    while not algo.finished:\n        algo.train()"
     )
     return fence(shell) + "\n\n" + fence(python, "python")

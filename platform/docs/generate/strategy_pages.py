@@ -20,8 +20,7 @@ def strategy_page(name: str) -> str:
     ]
     if text.strip():
         parts.append(with_equations(text))
-    command = f"off2on train cql toy-pendulum --updates 10k --online 5k --strategy {name}"
-    parts += ["## Use", fence(command)]
+    parts += ["## Use", fence(page["try"])]
     if page["options"]:
         parts += ["## Options", "`strategy.NAME=VALUE`", settings_table("option", page["options"])]
     parts.append("## Online settings")

@@ -89,17 +89,21 @@ def _page(name: str) -> dict[str, Any]:
     entry = CATALOGUE.get(name)
     rules, defaults = kind.Hyperparameters.rules(), kind.Hyperparameters().as_dict()
     module = sys.modules[kind.__module__]
+    paper_options = entry.paper_options if entry else ""
+    data = "toy-cartpole" if kind.actions == "discrete" else "toy-pendulum"
+    words = [paper_options] if "--updates" in paper_options else ["--updates 10k"]
+    words += ["--online 5k"] if context_of(kind.Hyperparameters()) == 0 else []
     return {
         "name": name,
         "family": entry.family if entry else None,
         "paper": entry.paper if entry else None,
         "summary": entry.summary if entry else None,
         "when": _when(name),
-        "paper_options": entry.paper_options if entry else "",
+        "paper_options": paper_options,
         "file": os.path.relpath(inspect.getsourcefile(kind) or ""),
         "lines": _lines(kind.__module__),
         "actions": kind.actions,
-        "online": context_of(kind.Hyperparameters()) == 0,
+        "try": " ".join(["off2on train", name, data, *words]),
         "description": inspect.getdoc(module) or inspect.getdoc(kind) or "",
         "hyperparameters": {
             key: {
@@ -139,21 +143,25 @@ def _rows(table: str) -> list[dict[str, str]]:
 
 
 def _augmentations(kind: Any) -> list[dict[str, Any]]:
-    """Return the augmentations that fit an algorithm."""
-    from off2on.replay.augmentation.catalogue import CATALOGUE, incompatibility, parse_entry
+    """Return the augmentations that an algorithm can use with its default hyperparameters."""
+    from off2on.errors import HyperparameterError
+    from off2on.replay.augmentation.catalogue import CATALOGUE, parse_entry
+    from off2on.rllib.data_checks import check_rows
 
-    found = [(name, summary, parse_entry(name)[0]) for name, (_, summary) in CATALOGUE.items()]
-    return [
-        {
-            "name": name,
-            "summary": summary,
-            "number": each.number.meaning,
-            "range": each.number.range(),
-            "default": each.default,
-        }
-        for name, summary, each in found
-        if incompatibility(each, kind) is None
-    ]
+    found = []
+    for name, (_, summary) in CATALOGUE.items():
+        hp = kind.Hyperparameters(augment=(name,))
+        try:
+            check_rows(kind, hp, hp)
+        except HyperparameterError:
+            continue
+        augmentation = parse_entry(name)[0]
+        number = augmentation.number
+        found.append(
+            {"name": name, "summary": summary, "number": number.meaning, "range": number.range()}
+            | {"default": augmentation.default}
+        )
+    return found
 
 
 def _show(page: dict[str, Any]) -> None:
@@ -184,10 +192,8 @@ def _show(page: dict[str, Any]) -> None:
         for word in page["augmentations"]
     ]
     print_wrapped_table([("augment=", "range", "meaning"), *words])
-    data = "toy-cartpole" if page["actions"] == "discrete" else "toy-pendulum"
     click.echo(f"\nfile  {page['file']}" + (f" ({page['lines']} lines)" if page["lines"] else ""))
-    online = " --online 5k" if page["online"] else ""
-    click.echo(f"try   off2on train {page['name']} {data} --updates 10k{online}")
+    click.echo(f"try   {page['try']}")
     if page["paper_options"]:
         click.echo(f"online phase of the paper: {page['paper_options']}")
 

@@ -50,12 +50,14 @@ def _page(name: str) -> dict[str, Any]:
 
     kind = find_strategy(name)
     module = sys.modules[kind.__module__]
+    online = "20k" if kind.online_settings.get("warm_up") else "5k"  # more than the steps without updates
     return {
         "name": name,
         "file": os.path.relpath(inspect.getsourcefile(kind) or ""),
         "description": inspect.getdoc(module) or inspect.getdoc(kind) or "",
         "options": _settings(kind.Options),
         "online_settings": dict(kind.online_settings),
+        "try": f"off2on train cql toy-pendulum --updates 10k --online {online} --strategy {name}",
     }
 
 
@@ -79,4 +81,4 @@ def _show(page: dict[str, Any]) -> None:
         settings = " ".join(f"online.{key}={plain(value)}" for key, value in page["online_settings"].items())
         click.echo(f"\ndefaults with this strategy: {settings}")
     click.echo(f"\nfile  {page['file']}")
-    click.echo(f"try   off2on train cql toy-pendulum --updates 10k --online 5k --strategy {page['name']}")
+    click.echo(f"try   {page['try']}")
