@@ -199,7 +199,7 @@ def test_a_handover_is_bit_equal(
 ):
     found = []
     for prepare in (plain, capture):
-        config = configured(find_algorithm(recipe), offline=35, updates_per_step=35)
+        config = configured(find_algorithm(recipe), offline=35, updates_per_call=35)
         with config.online(80, strategy=strategy, **given).build_algo() as algo:
             ask(algo, prepare)
             logged = []
@@ -222,7 +222,7 @@ def advance(learner: Any, updates: int, prepare: Callable[[Any], Any]) -> dict[s
 
 
 def test_a_resumed_run_is_bit_equal(data_root: Path, tmp_path: Path):
-    config = configured(find_algorithm("td3"), offline=70, updates_per_step=35)
+    config = configured(find_algorithm("td3"), offline=70, updates_per_call=35)
     found = []
     for prepare in (plain, capture):
         with config.build_algo() as whole:

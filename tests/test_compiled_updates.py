@@ -59,7 +59,7 @@ def test_a_compiled_run_differs_by_rounding(build_learner: Any, recipe: Any):
 @needs_compiler
 @pytest.mark.slow
 def test_a_resumed_run_is_bit_equal(data_root: Path, tmp_path: Path):
-    config = configured(TD3BC, offline=60, compile="on", updates_per_step=30)
+    config = configured(TD3BC, offline=60, compile="on", updates_per_call=30)
     with config.build_algo() as whole:
         ask(whole, advance, updates=30)
         whole.updates = 30

@@ -114,7 +114,7 @@ def test_asked_for_much_it_does_the_good_and_asked_for_little_the_bad(tmp_path: 
 @pytest.mark.usefixtures("data_root")
 def test_a_restored_run_learns_what_an_uninterrupted_one_does(tmp_path: Path):
     given = {"width": 16, "blocks": 1, "hidden": (16,), "batch_size": 16, "context": 4}
-    config = DT.configure("toy-pendulum").training(threads=1, updates_per_step=10, **given).offline(30)
+    config = DT.configure("toy-pendulum").training(threads=1, updates_per_call=10, **given).offline(30)
     with config.build_algo() as algo:
         algo.train()
         algo.save_to_path(str(tmp_path / "kept"))

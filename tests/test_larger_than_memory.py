@@ -55,7 +55,7 @@ limit = held() + allowed
 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 shards = open_shards(data)
 config = IQL.configure(data).data(memory_budget=budget).offline(1000)
-config.training(hidden=(32, 32), threads=1, updates_per_step=100)
+config.training(hidden=(32, 32), threads=1, updates_per_call=100)
 with config.build_algo() as algo:
     for _ in range(2):
         algo.train()

@@ -114,7 +114,7 @@ def test_the_step_size_follows_the_offline_side_and_starts_anew_online():
     def step_size(learner: RecipeLearner) -> float:
         return float(learner.get_optimizer("default_policy", "actor").param_groups[0]["lr"])
 
-    with online_config(IQL).training(updates_per_step=1, actor_lr=1e-3).build_algo() as algo:
+    with online_config(IQL).training(updates_per_call=1, actor_lr=1e-3).build_algo() as algo:
         seen = []
         while not algo.is_online:
             algo.train()

@@ -88,7 +88,7 @@ def test_imagined_rows_survive_a_checkpoint_and_the_run_goes_on(build_learner: B
 
 
 def test_the_first_stage_is_the_first_step_and_is_not_done_twice(data_root: Path, tmp_path: Path):
-    config = Dreamer.configure("wide").training(hidden=(16,), batch_size=32, updates_per_step=5).offline(10)
+    config = Dreamer.configure("wide").training(hidden=(16,), batch_size=32, updates_per_call=5).offline(10)
     with config.build_algo() as algo:
         assert not algo.is_fitted
         result = algo.train()

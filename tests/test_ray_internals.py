@@ -151,7 +151,7 @@ def test_a_group_in_this_process_answers_as_one_of_rllib(toy: Shards, ray_sessio
 
 
 def test_every_result_has_the_configuration(toy: Shards) -> None:
-    config = IQL.configure("toy-pendulum").training(hidden=(16,), updates_per_step=1).offline(5)
+    config = IQL.configure("toy-pendulum").training(hidden=(16,), updates_per_call=1).offline(5)
     with config.build_algo() as algo:
         first = algo.train()["config"]
         assert first == Algorithm.get_auto_filled_metrics(algo)["config"]

@@ -160,6 +160,7 @@ def _resolve(
         f"Looked in the catalogue ({len(known_names())} names).\n"
         f"A file ends in {' '.join(_SUFFIXES)}; a source of your own is module:Class.\n"
         f"A folder is one of {_FOLDERS}; one of RLlib or of tables follows a name.",
+        "off2on data list --catalogue",
         given=name,
         known=known_names(),
     )

@@ -1,8 +1,8 @@
-"""The command line, ``off2on VERB …``: results on stdout, everything else on stderr.
+"""The command line, ``off2on COMMAND …``: results on stdout, everything else on stderr.
 
-Exit codes: 0 success · 1 some runs of several failed · 2 wrong usage, an error in code of the user, or a
-diverged run · 3 data refused · 4 a learner stopped · 70 a defect of off2on, with a file for a report ·
-130 interrupted, checkpoint kept.
+Exit codes: 0 success · 1 some runs of several failed, or there is no result · 2 wrong usage, an error in code
+of the user, or a diverged run · 3 data refused · 4 a learner stopped and could not be replaced · 70 a defect
+of off2on, with a file for a report · 130 interrupted, checkpoint kept.
 """
 
 import os
@@ -50,16 +50,16 @@ _REPORTED = ("ray", "torch", "gymnasium", "numpy", "pyarrow", "h5py", "minari", 
 """Packages whose versions are in the file for a report."""
 
 
-class Verbs(click.Group):
-    """A group that lists its verbs in the order of use."""
+class InOrderOfUse(click.Group):
+    """A group that lists its commands in the order in which they were added."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names in the order in which they were added."""
+        """Return the names of the commands."""
         return list(self.commands)
 
 
 @click.group(
-    cls=Verbs,
+    cls=InOrderOfUse,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="off2on data add toy-pendulum && off2on train iql toy-pendulum --updates 10k",
 )
@@ -68,7 +68,7 @@ def off2on() -> None:
     """Train policies on recorded data, then improve them in the environment."""
 
 
-for verb in (
+for command in (
     data,
     algos,
     strategies,
@@ -83,11 +83,11 @@ for verb in (
     serve,
     doctor,
 ):
-    off2on.add_command(verb)
+    off2on.add_command(command)
 
 
 def main() -> int:
-    """Run a verb; convert the errors that it raises to a message and an exit code.
+    """Run a command; convert the errors that it raises to a message and an exit code.
 
     With ``OFF2ON_DEBUG=1`` defects of off2on are raised with their traceback.
     """
@@ -155,7 +155,7 @@ def _usage(error: click.ClickException) -> UserError:
         name, group = error.command_name, error.ctx.command if error.ctx else None
         commands = group.list_commands(error.ctx) if isinstance(group, click.Group) and error.ctx else []
         return UserError(
-            f"there is no verb '{name}'.", f"All: {' '.join(commands)}", given=name, known=commands
+            f"there is no command '{name}'.", f"All: {' '.join(commands)}", given=name, known=commands
         )
     message = error.format_message()
     return UserError(message[:1].lower() + message[1:])
@@ -168,9 +168,9 @@ def _corrected(error: UserError, arguments: Sequence[str]) -> str:
 
 
 def _help_page(error: UserError, arguments: Sequence[str]) -> str:
-    """Return the command to run again, that prints the names of the algorithm, or the help of the verb."""
-    verb, *rest = [argument for argument in arguments if not argument.startswith("-")] or [""]
-    if verb == "train" and isinstance(error, HyperparameterError) and rest:
+    """Return the command to run again, that prints the names of the algorithm, or a help page."""
+    command, *rest = [argument for argument in arguments if not argument.startswith("-")] or [""]
+    if command == "train" and isinstance(error, HyperparameterError) and rest:
         from off2on.algorithms import CATALOGUE
 
         is_algorithm = rest[0] in CATALOGUE or ":" in rest[0]  # or it is the run of --from
@@ -178,12 +178,12 @@ def _help_page(error: UserError, arguments: Sequence[str]) -> str:
     if isinstance(error, UserCodeError):
         return ""
     if isinstance(error, RayNotStarted):  # a run has its folder by then
-        return _line(with_options(arguments, ["--resume"]) if verb == "train" else arguments)
-    if isinstance(error, RecipeError) and verb in ("train", "plan", "algos"):
+        return _line(with_options(arguments, ["--resume"]) if command == "train" else arguments)
+    if isinstance(error, RecipeError) and command in ("train", "plan", "algos"):
         return _line(["algos", "iql"])  # an example whose objectives and losses have matching names
-    if verb == "data" and rest and rest[0] in data.commands:
-        return _line([verb, rest[0], "-h"])
-    return _line([verb, "-h"] if verb in off2on.commands else ["-h"])
+    if command == "data" and rest and rest[0] in data.commands:
+        return _line([command, rest[0], "-h"])
+    return _line([command, "-h"] if command in off2on.commands else ["-h"])
 
 
 def _line(arguments: Sequence[str]) -> str:

@@ -26,7 +26,7 @@ from off2on.algorithms.iql import IQL
 ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="error")
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 config = IQL.configure(sys.argv[1]).data(memory_budget=int(sys.argv[2])).offline(1000)
-with config.training(threads=1, updates_per_step=50).build_algo() as algo:
+with config.training(threads=1, updates_per_call=50).build_algo() as algo:
     algo.train()
 print(open_shards(sys.argv[1]).rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """

@@ -108,7 +108,7 @@ def test_the_start_of_a_run(halfcheetah: Shards, tmp_path: Path):
 @pytest.mark.parametrize("recipe", [BC, IQL])
 def test_one_update_in_a_call_of_train(recipe: type, halfcheetah: Shards):
     config = recipe.configure(halfcheetah.path).offline(1_000_000)  # type: ignore[attr-defined]
-    with config.training(threads=1, updates_per_step=1).build_algo() as algo:
+    with config.training(threads=1, updates_per_call=1).build_algo() as algo:
         (learner,) = algo.call_learners(_itself)
         for _ in range(200):
             algo.train()

@@ -25,7 +25,7 @@ def updater(name: str, shards: str, how: str, memory: str | None = None):
     if memory is not None:
         config.data(memory_budget=int(memory)).training(threads=1)
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
-    algo = config.training(updates_per_step=100).build_algo()
+    algo = config.training(updates_per_call=100).build_algo()
     algo.pause_at = 1
     algo.train()
     if how == "train":

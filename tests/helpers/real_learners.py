@@ -15,7 +15,7 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 
 def configured(recipe: Any, data: str = "toy-pendulum", *, offline: int = 20, **given: Any) -> Any:
-    options = {"hidden": (32, 32), "batch_size": 32, "threads": 1, "updates_per_step": 10} | given
+    options = {"hidden": (32, 32), "batch_size": 32, "threads": 1, "updates_per_call": 10} | given
     return recipe.configure(data).training(**options).offline(offline)
 
 

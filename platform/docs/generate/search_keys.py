@@ -2,7 +2,7 @@
 
 from markdown_text import code, table
 
-from off2on.search.spec import KEYS, OBJECTIVES, OPTIONS, RANGES, SEARCHERS, STOP_RULES
+from off2on.search.spec import KEYS, OBJECTIVES, OPTIONS, RANGES, SEARCHERS, SEEDS, STOP_RULES, TRIALS_TO_RUN
 
 MARK = "<!-- search keys -->"
 """Replaced by the table in the text of a page."""
@@ -28,10 +28,22 @@ MEANINGS = {
 }
 """Meanings of the keys that are not options of ``off2on train``."""
 
+DEFAULTS = {
+    "strategy": "as in `off2on train`",
+    "maximise": code(OBJECTIVES[0]),
+    "seeds": str(SEEDS),
+    "trials": f"{TRIALS_TO_RUN}; `grid`: all points",
+    "by": code(SEARCHERS[0]),
+    "stop_early": code(STOP_RULES[0]),
+    "out": "`runs/tune/` and the name of the file",
+}
+"""Defaults of these keys; a key that is absent here has none."""
+
 
 def search_keys_table() -> str:
     """Return the table of the keys, with the options of ``off2on train`` in its last row."""
     own = [key for key in KEYS if key not in OPTIONS]
-    rows = [[code(key), MEANINGS[key]] for key in own]
-    rows.append([_words(OPTIONS), "as in [`off2on train`](cli.md#off2on-train)"])
-    return table(["key", "meaning"], rows)
+    rows = [[code(key), MEANINGS[key], DEFAULTS.get(key, "")] for key in own]
+    of_train = "[`off2on train`](cli.md#off2on-train)"
+    rows.append([_words(OPTIONS), f"as in {of_train}", "the same, but `threads: 1`"])
+    return table(["key", "meaning", "default"], rows)

@@ -1,4 +1,4 @@
-"""The verbs of the command line, one file each.
+"""The commands of the command line, one file each.
 
-A verb imports what it needs when it runs: `off2on --help` must not wait for torch or Ray.
+A command imports what it needs when it runs: `off2on --help` must not wait for torch or Ray.
 """

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.argument("words", nargs=-1, metavar="[NAME=VALUE …]")
 @click.option("--jobs", type=click.IntRange(min=1), default=1, metavar="N", help="Trials at a time.  [1]")
-@click.option("--address", metavar="HOST:PORT", help="Address of a Ray cluster to join.")
+@click.option("--address", metavar="HOST:PORT", help="Ray cluster to join.  [$RAY_ADDRESS]")
 @click.option(
     "--wait",
     type=parse_count,
@@ -46,8 +46,10 @@ def tune(
 ) -> None:
     """Run the trials of the search in FILE, and report the best.
 
-    FILE is YAML: what to train, the search space and the objective; see tune_configs. NAME=VALUE are keys of
-    the file (trials=8) or fixed hyperparameters. Writes trials.csv, best.yaml and a report.
+    FILE is YAML: what to train, the search space and the objective; see tune_configs. Its keys: algorithm,
+    data, strategy, search, with, maximise, seeds, trials, by, stop_early, out, and options of off2on train
+    such as updates. NAME=VALUE are keys of the file (trials=8) or fixed hyperparameters. Writes trials.csv,
+    best.yaml and a report.
     """
     from datasets_io.storage.writable import check_writable, example_folder
     from off2on.search.reading import read

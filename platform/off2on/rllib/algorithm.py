@@ -101,7 +101,7 @@ class OfflineToOnline(Recipe, EvaluatedAlgorithm):
             self.is_fitted = True
         elif self.is_offline:
             limit = self._remaining(self.updates, self.config.offline_updates)
-            self._update(min(self.config.updates_per_step, limit))
+            self._update(min(self.config.updates_per_call, limit))
         elif not self.finished:
             if not self.is_online:
                 self.go_online()

@@ -117,9 +117,15 @@ def check(config: Any, method: str, given: Mapping[str, Any]) -> None:
         )
 
 
-def unsupported(setting: str, instead: str) -> UserError:
-    """Return the error for a setting of RLlib's that has no effect."""
-    return UserError(f"RLlib's setting {setting} has no effect in off2on.", f"Instead: {instead}.")
+def unsupported(setting: str, note: str) -> UserError:
+    """Return the error for a setting of RLlib's that has no effect.
+
+    Args:
+        setting: The setting, as it was given.
+        note: What to use instead, or ``no replacement: WHY``.
+    """
+    hint = f"N{note[1:]}." if note.startswith("no replacement") else f"Instead: {note}."
+    return UserError(f"RLlib's setting {setting} has no effect in off2on.", hint)
 
 
 def _classes(given: Any) -> list[Any]:

@@ -54,7 +54,7 @@ class OfflineToOnlineConfig(CheckedConfig):
         self.new_dataset: str | None = None
         self.hyperparameters: dict[str, Any] = {}
         self.memory_budget = default_budget()
-        self.updates_per_step = 200
+        self.updates_per_call = 200
         self.offline_updates = 1_000_000
         self.online_steps = 0
         self.strategy_name = DEFAULT
@@ -137,7 +137,7 @@ class OfflineToOnlineConfig(CheckedConfig):
         self,
         *,
         threads: int | None = None,
-        updates_per_step: int | None = None,
+        updates_per_call: int | None = None,
         compile: str | None = None,  # noqa: A002 - torch's name
         precision: str | None = None,
         **kwargs: Any,
@@ -146,7 +146,7 @@ class OfflineToOnlineConfig(CheckedConfig):
 
         Args:
             threads: Threads of each learner; None: the fastest number, measured before the first update.
-            updates_per_step: Gradient updates per call of ``train()`` before the handover.
+            updates_per_call: Gradient updates per call of ``train()`` before the handover.
             compile: ``on``: compile the updates, which are then faster and differ by rounding; ``off``; or
                 ``auto``: as a measurement says, in a run of more than 50,000 updates.
             precision: Number format of the updates' matrix products: ``float32``, or ``bfloat16``, which is
@@ -168,7 +168,7 @@ class OfflineToOnlineConfig(CheckedConfig):
                 raise HyperparameterError(f"{name} must be one of {', '.join(words)}: got {given!r}.")
         self.threads, self.compile = threads or self.threads, compile or self.compile
         self.precision = precision or self.precision
-        self.updates_per_step = updates_per_step or self.updates_per_step
+        self.updates_per_call = updates_per_call or self.updates_per_call
         super().training(**kwargs)
         return self
 

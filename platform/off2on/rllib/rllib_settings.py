@@ -4,8 +4,8 @@ An argument is one of:
 
     honoured   does what RLlib says
     mapped     sets the hyperparameter that is named
-    passed     has no effect on results: resources, logging, time limits
-    refused    raises `UserError` for any value but the default, with what to use instead
+    passed     is given to RLlib and changes no result: resources, logging, time limits
+    refused    raises `UserError` for any value but the default, with what to use instead, if anything
 
 `checked_config.CheckedConfig` applies the table.
 ``tests/test_rllib_settings.py`` checks that the table has every argument of the installed RLlib, and that
@@ -17,8 +17,8 @@ from collections.abc import Iterator, Mapping
 HONOURED, MAPPED, PASSED, REFUSED = "honoured", "mapped", "passed", "refused"
 
 RATES = "every hyperparameter that ends in _lr"
-OLD = "part of RLlib's old API stack"
-BATCHES = "training(batch_size=…, updates_per_step=…): an update draws one batch from the replay buffer"
+OLD = "no replacement: part of RLlib's old API stack"
+BATCHES = "training(batch_size=…, updates_per_call=…): an update draws one batch from the replay buffer"
 NETWORKS = "training(hidden=…), or the algorithm's build_nets: the recipe builds its networks"
 DATA = "data(NAME): the learners read a data set of off2on"
 ROLLOUTS = "online(steps, rollout=…)"
@@ -28,7 +28,8 @@ ONE_AGENT = "no replacement: off2on trains one agent"
 OFFLINE_EVALUATION = "off2on eval, or off2on ope: offline evaluation is separate from training"
 LOCAL_EVALUATION = "no replacement: evaluation runs in the process of the algorithm"
 LEARNER = "no replacement: a recipe's losses run in RecipeLearner"
-TORCH = "no replacement: torch without compilation"
+TORCH = "no replacement: torch only"
+COMPILATION = "training(compile=…)"
 
 TABLE: Mapping[str, tuple[tuple[str, str, str], ...]] = {
     "api_stack": (
@@ -179,14 +180,15 @@ TABLE: Mapping[str, tuple[tuple[str, str, str], ...]] = {
     ),
     "framework": (
         ("eager_tracing eager_max_retraces tf_session_args local_tf_session_args", PASSED, ""),
+        ("framework", REFUSED, TORCH),
         (
-            "framework torch_compile_learner torch_compile_learner_what_to_compile "
-            "torch_compile_learner_dynamo_mode torch_compile_learner_dynamo_backend torch_compile_worker "
-            "torch_compile_worker_dynamo_backend torch_compile_worker_dynamo_mode torch_ddp_kwargs "
-            "torch_skip_nan_gradients",
+            "torch_compile_learner torch_compile_learner_what_to_compile torch_compile_learner_dynamo_mode "
+            "torch_compile_learner_dynamo_backend torch_compile_worker torch_compile_worker_dynamo_backend "
+            "torch_compile_worker_dynamo_mode",
             REFUSED,
-            TORCH,
+            COMPILATION,
         ),
+        ("torch_ddp_kwargs torch_skip_nan_gradients", REFUSED, LEARNER),
     ),
     "learners": (
         ("num_learners", HONOURED, ""),
@@ -233,7 +235,7 @@ TABLE: Mapping[str, tuple[tuple[str, str, str], ...]] = {
         (
             "min_train_timesteps_per_iteration min_sample_timesteps_per_iteration",
             REFUSED,
-            f"training(updates_per_step=…) offline, {ROLLOUTS} online",
+            f"training(updates_per_call=…) offline, {ROLLOUTS} online",
         ),
         ("keep_per_episode_custom_metrics log_gradients custom_stats_cls_lookup", REFUSED, "callbacks(…)"),
     ),

@@ -9,7 +9,18 @@ from typing import Any
 from datasets_io.storage import Place, locate
 from off2on.errors import UserError
 from off2on.search.ranges import read_dimension
-from off2on.search.spec import KEYS, LISTED, OBJECTIVES, OPTIONS, SEARCHERS, STOP_RULES, Dimension, Search
+from off2on.search.spec import (
+    KEYS,
+    LISTED,
+    OBJECTIVES,
+    OPTIONS,
+    SEARCHERS,
+    SEEDS,
+    STOP_RULES,
+    TRIALS_TO_RUN,
+    Dimension,
+    Search,
+)
 from off2on.training.located_yaml import LocatedValue, read_yaml
 from off2on.training.options import MOST_SEEDS
 from off2on.training.options import OPTIONS as RUN_OPTIONS
@@ -64,8 +75,8 @@ def read(path: Path, given: Mapping[str, LocatedValue] | None = None, address: s
         options={"threads": 1, **_options(located)},
         fixed={name: each.as_words for name, each in _items(located, "with").items()},
         dimensions=tuple(dimensions),
-        seeds=_count(located, "seeds", 3),
-        trials=_count(located, "trials", 16),
+        seeds=_count(located, "seeds", SEEDS),
+        trials=_count(located, "trials", TRIALS_TO_RUN),
         maximise=_word(located, "maximise"),
         by=_word(located, "by"),
         stop_early=_word(located, "stop_early"),

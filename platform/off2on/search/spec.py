@@ -42,6 +42,8 @@ OBJECTIVES = ("final_score", "handover_score", "smallest_drop", "area", "fqe")
 SEARCHERS = ("random", "grid", "optuna", "pbt")
 STOP_RULES = ("none", "asha")
 RANGES = ("between", "log_between", "one_of")
+SEEDS, TRIALS_TO_RUN = 3, 16
+"""Numbers of runs of a trial on each data set, and of trials, unless the file gives others."""
 TRIALS = "trials"
 """Name of the folder that has a folder for each trial."""
 

@@ -63,7 +63,7 @@ def make_plans(
     Args:
         words: ALGO DATA NAME=VALUE ….
         options: Options by name; None where an option was not given.
-        command: The command line, for the record; messages name its verb.
+        command: The command line, for the record; messages name its first word.
         seeds: Number of runs.
         resume: Continue runs that have begun.
 
@@ -181,14 +181,14 @@ def _check_given_once(name: str, origins: Mapping[str, str]) -> None:
         raise UserError(f"{flag(name)} and {ONLINE}{name}= set the same.", "Leave out one of them.")
 
 
-def _check_names(requested: Mapping[str, Any], verb: str) -> None:
+def _check_names(requested: Mapping[str, Any], command: str) -> None:
     """Check the names early, in half a second; `Plan.check` first has to import torch and Ray."""
     if "algorithm" not in requested or "data" not in requested:
         missing = "an algorithm" if "algorithm" not in requested else "a data set"
         raise UserError(
             f"{missing} is missing.",
-            f"Expected: off2on {verb} ALGO DATA",
-            f"off2on {verb} iql toy-pendulum --updates 10k",
+            f"Expected: off2on {command} ALGO DATA",
+            f"off2on {command} iql toy-pendulum --updates 10k",
         )
     from datasets_io import open_shards
     from off2on.algorithms import CATALOGUE, find_algorithm

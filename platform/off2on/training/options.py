@@ -137,7 +137,7 @@ class RunOptions:
     )
     eval_every: int | None = option(
         None,
-        "Updates (online: steps) between evaluations.",
+        "Updates (online: steps) between evaluations; online also after 1, 1k, 2k, 5k and 10k steps.",
         default="5 %",
         least=1,
         kept=KEPT_ONLINE,
