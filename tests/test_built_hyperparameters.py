@@ -19,7 +19,7 @@ from off2on.recipe.batch import Batch
 from off2on.recipe.objectives import apply_objectives
 
 OBS = gym.spaces.Box(-1, 1, (5,))
-ALSO_IN_LOSSES = {"critics", "agents", "policy", "diffusion_steps"}
+ALSO_IN_LOSSES = {"critics", "agents", "policy", "diffusion_steps", "samples"}
 """Marked hyperparameters that define networks and are read in losses, which must agree with the networks."""
 
 

@@ -11,8 +11,12 @@ from datasets_io.ingestion.ingest import ingest
 from datasets_io.sources.toy import ToyCartPole
 from off2on.algorithms.awr import AWR
 from off2on.algorithms.bc import BC
+from off2on.algorithms.dsrl import DSRL
 from off2on.algorithms.iql import IQL
 from off2on.algorithms.mopo import MOPO
+from off2on.algorithms.pex import PEX
+from off2on.algorithms.sac import SAC
+from off2on.algorithms.spot import SPOT
 from off2on.errors import HyperparameterError, RecipeError, SimulatorError, UnknownName
 from off2on.replay.offline_rows import layout_of
 from off2on.rllib.data_checks import check_order
@@ -55,6 +59,27 @@ def test_a_mistake_is_named_before_anything_starts(
     with pytest.raises(error) as refusal:
         config().validate()
     assert says in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "given", "only_offline"),
+    [
+        (DSRL, {}, "flow"),
+        (SPOT, {}, "vae"),
+        (PEX, {}, "actor"),
+        (DSRL, {"freeze_base": False}, None),
+        (SAC, {}, None),
+    ],
+)
+def test_without_offline_updates_no_network_stays_as_it_was_drawn(
+    recipe: Any, given: dict[str, Any], only_offline: str | None
+):
+    config = configured(recipe, **given).offline(0).online(10)
+    if only_offline is None:
+        config.validate()
+        return
+    with pytest.raises(RecipeError, match=f"trains '{only_offline}' in the offline phase only"):
+        config.validate()
 
 
 def test_online_batches_are_shared_equally_too():

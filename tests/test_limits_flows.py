@@ -50,6 +50,15 @@ def test_the_velocity_towards_one_action_has_no_error():
     torch.testing.assert_close(euler(exact, torch.zeros(8, 2), noise, 10), goal)
 
 
+@pytest.mark.parametrize("recipe", [BFN, IFQL])
+def test_the_deterministic_action_of_one_sample_starts_from_noise_0(problem: Make, recipe: Any):
+    case = problem(recipe, samples=1)
+    middle = euler(case.nets.flow, case.batch.obs, torch.zeros_like(case.batch.action), case.hp.flow_steps)
+    torch.testing.assert_close(recipe.act(case.nets, case.batch.obs, case.hp, False), middle)
+    four = problem(recipe, samples=4).nets.flow.draws.flatten(1)
+    assert (four == 0).all(1).tolist() == [True, False, False, False]
+
+
 # FQL.
 
 

@@ -150,6 +150,8 @@ def test_an_edit_of_length_0_is_qam(problem: Make):
     qam.nets.fast, qam.batch = case.nets.fast, case.batch
     acts = [one.recipe.act(one.nets, case.batch.obs, one.hp, False) for one in (case, qam)]
     torch.testing.assert_close(*acts)
+    due = [one.name for one in QAME.objectives_in_order() if QAME.is_due(one, case.hp, 1, 0.5)]
+    assert due == ["flow", "fast", "critic"]  # the edits would take a part of the joint limit of gradients
 
 
 def test_the_policy_in_one_step_is_pulled_to_the_flow_that_is_moved(problem: Make):

@@ -12,7 +12,9 @@ The data's policy is imitated, never improved; the improvement is the choice. Bo
 networks, as in the authors' code: `prepare` draws the noise and computes the targets.
 
 Differences: squares are sums over critics, the authors' a mean. Layer normalisation has epsilon 1e-5, the
-authors' 1e-6. The deterministic action chooses among N noises drawn once; the authors evaluate with new ones.
+authors' 1e-6. The deterministic action chooses among N fixed noises, of which the first is 0; the authors
+evaluate with new ones. Online they collect 5,000 steps before the first update
+(``--strategy append online.warm_up=5000``).
 """
 
 from collections.abc import Mapping
@@ -25,7 +27,7 @@ from torch import Tensor
 from off2on.recipe import losses
 from off2on.recipe.action_choice import best_proposal
 from off2on.recipe.batch import Batch
-from off2on.recipe.flows import Field, euler, flow_matching
+from off2on.recipe.flows import Field, euler, fixed_noise, flow_matching
 from off2on.recipe.hooks import Loss, Objective
 from off2on.recipe.hyperparameters import Hyperparameters, hp
 from off2on.recipe.networks import Critic, Nets, glorot
@@ -34,9 +36,11 @@ from off2on.rllib.algorithm import OfflineToOnline
 
 @dataclass(frozen=True)
 class BFNHyperparameters(Hyperparameters):
-    """Hyperparameters of the paper's tables 3 and 4."""
+    """Hyperparameters of the paper's tables 3 and 4; ``pessimistic`` is Li & Levine's, arXiv:2601.14234."""
 
-    samples: int = hp(4, "N, actions of the flow to choose from", least=1, search=("choice", 4, 8, 16, 32))
+    samples: int = hp(
+        4, "N, actions of the flow to choose from", least=1, search=("choice", 4, 8, 16, 32), built=True
+    )
     aggregate: str = hp("mean", "combination of the critics", choices=losses.AGGREGATES)
     rho: float = hp(
         0.5, "weight of the critics' standard deviation", least=0, only=("aggregate", "pessimistic")
@@ -63,7 +67,7 @@ class BFN(OfflineToOnline):
         """Build the flow, and twin critics with targets."""
         obs, action = obs_space.shape[0], action_space.shape[0]
         flow = Field(obs, action, hp.hidden)
-        flow.register_buffer("draws", torch.randn(hp.samples, 1, action))
+        flow.register_buffer("draws", fixed_noise(hp.samples, action))
         critic = Critic(obs, action, hp.hidden, layer_norm="after", activation="gelu")
         glorot(critic)
         return Nets(flow=flow, critic=critic, targets=("critic",))

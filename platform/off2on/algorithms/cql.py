@@ -15,8 +15,8 @@ update are drawn before the policy steps, and no gradient reaches the policy thr
 
 Differences: tau is inside the bracket (CORL, d3rlpy); the authors' is w times this one. The critics take the
 multiplier just updated (d3rlpy). Of ``backup_actions`` the target is max_n min_j Q'_j (CORL, d3rlpy), the
-authors' min_j max_n. Presets are CORL's, whose cloning takes log pi of fresh actions; ``preset=wsrl`` are the
-networks and the target of WSRL (Zhou et al., arXiv:2412.07762).
+authors' min_j max_n. Presets are CORL's, whose cloning takes log pi of fresh actions; ``preset=wsrl`` has
+WSRL's ensemble, normalisation and random pair (Zhou et al., arXiv:2412.07762).
 """
 
 from collections.abc import Mapping

@@ -18,7 +18,8 @@ paper steers a policy that is given: with ``freeze_base`` the online phase chang
 Differences: flow, critics and policy learn together offline, as in the code for flows; its presets also train
 the flow online. Squares are sums over critics, the code's a mean. Layer normalisation has epsilon 1e-5, the
 code's 1e-6. The deterministic action is that of pi's mode; the authors evaluate with new noise. The presets
-are for chunks of actions on cubes, scenes and puzzles, and for sparse rewards on scenes and puzzles.
+are for chunks of actions on cubes, scenes and puzzles, and for sparse rewards on scenes and puzzles. Online
+the code collects 5,000 steps before the first update (``--strategy append online.warm_up=5000``).
 """
 
 from collections.abc import Mapping

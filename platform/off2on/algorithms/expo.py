@@ -22,7 +22,8 @@ of beta e. The paper imitates offline, and trains critics and edits online only;
 Differences from FEdit: squares are sums over critics, its code takes a mean. Layer normalisation has epsilon
 1e-5, its code 1e-6. Its presets are for chunks of actions on cubes, scenes and puzzles, and for sparse
 rewards on scenes and puzzles. The deterministic action takes N fixed noises, of which the first is 0, and the
-mode of pi; the authors evaluate with new noise and edits.
+mode of pi; the authors evaluate with new noise and edits. Online they collect 5,000 steps before the first
+update (``--strategy append online.warm_up=5000``).
 """
 
 from collections.abc import Mapping
@@ -37,7 +38,7 @@ from off2on.recipe import losses
 from off2on.recipe.action_choice import best_proposal
 from off2on.recipe.batch import Batch
 from off2on.recipe.edits import EditHyperparameters, Edits
-from off2on.recipe.flows import Field, euler
+from off2on.recipe.flows import Field, euler, fixed_noise
 from off2on.recipe.hyperparameters import hp
 from off2on.recipe.networks import Critic, Nets, glorot
 from off2on.recipe.ogbench import common_preset
@@ -54,7 +55,7 @@ SCALES = {
 class EXPOHyperparameters(EditHyperparameters, BFNHyperparameters):
     """Hyperparameters of the code of both papers."""
 
-    samples: int = hp(8, "N, actions of the flow, all of which are edited", least=1)
+    samples: int = hp(8, "N, actions of the flow, all of which are edited", least=1, built=True)
     keep_unedited: bool = hp(True, "choose among the unedited actions, too")
     critics: int = hp(10, "number of critics", least=1, built=True)
     aggregate: str = hp("pessimistic", "combination of the critics in the target", choices=losses.AGGREGATES)
@@ -79,9 +80,7 @@ class EXPO(Edits, BFN):
         critic = Critic(obs, action, hp.hidden, hp.critics, layer_norm="after", activation="gelu")
         glorot(critic)
         flow = Field(obs, action, hp.hidden)
-        # One fixed noise other than 0 would shift all actions to the same side.
-        others = torch.randn(hp.samples - 1, 1, action)
-        flow.register_buffer("draws", torch.cat((torch.zeros(1, 1, action), others)))
+        flow.register_buffer("draws", fixed_noise(hp.samples, action))
         edits = cls.edit_networks(obs, action, hp.hidden)
         return Nets(**edits, flow=flow, critic=critic, targets=("critic",))
 

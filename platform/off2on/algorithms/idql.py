@@ -15,7 +15,8 @@ The learning rate of e falls to 0 along a cosine offline and does not decay onli
 Differences: squares are sums over critics, the authors' a mean. All layers of e have Glorot's weights, the
 authors' inner ones LeCun's; layer normalisation has epsilon 1e-5, theirs 1e-6. They take batches of 512. The
 deterministic action chooses among N noises drawn once; the authors evaluate with new ones. Online the
-authors' first variant keeps e as it is; here it also imitates the new data.
+authors' first variant keeps e as it is; here it also imitates the new data. They collect 5,000 steps first,
+and half of every online batch is offline (``--strategy symmetric online.warm_up=5000``).
 """
 
 from collections.abc import Mapping

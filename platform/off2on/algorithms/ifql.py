@@ -12,8 +12,8 @@ The policy reads no values: offline it imitates the data, and the critics choose
 use the old networks, as in the authors' code: the critics are updated before the value that they read. agg is
 the minimum; Li & Levine, arXiv:2601.14234, take ten critics' mean minus half their standard deviation.
 
-Differences: squares are sums over critics, the authors' a mean. Layer normalisation has epsilon 1e-5, the
-authors' 1e-6. The deterministic action chooses among N noises drawn once; the authors evaluate with new ones.
+Differences: layer normalisation has epsilon 1e-5, the authors' 1e-6. The deterministic action chooses among N
+fixed noises, of which the first is 0; the authors evaluate with new ones.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ from off2on.recipe import losses
 from off2on.recipe.action_choice import best_proposal
 from off2on.recipe.batch import Batch
 from off2on.recipe.critic_heads import CriticHeadHyperparameters, head_of
-from off2on.recipe.flows import Field, euler, flow_matching
+from off2on.recipe.flows import Field, euler, fixed_noise, flow_matching
 from off2on.recipe.hooks import Loss
 from off2on.recipe.hyperparameters import hp
 from off2on.recipe.networks import Critic, Nets, Value, glorot
@@ -58,6 +58,7 @@ class IFQLHyperparameters(CriticHeadHyperparameters):
 
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "antmaze": {"reward": "minus_one"},
+        "antmaze-giant-navigate": {"discount": 0.995},
         "humanoidmaze": {"discount": 0.995},
         "antsoccer": {"discount": 0.995},
         "door-cloned": {"samples": 128},
@@ -82,7 +83,7 @@ class IFQL(OfflineToOnline):
         for network in (value, critic):
             glorot(network)
         flow = Field(obs, action, hp.hidden)
-        flow.register_buffer("draws", torch.randn(hp.samples, 1, action))
+        flow.register_buffer("draws", fixed_noise(hp.samples, action))
         return Nets(value=value, critic=critic, flow=flow, targets=("critic",))
 
     @classmethod

@@ -16,7 +16,8 @@ smallest return) / 1000. Where all returns are similar this is nearly 0; here th
 largest |return| / 1000, which is about the same on D4RL (``reward=return_range`` is the paper's).
 Observations are normalised, as in CORL and not in the authors' code and presets. The authors initialise
 orthogonally. OGBench's presets have its widths, GELU and layer normalisation; sigma is learned here and 1
-there, and the policy's mean is within the box.
+there, and the policy's mean is within the box; advantages are of the targets and the new value here, of the
+critics and the old value there.
 """
 
 from collections.abc import Mapping

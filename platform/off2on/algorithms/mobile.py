@@ -14,7 +14,7 @@ believed. It has no entropy term. The policy's learning rate falls to 0 along a 
 Differences: the order is SAC's, temperature, actor, critic; the authors update the critic first. Their
 temperature is at most 1. Their targets are at least 0 (``value_floor=0``), which only fits data whose returns
 are: here the presets have it. On Adroit fitting of the dynamics waits for ten epochs without improvement in
-their code, here for five. Presets are their configurations.
+their code (pen-human: twenty), here for five. Presets are their configurations.
 """
 
 from collections.abc import Mapping
@@ -50,7 +50,8 @@ ADROIT: dict[str, object] = {
 }  # fmt: skip
 FURTHER: dict[str, Mapping[str, object]] = {
     "halfcheetah-medium-expert": {"real_ratio": 0.5}, "hopper-medium": FIXED, "hopper-medium-replay": FIXED,
-    "walker2d-medium-replay": {"horizon": 1}, "walker2d-medium-expert": {"horizon": 1},
+    "walker2d-medium": {"dynamics_epochs": 30}, "walker2d-medium-replay": {"horizon": 1},
+    "walker2d-medium-expert": {"horizon": 1},
 }  # fmt: skip
 
 

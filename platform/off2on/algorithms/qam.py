@@ -18,7 +18,8 @@ and `qam_f`.
 
 Differences: layer normalisation has epsilon 1e-5, the authors' 1e-6. The deterministic action starts from
 noise 0; the authors evaluate with new noise. The presets are the authors'; on cubes, scenes and puzzles they
-are for chunks of actions, and on scenes and puzzles for sparse rewards.
+are for chunks of actions, and on scenes and puzzles for sparse rewards. Online the authors collect 5,000
+steps before the first update (``--strategy append online.warm_up=5000``).
 """
 
 from collections.abc import Mapping

@@ -22,6 +22,7 @@ from off2on.algorithms.qam import QAM, QAMHyperparameters
 from off2on.recipe.batch import Batch
 from off2on.recipe.edits import EditHyperparameters, Edits
 from off2on.recipe.flows import euler
+from off2on.recipe.hooks import Objective
 from off2on.recipe.hyperparameters import hp
 from off2on.recipe.networks import Nets
 from off2on.recipe.ogbench import common_preset
@@ -68,6 +69,12 @@ class QAME(Edits, QAM):
         for name, network in edits.items():
             nets.add_module(name, network)
         return nets
+
+    @classmethod
+    def is_due(cls, objective: Objective, hp: Any, update: int, progress: float) -> bool:
+        """Return False for the edits if they cannot change an action."""
+        unused = hp.edit_scale == 0 and objective.name in ("actor", "temperature")
+        return not unused and super().is_due(objective, hp, update, progress)
 
     @classmethod
     def act_from(cls, nets: Nets, obs: Tensor, noise: Tensor, hp: Any, draw: bool) -> Tensor:

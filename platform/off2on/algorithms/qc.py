@@ -13,7 +13,9 @@ with N = 32. Chunks reach rewards that are h steps away in one backup, and explo
 Differences: steps after the end of an episode are 0 in the flow's input; the authors' are those of the next
 episode in their buffer (neither learns them). Squares are sums over critics, theirs a mean (Adam makes of it
 the same step, apart from its epsilon). Layer normalisation has epsilon 1e-5, theirs 1e-6. The deterministic
-policy takes the best of N fixed draws of the noise; the authors evaluate with new noise.
+policy takes the best of N fixed noises, of which the first is 0; the authors evaluate with new noise. The
+presets on scenes and puzzles are for sparse rewards. Online the authors collect 5,000 steps before the first
+update (``--strategy append online.warm_up=5000``).
 """
 
 from collections.abc import Mapping
@@ -27,10 +29,12 @@ from off2on.recipe.hyperparameters import hp
 
 @dataclass(frozen=True)
 class QCHyperparameters(BFNHyperparameters):
-    """Hyperparameters of the paper's tables 4 and 5."""
+    """Hyperparameters of the paper's tables 4 and 5; ``pessimistic`` is Li & Levine's, arXiv:2601.14234."""
 
     chunk: int = hp(5, MEANING, least=1, most=100, search=("choice", 1, 3, 5, 10))
-    samples: int = hp(32, "N, chunks of the flow to choose from", least=1, search=("choice", 8, 16, 32, 64))
+    samples: int = hp(
+        32, "N, chunks of the flow to choose from", least=1, search=("choice", 8, 16, 32, 64), built=True
+    )
 
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "cube": {"chunk": 5, "samples": 32},

@@ -14,8 +14,8 @@ updates, and beta_2 is 0, as in the authors' code.
 Differences: at the end of an episode the data has no b'. A terminated episode has no next value; where an
 episode was truncated, the next value has no penalty (the authors drop such rows). The actor's target network
 is updated towards the actor after its step; the authors' towards that before. AntMaze's rewards are not
-scaled; the authors multiply them by 100. OGBench's presets have its widths, GELU and weights, but this
-paper's initialisation.
+scaled; the authors multiply them by 100. OGBench's presets have its widths, GELU, weights, which stay
+the same online, and exploration noise, but this paper's initialisation.
 """
 
 from collections.abc import Mapping
@@ -47,7 +47,10 @@ ANTMAZE = ("umaze", "umaze-diverse", "medium-play", "medium-diverse", "large-pla
 ANT = (0.003, 0.002), (0.003, 0.001), (0.001, 0.0005), (0.001, 0.0), (0.002, 0.001), (0.002, 0.002)
 
 # OGBench (Park et al., arXiv:2502.02538), with its discount.
-WIDE = SMALL | {"hidden": (512,) * 4, "activation": "gelu"}
+WIDE = SMALL | {
+    "hidden": (512,) * 4, "activation": "gelu", "online_floor": 1.0, "online_critic": 1.0,
+    "exploration_noise": 0.2,
+}  # fmt: skip
 OGBENCH = {
     "antmaze-large-navigate": (0.003, 0.01), "antmaze-giant-navigate": (0.003, 0.01),
     "humanoidmaze": (0.01, 0.01), "cube-single": (1.0, 0.0), "cube-double": (0.1, 0.0), "scene": (0.1, 0.01),

@@ -14,9 +14,10 @@ batches that are half offline: ``--updates 0 --strategy rlpd``. The strategy `rl
 settings, which can be used with other algorithms.
 
 Differences: the authors draw the members with replacement, and average the critics' losses where here they
-are summed, which makes no difference with Adam. No entropy in the target on AntMaze and Adroit:
+are summed, which makes no difference with Adam. Their temperature's loss has alpha in place of log alpha
+(``temperature_form=alpha``, as OGBench's presets have it). No entropy in the target on AntMaze and Adroit:
 ``preset=antmaze``, ``preset=adroit``, with the authors' depths and M. OGBench's presets have two critics and
-one update per step: ``--updates 0 --strategy symmetric``.
+one update per step: ``--updates 0 --strategy symmetric``; initialisation and order of updates are REDQ's.
 """
 
 from collections.abc import Mapping
@@ -32,7 +33,7 @@ from off2on.recipe.networks import Nets
 
 # OGBench (Park et al., arXiv:2502.02538): as their SAC with half of every batch offline.
 OGBENCH = {"critics": 2, "subset": 2, "policy_every": 1, "entropy_backup": False, "norm_place": "after"}
-OGBENCH |= {"activation": "gelu", "hidden": (512,) * 4}
+OGBENCH |= {"activation": "gelu", "hidden": (512,) * 4, "temperature_form": "alpha"}
 NAMES = ("antmaze-large-navigate", "cube", "scene", "puzzle")
 FAR = ("antmaze-giant-navigate", "humanoidmaze", "antsoccer")
 

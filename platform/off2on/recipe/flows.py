@@ -72,6 +72,16 @@ class NoiseCritic(Critic):
         return super().forward(obs, torch.cat((action, noise), -1))
 
 
+def fixed_noise(count: int, width: int) -> Tensor:
+    """Return noise [n, 1, A] for the deterministic action, of which the first is 0.
+
+    Of one action it is 0: any other fixed noise would shift all actions to the same side.
+    """
+    noise = torch.randn(count, 1, width)
+    noise[0] = 0
+    return noise
+
+
 def euler(field: Velocity, obs: Tensor, noise: Tensor, steps: int) -> Tensor:
     """Follow the field from noise to actions by Euler's method, and clip them to [-1, 1] at the end.
 

@@ -223,6 +223,7 @@ class OfflineToOnlineConfig(CheckedConfig):
         data_checks.check_order(recipe, shards, max(1, self.num_learners), self.memory_budget)
         data_checks.check_rows(recipe, resolved.hp, resolved.online_hp)
         data_checks.check_batches(recipe, resolved.hp, resolved.online_hp, max(1, self.num_learners))
+        data_checks.check_offline(recipe, resolved.hp, resolved.online_hp, self.offline_updates)
         data_checks.check_online(recipe, resolved.hp, self.online_steps)
         unknown = set(recipe.columns) - {*STEP_COLUMNS, *EPISODE_COLUMNS}
         if self.online_steps and unknown:

@@ -12,6 +12,7 @@ from off2on.replay.augmentation.base import BatchAugmentation
 from off2on.replay.augmentation.catalogue import check_augmentations, parse_entry
 from off2on.replay.augmentation.compose import episode_augmentations, episode_changes
 from off2on.replay.offline_rows import layout_of
+from off2on.rllib.update_step import trained_objectives
 
 ROUNDING = 1e-5
 """Largest difference of two equal bounds of actions, as a share of their range."""
@@ -152,6 +153,30 @@ def check_online(recipe: Any, hp: Any, steps: int) -> None:
             "the environment need no online phase.",
             "--online 0",
         )
+
+
+def check_offline(recipe: Any, hp: Any, online_hp: Any, updates: int) -> None:
+    """Check that without offline updates no network stays as it was drawn.
+
+    Args:
+        recipe: The algorithm.
+        hp: Hyperparameters of the offline phase.
+        online_hp: Hyperparameters of the online phase.
+        updates: Number of offline updates.
+
+    Raises:
+        RecipeError: An objective is only due offline.
+    """
+    if updates:
+        return
+    online = trained_objectives(recipe, online_hp, 1, 1.0)
+    for objective in trained_objectives(recipe, hp, 1, 0.0):
+        if objective not in online:
+            raise RecipeError(
+                f"{recipe.__name__} trains '{objective.name}' in the offline phase only: it has 0 updates.",
+                "",
+                "--updates 100k",
+            )
 
 
 def check_order(recipe: Any, shards: Shards, learners: int, memory_budget: int) -> None:
