@@ -2,11 +2,12 @@ VENV := .venv
 BIN  := $(VENV)/bin
 CONSTRAINTS := docker/constraints.txt
 
-# torch first and exact: a range would let another package bring gigabytes of CUDA.
+# torch first and exact, so that nothing installed later chooses another build. PyPI's build for Linux includes CUDA
+# (gigabytes); TORCH_INDEX=https://download.pytorch.org/whl/cpu installs the small one, when .venv is made.
 $(VENV)/ready: pyproject.toml $(CONSTRAINTS) docker/references.txt
 	python3 -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet $(shell grep '^torch==' $(CONSTRAINTS))
+	$(BIN)/pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(shell grep '^torch==' $(CONSTRAINTS))
 	$(BIN)/pip install --quiet -c $(CONSTRAINTS) -e '.[dev]'
 	$(BIN)/pip install --quiet -c $(CONSTRAINTS) --no-deps -r docker/references.txt
 	touch $@
@@ -23,8 +24,8 @@ help:                       ## list the targets
 
 run: $(VENV)/ready          ## a small run: toy data, offline training, handover, online training, report
 	$(BIN)/off2on data add toy-pendulum --if-missing
-	rm -rf runs/toy-pendulum/iql-symmetric-s0
-	$(BIN)/off2on train iql toy-pendulum --updates 6k --online 3k --strategy symmetric
+	rm -rf build/run
+	$(BIN)/off2on train iql toy-pendulum --updates 6k --online 3k --strategy symmetric --out build/run
 
 test: $(VENV)/ready         ## the quick tests, in minutes: all but those marked slow
 	$(PYTEST) $(PARALLEL) -m 'not slow and not learning and not bench and not image and not crash'
@@ -67,5 +68,5 @@ docs: $(VENV)/ready         ## build the site of platform/docs into build/site; 
 tutorials: $(VENV)/ready    ## execute the notebooks of platform/docs/tutorials and write their outputs
 	$(BIN)/python platform/docs/generate/tutorials.py $(TUTORIALS)
 
-clean:                      ## remove what the targets above made
-	rm -rf $(VENV) build runs/toy-pendulum data/toy-pendulum
+clean:                      ## remove what the targets above made, but the data set, which runs of yours may use
+	rm -rf $(VENV) build
