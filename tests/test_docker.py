@@ -152,7 +152,9 @@ def test_every_command_is_one(command: str):
     while isinstance(verb, click.Group):
         name, verb, words = verb.resolve_command(context, words)
         context = click.Context(verb, parent=context, info_name=name)
-    verb.make_context(name, words, parent=context.parent)
+    options = verb.make_context(name, words, parent=context.parent).params
+    if name == "train" and options["address"]:
+        assert options["learners"] or (options["workers"] and options["online"]), "no process of the cluster"
     files = re.findall(r"(?:/srv/off2on/)?(tune_configs/[\w.-]+)", command)
     assert all((ROOT / file).is_file() for file in files)
 
@@ -170,6 +172,13 @@ def test_compose_publishes_on_this_machine_alone():
         assert services[name]["environment"]["RAY_AUTH_MODE"]
 
 
+def test_compose_takes_neither_the_data_folder_nor_the_cpus_of_this_machine():
+    services = yaml.safe_load((DOCKER / "compose.yaml").read_text())["services"]
+    for name in ("head", "worker"):
+        assert services[name]["environment"]["OFF2ON_DATA"] == "${OFF2ON_CLUSTER_DATA:-/srv/off2on/data}"
+        assert "--num-cpus=${OFF2ON_CPUS:-2}" in services[name]["entrypoint"]
+
+
 @pytest.mark.parametrize("job", jobs(), ids=lambda job: job["metadata"]["name"])
 def test_a_job_is_one_that_ends_and_needs_no_rights(job: dict[str, Any]):
     assert job["apiVersion"] == "ray.io/v1"
@@ -185,6 +194,16 @@ def test_a_job_is_one_that_ends_and_needs_no_rights(job: dict[str, Any]):
             assert container["resources"]["requests"] == container["resources"]["limits"]
             mounted = {mount["name"] for mount in container["volumeMounts"]}
             assert mounted == {volume["name"] for volume in pod["volumes"]}
+
+
+@pytest.mark.parametrize("job", ["train", "tune"])
+def test_a_job_says_what_makes_its_volume_and_its_data(job: str):
+    text = (DOCKER / "kuberay" / f"{job}.yaml").read_text()
+    assert "storage.yaml" in text
+    source = re.search(r"off2on data add (\S+)", text)[1]
+    uses = yaml.safe_load(text)["spec"]["entrypoint"]
+    uses += "".join((ROOT / file).read_text() for file in re.findall(r"tune_configs/[\w.-]+", uses))
+    assert source.removeprefix("d4rl/") in uses
 
 
 def test_no_secret_is_written_down():
