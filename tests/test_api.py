@@ -147,7 +147,7 @@ def test_the_policy_and_the_values_are_those_of_the_networks(trained: tuple[off2
     assert values.shape == (2, 2)  # two critics
     from off2on.rllib.module import policy_from_checkpoint
 
-    policy = policy_from_checkpoint(run.folder / "checkpoints/handover")
+    policy = policy_from_checkpoint(run.folder / "checkpoints/last")
     scaled = torch.from_numpy((obs - policy.obs_mean.numpy()) / policy.obs_std.numpy())
     expected = policy.nets.critic(scaled, torch.from_numpy(actions) / 2).detach()
     np.testing.assert_allclose(values, expected, rtol=1e-5)

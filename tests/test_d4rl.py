@@ -75,7 +75,7 @@ def test_terminals_and_timeouts_are_told_apart(tmp_path, next_obs):
     assert (shards.manifest.terminated, shards.manifest.truncated) == (1, 2)
 
 
-def test_where_both_are_set_the_terminal_is_believed_and_it_is_said(tmp_path):
+def test_where_both_are_set_they_are_terminal_and_it_is_said(tmp_path):
     write_hdf5(tmp_path / "x.hdf5", ends="bbt")
     manifest = add(tmp_path / "x.hdf5", tmp_path).manifest
     assert (manifest.terminated, manifest.truncated) == (3, 0)
@@ -147,7 +147,7 @@ def test_actions_outside_the_box_are_reported_and_clipped_on_request(tmp_path):
 def test_rows_that_do_not_follow_each_other_are_refused_unless_the_file_is_believed(tmp_path):
     shuffled = np.random.default_rng(5).normal(size=(9, 2)).astype(np.float32)
     write_hdf5(tmp_path / "x.hdf5", next_observations=shuffled)
-    with pytest.raises(BadValues, match="following row was believed"):
+    with pytest.raises(BadValues, match="following row was taken"):
         add(tmp_path / "x.hdf5", tmp_path)
     shards = add(tmp_path / "x.hdf5", tmp_path, D4RL(keep_next_obs=True))
     np.testing.assert_array_equal(shards.read_all(["new_obs"])["new_obs"], shuffled)
@@ -162,11 +162,11 @@ def test_a_few_next_observations_may_differ_in_any_block(tmp_path, monkeypatch, 
     following[: 3 * wrong : 3] += 1  # in the first steps of the first episodes
     write_hdf5(path, lengths, "o" * 100, next_observations=following)
     findings = diagnose_source(D4RL(), path, "x", "").findings
-    assert [finding.severity for finding in findings if "was believed" in finding.what] == [
+    assert [finding.severity for finding in findings if "was taken" in finding.what] == [
         "error" if is_refused else "warning"
     ]
     if is_refused:
-        with pytest.raises(BadValues, match="following row was believed"):
+        with pytest.raises(BadValues, match="following row was taken"):
             add(path, tmp_path)
     else:
         (fault,) = add(path, tmp_path).manifest.faults

@@ -68,7 +68,17 @@ class Broken(gym.Env[Any, Any]):
         return np.zeros(3, np.float32), 0.0, True, False, {}
 
 
+class Several(Broken):
+    """An environment whose actions are several choices at once."""
+
+    action_space = gym.spaces.MultiDiscrete([3])
+
+    def __init__(self) -> None:
+        super().__init__("")
+
+
 gym.register("off2on/Broken-v0", Broken)
+gym.register("off2on/Several-v0", Several)
 BROKEN = "off2on/Broken-v0"
 
 
@@ -92,6 +102,10 @@ def test_an_environment_that_cannot_be_made_or_does_not_fit_is_refused():
             check_policy(zeros, env, options)
     with pytest.raises(SimulatorError, match="actions of CartPole"):
         check_policy(zeros, "CartPole-v1")
+    with pytest.raises(SimulatorError, match="actions of off2on/Several-v0, MultiDiscrete"):
+        check_policy(zeros, "off2on/Several-v0")
+    with pytest.raises(SimulatorError, match=r"has actions in MultiDiscrete\(\[3\]\)"):
+        check_simulator("off2on/Several-v0", space, Broken.action_space, "data")
 
     def narrow(obs: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         raise RuntimeError("expected 2 columns")

@@ -159,7 +159,7 @@ class D4RL(Source):
             self.note(
                 "next_obs",
                 "next_observations",
-                "rows are not what the following row observed; the following row was believed"
+                "rows are not what the following row observed; the following row was taken"
                 " (keep_next_obs believes the file)",
                 count=int(differ.sum()),
                 first_row=block[0][0] + int(np.argmax(differ)),
@@ -182,7 +182,7 @@ class D4RL(Source):
                 self.note(
                     "both_ends",
                     "terminals",
-                    "rows are also `timeouts`; the terminal was believed",
+                    "rows are also `timeouts`; they are taken as terminal",
                     count=int(both.sum()),
                     first_row=start + int(np.argmax(both)),
                 )

@@ -58,6 +58,7 @@ class HuggingFace(Table):
         split: Split to read; None: ``train``, or the only one.
         env: Gymnasium id of the environment, if there is one.
         licence: Licence of the data.
+        continuous: True if whole numbers for `actions` are amounts; see `Table`.
     """
 
     row_options = ("split",)
@@ -68,8 +69,9 @@ class HuggingFace(Table):
         split: str | None = None,
         env: str | None = None,
         licence: str = "unknown",
+        continuous: bool = False,
     ) -> None:
-        super().__init__(columns, env, licence)
+        super().__init__(columns, env, licence, continuous)
         self.split = split
 
     def parts(self, path: Any) -> list[Any]:

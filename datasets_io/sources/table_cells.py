@@ -17,7 +17,9 @@ _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?(?i:nan|inf|infinity)$
 _WHOLE = r"^-?\d{1,18}$"
 
 
-def side_by_side(role: str, names: tuple[str, ...], block: Any, first_row: int) -> Array:
+def side_by_side(
+    role: str, names: tuple[str, ...], block: Any, first_row: int, continuous: bool = False
+) -> Array:
     """Return the columns of a role as numbers: [N] for one column, [N, D] for several or for lists.
 
     Args:
@@ -25,14 +27,17 @@ def side_by_side(role: str, names: tuple[str, ...], block: Any, first_row: int) 
         names: Their names.
         block: Columns by name.
         first_row: Row of the table with which the block begins, for messages.
+        continuous: Return a column of whole numbers for `actions` as amounts, not as choices.
 
     Raises:
         BadValues: A cell is not a number, or the columns have different lengths.
     """
     convert = _moments if role == "step" else _numbers
-    if role == "actions" and len(names) == 1:
+    if role == "actions" and len(names) == 1 and not continuous:
         convert = _choices
     columns = [convert(name, block[name], first_row) for name in names]
+    if role == "actions" and continuous:
+        columns = [values.astype(np.float64) for values in columns]
     for name, values in zip(names, columns, strict=True):
         if values.ndim == 0:
             raise BadValues(f"column {name!r} is one value.", "Expected: a value for each row.")

@@ -29,6 +29,9 @@ ROLES: Mapping[str, tuple[str, ...]] = {
 """Roles of columns, with the names that are searched if no column is given."""
 _ROLE_OF = {name: role for role, names in ROLES.items() for name in names}
 
+OPTIONS = ("continuous", "licence", "split")
+"""Options of tables, and of folders of them, that a command line gives between the roles of columns."""
+
 WHOLE_BYTES = 3 * 2**27
 """Largest table, in bytes of its numbers, that is held in memory."""
 Columns = Mapping[str, str | Sequence[str]]
@@ -80,7 +83,7 @@ def _role(role: str, word: str = "") -> str:
         f"Expected ROLE=COLUMN or ROLE=COLUMN,COLUMN; roles: {' '.join(ROLES)}",
         "--columns obs=x,v actions=u rewards=r episode=trip terminated=crashed",
         given=given,
-        known=[*ROLES, *_ROLE_OF],
+        known=[*ROLES, *_ROLE_OF, *OPTIONS],
     )
     near = given if given in _ROLE_OF else error.nearest
     error.nearest = _ROLE_OF.get(near, near)
@@ -105,19 +108,25 @@ class Table(Source):
             or `truncated` marks the ends of episodes.
         env: Gymnasium id of the environment, if there is one.
         licence: Licence of the data.
+        continuous: True if a column of whole numbers for `actions` has amounts, such as degrees; otherwise
+            such numbers are choices.
     """
 
     row_options: tuple[str, ...] = ()
 
     def __init__(
-        self, columns: Columns | str | None = None, env: str | None = None, licence: str = "unknown"
+        self,
+        columns: Columns | str | None = None,
+        env: str | None = None,
+        licence: str = "unknown",
+        continuous: bool = False,
     ) -> None:
         self.columns = (
             parse_columns(columns)
             if isinstance(columns, str)
             else _check_numbers({_role(role): _names(names) for role, names in (columns or {}).items()})
         )
-        self.env, self.licence = env, licence
+        self.env, self.licence, self.continuous = env, licence, continuous
 
     def parts(self, path: Any) -> list[Any]:
         """Return the table itself, or each table of a folder.
@@ -228,7 +237,7 @@ class Table(Source):
         read = {
             role: codes.of(names[0], block[names[0]])
             if role == "episode"
-            else side_by_side(role, names, block, row)
+            else side_by_side(role, names, block, row, self.continuous)
             for role, names in columns.items()
         }
         lengths = {role: len(values) for role, values in read.items()}

@@ -71,7 +71,7 @@ class LoadedRun:
         """
         return load_policy(policy_file(self.folder, checkpoint), target_return)
 
-    def q(self, obs: Array, actions: Array, checkpoint: str = "handover") -> Array:
+    def q(self, obs: Array, actions: Array, checkpoint: str = "last") -> Array:
         """Return each critic's value [E, B] of actions at observations, both in raw units.
 
         The checkpoint is unpickled, which can run any code: use this only for runs that you trust.

@@ -73,13 +73,15 @@ def source_arguments(
         )
     options: dict[str, Any] = dict(given.values)
     if columns:
-        from datasets_io.sources.tabular import parse_columns
+        from datasets_io.sources.tabular import OPTIONS, parse_columns
 
         # With `--columns obs=x actions=u`, all values except the first arrive as NAME=VALUE arguments. They
         # are taken as given: a role that is given twice is wrong.
         typed = [word for word in words if "=" in word and not word.startswith("@")]
         read = [f"{role}={names}" for role, names in options.items() if given.origins[role] != COMMAND_LINE]
-        options = {"columns": parse_columns(" ".join([*columns, *typed, *read]))}
+        roles = [word for word in [*typed, *read] if word.partition("=")[0] not in OPTIONS]
+        own = {name: value for name, value in options.items() if name in OPTIONS}
+        options = {"columns": parse_columns(" ".join([*columns, *roles])), **own}
     if env is not None:
         from datasets_io.environments import check_named
 

@@ -137,7 +137,8 @@ def _print_checks(manifest: "Manifest") -> None:
     results = ["episodes with NaN left out" if "nan" in kinds else "no NaN"]
     space = manifest.action_space
     box = f"0 … {space['n'] - 1}" if space["type"] == "Discrete" else _box(space["low"], space["high"])
-    results.append(f"actions {'not all ' if 'outside' in kinds else ''}in {box}")
+    what = "actions are choices" if space["type"] == "Discrete" else "actions"
+    results.append(f"{what}{', not all' if 'outside' in kinds else ''} in {box}")
     ends = f"{manifest.terminated:,} ended by the task, {manifest.truncated:,} cut off"
     results.append(f"{plural(manifest.episodes, 'episode')}, {ends}")
     print_line("checking", " · ".join(results))

@@ -68,7 +68,7 @@ def handover(run: RunRecord) -> dict[str, Any] | None:
     """Return the changes and checks at a run's handover; None if they were not recorded."""
     if run.handover is None:
         return None
-    results = {True: "passed", False: "failed", None: "information"}
+    results = {True: "passed", False: "warning", None: "information"}
     checks = [[each.what, results[each.passed], each.found] for each in run.handover.checks]
     changes = [[each.what, each.offline, each.online] for each in run.handover.changed]
     return {

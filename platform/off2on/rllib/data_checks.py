@@ -53,12 +53,15 @@ def _check_bounds(shards: Shards, new: Shards) -> None:
 def check_actions(recipe: Any, shards: Shards) -> None:
     """Check that the algorithm supports the data's kind of actions, and that they are bounded and vary."""
     space = shards.action_space
-    if hasattr(space, "n") != (recipe.actions == "discrete"):
+    are_choices = hasattr(space, "n")
+    if are_choices != (recipe.actions == "discrete"):
         raise RecipeError(
             f"{recipe.__name__} needs {recipe.actions} actions; those of {shards.name} are {space}.",
-            "`off2on algos` lists the algorithms for each kind.",
+            "`off2on algos` lists the algorithms for each kind. Whole numbers of a table are choices, unless "
+            "it was added with continuous=true.",
+            f"off2on train {'discrete_cql' if are_choices else 'iql'} {shards.name}",
         )
-    if hasattr(space, "n"):
+    if are_choices:
         return
     if not (np.isfinite(space.low).all() and np.isfinite(space.high).all()):
         raise RecipeError(

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from datasets_io.environments import environment_errors, make, not_finite
@@ -192,8 +193,10 @@ def check_simulator(
             ("observations", observation_space, env.observation_space),
             ("actions", action_space, env.action_space),
         ):
-            if data_space.shape != env_space.shape or (
-                getattr(data_space, "n", None) != getattr(env_space, "n", None)
+            if (
+                data_space.shape != env_space.shape
+                or getattr(data_space, "n", None) != getattr(env_space, "n", None)
+                or (what == "actions" and not isinstance(env_space, type(data_space)))  # MultiDiscrete
             ):
                 raise SimulatorError(
                     f"{env_id} has {what} in {env_space}, the data set {data} in {data_space}.",
@@ -218,7 +221,8 @@ def check_policy(act: PolicyFunction, env_id: str, options: Mapping[str, Any] | 
                 f"the policy does not take the observations of {env_id}, {observations}.",
                 "Expected the environment in which the data were recorded.",
             ) from None
-        if action.shape[1:] != actions.shape or hasattr(actions, "n") != (action.dtype.kind == "i"):
+        expected = Discrete if action.dtype.kind == "i" else Box
+        if action.shape[1:] != actions.shape or not isinstance(actions, expected):
             raise SimulatorError(
                 f"the policy does not give actions of {env_id}, {actions}.",
                 f"They have the shape {action.shape[1:]} and the type {action.dtype}.",

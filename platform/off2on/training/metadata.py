@@ -101,11 +101,17 @@ def provenance() -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    """Return the git commit of this package, with "-dirty" if files differ from it; None without git."""
-    folder = Path(__file__).parent
+    """Return the git commit of this package, with "-dirty" if files differ from it; None without one."""
+    file = Path(__file__)
     try:
-        command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"]
-        result = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
-    except (OSError, subprocess.TimeoutExpired):
+        # A package installed below another repository, such as in its .venv, is not of that one's commits.
+        _git(file.parent, "ls-files", "--error-unmatch", file.name)
+        return _git(file.parent, "describe", "--always", "--dirty", "--abbrev=12") or None
+    except (OSError, subprocess.SubprocessError):
         return None
-    return result.stdout.strip() or None
+
+
+def _git(folder: Path, *words: str) -> str:
+    """Return what a git command prints in a folder; raise subprocess.SubprocessError if it fails."""
+    command = ["git", "-C", str(folder), *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
