@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from off2on.errors import UserError
+from off2on.training import metadata
 from off2on.training.located_yaml import find_yaml
 
 ROOT = Path(__file__).parents[1]
@@ -102,3 +103,29 @@ def test_a_ready_file_is_found_in_any_folder(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(UserError) as caught:
         find_yaml(Path("tune_configs/leaderbord.yaml"))
     assert caught.value.nearest == "leaderboard.yaml"
+
+
+def test_a_commit_of_the_repository_around_an_installed_package_is_not_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def git(*words: str) -> None:
+        subprocess.run(["git", "-C", tmp_path, *words], capture_output=True, check=True)
+
+    def commit() -> None:
+        git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "--message=x")
+
+    installed = tmp_path / ".venv" / "metadata.py"
+    installed.parent.mkdir()
+    installed.write_text("")
+    (tmp_path / "own.py").write_text("")
+    monkeypatch.setattr(metadata, "__file__", str(installed))
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    git("init", "--quiet")
+    git("add", "own.py")
+    commit()
+    assert metadata.provenance()["commit"] is None
+    git("add", ".venv")
+    commit()
+    assert len(metadata.provenance()["commit"]) == 12
+    monkeypatch.setenv("PATH", "")
+    assert metadata.provenance()["commit"] is None
