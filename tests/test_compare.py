@@ -1,4 +1,4 @@
-"""The comparison of ways across: its file, its runs as real processes, and what its page says."""
+"""Comparisons of variants of the online phase: the file, the runs as real processes, and the page."""
 
 import csv
 import fcntl
@@ -32,12 +32,12 @@ seeds: 3
 handovers:
   iql: iql toy-pendulum {SHORT}
 online: {ONLINE}
-ways:
+variants:
   append: --strategy append
   warm & <start>: --strategy warm_start --warm-up 50 online.utd=0.5
   pairs: --strategy append online.targets=random_pair
 """
-WAYS = ("append", "warm & <start>")
+VARIANTS = ("append", "warm & <start>")
 SEEDS = 3
 
 LAB = '''
@@ -69,7 +69,7 @@ MISTAKES = {
     "key": (("seeds: 3", "seed: 3"), ["wrong.yaml:2", "'seed'", "nearest: seeds"]),
     "seeds": (("seeds: 3", "seeds: 0"), ["wrong.yaml:2", "seeds", "0"]),
     "twice": (("seeds: 3", "out: elsewhere"), ["wrong.yaml:2", "'out' is given twice", "First at wrong"]),
-    "no-ways": ((FILE[FILE.index("ways:"):], ""), ["wrong.yaml", "ways"]),
+    "no-variants": ((FILE[FILE.index("variants:"):], ""), ["wrong.yaml", "variants"]),
     "yaml": (("seeds: 3", "seeds: [3"), ["wrong.yaml:3", "not YAML"]),
     "list": ((f"iql: iql toy-pendulum {SHORT}", "iql: [iql, toy-pendulum]"), ["wrong.yaml:4", "arguments"]),
     "algorithm": (("iql: iql", "iql: iqll"), ["wrong.yaml:4", "'iqll'", "nearest: iql"]),
@@ -100,12 +100,15 @@ def test_a_mistake_is_told_with_its_line(
     assert [file.name for file in tmp_path.iterdir()] == [path.name], "nothing is begun"
 
 
-def test_a_way_that_a_recipe_cannot_take_is_left_out_and_no_other(
-    data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_variant_that_a_recipe_cannot_take_is_left_out_and_no_other(
+    data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("ways.yaml").write_text(FILE)
     assert set(read(Path("ways.yaml")).refusals()) == {("iql", "pairs")}
+    Path("former.yaml").write_text(FILE.replace("variants:", "ways:"))
+    assert list(read(Path("former.yaml")).variants) == [*VARIANTS, "pairs"]
+    assert "'ways' is now 'variants'" in capsys.readouterr().err
 
 
 def off2on(cwd: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -156,7 +159,7 @@ def test_killed_and_begun_again_it_makes_what_was_missing(
     for folder, started in there.items():
         assert yaml.safe_load((folder / "run.yaml").read_text())["started"] == started
     runs = [yaml.safe_load(path.read_text()) for path in lab.glob("runs/ways/**/run.yaml")]
-    assert len(runs) == SEEDS * (1 + len(WAYS))
+    assert len(runs) == SEEDS * (1 + len(VARIANTS))
     assert {about["status"] for about in runs} == {"finished"}
     assert "iql × pairs" in done.stderr
     assert len(re.findall(r"^done .* left$", done.stderr, re.MULTILINE)) == len(runs) - len(there) - 1
@@ -167,8 +170,8 @@ def test_killed_and_begun_again_it_makes_what_was_missing(
 @pytest.mark.slow
 def test_the_table_has_every_run_and_its_numbers_are_the_runs(lab: Path, compared: object) -> None:
     rows = scores(lab / "runs/ways")
-    assert sorted((row["way"], int(row["seed"])) for row in rows) == [
-        (w, s) for w in WAYS for s in range(SEEDS)
+    assert sorted((row["variant"], int(row["seed"])) for row in rows) == [
+        (w, s) for w in VARIANTS for s in range(SEEDS)
     ]
     records = {}
     for path in lab.glob("runs/ways/**/run.yaml"):
@@ -184,7 +187,7 @@ def test_the_table_has_every_run_and_its_numbers_are_the_runs(lab: Path, compare
         assert row["command"] == run.metadata.command
     for seed in range(SEEDS):
         before = {row["score"] for row in rows if int(row["seed"]) == seed}
-        assert len(before) == 1, "every way sets out from the same policy"
+        assert len(before) == 1, "every variant starts from the same policy"
 
 
 @pytest.mark.timeout(900)
@@ -198,8 +201,8 @@ def test_the_page_says_what_the_table_says(lab: Path, compared: object) -> None:
     assert "<start>" not in page
     assert "iql × pairs" in page
     rows = scores(out)
-    for way in WAYS:
-        finals = [float(row["final"]) for row in rows if row["way"] == way]
+    for variant in VARIANTS:
+        finals = [float(row["final"]) for row in rows if row["variant"] == variant]
         assert points(statistics.estimate(finals).value) in page
 
 
@@ -220,7 +223,7 @@ def test_the_page_alone_is_made_without_a_run(lab: Path, compared: object) -> No
 @pytest.mark.slow
 def test_a_run_that_fails_stops_no_other(lab: Path) -> None:
     handovers = f"  broken: my_lab:Broken toy-pendulum {SHORT}\n  iql: iql toy-pendulum {SHORT}\n"
-    ways = f"online: {ONLINE}\nways:\n  append: --strategy append\n"
+    ways = f"online: {ONLINE}\nvariants:\n  append: --strategy append\n"
     (lab / "failing.yaml").write_text(f"out: runs/failing\nseeds: 1\nhandovers:\n{handovers}{ways}")
     done = off2on(lab, "compare", "failing.yaml", "--jobs", "2")
     assert done.returncode == 1, done.stderr
@@ -233,12 +236,12 @@ def test_a_run_that_fails_stops_no_other(lab: Path) -> None:
 
 @pytest.fixture
 def made(lab: Path, compared: object, tmp_path: Path) -> dict[str, list[Path]]:
-    """Copies of the runs of each way, to be changed, below the test's own folder."""
+    """Copies of the runs of each variant, to be changed, below the test's own folder."""
     shutil.copytree(lab / "runs/ways", tmp_path / "ways")
-    places = {"append": "append", WAYS[1]: "warm*"}
+    places = {"append": "append", VARIANTS[1]: "warm*"}
     return {
-        way: sorted(path.parent for path in tmp_path.glob(f"ways/iql/{place}/**/run.yaml"))
-        for way, place in places.items()
+        variant: sorted(path.parent for path in tmp_path.glob(f"ways/iql/{place}/**/run.yaml"))
+        for variant, place in places.items()
     }
 
 
@@ -249,10 +252,10 @@ def test_a_run_that_is_not_finished_is_in_the_table_and_not_on_the_page(
 ) -> None:
     about = made["append"][0] / "run.yaml"
     about.write_text(about.read_text().replace("status: finished", "status: interrupted"))
-    write_comparison(tmp_path, {("iql", way): folders for way, folders in made.items()}, {})
+    write_comparison(tmp_path, {("iql", variant): folders for variant, folders in made.items()}, {})
     rows = scores(tmp_path)
-    assert len(rows) == SEEDS * len(WAYS)
-    kept = [float(row["final"]) for row in rows if row["way"] == "append" and row["status"] == "finished"]
+    assert len(rows) == SEEDS * len(VARIANTS)
+    kept = [float(row["final"]) for row in rows if row["variant"] == "append" and row["status"] == "finished"]
     assert len(kept) == SEEDS - 1
     page = (tmp_path / "report.html").read_text()
     assert "iql × append: seed 0 is interrupted" in page
@@ -264,14 +267,16 @@ def test_a_run_that_is_not_finished_is_in_the_table_and_not_on_the_page(
 def test_only_handovers_that_every_way_took_are_put_together(
     made: dict[str, list[Path]], tmp_path: Path
 ) -> None:
-    cells = {(handover, way): made[way] for handover in ("one", "two") for way in WAYS}
+    cells = {(handover, variant): made[variant] for handover in ("one", "two") for variant in VARIANTS}
     write_comparison(tmp_path, cells | {("three", "append"): made["append"]}, {})
     page = (tmp_path / "report.html").read_text()
     assert "<h2>one and two together</h2>" in page
     assert "three × warm &amp; &lt;start&gt; is missing" in page
     # Both handovers are the same runs here, so that the mean of their chances is that of one.
     rows = [row for row in scores(tmp_path) if row["handover"] == "one"]
-    finals = [[float(row["final"]) for row in rows if row["way"] == way] for way in reversed(WAYS)]
+    finals = [
+        [float(row["final"]) for row in rows if row["variant"] == variant] for variant in reversed(VARIANTS)
+    ]
     assert f"<td>{statistics.probability_of_improvement(*finals).value:.0%}</td>" in page
 
 

@@ -141,7 +141,7 @@ def test_what_the_switch_itself_costs_is_part_of_the_drop() -> None:
     )  # without an offline side the score after the switch is all there is
 
 
-def test_made_good_is_the_last_of_three_evaluations_whose_mean_is_back() -> None:
+def test_a_recovery_is_the_last_of_three_evaluations_whose_mean_is_back() -> None:
     # From the lowest on: (55 60 70) 61.7, (60 70 40) 56.7, (70 40 80) 63.3, (40 80 90) 70, ending at 40 k.
     assert curve().recovered == 40_000
     # One evaluation above the handover is luck, not recovery: 70 at 15 k is not it.

@@ -24,7 +24,7 @@ seeds: 1
 handovers:
   bc: bc toy-pendulum hidden=16,16 --updates 10
 online: --online 10
-ways:
+variants:
   append: --strategy append
 """
 SEARCH = """\

@@ -42,7 +42,7 @@ seeds: 1
 handovers:
   iql: iql toy-pendulum {SMALL} --updates 300 --eval-every 100
 online: --online 300 --eval-every 100 --eval-episodes 1 --threads 1
-ways:
+variants:
   symmetric: --strategy symmetric
   append: --strategy append
 """

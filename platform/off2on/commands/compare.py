@@ -24,7 +24,7 @@ from off2on.errors import LearnerDied, UserError
 def compare(file: Path, jobs: int, report_only: bool, queue: int | None) -> None:
     """Run every variant of FILE from every handover, and compare them.
 
-    FILE is YAML: `handovers` and `ways` have lines NAME: ARGUMENTS of `off2on train`; see
+    FILE is YAML: `handovers` and `variants` have lines NAME: ARGUMENTS of `off2on train`; see
     tune_configs/handover.yaml. The same command continues: finished runs are kept, interrupted ones
     are resumed. Writes a report and scores.csv, one row per run.
     """

@@ -5,12 +5,12 @@
     handovers:
       iql: iql halfcheetah-medium hidden=128,128 --updates 10k
     online: --online 5k --eval-every 500
-    ways:
+    variants:
       append: --strategy append
       warm start: --strategy warm_start --warm-up 1k
 
-Values are arguments of ``off2on train``. Each handover is trained once per seed; every variant, listed under
-`ways`, starts from it.
+Values are arguments of ``off2on train``. Each handover is trained once per seed; every variant
+starts from it.
 """
 
 import re
@@ -31,7 +31,9 @@ from off2on.training.options import MOST_SEEDS
 if TYPE_CHECKING:
     from off2on.training.plan import Plan
 
-KEYS = ("out", "seeds", "handovers", "online", "ways")
+KEYS = ("out", "seeds", "handovers", "online", "variants")
+FORMER = "ways"
+"""Name of `variants` before version 0.2, accepted until version 0.3."""
 REFUSED = {
     **dict.fromkeys(
         ("--seed", "--seeds", "--out", "--from"), "is set by the comparison, the same for every variant"
@@ -113,14 +115,17 @@ def read(path: Path) -> Comparison:
     Raises:
         UserError: The file does not exist, is not YAML, or has an unknown key.
     """
-    entries = read_yaml(path).items
+    entries = dict(read_yaml(path).items)
+    if FORMER in entries and "variants" not in entries:
+        click.echo(f"warning: '{FORMER}' is now 'variants'; the old name is removed in version 0.3", err=True)
+        entries["variants"] = entries.pop(FORMER)
     for key, each in entries.items():
         if key not in KEYS:
             with each.located():
                 raise UserError(
                     f"a comparison has no '{key}'.", f"All: {' '.join(KEYS)}", given=key, known=KEYS
                 )
-    for key in ("handovers", "ways"):
+    for key in ("handovers", "variants"):
         if key not in entries:
             raise UserError(f"{path} has no {key}.", "Expected lines NAME: ARGUMENTS of `off2on train`.")
     out = entries["out"].text if "out" in entries else str(Path("runs") / path.stem)
@@ -129,7 +134,7 @@ def read(path: Path) -> Comparison:
             f"a comparison runs on this machine, and {out} is in a bucket.", "Expected a folder."
         )
     online = _checked_line(entries["online"]) if "online" in entries else ""
-    variants = _lines(entries["ways"])
+    variants = _lines(entries["variants"])
     for variant in variants.values():
         if not {"--online", "--new-data"} & _options(f"{online} {variant.text}"):
             raise variant.wrong("this variant has no online phase.", "", "online: --online 5k")

@@ -29,9 +29,9 @@ from off2on.runs.statistics import Estimate
 Cells = Mapping[tuple[str, str], Sequence[Path]]
 """(handover, strategy) to the folders of its seeds."""
 
-MEASURES = ("after", "lowest", "drop", "made_good", "area", "regret", "final")
+MEASURES = ("after", "lowest", "drop", "recovered", "area", "regret", "final")
 COLUMNS = (
-    *("handover", "way", "data", "algorithm", "strategy", "seed", "data_return", "score"),
+    *("handover", "variant", "data", "algorithm", "strategy", "seed", "data_return", "score"),
     *MEASURES,
     *("env_steps", "updates", "wall_s", "status", "command"),
 )
@@ -73,12 +73,12 @@ def write_comparison(out: Path, cells: Cells, left_out: Mapping[tuple[str, str],
     return out / "report.html", table
 
 
-def _row(handover: str, way: str, run: RunRecord) -> dict[str, Any]:
+def _row(handover: str, variant: str, run: RunRecord) -> dict[str, Any]:
     curve = run.curve
     early = curve.online[curve.steps <= curve.window]
     return {
         "handover": handover,
-        "way": way,
+        "variant": variant,
         "data": run.data,
         "algorithm": run.algorithm,
         "strategy": run.strategy,
@@ -88,7 +88,7 @@ def _row(handover: str, way: str, run: RunRecord) -> dict[str, Any]:
         "after": curve.after,
         "lowest": float(early.min()) if len(early) else None,
         "drop": curve.drop,
-        "made_good": curve.recovered,
+        "recovered": curve.recovered,
         "area": curve.area,
         "regret": curve.regret,
         "final": curve.final,
@@ -118,27 +118,30 @@ def page_data(
         notes: Runs that are left out, with the reasons.
         sheet: Takes the figures.
     """
-    ways = list(dict.fromkeys(way for _, way in found))
+    variants = list(dict.fromkeys(variant for _, variant in found))
     tasks = {
         handover: {
-            way: Group(handover, way, found[handover, way]) for way in ways if (handover, way) in found
+            variant: Group(handover, variant, found[handover, variant])
+            for variant in variants
+            if (handover, variant) in found
         }
         for handover in dict.fromkeys(handover for handover, _ in found)
     }
     # A mean over different handovers is no comparison; a gain is counted in units of the data's return.
     shared, excluded = {}, []
     for name, groups in tasks.items():
-        if len(groups) < len(ways):
-            excluded.append(f"{name} × {_list([way for way in ways if way not in groups])} is missing")
+        if len(groups) < len(variants):
+            missing = [variant for variant in variants if variant not in groups]
+            excluded.append(f"{name} × {_list(missing)} is missing")
         elif not all(run.data_return for group in groups.values() for run in group.runs):
             excluded.append(f"the data of {name} have no return")
         else:
             shared[name] = groups
     seeds = max(len(runs) for runs in found.values())
     return {
-        "title": f"{len(ways)} strategies from {len(tasks)} handovers",
+        "title": f"{len(variants)} variants from {len(tasks)} handovers",
         "subtitle": f"seeds of each: {seeds}",
-        "together": _together(shared, ways, sheet) if len(shared) > 1 else None,
+        "together": _together(shared, variants, sheet) if len(shared) > 1 else None,
         "tasks": [_task(name, groups, sheet) for name, groups in tasks.items()],
         "notes": notes
         + [f"{why}: its runs are left out of the comparison over handovers" for why in excluded],
@@ -179,12 +182,12 @@ def _task(name: str, groups: Mapping[str, Group], sheet: FigureSheet) -> dict[st
     one = next(iter(groups.values()))
     base, run = next(iter(groups)), one.runs[0]
     rows: list[list[str | Cell]] = []
-    for way, group in groups.items():
-        better = None if way == base else _chance(group, groups[base])
+    for variant, group in groups.items():
+        better = None if variant == base else _chance(group, groups[base])
         recovered = sum(curve.recovered is not None for curve in group.curves)
         numbers = [group.final, group.drop, *(_measured(group, name) for name in ("area", "regret"))]
         chance = _amount(better, "{:.0%}".format)
-        rows.append([way, *map(_amount, numbers), f"{recovered} of {len(group.runs)}", chance])
+        rows.append([variant, *map(_amount, numbers), f"{recovered} of {len(group.runs)}", chance])
     heads = [
         "strategy",
         "final",
@@ -211,17 +214,17 @@ def _task(name: str, groups: Mapping[str, Group], sheet: FigureSheet) -> dict[st
 
 
 def _together(
-    tasks: Mapping[str, Mapping[str, Group]], ways: list[str], sheet: FigureSheet
+    tasks: Mapping[str, Mapping[str, Group]], variants: list[str], sheet: FigureSheet
 ) -> dict[str, Any]:
     """Return the section of the handovers that have runs of every strategy: gains and their profile."""
-    base = ways[0]
+    base = variants[0]
     rows: list[list[str | Cell]] = []
-    gains = {way: [_gains(groups[way]) for groups in tasks.values()] for way in ways}
-    for way in ways:
-        chances = [_chance(groups[way], groups[base]).value for groups in tasks.values()]
-        mean = "–" if way == base else f"{np.mean(chances):.0%}"
-        rows.append([way, _amount(statistics.estimate(*gains[way])), mean])
-    figure = figures.profiles({way: np.concatenate(each) for way, each in gains.items()})
+    gains = {variant: [_gains(groups[variant]) for groups in tasks.values()] for variant in variants}
+    for variant in variants:
+        chances = [_chance(groups[variant], groups[base]).value for groups in tasks.values()]
+        mean = "–" if variant == base else f"{np.mean(chances):.0%}"
+        rows.append([variant, _amount(statistics.estimate(*gains[variant])), mean])
+    figure = figures.profiles({variant: np.concatenate(each) for variant, each in gains.items()})
     return {
         "title": f"{_list(list(tasks))} together",
         "table": PageTable(["strategy", "gain over the data", f"P(above {base}), mean over handovers"], rows),

@@ -59,11 +59,16 @@ def profiles(gains: Mapping[str, FloatArray]) -> Figure:
     every = np.concatenate(list(gains.values()))
     room = 0.05 * (np.ptp(every) or 1.0)
     levels = np.linspace(every.min() - room, every.max() + room, 400)
-    for number, (way, values) in enumerate(gains.items()):
+    for number, (variant, values) in enumerate(gains.items()):
         shade = BLUE if number % 2 == 0 else INK
         style = STYLES[number % len(STYLES)]
         axes.plot(
-            levels, statistics.profile(values, levels), color=shade, linestyle=style, label=way, linewidth=1.5
+            levels,
+            statistics.profile(values, levels),
+            color=shade,
+            linestyle=style,
+            label=variant,
+            linewidth=1.5,
         )
     axes.axvline(1, color=GREY, linewidth=1, label="the data's own return")
     axes.set_xlabel("gain over the data's own return (1)")
