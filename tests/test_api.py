@@ -6,13 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 import torch
 
 import off2on
 from off2on.algorithms.iql import IQL
+from off2on.commands.arguments import parse_checkpoint
 from off2on.errors import HyperparameterError, SimulatorError, UnknownName, UserCodeError, UserError
+from off2on.runs.folder import kept_policies
 from off2on.runs.metadata import read_metadata
 from off2on.training.command_line import make_plans
 from off2on.training.evaluate import EvaluationEpisode
@@ -49,9 +52,43 @@ def trained(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     """A run with an online phase, and the callbacks that it called."""
     watch, out = Watch(), str(tmp_path_factory.mktemp("api") / "runs")
     run = off2on.train(
-        IQL, "toy-pendulum", online=20, online_overrides={"warm_up": 5}, out=out, callbacks=watch, **SMALL
+        IQL,
+        "toy-pendulum",
+        online=20,
+        online_overrides={"warm_up": 5},
+        out=out,
+        callbacks=watch,
+        keep_policies=True,
+        **SMALL,
     )
     return run, watch
+
+
+def test_the_policy_of_each_evaluation_is_kept(trained: tuple[off2on.LoadedRun, Watch]):
+    run, _ = trained
+    rows = run.metrics[run.metrics["side"] != "handover"]
+    names = [
+        f"{row.updates:09.0f}" + f"-{row.env_steps:09.0f}" * (row.side == "online")
+        for row in rows.itertuples()
+    ]
+    assert kept_policies(run.folder) == names
+    for name, checkpoint in ((names[0], "handover"), (names[-1], "last")):
+        kept, other = run.policy(name).state_dict(), run.policy(checkpoint).state_dict()
+        assert all(torch.equal(kept[key], other[key]) for key in other)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [("last", "last"), ("handover", "handover"), ("50k", "000050000"), ("60000-10k", "000060000-000010000")],
+)
+def test_a_kept_policy_is_named_by_updates_and_steps(text: str, name: str):
+    assert parse_checkpoint(text) == name
+
+
+@pytest.mark.parametrize("text", ["best", "", "5-", "1-2-3", "-5", "../x"])
+def test_a_name_of_no_policy_is_refused(text: str):
+    with pytest.raises(click.BadParameter, match="number of updates"):
+        parse_checkpoint(text)
 
 
 def test_a_run_has_metrics_and_episodes_as_frames(trained: tuple[off2on.LoadedRun, Watch]):

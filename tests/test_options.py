@@ -43,7 +43,7 @@ def test_every_declaration_has_a_type_and_a_default():
     fields = {field.name: field for field in dataclasses.fields(RunOptions)}
     for name, known in OPTIONS.items():
         assert fields[name].default is not dataclasses.MISSING
-        assert known.kind in ("count", "size", "text", "texts")
+        assert known.kind in ("count", "size", "text", "texts", "flag")
 
 
 @pytest.mark.parametrize("name", ONLINE_SHORTCUTS)
@@ -75,6 +75,7 @@ def test_a_value_below_the_range_is_refused(name: str):
         ("out", 5),
         ("env", True),
         ("track", "wandb"),
+        ("keep_policies", 1),
     ],
 )
 def test_a_value_of_another_type_is_refused(name: str, value: object):
@@ -92,7 +93,7 @@ def test_whole_numbers_and_paths_may_have_other_types(tmp_path: Path):
 
 def test_what_a_resumed_run_must_keep():
     assert kept_options(KEPT_OFFLINE) == ["updates", "learners"]
-    may_change = {"source", "seed", "out", "threads", "compile", "address", "wait", "track"}
+    may_change = {"source", "seed", "out", "keep_policies", "threads", "compile", "address", "wait", "track"}
     assert {*kept_options(KEPT_ONLINE)} == OPTIONS.keys() - may_change
 
 

@@ -66,7 +66,7 @@ class LoadedRun:
         """Return the deterministic policy: raw observations [B, D] to actions in the environment's units.
 
         Args:
-            checkpoint: ``last`` or ``handover``.
+            checkpoint: ``last``, ``handover``, or a name in ``policies``, which ``keep_policies`` keeps.
             target_return: Return that a Decision Transformer is asked for; None: that of its run.
         """
         return load_policy(policy_file(self.folder, checkpoint), target_return)

@@ -22,6 +22,19 @@ def parse_count(text: str) -> int:
         raise click.BadParameter(message) from None
 
 
+def parse_checkpoint(text: str) -> str:
+    """Return the name of a policy: handover, last, or the folder of a kept one, given as 50k or 60k-10k."""
+    if text in ("handover", "last"):
+        return text
+    try:
+        return "-".join(f"{whole_number(part):09d}" for part in text.split("-", 1))
+    except ValueError:
+        message = (
+            f"'{text}' is not handover, last or a number of updates: 50k, online with the steps: 60k-10k."
+        )
+        raise click.BadParameter(message) from None
+
+
 def parse_number(text: str) -> float:
     """Parse a finite number: 0.5, 1e-4 or 20k."""
     try:

@@ -28,7 +28,9 @@ QUICK_UPDATES = 4_000
 )
 @checkpoint_option
 @click.option(
-    "--checkpoints", is_flag=True, help="Evaluate both checkpoints of each run, and rank all policies."
+    "--checkpoints",
+    is_flag=True,
+    help="Evaluate all policies of each run: handover, last and kept ones; rank them.",
 )
 @click.option("--explore", is_flag=True, help="Evaluate the stochastic policy that collects data.")
 @click.option(
@@ -78,7 +80,9 @@ def ope(
     from off2on.runs.record import find_runs
 
     shards = open_shards(data)
-    policies = [policy for run in find_runs(runs) for policy in _policies(run, checkpoint, checkpoints)]
+    policies = [
+        policy for run in find_runs(runs) for policy in _policies(run, checkpoint, checkpoints, explore)
+    ]
     for folder, stage in policies:
         _check_policy(folder, stage, explore, shards)
     import torch
@@ -124,18 +128,23 @@ def ope(
         raise click.exceptions.Exit(1)
 
 
-def _policies(folder: Path, checkpoint: str, both: bool) -> Iterator[tuple[Path, str]]:
-    """Yield the requested policies of a run; a run without an online phase has only `last`."""
+def _policies(folder: Path, checkpoint: str, every: bool, explore: bool) -> Iterator[tuple[Path, str]]:
+    """Yield the requested policies of a run; without an online phase the handover's is `last`.
+
+    Kept policies have no checkpoint, which a policy that explores needs for its density.
+    """
+    from off2on.runs.folder import kept_policies
     from off2on.runs.record import NoEvaluationError, load_run
 
-    if not both:
+    if not every:
         yield folder, checkpoint
         return
     try:
         went_online = load_run(folder).curve.went_online
     except NoEvaluationError:
         went_online = False
-    yield from ((folder, stage) for stage in (("handover", "last") if went_online else ("last",)))
+    stages = ["handover", "last"] if went_online else ["last"]
+    yield from ((folder, stage) for stage in [*([] if explore else kept_policies(folder)), *stages])
 
 
 def _check_policy(folder: Path, stage: str, explore: bool, shards: Any) -> None:
@@ -185,8 +194,12 @@ def _true_score(folder: Path, stage: str) -> float | None:
         return None
     if stage == "last" and run.status != "finished" and run.returns_in_service is None:
         return None
-    curve = run.curve
-    return curve.handover if stage == "handover" else curve.final
+    if stage in ("handover", "last"):
+        return run.curve.handover if stage == "handover" else run.curve.final
+    updates, _, steps = stage.partition("-")
+    at = (run.metrics["updates"] == int(updates)) & (run.metrics["env_steps"] == int(steps or 0))
+    scores = run.metrics["score"][at]
+    return float(scores[0]) if len(scores) and math.isfinite(scores[0]) else None
 
 
 def _as_dict(report: Any) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from off2on.commands.arguments import parse_count, parse_memory, parse_number
+from off2on.commands.arguments import parse_checkpoint, parse_count, parse_memory, parse_number
 from off2on.training.options import ONLINE_SHORTCUTS, OPTIONS, Option, default_text, flag
 
 GUARD = Option("Collect with a new policy only after a test shows that it is not worse.", kind="flag")
@@ -13,10 +13,11 @@ TYPES: dict[str, Any] = {"count": parse_count, "number": parse_number, "size": p
 
 checkpoint_option = click.option(
     "--checkpoint",
-    type=click.Choice(["handover", "last"]),
+    type=parse_checkpoint,
     default="last",
     show_default=True,
-    help="Checkpoint of the run.",
+    metavar="NAME",
+    help="handover, last, or the updates of a policy that --keep-policies kept (online UPDATES-STEPS).",
 )
 """Decorator that adds ``--checkpoint`` to a command about a run's policy."""
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from off2on.commands.options import checkpoint_option
 from off2on.commands.output import print_line
 from off2on.errors import DataError, RecipeError, UnknownName, UserError
 
@@ -21,7 +22,7 @@ MAX_PORT = 65535
 
 @click.command(short_help="Serve the policy of a run over HTTP; record its episodes.")
 @click.argument("run")
-@click.option("--checkpoint", type=click.Choice(["handover", "last"]), default="last", show_default=True)
+@checkpoint_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(1, MAX_PORT), default=8000, show_default=True)
 @click.option(

@@ -4,7 +4,7 @@
     checkpoints/    handover, the newest, last -> the newest   episodes.csv   one row per episode
     policy.pt       the deterministic policy                   exploring.pt   the policy that draws actions
     handover.yaml   changes and checks at the handover         guard.yaml     decisions of the guard
-    log.txt         output of libraries, warnings, tracebacks
+    log.txt         output of libraries, warnings, tracebacks  policies/      policies of evaluations, if kept
 
 Every file is written under another name and then renamed, so that none is ever incomplete.
 """
@@ -30,7 +30,7 @@ from off2on.runs.tables import read_episodes, read_metrics, write_table
 
 Row = dict[str, Any]
 HANDOVER = "handover"
-POLICY, EXPLORING = "policy.pt", "exploring.pt"
+POLICY, EXPLORING, POLICIES = "policy.pt", "exploring.pt", "policies"
 
 
 class Run:
@@ -164,6 +164,12 @@ class Run:
         """Write the policy as it is now."""
         write_policy(self.folder, policy)
 
+    def keep_policy(self, name: str, policy: Any) -> None:
+        """Write the policy as it is now under the name that a checkpoint has now."""
+        folder = self.folder / POLICIES / name
+        folder.mkdir(parents=True, exist_ok=True)
+        write_policy(folder, policy)
+
     def save_handover_policy(self) -> None:
         """Copy the policy of the handover, which its checkpoint contains."""
         for file in (self.checkpoints / HANDOVER / name for name in (EXPLORING, POLICY)):
@@ -183,7 +189,7 @@ def policy_file(folder: Path, which: str = "last", explore: bool = False) -> Pat
 
     Args:
         folder: The run.
-        which: ``last`` or ``handover``.
+        which: ``last``, ``handover``, or a name that `Run.keep_policy` was given.
         explore: Return the policy that draws its actions and gives their log probabilities.
 
     Raises:
@@ -193,7 +199,7 @@ def policy_file(folder: Path, which: str = "last", explore: bool = False) -> Pat
     if not path.is_file():
         other = HANDOVER if which == LAST else LAST
         is_there = _policy_path(folder, other).with_name(EXPLORING if explore else POLICY).is_file()
-        kept = [str(found.relative_to(folder)) for found in folder.glob("**/policy.pt")]
+        kept = sorted(str(found.relative_to(folder)) for found in folder.glob("**/policy.pt"))
         raise UnknownName(
             f"the run {folder} has no policy called '{which}'.",
             f"Looked for {path.relative_to(folder)}; there is {', '.join(kept) or 'none yet'}.",
@@ -209,7 +215,14 @@ def policy_file(folder: Path, which: str = "last", explore: bool = False) -> Pat
 
 
 def _policy_path(folder: Path, which: str) -> Path:
+    if NUMBERED.fullmatch(which):
+        return folder / POLICIES / which / POLICY
     return (folder if which == LAST else folder / CHECKPOINTS / which) / POLICY
+
+
+def kept_policies(folder: Path) -> list[str]:
+    """Return the names of the policies that a run has kept, in order."""
+    return sorted(file.parent.name for file in folder.glob(f"{POLICIES}/*/{POLICY}"))
 
 
 def refuse_existing(folder: Path) -> None:

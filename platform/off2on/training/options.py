@@ -144,6 +144,9 @@ class RunOptions:
         in_search=True,
     )
     eval_episodes: int = option(10, "Episodes per evaluation.", least=1, kept=KEPT_ONLINE, in_search=True)
+    keep_policies: bool = option(
+        False, "Keep the policy of every evaluation, for --checkpoint UPDATES of other commands.", kind="flag"
+    )
     out: str = option("runs", "Folder for runs; s3://BUCKET/FOLDER is possible.", kind="text", metavar="DIR")
     memory: int = option(
         0,
@@ -220,6 +223,10 @@ def _of_kind(kind: str, name: str, value: Any) -> Any:
         whole = isinstance(value, Integral) or (isinstance(value, Real) and float(value).is_integer())
         if whole and not isinstance(value, bool):
             return int(value)
+    elif kind == "flag":
+        expected = "True or False"
+        if isinstance(value, bool):
+            return value
     elif kind == "texts":
         expected = "a list of texts"
         if isinstance(value, list | tuple) and all(isinstance(each, str) for each in value):
@@ -258,7 +265,7 @@ def default_text(name: str) -> str:
     """Return the default of an option for its help; empty if there is none."""
     known = {**OPTIONS, **ONLINE_SHORTCUTS}[name]
     value = getattr(RunOptions, name, None)
-    return known.default or ("" if value is None or value == () else str(value))
+    return known.default or ("" if value is None or value is False or value == () else str(value))
 
 
 def kept_options(phase: str) -> list[str]:

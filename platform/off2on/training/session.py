@@ -260,6 +260,8 @@ class Session:
         self.trackers.log(row)
         self.progress.evaluated(row)
         self._warn_of_extrapolation(row["q"])
+        if self.plan.keep_policies and phase != "handover":
+            self.run.keep_policy(self._checkpoint_name, algo.policy())
         return played
 
     def _warn_of_extrapolation(self, q: Any) -> None:
