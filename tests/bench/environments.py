@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "off2on-bench"
-PACKAGES = {"d3rlpy": "d3rlpy==2.8.1", "torchrl": "torchrl"}
-"""What is installed, by environment; without a version the newest is."""
+PACKAGES = {"d3rlpy": "d3rlpy==2.8.1", "torchrl": "torchrl==0.14.1"}
+"""What is installed, by environment."""
 
 
 def python_of(name: str) -> Path | None:

@@ -1,4 +1,4 @@
-"""Seeds updated as one program, against the same learners one after the other in the same process."""
+"""Seeds updated as one program, against the same learners, traced, one after the other in this process."""
 
 import time
 from collections.abc import Callable
@@ -16,6 +16,8 @@ from off2on.rllib.batched.learners import BatchedLearners
 pytestmark = pytest.mark.bench
 WORK = {32: 50, 256: 5}
 """Updates of each learner per turn, by the width of the networks."""
+OWN_UPDATES = 5
+"""Updates of a kind by the recipe's own code before they are traced: few, to measure soon."""
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +54,9 @@ def timed(every: list[Any], advance: Callable[[Any, int], object]) -> Callable[[
 def test_seeds_together_against_one_after_the_other(data: Path, name: str, width: int, seeds: int):
     recipe, updates = find_algorithm(name), WORK[width] // (5 if name == "cql" else 1)
     alone, abreast = (learners(recipe, data, width, seeds) for _ in range(2))
+    for learner in alone:  # a run of a user is traced after its first hundred updates
+        learner.traced.after = OWN_UPDATES
+        learner.advance(8 * OWN_UPDATES)
     together = BatchedLearners(abreast)
     ours = timed(abreast, together.advance)
     peer = timed(alone, lambda one, updates: one.advance(updates))

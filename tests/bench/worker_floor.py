@@ -1,4 +1,4 @@
-"""A worker that makes the matrix products of an update and nothing else: what no update can be faster than.
+"""A worker that makes the matrix products of an update and nothing else.
 
 usage: python worker_floor.py     then the lines of `answering`
 
