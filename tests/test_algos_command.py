@@ -164,6 +164,21 @@ def test_only_the_augmentations_that_fit_are_listed(name: str, absent: set[str])
     assert listed == set(catalogue.CATALOGUE) - absent
 
 
+def test_an_algorithm_of_another_package_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "forklift_rl.py").write_text(EXPANDED)
+    metadata = tmp_path / "forklift_rl-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: forklift-rl\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[off2on.algorithms]\nlean = forklift_rl:Lean\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert find_algorithm("lean").__name__ == "Lean"
+    page = algos._page("lean")
+    assert page["hyperparameters"]["shyness"]["default"] == 0.5
+    assert page["try"] == "off2on train lean toy-pendulum --updates 10k --online 5k"
+    (row,) = (row for row in algos._catalogue() if row["family"] == algos.OTHERS)
+    assert (row["name"], row["summary"], row["target"]) == ("lean", "from forklift_rl", "forklift_rl:Lean")
+
+
 def test_a_discrete_algorithm_is_tried_on_discrete_data():
     assert "off2on train dqn toy-cartpole" in off2on("algos", "dqn").stdout
 
