@@ -192,7 +192,8 @@ TABLE: Mapping[str, tuple[tuple[str, str, str], ...]] = {
     ),
     "learners": (
         ("num_learners", HONOURED, ""),
-        ("num_cpus_per_learner num_gpus_per_learner custom_resources_per_learner local_gpu_idx", PASSED, ""),
+        ("num_gpus_per_learner", HONOURED, "0, the default: learners compute on the CPU"),
+        ("num_cpus_per_learner custom_resources_per_learner local_gpu_idx", PASSED, ""),
         (
             "num_aggregator_actors_per_learner max_requests_in_flight_per_aggregator_actor "
             "max_requests_in_flight_per_learner learner_class learner_connector "
