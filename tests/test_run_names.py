@@ -92,6 +92,15 @@ def test_an_error_of_an_environment_names_it(where: str):
         evaluate(zeros, BROKEN, episodes=1, seed=0, options={"where": where})
 
 
+def test_an_evaluation_ends_if_an_episode_does_not(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("off2on.training.evaluate.MOST_STEPS", 20)
+    for options, steps in (({}, 200), ({"max_episode_steps": 5}, 5)):  # a declared limit may be higher
+        (episode,) = evaluate(zeros, "Pendulum-v1", episodes=1, seed=0, options=options)
+        assert episode.length == steps
+    with pytest.raises(SimulatorError, match="of Pendulum-v1 has not ended after 20 steps"):
+        evaluate(zeros, "Pendulum-v1", episodes=2, seed=0, options={"max_episode_steps": -1})
+
+
 def test_an_environment_that_cannot_be_made_or_does_not_fit_is_refused():
     space = Broken.observation_space
     with pytest.raises(SimulatorError, match="FileNotFoundError"):

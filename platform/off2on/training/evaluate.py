@@ -32,6 +32,10 @@ SUCCESS = ("success", "is_success")
 """Names under which environments report success in the `info` of a step."""
 
 
+MOST_STEPS = 100_000
+"""Steps after which an episode counts as endless, unless the environment declares a higher limit."""
+
+
 @dataclass(frozen=True)
 class EvaluationEpisode:
     """One episode of an evaluation.
@@ -71,6 +75,9 @@ def evaluate(
         max_envs: Largest number of environments that are stepped together.
         keep: True to return the transitions as well.
         options: Arguments for making the environment.
+
+    Raises:
+        SimulatorError: The environment cannot be made, fails, or does not end an episode.
     """
     played: list[EvaluationEpisode] = []
     while len(played) < episodes:
@@ -95,7 +102,15 @@ def _play(
         success: Array | None = None
         steps: list[tuple[Array, ...]] = []
         memory = memory_for(act, len(seeds))
+        spec = env.envs[0].spec
+        limit = max(MOST_STEPS, (spec and spec.max_episode_steps) or 0)
         while is_running.any():
+            if length.max() == limit:
+                raise SimulatorError(
+                    f"an episode of {env_id} has not ended after {limit:,} steps.",
+                    "Expected an environment that ends its episodes. A limit makes any end: "
+                    "gymnasium.register(…, max_episode_steps=1000).",
+                )
             before, action = obs, memory.next(np.asarray(obs, np.float32), act)
             with environment_errors(env_id):
                 obs, reward, terminated, truncated, info = env.step(action)
