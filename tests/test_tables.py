@@ -11,10 +11,8 @@ import pyarrow as pa
 import pytest
 from made_tables import COLUMNS, ROWS, cell, check_good, parquet, read, text, write
 
-from datasets_io.episode import NO_CHOICE
 from datasets_io.errors import BadValues, Corrupt, DataError, MissingColumn, UnknownName
 from datasets_io.sources import table_cells, table_files, tabular
-from datasets_io.sources.options import construct
 from datasets_io.sources.tabular import Table, parse_columns
 from off2on.commands.arguments import source_arguments
 
@@ -247,16 +245,6 @@ def test_a_role_that_is_given_twice_on_the_command_line_is_refused():
         source_arguments("t.csv", ["actions=u", "actions=r", "rewards=r"], ["obs=x"], None)
     found = source_arguments("t.csv", ["actions=u", "rewards=r"], ["obs=x,v"], None)
     assert found.options == {"columns": {"obs": ("x", "v"), "actions": ("u",), "rewards": ("r",)}}
-
-
-@pytest.mark.parametrize(("said", "actions"), [(["continuous=true"], [18.0, np.nan]), ([], [18, NO_CHOICE])])
-def test_whole_numbers_of_actions_are_amounts_if_that_is_said(said: list[str], actions: list[float]):
-    words = ["actions=u", "rewards=r", "terminated=end", *said]
-    table = pd.DataFrame({"x": [0.5, 0.1], "u": pd.array([18, None], "Int64"), "r": 1.0, "end": [0, 1]})
-    source = construct(Table, source_arguments("t.csv", words, ["obs=x"], None).options)
-    (episode,) = source.episodes(table)
-    np.testing.assert_array_equal(episode.actions.ravel(), actions)
-    assert episode.actions.dtype.kind == np.asarray(actions).dtype.kind
 
 
 @pytest.mark.parametrize("beside", ["0.25", "true", ""], ids=["plain numbers", "a word", "an empty cell"])

@@ -93,7 +93,7 @@ class ActionCheck:
                 "box",
                 f"no action space is declared: the range of the data will be used ({limits})",
                 "a policy will not leave that range, even if the environment allows it",
-                "name the environment (--env), or set action_space in the source",
+                "name the environment (--env), or the range (bounds= of a table, action_space of a source)",
             )
             yield from self._unit(float(self._low.min()), float(self._high.max()), None)
             return

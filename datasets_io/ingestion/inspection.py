@@ -103,6 +103,9 @@ def _actions(
 ) -> tuple[dict[str, Array], list[Fault]]:
     space, actions = space_from_json(options.action_space or {}), columns["actions"]
     discrete = hasattr(space, "n")
+    if not discrete and space.shape == (1,) and actions.ndim == 1:  # whole numbers that are amounts
+        actions = np.where(actions == NO_CHOICE, np.nan, actions).astype(np.float32)[:, None]
+        columns = {**columns, "actions": actions}
     if discrete != (actions.ndim == 1) or (not discrete and actions.shape[1:] != space.shape):
         raise BadValues(
             f"actions of shape {['N', *actions.shape[1:]]} and type {actions.dtype} do not fit {space}.",

@@ -59,6 +59,7 @@ class HuggingFace(Table):
         env: Gymnasium id of the environment, if there is one.
         licence: Licence of the data.
         continuous: True if whole numbers for `actions` are amounts; see `Table`.
+        bounds: Range of the actions; see `Table`.
     """
 
     row_options = ("split",)
@@ -70,8 +71,9 @@ class HuggingFace(Table):
         env: str | None = None,
         licence: str = "unknown",
         continuous: bool = False,
+        bounds: str | None = None,
     ) -> None:
-        super().__init__(columns, env, licence, continuous)
+        super().__init__(columns, env, licence, continuous, bounds)
         self.split = split
 
     def parts(self, path: Any) -> list[Any]:

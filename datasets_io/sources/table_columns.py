@@ -1,10 +1,14 @@
-"""Checks and suggestions for the columns that a user gives the roles of a table."""
+"""Checks and suggestions for the columns that a user gives the roles of a table, and for their ranges."""
 
 import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from typing import Any
 
-from datasets_io.errors import BadValues
+import numpy as np
+
+from datasets_io.errors import BadValues, UserError
+from datasets_io.quantities import number
 
 _MARKS = re.compile(
     r"(?i)(^|[_\W])"
@@ -43,3 +47,32 @@ def check_no_leak(roles: Mapping[str, tuple[str, ...]]) -> None:
         "A policy would see the action that it has to choose. An earlier action is a column of its own.",
         f"--columns obs={','.join(kept)}" if kept else "",
     )
+
+
+def box_of(bounds: str, columns: int) -> Any:
+    """Return the Box of actions with bounds such as ``-2:2`` or, one for each dimension, ``-2:2,0:1``.
+
+    Args:
+        bounds: The text.
+        columns: Number of columns of the actions, all of which have the range if there is one.
+
+    Raises:
+        UserError: A range is not LOW:HIGH, or their number is wrong.
+    """
+    from gymnasium.spaces import Box
+
+    ranges = []
+    for text in bounds.split(","):
+        low, _, high = text.partition(":")
+        try:
+            ranges.append((number(low), number(high)))
+        except ValueError:
+            ranges.append((0.0, 0.0))
+        if ranges[-1][0] >= ranges[-1][1]:
+            raise UserError(f"bounds: {text!r} is no range.", "Expected LOW:HIGH, such as bounds=-1:1.")
+    if len(ranges) == 1:
+        ranges *= columns
+    if columns > 1 and len(ranges) != columns:
+        raise UserError(f"bounds has {len(ranges)} ranges, actions {columns} columns.", "Expected as many.")
+    low, high = np.asarray(ranges, np.float32).T
+    return Box(low, high)

@@ -13,7 +13,7 @@ from datasets_io.errors import BadValues, MissingColumn, UnknownName, UserError
 from datasets_io.source import Source
 from datasets_io.sources.column_checks import check_episode_size
 from datasets_io.sources.table_cells import EpisodeCodes, side_by_side
-from datasets_io.sources.table_columns import check_no_leak, suggest_column
+from datasets_io.sources.table_columns import box_of, check_no_leak, suggest_column
 from datasets_io.sources.table_episodes import check_closed, cut_episodes, last_start, merge
 from datasets_io.sources.table_files import open_table
 from datasets_io.sources.table_folders import check_same_columns, is_one_table, table_files
@@ -29,7 +29,7 @@ ROLES: Mapping[str, tuple[str, ...]] = {
 """Roles of columns, with the names that are searched if no column is given."""
 _ROLE_OF = {name: role for role, names in ROLES.items() for name in names}
 
-OPTIONS = ("continuous", "licence", "split")
+OPTIONS = ("bounds", "continuous", "licence", "split")
 """Options of tables, and of folders of them, that a command line gives between the roles of columns."""
 
 WHOLE_BYTES = 3 * 2**27
@@ -110,6 +110,7 @@ class Table(Source):
         licence: Licence of the data.
         continuous: True if a column of whole numbers for `actions` has amounts, such as degrees; otherwise
             such numbers are choices.
+        bounds: Range of the actions, see `box_of`; they are continuous then. None: that of the data.
     """
 
     row_options: tuple[str, ...] = ()
@@ -120,13 +121,17 @@ class Table(Source):
         env: str | None = None,
         licence: str = "unknown",
         continuous: bool = False,
+        bounds: str | None = None,
     ) -> None:
         self.columns = (
             parse_columns(columns)
             if isinstance(columns, str)
             else _check_numbers({_role(role): _names(names) for role, names in (columns or {}).items()})
         )
-        self.env, self.licence, self.continuous = env, licence, continuous
+        self.env, self.licence, self.bounds = env, licence, bounds
+        self.continuous = continuous or bounds is not None
+        if bounds is not None:
+            self.action_space = box_of(bounds, len(self.columns.get("actions", ("",))))
 
     def parts(self, path: Any) -> list[Any]:
         """Return the table itself, or each table of a folder.

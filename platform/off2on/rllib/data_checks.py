@@ -46,7 +46,7 @@ def _check_bounds(shards: Shards, new: Shards) -> None:
             f"action {index} of the new data {new.name} is between {least[index]:g} and {most[index]:g}; the "
             f"bounds of {shards.name} are {low[index]:g} and {high[index]:g}.",
             "It would be clipped. Data without declared bounds have the range of their own values: train on "
-            "both as one data set, or declare bounds for the first (--env ID, or action_space of a Source).",
+            "both as one data set, or declare bounds for the first (--env ID; bounds=LOW:HIGH of a table).",
         )
 
 
@@ -73,7 +73,7 @@ def check_actions(recipe: Any, shards: Shards) -> None:
         raise RecipeError(
             f"action {fixed[0]} of {shards.name} has only one value, {np.ravel(space.low)[fixed[0]]:g}.",
             "They are scaled to [-1, 1]: leave out a column that never varies, or give its range "
-            "(--env ID, or action_space of a Source).",
+            "(--env ID; bounds=LOW:HIGH of a table).",
         )
 
 
