@@ -31,8 +31,13 @@ def test_the_readme_is_short():
 @pytest.mark.parametrize(
     ("name", "columns", "count", "shown"),
     [
-        ("ogbench.csv", ("algorithm", "options", "seed", "updates"), 9, range(10, 101, 10)),
-        ("ogbench_online.csv", ("algorithm", "strategy", "seed", "env_steps"), 6, (0, 1, 2, 5, 10, 20)),
+        ("ogbench.csv", ("algorithm", "options", "seed", "updates"), 10, range(10, 101, 10)),
+        (
+            "ogbench_online.csv",
+            ("algorithm", "strategy", "seed", "env_steps"),
+            11,
+            (0, 1, 2, 5, 10, 20, 30, 40, 50),
+        ),
     ],
 )
 def test_the_shares_of_successes_are_those_of_the_file(
