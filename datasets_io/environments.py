@@ -17,6 +17,9 @@ LEGACY = "gym:"
 OBSERVE = "observe"
 """Name of the option with the parts of a dictionary of observations to keep."""
 
+MOST_STEPS = 100_000
+"""Steps after which an episode counts as endless, unless the environment declares a higher limit."""
+
 _REGISTERING_MODULES = {
     "gymnasium_robotics": ("AdroitHand", "AntMaze_", "Fetch", "FrankaKitchen", "Hand", "PointMaze_"),
     "off2on.simulators": ("off2on/",),
@@ -158,6 +161,21 @@ def environment_errors(env_id: str) -> Iterator[None]:
             "pip install 'off2on[mujoco]'" if "mujoco" in str(error).lower() else "",
             where=where,
         ) from error
+
+
+def check_length(env_id: str, spec: Any, steps: int) -> None:
+    """Check that an episode goes on no longer than `MOST_STEPS` or the limit that its environment declares.
+
+    Raises:
+        SimulatorError: It does.
+    """
+    limit = max(MOST_STEPS, (spec and spec.max_episode_steps) or 0)
+    if steps >= limit:
+        raise SimulatorError(
+            f"an episode of {env_id} has not ended after {limit:,} steps.",
+            "Expected an environment that ends its episodes; a limit ends every episode: "
+            "gymnasium.register(…, max_episode_steps=1000).",
+        )
 
 
 def not_finite(env_id: Any, step: int, *values: Any) -> SimulatorError:

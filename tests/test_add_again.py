@@ -96,7 +96,9 @@ def test_options_of_a_file_of_d4rl_are_kept(tmp_path: Path, options: dict[str, A
         (Table(), ""),
         (Table("obs=obs actions=actions"), " --columns obs=obs actions=actions"),
         (Table(licence="CC BY 4.0"), " 'licence=CC BY 4.0'"),
-        (Table("obs=obs episode=episode", licence="MIT"), " 'columns=obs=obs episode=episode' licence=MIT"),
+        (Table("obs=obs episode=episode", licence="MIT"), " --columns obs=obs episode=episode licence=MIT"),
+        (Table("obs=obs", continuous=True), " --columns obs=obs continuous=true"),
+        (Table(bounds="-1:1"), " bounds=-1:1"),
     ],
 )
 def test_options_of_a_table_are_kept(tmp_path: Path, table: Table, said: str) -> None:

@@ -264,7 +264,7 @@ def test_a_run_that_is_not_finished_is_in_the_table_and_not_on_the_page(
 
 @pytest.mark.timeout(900)
 @pytest.mark.slow
-def test_only_handovers_that_every_way_took_are_put_together(
+def test_only_handovers_that_every_variant_took_are_put_together(
     made: dict[str, list[Path]], tmp_path: Path
 ) -> None:
     cells = {(handover, variant): made[variant] for handover in ("one", "two") for variant in VARIANTS}

@@ -78,7 +78,7 @@ def test_without_offline_updates_no_network_stays_as_it_was_drawn(
     if only_offline is None:
         config.validate()
         return
-    with pytest.raises(RecipeError, match=f"trains '{only_offline}' in the offline phase only"):
+    with pytest.raises(RecipeError, match=f"trains '{only_offline}' only offline"):
         config.validate()
 
 

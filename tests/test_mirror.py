@@ -17,7 +17,7 @@ from datasets_io.errors import Corrupt, Unreachable
 from off2on.errors import Exists, UnknownName
 from off2on.policy import load_policy
 from off2on.runs import bucket_mirror
-from off2on.runs.folder import Run, refuse_existing
+from off2on.runs.folder import Run, policy_file, refuse_existing
 from off2on.runs.lock import lock_run
 from off2on.runs.record import find_runs
 
@@ -57,9 +57,12 @@ def test_a_run_is_taken_up_elsewhere_as_it_was_after_its_newest_checkpoint(
     for name in ("handover", "000002", "000003"):
         keep(run, name)
     (run.folder / "report.html").write_text("a page")
+    (run.folder / "policies/000000002").mkdir(parents=True)
+    (run.folder / "policies/000000002/policy.pt").write_text("a policy")
     run.publish()
     elsewhere(monkeypatch, tmp_path)
     folder = bucket_mirror.fetch(place)
+    assert policy_file(folder, "000000002").read_text() == "a policy"
     assert folder.is_relative_to(tmp_path / "elsewhere")
     again = Run.resume(folder, place)
     assert again.last_checkpoint == folder / "checkpoints/000003"

@@ -275,6 +275,14 @@ def test_online_a_setting_explores_in_the_box_and_has_losses(
     check_online(problem, find_algorithm(name), setting)
 
 
+def test_a_random_subset_of_the_algorithm_stays_with_a_strategy_that_has_a_pair():
+    rlpd = find_strategy("rlpd")
+    for name, targets in (("sac", "random_pair"), ("redq", "own"), ("rlpd", "own")):
+        assert OnlineSettings.resolve(rlpd, {}, find_algorithm(name)).targets == targets
+    asked = OnlineSettings.resolve(rlpd, {"targets": "random_pair"}, find_algorithm("rlpd"))
+    assert asked.targets == "random_pair"
+
+
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_every_algorithm_takes_all_settings_that_it_accepts_at_once(problem: Make, name: str):
     check_offline(problem, find_algorithm(name), all_accepted(name))

@@ -42,6 +42,19 @@ def test_the_longest_name_wins(data: str, preset: str):
     assert preset_of(NAMES, data, "x") == preset
 
 
+@pytest.mark.parametrize(
+    ("name", "data", "preset"),
+    [
+        ("edac", "pen-expert-v1", "pen-expert"),
+        ("cql", "hopper-medium-replay-v2", "locomotion"),
+        ("plas", "hopper-medium-replay-v2", "locomotion-medium-replay"),
+        ("ifql", "ogbench-antmaze-giant-navigate-singletask-v0", "antmaze-giant-navigate"),
+    ],
+)
+def test_the_presets_of_the_catalogue_are_found(name: str, data: str, preset: str):
+    assert preset_of(find_algorithm(name).Hyperparameters.presets, data, name) == preset
+
+
 @pytest.mark.parametrize("data", ["toy-pendulum", "cubes", "my-cube", "antmaze-giant-navigate-v0", "ant"])
 def test_no_fitting_preset_is_refused_with_all_presets(data: str):
     with pytest.raises(HyperparameterError) as refusal:

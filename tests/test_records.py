@@ -7,7 +7,7 @@ import yaml
 from click.testing import CliRunner
 from made_runs import make_run, write_guard
 
-from off2on.commands.ope import _true_score
+from off2on.commands.ope import _policies, _true_score
 from off2on.commands.report import report
 from off2on.commands.train import _score
 from off2on.errors import UnknownName, UserError
@@ -50,6 +50,34 @@ def test_the_final_score_of_a_guarded_run_is_that_of_the_policy_in_service(tmp_p
     offline = make_run(tmp_path / "offline", online=0)
     write_guard(offline, served=-7.0, refused=-9.0)  # of an online phase before the run was extended
     assert load_run(offline).curve.final == load_run(offline).curve.offline[-1]
+
+
+def test_a_kept_policy_has_the_score_of_its_evaluation(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    metrics = load_run(run).metrics
+    for row, side in enumerate(load_run(run).sides):
+        updates, steps = int(metrics["updates"][row]), int(metrics["env_steps"][row])
+        name = f"{updates:09d}" if side == "offline" else f"{updates:09d}-{steps:09d}"
+        if side != "handover":
+            assert _true_score(run, name) == metrics["score"][row]
+    assert _true_score(run, "000000007") is None
+
+
+def test_all_different_policies_of_a_run_are_evaluated(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    for name in (
+        ".",
+        "checkpoints/handover",
+        "policies/000000010",
+        "policies/000000020",
+        "policies/000000030",
+    ):
+        (run / name).mkdir(parents=True, exist_ok=True)
+        (run / name / "policy.pt").write_text({".": "c", "policies/000000010": "a"}.get(name, "b"))
+    names = ["000000010", "handover", "last"]
+    assert [name for _, name in _policies(run, "last", True, False)] == names
+    assert [name for _, name in _policies(run, "last", True, True)] == names[1:]
+    assert [name for _, name in _policies(run, "000000020", False, False)] == ["000000020"]
 
 
 def test_a_run_that_goes_on_has_no_true_score_of_its_last_policy(tmp_path: Path) -> None:

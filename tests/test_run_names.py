@@ -93,7 +93,7 @@ def test_an_error_of_an_environment_names_it(where: str):
 
 
 def test_an_evaluation_ends_if_an_episode_does_not(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("off2on.training.evaluate.MOST_STEPS", 20)
+    monkeypatch.setattr("datasets_io.environments.MOST_STEPS", 20)
     for options, steps in (({}, 200), ({"max_episode_steps": 5}, 5)):  # a declared limit may be higher
         (episode,) = evaluate(zeros, "Pendulum-v1", episodes=1, seed=0, options=options)
         assert episode.length == steps

@@ -78,10 +78,13 @@ def _source_words(manifest: Manifest) -> list[str]:
         return []  # the command line cannot name such a column
     words = [name, path] if storage.is_folder(path) else [path, "--name", name]
     named = [f"{role}={','.join(names)}" for role, names in columns.items()]
-    if (licence := options.get("licence")) in (None, "unknown"):
-        return [*words, *(["--columns", *named] if named else [])]
-    # Behind --columns, licence= would be a role.
-    return [*words, *([f"columns={' '.join(named)}"] if named else []), f"licence={licence}"]
+    words += ["--columns", *named] if named else []
+    if options.get("bounds"):
+        words.append(f"bounds={options['bounds']}")
+    elif options.get("continuous"):
+        words.append("continuous=true")
+    licence = options.get("licence", "unknown")
+    return words if licence == "unknown" else [*words, f"licence={licence}"]
 
 
 def table_columns(manifest: Manifest) -> dict[str, tuple[str, ...]] | None:

@@ -54,7 +54,8 @@ def box_of(bounds: str, columns: int) -> Any:
 
     Args:
         bounds: The text.
-        columns: Number of columns of the actions, all of which have the range if there is one.
+        columns: Number of columns of the actions, all of which have the range if there is one; a column of
+            lists needs one for each dimension.
 
     Raises:
         UserError: A range is not LOW:HIGH, or their number is wrong.

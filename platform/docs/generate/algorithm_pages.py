@@ -82,7 +82,8 @@ def _use(name: str, page: Mapping[str, Any]) -> str:
     options = dict(zip(words[::2], words[1::2], strict=True))
     updates = f"{whole_number(options['--updates']):_}"
     strategy = f', strategy="{options["--strategy"]}"' if "--strategy" in options else ""
-    online = f".online(5_000{strategy})" if "--online" in options else ""
+    steps = f"{whole_number(options['--online']):_}" if "--online" in options else ""
+    online = f".online({steps}{strategy})" if steps else ""
     shell = f"off2on data add {data} --if-missing\n{page['try']}"
     python = (
         f"from off2on.algorithms.{name} import {kind}\n\n"

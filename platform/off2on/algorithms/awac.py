@@ -7,17 +7,17 @@ Datasets", 2020, arXiv:2006.09359.
             w = B softmax(A / lambda) over the batch of B, or min(exp(A / lambda), 100)
     critic  L_Q  = sum_i E[ (r + gamma min_j Q'_j(s', a') - Q_i(s, a))^2 ],  a' ~ pi(s')
 
-Order: critics, policy, targets; a~ and a' are drawn first. As in the authors' code (rlkit), the
-advantage of the softmax sees the critics as the update found them; as in CORL's, that of
-``weight=exp_clip`` sees them after their step. The policy is N(tanh f(s), sigma) with one sigma for all
-states, log sigma in [-6, 0]. Only the policy's weights decay.
-At the handover, neither the batches nor the networks change.
+Order: critics, policy, targets; a~ and a' are drawn first. As in the authors' code (rlkit), the advantage of
+the softmax sees the critics as the update found them; as in CORL's, that of ``weight=exp_clip`` sees them
+after their step. The policy is N(tanh f(s), sigma) with one sigma for all states, log sigma in [-6, 0]. Only
+the policy's weights decay. At the handover, neither the batches nor the networks change.
 
-Differences: the paper's weight exp(A / lambda) / Z has an unknown Z(s); the authors' code divides by
-the sum over the batch, which is the default here. ``weight=exp_clip`` is CORL's, without Z, and the
-presets are CORL's settings with it. Samples are clipped to the action box before they are evaluated
-(d3rlpy, CORL). log sigma is a clipped number that starts where the authors' squashed one does, at -3.
-The critics are as deep as the policy. With several learners the softmax is over a learner's share.
+Differences: the paper's weight exp(A / lambda) / Z has an unknown Z(s); the authors' code divides by the sum
+over the batch, which is the default here. ``weight=exp_clip`` is CORL's, without Z, and the presets are
+CORL's settings with it, but for the policy: CORL's mean is not bounded, and its log sigma starts at 0, in
+[-20, 2]. Samples are clipped to the action box before they are evaluated (d3rlpy, CORL). log sigma is a
+clipped number that starts where the authors' squashed one does, at -3. The critics are as deep as the policy;
+rlkit starts the policy's last layer near 0. With several learners the softmax is over a learner's share.
 """
 
 from collections.abc import Mapping
@@ -38,6 +38,7 @@ from off2on.recipe.networks import Critic, Nets
 from off2on.rllib.algorithm import OfflineToOnline
 
 CORL = {"weight": "exp_clip", "batch_size": 256, "hidden": (256, 256, 256), "normalise_obs": True}
+CORL |= {"weight_decay": 0.0}
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,11 @@ A cycle: G of all rows, 200 steps of the value; G and A of all rows with the new
 the policy, both by stochastic gradients with momentum 0.9. G and A are constant in between: no targets.
 
 Differences: as in the authors' code, where the paper's text has beta = 0.05 and an advantage that is not
-normalised (``normalise_advantage=False``), the advantage is normalised over all rows held; V is a
-network divided by 1 - gamma, so that one learning rate fits every discount; c / 2 is 5. Batches are
-drawn with replacement. A row added since the last G is used once it has one. Observations
-are normalised with the moments of the data. Default sigma and learning rate are Ant's.
+normalised (``normalise_advantage=False``), the advantage is normalised over all rows held; V is a network
+divided by 1 - gamma, so that one learning rate fits every discount; c / 2 is 5. Batches are drawn with
+replacement. The authors' layers have Xavier's range and biases of 0. A row added since the last G is used
+once it has one. Observations are normalised with the moments of the data. Default sigma and learning rate are
+Ant's.
 """
 
 from collections.abc import Mapping

@@ -10,14 +10,14 @@ arXiv:1906.00949.
                           MMD of u_n ~ pi(s) and v_n ~ G(s, clip(N(0, 1), -0.5, 0.5)), before the tanh
     multiplier  L_alpha = -alpha E[ MMD(s) - eps ],  alpha = exp(clip(log alpha, -5, 10))
 
-Order as in the authors' code: autoencoder, critics, policy (which sees both after their steps),
-multiplier (with the policy's MMD), targets. Acting takes the best of 100 samples under Q_1.
+Order as in the authors' first code: autoencoder, critics, policy (in their D4RL runs it is before the
+critics), multiplier (with the policy's MMD), targets. Acting takes the best of 100 samples under Q_1.
 
-Differences: settings are those of the authors' runs on D4RL; their code reports the root of the MMD
-and drops the penalty on the critics' spread. The target's actions are those of the target policy, as in
-the paper; those runs take them from pi itself (``slow_actor=false``). The Q of the policy is that of one of
-the MMD's samples; the authors' first code averaged over all. 40k updates of warm-up are a share of the
-offline ones. At test time the 100 samples use the same noise in every state.
+Differences: settings are those of the authors' runs on D4RL; their code reports the root of the MMD and drops
+the penalty on the critics' spread. The target's actions are those of the target policy, as in the paper;
+those runs take them from pi itself (``slow_actor=false``). The Q of the policy is that of one of the MMD's
+samples; the authors' first code averaged over all. 40k updates of warm-up are a share of the offline ones. At
+test time the 100 samples use the same noise in every state. The authors start last layers near 0.
 """
 
 from collections.abc import Mapping

@@ -9,14 +9,14 @@ Efficient Online Fine-Tuning", NeurIPS 2023, arXiv:2303.05479.
 
 The value of a policy's sample is not decreased below G(s), so that values stay on the scale of returns
 and the first online updates need not correct them. Order, the other losses and the multiplier are CQL's.
-Online the same losses hold, calibrated by the episodes that have ended; half of every batch is offline:
+Online the same losses hold, on the episodes that have ended; half of every batch is offline:
 ``--strategy symmetric``.
 
 Differences: CORL switches the calibration off at the handover, the paper and the authors do not.
 In sparse tasks the authors give an episode without success G = r / (1 - gamma), as if it continued for
 ever, which is no bound; here G is the sum over the recorded rewards, so that the bound of the last rows of
-a truncated failure is too high. An online episode is used for training once it has ended. The authors
-initialise orthogonally, and scale log sigma by two learned numbers.
+a truncated failure is too high. The authors clip recorded actions to 0.99999, initialise orthogonally, and
+scale log sigma by two learned numbers.
 """
 
 from collections.abc import Mapping

@@ -12,11 +12,11 @@ their termination are MOPO's, without a penalty. Presets: w, h and learning rate
 as AI-Optimizer has them (``hopper-medium``), and OfflineRL-Kit's, tuned again for version 2 of the
 data (``hopper-medium-v2``).
 
-Differences: the paper's regulariser takes actions of pi or uniform ones, one choice per data set;
-here, as in the code of others (the authors published none), both, weighted as in CQL. Without
-synthetic rows, ``real_ratio=1`` or before the first round, it is CQL bit for bit. OfflineRL-Kit's
-log-sum-exp runs over three values at a time instead of 3n; not here. ``gap_floor`` bounds the
-difference of the two means, because they are of different rows.
+Differences: the paper's regulariser takes actions of pi or uniform ones, one choice per data set; here, as in
+the code of others (the authors published none), both, weighted as in CQL. Without synthetic rows,
+``real_ratio=1`` or before the first round, it is CQL bit for bit. OfflineRL-Kit's log-sum-exp runs over three
+values at a time instead of 3n, and its policy's learning rate decreases along a cosine; not here.
+``gap_floor`` bounds the difference of the two means, because they are of different rows.
 """
 
 from collections.abc import Mapping

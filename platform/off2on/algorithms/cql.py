@@ -14,9 +14,9 @@ The target has no entropy term (the authors' deterministic backup). As in CORL, 
 update are drawn before the policy steps, and no gradient reaches the policy through them.
 
 Differences: tau is inside the bracket (CORL, d3rlpy); the authors' is w times this one. The critics take the
-multiplier just updated (d3rlpy). Of ``backup_actions`` the target is max_n min_j Q'_j (CORL, d3rlpy), the
-authors' min_j max_n. Presets are CORL's, whose cloning takes log pi of fresh actions; ``preset=wsrl`` has
-WSRL's ensemble, normalisation and random pair (Zhou et al., arXiv:2412.07762).
+multiplier just updated (d3rlpy); it starts at 1, CORL's and Cal-QL's at e. Of ``backup_actions`` the target
+is max_n min_j Q'_j (CORL, d3rlpy), the authors' min_j max_n. Presets are CORL's, whose cloning takes log pi
+of fresh actions; ``preset=wsrl`` has WSRL's ensemble, normalisation and random pair (arXiv:2412.07762).
 """
 
 from collections.abc import Mapping
@@ -54,7 +54,8 @@ class CQLHyperparameters(SACHyperparameters):
     entropy_backup: bool = hp(False, "subtract alpha log pi from the critics' target")
 
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
-        "locomotion-medium": {"conservative_weight": 10.0, "actor_lr": 3e-5, "temperature_lr": 3e-5},
+        "locomotion": {"conservative_weight": 10.0, "actor_lr": 3e-5, "temperature_lr": 3e-5}
+        | {"normalise_obs": True},
         "antmaze": {"threshold": 0.8, "gap_floor": -200.0, "backup_actions": 10}
         | {"hidden": (256,) * 5, "actor_hidden": (256,) * 3, "reward": "ten_minus_five"},
         "adroit": {"conservative_weight": 1.0, "normalise_obs": True},

@@ -12,10 +12,11 @@ was before its step. The actor sees the new critics.
 
 Differences: the temperature's loss is in log alpha (the author's code); ``temperature_form=alpha`` is
 equation 11 (d3rlpy). The paper halves the squared error, the author's code does not; d3rlpy takes Huber's,
-which is ``td_error=huber``. The author clips gradients to norm 5, which is left out. Soft targets are
-those of the author's CartPole example; ``preset=atari`` copies every 8,000 steps at one update every four
-steps. With two actions a policy of 0.98 of the largest entropy is nearly random and alpha grows without
-bound, as users of the author's code found on CartPole: ``preset=cartpole`` sets 0.7.
+which is ``td_error=huber``. The author clips gradients to norm 5, which is left out, and has widths of 64,
+Xavier's range and 1e-4 in Adam's denominator. Soft targets are those of the author's CartPole example;
+``preset=atari`` copies every 8,000 steps at one update every four steps. With two actions a policy of 0.98 of
+the largest entropy is nearly random and alpha grows without bound, as users of the author's code found on
+CartPole: ``preset=cartpole`` sets 0.7.
 """
 
 import math
@@ -38,7 +39,7 @@ from off2on.rllib.algorithm import OfflineToOnline
 
 @dataclass(frozen=True)
 class DiscreteSACHyperparameters(Hyperparameters):
-    """Hyperparameters of the author's example with vector observations."""
+    """Rates of the author's example with vector observations."""
 
     critic_lr: float = hp(3e-4, "learning rate of the critics (Adam)", above=0, search=("log", 1e-4, 1e-3))
     temperature_lr: float = hp(3e-4, "learning rate of the log temperature (Adam)", above=0)

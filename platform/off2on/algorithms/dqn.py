@@ -9,13 +9,13 @@ Mnih et al., "Human-level Control through Deep Reinforcement Learning", Nature 5
 Order: the critic, then, on every ``target_every``-th update, its target network Q'. With one member, the
 default, the target is the paper's max_a Q'(s', a). Online a share epsilon of the actions is random.
 
-Differences: Adam and not RMSProp. The paper clips the error's derivative to [-1, 1], which is Huber's
-error (``td_error=squared`` does not). The defaults are for vector observations and for short runs: the
-target is updated every 100 updates as in d3rlpy's CartPole example, batch and learning rate are those
-of the discrete BCQ authors' code; ``preset=atari`` is d3rlpy's for Adam there (the paper: batch 32,
-RMSProp at 2.5e-4, 10,000 updates). Epsilon is constant; in the paper it decreases from 1 to 0.1 over a
-million steps, as there is no offline phase. Evaluation is greedy where the paper keeps epsilon
-at 0.05. Several members are d3rlpy's ensemble.
+Differences: Adam and not RMSProp. The paper clips the error's derivative to [-1, 1], which is Huber's error
+(``td_error=squared`` does not). The defaults are for vector observations and for short runs: the target is
+updated every 100 updates as in d3rlpy's CartPole example, batch and learning rate are those of the discrete
+BCQ authors' code; ``preset=atari`` has d3rlpy's default rate and 8,000 updates, and the epsilon of its Atari
+scripts (the paper: batch 32, RMSProp at 2.5e-4, 10,000 updates). Epsilon is constant; in the paper it
+decreases from 1 to 0.1 over a million steps, as there is no offline phase. Evaluation is greedy where the
+paper keeps epsilon at 0.05. Several members are d3rlpy's ensemble.
 """
 
 from collections.abc import Mapping

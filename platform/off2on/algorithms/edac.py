@@ -8,7 +8,8 @@ NeurIPS 2021, arXiv:2110.01548.
 
 The sum over pairs is |sum_i g_i|^2 - sum_i |g_i|^2. The rest is SAC-N's.
 
-Differences: SAC-N's. Presets for pen are the authors'; N and eta of the others are CORL's.
+Differences: SAC-N's. Presets for pen-human and pen-cloned are the authors'; N and eta of the others are
+CORL's.
 """
 
 from collections.abc import Mapping
@@ -46,6 +47,7 @@ class EDACHyperparameters(SACNHyperparameters):
         "hopper": {"critics": 50, "eta": 1.0},
         "pen-human": {"critics": 20, "eta": 1000.0, **ADROIT},
         "pen-cloned": {"critics": 20, "eta": 10.0, "backup_actions": 10, **ADROIT},
+        "pen-expert": {"critics": 20, "eta": 10.0, **ADROIT},
         "adroit": {"critics": 50, "eta": 200.0, **ADROIT},
     }
 

@@ -6,8 +6,8 @@ arXiv:2106.01345, where it is the baseline "percentile behaviour cloning" (10 % 
 The loss is BC's, on the transitions of the tenth of the episodes with the highest return, at least one
 episode. ``augment=top:0.25`` keeps a quarter, ``policy=gaussian`` clones by likelihood.
 
-Differences: episodes are ranked by the plain sum of their rewards, as in the paper; CORL ranks them
-by a discounted sum, and counts every 1,000 rows as an episode.
+Differences: episodes are ranked by the plain sum of their rewards, as in the paper; CORL's script
+discounts by default, its configurations do not, and without a terminal row 1,000 rows are an episode there.
 """
 
 from dataclasses import dataclass

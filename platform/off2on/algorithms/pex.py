@@ -17,6 +17,8 @@ the batch's actions, as IQL does (``online_actions=data``). Samples are clipped 
 they are evaluated. Order: value, critics, expansion, targets, where the code updates the targets before the
 policy. Without exploration nothing is drawn, where the code is greedy nine times in ten: the expansion's
 mean is taken where its value is higher, once it has been trained, so that offline the evaluation is IQL's.
+The authors' example for locomotion has ``expectile=0.9``; their policy has Xavier's range, and online the
+optimisers of value and critics start anew.
 """
 
 from collections.abc import Mapping
@@ -38,7 +40,7 @@ from off2on.recipe.networks import Nets
 
 @dataclass(frozen=True)
 class PEXHyperparameters(IQLHyperparameters):
-    """Hyperparameters of IQL and of the choice; ``locomotion`` is that of the authors' scripts."""
+    """Hyperparameters of IQL and of the choice; ``locomotion`` has the defaults of the authors' scripts."""
 
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "locomotion": {"beta": 10.0, "reward": "raw", "normalise_obs": False},

@@ -63,7 +63,7 @@ class PLASHyperparameters(Hyperparameters):
 
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "perturbation": {"perturbation": 0.05},
-        "medium-replay": {"vae_hidden": (128, 128)},
+        "locomotion-medium-replay": {"vae_hidden": (128, 128)},
     }
 
 

@@ -11,7 +11,8 @@ Order as in algorithm 1: the critics and the targets on every update, then, on e
 temperature and the policy. The paper makes 20 updates per environment step (``utd``).
 
 Differences: the policy's loss uses the critics and alpha after their updates; the authors' code before.
-Layers are initialised as in `torch.nn.Linear`; the authors use Xavier's range.
+Layers are initialised as in `torch.nn.Linear`; the authors use Xavier's range. They collect the first 5,000
+steps with uniform actions and without updates (``online.warm_up=5000`` takes the policy's).
 """
 
 from collections.abc import Mapping

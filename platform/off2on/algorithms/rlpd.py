@@ -13,11 +13,13 @@ layer normalisation of the critics, which bounds their values (section 4.2), hal
 batches that are half offline: ``--updates 0 --strategy rlpd``. The strategy `rlpd` is a preset of online
 settings, which can be used with other algorithms.
 
-Differences: the authors draw the members with replacement, and average the critics' losses where here they
-are summed, which makes no difference with Adam. Their temperature's loss has alpha in place of log alpha
-(``temperature_form=alpha``, as OGBench's presets have it). No entropy in the target on AntMaze and Adroit:
-``preset=antmaze``, ``preset=adroit``, with the authors' depths and M. OGBench's presets have two critics and
-one update per step: ``--updates 0 --strategy symmetric``; initialisation and order of updates are REDQ's.
+Differences: the authors average the critics' losses where here they are summed, which makes no difference
+with Adam. They collect the first 5,000 steps with uniform actions and without updates
+(``online.warm_up=5000`` takes the policy's), and step the policy before the temperature. Their temperature's
+loss has alpha in place of log alpha (``temperature_form=alpha``, as OGBench's presets have it). No entropy in
+the target on AntMaze and Adroit: ``preset=antmaze``, ``preset=adroit``, with the authors' depths and M.
+OGBench's presets have two critics and one update per step: ``--updates 0 --strategy symmetric``;
+initialisation and order of updates are REDQ's.
 """
 
 from collections.abc import Mapping

@@ -13,11 +13,11 @@ the critics and the policy as the update found them, so a_n are drawn first and 
 the critics; then multiplier and targets. Dropout is active in the targets too; the critics' weights are
 divided by their largest singular value.
 
-Differences: as in the authors' code, the weight is exp(-beta V) and inside the square, where the
-paper has beta / V outside; ``weight=inverse`` is beta / V, inside too. A target without next state has the
-weight 1; in the code it has that of the variance after the end. The largest singular value is exact; the
-code approximates it by one step of power iteration per pass. Acting uses no dropout, the code samples
-it. T = 100 is expensive: ``off2on plan uwac DATA passes=10`` tells what fewer passes save.
+Differences: as in the authors' code, the weight is exp(-beta V) and inside the square, where the paper has
+beta / V outside; ``weight=inverse`` is beta / V, inside too. A target without next state has the weight 1; in
+the code it has that of the variance after the end. The largest singular value is exact; the code approximates
+it by one step of power iteration per pass. Initialisation differs as in `bear`. Acting uses no dropout, the
+code samples it. T = 100 is expensive: ``off2on plan uwac DATA passes=10`` tells what fewer passes save.
 """
 
 from collections.abc import Mapping, Sequence

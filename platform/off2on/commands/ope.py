@@ -131,9 +131,12 @@ def ope(
 def _policies(folder: Path, checkpoint: str, every: bool, explore: bool) -> Iterator[tuple[Path, str]]:
     """Yield the requested policies of a run; without an online phase the handover's is `last`.
 
-    Kept policies have no checkpoint, which a policy that explores needs for its density.
+    Kept policies have no checkpoint, which a policy that explores needs for its density. One that is the
+    policy of the handover, or the last one, is left out.
     """
-    from off2on.runs.folder import kept_policies
+    from filecmp import cmp
+
+    from off2on.runs.folder import kept_policies, policy_file
     from off2on.runs.record import NoEvaluationError, load_run
 
     if not every:
@@ -144,7 +147,11 @@ def _policies(folder: Path, checkpoint: str, every: bool, explore: bool) -> Iter
     except NoEvaluationError:
         went_online = False
     stages = ["handover", "last"] if went_online else ["last"]
-    yield from ((folder, stage) for stage in [*([] if explore else kept_policies(folder)), *stages])
+    files = [policy_file(folder, stage) for stage in stages]
+    for name in [] if explore else kept_policies(folder):
+        if not any(cmp(policy_file(folder, name), file, shallow=False) for file in files):
+            yield folder, name
+    yield from ((folder, stage) for stage in stages)
 
 
 def _check_policy(folder: Path, stage: str, explore: bool, shards: Any) -> None:

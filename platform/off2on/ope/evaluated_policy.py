@@ -109,7 +109,7 @@ def load_evaluated_policy(folder: Path, checkpoint: str = "last", explore: bool 
 
     Args:
         folder: Folder of the run.
-        checkpoint: `handover` or `last`.
+        checkpoint: `handover`, `last`, or, without `explore`, the name of a kept policy.
         explore: Load the policy that collects data, instead of the deterministic one.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The comparison of fine-tuning strategies from the same handovers: one page and one table.
+"""The comparison of variants of the online phase from the same handovers: one page and one table.
 
 The table, scores.csv, has a row per run. The page uses finished runs only, because the score of an
 unfinished run says nothing about its final one. Scores of different tasks are combined only where their
@@ -27,7 +27,7 @@ from off2on.runs.record import RunRecord, load_run
 from off2on.runs.statistics import Estimate
 
 Cells = Mapping[tuple[str, str], Sequence[Path]]
-"""(handover, strategy) to the folders of its seeds."""
+"""(handover, variant) to the folders of its seeds."""
 
 MEASURES = ("after", "lowest", "drop", "recovered", "area", "regret", "final")
 COLUMNS = (
@@ -114,7 +114,7 @@ def page_data(
     """Return the data of the page.
 
     Args:
-        found: (handover, strategy) to its finished runs.
+        found: (handover, variant) to its finished runs.
         notes: Runs that are left out, with the reasons.
         sheet: Takes the figures.
     """
@@ -152,9 +152,9 @@ def page_data(
 
 
 def verdict(groups: Mapping[str, Group]) -> str:
-    """Return which strategies end highest and drop most, and which ones these seeds do not separate."""
+    """Return which variants end highest and drop most, and which ones these seeds do not separate."""
     if len(groups) < 2:
-        return "There is only one strategy."
+        return "There is only one variant."
     first, *others = sorted(groups.values(), key=lambda group: -group.final.value)
     parts = [f"{first.name} ends highest, at {points(first.final.value)}"]
     beaten: list[str] = []
@@ -189,7 +189,7 @@ def _task(name: str, groups: Mapping[str, Group], sheet: FigureSheet) -> dict[st
         chance = _amount(better, "{:.0%}".format)
         rows.append([variant, *map(_amount, numbers), f"{recovered} of {len(group.runs)}", chance])
     heads = [
-        "strategy",
+        "variant",
         "final",
         "drop",
         "mean score online",
@@ -216,7 +216,7 @@ def _task(name: str, groups: Mapping[str, Group], sheet: FigureSheet) -> dict[st
 def _together(
     tasks: Mapping[str, Mapping[str, Group]], variants: list[str], sheet: FigureSheet
 ) -> dict[str, Any]:
-    """Return the section of the handovers that have runs of every strategy: gains and their profile."""
+    """Return the section of the handovers that have runs of every variant: gains and their profile."""
     base = variants[0]
     rows: list[list[str | Cell]] = []
     gains = {variant: [_gains(groups[variant]) for groups in tasks.values()] for variant in variants}
@@ -227,7 +227,7 @@ def _together(
     figure = figures.profiles({variant: np.concatenate(each) for variant, each in gains.items()})
     return {
         "title": f"{_list(list(tasks))} together",
-        "table": PageTable(["strategy", "gain over the data", f"P(above {base}), mean over handovers"], rows),
+        "table": PageTable(["variant", "gain over the data", f"P(above {base}), mean over handovers"], rows),
         "figure": sheet.add(2, "profile", figure, "Performance profiles of the gains."),
     }
 

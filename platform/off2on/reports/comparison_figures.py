@@ -52,7 +52,7 @@ def courses(groups: Sequence[Group], data_return: float | None) -> Figure:
 
 
 def profiles(gains: Mapping[str, FloatArray]) -> Figure:
-    """Draw for each strategy the share of its runs with a gain above each level."""
+    """Draw for each variant the share of its runs with a gain above each level."""
     figure = Figure(figsize=WIDE)
     axes = figure.add_axes((0.09, 0.18, 0.66, 0.78))
     clean(axes)

@@ -59,7 +59,7 @@ def check_actions(recipe: Any, shards: Shards) -> None:
             f"{recipe.__name__} needs {recipe.actions} actions; those of {shards.name} are {space}.",
             "`off2on algos` lists the algorithms for each kind. Whole numbers of a table are choices, unless "
             "it was added with continuous=true.",
-            f"off2on train {'discrete_cql' if are_choices else 'iql'} {shards.name}",
+            f"off2on train {'discrete_cql' if are_choices else 'iql'} {shards.path} --updates 10k",
         )
     if are_choices:
         return
@@ -176,7 +176,7 @@ def check_offline(recipe: Any, hp: Any, online_hp: Any, updates: int) -> None:
     for objective in trained_objectives(recipe, hp, 1, 0.0):
         if objective not in online:
             raise RecipeError(
-                f"{recipe.__name__} trains '{objective.name}' in the offline phase only: it has 0 updates.",
+                f"{recipe.__name__} trains '{objective.name}' only offline, and there are 0 offline updates.",
                 "",
                 "--updates 100k",
             )

@@ -17,7 +17,7 @@ from ray.rllib.utils.metrics import (
     NUM_EPISODES,
 )
 
-from datasets_io.environments import environment_errors
+from datasets_io.environments import check_length, environment_errors
 from off2on.errors import SimulatorError
 from off2on.policy import Policy
 from off2on.recipe.acting_memory import memory_for
@@ -98,6 +98,7 @@ def _play(config: Any, policy: Policy, episodes: int, explore: bool) -> tuple[li
                 obs, _ = env.reset(seed=seed % 2**31)
                 total, length, ended, memory = 0.0, 0, False, memory_for(policy, 1)
                 while not ended:
+                    check_length(str(config.env), env.envs[0].spec, length)
                     obs, reward, terminated, truncated, _ = env.step(memory.next(obs, decide))
                     memory.record(reward)
                     total, length = total + float(reward[0]), length + 1

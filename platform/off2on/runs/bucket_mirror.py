@@ -21,7 +21,7 @@ from datasets_io.storage.replacing import PARTIAL, end_replacement, partial_of, 
 from off2on.runs.lock import is_trained_elsewhere, wait_for_lock
 
 logger = logging.getLogger(__name__)
-CHECKPOINTS, LAST, ABOUT = "checkpoints", "last", "run.yaml"
+CHECKPOINTS, LAST, POLICIES, ABOUT = "checkpoints", "last", "policies", "run.yaml"
 
 MAX_NAME = 1000
 """Longest name of a checkpoint, in bytes."""
@@ -79,6 +79,8 @@ def _replace(folder: Path, place: Location) -> None:
     (partial / CHECKPOINTS).mkdir(parents=True)
     for name in storage.sizes(place):
         copy(place / name, partial / name)
+    if storage.is_folder(place / POLICIES):
+        copy(place / POLICIES, partial / POLICIES)
     for name in complete:
         copy(place / CHECKPOINTS / name, partial / CHECKPOINTS / name)
     if last:

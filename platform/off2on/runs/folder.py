@@ -6,7 +6,8 @@
     handover.yaml   changes and checks at the handover         guard.yaml     decisions of the guard
     log.txt         output of libraries, warnings, tracebacks  policies/      policies of evaluations, if kept
 
-Every file is written under another name and then renamed, so that none is ever incomplete.
+Every file but log.txt and TensorBoard's events is written under another name and then renamed, so that none
+is ever incomplete.
 """
 
 import os
@@ -22,7 +23,7 @@ from datasets_io.storage.documents import dump_yaml, read_yaml
 from datasets_io.storage.redaction import redact
 from datasets_io.storage.replacing import partial_of
 from off2on.errors import Exists, UnknownName
-from off2on.runs.bucket_mirror import Mirror
+from off2on.runs.bucket_mirror import POLICIES, Mirror
 from off2on.runs.checkpoints import CHECKPOINTS, LAST, NUMBERED, PARTS, check_checkpoint, list_parts
 from off2on.runs.lock import has_stopped
 from off2on.runs.metadata import FILE, read_metadata
@@ -30,7 +31,7 @@ from off2on.runs.tables import read_episodes, read_metrics, write_table
 
 Row = dict[str, Any]
 HANDOVER = "handover"
-POLICY, EXPLORING, POLICIES = "policy.pt", "exploring.pt", "policies"
+POLICY, EXPLORING = "policy.pt", "exploring.pt"
 
 
 class Run:

@@ -4,6 +4,9 @@ Zhang et al., "A Perspective of Q-value Estimation on Offline-to-Online Reinforc
 arXiv:2312.07685: ten updates per step, noise N(0, 0.3^2) clipped at 0.6 on the targets' actions. As in the
 authors' code, a tenth of every batch is online; the first 5,000 steps are collected without updates, and the
 first hundred updates are of the critics only.
+
+Differences: the authors' batches are ten times as large, so that 256 rows are online; their other rows are
+drawn from offline and online ones together; each of their critics has its own target, without a minimum.
 """
 
 from collections.abc import Mapping

@@ -7,7 +7,8 @@ transitions. Optimisers and target networks continue from the handover.
 
 The paper uses ten normalised critics, a normalised policy, and the minimum of two random critics as target.
 With `cql` and `cal_ql` that is ``preset=wsrl``, from the offline phase on; with `sac` and its like
-``critics=10 layer_norm=true online.targets=random_pair``.
+``critics=10 layer_norm=true actor_layer_norm=true entropy_backup=false online.targets=random_pair``. The
+authors' policy step uses the rows of all four updates.
 """
 
 from collections.abc import Mapping

@@ -14,7 +14,7 @@ import torch
 from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from datasets_io.environments import environment_errors, make, not_finite
+from datasets_io.environments import check_length, environment_errors, make, not_finite
 from off2on.errors import SimulatorError
 from off2on.policy import history_of
 from off2on.recipe.acting_memory import memory_for
@@ -30,10 +30,6 @@ EPISODE_COLUMNS = ("obs", "actions", "rewards", "new_obs", "terminateds", "trunc
 
 SUCCESS = ("success", "is_success")
 """Names under which environments report success in the `info` of a step."""
-
-
-MOST_STEPS = 100_000
-"""Steps after which an episode counts as endless, unless the environment declares a higher limit."""
 
 
 @dataclass(frozen=True)
@@ -102,15 +98,8 @@ def _play(
         success: Array | None = None
         steps: list[tuple[Array, ...]] = []
         memory = memory_for(act, len(seeds))
-        spec = env.envs[0].spec
-        limit = max(MOST_STEPS, (spec and spec.max_episode_steps) or 0)
         while is_running.any():
-            if length.max() == limit:
-                raise SimulatorError(
-                    f"an episode of {env_id} has not ended after {limit:,} steps.",
-                    "Expected an environment that ends its episodes. A limit makes any end: "
-                    "gymnasium.register(…, max_episode_steps=1000).",
-                )
+            check_length(env_id, env.envs[0].spec, int(length.max()))
             before, action = obs, memory.next(np.asarray(obs, np.float32), act)
             with environment_errors(env_id):
                 obs, reward, terminated, truncated, info = env.step(action)

@@ -105,7 +105,8 @@ class Progress(ABC):
     def remaining(self) -> float | None:
         """Return the estimated remaining seconds of this phase, evaluations included.
 
-        None before `LEAST_SHARE` of the phase is done: its first steps and evaluations tell no speed.
+        None before `LEAST_SHARE` of the phase is done: its first steps and evaluations say little
+        about its speed.
         """
         phase, start, since = self._began or (self.phase, 0, 0.0)
         done, todo = self.done[phase] - start, self.planned[phase] - self.done[phase]
