@@ -99,8 +99,8 @@ def edges(*lines):
 
 def test_the_road_is_to_the_left_of_its_edge():
     east = edges([(0, 0), (10, 0)])
-    found = east.signed_distance(np.array([[5.2, 2.0], [5.2, -2.0], [13, 4], [13, -4], [5, 100]]))
-    np.testing.assert_allclose(found, [-2, 2, -5, 5, -EDGE_RANGE])
+    found = east.signed_distance(np.array([[5.2, 2.0], [5.2, -2.0], [13, 4], [13, -4], [5, 100], [5, -100]]))
+    np.testing.assert_allclose(found, [-2, 2, -5, 5, -EDGE_RANGE, EDGE_RANGE])
 
 
 def test_the_side_of_a_corner():
@@ -141,18 +141,50 @@ def test_a_route_around_a_corner():
     path = [(x, 0) for x in range(11)] + [(10, y) for y in range(1, 6)]
     route = Route(np.array(path, np.float32), 0.0)
     assert route.length == 15
-    along, lateral = route.locate(np.array([[3.5, 1.0], [12, 4.25], [-3, 0], [10, 9]]))
-    np.testing.assert_allclose(along, [3.5, 14.25, 0, 15])
-    np.testing.assert_allclose(lateral, [1, -2, 3, 4])
+    for xy, before, expected in (
+        ((3.5, 1), 3, (3.5, 1)),
+        ((12, 4.25), 14, (14.25, -2)),
+        ((-3, 0), 1, (0, 3)),
+        ((10, 9), 15, (15, 4)),
+    ):
+        found = route.locate(np.array([xy], np.float64), np.zeros((1, 2)), before)
+        np.testing.assert_allclose(np.concatenate(found), expected)
     points, directions = route.at(np.array([[2.5, 12.0], [-1, 99]]))
     np.testing.assert_allclose(points, [[[2.5, 0], [10, 2]], [[0, 0], [10, 5]]])
     np.testing.assert_allclose(directions, [[[1, 0], [0, 1]], [[1, 0], [0, 1]]])
+
+
+def test_a_place_on_a_route_follows_the_one_before():
+    # 20 m east, 5 m back in reverse, and 15 m east again: three parts of the route in one place.
+    x = np.concatenate([np.arange(0, 20, 0.5), np.arange(20, 15, -0.5), np.arange(15, 30.5, 0.5)])
+    xy = np.stack([x, np.zeros_like(x)], -1)
+    velocity = np.diff(xy, axis=0, append=[[30.5, 0]]) / 0.5
+    route = Route(xy, 0.0)
+    assert route.length == 40
+    noise = np.random.default_rng(0).normal(size=xy.shape) * 0.05
+    along, _ = route.locate(xy + noise, velocity, 0.0)
+    np.testing.assert_allclose(along, np.arange(0, 40.5, 0.5), atol=0.5)
+    one_by_one = [0.0]
+    for place, speed in zip(xy + noise, velocity, strict=True):
+        one_by_one.append(route.locate(place[None], speed[None], one_by_one[-1])[0][0])
+    np.testing.assert_array_equal(one_by_one[1:], along)
+    # A vehicle that stands where it has reversed to stays there, whatever its noisy speed says.
+    still, _ = route.locate(np.array([[17.0, 0], [17, 0]]), np.array([[0.01, 0], [-0.01, 0]]), 23.0)
+    np.testing.assert_allclose(still, 23)
+
+
+def test_a_route_that_reverses_between_two_points():
+    route = Route(np.array([[0.0, 0], [10.5, 0], [0, 0]]), 0.0)
+    place, back = np.array([[9.0, 0]]), np.array([[-1.0, 0]])
+    assert route.locate(place, back, 11.0)[0] == 12
 
 
 def test_a_standing_vehicle_has_no_way_to_go():
     jitter = np.random.default_rng(0).normal(size=(81, 2)) * 0.05 + [4, 5]
     route = Route(jitter.astype(np.float32), np.pi / 2)
     assert route.length == 0
-    along, lateral = route.locate(np.array([[3.0, 5.0]]) + (jitter[0] - [4, 5]).astype(np.float32))
+    along, lateral = route.locate(
+        np.array([[3.0, 5.0]]) + (jitter[0] - [4, 5]).astype(np.float32), np.zeros((1, 2)), 0.0
+    )
     np.testing.assert_allclose([along[0], lateral[0]], [0, 1], atol=1e-5)
     np.testing.assert_allclose(route.at(np.array([10.0]))[1], [[0, 1]], atol=1e-12)

@@ -22,10 +22,11 @@ def seen(scene, steps, vehicle=None, view=None, names=NAMES):
     """Observations of the recording's own states, by name: [B] each."""
     world = World(scene)
     car = Car(world, scene.ego if vehicle is None else vehicle)
-    steps = np.atleast_1d(steps)
-    states = world.states(car.index)[steps]
-    actions = np.tile(np.array([0.5, 0.01], np.float32), (len(steps), 1))
-    now = measure_situation(car, steps, states, np.full(len(steps), 0.2), actions, world.traffic)
+    whole = np.arange(car.first, np.max(steps) + 1)
+    states = world.states(car.index)[whole]
+    actions = np.tile(np.array([0.5, 0.01], np.float32), (len(whole), 1))
+    now = measure_situation(car, 0.0, whole, states, np.full(len(whole), 0.2), actions, world.traffic)
+    now = now[np.atleast_1d(steps) - car.first]
     rows = observe(car, view or View(), now, world.traffic)
     return dict(zip(names, rows.T, strict=True))
 

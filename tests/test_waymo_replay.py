@@ -12,6 +12,7 @@ from toy_scene import toy_scene
 from datasets_io import Source, environments
 from datasets_io.driving.dynamics import CONTROLLERS
 from datasets_io.driving.episodes import episodes
+from datasets_io.driving.geometry import wrap_angle
 from datasets_io.driving.picture import HEIGHT, WIDTH
 from datasets_io.driving.simulator import WaymoReplay
 from datasets_io.errors import BadValues, UnknownName
@@ -84,6 +85,46 @@ def test_an_ending_by_collision_is_played_back_too():
     (episode,) = episodes(scene, end_on_collision=True)
     assert episode.terminated
     assert is_played_back(env, episode)[-1]["overlap"] == 1
+
+
+def turning_scene(gap):
+    """The recording car drives 24 m east and then west: on a line `gap` m to the north, or in reverse."""
+    scene = toy_scene()
+    bend = 0.5 * gap * np.pi
+    metres = 0.8 * (np.arange(91) - 10.0)
+    xy = np.stack([24 - np.abs(24 - metres), np.zeros(91)], -1)
+    heading = np.zeros(91)
+    if gap:
+        angle = np.clip((metres - 24) / bend, 0, 1) * np.pi
+        xy = np.stack(
+            [np.minimum(metres, 24) + 0.5 * gap * np.sin(angle), 0.5 * gap * (1 - np.cos(angle))], -1
+        )
+        xy[:, 0] -= np.maximum(metres - 24 - bend, 0)
+        heading = wrap_angle(angle)
+    scene.xy[0], scene.heading[0] = xy, heading
+    scene.velocity[0] = np.gradient(xy, 0.1, axis=0)
+    return scene
+
+
+@pytest.mark.parametrize("gap", [0, 10])
+@pytest.mark.parametrize("controller", CONTROLLERS)
+def test_a_route_that_comes_back_gives_its_length(gap, controller):
+    scene = turning_scene(gap)
+    env = WaymoReplay([scene], controller=controller)
+    (episode,) = episodes(scene, controller=controller)
+    is_played_back(env, episode)
+    progress = episode.extras["reward_progress"]
+    assert progress.sum() == pytest.approx(env.car.route.length, abs=1)
+    assert progress.sum() > 60
+    assert (np.abs(progress) < 3).all()
+
+
+def test_a_step_to_the_side_does_not_skip_a_part_of_the_route():
+    scene = turning_scene(10)
+    env = WaymoReplay([scene], controller="delta")
+    env.reset(seed=0)
+    infos = [env.step(np.array([0.0, 6.0, 0.0]))[-1] for _ in range(2)]
+    assert [info["reward_progress"] for info in infos] == pytest.approx([0, 0], abs=0.1)
 
 
 def test_it_is_an_environment_as_gymnasium_wants_it():

@@ -96,7 +96,7 @@ def _episode(task: Task, car: Car, tracked: Tracked, attached: tuple[str, dict[s
     yaw_rates = np.concatenate([yaw_rate, wrap_angle(np.diff(states[:, 2])) / car.world.scene.dt])
     steps = np.arange(car.first, car.last + 1)
     traffic = car.world.traffic
-    now = measure_situation(car, steps, states, yaw_rates, np.concatenate([action, actions]), traffic)
+    now = measure_situation(car, 0.0, steps, states, yaw_rates, np.concatenate([action, actions]), traffic)
     obs = observe(car, task.view, now, traffic)
     collided = task.end_on_collision and now.overlap[1:].any()
     end = int(np.argmax(now.overlap[1:])) + 1 if collided else decisions

@@ -100,9 +100,9 @@ def thin(xy: Array, feature: Array, spacing: float) -> Array:
 class RoadEdges:
     """Edges of the road, for the distance of points from the road.
 
-    As in Waymax: edges are drawn with the road on their left, so the side of the nearest edge decides. Where
-    two segments meet next to a point, it is on the road if it is to the left of either. Heights are ignored:
-    the edges of a bridge and of a road below it are not distinguished.
+    As in Waymax, edges are drawn with the road on their left, so the side of the nearest edge decides. Where
+    two segments meet next to a point, it is on the road if it is to the left of either. Unlike there, heights
+    are ignored: the edges of a bridge and of a road below it are not distinguished.
 
     Args:
         xy: [M, 2] points of road edges; those of a feature are consecutive and in order.
@@ -131,22 +131,22 @@ class RoadEdges:
         """Return the distance in m of points [..., 2] from the nearest edge, clipped at `EDGE_RANGE`.
 
         Returns:
-            [...] float64, negative on the road. Points without an edge in range count as on the road.
+            [...] float64, negative on the road. Points further than `EDGE_RANGE` keep their side; without
+            edges all points are on the road.
         """
         if len(self._xy) == 0:
             return np.full(points.shape[:-1], -EDGE_RANGE)
         # Where edges cross, a segment at another point may be nearer, by a quarter of a metre at most.
-        distance, index = self._tree.query(points, distance_upper_bound=EDGE_RANGE)
-        found = index < len(self._xy)
-        if not found.all():
-            index = np.where(found, index, 0)
+        index = self._tree.query(points)[1]
         offset = points - self._xy[index]
         segments = self._segments[:, index]
         x, y, unit_x, unit_y = offset[..., 0], offset[..., 1], segments[..., 0], segments[..., 1]
         side = (x * unit_y - y * unit_x).min(0)
         along = np.maximum(np.minimum(x * unit_x + y * unit_y, segments[..., 3]), segments[..., 2])
         distance = np.sqrt(((x - along * unit_x) ** 2 + (y - along * unit_y) ** 2).min(0))
-        return np.where(found, np.where(side > 0, distance, -distance), -EDGE_RANGE)
+        distance = np.minimum(distance, EDGE_RANGE)
+        signed: Array = np.where(side > 0, distance, -distance)
+        return signed
 
 
 def _norm(vectors: Array) -> Array:

@@ -154,12 +154,13 @@ class _Path:
         seen = slice(scene.current, last + 1)
         velocity = scene.velocity[index, seen].astype(np.float64)
         speed = np.sqrt(np.square(velocity).sum(-1))
-        route = Route(scene.xy[index, seen], float(scene.heading[index, scene.current]))
+        driven = scene.xy[index, seen]
+        route = Route(driven, float(scene.heading[index, scene.current]))
         continues = speed[-1] > MIN_DESIRED_SPEED
         self.end = route.length + (_EXTENSION if continues else 0.0)
         along = np.arange(0.0, self.end + SPACING, SPACING)
         self.xy, self.units = route.at(along)
         beyond = np.maximum(along - route.length, 0.0)
         self.xy = self.xy + beyond[:, None] * self.units
-        travelled = np.maximum.accumulate(route.locate(scene.xy[index, seen].astype(np.float64))[0])
+        travelled = np.maximum.accumulate(route.locate(driven.astype(np.float64), velocity, 0.0)[0])
         self.desired_speed = np.maximum(SPEED_FACTOR * np.interp(along, travelled, speed), MIN_DESIRED_SPEED)

@@ -100,7 +100,7 @@ class WaymoReplay(gym.Env[Array, Array]):  # type: ignore[misc]
             self.traffic = world.traffic.copy()
             self._followers = Followers(world, self.car.index)
         state, yaw_rate, action = initial_state(self.task, self.car)
-        self.now = self._measure(self.car.first, state, yaw_rate, action)
+        self.now = self._measure(0.0, self.car.first, state, yaw_rate, action)
         scene = world.scene
         return self._observe(), {"scene": scene.id, "vehicle": int(scene.ids[self.car.index])}
 
@@ -114,7 +114,7 @@ class WaymoReplay(gym.Env[Array, Array]):  # type: ignore[misc]
         taken = clip(np.asarray(action, np.float32), self._limit)[None]
         state = self.task.controller.forward(before.states, taken.astype(np.float64), dt)
         yaw_rate = wrap_angle(state[:, 2] - before.states[:, 2]) / dt
-        self.now = self._measure(step + 1, state, yaw_rate, taken)
+        self.now = self._measure(float(before.along[0]), step + 1, state, yaw_rate, taken)
         parts = terms(before.along, self.now)
         reward = float(combine(parts, self.task.weights)[0])
         info = {**parts, **metrics(self.car, before.states, self.now, dt)}
@@ -130,8 +130,8 @@ class WaymoReplay(gym.Env[Array, Array]):  # type: ignore[misc]
 
         return draw(self.car, self.now, self.traffic[int(self.now.steps[0])])
 
-    def _measure(self, step: int, state: Array, yaw_rate: Array, action: Array) -> Situation:
-        return measure_situation(self.car, np.array([step]), state, yaw_rate, action, self.traffic)
+    def _measure(self, before: float, step: int, state: Array, yaw_rate: Array, action: Array) -> Situation:
+        return measure_situation(self.car, before, np.array([step]), state, yaw_rate, action, self.traffic)
 
     def _observe(self) -> Array:
         seen: Array = observe(self.car, self.task.view, self.now, self.traffic)[0]

@@ -136,12 +136,13 @@ class Situation:
 
 
 def measure_situation(
-    car: Car, steps: Array, states: Array, yaw_rates: Array, actions: Array, traffic: Array
+    car: Car, before: float, steps: Array, states: Array, yaw_rates: Array, actions: Array, traffic: Array
 ) -> Situation:
-    """Measure the situation of a car.
+    """Measure the situation of a car at successive steps.
 
     Args:
         car: The car.
+        before: Distance along the route at the step before the first one, in m; 0 at the beginning.
         steps: [B] steps of the scene.
         states: [B, 5] states.
         yaw_rates: [B] yaw rates in rad/s.
@@ -149,7 +150,7 @@ def measure_situation(
         traffic: [T, N, 13] all other objects, as `World.traffic`; rows up to `steps` are read.
     """
     xy, cos, sin = states[:, :2], np.cos(states[:, 2]), np.sin(states[:, 2])
-    along, lateral = car.route.locate(xy)
+    along, lateral = car.route.locate(xy, states[:, 3:], before)
     edge = car.world.edges.signed_distance(corners(xy, cos, sin, car.length, car.width)).max(1)
     others = traffic[steps]
     x, y = others[..., 0] - xy[:, :1], others[..., 1] - xy[:, 1:]
