@@ -5,9 +5,10 @@ import threading
 import numpy as np
 import pytest
 
-from datasets_io import Episode, Source, open_shards
+from datasets_io import Episode, Source, open_shards, storage
 from datasets_io.errors import BadValues, Exists, UserError
 from datasets_io.ingestion.ingest import ingest
+from datasets_io.ingestion.workspace import open_workspace
 from datasets_io.shards.columns import FIXED_COLUMNS
 from datasets_io.shards.reading import DERIVED
 from datasets_io.storage.names import check_name, derive_name, is_valid_name
@@ -52,6 +53,16 @@ def test_a_refused_replacement_keeps_the_old_data(tmp_path):
         ingest(Numbers(lambda episodes: []), None, tmp_path, name="x", overwrite=True)
     open_shards(tmp_path / "x").verify()
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_finished_parts_that_cannot_be_used_are_counted(tmp_path, caplog):
+    space = open_workspace(tmp_path / "x", overwrite=False)
+    with space.begin("one plan"):
+        storage.write_text(space.reports / "00000.json", "{}")
+    with space.begin("one plan"):
+        assert not caplog.records
+    with space.begin("another plan"):
+        assert "finished 1 of its parts; they are removed" in caplog.text
 
 
 BAD_NAMES = [

@@ -91,7 +91,7 @@ def test_reasons_say_what_is_wrong(write):
         record[:7]: "ends 7 bytes into a record's header of 12",
         record[:20]: "a record of 9 bytes begins here, but only 4 follow",
         record[:-1] + b"x": "CRC of the record's 9 bytes of data is wrong",
-        wrong_length + record[8:]: "CRC of the record's length is wrong",
+        wrong_length + record[8:]: "length is wrong: 25 bytes, to the end of the file, are not read",
         wrong_length + masked_crc(wrong_length).to_bytes(4, "little"): "1,099,511,627,776 bytes begins here",
         gzip.compress(record): "It is gzip: unpack it first",
     }

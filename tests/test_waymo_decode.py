@@ -281,6 +281,18 @@ def test_other_bytes_are_refused(decoder, data):
         (lambda record: setattr(record.tracks[1].states[10], "center_y", np.inf), "its xy holds NaN"),
         (lambda record: setattr(record.tracks[1].states[9], "velocity_x", np.inf), "its velocity holds"),
         (lambda record: setattr(record.map_features[0].lane.polyline[4], "x", 1e300), "its road_xy holds"),
+        (
+            lambda record: setattr(record.tracks[0].states[3], "center_x", 1e14),
+            "its xy is up to 99,.* km from",
+        ),
+        (
+            lambda record: setattr(record.map_features[0].lane.polyline[4], "y", -2e5),
+            "its road_xy is up to 205 km",
+        ),
+        (
+            lambda record: setattr(record.dynamic_map_states[0].lane_states[0].stop_point, "x", 2e5),
+            "its light_xy is up to 207 km",
+        ),
     ],
 )
 def test_a_record_that_contradicts_itself_is_refused(change, reason):

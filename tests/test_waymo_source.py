@@ -10,7 +10,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 from processes import wait_for
-from waymo_records import made, real, real_record
+from waymo_records import made, real_record
 
 from datasets_io import open_shards, storage
 from datasets_io.driving.scene import Scene
@@ -71,6 +71,8 @@ def test_parts_are_the_shards_in_order(folder):
     files = [str(folder / f"training.tfrecord-0000{number}-of-00003") for number in range(3)]
     assert source.parts(folder) == source.parts(f"file://{folder}") == files
     assert source.parts(folder / "*-0000[12]-of-*") == files[1:]
+    assert source.parts(folder / "*.tfrecord*") == files  # without the download
+    assert source.parts(folder / "LIC*") == [f"{folder}/LICENSE"]
     assert source.parts(str(folder.parent.parent / "*" / folder.name / "*-of-00003")) == files
     assert source.parts(files[1]) == files[1:2]
     named = folder.rename(folder.parent / "run[1]*")
@@ -84,6 +86,14 @@ def test_parts_are_the_shards_in_order(folder):
     (folder.parent / "empty").mkdir()
     with pytest.raises(UnknownName, match=r"holds no TFRecord file.\n.*training.tfrecord-00000-of-01000"):
         source.parts(folder.parent / "empty")
+
+
+@pytest.mark.parametrize("pattern", ["", "*", "*-of-0000?"])
+def test_shards_of_several_splits_are_refused(folder, pattern):
+    shard(folder.parent / "validation" / "validation.tfrecord-00000-of-00001", record("held"))
+    with pytest.raises(BadValues, match=r"the files of 2 folders: training, validation\.") as caught:
+        Waymo().parts(folder.parent / pattern)
+    assert caught.value.try_ == f"off2on data add waymo {folder}"
 
 
 def test_the_fingerprint_follows_the_shards_and_nothing_else(folder):
@@ -181,14 +191,19 @@ def test_records_that_cannot_be_read_are_left_out_and_listed(folder, tmp_path):
     alone.tracks[1].states[10].valid = False
     good, contradictory = record("good"), alone.SerializeToString()
     first.write_bytes(
-        frame(good) + damaged(good) + frame(contradictory) + frame(b"\xff") + frame(record("late"))
+        frame(good)
+        + damaged(good)
+        + frame(contradictory)
+        + frame(b"\xff")
+        + frame(good)
+        + frame(record("late"))
     )
     whole = second.read_bytes()
     second.write_bytes(whole[: len(whole) - 1000])
     shards = ingest(Waymo(), folder, tmp_path / "data", name="cars")
     assert names(shards) == ["good", "late", "scene1a", "scene2a", "scene2b"]
     (fault,) = shards.manifest.faults
-    assert (fault.kind, fault.count) == ("quarantined", 4)
+    assert (fault.kind, fault.count) == ("quarantined", 5)
     with (shards.path / "quarantine.csv").open() as file:
         listed = [(row["file"], int(row["offset"]), row["reason"]) for row in csv.DictReader(file)]
     step = len(frame(good))
@@ -196,9 +211,11 @@ def test_records_that_cannot_be_read_are_left_out_and_listed(folder, tmp_path):
         (str(first), step),
         (str(first), 2 * step),
         (str(first), 2 * step + len(frame(contradictory))),
+        (str(first), 2 * step + len(frame(contradictory)) + len(frame(b"\xff"))),
         (str(second), len(whole) // 2),
     ]
-    for (_, _, reason), said in zip(listed, ["CRC", "was not seen", "not a Scenario", "only"], strict=True):
+    reasons = ["CRC", "was not seen", "not a Scenario", "scene good was read before", "only"]
+    for (_, _, reason), said in zip(listed, reasons, strict=True):
         assert said in reason
 
 
@@ -321,10 +338,11 @@ def test_killed_in_the_middle_and_run_again_it_is_the_same(tmp_path, monkeypatch
 
 def test_memory_does_not_grow_with_a_shard(tmp_path):
     """A shard of 40 records of 1 MB goes through a process that may not hold half of them."""
-    data = real("scenario").read_bytes()
-    few, many = tmp_path / "few.tfrecord", tmp_path / "many.tfrecord"
-    few.write_bytes(data * 6)
-    many.write_bytes(data * 40)
+    data = real_record("scenario")
+    few, many = (
+        shard(tmp_path / f"{count}.tfrecord", *(renamed(data, str(number)) for number in range(count)))
+        for count in (6, 40)
+    )
     code = """
 import resource, sys
 from datasets_io.waymo import Waymo

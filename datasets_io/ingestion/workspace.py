@@ -7,6 +7,7 @@ manifest is written last. Until then, readers see the old data set or none.
 """
 
 import hashlib
+import logging
 import re
 import time
 from abc import ABC, abstractmethod
@@ -25,6 +26,7 @@ from datasets_io.storage.errors import convert_errors
 from datasets_io.storage.locks import has_lock, lock_place
 from datasets_io.storage.replacing import end_replacement, partial_of, replace_folder, replaced_by
 
+logger = logging.getLogger(__name__)
 SHARDS = "shards"
 ABANDONED_S = 24 * 3600
 """Age in seconds of an unfinished ingest in a bucket, after which the next ingest of this name removes it."""
@@ -193,6 +195,12 @@ class _DiskWorkspace(Workspace):
 
     def _prepare(self, plan: str) -> None:
         if not self._plan.is_file() or self._plan.read_bytes() != plan.encode():
+            if finished := len(storage.sizes(self.reports)):
+                logger.warning(
+                    "an earlier attempt had finished %d of its parts; they are removed, because the files, "
+                    "their times, the options or the version of off2on have changed.",
+                    finished,
+                )
             storage.delete(self.folder)
         for fresh in (self.folder / SHARDS, self.reports):
             with convert_errors(fresh):

@@ -52,7 +52,8 @@ def read_records(
             length, length_crc = _HEADER.unpack(header)
             if masked_crc(header[: _LENGTH.size]) != length_crc:
                 hint = " It is gzip: unpack it first." if not offset and header[:2] == b"\x1f\x8b" else ""
-                report(offset, f"the CRC of the record's length is wrong.{hint}")
+                lost = f"{size - offset:,} bytes, to the end of the file, are not read"
+                report(offset, f"the CRC of the record's length is wrong: {lost}.{hint}")
                 return
             left = size - offset - _HEADER.size - _FOOTER.size
             if length > left:

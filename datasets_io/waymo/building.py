@@ -13,7 +13,9 @@ DT = 0.1  # s: both formats are sampled at 10 Hz
 CURRENT = 10
 """Last step of the warm-up if the record does not contain it."""
 _OBJECT_KINDS, _LIGHT_STATES = 5, 9
+_FARTHEST = 100_000.0  # m from the recording car: scenes are a few hundred metres wide
 _FINITE = ("xy", "z", "heading", "velocity", "size", "road_xy", "light_xy")
+_POSITIONS = ("xy", "road_xy", "light_xy")
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +78,9 @@ def build(scene_id: str, current: int, objects: Objects, road: Road, lights: Lig
     for name in _FINITE:
         if not np.isfinite(getattr(scene, name)).all():
             raise Corrupt(f"its {name} holds NaN, infinity or numbers beyond float32.")
+    for name in _POSITIONS:  # the memory for a route or a line grows with its length
+        if (farthest := np.abs(getattr(scene, name)).max(initial=0)) > _FARTHEST:
+            raise Corrupt(f"its {name} is up to {farthest / 1000:,.0f} km from the recording car.")
     return scene
 
 

@@ -34,7 +34,7 @@ class Waymo(Source):
     """Cars of the Waymo Open Motion Dataset: what their drivers saw and did, at 10 Hz.
 
     TFRecord files of `Scenario` or tf.Example records are read record by record: one file, those of a folder,
-    or those that match a pattern such as `training/*-of-01000`; on this machine or in a bucket.
+    or those of one folder that match a pattern such as `training/*-of-01000`; on this machine or in a bucket.
     Observations, actions and rewards are defined in `datasets_io.driving`.
 
     Args:
@@ -82,6 +82,7 @@ class Waymo(Source):
 
         Raises:
             UnknownName: No shard was found.
+            BadValues: They are of several folders.
         """
         return [file for file, _, _ in _shards(path)]
 
@@ -105,10 +106,12 @@ class Waymo(Source):
             BadValues: The shard is from a test split.
             Corrupt: The first records have another format; or, if `strict`, a record cannot be used.
         """
-        used = unused = 0
+        used, unused = set[str](), 0
         for offset, data in read_records(part, None if self.strict else partial(self.quarantine, part)):
             try:
                 scene = decode(data)
+                if scene.id in used:
+                    raise Corrupt(f"scene {scene.id} was read before from this file.")
                 episodes = self._scene_episodes(scene) if _has_future(scene) else None
             except DataError as error:
                 if self.strict:
@@ -122,7 +125,7 @@ class Waymo(Source):
                 continue
             if episodes is None:
                 raise _test_split_error(part, scene)
-            used += 1
+            used.add(scene.id)
             yield from episodes
 
     def _scene_episodes(self, scene: Scene) -> list[Episode]:
@@ -161,12 +164,24 @@ def _shards(path: str | storage.Place) -> list[tuple[str, int, int]]:
     root, pattern = storage.split_pattern(path)
     listed = storage.versions(root)
     if pattern:
-        listed = [file for file in listed if fnmatch(file[0], pattern)]
+        matching = [file for file in listed if fnmatch(file[0], pattern)]
+        listed = _named_shards(matching) or matching
     elif [name for name, _, _ in listed] != [""]:  # not one file
-        listed = [file for file in listed if SHARD.search(file[0])]
+        listed = _named_shards(listed)
+    folders = sorted({name.rpartition("/")[0].lstrip("/") or "." for name, _, _ in listed})
+    if len(folders) > 1:
+        raise BadValues(
+            f"{path} holds the files of {len(folders)} folders: {', '.join(folders)}.",
+            "Expected: those of one split in one format.",
+            f"off2on data add waymo {root}/{folders[0]}",
+        )
     found = [(f"{root}{name}", size, changed) for name, size, changed in listed]
     if not found:
         raise UnknownName(
             f"{path} holds no TFRecord file.", "Expected names such as training.tfrecord-00000-of-01000."
         )
     return found
+
+
+def _named_shards(listed: list[tuple[str, int, int]]) -> list[tuple[str, int, int]]:
+    return [file for file in listed if SHARD.search(file[0])]
