@@ -1,15 +1,18 @@
 """What a run.yaml names: no module is imported for it, and its data and environment are checked."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 
 from datasets_io import Shards
 from datasets_io.errors import Corrupt, UnknownName
 from off2on.errors import SimulatorError, UserError
+from off2on.rllib.evaluation import _play
 from off2on.runs.metadata import RunMetadata
 from off2on.training.evaluate import check_policy, check_simulator, evaluate
 
@@ -97,8 +100,16 @@ def test_an_evaluation_ends_if_an_episode_does_not(monkeypatch: pytest.MonkeyPat
     for options, steps in (({}, 200), ({"max_episode_steps": 5}, 5)):  # a declared limit may be higher
         (episode,) = evaluate(zeros, "Pendulum-v1", episodes=1, seed=0, options=options)
         assert episode.length == steps
+    endless = {"max_episode_steps": -1}
     with pytest.raises(SimulatorError, match="of Pendulum-v1 has not ended after 20 steps"):
-        evaluate(zeros, "Pendulum-v1", episodes=2, seed=0, options={"max_episode_steps": -1})
+        evaluate(zeros, "Pendulum-v1", episodes=2, seed=0, options=endless)
+    config = SimpleNamespace(env="Pendulum-v1", env_config=endless, seed=0)
+
+    def policy(obs: torch.Tensor, explore: bool) -> torch.Tensor:
+        return torch.zeros(len(obs), 1)
+
+    with pytest.raises(SimulatorError, match="of Pendulum-v1 has not ended after 20 steps"):
+        _play(config, policy, 1, explore=False)  # type: ignore[arg-type]
 
 
 def test_an_environment_that_cannot_be_made_or_does_not_fit_is_refused():
