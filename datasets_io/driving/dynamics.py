@@ -119,7 +119,8 @@ class Bicycle:
         one step to the next and exceed the action box in one of ten steps; here they change by 0.3 m/s², and
         one in four hundred is clipped. Measured on 59 vehicles seen to the end of 7 windows of 4 recordings:
         the median over vehicles of the mean position error is 0.02 m, and 0.08 m with the step-by-step
-        inverse. The gains were chosen on these vehicles, so the error may be slightly larger on others.
+        inverse. The gains were chosen on these vehicles; on the 14 of another recording the error is 0.06 m,
+        and 3 % of the actions are clipped.
         """
         x, y, course, wanted, acceleration, turn = np.moveaxis(planned, -1, 0)
         cos, sin, heading = np.cos(course), np.sin(course), states[..., 2]

@@ -1,4 +1,4 @@
-"""Compute the terms of the driving reward, and the metrics of Waymax."""
+"""Compute the terms of the driving reward, and five of the seven metrics of Waymax."""
 
 from dataclasses import dataclass
 
@@ -48,12 +48,12 @@ def combine(parts: dict[str, Array], weights: Weights) -> Array:
 
 
 def metrics(car: Car, before: Array, after: Situation, dt: float) -> dict[str, Array]:
-    """Compute the metrics of Waymax, [B] float64 each.
+    """Compute five of the seven metrics of Waymax, [B] float64 each; not wrong-way and off-route.
 
-    `overlap` and `offroad`: 1 or 0. `kinematic_infeasibility`: 1 where the bicycle model cannot make the
-    step (|a| > 6 m/s² or |κ| > 0.3 1/m, as in the paper of Waymax; its code has 10.4 m/s²). `log_divergence`:
-    distance in m between the simulated and the recorded position. `progress_ratio`: share of the recorded
-    route; at most 1, as the route ends with the recording.
+    `overlap` and `offroad`: 1 or 0; `offroad` ignores heights. `kinematic_infeasibility`: 1 where the bicycle
+    model cannot make the step (|a| > 6 m/s² or |κ| > 0.3 1/m, as in the paper of Waymax; its code has 10.4
+    m/s²). `log_divergence`: distance in m between the simulated and the recorded position. `progress_ratio`:
+    share of the recorded route; at most 1, as the route ends with the recording.
 
     Args:
         car: The car.

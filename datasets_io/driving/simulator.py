@@ -31,8 +31,8 @@ class WaymoReplay(gym.Env[Array, Array]):  # type: ignore[misc]
     episode reproduce its observations and rewards exactly (others = "log"). A step is 0.1 s. An episode
     is truncated where the recording of the vehicle ends (after 80 steps of a window of 91).
 
-    `info` of a step: the reward terms (`reward_progress`, …) and the metrics of Waymax; see
-    `datasets_io.driving.reward`. `info` of a reset: `scene` and `vehicle`, the ids.
+    `info` of a step: the reward terms (`reward_progress`, …) and five of the metrics of Waymax;
+    see `datasets_io.driving.reward`. `info` of a reset: `scene` and `vehicle`, the ids.
     `reset(options={"scene": id, "vehicle": id})` selects both; otherwise they are drawn at random.
 
     Args:
