@@ -120,6 +120,15 @@ def test_a_recording_that_ends_with_its_warm_up_is_refused():
         list(episodes(replace(scene, **past)))
 
 
+def test_a_recording_car_that_is_lost_at_once_is_named():
+    scene = toy_scene()
+    valid = scene.valid.copy()
+    valid[scene.ego, CURRENT + 1 :] = False
+    with pytest.raises(BadValues, match=r"recording car of scene toy-0 is not seen after step 10") as caught:
+        list(episodes(replace(scene, valid=valid)))
+    assert "testing" not in caught.value.expected
+
+
 def test_wrong_words_are_refused():
     with pytest.raises(BadValues, match="one of: ego moving all"):
         list(episodes(toy_scene(), vehicles="every"))

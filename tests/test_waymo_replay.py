@@ -267,3 +267,10 @@ def test_wrong_options_are_refused(tmp_path):
         env.reset(options={"scene": "toy-1"})
     with pytest.raises(UnknownName, match=r"no vehicle 101 .*\n.*: 100"):
         env.reset(options={"vehicle": 101})
+    parked = toy_scene(1)
+    parked.xy[:] = 0
+    env = WaymoReplay([*scenes, parked], vehicles="moving")
+    with pytest.raises(BadValues, match="scene toy-1 has no vehicle to drive with vehicles='moving'"):
+        env.reset(options={"scene": "toy-1"})
+    with pytest.raises(BadValues, match="no scene has a vehicle"):
+        WaymoReplay([parked], vehicles="moving").reset()

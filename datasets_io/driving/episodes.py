@@ -61,7 +61,7 @@ def episodes(
         and `action_clipped` (1 where the action was clipped to its box).
 
     Raises:
-        BadValues: The recording ends with its warm-up, or `vehicles` is not a known choice.
+        BadValues: The recording or its car ends with the warm-up, or `vehicles` is not a known choice.
         UnknownName: The controller does not exist.
     """
     task = Task(find_controller(controller), View(nearest=nearest), end_on_collision=end_on_collision)

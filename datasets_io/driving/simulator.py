@@ -90,6 +90,7 @@ class WaymoReplay(gym.Env[Array, Array]):  # type: ignore[misc]
 
         Raises:
             UnknownName: The scene does not exist, or the vehicle cannot be driven.
+            BadValues: There is no vehicle to drive.
         """
         super().reset(seed=seed)
         self.car = self._choose(options or {})
@@ -152,9 +153,8 @@ class WaymoReplay(gym.Env[Array, Array]):  # type: ignore[misc]
             drivable = vehicles_of(world, self.vehicles)
             if drivable:
                 return Car(world, self._pick(world, drivable, options.get("vehicle")))
-        raise BadValues(
-            f"no scene has a vehicle to drive with vehicles={self.vehicles!r}.", "", "vehicles=all"
-        )
+        which = "no scene has a" if wanted is None else f"scene {wanted} has no"
+        raise BadValues(f"{which} vehicle to drive with vehicles={self.vehicles!r}.", "", "vehicles=all")
 
     def _pick(self, world: World, drivable: list[int], wanted: int | None) -> int:
         if wanted is None:

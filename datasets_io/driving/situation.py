@@ -61,13 +61,18 @@ def vehicles_of(world: World, which: str) -> list[int]:
         Indices of objects; the recording car first if it is among them.
 
     Raises:
-        BadValues: `which` is not a known choice, or the recording ends with the warm-up.
+        BadValues: `which` is not a known choice, or the recording or its car ends with the warm-up.
     """
     scene = world.scene
     if which not in VEHICLE_CHOICES:
         raise BadValues(f"vehicles is {which!r}.", f"Expected one of: {' '.join(VEHICLE_CHOICES)}")
     last = last_seen(world)
     if last[scene.ego] <= scene.current:
+        if scene.current + 1 < scene.steps:
+            raise BadValues(
+                f"the recording car of scene {scene.id} is not seen after step {last[scene.ego]}.",
+                f"Decisions begin after step {scene.current}.",
+            )
         raise BadValues(
             f"scene {scene.id} ends with its warm-up: it has {scene.steps} steps, and decisions begin after "
             f"step {scene.current}.",
