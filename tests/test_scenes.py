@@ -11,7 +11,7 @@ from datasets_io import Episode, Shards, Source, open_shards
 from datasets_io.errors import BadValues, Corrupt, UnknownName
 from datasets_io.ingestion.appending import append
 from datasets_io.ingestion.ingest import ingest
-from datasets_io.shards.scenes import Scenes
+from datasets_io.shards.scenes import Scenes, open_scenes
 
 
 def arrays(number: int) -> dict[str, Any]:
@@ -66,6 +66,17 @@ def test_some_generations_have_their_own_scenes(drives: Shards):
     for which, numbers in {"": "01234", "@0": "012", "@1+": "234"}.items():
         shards = open_shards(f"{drives.path}{which}")
         assert sorted(Scenes(shards.env_options["scenes"]).ids) == [f"s{number}" for number in numbers]
+
+
+def test_a_folder_is_opened_once_until_it_changes(drives: Shards):
+    folders = [drives.env_options["scenes"], str(drives.path / "scenes")]
+    before = [open_scenes(folder) for folder in folders]
+    assert before == [open_scenes(folder) for folder in folders]
+    append(Drives(3), None, drives)
+    assert [len(open_scenes(folder)) for folder in folders] == [3, 6]
+    ingest(Drives(6), None, drives.path.parent, name="drives", overwrite=True)
+    for folder in folders:
+        assert open_scenes(folder).ids == ["s6", "s7", "s8"]
 
 
 def test_an_unknown_scene_is_named(drives: Shards):

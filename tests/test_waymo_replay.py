@@ -159,6 +159,9 @@ def test_scenes_are_read_from_where_the_ingest_put_them(tmp_path):
     is_played_back(env, episode)
     np.testing.assert_array_equal(np.asarray(stored["obs"])[:80], episode.obs[:80])
     assert env.reset(seed=3)[1]["scene"] in {"toy-0", "toy-1", "toy-2"}
+    files = shards.path / "scenes"
+    files.rename(shards.path / "away")  # a further environment does not look for the scenes again
+    assert environments.make(WAYMO_REPLAY, shards.env_options).unwrapped.vehicles == "ego"
 
 
 def test_full_throttle_runs_into_the_car_ahead_and_pays():

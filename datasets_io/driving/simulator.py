@@ -18,7 +18,7 @@ from datasets_io.driving.situation import VEHICLE_CHOICES, Car, Situation, measu
 from datasets_io.driving.world import DIRECTION, POSITION, VELOCITY, World
 from datasets_io.episode import Array
 from datasets_io.errors import BadValues, UnknownName
-from datasets_io.shards.scenes import Scenes
+from datasets_io.shards.scenes import open_scenes
 
 OTHERS = ("log", "idm")
 _CACHED = 64
@@ -175,7 +175,7 @@ class _SceneStore:
         self.world = lru_cache(_CACHED)(self._open)
         self._given: dict[str, Scene] | None = None
         if isinstance(scenes, str):
-            self._stored = Scenes(scenes)
+            self._stored = open_scenes(scenes)
             self.names = self._stored.ids
         else:
             self._given = {scene.id: scene for scene in scenes}

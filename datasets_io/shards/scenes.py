@@ -5,6 +5,7 @@ scenario. Several episodes may share a scene. Each scene is one row group, so th
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from datasets_io import storage
 from datasets_io.episode import Array
 from datasets_io.errors import BadValues, UnknownName
 from datasets_io.shards.generations import parse_generations, restrict
-from datasets_io.shards.manifest import Manifest
+from datasets_io.shards.manifest import MANIFEST_FILE, Manifest
 from datasets_io.storage import Place
 from datasets_io.storage.parquet import open_parquet
 
@@ -126,6 +127,29 @@ class Scenes:
                     table[key].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(shape)
                 )
         return arrays
+
+
+def open_scenes(folder: str) -> Scenes:
+    """Return the reader of a folder, in one process the same one until the folder changes.
+
+    Finding the scenes opens every file, and an evaluation makes an environment per episode.
+
+    Args:
+        folder: As for `Scenes`.
+
+    Raises:
+        UnknownName: The folder does not exist, or contains no scene.
+        Corrupt: The manifest cannot be read.
+    """
+    wanted = parse_generations(folder)
+    # Files of a generation never change, and the manifest lists them.
+    changes = folder if wanted is None else storage.locate(wanted.name).parent / MANIFEST_FILE
+    return _opened(str(storage.absolute(folder)), tuple(storage.versions(changes)))
+
+
+@lru_cache(4)
+def _opened(folder: str, _versions: tuple[tuple[str, int, int], ...]) -> Scenes:
+    return Scenes(folder)
 
 
 def _scene_files(folder: str | Place) -> list[str]:
