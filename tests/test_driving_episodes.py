@@ -124,7 +124,7 @@ def test_a_recording_car_that_is_lost_at_once_is_named():
     scene = toy_scene()
     valid = scene.valid.copy()
     valid[scene.ego, CURRENT + 1 :] = False
-    with pytest.raises(BadValues, match=r"recording car of scene toy-0 is not seen after step 10") as caught:
+    with pytest.raises(BadValues, match=r"recording car of scene toy-0 is not seen at step 11") as caught:
         list(episodes(replace(scene, valid=valid)))
     assert "testing" not in caught.value.expected
 

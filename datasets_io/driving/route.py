@@ -11,8 +11,8 @@ SPACING = 1.0
 """Distance between the points of a route in m."""
 _MIN_STEP = 0.5
 _SEARCH_TIME, _SEARCH_MIN, _SEARCH_MAX = 3.0, 2.0, 15.0
-"""A place is searched as far from the last one as the vehicle drives in 3 s, within these limits in m. The
-lower one is above `SPACING`, so that every search finds a place."""
+"""A place is searched within 2 m and what the vehicle drives in 3 s, and at most 15 m, from the last one.
+2 m are above `SPACING`, so that every search finds a place."""
 
 
 class Route:
@@ -69,7 +69,7 @@ class Route:
         share = np.maximum(np.minimum(x * unit_x + y * unit_y, self._reach), 0.0)
         distance2 = (x - share * unit_x) ** 2 + (y - share * unit_y) ** 2
         against = velocity[:, :1] * unit_x + velocity[:, 1:] * unit_y < 0
-        cost = distance2 + against  # 1 m² decides between parts that coincide, not between others
+        cost = distance2 + against  # 1 m² decides where parts coincide, and between neighbours in a bend
         places = np.arange(len(self._reach)) * SPACING + share
         speed = np.sqrt(velocity[:, 0] ** 2 + velocity[:, 1] ** 2)
         radius = np.minimum(_SEARCH_MIN + _SEARCH_TIME * speed, _SEARCH_MAX)

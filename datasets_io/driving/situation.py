@@ -70,8 +70,8 @@ def vehicles_of(world: World, which: str) -> list[int]:
     if last[scene.ego] <= scene.current:
         if scene.current + 1 < scene.steps:
             raise BadValues(
-                f"the recording car of scene {scene.id} is not seen after step {last[scene.ego]}.",
-                f"Decisions begin after step {scene.current}.",
+                f"the recording car of scene {scene.id} is not seen at step {last[scene.ego] + 1}.",
+                f"Decisions need it from step {scene.current} on.",
             )
         raise BadValues(
             f"scene {scene.id} ends with its warm-up: it has {scene.steps} steps, and decisions begin after "

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 from fnmatch import fnmatch
@@ -165,15 +166,16 @@ def _shards(path: str | storage.Place) -> list[tuple[str, int, int]]:
     listed = storage.versions(root)
     if pattern:
         matching = [file for file in listed if fnmatch(file[0], pattern)]
-        listed = _named_shards(matching) or matching
+        listed = _named_shards(matching) or [file for file in matching if ".tfrecord" not in file[0]]
     elif [name for name, _, _ in listed] != [""]:  # not one file
         listed = _named_shards(listed)
     folders = sorted({name.rpartition("/")[0].lstrip("/") or "." for name, _, _ in listed})
     if len(folders) > 1:
+        below = next(folder for folder in folders if folder != ".")
         raise BadValues(
             f"{path} holds the files of {len(folders)} folders: {', '.join(folders)}.",
-            "Expected: those of one split in one format.",
-            f"off2on data add waymo {root}/{folders[0]}",
+            "Expected: those of one split in one format. Move other folders away, or give a pattern.",
+            f"off2on data add waymo {shlex.quote(f'{root}/{below}')}",
         )
     found = [(f"{root}{name}", size, changed) for name, size, changed in listed]
     if not found:

@@ -19,9 +19,8 @@ and online all of them are trained through it, by SAC, with P_e = min(Q_e1, Q_e2
 The other half of the method is ``--strategy balanced``; five to ten times as many updates after the first
 thousand steps are ``online.burst=5``. Order as in CQL.
 
-Differences: agents share batches (and a multiplier, if any) and differ by initial weights and samples; the
-authors train them one by one, and compute all losses before the first step. The merged policy is evaluated
-offline too. The authors' handover copies critics to targets and renews optimisers; here the temperature only.
+Differences: agents share batches (and a multiplier, if any); the authors train them one by one, and compute
+all losses before the first step. Their handover copies critics to targets and renews all optimisers.
 """
 
 from dataclasses import dataclass, replace
@@ -54,6 +53,7 @@ class BREDHyperparameters(CQLHyperparameters):
     temperature_lr: float = hp(3e-4, "learning rate of the agents' log temperatures (Adam)", above=0)
     merged_temperature_lr: float = hp(3e-4, "learning rate of the merged log temperature (Adam)", above=0)
     hidden: tuple[int, ...] = hp((256, 256), "widths of the hidden layers", least=1)
+    presets: ClassVar[dict[str, dict[str, object]]] = {}
 
 
 class BRED(CQL):

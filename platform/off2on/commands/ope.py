@@ -30,7 +30,7 @@ QUICK_UPDATES = 4_000
 @click.option(
     "--checkpoints",
     is_flag=True,
-    help="Evaluate all policies of each run: handover, last and kept ones; rank them.",
+    help="Evaluate all policies of each run: handover, last, and kept ones that differ; rank them.",
 )
 @click.option("--explore", is_flag=True, help="Evaluate the stochastic policy that collects data.")
 @click.option(

@@ -114,12 +114,12 @@ class OnlineSettings(Settings):
             HyperparameterError: A value is out of range.
             OnlineSettingsError: The algorithm cannot be modified in this way.
         """
-        has_random_subset = bool(getattr(recipe.Hyperparameters, "subset", None))
+        has_subset_by_default = bool(getattr(recipe.Hyperparameters, "subset", None))
         of_strategy = {
             name: value
             for name, value in strategy.online_settings.items()
             if name != "regularisation" or recipe.regularisation
-            if (name, value) != ("targets", "random_pair") or not has_random_subset  # of its own size
+            if (name, value) != ("targets", "random_pair") or not has_subset_by_default  # of its own size
         }
         resolved = cls.parse({**of_strategy, **given}, "the online phase")
         for name, modifier in resolved.modifiers().items():
