@@ -13,7 +13,7 @@ DT = 0.1  # s: both formats are sampled at 10 Hz
 CURRENT = 10
 """Last step of the warm-up if the record does not contain it."""
 _OBJECT_KINDS, _LIGHT_STATES = 5, 9
-_FARTHEST = 10_000.0  # m from the recording car: scenes are a few hundred metres wide
+_FARTHEST = 20_000.0  # m from the recording car: scenes are a few hundred metres wide
 _FINITE = ("xy", "z", "heading", "velocity", "size", "road_xy", "light_xy")
 _POSITIONS = ("xy", "road_xy", "light_xy")
 
