@@ -35,7 +35,7 @@ def test_the_readme_is_short():
         (
             "ogbench_online.csv",
             ("algorithm", "strategy", "seed", "env_steps"),
-            11,
+            12,
             (0, 1, 2, 5, 10, 20, 30, 40, 50),
         ),
     ],
