@@ -162,7 +162,7 @@ def test_a_subset_of_all_critics_is_their_minimum(problem: Build):
 
 
 def test_bred_whose_agents_have_their_own_critics_refuses_a_subset(toy: Shards):
-    hp = BRED.Hyperparameters.parse({"preset": "wsrl"}, "bred")
+    hp = BRED.Hyperparameters.parse({"critics": 10, "subset": 2}, "bred")
     with pytest.raises(HyperparameterError, match="subset"):
         BRED.resolve(hp, toy)
     assert BRED.resolve(BRED.Hyperparameters(), toy) == BRED.Hyperparameters()

@@ -48,4 +48,4 @@ def test_every_file_is_explained(run: off2on.LoadedRun):
     files = {re.sub(r"(tfevents\.).*", r"\1…", path.name) for path in run.folder.iterdir()}
     explained = {name.rstrip("/") for name in named("# Files of a run")}
     assert files <= explained
-    assert explained - files <= {"guard.yaml"}
+    assert explained - files <= {"guard.yaml", "policies"}
