@@ -130,6 +130,7 @@ def ray_session(data_root: Path) -> Iterator[None]:
     """
     import ray
 
+    ray.shutdown()  # a test of another file that failed or was interrupted may have left its own connected
     ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="error")
     yield
     gc.collect()  # unfinished streams of Ray Data complain if they outlive Ray
